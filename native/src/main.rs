@@ -1,0 +1,2 @@
+//! A native member of a gossip cluster.
+fn main() {}

@@ -1,0 +1,86 @@
+//! What can be set; the defaults are upstream's.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::message::ProtocolVersion;
+
+/// A participant's configuration.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct GossipConfig {
+    /// Only members of the same cluster talk to each other.
+    pub cluster_id: String,
+    /// A name unique over the cluster.
+    pub node_id: String,
+    /// Must rise with every start. Default: the start time, in microseconds since 1970.
+    pub generation_id: Option<u64>,
+    /// Where others reach us. Default: the socket's bound address; if that cannot be dialled (a
+    /// browser, or an unspecified address), the address under which the first peer sees us.
+    pub advertise_addr: Option<SocketAddr>,
+    /// Members to begin with, as the network resolves them (`host:port`). Asked again over time.
+    pub seeds: Vec<String>,
+    /// Time between rounds. Default 1 s.
+    pub gossip_interval: Duration,
+    /// When a member counts as dead.
+    pub failure_detector: FailureDetectorConfig,
+    /// How long a deleted key's tombstone is kept. Default 2 h.
+    pub marked_for_deletion_grace_period: Duration,
+    /// The version to open exchanges with; replies echo what they answer. Default V0, which every
+    /// published version understands.
+    pub protocol_version: ProtocolVersion,
+    /// The longest message to send, in bytes. Default 65,507: what fits a UDP datagram.
+    pub max_message_len: usize,
+    /// Keys to set before the first round.
+    pub initial_key_values: Vec<(String, String)>,
+    /// Seeds the choice of peers; the same seed gives the same trace. Default: random.
+    pub rng_seed: Option<u64>,
+}
+
+impl GossipConfig {
+    /// The defaults, for `node_id` in `cluster_id`.
+    pub fn new(cluster_id: impl Into<String>, node_id: impl Into<String>) -> Self {
+        Self {
+            cluster_id: cluster_id.into(),
+            node_id: node_id.into(),
+            generation_id: None,
+            advertise_addr: None,
+            seeds: Vec::new(),
+            gossip_interval: Duration::from_secs(1),
+            failure_detector: FailureDetectorConfig::default(),
+            marked_for_deletion_grace_period: Duration::from_secs(7200),
+            protocol_version: ProtocolVersion::V0,
+            max_message_len: 65_507,
+            initial_key_values: Vec::new(),
+            rng_seed: None,
+        }
+    }
+}
+
+/// Phi-accrual failure detection (Hayashibara et al., 2004), as upstream has it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct FailureDetectorConfig {
+    /// Suspicion above which a member is dead. Default 8.
+    pub phi_threshold: f64,
+    /// Heartbeat intervals that are remembered. Default 1,000.
+    pub sampling_window_size: usize,
+    /// Longer intervals are not counted. Default 10 s.
+    pub max_interval: Duration,
+    /// The prior interval. Default 5 s.
+    pub initial_interval: Duration,
+    /// A dead member is forgotten after this. Default 24 h.
+    pub dead_node_grace_period: Duration,
+}
+
+impl Default for FailureDetectorConfig {
+    fn default() -> Self {
+        Self {
+            phi_threshold: 8.0,
+            sampling_window_size: 1000,
+            max_interval: Duration::from_secs(10),
+            initial_interval: Duration::from_secs(5),
+            dead_node_grace_period: Duration::from_secs(24 * 3600),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What is carried: the [`Message`] trait, and chitchat's messages with their exact bytes.
+//!
+//! This module knows bytes and meanings, no queues, no network, no clock. Invariant: decoding
+//! never trusts a length, never allocates more than its input can justify, and leaves no byte
+//! unread.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::net::Alpn;
+use crate::rt::MaybeSend;
+
+mod error;
+mod model;
+
+pub use error::{DecodeError, EncodeError};
+pub use model::{
+    ChitchatId, ChitchatMessage, DeletionStatus, Delta, Digest, KeyValueMutation, NodeDelta,
+    NodeDigest, ProtocolVersion, Version,
+};
+
+/// Something that a socket can carry.
+pub trait Message: Sized + MaybeSend + 'static {
+    /// The protocol that both ends of a connection have to name; see
+    /// [`TransportLayerConfig::alpn`](crate::TransportLayerConfig).
+    const ALPN: Alpn;
+
+    /// Appends the message to `buffer`.
+    ///
+    /// # Errors
+    ///
+    /// The message breaks a limit of its format; `buffer` may then hold a part of it.
+    fn encode(&self, buffer: &mut BytesMut) -> Result<(), EncodeError>;
+
+    /// The message as bytes; what already is bytes need not copy.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Self::encode).
+    fn into_bytes(self) -> Result<Bytes, EncodeError> {
+        let mut buffer = BytesMut::new();
+        self.encode(&mut buffer)?;
+        Ok(buffer.freeze())
+    }
+
+    /// Reads one message from all of `bytes`, which come from the network and may be anything.
+    ///
+    /// # Errors
+    ///
+    /// `bytes` are no such message. The connection survives; the peer is at fault.
+    fn decode(bytes: Bytes) -> Result<Self, DecodeError>;
+}
+
+impl Message for Bytes {
+    const ALPN: Alpn = Alpn::from_static(b"gossip-transport/bytes/1");
+
+    fn encode(&self, buffer: &mut BytesMut) -> Result<(), EncodeError> {
+        buffer.extend_from_slice(self);
+        Ok(())
+    }
+
+    fn into_bytes(self) -> Result<Bytes, EncodeError> {
+        Ok(self)
+    }
+
+    fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+        Ok(bytes)
+    }
+}
+
+impl Message for ChitchatMessage {
+    const ALPN: Alpn = Alpn::from_static(b"chitchat");
+
+    fn encode(&self, _buffer: &mut BytesMut) -> Result<(), EncodeError> {
+        todo!()
+    }
+
+    fn decode(_bytes: Bytes) -> Result<Self, DecodeError> {
+        todo!()
+    }
+}

@@ -1,0 +1,155 @@
+//! Tasks and time with one interface on every target.
+//!
+//! This is the only module that knows whether it runs on tokio or in a browser. It has no sockets
+//! and no queues. Invariant: dropping a [`Task`] drops its future before `drop` returns, so what
+//! the future owns (a bound port, say) is free on the next line.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::task::{Context, Poll, Waker};
+use std::thread::ThreadId;
+use std::time::Duration;
+
+#[cfg(not(target_family = "wasm"))]
+mod native;
+#[cfg(target_family = "wasm")]
+mod web;
+
+#[cfg(not(target_family = "wasm"))]
+use native as target;
+#[cfg(target_family = "wasm")]
+use web as target;
+
+pub use target::{BoxFuture, Instant, MaybeSend, MaybeSync, sleep, unix_time};
+
+/// The time that was allowed has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("timed out after {0:?}")]
+pub struct Elapsed(
+    /// How long was allowed.
+    pub Duration,
+);
+
+/// Runs `future` for at most `limit`, and drops it then.
+///
+/// # Errors
+///
+/// [`Elapsed`] if `future` was not ready in time.
+///
+/// Cancel-safe if `future` is.
+pub async fn timeout<F: Future>(limit: Duration, future: F) -> Result<F::Output, Elapsed> {
+    let future = std::pin::pin!(future);
+    let clock = std::pin::pin!(sleep(limit));
+    match futures::future::select(future, clock).await {
+        futures::future::Either::Left((output, _)) => Ok(output),
+        futures::future::Either::Right(((), _)) => Err(Elapsed(limit)),
+    }
+}
+
+/// A background task that ends, at the latest, when this handle is dropped.
+///
+/// The future is dropped inside `drop` of the handle, not some time later: on a thread pool `drop`
+/// waits for the poll that may be running. A task that drops the handle of itself ends at the end
+/// of the poll it is in.
+#[must_use = "the task stops when its handle is dropped"]
+pub struct Task {
+    slot: Arc<Slot>,
+}
+
+struct Slot {
+    future: Mutex<Option<BoxFuture<'static, ()>>>,
+    // The executor's waker, so that a dropped task is taken off its list at once.
+    waker: Mutex<Option<Waker>>,
+    cancelled: AtomicBool,
+    // Who holds `future` for a poll: a drop on the same thread must not wait for it.
+    polled_by: Mutex<Option<ThreadId>>,
+}
+
+struct Run(Arc<Slot>);
+
+impl Task {
+    /// Starts `future` on the target's executor: tokio natively, the event loop in a browser.
+    ///
+    /// # Panics
+    ///
+    /// Natively, outside a tokio runtime, as tokio's own `spawn` does.
+    pub fn spawn(future: impl Future<Output = ()> + MaybeSend + 'static) -> Self {
+        let slot = Arc::new(Slot {
+            future: Mutex::new(Some(Box::pin(future))),
+            waker: Mutex::new(None),
+            cancelled: AtomicBool::new(false),
+            polled_by: Mutex::new(None),
+        });
+        target::spawn(Run(Arc::clone(&slot)));
+        Self { slot }
+    }
+
+    /// Whether the future has ended by itself.
+    pub fn is_finished(&self) -> bool {
+        match self.slot.future.try_lock() {
+            Ok(future) => future.is_none(),
+            Err(TryLockError::Poisoned(_)) => true,
+            Err(TryLockError::WouldBlock) => false,
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.slot.cancelled.store(true, Ordering::Release);
+        if *lock(&self.slot.polled_by) == Some(std::thread::current().id()) {
+            return;
+        }
+        let future = lock(&self.slot.future).take();
+        drop(future);
+        let waker = lock(&self.slot.waker).take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl std::fmt::Debug for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Task")
+            .field("finished", &self.is_finished())
+            .finish()
+    }
+}
+
+impl Future for Run {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let slot = &self.0;
+        {
+            let mut waker = lock(&slot.waker);
+            if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+                *waker = Some(cx.waker().clone());
+            }
+        }
+        let mut held = lock(&slot.future);
+        let Some(future) = held.as_mut() else {
+            return Poll::Ready(());
+        };
+        *lock(&slot.polled_by) = Some(std::thread::current().id());
+        let poll = future.as_mut().poll(cx);
+        let ended = poll.is_ready() || slot.cancelled.load(Ordering::Acquire);
+        if ended {
+            // Still marked as polled by us: what the future drops may hold the task's handle.
+            *held = None;
+        }
+        *lock(&slot.polled_by) = None;
+        if ended {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,169 @@
+//! What happened, in numbers that add up: submitted = sent + queued + dropped.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::credential::Identity;
+
+/// Why a message was dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// A queue was full.
+    Overflow,
+    /// Older than its queue's TTL.
+    Expired,
+    /// The address cannot be dialled and no connection with it is alive.
+    Unroutable,
+    /// Reserved for messages that a failed dial gave up on.
+    DialFailed,
+    /// Longer than the limit.
+    TooLarge,
+    /// The socket or the connection was closed with the message in hand.
+    Closed,
+    /// Received, and no valid message.
+    DecodeFailed,
+    /// Submitted, and its format cannot express it.
+    EncodeFailed,
+}
+
+impl DropReason {
+    /// Every reason, in the order of declaration.
+    pub const ALL: [Self; 8] = [
+        Self::Overflow,
+        Self::Expired,
+        Self::Unroutable,
+        Self::DialFailed,
+        Self::TooLarge,
+        Self::Closed,
+        Self::DecodeFailed,
+        Self::EncodeFailed,
+    ];
+
+    /// A name for metrics: lower-case letters and underscores.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Overflow => "overflow",
+            Self::Expired => "expired",
+            Self::Unroutable => "unroutable",
+            Self::DialFailed => "dial_failed",
+            Self::TooLarge => "too_large",
+            Self::Closed => "closed",
+            Self::DecodeFailed => "decode_failed",
+            Self::EncodeFailed => "encode_failed",
+        }
+    }
+}
+
+/// A count for each [`DropReason`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DropCounts([u64; DropReason::ALL.len()]);
+
+impl DropCounts {
+    /// Messages dropped for `reason`.
+    pub fn count(&self, reason: DropReason) -> u64 {
+        self.0.get(reason as usize).copied().unwrap_or(0)
+    }
+    /// Messages dropped for any reason.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+    /// Each reason with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL.into_iter().map(|r| (r, self.count(r)))
+    }
+}
+
+/// A snapshot of a socket. For each peer and in all: `submitted == sent + queued + dropped`, and
+/// `received == delivered + incoming_queued + incoming_dropped`.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct SocketStats {
+    /// Sums over all peers, those no longer listed included.
+    pub total: PeerStats,
+    /// Peers with a queue or a connection now.
+    pub peers: BTreeMap<SocketAddr, PeerStats>,
+    /// Live connections.
+    pub connections: Vec<ConnectionInfo>,
+    /// Dials begun.
+    pub dials: u64,
+    /// Dials that failed.
+    pub dials_failed: u64,
+    /// Accepted connections whose handshake succeeded.
+    pub accepted: u64,
+    /// Accepted connections whose handshake failed or was refused.
+    pub accept_failed: u64,
+}
+
+/// Counters of one peer, or of all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerStats {
+    /// What the socket is doing about this peer; in the total, the best of all.
+    pub state: PeerState,
+    /// Messages given to `send`.
+    pub submitted: u64,
+    /// Messages that the network has taken.
+    pub sent: u64,
+    /// Bytes of them.
+    pub sent_bytes: u64,
+    /// Messages waiting.
+    pub queued: u64,
+    /// Bytes of them.
+    pub queued_bytes: u64,
+    /// Messages that were not sent, by reason.
+    pub dropped: DropCounts,
+    /// Messages that arrived.
+    pub received: u64,
+    /// Bytes of them.
+    pub received_bytes: u64,
+    /// Messages that `recv` has given.
+    pub delivered: u64,
+    /// Messages waiting for `recv`.
+    pub incoming_queued: u64,
+    /// Messages that arrived and were not delivered, by reason.
+    pub incoming_dropped: DropCounts,
+}
+
+/// What the socket is doing about a peer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum PeerState {
+    /// Nothing: no connection and nothing to send.
+    #[default]
+    Idle,
+    /// Waiting before the next dial.
+    BackingOff,
+    /// Dialling or shaking hands.
+    Dialing,
+    /// At least one live connection.
+    Connected,
+}
+
+/// A live connection.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ConnectionInfo {
+    /// The peer's address, as `recv` gives it.
+    pub remote_addr: SocketAddr,
+    /// Our address as the peer sees it, where the network can know it.
+    pub local_addr: SocketAddr,
+    /// Who the peer is.
+    pub remote_identity: Identity,
+    /// Who dialled.
+    pub direction: Direction,
+    /// Since when.
+    pub age: Duration,
+    /// How long the peer has been silent.
+    pub silence: Duration,
+}
+
+/// Who dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// We did.
+    Outgoing,
+    /// The peer did.
+    Incoming,
+}

@@ -1,0 +1,2 @@
+//! Builds, tests and demonstrates the workspace.
+fn main() {}
