@@ -153,3 +153,6 @@ impl Future for Run {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(all(test, not(target_family = "wasm")))]
+mod tests;

@@ -1,0 +1,67 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::channel::oneshot;
+
+use super::{Task, sleep, timeout};
+
+/// Counts itself down when it is dropped: stands for what a task owns, a port say.
+struct Owned(Arc<AtomicUsize>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_task_owns_is_gone_when_drop_of_its_handle_returns() {
+    for _ in 0..1000 {
+        let alive = Arc::new(AtomicUsize::new(1));
+        let owned = Owned(Arc::clone(&alive));
+        let (started, has_started) = oneshot::channel();
+        let task = Task::spawn(async move {
+            let _owned = owned;
+            let _ = started.send(());
+            // Busy, so that the drop meets a poll that is running.
+            loop {
+                tokio::task::yield_now().await;
+            }
+        });
+        has_started.await.unwrap();
+        drop(task);
+        assert_eq!(alive.load(Ordering::SeqCst), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_task_that_drops_the_handle_of_itself_ends_without_a_deadlock() {
+    let alive = Arc::new(AtomicUsize::new(1));
+    let owned = Owned(Arc::clone(&alive));
+    let (give, take) = oneshot::channel::<Task>();
+    let (ended, has_ended) = oneshot::channel::<()>();
+    let task = Task::spawn(async move {
+        let _owned = owned;
+        let _ended = ended;
+        drop(take.await);
+        std::future::pending::<()>().await;
+    });
+    give.send(task).unwrap();
+    let _ = timeout(Duration::from_secs(10), has_ended).await.unwrap();
+    assert_eq!(alive.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_drops_what_it_waited_for() {
+    let alive = Arc::new(AtomicUsize::new(1));
+    let owned = Owned(Arc::clone(&alive));
+    let limit = Duration::from_millis(5);
+    let waited = timeout(limit, async move {
+        let _owned = owned;
+        std::future::pending::<()>().await;
+    });
+    assert_eq!(waited.await.unwrap_err().0, limit);
+    assert_eq!(alive.load(Ordering::SeqCst), 0);
+    assert!(timeout(limit, sleep(limit / 2)).await.is_ok());
+}
