@@ -1,0 +1,136 @@
+use super::*;
+
+// RFC 7748, section 6.1: Alice's key pair.
+const ALICE_SECRET: [u8; 32] = [
+    0x77, 0x07, 0x6d, 0x0a, 0x73, 0x18, 0xa5, 0x7d, 0x3c, 0x16, 0xc1, 0x72, 0x51, 0xb2, 0x66, 0x45,
+    0xdf, 0x4c, 0x2f, 0x87, 0xeb, 0xc0, 0x99, 0x2a, 0xb1, 0x77, 0xfb, 0xa5, 0x1d, 0xb9, 0x2c, 0x2a,
+];
+const ALICE_PUBLIC: [u8; 32] = [
+    0x85, 0x20, 0xf0, 0x09, 0x89, 0x30, 0xa7, 0x54, 0x74, 0x8b, 0x7d, 0xdc, 0xb4, 0x3e, 0xf7, 0x5a,
+    0x0d, 0xbf, 0x3a, 0x0d, 0x26, 0x38, 0x1a, 0xf4, 0xeb, 0xa4, 0xa9, 0x8e, 0xaa, 0x9b, 0x4e, 0x6a,
+];
+
+fn anyone() -> Trust {
+    Trust::dangerously_anyone()
+}
+
+#[test]
+fn identity_is_the_x25519_public_key_of_the_secret_key() {
+    let credential = NetCredential::from_secret_key(Zeroizing::new(ALICE_SECRET), anyone());
+    assert_eq!(credential.identity().as_bytes(), &ALICE_PUBLIC);
+}
+
+#[test]
+fn identity_reads_what_it_prints() {
+    let identity = Identity::from_bytes(ALICE_PUBLIC);
+    let text = identity.to_string();
+    assert_eq!(text.len(), 52);
+    assert_eq!(text.parse(), Ok(identity));
+    assert_eq!(format!(" {}\n", text.to_uppercase()).parse(), Ok(identity));
+    assert!(text.starts_with(&identity.short()));
+    assert_eq!(identity.short().len(), 10);
+}
+
+#[test]
+fn a_text_that_is_no_identity_is_refused() {
+    let good = Identity::from_bytes(ALICE_PUBLIC).to_string();
+    let last_bits_set = format!("{}{}", &good[..51], "b");
+    for bad in [
+        "",
+        "abc",
+        &good[1..],
+        &format!("{good}a"),
+        &good.replace('a', "1"),
+        &last_bits_set,
+        "ééééééééééééééééééééééééééééééééééééééééééééééééééé",
+    ] {
+        assert!(bad.parse::<Identity>().is_err(), "{bad:?} was taken");
+    }
+}
+
+#[test]
+fn a_saved_key_is_the_same_key() {
+    let credential = NetCredential::generate(anyone());
+    let text = credential.to_secret_text();
+    assert!(text.starts_with("gossip-key-"));
+    let again = NetCredential::from_secret_text(&format!("\t{}\r\n", *text), anyone());
+    assert_eq!(again.unwrap().identity(), credential.identity());
+}
+
+#[test]
+fn keys_and_secrets_are_not_taken_for_each_other() {
+    let credential = NetCredential::generate(anyone());
+    let public = credential.identity().to_string();
+    let secret = ClusterSecret::generate().to_text();
+    assert!(NetCredential::from_secret_text(&public, anyone()).is_err());
+    assert!(NetCredential::from_secret_text(&secret, anyone()).is_err());
+    assert!(secret.parse::<Identity>().is_err());
+    assert!(credential.to_secret_text().parse::<Identity>().is_err());
+    assert!(credential.to_secret_text().parse::<ClusterSecret>().is_err());
+}
+
+#[test]
+fn fresh_keys_and_secrets_differ() {
+    let [a, b] = [(); 2].map(|()| NetCredential::generate(anyone()).identity());
+    assert_ne!(a, b);
+    assert_ne!(ClusterSecret::generate(), ClusterSecret::generate());
+}
+
+#[test]
+fn a_cluster_secret_survives_a_url_fragment() {
+    for secret in [
+        ClusterSecret::generate(),
+        ClusterSecret::from_bytes(b"exactly 16 bytes").unwrap(),
+        ClusterSecret::from_bytes(&[0xFF; 100]).unwrap(),
+    ] {
+        let text = secret.to_text();
+        let unreserved = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        assert!(text.chars().all(unreserved), "{text}");
+        assert_eq!(text.parse::<ClusterSecret>(), Ok(secret));
+    }
+}
+
+#[test]
+fn a_short_cluster_secret_is_refused() {
+    assert!(ClusterSecret::from_bytes(b"only 15 bytes..").is_err());
+    assert!("gossip-secret-mfrgg".parse::<ClusterSecret>().is_err());
+    assert!("gossip-secret-".parse::<ClusterSecret>().is_err());
+}
+
+#[test]
+fn trust_allows_whom_it_names() {
+    let friend = Identity::from_bytes([1; 32]);
+    let stranger = Identity::from_bytes([2; 32]);
+    let secret = ClusterSecret::generate();
+
+    let keys = Trust::keys([friend]);
+    assert!(keys.allows(&friend) && !keys.allows(&stranger));
+    assert!(keys.cluster_secret().is_none());
+
+    let both = Trust::keys_and_secret([friend], secret.clone());
+    assert!(both.allows(&friend) && !both.allows(&stranger));
+    assert_eq!(both.cluster_secret(), Some(&secret));
+
+    let knows = Trust::secret(secret.clone());
+    assert!(knows.allows(&stranger));
+    assert_eq!(knows.cluster_secret(), Some(&secret));
+
+    assert!(anyone().allows(&stranger) && anyone().cluster_secret().is_none());
+    assert!(!Trust::keys([]).allows(&friend));
+}
+
+#[test]
+fn debug_output_holds_no_secret() {
+    let secret = ClusterSecret::from_bytes(&[0xAB; 16]).unwrap();
+    let credential = NetCredential::generate(Trust::secret(secret.clone()));
+    let printed = format!("{credential:?} {secret:?} {:?}", credential.trust());
+    let key_text = credential.to_secret_text();
+    let secret_text = secret.to_text();
+    for hidden in [
+        &key_text["gossip-key-".len()..],
+        &secret_text["gossip-secret-".len()..],
+        "171",
+    ] {
+        assert!(!printed.contains(hidden), "{printed}");
+    }
+}
