@@ -1,0 +1,188 @@
+//! Keys and secrets in files.
+//!
+//! Reads and makes the files; what a key is, the library knows. Invariant: a file that is made
+//! here is readable by its owner only from the first byte on, and an existing file is never
+//! overwritten.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow};
+use gossip_transport::credential::{ClusterSecret, NetCredential, Trust};
+
+use crate::args::Args;
+
+/// The credential that the arguments describe.
+///
+/// # Errors
+///
+/// A file cannot be read, made, or understood.
+pub(crate) fn credential(args: &Args) -> anyhow::Result<NetCredential> {
+    let trust = trust(args)?;
+    match &args.key {
+        Some(path) => key(path, trust),
+        None => {
+            tracing::info!("no --key: this run has an identity of its own");
+            Ok(NetCredential::generate(trust))
+        }
+    }
+}
+
+fn trust(args: &Args) -> anyhow::Result<Trust> {
+    if args.trust_anyone {
+        tracing::warn!("--trust-anyone: whoever reaches this port is let in");
+        return Ok(Trust::dangerously_anyone());
+    }
+    let keys = args.trusted.iter().copied();
+    match &args.secret {
+        Some(path) if args.trusted.is_empty() => Ok(Trust::secret(secret(path)?)),
+        Some(path) => Ok(Trust::keys_and_secret(keys, secret(path)?)),
+        None => Ok(Trust::keys(keys)),
+    }
+}
+
+fn secret(path: &Path) -> anyhow::Result<ClusterSecret> {
+    let text = read(path).map_err(|error| {
+        let missing = error.kind() == ErrorKind::NotFound;
+        let error = anyhow!(error).context(format!("cannot read the secret {}", path.display()));
+        if missing {
+            error.context(format!(
+                "there is no secret yet; make one with gossip-node --make-secret {}",
+                path.display()
+            ))
+        } else {
+            error
+        }
+    })?;
+    text.trim()
+        .parse()
+        .with_context(|| format!("{} holds no cluster secret", path.display()))
+}
+
+/// Reads the key, or makes one if there is no such file.
+fn key(path: &Path, trust: Trust) -> anyhow::Result<NetCredential> {
+    match read(path) {
+        Ok(text) => NetCredential::from_secret_text(&text, trust)
+            .with_context(|| format!("{} holds no key", path.display())),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let credential = NetCredential::generate(trust);
+            write_new(path, &credential.to_secret_text())
+                .with_context(|| format!("cannot make the key {}", path.display()))?;
+            tracing::info!(path = %path.display(), "made a new key");
+            Ok(credential)
+        }
+        Err(error) => {
+            Err(anyhow!(error).context(format!("cannot read the key {}", path.display())))
+        }
+    }
+}
+
+/// Writes a fresh cluster secret.
+///
+/// # Errors
+///
+/// The file exists, or cannot be written.
+pub(crate) fn make_secret(path: &Path) -> anyhow::Result<()> {
+    write_new(path, &ClusterSecret::generate().to_text())
+        .with_context(|| format!("cannot make the secret {}", path.display()))
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    let text = std::fs::read_to_string(path)?;
+    if readable_by_others(path) {
+        tracing::warn!(
+            path = %path.display(),
+            "other users of this machine can read this file; chmod 600 it"
+        );
+    }
+    Ok(text)
+}
+
+fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = create_private(path)?;
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.write_all(b"\n"))
+        .and_then(|()| file.sync_all());
+    if written.is_err() {
+        // Half a key is worse than none: the next start would stumble over it.
+        let _ = std::fs::remove_file(path);
+    }
+    written
+}
+
+#[cfg(unix)]
+fn create_private(path: &Path) -> std::io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+}
+
+#[cfg(not(unix))]
+fn create_private(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).open(path)
+}
+
+#[cfg(unix)]
+fn readable_by_others(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(path).is_ok_and(|file| file.mode() & 0o077 != 0)
+}
+
+#[cfg(not(unix))]
+fn readable_by_others(_path: &Path) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_and_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.key");
+        let first = key(&path, Trust::dangerously_anyone()).unwrap();
+        let second = key(&path, Trust::dangerously_anyone()).unwrap();
+        assert_eq!(first.identity(), second.identity());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_made_here_is_for_its_owner_only() {
+        use std::os::unix::fs::MetadataExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let paths = [dir.path().join("node.key"), dir.path().join("secret")];
+        key(&paths[0], Trust::dangerously_anyone()).unwrap();
+        make_secret(&paths[1]).unwrap();
+        for path in &paths {
+            assert_eq!(std::fs::metadata(path).unwrap().mode() & 0o777, 0o600);
+            assert!(!readable_by_others(path));
+        }
+    }
+
+    #[test]
+    fn a_secret_is_never_overwritten_and_reads_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        make_secret(&path).unwrap();
+        let made = secret(&path).unwrap().to_text();
+        assert!(make_secret(&path).is_err());
+        assert_eq!(secret(&path).unwrap().to_text(), made);
+    }
+
+    #[test]
+    fn a_missing_secret_says_how_to_make_one_and_a_bad_key_names_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let error = format!("{:#}", secret(&path).unwrap_err());
+        assert!(error.contains("--make-secret"), "{error}");
+        std::fs::write(&path, "no key").unwrap();
+        let error = format!("{:#}", key(&path, Trust::dangerously_anyone()).unwrap_err());
+        assert!(error.contains("holds no key"), "{error}");
+    }
+}

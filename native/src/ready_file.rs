@@ -1,0 +1,45 @@
+//! Tells a script that the node is up, and on which ports.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::Context as _;
+use gossip_transport::Identity;
+use serde::Serialize;
+
+/// What the file holds.
+#[derive(Debug, Serialize)]
+pub(crate) struct Ready {
+    /// The bound address for gossip.
+    pub(crate) gossip: SocketAddr,
+    /// The bound address for HTTP, if there is one.
+    pub(crate) http: Option<SocketAddr>,
+    /// The public key.
+    #[serde(serialize_with = "display")]
+    pub(crate) identity: Identity,
+    /// This process.
+    pub(crate) pid: u32,
+}
+
+impl Ready {
+    /// Writes the file beside its place and moves it there: who sees it sees all of it.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be written to.
+    pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let mut name = path
+            .file_name()
+            .context("--ready-file names no file")?
+            .to_owned();
+        name.push(format!(".{}.tmp", self.pid));
+        let beside = path.with_file_name(name);
+        std::fs::write(&beside, serde_json::to_vec(self)?)
+            .and_then(|()| std::fs::rename(&beside, path))
+            .with_context(|| format!("cannot write the ready file {}", path.display()))
+    }
+}
+
+fn display<S: serde::Serializer>(value: &Identity, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
