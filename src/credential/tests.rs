@@ -66,7 +66,12 @@ fn keys_and_secrets_are_not_taken_for_each_other() {
     assert!(NetCredential::from_secret_text(&secret, anyone()).is_err());
     assert!(secret.parse::<Identity>().is_err());
     assert!(credential.to_secret_text().parse::<Identity>().is_err());
-    assert!(credential.to_secret_text().parse::<ClusterSecret>().is_err());
+    assert!(
+        credential
+            .to_secret_text()
+            .parse::<ClusterSecret>()
+            .is_err()
+    );
 }
 
 #[test]
