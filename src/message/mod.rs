@@ -9,9 +9,20 @@ use bytes::{Bytes, BytesMut};
 use crate::net::Alpn;
 use crate::rt::MaybeSend;
 
+mod block_stream;
+mod delta;
+mod delta_builder;
+mod digest;
+mod envelope;
 mod error;
+mod field;
 mod model;
+mod reader;
+mod zstd;
 
+pub use block_stream::{MAX_BLOCK_LEN, MAX_STREAM_LEN};
+pub use delta_builder::DeltaBuilder;
+pub use envelope::{HEADER_LEN, MAX_DATAGRAM_LEN, syn_overhead};
 pub use error::{DecodeError, EncodeError};
 pub use model::{
     ChitchatId, ChitchatMessage, DeletionStatus, Delta, Digest, KeyValueMutation, NodeDelta,
@@ -70,11 +81,11 @@ impl Message for Bytes {
 impl Message for ChitchatMessage {
     const ALPN: Alpn = Alpn::from_static(b"chitchat");
 
-    fn encode(&self, _buffer: &mut BytesMut) -> Result<(), EncodeError> {
-        todo!()
+    fn encode(&self, buffer: &mut BytesMut) -> Result<(), EncodeError> {
+        envelope::write(buffer, self)
     }
 
-    fn decode(_bytes: Bytes) -> Result<Self, DecodeError> {
-        todo!()
+    fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+        envelope::read(&bytes)
     }
 }

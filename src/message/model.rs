@@ -99,6 +99,16 @@ impl ChitchatMessage {
             | Self::BadCluster { version } => *version,
         }
     }
+
+    /// The message's name, for logs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Syn { .. } => "Syn",
+            Self::SynAck { .. } => "SynAck",
+            Self::Ack { .. } => "Ack",
+            Self::BadCluster { .. } => "BadCluster",
+        }
+    }
 }
 
 /// What a member knows of every member, itself included.

@@ -1,0 +1,176 @@
+//! A delta's layout: a block stream of operations, each about the node that was named last.
+//!
+//! Invariant, for what is read and for what is written: every node once, versions rising within a
+//! node, and no node ending below one of its keys. Upstream's engine panics on a delta that breaks
+//! the last of these.
+
+use std::collections::HashSet;
+
+use super::field::{Sink, put_chitchat_id, put_status, put_str, put_u64, str_len};
+use super::reader::Reader;
+use super::{
+    ChitchatId, DecodeError, DeletionStatus, Delta, EncodeError, KeyValueMutation, NodeDelta,
+    Version, block_stream,
+};
+
+const TAG_NODE: u8 = 0;
+const TAG_KEY_VALUE: u8 = 1;
+const TAG_SET_MAX_VERSION: u8 = 2;
+
+/// An operation's tag and version.
+pub(super) const SET_MAX_VERSION_LEN: usize = 1 + 8;
+
+/// An operation's tag, id, last collected version and where it starts from.
+pub(super) fn node_len(chitchat_id: &ChitchatId) -> usize {
+    chitchat_id.encoded_len().saturating_add(1 + 8 + 8)
+}
+
+/// An operation's tag, key, value, version and status.
+pub(super) fn key_value_len(key: &str, value: &str) -> usize {
+    str_len(key)
+        .saturating_add(str_len(value))
+        .saturating_add(1 + 8 + 1)
+}
+
+pub(super) fn put_node(
+    sink: &mut impl Sink,
+    chitchat_id: &ChitchatId,
+    last_gc_version: Version,
+    from_version_excluded: Version,
+) -> Result<(), EncodeError> {
+    sink.put(&[TAG_NODE]);
+    put_chitchat_id(sink, chitchat_id)?;
+    put_u64(sink, last_gc_version);
+    put_u64(sink, from_version_excluded);
+    Ok(())
+}
+
+pub(super) fn put_key_value(
+    sink: &mut impl Sink,
+    key: &str,
+    value: &str,
+    version: Version,
+    status: DeletionStatus,
+) -> Result<(), EncodeError> {
+    sink.put(&[TAG_KEY_VALUE]);
+    put_str(sink, key, "a key")?;
+    put_str(sink, value, "a value")?;
+    put_u64(sink, version);
+    put_status(sink, status);
+    Ok(())
+}
+
+pub(super) fn put_set_max_version(sink: &mut impl Sink, max_version: Version) {
+    sink.put(&[TAG_SET_MAX_VERSION]);
+    put_u64(sink, max_version);
+}
+
+pub(super) fn write(sink: &mut impl Sink, delta: &Delta) -> Result<(), EncodeError> {
+    let mut operations = Vec::new();
+    let mut named = HashSet::new();
+    for (index, node_delta) in delta.node_deltas.iter().enumerate() {
+        if !named.insert(&node_delta.chitchat_id) {
+            return Err(EncodeError::DuplicateNode { index });
+        }
+        put_node_delta(&mut operations, node_delta)?;
+    }
+    block_stream::write(sink, &operations, "a delta")
+}
+
+fn put_node_delta(sink: &mut impl Sink, node_delta: &NodeDelta) -> Result<(), EncodeError> {
+    put_node(
+        sink,
+        &node_delta.chitchat_id,
+        node_delta.last_gc_version,
+        node_delta.from_version_excluded,
+    )?;
+    let mut after = 0;
+    for mutation in &node_delta.key_values {
+        let version = mutation.version;
+        if version <= after {
+            return Err(EncodeError::VersionDoesNotRise { version, after });
+        }
+        after = version;
+        put_key_value(
+            sink,
+            &mutation.key,
+            &mutation.value,
+            version,
+            mutation.status,
+        )?;
+    }
+    let max_version = node_delta.max_version;
+    if max_version < after {
+        return Err(EncodeError::MaxVersionTooLow { max_version, after });
+    }
+    // The last key says it already, if there is one.
+    if max_version > after {
+        put_set_max_version(sink, max_version);
+    }
+    Ok(())
+}
+
+pub(super) fn read(reader: &mut Reader<'_>) -> Result<Delta, DecodeError> {
+    let operations = block_stream::read(reader)?;
+    let mut operations = Reader::new(&operations);
+    let mut node_deltas: Vec<NodeDelta> = Vec::new();
+    let mut named = HashSet::new();
+    while operations.remaining() > 0 {
+        let operation = operations.u8("an operation")?;
+        match operation {
+            TAG_NODE => {
+                let node_delta = read_node(&mut operations)?;
+                if !named.insert(node_delta.chitchat_id.clone()) {
+                    return Err(DecodeError::DuplicateNode {
+                        index: node_deltas.len(),
+                    });
+                }
+                node_deltas.push(node_delta);
+            }
+            TAG_KEY_VALUE => {
+                let node_delta = node_deltas
+                    .last_mut()
+                    .ok_or(DecodeError::OperationBeforeNode { operation })?;
+                let mutation = read_key_value(&mut operations)?;
+                let (version, after) = (mutation.version, node_delta.max_version);
+                if version <= after {
+                    return Err(DecodeError::VersionDoesNotRise { version, after });
+                }
+                node_delta.max_version = version;
+                node_delta.key_values.push(mutation);
+            }
+            TAG_SET_MAX_VERSION => {
+                let node_delta = node_deltas
+                    .last_mut()
+                    .ok_or(DecodeError::OperationBeforeNode { operation })?;
+                let max_version = operations.u64("a max version")?;
+                let after = node_delta.max_version;
+                if max_version < after {
+                    return Err(DecodeError::MaxVersionTooLow { max_version, after });
+                }
+                node_delta.max_version = max_version;
+            }
+            got => return Err(DecodeError::UnknownOperation { got }),
+        }
+    }
+    Ok(Delta { node_deltas })
+}
+
+fn read_node(reader: &mut Reader<'_>) -> Result<NodeDelta, DecodeError> {
+    Ok(NodeDelta {
+        chitchat_id: reader.chitchat_id()?,
+        last_gc_version: reader.u64("a last collected version")?,
+        from_version_excluded: reader.u64("a version to start from")?,
+        key_values: Vec::new(),
+        max_version: 0,
+    })
+}
+
+fn read_key_value(reader: &mut Reader<'_>) -> Result<KeyValueMutation, DecodeError> {
+    Ok(KeyValueMutation {
+        key: reader.str("a key")?.to_owned(),
+        value: reader.str("a value")?.to_owned(),
+        version: reader.u64("a version")?,
+        status: reader.status()?,
+    })
+}

@@ -1,0 +1,135 @@
+//! A digest's two layouts: a counted list (V0), a block stream of the same entries (V1).
+//!
+//! An entry that names a node twice replaces the earlier one, as upstream has it.
+
+use std::collections::BTreeMap;
+
+use super::field::{Sink, put_chitchat_id, put_u64};
+use super::reader::Reader;
+use super::{
+    ChitchatId, DecodeError, Digest, EncodeError, NodeDigest, ProtocolVersion, block_stream,
+};
+
+/// Heartbeat, last collected version, max version.
+const NODE_DIGEST_LEN: usize = 3 * 8;
+
+/// An entry with an empty node id and an IPv4 address.
+const MIN_ENTRY_LEN: usize = 2 + 8 + 1 + 4 + 2 + NODE_DIGEST_LEN;
+
+/// The count before V0's list.
+const COUNT_LEN: usize = 2;
+
+impl ChitchatId {
+    /// How many bytes a digest's entry for this id takes before compression.
+    pub fn digest_entry_len(&self) -> usize {
+        self.encoded_len().saturating_add(NODE_DIGEST_LEN)
+    }
+}
+
+impl Digest {
+    /// An upper bound of what this digest takes in a message; exact for V0. Cheap: compresses
+    /// nothing.
+    pub fn encoded_len_bound(&self, version: ProtocolVersion) -> usize {
+        let entries = self
+            .node_digests
+            .keys()
+            .map(ChitchatId::digest_entry_len)
+            .fold(0, usize::saturating_add);
+        match version {
+            ProtocolVersion::V0 => entries.saturating_add(COUNT_LEN),
+            ProtocolVersion::V1 => block_stream::len_bound(entries),
+        }
+    }
+
+    /// Exactly what this digest takes in a message; for V1 that means compressing it.
+    ///
+    /// # Errors
+    ///
+    /// The digest breaks a limit of the format.
+    pub fn encoded_len(&self, version: ProtocolVersion) -> Result<usize, EncodeError> {
+        match version {
+            ProtocolVersion::V0 => Ok(self.encoded_len_bound(version)),
+            ProtocolVersion::V1 => {
+                let mut bytes = Vec::new();
+                write(&mut bytes, self, version)?;
+                Ok(bytes.len())
+            }
+        }
+    }
+}
+
+pub(super) fn write(
+    sink: &mut impl Sink,
+    digest: &Digest,
+    version: ProtocolVersion,
+) -> Result<(), EncodeError> {
+    match version {
+        ProtocolVersion::V0 => {
+            let count = digest.node_digests.len();
+            let count = u16::try_from(count).map_err(|_| EncodeError::TooMany {
+                field: "a digest",
+                count,
+                max: u16::MAX.into(),
+            })?;
+            sink.put(&count.to_le_bytes());
+            put_entries(sink, digest)
+        }
+        ProtocolVersion::V1 => {
+            let mut entries = Vec::new();
+            put_entries(&mut entries, digest)?;
+            block_stream::write(sink, &entries, "a digest")
+        }
+    }
+}
+
+fn put_entries(sink: &mut impl Sink, digest: &Digest) -> Result<(), EncodeError> {
+    for (chitchat_id, node_digest) in &digest.node_digests {
+        put_chitchat_id(sink, chitchat_id)?;
+        put_u64(sink, node_digest.heartbeat);
+        put_u64(sink, node_digest.last_gc_version);
+        put_u64(sink, node_digest.max_version);
+    }
+    Ok(())
+}
+
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    version: ProtocolVersion,
+) -> Result<Digest, DecodeError> {
+    let mut node_digests = BTreeMap::new();
+    match version {
+        ProtocolVersion::V0 => {
+            let count = usize::from(reader.u16("a digest's count")?);
+            let least = count.saturating_mul(MIN_ENTRY_LEN);
+            if least > reader.remaining() {
+                return Err(DecodeError::Truncated {
+                    field: "a digest",
+                    missing: least.saturating_sub(reader.remaining()),
+                });
+            }
+            for _ in 0..count {
+                let (chitchat_id, node_digest) = read_entry(reader)?;
+                node_digests.insert(chitchat_id, node_digest);
+            }
+        }
+        ProtocolVersion::V1 => {
+            let entries = block_stream::read(reader)?;
+            let mut entries = Reader::new(&entries);
+            while entries.remaining() > 0 {
+                let (chitchat_id, node_digest) = read_entry(&mut entries)?;
+                node_digests.insert(chitchat_id, node_digest);
+            }
+        }
+    }
+    Ok(Digest { node_digests })
+}
+
+fn read_entry(reader: &mut Reader<'_>) -> Result<(ChitchatId, NodeDigest), DecodeError> {
+    let chitchat_id = reader.chitchat_id()?;
+    let node_digest = NodeDigest {
+        heartbeat: reader.u64("a heartbeat")?,
+        last_gc_version: reader.u64("a last collected version")?,
+        max_version: reader.u64("a max version")?,
+    };
+    Ok((chitchat_id, node_digest))
+}

@@ -1,0 +1,102 @@
+//! The envelope around a message: magic, version, type, then the body.
+
+use bytes::BytesMut;
+
+use super::field::{put_str, str_len};
+use super::reader::Reader;
+use super::{ChitchatMessage, DecodeError, EncodeError, ProtocolVersion, delta, digest};
+
+/// Every chitchat message begins with it, little-endian.
+const MAGIC: u16 = 45_139;
+
+const TYPE_SYN: u8 = 0;
+const TYPE_SYN_ACK: u8 = 1;
+const TYPE_ACK: u8 = 2;
+const TYPE_BAD_CLUSTER: u8 = 3;
+
+/// The longest message that fits a UDP datagram over IPv4, in bytes. Upstream sends and takes none
+/// that is longer.
+pub const MAX_DATAGRAM_LEN: usize = 65_507;
+
+/// Magic, version and type: what every message takes besides its body, in bytes. A SynAck takes
+/// nothing else besides its digest and delta, an Ack nothing besides its delta, a BadCluster
+/// nothing at all. For a Syn see [`syn_overhead`].
+pub const HEADER_LEN: usize = 2 + 1 + 1;
+
+/// What a Syn takes besides its digest, in bytes.
+pub fn syn_overhead(cluster_id: &str) -> usize {
+    HEADER_LEN.saturating_add(str_len(cluster_id))
+}
+
+pub(super) fn write(buffer: &mut BytesMut, message: &ChitchatMessage) -> Result<(), EncodeError> {
+    let (code, version) = (type_code(message), message.version());
+    buffer.extend_from_slice(&MAGIC.to_le_bytes());
+    buffer.extend_from_slice(&[version_code(version), code]);
+    match message {
+        ChitchatMessage::Syn {
+            cluster_id, digest, ..
+        } => {
+            digest::write(buffer, digest, version)?;
+            put_str(buffer, cluster_id, "a cluster id")
+        }
+        ChitchatMessage::SynAck { digest, delta, .. } => {
+            digest::write(buffer, digest, version)?;
+            delta::write(buffer, delta)
+        }
+        ChitchatMessage::Ack { delta, .. } => delta::write(buffer, delta),
+        ChitchatMessage::BadCluster { .. } => Ok(()),
+    }
+}
+
+pub(super) fn read(bytes: &[u8]) -> Result<ChitchatMessage, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let magic = reader.u16("the magic number")?;
+    if magic != MAGIC {
+        return Err(DecodeError::WrongMagic { got: magic });
+    }
+    let version = match reader.u8("the protocol version")? {
+        0 => ProtocolVersion::V0,
+        1 => ProtocolVersion::V1,
+        got => return Err(DecodeError::UnknownVersion { got }),
+    };
+    let message = match reader.u8("the message type")? {
+        TYPE_SYN => {
+            let digest = digest::read(&mut reader, version)?;
+            let cluster_id = reader.str("a cluster id")?.to_owned();
+            ChitchatMessage::Syn {
+                version,
+                cluster_id,
+                digest,
+            }
+        }
+        TYPE_SYN_ACK => ChitchatMessage::SynAck {
+            version,
+            digest: digest::read(&mut reader, version)?,
+            delta: delta::read(&mut reader)?,
+        },
+        TYPE_ACK => ChitchatMessage::Ack {
+            version,
+            delta: delta::read(&mut reader)?,
+        },
+        TYPE_BAD_CLUSTER => ChitchatMessage::BadCluster { version },
+        got => return Err(DecodeError::UnknownType { got }),
+    };
+    reader.finish()?;
+    Ok(message)
+}
+
+fn version_code(version: ProtocolVersion) -> u8 {
+    match version {
+        ProtocolVersion::V0 => 0,
+        ProtocolVersion::V1 => 1,
+    }
+}
+
+fn type_code(message: &ChitchatMessage) -> u8 {
+    match message {
+        ChitchatMessage::Syn { .. } => TYPE_SYN,
+        ChitchatMessage::SynAck { .. } => TYPE_SYN_ACK,
+        ChitchatMessage::Ack { .. } => TYPE_ACK,
+        ChitchatMessage::BadCluster { .. } => TYPE_BAD_CLUSTER,
+    }
+}
