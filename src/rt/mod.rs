@@ -13,6 +13,11 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 #[cfg(not(target_family = "wasm"))]
+mod aes_gcm;
+#[cfg(target_family = "wasm")]
+#[path = "no_aes_gcm.rs"]
+mod aes_gcm;
+#[cfg(not(target_family = "wasm"))]
 mod native;
 #[cfg(target_family = "wasm")]
 mod web;
@@ -22,6 +27,7 @@ use native as target;
 #[cfg(target_family = "wasm")]
 use web as target;
 
+pub(crate) use aes_gcm::AesGcm;
 pub use target::{BoxFuture, Instant, MaybeSend, MaybeSync, sleep, unix_time};
 
 /// The time that was allowed has passed.

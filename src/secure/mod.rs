@@ -1,89 +1,52 @@
 //! Noise handshake and records over any stream of frames; no sockets inside.
+//!
+//! [`dial`] and [`accept`] turn the two halves of a carrier ([`FrameReader`], [`FrameWriter`]) into
+//! a [`SecureConnection`]. The bytes on the wire are the same over TCP, WebSocket and memory: so
+//! identity and encryption hold end to end, through proxies and relays, with or without TLS
+//! outside. There is no plaintext mode.
+//!
+//! | where | what |
+//! |---|---|
+//! | `frame` | frames, and what carries them |
+//! | `preface` | the dialler's first frame: version and suite, bound into the handshake |
+//! | `noise` | one Noise handshake, by snow |
+//! | `handshake` | its three messages: protocols, trust, the acceptor's word |
+//! | `record` | the cipher state: sealing and opening in place, rekeying |
+//! | `stream` | messages inside records |
+//! | `connection` | [`SecureConnection`]: the two halves in use, and how it ends |
+//! | `silence` | when the peer was last heard |
+//! | `ending` | how it ended, and who waits to know |
 
-use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-
 use crate::credential::NetCredential;
 use crate::net::Alpn;
-use crate::rt::MaybeSend;
+use crate::rt;
 
 mod connection;
+mod ending;
 mod error;
+mod frame;
+mod handshake;
+mod noise;
+mod preface;
+mod record;
+mod silence;
+mod stream;
 
 pub use connection::SecureConnection;
 pub use error::{FrameError, HandshakeError};
+pub use frame::{FrameBuffer, FrameEvent, FrameReader, FrameWriter, MAX_FRAME_LEN};
+pub use preface::PREFACE_START;
 
-/// The reading half of a byte carrier that keeps frame bounds.
-pub trait FrameReader: MaybeSend + 'static {
-    /// The next frame; `None` at the carrier's orderly end. Cancel-safe. A frame longer than
-    /// [`MAX_FRAME_LEN`] is an error before memory is taken for it.
-    fn read_frame(&mut self) -> impl Future<Output = io::Result<Option<FrameEvent>>> + MaybeSend;
-}
-
-/// What a carrier reads.
-#[derive(Debug)]
-pub enum FrameEvent {
-    /// A whole frame.
-    Frame(BytesMut),
-    /// A sign of life without a frame: an answered ping.
-    Activity,
-}
-
-/// The writing half of a byte carrier that keeps frame bounds.
-pub trait FrameWriter: MaybeSend + 'static {
-    /// Writes all of `frames` and flushes. What the carrier has taken over leaves `frames`.
-    /// Cancel-safe: the next call goes on where this one was dropped.
-    fn write_frames(
-        &mut self,
-        frames: &mut FrameBuffer,
-    ) -> impl Future<Output = io::Result<()>> + MaybeSend;
-
-    /// Asks the peer's network stack for a sign of life, where the carrier has such a thing.
-    fn ping(&mut self) -> impl Future<Output = io::Result<()>> + MaybeSend {
-        async { Ok(()) }
-    }
-
-    /// Ends the stream in order.
-    fn shutdown(&mut self) -> impl Future<Output = io::Result<()>> + MaybeSend;
-}
-
-/// The longest frame, in bytes: a Noise message's limit.
-pub const MAX_FRAME_LEN: usize = 65_535;
-
-/// Frames one behind the other, each after its length as a big-endian `u16`: just what TCP
-/// carries, so that one write takes them all; a WebSocket takes them off one by one.
-#[derive(Debug, Default)]
-pub struct FrameBuffer {
-    bytes: BytesMut,
-}
-
-impl FrameBuffer {
-    /// Appends a frame whose bytes are known.
-    pub fn push(&mut self, _frame: &[u8]) {
-        todo!()
-    }
-    /// The bytes as TCP carries them; advance as they are written.
-    pub fn bytes_mut(&mut self) -> &mut BytesMut {
-        &mut self.bytes
-    }
-    /// Takes the first frame off, without its length.
-    pub fn pop(&mut self) -> Option<Bytes> {
-        todo!()
-    }
-    /// Whether nothing is left to write.
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-}
+/// How long a failed handshake's carrier may take to end in order.
+const SHUTDOWN_TIME: Duration = Duration::from_secs(1);
 
 /// What encrypts; the dialler chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Suite {
-    /// AES-GCM, between native nodes. A browser neither offers nor accepts it.
+    /// AES-256-GCM, between native nodes. A browser neither offers nor accepts it.
     AesGcm,
     /// ChaCha20-Poly1305, where a browser takes part.
     ChaChaPoly,
@@ -92,15 +55,16 @@ pub enum Suite {
 /// Limits of a secure channel.
 #[derive(Debug, Clone)]
 pub struct SecureConfig {
-    /// The longest message that is sent or accepted, in bytes. Default 16 MiB.
+    /// The longest message that is sent or accepted, in bytes. Default 16 MiB; never more than
+    /// 4 GiB less 257 bytes.
     pub max_message_len: usize,
     /// How long a handshake may take in all. Default 10 s.
     pub handshake_timeout: Duration,
     /// Silence after which a peer counts as gone. Default 90 s: a hidden tab's timers may fire
     /// only once a minute.
     pub silence_timeout: Duration,
-    /// Records under one key before the next key is derived. Default 2^20, far below AES-GCM's
-    /// bound.
+    /// Records that we send under one key before the next key is derived; the peer is told, and
+    /// may have another number. Default 2^20, far below AES-GCM's bound; 0 counts as 1.
     pub rekey_after_records: u64,
 }
 
@@ -126,37 +90,82 @@ pub struct Endpoints {
 
 /// Runs the dialler's side of the handshake. Completes once the acceptor has let us in.
 ///
+/// Offers `alpn_preferred` in this order; the acceptor takes the first that it supports. Dropping
+/// the future drops the carrier.
+///
 /// # Errors
 ///
 /// See [`HandshakeError`]; the carrier is closed then.
 pub async fn dial<R: FrameReader, W: FrameWriter>(
-    _reader: R,
-    _writer: W,
-    _endpoints: Endpoints,
-    _suite: Suite,
-    _alpn_preferred: &[Alpn],
-    _credential: &NetCredential,
-    _config: &SecureConfig,
+    mut reader: R,
+    mut writer: W,
+    endpoints: Endpoints,
+    suite: Suite,
+    alpn_preferred: &[Alpn],
+    credential: &NetCredential,
+    config: &SecureConfig,
 ) -> Result<SecureConnection<R, W>, HandshakeError> {
-    todo!()
+    let handshake = handshake::dial(
+        &mut reader,
+        &mut writer,
+        suite,
+        alpn_preferred,
+        credential,
+        config,
+    );
+    let result = rt::timeout(config.handshake_timeout, handshake).await;
+    finish(reader, writer, endpoints, credential, config, result).await
 }
 
 /// Runs the acceptor's side of the handshake.
+///
+/// Dropping the future drops the carrier.
 ///
 /// # Errors
 ///
 /// See [`HandshakeError`]; the carrier is closed then, without a word to the stranger.
 pub async fn accept<R: FrameReader, W: FrameWriter>(
-    _reader: R,
-    _writer: W,
-    _endpoints: Endpoints,
-    _alpn_supported: &[Alpn],
-    _credential: &NetCredential,
-    _config: &SecureConfig,
+    mut reader: R,
+    mut writer: W,
+    endpoints: Endpoints,
+    alpn_supported: &[Alpn],
+    credential: &NetCredential,
+    config: &SecureConfig,
 ) -> Result<SecureConnection<R, W>, HandshakeError> {
-    todo!()
+    let handshake = handshake::accept(
+        &mut reader,
+        &mut writer,
+        endpoints.remote,
+        alpn_supported,
+        credential,
+        config,
+    );
+    let result = rt::timeout(config.handshake_timeout, handshake).await;
+    finish(reader, writer, endpoints, credential, config, result).await
 }
 
-/// The first two bytes of every stream of frames (the preface's length), and what follows: what
-/// tells our protocol from HTTP and TLS on the same port.
-pub const PREFACE_START: [u8; 5] = [0, 5, 0xA7, b'G', b'T'];
+async fn finish<R: FrameReader, W: FrameWriter>(
+    reader: R,
+    mut writer: W,
+    endpoints: Endpoints,
+    credential: &NetCredential,
+    config: &SecureConfig,
+    result: Result<Result<handshake::Established, HandshakeError>, rt::Elapsed>,
+) -> Result<SecureConnection<R, W>, HandshakeError> {
+    let failed = match result {
+        Ok(Ok(established)) => {
+            return Ok(SecureConnection::new(
+                reader,
+                writer,
+                endpoints,
+                credential.identity(),
+                established,
+                config,
+            ));
+        }
+        Ok(Err(error)) => error,
+        Err(rt::Elapsed(after)) => HandshakeError::Timeout { after },
+    };
+    let _ = rt::timeout(SHUTDOWN_TIME, writer.shutdown()).await;
+    Err(failed)
+}

@@ -1,0 +1,292 @@
+//! One Noise handshake: `XX` over 25519 and BLAKE2s, with `psk0` where there is a cluster secret.
+//!
+//! The handshake is snow's; this file chooses the pattern, refuses keys that prove nothing, wipes
+//! what snow would leave in memory, and hands the split keys to our record layer. It knows nothing
+//! of frames, protocols and trust.
+
+use blake2::{Blake2s256, Digest};
+use snow::params::{CipherChoice, DHChoice, HashChoice, NoiseParams};
+use snow::resolvers::{CryptoResolver, DefaultResolver};
+use snow::types::{Cipher, Dh, Hash, Random};
+use snow::{Builder, HandshakeState};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use super::record::{Opener, Sealer};
+use super::{HandshakeError, Suite};
+use crate::credential::{ClusterSecret, Identity};
+use crate::rt::AesGcm;
+
+/// The longest handshake message, in bytes.
+pub(super) const MAX_HANDSHAKE_LEN: usize = 4096;
+
+const PSK_LABEL: &[u8] = b"gossip-transport cluster secret\0";
+
+/// Which side of the handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Speaks first.
+    Dialler,
+    /// Answers.
+    Acceptor,
+}
+
+/// What both sides have to agree on, and our own key.
+pub(super) struct NoiseInputs<'a> {
+    pub(super) suite: Suite,
+    pub(super) role: Role,
+    pub(super) secret_key: &'a [u8; 32],
+    pub(super) psk: Option<&'a [u8; 32]>,
+    pub(super) prologue: &'a [u8],
+}
+
+/// A handshake under way.
+pub(super) struct Noise {
+    state: HandshakeState,
+    suite: Suite,
+    role: Role,
+    has_psk: bool,
+}
+
+impl Noise {
+    pub(super) fn new(inputs: &NoiseInputs<'_>) -> Result<Self, HandshakeError> {
+        Self::build(inputs, |builder| builder)
+    }
+
+    fn build<'a>(
+        inputs: &NoiseInputs<'a>,
+        adapt: impl FnOnce(Builder<'a>) -> Builder<'a>,
+    ) -> Result<Self, HandshakeError> {
+        let pattern = match (inputs.suite, inputs.psk.is_some()) {
+            (Suite::AesGcm, false) => "Noise_XX_25519_AESGCM_BLAKE2s",
+            (Suite::AesGcm, true) => "Noise_XXpsk0_25519_AESGCM_BLAKE2s",
+            (Suite::ChaChaPoly, false) => "Noise_XX_25519_ChaChaPoly_BLAKE2s",
+            (Suite::ChaChaPoly, true) => "Noise_XXpsk0_25519_ChaChaPoly_BLAKE2s",
+        };
+        let params: NoiseParams = pattern.parse().map_err(failed)?;
+        let mut builder = Builder::with_resolver(params, Box::new(StrictResolver))
+            .prologue(inputs.prologue)
+            .map_err(failed)?
+            .local_private_key(inputs.secret_key)
+            .map_err(failed)?;
+        if let Some(psk) = inputs.psk {
+            builder = builder.psk(0, psk).map_err(failed)?;
+        }
+        let builder = adapt(builder);
+        let state = match inputs.role {
+            Role::Dialler => builder.build_initiator(),
+            Role::Acceptor => builder.build_responder(),
+        };
+        Ok(Self {
+            state: state.map_err(failed)?,
+            suite: inputs.suite,
+            role: inputs.role,
+            has_psk: inputs.psk.is_some(),
+        })
+    }
+
+    /// The next handshake message, with `payload` inside.
+    pub(super) fn write(&mut self, payload: &[u8]) -> Result<Vec<u8>, HandshakeError> {
+        let mut message = vec![0; MAX_HANDSHAKE_LEN];
+        match self.state.write_message(payload, &mut message) {
+            Ok(len) => {
+                message.truncate(len);
+                Ok(message)
+            }
+            Err(snow::Error::Input) => Err(HandshakeError::Oversized {
+                len: payload.len(),
+                max: MAX_HANDSHAKE_LEN,
+            }),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// The payload inside the peer's next handshake message.
+    pub(super) fn read(&mut self, message: &[u8]) -> Result<Vec<u8>, HandshakeError> {
+        if message.len() > MAX_HANDSHAKE_LEN {
+            return Err(HandshakeError::Oversized {
+                len: message.len(),
+                max: MAX_HANDSHAKE_LEN,
+            });
+        }
+        let mut payload = vec![0; message.len()];
+        let len = self.state.read_message(message, &mut payload);
+        payload.truncate(len.map_err(failed)?);
+        Ok(payload)
+    }
+
+    /// Who the peer is, once it has proved it.
+    pub(super) fn remote_identity(&self) -> Result<Identity, HandshakeError> {
+        let key = self.state.get_remote_static();
+        let key = key.and_then(|key| <[u8; 32]>::try_from(key).ok());
+        key.map(Identity::from_bytes)
+            .ok_or(HandshakeError::Internal {
+                what: "the peer's key is not known yet".to_owned(),
+            })
+    }
+
+    /// Ends the handshake: how to seal, and how to open, with each direction's rekey interval.
+    pub(super) fn split(
+        mut self,
+        rekey_sent_after: u64,
+        rekey_received_after: u64,
+    ) -> Result<(Sealer, Opener), HandshakeError> {
+        if !self.state.is_handshake_finished() {
+            return Err(HandshakeError::Internal {
+                what: "the handshake is not finished".to_owned(),
+            });
+        }
+        let (first, second) = self.state.dangerously_get_raw_split();
+        let dialler_key = Zeroizing::new(first);
+        let acceptor_key = Zeroizing::new(second);
+        let (ours, theirs) = match self.role {
+            Role::Dialler => (dialler_key, acceptor_key),
+            Role::Acceptor => (acceptor_key, dialler_key),
+        };
+        let sealer = Sealer::new(self.suite, &ours, rekey_sent_after);
+        let opener = Opener::new(self.suite, &theirs, rekey_received_after);
+        sealer.zip(opener).ok_or(HandshakeError::Internal {
+            what: "the cipher is not available".to_owned(),
+        })
+    }
+}
+
+impl Drop for Noise {
+    fn drop(&mut self) {
+        // snow keeps the PSK and does not wipe it.
+        if self.has_psk {
+            let _ = self.state.set_psk(0, &[0; 32]);
+        }
+    }
+}
+
+/// Whether this target has `suite`.
+pub(super) fn is_available(suite: Suite) -> bool {
+    match suite {
+        Suite::AesGcm => AesGcm::AVAILABLE,
+        Suite::ChaChaPoly => true,
+    }
+}
+
+/// The 32 bytes that Noise mixes in for a cluster secret of any length.
+pub(super) fn psk(secret: &ClusterSecret) -> Zeroizing<[u8; 32]> {
+    let mut hash = Blake2s256::new();
+    hash.update(PSK_LABEL);
+    hash.update(secret.as_bytes());
+    let mut psk = Zeroizing::new([0; 32]);
+    hash.finalize_into((&mut *psk).into());
+    psk
+}
+
+fn failed(error: snow::Error) -> HandshakeError {
+    match error {
+        snow::Error::Decrypt => HandshakeError::Decrypt,
+        snow::Error::Input => HandshakeError::Malformed {
+            what: "a message that is too short",
+        },
+        snow::Error::Dh => HandshakeError::Malformed {
+            what: "a public key of low order",
+        },
+        error => HandshakeError::Internal {
+            what: error.to_string(),
+        },
+    }
+}
+
+/// snow's default primitives, with a stricter curve and with keys that are wiped.
+struct StrictResolver;
+
+impl CryptoResolver for StrictResolver {
+    fn resolve_rng(&self) -> Option<Box<dyn Random>> {
+        DefaultResolver.resolve_rng()
+    }
+    fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
+        let dh = DefaultResolver.resolve_dh(choice)?;
+        Some(Box::new(StrictDh(dh)))
+    }
+    fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
+        DefaultResolver.resolve_hash(choice)
+    }
+    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
+        let cipher = DefaultResolver.resolve_cipher(choice)?;
+        Some(Box::new(WipedCipher(cipher)))
+    }
+}
+
+/// Refuses a shared secret of zero, which a public key of low order forces: such a key belongs to
+/// nobody, so an "identity" made of it would be anyone's (RFC 7748, section 6.1).
+struct StrictDh(Box<dyn Dh>);
+
+impl Dh for StrictDh {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+    fn pub_len(&self) -> usize {
+        self.0.pub_len()
+    }
+    fn priv_len(&self) -> usize {
+        self.0.priv_len()
+    }
+    fn set(&mut self, privkey: &[u8]) {
+        self.0.set(privkey);
+    }
+    fn generate(&mut self, rng: &mut dyn Random) -> Result<(), snow::Error> {
+        self.0.generate(rng)
+    }
+    fn pubkey(&self) -> &[u8] {
+        self.0.pubkey()
+    }
+    fn privkey(&self) -> &[u8] {
+        self.0.privkey()
+    }
+    fn dh(&self, pubkey: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
+        self.0.dh(pubkey, out)?;
+        let zeros = vec![0; out.len()];
+        if out.ct_eq(&zeros).into() {
+            return Err(snow::Error::Dh);
+        }
+        Ok(())
+    }
+    fn dh_len(&self) -> usize {
+        self.0.dh_len()
+    }
+}
+
+impl Drop for StrictDh {
+    fn drop(&mut self) {
+        self.0.set(&[0; 32]);
+    }
+}
+
+/// Overwrites its key when dropped.
+struct WipedCipher(Box<dyn Cipher>);
+
+impl Cipher for WipedCipher {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+    fn set(&mut self, key: &[u8; 32]) {
+        self.0.set(key);
+    }
+    fn encrypt(&self, nonce: u64, authtext: &[u8], plaintext: &[u8], out: &mut [u8]) -> usize {
+        self.0.encrypt(nonce, authtext, plaintext, out)
+    }
+    fn decrypt(
+        &self,
+        nonce: u64,
+        authtext: &[u8],
+        ciphertext: &[u8],
+        out: &mut [u8],
+    ) -> Result<usize, snow::Error> {
+        self.0.decrypt(nonce, authtext, ciphertext, out)
+    }
+}
+
+impl Drop for WipedCipher {
+    fn drop(&mut self) {
+        self.0.set(&[0; 32]);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! Records: bytes sealed and opened in place, one after the other.
+//!
+//! The cipher state of the Noise specification (revision 34, section 5.1), without associated
+//! data. It is ours and not snow's so that a record is encrypted where it lies and the key is
+//! expanded once, not for every record. Invariant: a nonce is used once under a key; a record
+//! opens only as the next one of its stream.
+
+use bytes::BytesMut;
+use chacha20poly1305::aead::{AeadInPlace, KeyInit};
+use chacha20poly1305::{ChaCha20Poly1305, Nonce, Tag};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::frame::LENGTH_LEN;
+use super::{FrameError, MAX_FRAME_LEN, Suite};
+use crate::rt::AesGcm;
+
+/// What a record is longer than its plaintext, in bytes.
+pub(super) const TAG_LEN: usize = 16;
+/// The most plaintext in one record, in bytes.
+pub(super) const MAX_PLAINTEXT_LEN: usize = MAX_FRAME_LEN - TAG_LEN;
+
+/// Section 4.2 of the specification: the nonce that derives the next key, and is never used else.
+const REKEY_NONCE: u64 = u64::MAX;
+
+/// Seals the records of one direction.
+pub(super) struct Sealer(CipherState);
+
+impl Sealer {
+    /// `None` if this target does not have the suite.
+    pub(super) fn new(suite: Suite, key: &[u8; 32], rekey_after: u64) -> Option<Self> {
+        CipherState::new(suite, key, rekey_after).map(Self)
+    }
+
+    /// Seals `frames[start..]`, which is room for a length and then plaintext, as one frame.
+    pub(super) fn seal(&mut self, frames: &mut BytesMut, start: usize) -> Result<(), FrameError> {
+        let body = start.saturating_add(LENGTH_LEN);
+        let Some(plaintext) = frames.get_mut(body..) else {
+            return Err(FrameError::Malformed {
+                what: "no room for the record's length",
+            });
+        };
+        let len = u16::try_from(plaintext.len().saturating_add(TAG_LEN));
+        let tag = self.0.seal(plaintext)?;
+        frames.extend_from_slice(&tag);
+        let length = frames.get_mut(start..body);
+        if let (Ok(len), Some(length)) = (len, length) {
+            length.copy_from_slice(&len.to_be_bytes());
+            Ok(())
+        } else {
+            Err(FrameError::Malformed {
+                what: "a record longer than a frame",
+            })
+        }
+    }
+}
+
+/// Opens the records of one direction.
+pub(super) struct Opener(CipherState);
+
+impl Opener {
+    /// `None` if this target does not have the suite.
+    pub(super) fn new(suite: Suite, key: &[u8; 32], rekey_after: u64) -> Option<Self> {
+        CipherState::new(suite, key, rekey_after).map(Self)
+    }
+
+    /// Opens a whole record in place and leaves its plaintext.
+    pub(super) fn open(&mut self, record: &mut BytesMut) -> Result<(), FrameError> {
+        let Some((ciphertext, tag)) = record.split_last_chunk_mut::<TAG_LEN>() else {
+            return Err(FrameError::Tampered);
+        };
+        let len = ciphertext.len();
+        self.0.open(ciphertext, *tag)?;
+        record.truncate(len);
+        Ok(())
+    }
+}
+
+struct CipherState {
+    suite: Suite,
+    cipher: Cipher,
+    nonce: u64,
+    /// A new key comes after each so many records.
+    rekey_after: u64,
+}
+
+impl CipherState {
+    fn new(suite: Suite, key: &[u8; 32], rekey_after: u64) -> Option<Self> {
+        Some(Self {
+            suite,
+            cipher: Cipher::new(suite, key)?,
+            nonce: 0,
+            rekey_after: rekey_after.max(1),
+        })
+    }
+
+    fn seal(&mut self, plaintext: &mut [u8]) -> Result<[u8; TAG_LEN], FrameError> {
+        self.check_nonce()?;
+        let tag = self.cipher.seal(self.nonce, plaintext);
+        let tag = tag.ok_or(FrameError::Exhausted)?;
+        self.advance()?;
+        Ok(tag)
+    }
+
+    fn open(&mut self, ciphertext: &mut [u8], tag: [u8; TAG_LEN]) -> Result<(), FrameError> {
+        self.check_nonce()?;
+        let opened = self.cipher.open(self.nonce, ciphertext, tag);
+        opened.ok_or(FrameError::Tampered)?;
+        self.advance()
+    }
+
+    fn check_nonce(&self) -> Result<(), FrameError> {
+        if self.nonce == REKEY_NONCE {
+            return Err(FrameError::Exhausted);
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self) -> Result<(), FrameError> {
+        self.nonce = self.nonce.checked_add(1).ok_or(FrameError::Exhausted)?;
+        if self.nonce.is_multiple_of(self.rekey_after) {
+            self.rekey().ok_or(FrameError::Exhausted)?;
+        }
+        Ok(())
+    }
+
+    /// The specification's `REKEY`: the next key is what this one makes of 32 zeros. The nonce
+    /// goes on counting.
+    fn rekey(&mut self) -> Option<()> {
+        let mut key = Zeroizing::new([0; 32]);
+        self.cipher.seal(REKEY_NONCE, key.as_mut_slice())?.zeroize();
+        self.cipher = Cipher::new(self.suite, &key)?;
+        Some(())
+    }
+}
+
+/// An expanded key. Both kinds wipe themselves when dropped.
+enum Cipher {
+    ChaChaPoly(ChaCha20Poly1305),
+    // Boxed, or every channel would pay for its much larger key schedule.
+    AesGcm(Box<AesGcm>),
+}
+
+impl Cipher {
+    fn new(suite: Suite, key: &[u8; 32]) -> Option<Self> {
+        match suite {
+            Suite::ChaChaPoly => Some(Self::ChaChaPoly(ChaCha20Poly1305::new(key.into()))),
+            Suite::AesGcm => AesGcm::new(key).map(|key| Self::AesGcm(Box::new(key))),
+        }
+    }
+
+    fn seal(&self, nonce: u64, bytes: &mut [u8]) -> Option<[u8; TAG_LEN]> {
+        match self {
+            Self::ChaChaPoly(key) => {
+                let nonce = Nonce::from(little_endian(nonce));
+                let tag = key.encrypt_in_place_detached(&nonce, &[], bytes);
+                tag.ok().map(Into::into)
+            }
+            Self::AesGcm(key) => key.seal(big_endian(nonce), bytes),
+        }
+    }
+
+    fn open(&self, nonce: u64, bytes: &mut [u8], tag: [u8; TAG_LEN]) -> Option<()> {
+        match self {
+            Self::ChaChaPoly(key) => {
+                let nonce = Nonce::from(little_endian(nonce));
+                let tag = Tag::from(tag);
+                key.decrypt_in_place_detached(&nonce, &[], bytes, &tag).ok()
+            }
+            Self::AesGcm(key) => key.open(big_endian(nonce), bytes, tag),
+        }
+    }
+}
+
+/// ChaChaPoly's nonce, section 12.3 of the specification.
+fn little_endian(nonce: u64) -> [u8; 12] {
+    let [a, b, c, d, e, f, g, h] = nonce.to_le_bytes();
+    [0, 0, 0, 0, a, b, c, d, e, f, g, h]
+}
+
+/// AES-GCM's nonce, section 12.4 of the specification.
+fn big_endian(nonce: u64) -> [u8; 12] {
+    let [a, b, c, d, e, f, g, h] = nonce.to_be_bytes();
+    [0, 0, 0, 0, a, b, c, d, e, f, g, h]
+}

@@ -1,0 +1,220 @@
+//! A carrier of frames in memory: bounded, slow if asked, and open to tampering.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Buf, BytesMut};
+use gossip_transport::secure::{FrameBuffer, FrameEvent, FrameReader, FrameWriter};
+
+/// One direction: a pipe of frames whose middle the test can reach into.
+#[derive(Clone, Default)]
+pub struct Pipe(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    frames: VecDeque<FrameEvent>,
+    /// All frames ever written, as they were.
+    log: Vec<Vec<u8>>,
+    /// Bytes that may still be written; `None`: as many as one likes.
+    room: Option<usize>,
+    /// A frame that is only partly written.
+    begun: BytesMut,
+    /// Whether every other poll is `Pending` for no reason.
+    lazy: bool,
+    lazy_turn: bool,
+    held: bool,
+    closed: bool,
+    shut_down: bool,
+    pings: usize,
+    writes: usize,
+    wakers: Vec<Waker>,
+}
+
+impl Pipe {
+    fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.0.lock().unwrap();
+        let result = f(&mut state);
+        for waker in state.wakers.drain(..) {
+            waker.wake();
+        }
+        result
+    }
+
+    pub fn reader(&self) -> Reader {
+        Reader(self.clone())
+    }
+    pub fn writer(&self) -> Writer {
+        Writer(self.clone())
+    }
+    /// Puts a frame in as if it had been written.
+    pub fn inject(&self, frame: &[u8]) {
+        self.with(|s| s.frames.push_back(FrameEvent::Frame(frame.into())));
+    }
+    pub fn inject_activity(&self) {
+        self.with(|s| s.frames.push_back(FrameEvent::Activity));
+    }
+    /// Nothing is delivered until [`release`](Self::release); what is written waits.
+    pub fn hold(&self) {
+        self.with(|s| s.held = true);
+    }
+    pub fn release(&self) {
+        self.with(|s| s.held = false);
+    }
+    /// The frames that wait, to be changed.
+    pub fn edit(&self, f: impl FnOnce(&mut VecDeque<BytesMut>)) {
+        self.with(|s| {
+            let mut frames: VecDeque<_> = s
+                .frames
+                .drain(..)
+                .filter_map(|event| match event {
+                    FrameEvent::Frame(frame) => Some(frame),
+                    FrameEvent::Activity => None,
+                })
+                .collect();
+            f(&mut frames);
+            s.frames = frames.into_iter().map(FrameEvent::Frame).collect();
+        });
+    }
+    /// Ends the pipe after what it holds.
+    pub fn cut(&self) {
+        self.with(|s| s.closed = true);
+    }
+    /// Allows only so many more bytes.
+    pub fn stall_after(&self, bytes: usize) {
+        self.with(|s| s.room = Some(bytes));
+    }
+    pub fn unstall(&self) {
+        self.with(|s| s.room = None);
+    }
+    pub fn make_lazy(&self) {
+        self.with(|s| s.lazy = true);
+    }
+    pub fn log(&self) -> Vec<Vec<u8>> {
+        self.with(|s| s.log.clone())
+    }
+    pub fn writes(&self) -> usize {
+        self.with(|s| s.writes)
+    }
+    pub fn pings(&self) -> usize {
+        self.with(|s| s.pings)
+    }
+    pub fn was_shut_down(&self) -> bool {
+        self.with(|s| s.shut_down)
+    }
+
+    fn lazy_pause(&self, cx: &mut Context<'_>) -> bool {
+        let mut state = self.0.lock().unwrap();
+        state.lazy_turn = !state.lazy_turn;
+        let pause = state.lazy && state.lazy_turn;
+        if pause {
+            cx.waker().wake_by_ref();
+        }
+        pause
+    }
+}
+
+pub struct Reader(Pipe);
+
+impl FrameReader for Reader {
+    async fn read_frame(&mut self) -> io::Result<Option<FrameEvent>> {
+        poll_fn(|cx| {
+            if self.0.lazy_pause(cx) {
+                return Poll::Pending;
+            }
+            let mut state = self.0.0.lock().unwrap();
+            if !state.held {
+                if let Some(event) = state.frames.pop_front() {
+                    return Poll::Ready(Ok(Some(event)));
+                }
+                if state.closed {
+                    return Poll::Ready(Ok(None));
+                }
+            }
+            state.wakers.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.cut();
+    }
+}
+
+pub struct Writer(Pipe);
+
+impl FrameWriter for Writer {
+    async fn write_frames(&mut self, frames: &mut FrameBuffer) -> io::Result<()> {
+        self.0.with(|s| s.writes += 1);
+        poll_fn(|cx| {
+            loop {
+                if frames.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                if self.0.lazy_pause(cx) {
+                    return Poll::Pending;
+                }
+                let mut state = self.0.0.lock().unwrap();
+                if state.closed {
+                    return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+                }
+                let bytes = frames.bytes_mut();
+                let limit = if state.lazy { 1000 } else { usize::MAX };
+                let taken = state.room.unwrap_or(usize::MAX).min(limit).min(bytes.len());
+                if taken == 0 {
+                    state.wakers.push(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                if let Some(room) = &mut state.room {
+                    *room -= taken;
+                }
+                state.begun.extend_from_slice(&bytes[..taken]);
+                bytes.advance(taken);
+                state.take_whole_frames();
+                for waker in state.wakers.drain(..) {
+                    waker.wake();
+                }
+            }
+        })
+        .await
+    }
+
+    async fn ping(&mut self) -> io::Result<()> {
+        self.0.with(|s| s.pings += 1);
+        Ok(())
+    }
+
+    async fn shutdown(&mut self) -> io::Result<()> {
+        self.0.with(|s| {
+            s.shut_down = true;
+            s.closed = true;
+        });
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.0.cut();
+    }
+}
+
+impl State {
+    fn take_whole_frames(&mut self) {
+        while let Some(len) = self.begun.first_chunk::<2>() {
+            let len = usize::from(u16::from_be_bytes(*len));
+            if self.begun.len() < 2 + len {
+                return;
+            }
+            self.begun.advance(2);
+            let frame = self.begun.split_to(len);
+            self.log.push(frame.to_vec());
+            self.frames.push_back(FrameEvent::Frame(frame));
+        }
+    }
+}
