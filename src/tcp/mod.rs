@@ -1,98 +1,35 @@
 //! The network of a native node: TCP, with WebSocket accepted on the same port.
+//!
+//! One port serves both kinds of peer, told apart by their first bytes: our preface means frames
+//! as they are, HTTP means a WebSocket upgrade. Inside both runs the same secure channel. Nothing
+//! of a peer is trusted, and nothing is stored for it, before its handshake is complete.
+//!
+//! | where | what |
+//! |---|---|
+//! | `config` | limits |
+//! | `transport` | dialling, resolving, binding |
+//! | `listener` | accepting |
+//! | `admission` | how many strangers at a time |
+//! | `sniff` | which protocol a stranger speaks |
+//! | `http` | a stranger that speaks HTTP: upgrade, or a plain refusal |
+//! | `carrier` | frames over the stream, whichever it is |
+//!
+//! Not here yet: TLS and the relay. A TLS hello is recognised and refused by name.
 
-use std::net::SocketAddr;
+mod admission;
+mod carrier;
+mod config;
+mod http;
+mod listener;
+mod sniff;
+mod transport;
 
-use crate::credential::NetCredential;
-use crate::net::{Alpn, NetIncomingRequest, NetListener, NetTransport};
-use crate::secure::{SecureConfig, SecureConnection};
+pub use carrier::{TcpReader, TcpWriter};
+pub use config::TcpConfig;
+pub use listener::{AcceptError, TcpIncomingRequest, TcpListener};
+pub use transport::TcpTransport;
 
-mod frames;
+use crate::secure::SecureConnection;
 
 /// A connection over TCP, raw or inside a WebSocket.
-pub type TcpConnection = SecureConnection<frames::TcpReader, frames::TcpWriter>;
-
-/// Limits of the TCP network.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct TcpConfig {
-    /// Limits of the secure channel.
-    pub secure: SecureConfig,
-    /// Connections in handshake at a time, in all. Default 256.
-    pub max_unauthenticated: usize,
-    /// Connections in handshake at a time, from one address. Default 64.
-    pub max_unauthenticated_per_ip: usize,
-}
-
-impl Default for TcpConfig {
-    fn default() -> Self {
-        Self {
-            secure: SecureConfig::default(),
-            max_unauthenticated: 256,
-            max_unauthenticated_per_ip: 64,
-        }
-    }
-}
-
-/// TCP. Clones share limits.
-#[derive(Debug, Clone, Default)]
-pub struct TcpTransport {}
-
-impl TcpTransport {
-    /// With `config`.
-    pub fn new(_config: TcpConfig) -> Self {
-        todo!()
-    }
-}
-
-/// A bound port.
-#[derive(Debug)]
-pub struct TcpListener {}
-
-/// A peer that connected.
-#[derive(Debug)]
-pub struct TcpIncomingRequest {}
-
-impl NetTransport for TcpTransport {
-    type Listener = TcpListener;
-    type Connection = TcpConnection;
-    async fn create_listener(
-        &self,
-        _bind_addr: SocketAddr,
-        _alpn_supported: &[Alpn],
-        _credential: &NetCredential,
-    ) -> anyhow::Result<TcpListener> {
-        todo!()
-    }
-    async fn connect(
-        &self,
-        _addr: SocketAddr,
-        _alpn_preferred: &[Alpn],
-        _credential: &NetCredential,
-    ) -> anyhow::Result<TcpConnection> {
-        todo!()
-    }
-    async fn resolve(&self, _name: &str) -> anyhow::Result<Vec<SocketAddr>> {
-        todo!()
-    }
-}
-
-impl NetListener for TcpListener {
-    type IncomingRequest = TcpIncomingRequest;
-    type Connection = TcpConnection;
-    fn local_addr(&self) -> SocketAddr {
-        todo!()
-    }
-    async fn accept(&self) -> anyhow::Result<TcpIncomingRequest> {
-        todo!()
-    }
-}
-
-impl NetIncomingRequest for TcpIncomingRequest {
-    type Connection = TcpConnection;
-    fn remote_addr(&self) -> SocketAddr {
-        todo!()
-    }
-    async fn accept(self) -> anyhow::Result<TcpConnection> {
-        todo!()
-    }
-}
+pub type TcpConnection = SecureConnection<TcpReader, TcpWriter>;

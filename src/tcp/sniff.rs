@@ -1,0 +1,174 @@
+//! Which protocol a stranger speaks, by its first bytes.
+//!
+//! It reads as few bytes as decide, and keeps them for whoever goes on. No timeout of its own: the
+//! caller's covers all that a stranger does.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf as _, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::secure::PREFACE_START;
+
+/// A handshake record of TLS starts with these (RFC 8446, section 5.1).
+const TLS_START: [u8; 2] = [0x16, 0x03];
+/// No HTTP method that is registered is longer than 17 characters; a space ends it.
+const MAX_METHOD_LEN: usize = 18;
+
+/// What the first bytes say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// Our own frames.
+    Frames,
+    /// An HTTP request.
+    Http,
+    /// A TLS handshake.
+    Tls,
+}
+
+/// Reads until the protocol is clear; `None` for bytes that begin nothing known, and for an end.
+pub(super) async fn sniff(
+    stream: &mut TcpStream,
+    start: &mut BytesMut,
+) -> io::Result<Option<Protocol>> {
+    loop {
+        match classify(start) {
+            Verdict::Is(protocol) => return Ok(Some(protocol)),
+            Verdict::Unknown => return Ok(None),
+            Verdict::NeedsMore => {}
+        }
+        start.reserve(512);
+        if stream.read_buf(start).await? == 0 {
+            return Ok(None);
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Is(Protocol),
+    NeedsMore,
+    Unknown,
+}
+
+fn classify(start: &[u8]) -> Verdict {
+    let begins = |with: &[u8]| start.iter().zip(with).all(|(a, b)| a == b);
+    if begins(&PREFACE_START) {
+        return if start.len() >= PREFACE_START.len() {
+            Verdict::Is(Protocol::Frames)
+        } else {
+            Verdict::NeedsMore
+        };
+    }
+    if begins(&TLS_START) {
+        return if start.len() >= TLS_START.len() {
+            Verdict::Is(Protocol::Tls)
+        } else {
+            Verdict::NeedsMore
+        };
+    }
+    let method_len = start.iter().take_while(|b| b.is_ascii_uppercase()).count();
+    match start.get(method_len) {
+        None if method_len < MAX_METHOD_LEN => Verdict::NeedsMore,
+        Some(b' ') if method_len > 0 => Verdict::Is(Protocol::Http),
+        _ => Verdict::Unknown,
+    }
+}
+
+/// A stream that gives what has been read of it once more.
+#[derive(Debug)]
+pub(super) struct SniffedStream {
+    start: BytesMut,
+    stream: TcpStream,
+}
+
+impl SniffedStream {
+    pub(super) fn new(start: BytesMut, stream: TcpStream) -> Self {
+        Self { start, stream }
+    }
+}
+
+impl AsyncRead for SniffedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.start.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let len = self.start.len().min(buf.remaining());
+        buf.put_slice(self.start.get(..len).unwrap_or_default());
+        self.start.advance(len);
+        if self.start.is_empty() {
+            self.start = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for SniffedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bytes_tell_the_protocol() {
+        assert_eq!(classify(b"GET / HTTP/1.1"), Verdict::Is(Protocol::Http));
+        assert_eq!(classify(b"POST "), Verdict::Is(Protocol::Http));
+        assert_eq!(classify(&[0x16, 3, 1, 2]), Verdict::Is(Protocol::Tls));
+        assert_eq!(classify(&PREFACE_START), Verdict::Is(Protocol::Frames));
+    }
+
+    #[test]
+    fn a_start_of_several_protocols_waits_for_more() {
+        for start in [&b""[..], b"GE", &[0x16], &PREFACE_START[..3]] {
+            assert_eq!(classify(start), Verdict::NeedsMore, "{start:?}");
+        }
+    }
+
+    #[test]
+    fn what_begins_no_protocol_is_known_at_once() {
+        for start in [
+            &b"\xff"[..],
+            b" GET",
+            b"get / ",
+            b"\0\x06\xA7GT",
+            b"AAAAAAAAAAAAAAAAAAA",
+        ] {
+            assert_eq!(classify(start), Verdict::Unknown, "{start:?}");
+        }
+    }
+}

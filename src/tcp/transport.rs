@@ -1,0 +1,108 @@
+//! Dialling, resolving and binding.
+
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use bytes::BytesMut;
+use tokio::net::TcpStream;
+
+use super::admission::Admission;
+use super::carrier::{Reader, Writer, raw};
+use super::{TcpConfig, TcpConnection, TcpListener, TcpReader, TcpWriter};
+use crate::credential::NetCredential;
+use crate::net::{Alpn, ConnectError, NetTransport, is_dialable};
+use crate::rt;
+use crate::secure::{self, Endpoints, Suite};
+
+/// TCP between native nodes, with browsers accepted over WebSocket on the same port.
+///
+/// Clones share the count of strangers in handshake.
+#[derive(Debug, Clone)]
+pub struct TcpTransport {
+    config: TcpConfig,
+    admission: Admission,
+}
+
+impl TcpTransport {
+    /// With `config`.
+    pub fn new(config: TcpConfig) -> Self {
+        Self {
+            admission: Admission::new(&config),
+            config,
+        }
+    }
+}
+
+impl Default for TcpTransport {
+    fn default() -> Self {
+        Self::new(TcpConfig::default())
+    }
+}
+
+impl NetTransport for TcpTransport {
+    type Listener = TcpListener;
+    type Connection = TcpConnection;
+
+    async fn create_listener(
+        &self,
+        bind_addr: SocketAddr,
+        alpn_supported: &[Alpn],
+        credential: &NetCredential,
+    ) -> anyhow::Result<TcpListener> {
+        TcpListener::bind(
+            bind_addr,
+            alpn_supported,
+            credential,
+            &self.config,
+            self.admission.clone(),
+        )
+        .await
+        .with_context(|| format!("cannot listen on {bind_addr}"))
+    }
+
+    async fn connect(
+        &self,
+        addr: SocketAddr,
+        alpn_preferred: &[Alpn],
+        credential: &NetCredential,
+    ) -> anyhow::Result<TcpConnection> {
+        if !is_dialable(addr) {
+            return Err(ConnectError::NotDialable { addr }.into());
+        }
+        let limit = self.config.secure.handshake_timeout;
+        let stream = rt::timeout(limit, TcpStream::connect(addr))
+            .await
+            .map_err(|elapsed| ConnectError::Timeout {
+                addr,
+                after: elapsed.0,
+            })?
+            .map_err(|source| ConnectError::Io { addr, source })?;
+        stream.set_nodelay(true)?;
+        let endpoints = Endpoints {
+            local: stream.local_addr()?,
+            remote: addr,
+        };
+        let (reader, writer) = raw::split(stream, BytesMut::new());
+        let connection = secure::dial(
+            TcpReader(Reader::Raw(reader)),
+            TcpWriter(Writer::Raw(writer)),
+            endpoints,
+            Suite::AesGcm,
+            alpn_preferred,
+            credential,
+            &self.config.secure,
+        )
+        .await?;
+        Ok(connection)
+    }
+
+    async fn resolve(&self, name: &str) -> anyhow::Result<Vec<SocketAddr>> {
+        if let Ok(addr) = name.parse() {
+            return Ok(vec![addr]);
+        }
+        let addrs = tokio::net::lookup_host(name)
+            .await
+            .with_context(|| format!("cannot resolve {name:?} (it has to be host:port)"))?;
+        Ok(addrs.collect())
+    }
+}
