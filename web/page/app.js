@@ -1,0 +1,206 @@
+// The live cluster page: joins the cluster as a member, and shows what this member knows.
+//
+// This file ties the parts together and owns the node; each part of the page has a file of its own.
+
+import { changes, newest, summary } from "./cluster.js";
+import { showConnections } from "./connections.js";
+import { byId, setText } from "./dom.js";
+import { Drawing } from "./drawing.js";
+import { initKeys, setNode, showOwnKeys } from "./keys.js";
+import { log, logEvents } from "./log.js";
+import { showMembers } from "./members.js";
+import { identify, inviteLink, readFragment } from "./session.js";
+import { list, showMembership, showStatus } from "./status.js";
+import init, { GossipNode, generateSecretKey } from "./pkg/gossip_web.js";
+
+// Heartbeats and counters rise without an event of their own.
+const REFRESH_MS = 250;
+// Several changes at once are shown once.
+const COALESCE_MS = 16;
+const CONFIG_RETRY_MS = 2000;
+// Joining takes a moment; longer than this is worth a plainer word.
+const JOIN_SLOW_MS = 3000;
+// A link that is replaced by another leaves none for a moment: that is not a disconnection.
+const DISCONNECTED_AFTER_MS = 600;
+// The longest wait between two dials, in gossip intervals; as in the node's options.
+const MAX_BACKOFF_ROUNDS = 10;
+const RATE_WINDOW_MS = 3000;
+
+const drawing = new Drawing(byId("drawing"));
+const seen = new Set();
+const rates = [];
+let node = null;
+let config = null;
+let members = [];
+let lastLink = 0;
+let scheduled = 0;
+
+window.gossipDebug = {
+  members: () => (node ? node.members() : []),
+  stats: () => (node ? node.stats() : null),
+};
+
+initKeys(() => schedule());
+start().catch(fail);
+
+async function start() {
+  const { secret, id: wanted } = readFragment();
+  window.addEventListener("hashchange", () => location.reload());
+  if (secret === "") {
+    showStatus(
+      "disconnected",
+      "This link lacks its secret.",
+      "Open the whole link that was printed for you: it ends in #secret=…",
+    );
+    return;
+  }
+  showInvite(secret);
+  const [, loaded] = await Promise.all([init(), loadConfig()]);
+  config = loaded;
+  setText(byId("cluster"), config.cluster);
+  byId("cluster").hidden = false;
+
+  const { id, secretKey } = await identify(wanted, generateSecretKey);
+  const trying = list(config.seeds);
+  showStatus("connecting", "Connecting:", `trying ${trying}`);
+  const slow = setTimeout(() => {
+    showStatus("disconnected", "No connection:", `no answer yet from ${trying}, trying again`);
+  }, JOIN_SLOW_MS);
+  try {
+    node = await GossipNode.join({
+      cluster: config.cluster,
+      id,
+      seeds: config.seeds,
+      secret,
+      secretKey,
+      gossipIntervalMs: config.gossip_interval_ms,
+      keyValues: { kind: "tab" },
+    });
+  } finally {
+    clearTimeout(slow);
+  }
+  joined();
+}
+
+function joined() {
+  setText(byId("me"), `${node.id} · identity ${node.identity}`);
+  lastLink = performance.now();
+  log("joined", "This tab is a member of the cluster, as ", bold(node.id));
+  setNode(node);
+  node.onchange = schedule;
+  setInterval(() => {
+    if (!document.hidden) refresh();
+  }, REFRESH_MS);
+  document.addEventListener("visibilitychange", refresh);
+  document.addEventListener("resume", refresh);
+  window.addEventListener("pagehide", leave);
+  // A page that comes back from the browser's cache has left: begin anew.
+  window.addEventListener("pageshow", (event) => {
+    if (event.persisted) location.reload();
+  });
+  refresh();
+}
+
+/** Refreshes soon, once for all that happens until then. */
+function schedule() {
+  if (scheduled === 0) scheduled = setTimeout(refresh, COALESCE_MS);
+}
+
+function refresh() {
+  clearTimeout(scheduled);
+  scheduled = 0;
+  if (node === null) return;
+  const now = newest(node.members());
+  const stats = node.stats();
+  const isFirst = members.length === 0;
+  const events = changes(members, now, seen);
+  members = now;
+  // What was there before this tab is not news.
+  if (!isFirst) logEvents(events.filter((event) => !isOwnArrival(event)));
+  showMembers(members);
+  showOwnKeys(members.find((member) => member.self));
+  showConnections(stats, members);
+  drawing.update(members, stats);
+  showFigures(stats);
+
+  const at = performance.now();
+  if (stats.connections.length > 0) lastLink = at;
+  if (stats.connections.length > 0 || at - lastLink > DISCONNECTED_AFTER_MS) {
+    showMembership(stats, members, config.gossip_interval_ms * MAX_BACKOFF_ROUNDS);
+  }
+}
+
+const isOwnArrival = (event) => event.id === node.id && !("key" in event);
+
+function showFigures(stats) {
+  const { live, dead, links } = summary(members, stats);
+  setText(byId("figure-live"), String(live));
+  setText(byId("figure-dead"), String(dead));
+  setText(byId("figure-links"), String(links));
+
+  const at = performance.now();
+  rates.push({ at, sent: stats.total.sent, received: stats.total.received });
+  while (rates.length > 2 && at - rates[0].at > RATE_WINDOW_MS) rates.shift();
+  const [from] = rates;
+  const seconds = Math.max(0.5, (at - from.at) / 1000);
+  showRate("figure-out", (stats.total.sent - from.sent) / seconds);
+  showRate("figure-in", (stats.total.received - from.received) / seconds);
+}
+
+function showRate(id, rate) {
+  const text = rate >= 10 ? String(Math.round(rate)) : rate.toFixed(1);
+  const number = byId(id).firstChild;
+  if (number.data !== text) number.data = text;
+}
+
+/** Waits for this page's own server, as long as it takes. */
+async function loadConfig() {
+  for (;;) {
+    try {
+      const response = await fetch("./config.json", { cache: "no-store" });
+      if (!response.ok) throw new Error(`it answered ${response.status}`);
+      return await response.json();
+    } catch (error) {
+      const wait = `next try in ${CONFIG_RETRY_MS / 1000} s`;
+      showStatus("disconnected", "No connection:", `${location.host} does not say whom to dial (${error.message}), ${wait}`);
+      await new Promise((resolve) => setTimeout(resolve, CONFIG_RETRY_MS));
+    }
+  }
+}
+
+function showInvite(secret) {
+  const link = inviteLink(secret);
+  const invite = byId("invite");
+  invite.href = link;
+  invite.hidden = false;
+  const copy = byId("copy-link");
+  // Only where the browser allows it: in a secure context.
+  copy.hidden = !navigator.clipboard;
+  copy.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(link);
+      setText(copy, "Copied");
+    } catch {
+      setText(copy, "Not allowed");
+    }
+    setTimeout(() => setText(copy, "Copy link"), 1600);
+  });
+}
+
+function leave() {
+  const leaving = node;
+  node = null;
+  setNode(null);
+  leaving?.leave();
+}
+
+function fail(error) {
+  console.error(error);
+  showStatus("disconnected", "Stopped.", `${error.message ?? error}. Reload this page to try again.`);
+}
+
+function bold(text) {
+  const element = document.createElement("b");
+  element.textContent = text;
+  return element;
+}

@@ -1,0 +1,47 @@
+// The log of events, newest first.
+
+import { byId, el } from "./dom.js";
+
+const MAX_ENTRIES = 200;
+const MAX_VALUE = 60;
+
+/** Adds what `changes` in cluster.js found. */
+export function logEvents(events) {
+  for (const event of events) log(event.kind, ...describe(event));
+}
+
+/** Adds one entry; `parts` are strings and elements. */
+export function log(kind, ...parts) {
+  const now = new Date();
+  const time = now.toLocaleTimeString("en-GB");
+  const entry = el(
+    "li",
+    { "data-kind": kind },
+    el("time", { datetime: now.toISOString() }, time),
+    el("span", { class: "log-mark", "aria-hidden": "true" }),
+    el("span", { class: "log-text" }, ...parts),
+  );
+  const place = byId("log");
+  place.prepend(entry);
+  while (place.childElementCount > MAX_ENTRIES) place.lastElementChild.remove();
+}
+
+function describe({ kind, id, key, value }) {
+  const who = el("b", {}, id);
+  switch (kind) {
+    case "joined":
+      return [who, " joined"];
+    case "died":
+      return [who, " died: no heartbeat for too long"];
+    case "back":
+      return [who, " came back"];
+    case "forgotten":
+      return [who, " was forgotten"];
+    case "deleted":
+      return [who, " deleted ", el("code", {}, key)];
+    default:
+      return [who, " set ", el("code", {}, key), " = ", el("code", {}, shorten(value))];
+  }
+}
+
+const shorten = (value) => (value.length > MAX_VALUE ? `${value.slice(0, MAX_VALUE)}…` : value);

@@ -1,0 +1,48 @@
+// The status in the header: whether this tab is connected, and if not, what is being done.
+
+import { byId, setAttribute, setText } from "./dom.js";
+
+/** Shows `state` ("connected", "connecting" or "disconnected"). */
+export function showStatus(state, title, detail) {
+  const status = byId("status");
+  setAttribute(status, "data-state", state);
+  setText(byId("status-title"), title);
+  setText(byId("status-detail"), detail);
+  document.title = state === "connected" ? "Live cluster · gossip-transport" : `${title} · gossip-transport`;
+}
+
+/** The status of a member with these counters. */
+export function showMembership(stats, members, maxWaitMs) {
+  const links = stats.connections.length;
+  if (links > 0) {
+    const names = new Map(members.map((member) => [member.addr, member.id]));
+    const peers = stats.connections.map((link) => names.get(link.remoteAddr) ?? link.remoteAddr);
+    const shown = peers.length <= 3 ? list(peers) : `${peers.length} members`;
+    showStatus("connected", "Connected", `to ${shown}`);
+    return;
+  }
+  const dialing = stats.peers.filter((peer) => peer.state === "dialing");
+  if (dialing.length > 0) {
+    const addrs = list(dialing.map((peer) => peer.addr));
+    showStatus("disconnected", "No connection:", `trying ${addrs} now`);
+    return;
+  }
+  const waiting = stats.peers.filter((peer) => peer.state === "backing_off");
+  const wait = `next try within ${seconds(maxWaitMs)}`;
+  if (waiting.length > 0) {
+    const addrs = list(waiting.map((peer) => peer.addr));
+    showStatus("disconnected", "No connection:", `trying ${addrs}, ${wait}`);
+  } else {
+    showStatus("disconnected", "No connection:", `${wait}`);
+  }
+}
+
+const seconds = (millis) => `${Math.max(1, Math.round(millis / 1000))} s`;
+
+/** "a", "a and b", "a, b and c", "a, b and 3 more". */
+export function list(names) {
+  const unique = [...new Set(names)];
+  const shown = unique.length > 3 ? [...unique.slice(0, 2), `${unique.length - 2} more`] : unique;
+  if (shown.length < 2) return shown.join("");
+  return `${shown.slice(0, -1).join(", ")} and ${shown[shown.length - 1]}`;
+}
