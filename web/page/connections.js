@@ -24,8 +24,7 @@ export function showConnections(stats, members) {
   const { total } = stats;
   setText(
     byId("totals"),
-    `${formatCount(total.sent)} sent, ${formatCount(total.queued)} queued, ` +
-      `${formatCount(totalDrops(total.dropped))} dropped`,
+    `${formatCount(total.sent)} sent · ${formatCount(totalDrops(total.dropped))} dropped`,
   );
 }
 

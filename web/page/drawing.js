@@ -7,8 +7,7 @@
 import { kindOf } from "./cluster.js";
 import { setAttribute, setText, svg } from "./dom.js";
 
-const HEXAGON = "M0 -21 18.2 -10.5v21L0 21-18.2 10.500v-21z";
-const HEXAGON_HALO = 27;
+const HEXAGON = "M0 -21 18.2 -10.5v21L0 21-18.2 10.5v-21z";
 // Links between all members are drawn up to this many of them: more is a grey disc.
 const MAX_MESH = 14;
 // How fast a shape closes in on its place: the part of the way that is left after a second.
@@ -27,6 +26,7 @@ export class Drawing {
   #edges = new Map();
   #flights = new Set();
   #size = { width: 0, height: 0 };
+  #scale = 1;
   #frame = 0;
   #last = 0;
   #still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -74,9 +74,10 @@ export class Drawing {
     if (width === 0) return;
     const nodes = this.#members.filter((member) => kindOf(member) === "node");
     const tabs = this.#members.filter((member) => kindOf(member) === "tab");
-    const outer = { x: Math.max(60, width / 2 - 62), y: Math.max(60, height / 2 - 46) };
+    this.#scale = Math.min(1, Math.max(0.72, width / 420));
+    const outer = { x: Math.max(60, width / 2 - 58 * this.#scale), y: Math.max(60, height / 2 - 46) };
     const share = tabs.length === 0 ? 0.82 : nodes.length === 1 ? 0 : nodes.length > 5 ? 0.62 : 0.5;
-    const inner = { x: outer.x * share, y: outer.y * Math.max(share, share && 0.52) };
+    const inner = { x: outer.x * share, y: outer.y * Math.max(share, share && 0.62) };
     const ring = (members, radius, start) => {
       members.forEach((member, index) => {
         const angle = start + (2 * Math.PI * index) / members.length;
@@ -84,9 +85,9 @@ export class Drawing {
       });
     };
     ring(nodes, inner, -Math.PI / 2);
-    // Between two nodes rather than behind one; two tabs left and right, where there is room.
-    ring(tabs, outer, tabs.length === 2 ? Math.PI : Math.PI / 6);
-    this.#backdrop(nodes.length > 1 ? inner : null, tabs.length > 0 ? outer : null);
+    ring(tabs, outer, firstTabAngle(nodes.length, tabs.length));
+    const none = this.#members.length === 0;
+    this.#backdrop(nodes.length > 1 || none ? inner : null, tabs.length > 0 || none ? outer : null);
 
     const present = new Set(this.#members.map((member) => member.id));
     for (const [id, shape] of this.#shapes) shape.leaving = !present.has(id);
@@ -224,7 +225,7 @@ export class Drawing {
     this.#last = now;
     let moving = false;
     for (const [id, shape] of this.#shapes) {
-      moving = shape.step(seconds, this.#still.matches) || moving;
+      moving = shape.step(seconds, this.#scale, this.#still.matches) || moving;
       if (shape.leaving && shape.opacity === 0) {
         shape.element.remove();
         this.#shapes.delete(id);
@@ -276,7 +277,7 @@ class Shape {
   constructor(member) {
     this.kind = kindOf(member);
     this.body = svg("g", { class: "body" });
-    this.label = svg("text", { y: 40 });
+    this.label = svg("text");
     this.title = svg("title");
     this.element = svg("g", { opacity: 0 }, this.title, this.body, this.label);
     this.#draw();
@@ -301,13 +302,13 @@ class Shape {
         ? [
             svg("rect", { class: "halo", x: -27, y: -23, width: 54, height: 46, rx: 12 }),
             svg("rect", { class: "face", x: -21, y: -17, width: 42, height: 34, rx: 7 }),
-            svg("path", { class: "detail", d: "M-21 -7.500H21" }),
-            svg("path", { class: "detail dots", d: "M-15.500 -12.200h0M-10 -12.200h0M-4.500 -12.200h0" }),
+            svg("path", { class: "detail", d: "M-19.5 -7.5H19.5" }),
+            svg("path", { class: "detail dots", d: "M-15.5 -12.2h0M-10 -12.2h0M-4.5 -12.2h0" }),
           ]
         : [
-            svg("circle", { class: "halo", r: HEXAGON_HALO }),
+            svg("circle", { class: "halo", r: 27 }),
             svg("path", { class: "face", d: HEXAGON }),
-            svg("path", { class: "detail", d: "M-7.500 -5h15M-7.500 0h15M-7.500 5h9" }),
+            svg("path", { class: "detail", d: "M-7.5 -5h15M-7.5 0h15M-7.5 5h9" }),
           ];
     this.body.replaceChildren(...shape);
   }
@@ -323,7 +324,7 @@ class Shape {
   }
 
   /** Moves on; whether there is more to come. */
-  step(seconds, still) {
+  step(seconds, size, still) {
     const goal = this.leaving ? 0 : 1;
     const left = still ? 0 : GLIDE_LEFT_PER_SECOND ** seconds;
     this.x = this.#target.x + (this.x - this.#target.x) * left;
@@ -331,12 +332,20 @@ class Shape {
     const far = Math.hypot(this.x - this.#target.x, this.y - this.#target.y) > 0.2;
     if (!far) this.jump();
     this.opacity = still ? goal : approach(this.opacity, goal, FADE_PER_SECOND * seconds);
-    const scale = 0.7 + 0.3 * easeOut(this.opacity);
+    const scale = size * (0.7 + 0.3 * easeOut(this.opacity));
+    setAttribute(this.label, "y", Math.round(40 * size));
     setAttribute(this.element, "transform", `translate(${this.x.toFixed(1)} ${this.y.toFixed(1)})`);
     setAttribute(this.body, "transform", `scale(${scale.toFixed(3)})`);
     setAttribute(this.element, "opacity", this.opacity.toFixed(2));
     return far || this.opacity !== goal;
   }
+}
+
+// Two tabs left and right, where there is room; else between two nodes rather than behind one.
+function firstTabAngle(nodes, tabs) {
+  if (tabs === 1) return nodes === 1 ? 0 : Math.PI / 2;
+  if (tabs === 2) return Math.PI;
+  return -Math.PI / 2 + Math.PI / Math.max(1, nodes);
 }
 
 // A name may hold any character: the pair is told apart by the first one's length.

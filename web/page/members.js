@@ -47,11 +47,7 @@ function updateRow(row, member) {
   setText(parts.addr, member.addr);
   setText(parts.state, member.live ? "live" : "dead");
   setAttribute(parts.state, "data-live", String(member.live));
-  const heartbeat = formatCount(member.heartbeat);
-  if (parts.heartbeat.textContent !== heartbeat) {
-    parts.heartbeat.textContent = heartbeat;
-    beat(parts.heartbeat);
-  }
+  setText(parts.heartbeat, formatCount(member.heartbeat));
   mirror(parts.keys, visibleKeys(member), ([key]) => key, createChip, updateChip);
 }
 
@@ -86,7 +82,7 @@ function beat(element) {
 function icon(kind) {
   const shape =
     kind === "tab"
-      ? svg("path", { d: "M4 5.5A1.5 1.5 0 0 1 5.5 4h9A1.5 1.5 0 0 1 16 5.5v9a1.5 1.5 0 0 1-1.5 1.5h-9A1.5 1.5 0 0 1 4 14.500zM4 7.800h12" })
-      : svg("path", { d: "M10 3 16 6.500v7L10 17 4 13.500v-7z" });
+      ? svg("path", { d: "M4 5.5A1.5 1.5 0 0 1 5.5 4h9A1.5 1.5 0 0 1 16 5.5v9a1.5 1.5 0 0 1-1.5 1.5h-9A1.5 1.5 0 0 1 4 14.5zM4 7.8h12" })
+      : svg("path", { d: "M10 3 16 6.5v7L10 17 4 13.5v-7z" });
   return svg("svg", { viewBox: "0 0 20 20", "aria-hidden": "true" }, shape);
 }
