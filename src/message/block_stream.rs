@@ -20,9 +20,9 @@ pub const MAX_BLOCK_LEN: usize = 65_535;
 /// The most that the blocks of one digest or delta may hold together, in bytes: 4 MiB.
 ///
 /// Ours: upstream has no limit, so that one datagram of 65 KB can expand to 177 MiB there. This
-/// one is 64 times a full datagram; keys and values as people write them shrink to a fifth at
-/// best. What is built from the contents takes at most some ten times as much memory, for entries
-/// as short as they can be.
+/// one is 64 times a full datagram, while digests and deltas as they occur shrink to a quarter. To
+/// decode a message takes at most 13 times as much memory (measured: 52 MiB, for 300,000 keys that
+/// are as short as they can be).
 pub const MAX_STREAM_LEN: usize = 4 * 1024 * 1024;
 
 /// Where writers cut.
