@@ -1,26 +1,100 @@
-//! Frames over a browser WebSocket.
+//! Frames over a browser WebSocket: one frame, one binary message.
+//!
+//! No bytes are kept here: what has not been handed to the browser stays in the caller's buffer.
+//! Invariant: at most [`HIGH_WATER`] bytes and one frame wait inside the browser, so that the
+//! queues above, their expiry and their drop policy decide what goes out.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
 
+use super::socket::Socket;
+use crate::rt;
 use crate::secure::{FrameBuffer, FrameEvent, FrameReader, FrameWriter};
 
-/// The reading half.
+/// Writing pauses while the browser holds more than this, in bytes: four of the longest frames,
+/// enough to keep a line of 100 Mbit/s busy over a pause of 20 ms.
+const HIGH_WATER: u32 = 256 * 1024;
+
+/// How soon a paused writer looks again, and how long it waits at most; a browser does not say
+/// when it has sent something.
+const PAUSE_MIN: Duration = Duration::from_millis(2);
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// The reading half. Dropping it discards what arrives from then on; dropping both halves closes
+/// the WebSocket.
 #[derive(Debug)]
-pub struct WebSocketReader;
-/// The writing half.
+pub struct WebSocketReader(Rc<Socket>);
+
+/// The writing half. Dropping both halves closes the WebSocket.
 #[derive(Debug)]
-pub struct WebSocketWriter;
+pub struct WebSocketWriter(Rc<Socket>);
+
+pub(super) fn halves(socket: Socket) -> (WebSocketReader, WebSocketWriter) {
+    let socket = Rc::new(socket);
+    (WebSocketReader(Rc::clone(&socket)), WebSocketWriter(socket))
+}
 
 impl FrameReader for WebSocketReader {
+    /// See [`FrameReader::read_frame`]; errors hold a [`WebSocketError`](super::WebSocketError).
     async fn read_frame(&mut self) -> io::Result<Option<FrameEvent>> {
-        todo!()
+        let frame = poll_fn(|cx| self.0.poll_frame(cx)).await?;
+        Ok(frame.map(FrameEvent::Frame))
     }
 }
-impl FrameWriter for WebSocketWriter {
-    async fn write_frames(&mut self, _frames: &mut FrameBuffer) -> io::Result<()> {
-        todo!()
+
+impl Drop for WebSocketReader {
+    fn drop(&mut self) {
+        self.0.stop_reading();
     }
+}
+
+impl FrameWriter for WebSocketWriter {
+    /// See [`FrameWriter::write_frames`]; errors hold a [`WebSocketError`](super::WebSocketError).
+    async fn write_frames(&mut self, frames: &mut FrameBuffer) -> io::Result<()> {
+        // Also where there is nothing to write: whoever asks is told that the socket is gone.
+        self.0.check_open()?;
+        while !frames.is_empty() {
+            self.low_water().await?;
+            let Some(frame) = frames.pop() else {
+                let what = "half a frame in a frame buffer";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+            };
+            self.0.send(&frame)?;
+        }
+        Ok(())
+    }
+
     async fn shutdown(&mut self) -> io::Result<()> {
-        todo!()
+        self.0.close();
+        Ok(())
+    }
+}
+
+impl WebSocketWriter {
+    /// Waits until the browser holds little enough.
+    async fn low_water(&self) -> io::Result<()> {
+        let mut pause = PAUSE_MIN;
+        while self.0.buffered() > HIGH_WATER {
+            let mut timer = pin!(rt::sleep(pause));
+            let mut first = true;
+            poll_fn(|cx| {
+                if let Poll::Ready(error) = self.0.poll_end(cx) {
+                    return Poll::Ready(Err(error));
+                }
+                // A second poll is the timer, or something that arrived: a hidden tab's timers
+                // are slow, its network is not.
+                if timer.as_mut().poll(cx).is_ready() || !std::mem::take(&mut first) {
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Pending
+            })
+            .await?;
+            pause = pause.saturating_mul(2).min(PAUSE_MAX);
+        }
+        Ok(())
     }
 }

@@ -1,0 +1,377 @@
+//! One browser WebSocket, and the only code that calls it.
+//!
+//! It knows nothing of handshakes and addresses. Events go into a small state that readers and
+//! writers wait on; the event handlers hold that state, never the socket, so that nothing holds
+//! itself alive. Invariant: while a handler is attached, the closure behind it lives; dropping the
+//! socket detaches all of them first and then closes.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use bytes::BytesMut;
+use wasm_bindgen::closure::Closure;
+use wasm_bindgen::{JsCast, JsValue};
+use web_sys::{BinaryType, CloseEvent, Event, MessageEvent, WebSocket};
+
+use super::error::WebSocketError;
+use crate::secure::MAX_FRAME_LEN;
+
+/// What an unread frame costs beside its bytes: without it, empty frames would be free.
+const FRAME_OVERHEAD: usize = 64;
+
+/// The close codes that we send; a browser takes 1000 and 3000 to 4999 only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Goodbye {
+    /// Nothing is wrong.
+    Normal = 1000,
+    /// More arrived than was read.
+    Overflow = 4000,
+    /// A message that is no frame of ours.
+    NotAFrame = 4001,
+}
+
+/// A WebSocket that is opening, open, or at its end.
+pub(super) struct Socket {
+    js: WebSocket,
+    state: Rc<RefCell<State>>,
+    /// Held for the sake of the handlers; detached in `drop`.
+    _handlers: Handlers,
+    _live: Live,
+}
+
+struct Handlers {
+    open: Closure<dyn FnMut(Event)>,
+    message: Closure<dyn FnMut(MessageEvent)>,
+    error: Closure<dyn FnMut(Event)>,
+    close: Closure<dyn FnMut(CloseEvent)>,
+}
+
+struct State {
+    phase: Phase,
+    unread: VecDeque<BytesMut>,
+    unread_bytes: usize,
+    max_unread_bytes: usize,
+    /// Whether anybody will read; if not, frames are dropped as they arrive.
+    has_reader: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+#[derive(Debug, Clone)]
+enum Phase {
+    Opening,
+    Open,
+    /// In order, by the peer.
+    Finished,
+    Ended(WebSocketError),
+}
+
+impl Socket {
+    /// Begins to connect to `url`.
+    ///
+    /// # Errors
+    ///
+    /// The exception of the browser's constructor.
+    pub(super) fn new(
+        url: &str,
+        max_unread_bytes: usize,
+        live: &Arc<AtomicUsize>,
+    ) -> Result<Self, JsValue> {
+        let js = WebSocket::new(url)?;
+        js.set_binary_type(BinaryType::Arraybuffer);
+        let state = Rc::new(RefCell::new(State {
+            phase: Phase::Opening,
+            unread: VecDeque::new(),
+            unread_bytes: 0,
+            max_unread_bytes,
+            has_reader: true,
+            reader: None,
+            writer: None,
+        }));
+        let handlers = Handlers {
+            open: Closure::new({
+                let state = Rc::clone(&state);
+                move |_| state.borrow_mut().opened()
+            }),
+            message: Closure::new({
+                let state = Rc::clone(&state);
+                move |event| on_message(&state, &event)
+            }),
+            error: Closure::new({
+                let state = Rc::clone(&state);
+                move |_| state.borrow_mut().end(WebSocketError::Broken)
+            }),
+            close: Closure::new({
+                let state = Rc::clone(&state);
+                move |event| state.borrow_mut().closed(&event)
+            }),
+        };
+        js.set_onopen(Some(handlers.open.as_ref().unchecked_ref()));
+        js.set_onmessage(Some(handlers.message.as_ref().unchecked_ref()));
+        js.set_onerror(Some(handlers.error.as_ref().unchecked_ref()));
+        js.set_onclose(Some(handlers.close.as_ref().unchecked_ref()));
+        Ok(Self {
+            js,
+            state,
+            _handlers: handlers,
+            _live: Live::new(live),
+        })
+    }
+
+    /// Ready once the socket is open, or can no longer become so.
+    pub(super) fn poll_open(&self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
+        let mut state = self.state.borrow_mut();
+        match &state.phase {
+            Phase::Opening => {
+                remember(&mut state.writer, cx);
+                Poll::Pending
+            }
+            Phase::Open => Poll::Ready(Ok(())),
+            Phase::Finished => Poll::Ready(Err(WebSocketError::Broken)),
+            Phase::Ended(error) => Poll::Ready(Err(error.clone())),
+        }
+    }
+
+    /// The next frame; what arrived before the end comes before it, unless there was too much.
+    pub(super) fn poll_frame(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<BytesMut>, WebSocketError>> {
+        let mut state = self.state.borrow_mut();
+        if let Some(frame) = state.unread.pop_front() {
+            let cost = frame.len().saturating_add(FRAME_OVERHEAD);
+            state.unread_bytes = state.unread_bytes.saturating_sub(cost);
+            return Poll::Ready(Ok(Some(frame)));
+        }
+        match &state.phase {
+            Phase::Opening | Phase::Open => {
+                remember(&mut state.reader, cx);
+                Poll::Pending
+            }
+            Phase::Finished => Poll::Ready(Ok(None)),
+            Phase::Ended(error) => Poll::Ready(Err(error.clone())),
+        }
+    }
+
+    /// Ready with an error once nothing more can be sent. It also wakes whenever something
+    /// arrives, which a paused writer takes as a chance to look again.
+    pub(super) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<WebSocketError> {
+        if let Err(error) = self.check_open() {
+            return Poll::Ready(error);
+        }
+        remember(&mut self.state.borrow_mut().writer, cx);
+        Poll::Pending
+    }
+
+    /// Whether something can be sent now.
+    pub(super) fn check_open(&self) -> Result<(), WebSocketError> {
+        match &self.state.borrow().phase {
+            // The browser knows of a close before its event arrives, and would swallow what is
+            // sent without a word.
+            Phase::Open if self.js.ready_state() == WebSocket::OPEN => Ok(()),
+            Phase::Open | Phase::Opening | Phase::Finished => Err(WebSocketError::NotOpen),
+            Phase::Ended(error) => Err(error.clone()),
+        }
+    }
+
+    /// Hands a frame to the browser, which takes any amount: see [`buffered`](Self::buffered).
+    pub(super) fn send(&self, frame: &[u8]) -> Result<(), WebSocketError> {
+        self.check_open()?;
+        self.js
+            .send_with_u8_array(frame)
+            .map_err(|thrown| exception("send", &thrown))
+    }
+
+    /// Bytes that the browser has taken and not sent.
+    pub(super) fn buffered(&self) -> u32 {
+        self.js.buffered_amount()
+    }
+
+    /// Nobody reads any more: drops what has arrived, and what will.
+    pub(super) fn stop_reading(&self) {
+        let mut state = self.state.borrow_mut();
+        state.has_reader = false;
+        state.forget_unread();
+    }
+
+    /// Ends the socket in order; what the browser has taken is sent first. Wakes every waiter.
+    pub(super) fn close(&self) {
+        self.state.borrow_mut().end(WebSocketError::NotOpen);
+        close(&self.js, Goodbye::Normal);
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.js.set_onopen(None);
+        self.js.set_onmessage(None);
+        self.js.set_onerror(None);
+        self.js.set_onclose(None);
+        close(&self.js, Goodbye::Normal);
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.borrow();
+        f.debug_struct("Socket")
+            .field("phase", &state.phase)
+            .field("unread_bytes", &state.unread_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn opened(&mut self) {
+        if matches!(self.phase, Phase::Opening) {
+            self.phase = Phase::Open;
+            self.wake();
+        }
+    }
+
+    fn closed(&mut self, event: &CloseEvent) {
+        match event.code() {
+            1000 | 1001 if event.was_clean() && !matches!(self.phase, Phase::Opening) => {
+                if matches!(self.phase, Phase::Open) {
+                    self.phase = Phase::Finished;
+                    self.wake();
+                }
+            }
+            // The peer's close frame bore no code, which is an orderly end as well.
+            1005 => {
+                if matches!(self.phase, Phase::Open) {
+                    self.phase = Phase::Finished;
+                    self.wake();
+                }
+            }
+            1006 => self.end(WebSocketError::Broken),
+            code => self.end(WebSocketError::Closed {
+                code,
+                reason: event.reason(),
+            }),
+        }
+    }
+
+    /// Ends it, unless it has ended before: the first reason stays.
+    fn end(&mut self, error: WebSocketError) {
+        if matches!(self.phase, Phase::Opening | Phase::Open) {
+            self.phase = Phase::Ended(error);
+        }
+        self.wake();
+    }
+
+    /// Takes a frame in; an error ends the socket.
+    fn arrived(&mut self, data: &JsValue) -> Result<(), (WebSocketError, Goodbye)> {
+        let Some(data) = data.dyn_ref::<js_sys::ArrayBuffer>() else {
+            return Err((WebSocketError::NotBinary, Goodbye::NotAFrame));
+        };
+        let len = usize::try_from(data.byte_length()).unwrap_or(usize::MAX);
+        if len > MAX_FRAME_LEN {
+            let error = WebSocketError::TooLong {
+                len,
+                max: MAX_FRAME_LEN,
+            };
+            return Err((error, Goodbye::NotAFrame));
+        }
+        let cost = len.saturating_add(FRAME_OVERHEAD);
+        let unread_bytes = self.unread_bytes.saturating_add(cost);
+        if unread_bytes > self.max_unread_bytes {
+            self.forget_unread();
+            let error = WebSocketError::Overflow {
+                limit: self.max_unread_bytes,
+            };
+            return Err((error, Goodbye::Overflow));
+        }
+        let mut frame = BytesMut::zeroed(len);
+        js_sys::Uint8Array::new(data).copy_to(&mut frame);
+        self.unread.push_back(frame);
+        self.unread_bytes = unread_bytes;
+        self.wake();
+        Ok(())
+    }
+
+    fn forget_unread(&mut self) {
+        self.unread = VecDeque::new();
+        self.unread_bytes = 0;
+    }
+
+    fn wake(&mut self) {
+        for waker in [self.reader.take(), self.writer.take()]
+            .into_iter()
+            .flatten()
+        {
+            waker.wake();
+        }
+    }
+}
+
+fn on_message(state: &RefCell<State>, event: &MessageEvent) {
+    let mut state = state.borrow_mut();
+    if !matches!(state.phase, Phase::Open) || !state.has_reader {
+        return;
+    }
+    if let Err((error, goodbye)) = state.arrived(&event.data()) {
+        state.end(error);
+        drop(state);
+        // Nobody may be reading, so nobody else would close it.
+        if let Some(js) = event.target().and_then(|t| t.dyn_into::<WebSocket>().ok()) {
+            close(&js, goodbye);
+        }
+    }
+}
+
+/// Closes, if that has not begun yet. While it is still opening, this abandons the attempt.
+fn close(js: &WebSocket, goodbye: Goodbye) {
+    if js.ready_state() >= WebSocket::CLOSING {
+        return;
+    }
+    if let Err(thrown) = js.close_with_code(goodbye as u16) {
+        tracing::debug!(
+            "the browser refused to close a WebSocket: {}",
+            text(&thrown)
+        );
+    }
+}
+
+fn remember(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *slot = Some(cx.waker().clone()),
+    }
+}
+
+fn exception(call: &'static str, thrown: &JsValue) -> WebSocketError {
+    WebSocketError::Exception {
+        call,
+        said: text(thrown),
+    }
+}
+
+/// What an exception says.
+pub(super) fn text(thrown: &JsValue) -> String {
+    match thrown.dyn_ref::<js_sys::Error>() {
+        Some(error) => String::from(error.message()),
+        None => format!("{thrown:?}"),
+    }
+}
+
+/// Counts a socket for as long as it exists.
+struct Live(Arc<AtomicUsize>);
+
+impl Live {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
