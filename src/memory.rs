@@ -1,1 +1,0 @@
-//! A network in memory, with scripted faults, for tests and examples.

@@ -1,0 +1,228 @@
+//! A connection: two pipes, and how it ended.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::{Either, select};
+
+use super::pipe::{Abandoned, Item, Pipe};
+use super::signal::Signal;
+use crate::credential::Identity;
+use crate::net::{Alpn, CloseCode, CloseReason, NetConnection};
+use crate::rt::Instant;
+use crate::secure::FrameError;
+
+/// A connection of the network in memory.
+#[derive(Debug, Clone)]
+pub struct MemoryConnection(Arc<End>);
+
+/// One end. Its drop is the drop of the last clone.
+#[derive(Debug)]
+struct End {
+    about: About,
+    outgoing: Arc<Pipe>,
+    incoming: Arc<Pipe>,
+    max_message_len: usize,
+    state: Mutex<State>,
+    ended: Signal,
+}
+
+/// What an end knows of itself and its peer.
+#[derive(Debug)]
+pub(super) struct About {
+    pub(super) local_addr: SocketAddr,
+    pub(super) remote_addr: SocketAddr,
+    pub(super) local_identity: Identity,
+    pub(super) remote_identity: Identity,
+    pub(super) alpn: Alpn,
+}
+
+#[derive(Debug)]
+struct State {
+    ended: Option<CloseReason>,
+    last_heard: Instant,
+}
+
+impl MemoryConnection {
+    pub(super) fn new(
+        about: About,
+        outgoing: Arc<Pipe>,
+        incoming: Arc<Pipe>,
+        max_message_len: usize,
+    ) -> Self {
+        Self(Arc::new(End {
+            about,
+            outgoing,
+            incoming,
+            max_message_len,
+            state: Mutex::new(State {
+                ended: None,
+                last_heard: Instant::now(),
+            }),
+            ended: Signal::default(),
+        }))
+    }
+}
+
+impl End {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ended(&self) -> Option<CloseReason> {
+        self.lock().ended.clone()
+    }
+
+    /// Ends the connection; the first reason stays.
+    fn end(&self, reason: CloseReason) {
+        {
+            let mut state = self.lock();
+            if state.ended.is_some() {
+                return;
+            }
+            state.ended = Some(reason);
+        }
+        self.incoming.abandon();
+        self.ended.notify();
+    }
+
+    fn lost(&self) {
+        let error = io::Error::from(io::ErrorKind::ConnectionReset);
+        let error = FrameError::from(error);
+        self.end(CloseReason::Lost(Arc::new(error.into())));
+    }
+
+    fn closed_error(&self) -> anyhow::Error {
+        match self.ended() {
+            Some(CloseReason::Lost(error)) => match error.downcast_ref::<FrameError>() {
+                Some(error) => error.clone().into(),
+                None => FrameError::Truncated.into(),
+            },
+            Some(reason) => FrameError::Closed { reason }.into(),
+            None => FrameError::Truncated.into(),
+        }
+    }
+
+    /// Runs `future` until it is ready or the connection has ended.
+    async fn unless_ended<F: Future>(&self, future: F) -> Option<F::Output> {
+        let seen = self.ended.epoch();
+        if self.ended().is_some() {
+            return None;
+        }
+        let ended = std::pin::pin!(self.ended.changed(seen));
+        match select(std::pin::pin!(future), ended).await {
+            Either::Left((output, _)) => Some(output),
+            Either::Right(_) => None,
+        }
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // Nobody to tell if the other end is gone as well.
+        let _ = self.outgoing.push(Item::Broken);
+        self.incoming.abandon();
+    }
+}
+
+impl NetConnection for MemoryConnection {
+    fn local_addr(&self) -> SocketAddr {
+        self.0.about.local_addr
+    }
+
+    fn remote_addr(&self) -> SocketAddr {
+        self.0.about.remote_addr
+    }
+
+    fn local_identity(&self) -> Identity {
+        self.0.about.local_identity
+    }
+
+    fn remote_identity(&self) -> Identity {
+        self.0.about.remote_identity
+    }
+
+    fn alpn_negotiated(&self) -> &Alpn {
+        &self.0.about.alpn
+    }
+
+    async fn send_many(&self, batch: &mut VecDeque<Bytes>) -> anyhow::Result<()> {
+        let end = &self.0;
+        while let Some(message) = batch.front() {
+            let (len, max) = (message.len(), end.max_message_len);
+            if len > max {
+                batch.pop_front();
+                return Err(FrameError::MessageTooLong { len, max }.into());
+            }
+            match end.unless_ended(end.outgoing.send(message)).await {
+                Some(Ok(())) => batch.pop_front(),
+                Some(Err(Abandoned)) => {
+                    end.lost();
+                    return Err(end.closed_error());
+                }
+                None => return Err(end.closed_error()),
+            };
+        }
+        if end.ended().is_some() {
+            return Err(end.closed_error());
+        }
+        Ok(())
+    }
+
+    async fn keepalive(&self) -> anyhow::Result<()> {
+        if self.0.ended().is_some() {
+            return Err(self.0.closed_error());
+        }
+        if self.0.outgoing.push(Item::Keepalive).is_err() {
+            self.0.lost();
+            return Err(self.0.closed_error());
+        }
+        Ok(())
+    }
+
+    async fn recv(&self) -> anyhow::Result<Option<Bytes>> {
+        let end = &self.0;
+        loop {
+            let Some(item) = end.unless_ended(end.incoming.recv()).await else {
+                return match end.ended() {
+                    Some(CloseReason::Remote(_)) => Ok(None),
+                    _ => Err(end.closed_error()),
+                };
+            };
+            end.lock().last_heard = Instant::now();
+            match item {
+                Item::Message(message) => return Ok(Some(message)),
+                Item::Keepalive => {}
+                Item::Goodbye(code) => end.end(CloseReason::Remote(code)),
+                Item::Broken => end.lost(),
+            }
+        }
+    }
+
+    fn silence(&self) -> Duration {
+        self.0.lock().last_heard.elapsed()
+    }
+
+    async fn close(&self, code: CloseCode) {
+        if self.0.ended().is_none() {
+            // An abandoned pipe has nobody to say goodbye to.
+            let _ = self.0.outgoing.push(Item::Goodbye(code));
+            self.0.end(CloseReason::Local(code));
+        }
+    }
+
+    async fn watch_close(&self) -> CloseReason {
+        loop {
+            let seen = self.0.ended.epoch();
+            if let Some(reason) = self.0.ended() {
+                return reason;
+            }
+            self.0.ended.changed(seen).await;
+        }
+    }
+}
