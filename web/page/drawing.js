@@ -14,7 +14,7 @@ const MAX_MESH = 14;
 const GLIDE_LEFT_PER_SECOND = 0.004;
 const FADE_PER_SECOND = 3.2;
 const RING_MS = 1100;
-const RING_PAUSE_MS = 500;
+const RING_PAUSE_MS = 900;
 const SPARK_MS = 620;
 const SPARK_PAUSE_MS = 240;
 const MAX_LABEL = 16;
@@ -74,18 +74,20 @@ export class Drawing {
     if (width === 0) return;
     const nodes = this.#members.filter((member) => kindOf(member) === "node");
     const tabs = this.#members.filter((member) => kindOf(member) === "tab");
-    this.#scale = Math.min(1, Math.max(0.72, width / 420));
+    const crowd = Math.sqrt(12 / Math.max(12, this.#members.length));
+    this.#scale = Math.max(0.5, crowd * Math.min(1, width / 420));
     const outer = { x: Math.max(60, width / 2 - 58 * this.#scale), y: Math.max(60, height / 2 - 46) };
     const share = tabs.length === 0 ? 0.82 : nodes.length === 1 ? 0 : nodes.length > 5 ? 0.62 : 0.5;
     const inner = { x: outer.x * share, y: outer.y * Math.max(share, share && 0.62) };
-    const ring = (members, radius, start) => {
-      members.forEach((member, index) => {
-        const angle = start + (2 * Math.PI * index) / members.length;
-        this.#shape(member).goTo(Math.cos(angle) * radius.x, Math.sin(angle) * radius.y);
-      });
-    };
-    ring(nodes, inner, -Math.PI / 2);
-    ring(tabs, outer, firstTabAngle(nodes.length, tabs.length));
+    const places = [
+      ...ring(nodes, inner, -Math.PI / 2),
+      ...ring(tabs, outer, firstTabAngle(nodes.length, tabs.length)),
+    ];
+    // Three on a ring reach higher than they reach low: what is drawn sits in the middle.
+    const heights = places.map((place) => place.y);
+    const rise = places.length > 0 ? (Math.min(...heights) + Math.max(...heights)) / 2 : 0;
+    for (const { member, x, y } of places) this.#shape(member).goTo(x, y - rise);
+    setAttribute(this.#layers.backdrop, "transform", `translate(0 ${-Math.round(rise)})`);
     const none = this.#members.length === 0;
     this.#backdrop(nodes.length > 1 || none ? inner : null, tabs.length > 0 || none ? outer : null);
 
@@ -191,7 +193,7 @@ export class Drawing {
     this.#fly(circle, RING_MS, (part) => {
       setAttribute(circle, "cx", shape.x.toFixed(1));
       setAttribute(circle, "cy", shape.y.toFixed(1));
-      setAttribute(circle, "r", (22 + 22 * easeOut(part)).toFixed(1));
+      setAttribute(circle, "r", ((22 + 20 * easeOut(part)) * this.#scale).toFixed(1));
       setAttribute(circle, "opacity", (0.55 * (1 - part)).toFixed(2));
     });
   }
@@ -333,12 +335,20 @@ class Shape {
     if (!far) this.jump();
     this.opacity = still ? goal : approach(this.opacity, goal, FADE_PER_SECOND * seconds);
     const scale = size * (0.7 + 0.3 * easeOut(this.opacity));
-    setAttribute(this.label, "y", Math.round(40 * size));
+    setAttribute(this.label, "y", (12 + 28 * size).toFixed(0));
+    setAttribute(this.label, "font-size", (size < 0.8 ? 10.5 : 12.5).toFixed(1));
     setAttribute(this.element, "transform", `translate(${this.x.toFixed(1)} ${this.y.toFixed(1)})`);
     setAttribute(this.body, "transform", `scale(${scale.toFixed(3)})`);
     setAttribute(this.element, "opacity", this.opacity.toFixed(2));
     return far || this.opacity !== goal;
   }
+}
+
+function ring(members, radius, start) {
+  return members.map((member, index) => {
+    const angle = start + (2 * Math.PI * index) / members.length;
+    return { member, x: Math.cos(angle) * radius.x, y: Math.sin(angle) * radius.y };
+  });
 }
 
 // Two tabs left and right, where there is room; else between two nodes rather than behind one.

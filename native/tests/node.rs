@@ -1,0 +1,412 @@
+//! Starts the real binary and watches it from outside.
+
+#![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "a test fails by panicking, and runs natively"
+)]
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gossip-node"));
+    command.env_remove("RUST_LOG");
+    command
+}
+
+/// Runs to the end: for arguments that are refused.
+fn run(args: &[&str]) -> Output {
+    command().args(args).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+struct Node {
+    process: Child,
+    dir: TempDir,
+    gossip: SocketAddr,
+    http: SocketAddr,
+    identity: String,
+}
+
+impl Node {
+    fn start(args: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ready = dir.path().join("ready.json");
+        let log = std::fs::File::create(dir.path().join("log")).unwrap();
+        let mut process = command()
+            .args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .args(["--gossip-interval", "100ms", "--ready-file"])
+            .arg(&ready)
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let ready = wait_for("the ready file", || {
+            if let Some(status) = process.try_wait().unwrap() {
+                let log = std::fs::read_to_string(dir.path().join("log")).unwrap();
+                panic!("the node ended at once with {status}: {log}");
+            }
+            let text = std::fs::read(&ready).ok()?;
+            // Written in one piece: what is there is whole.
+            Some(serde_json::from_slice::<Value>(&text).unwrap())
+        });
+        assert_eq!(ready["pid"], process.id());
+        Self {
+            gossip: ready["gossip"].as_str().unwrap().parse().unwrap(),
+            http: ready["http"].as_str().unwrap().parse().unwrap(),
+            identity: ready["identity"].as_str().unwrap().to_owned(),
+            process,
+            dir,
+        }
+    }
+
+    fn request(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.http).unwrap();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}\
+             Content-Length: {}\r\n\r\n{body}",
+            self.http,
+            body.len()
+        )
+        .unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        (answer[9..12].parse().unwrap(), answer)
+    }
+
+    fn json(&self, path: &str) -> Value {
+        let (code, answer) = self.request("GET", path, "", "");
+        assert_eq!(code, 200, "{answer}");
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap()
+    }
+
+    fn live_members(&self) -> Vec<String> {
+        let status = self.json("/status");
+        let members = status["members"].as_array().unwrap();
+        let live = members.iter().filter(|member| member["live"] == true);
+        live.map(|member| member["id"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    fn key_of(&self, id: &str, key: &str) -> Option<String> {
+        let status = self.json("/status");
+        let members = status["members"].as_array().unwrap();
+        let member = members.iter().find(|member| member["id"] == id)?;
+        Some(member["keys"].get(key)?.as_str().unwrap().to_owned())
+    }
+
+    fn signal(&self, signal: &str) {
+        let kill = format!("kill -{signal} {}", self.process.id());
+        assert!(
+            Command::new("sh")
+                .args(["-c", &kill])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Waits for the end and gives the exit code and what was printed to stdout.
+    fn ended(mut self) -> (Option<i32>, String) {
+        let status = wait_for("the node's end", || self.process.try_wait().unwrap());
+        let mut stdout = String::new();
+        let pipe = self.process.stdout.as_mut().unwrap();
+        pipe.read_to_string(&mut stdout).unwrap();
+        (status.code(), stdout)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking()
+            && let Ok(log) = std::fs::read_to_string(self.dir.path().join("log"))
+        {
+            eprintln!("log of {}:\n{log}", self.gossip);
+        }
+    }
+}
+
+/// Asks again and again, for the programs under test have no way to call back.
+fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < DEADLINE, "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn without_anyone_to_trust_it_refuses_to_start_and_says_what_to_do() {
+    let output = run(&["--listen", "127.0.0.1:0"]);
+    assert_eq!(output.status.code(), Some(2));
+    for option in ["--secret", "--trust", "--trust-anyone", "--make-secret"] {
+        assert!(stderr(&output).contains(option), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn contradictory_and_malformed_arguments_are_bad_usage() {
+    for args in [
+        &["--trust-anyone", "--secret", "file"][..],
+        &["--trust-anyone", "--listen", "nonsense"],
+        &["--trust-anyone", "--set", "novalue"],
+        &["--trust-anyone", "--gossip-interval", "soon"],
+        &["--trust-anyone", "--http-write"],
+        &["--trust", "not-a-key"],
+        &["--no-such-option"],
+    ] {
+        assert_eq!(run(args).status.code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn help_exits_0_and_explains_trust_times_and_exit_codes() {
+    let output = run(&["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for topic in [
+        "Whom to trust",
+        "Examples",
+        "--gossip-interval",
+        "Exit codes",
+    ] {
+        assert!(text.contains(topic), "{topic}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_a_clear_error_and_exit_code_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    for args in [
+        &["--trust-anyone", "--listen", &addr][..],
+        &["--trust-anyone", "--listen", "127.0.0.1:0", "--http", &addr],
+    ] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        let text = stderr(&output);
+        assert!(text.contains(&addr) && text.contains("in use"), "{text}");
+    }
+}
+
+#[test]
+fn a_missing_secret_is_a_clear_error_and_make_secret_makes_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("secret");
+    let path = path.to_str().unwrap();
+    let output = run(&["--listen", "127.0.0.1:0", "--secret", path]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("--make-secret"));
+    assert_eq!(run(&["--make-secret", path]).status.code(), Some(0));
+    let secret = std::fs::read_to_string(path).unwrap();
+    assert_eq!(run(&["--make-secret", path]).status.code(), Some(1));
+    assert_eq!(std::fs::read_to_string(path).unwrap(), secret);
+    Node::start(&["--secret", path]);
+}
+
+#[test]
+fn two_nodes_find_each_other_by_name_and_see_each_others_keys_come_and_go() {
+    let a = Node::start(&[
+        "--trust-anyone",
+        "--id",
+        "a",
+        "--set",
+        "color=red",
+        "--http-write",
+    ]);
+    let seed = format!("localhost:{}", a.gossip.port());
+    let b = Node::start(&["--trust-anyone", "--id", "b", "--seed", &seed]);
+    for node in [&a, &b] {
+        wait_for("both to be live", || {
+            (node.live_members() == ["a", "b"]).then_some(())
+        });
+    }
+    let b_sees = |value: Option<&str>| {
+        wait_for("b to see a's key", || {
+            (b.key_of("a", "color").as_deref() == value).then_some(())
+        });
+    };
+    b_sees(Some("red"));
+    assert_eq!(a.request("POST", "/keys/color", "", "green").0, 204);
+    b_sees(Some("green"));
+    assert_eq!(a.request("DELETE", "/keys/color", "", "").0, 204);
+    b_sees(None);
+    assert_eq!(a.request("DELETE", "/keys/color", "", "").0, 404);
+
+    let config = b.json("/config.json");
+    let seeds = config["seeds"].as_array().unwrap();
+    assert_eq!(
+        seeds[0],
+        b.gossip.to_string(),
+        "the node that serves comes first"
+    );
+    assert!(seeds.contains(&Value::String(a.gossip.to_string())));
+    assert_eq!(config["gossip_interval_ms"], 100);
+}
+
+#[test]
+fn nodes_with_different_secrets_never_meet() {
+    let dir = tempfile::tempdir().unwrap();
+    let secrets = ["one", "two"].map(|name| dir.path().join(name).to_str().unwrap().to_owned());
+    for secret in &secrets {
+        assert!(run(&["--make-secret", secret]).status.success());
+    }
+    let a = Node::start(&["--id", "a", "--secret", &secrets[0]]);
+    let seed = a.gossip.to_string();
+    let stranger = Node::start(&["--id", "s", "--secret", &secrets[1], "--seed", &seed]);
+    let friend = Node::start(&["--id", "f", "--secret", &secrets[0], "--seed", &seed]);
+    wait_for("the friend", || {
+        (a.live_members() == ["a", "f"]).then_some(())
+    });
+    wait_for("a refusal", || {
+        let refused = a.json("/status")["stats"]["accept_failed"].as_u64();
+        (refused > Some(0)).then_some(())
+    });
+    assert_eq!(stranger.live_members(), ["s"]);
+    assert_eq!(friend.live_members(), ["a", "f"]);
+}
+
+#[test]
+fn trust_by_key_lets_in_exactly_those_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = ["a.key", "b.key"].map(|name| dir.path().join(name).to_str().unwrap().to_owned());
+    // Started once to make the keys.
+    let identities = keys.each_ref().map(|key| {
+        Node::start(&["--trust-anyone", "--key", key])
+            .identity
+            .clone()
+    });
+    let a = Node::start(&["--id", "a", "--key", &keys[0], "--trust", &identities[1]]);
+    assert_eq!(a.identity, identities[0]);
+    let seed = a.gossip.to_string();
+    let b = [
+        "--id",
+        "b",
+        "--key",
+        &keys[1],
+        "--trust",
+        &identities[0],
+        "--seed",
+        &seed,
+    ];
+    let b = Node::start(&b);
+    let stranger = Node::start(&["--id", "s", "--trust", &identities[0], "--seed", &seed]);
+    for node in [&a, &b] {
+        wait_for("a and b to meet", || {
+            (node.live_members() == ["a", "b"]).then_some(())
+        });
+    }
+    assert_eq!(stranger.live_members(), ["s"]);
+}
+
+#[test]
+fn a_signal_ends_it_within_two_seconds_with_exit_code_0_and_frees_its_ports() {
+    for signal in ["TERM", "INT"] {
+        let node = Node::start(&["--trust-anyone"]);
+        let (gossip, http, identity) = (node.gossip, node.http, node.identity.clone());
+        // A kept-alive HTTP connection must not hold it up.
+        let mut open = TcpStream::connect(http).unwrap();
+        write!(open, "GET /status HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        open.read_exact(&mut [0]).unwrap();
+        let start = Instant::now();
+        node.signal(signal);
+        let (code, stdout) = node.ended();
+        assert!(start.elapsed() < Duration::from_secs(2));
+        assert_eq!(code, Some(0), "SIG{signal}");
+        assert_eq!(
+            stdout,
+            format!("listening on {gossip}, identity {identity}, http://{http}/\n")
+        );
+        drop(open);
+        TcpListener::bind(gossip).unwrap();
+        TcpListener::bind(http).unwrap();
+    }
+}
+
+#[test]
+fn the_key_file_is_for_its_owner_only_and_keeps_the_identity() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("node.key");
+    let args = ["--trust-anyone", "--key", path.to_str().unwrap()];
+    let first = Node::start(&args).identity.clone();
+    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    assert_eq!(Node::start(&args).identity, first);
+}
+
+#[test]
+fn keys_are_not_written_unless_it_was_asked_for_nor_from_a_web_page() {
+    let node = Node::start(&["--trust-anyone", "--id", "n"]);
+    assert_eq!(node.request("POST", "/keys/k", "", "v").0, 403);
+    let node = Node::start(&["--trust-anyone", "--id", "n", "--http-write"]);
+    let from_page = "Origin: http://example.com\r\n";
+    assert_eq!(node.request("POST", "/keys/k", from_page, "v").0, 403);
+    assert_eq!(node.key_of("n", "k"), None);
+    assert_eq!(node.request("POST", "/keys/k", "", "v").0, 204);
+    assert_eq!(node.key_of("n", "k").as_deref(), Some("v"));
+    assert_eq!(node.request("POST", "/keys/%C3%A9", "", "v").0, 422);
+}
+
+#[test]
+fn the_page_is_served_with_its_types_and_fenced_in() {
+    let root = tempfile::tempdir().unwrap();
+    let write = |name: &str| std::fs::write(root.path().join(name), "x").unwrap();
+    write("index.html");
+    write("app.js");
+    write("gossip_web_bg.wasm");
+    let dir: &Path = root.path();
+    let node = Node::start(&["--trust-anyone", "--web-root", dir.to_str().unwrap()]);
+    for (path, mime) in [
+        ("/", "text/html"),
+        ("/app.js", "text/javascript"),
+        ("/gossip_web_bg.wasm", "application/wasm"),
+    ] {
+        let (code, answer) = node.request("GET", path, "", "");
+        let answer = answer.to_lowercase();
+        assert_eq!(code, 200, "{path}");
+        assert!(
+            answer.contains(&format!("content-type: {mime}")),
+            "{answer}"
+        );
+        assert!(answer.contains("cache-control: no-store"), "{answer}");
+        assert!(
+            answer.contains("script-src 'self' 'wasm-unsafe-eval'"),
+            "{answer}"
+        );
+    }
+    for path in ["/none", "/../ready.json", "/%2e%2e/ready.json"] {
+        assert_eq!(node.request("GET", path, "", "").0, 404, "{path}");
+    }
+    let (code, metrics) = node.request("GET", "/metrics", "", "");
+    assert_eq!(code, 200);
+    assert!(
+        metrics.contains("gossip_members{state=\"live\"} 1"),
+        "{metrics}"
+    );
+}
