@@ -1,0 +1,87 @@
+//! What `GossipNode.join` says about wrong options, in a browser.
+
+#![cfg(target_family = "wasm")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
+
+use gossip_web::{GossipNode, generate_cluster_secret, generate_secret_key};
+use wasm_bindgen::{JsCast as _, JsValue};
+use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
+
+wasm_bindgen_test_configure!(run_in_browser);
+
+async fn refusal(options: &str) -> String {
+    let options = js_sys::JSON::parse(options).unwrap();
+    let error = match GossipNode::join(options.unchecked_into()).await {
+        Ok(_) => panic!("joined"),
+        Err(error) => JsValue::from(error),
+    };
+    let error = error.dyn_into::<js_sys::Error>().unwrap();
+    error.message().into()
+}
+
+#[wasm_bindgen_test]
+async fn a_wrong_option_is_named_in_the_error() {
+    for (options, named) in [
+        ("1", "object"),
+        ("{}", "cluster is missing"),
+        (r#"{"cluster":"c"}"#, "id is missing"),
+        (r#"{"cluster":"c","id":7}"#, "id has to be a string"),
+        (r#"{"cluster":"c","id":"i"}"#, "seeds is missing"),
+        (r#"{"cluster":"c","id":"i","seeds":[]}"#, "seeds is empty"),
+        (
+            r#"{"cluster":"c","id":"i","seeds":"s"}"#,
+            "seeds has to be an array",
+        ),
+        (
+            r#"{"cluster":"c","id":"i","seeds":[1]}"#,
+            "seeds has to be an array",
+        ),
+        (
+            r#"{"cluster":"c","id":"i","seeds":["s"]}"#,
+            "whom to trust?",
+        ),
+        (
+            r#"{"cluster":"c","id":"i","seeds":["s"],"secret":"!"}"#,
+            "secret",
+        ),
+        (
+            r#"{"cluster":"c","id":"i","seeds":["s"],"trust":["!"]}"#,
+            "trust",
+        ),
+        (
+            r#"{"cluster":"c","id":"i","seeds":["s"],"trustAnyone":1}"#,
+            "true or false",
+        ),
+        (
+            r#"{"cluster":"c","id":"i","seeds":["s"],"trustAnyone":true,"trust":[]}"#,
+            "contradicts",
+        ),
+        (
+            r#"{"cluster":"c","id":"i","seeds":["s"],"trustAnyone":true,"secretKey":"!"}"#,
+            "secretKey",
+        ),
+        (
+            r#"{"cluster":"c","id":"i","seeds":["s"],"trustAnyone":true,"gossipIntervalMs":0}"#,
+            "gossipIntervalMs",
+        ),
+        (
+            r#"{"cluster":"c","id":"i","seeds":["s"],"trustAnyone":true,"keyValues":{"a":1}}"#,
+            "keyValues",
+        ),
+    ] {
+        let message = refusal(options).await;
+        assert!(message.contains(named), "{options}: {message}");
+    }
+}
+
+#[wasm_bindgen_test]
+fn keys_and_secrets_are_fresh_each_time() {
+    assert_ne!(generate_secret_key(), generate_secret_key());
+    assert_ne!(generate_cluster_secret(), generate_cluster_secret());
+}
