@@ -9,7 +9,7 @@
 //! same result. No sockets, no threads; it works in a browser, too.
 //!
 //! ```
-//! # futures::executor::block_on(async {
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 //! use gossip_transport::memory::MemoryNetwork;
 //! use gossip_transport::net::NetTransport as _;
 //! use gossip_transport::{NetCredential, Trust};
