@@ -37,7 +37,7 @@ Examples
     gossip-node --listen 0.0.0.0:7001 --advertise 203.0.113.5:7001 --key node.key \\
         --trust KEY_OF_B --trust KEY_OF_C --seed b.example.com:7001
 
-HTTP (--http)
+HTTP (--http), for everyone who reaches that address: prefer a loopback one
   GET /status       this node's view of the cluster and its counters, as JSON
   GET /metrics      the same counters in the Prometheus text format
   GET /config.json  what a page needs in order to join: cluster, addresses, interval

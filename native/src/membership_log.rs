@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gossip_transport::gossip::{Liveness, Member, MembershipWatch};
+use gossip_transport::gossip::{Liveness, MembershipWatch};
 use gossip_transport::message::ChitchatId;
 use gossip_transport::rt;
 
@@ -13,7 +13,11 @@ pub(crate) fn start(node: Node, mut watch: MembershipWatch) -> rt::Task {
     rt::Task::spawn(async move {
         let mut known = BTreeMap::new();
         while let Some(members) = node.with(|participant| participant.members()) {
-            for change in changes(&mut known, &members) {
+            let others = members
+                .into_iter()
+                .filter(|member| member.liveness != Liveness::Myself)
+                .map(|member| (member.id, member.liveness));
+            for change in changes(&mut known, others.collect()) {
                 change.log();
             }
             if !watch.changed().await {
@@ -25,7 +29,7 @@ pub(crate) fn start(node: Node, mut watch: MembershipWatch) -> rt::Task {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Change {
-    Joined(ChitchatId),
+    HeardOf(ChitchatId),
     Live(ChitchatId),
     Dead(ChitchatId),
     Forgotten(ChitchatId),
@@ -34,7 +38,7 @@ enum Change {
 impl Change {
     fn log(&self) {
         let (id, what) = match self {
-            Self::Joined(id) => (id, "heard of"),
+            Self::HeardOf(id) => (id, "heard of"),
             Self::Live(id) => (id, "live"),
             Self::Dead(id) => (id, "dead"),
             Self::Forgotten(id) => (id, "forgotten"),
@@ -44,14 +48,12 @@ impl Change {
     }
 }
 
-/// What is new in `members`, and brings `known` up to date.
-fn changes(known: &mut BTreeMap<ChitchatId, Liveness>, members: &[Member]) -> Vec<Change> {
+/// What is new in `now`, and puts it in the place of `known`.
+fn changes(
+    known: &mut BTreeMap<ChitchatId, Liveness>,
+    now: BTreeMap<ChitchatId, Liveness>,
+) -> Vec<Change> {
     let mut changes = Vec::new();
-    let now: BTreeMap<_, _> = members
-        .iter()
-        .filter(|member| member.liveness != Liveness::Myself)
-        .map(|member| (member.id.clone(), member.liveness))
-        .collect();
     for (id, liveness) in &now {
         match (known.get(id), liveness) {
             (before, Liveness::Live) if before != Some(&Liveness::Live) => {
@@ -59,7 +61,7 @@ fn changes(known: &mut BTreeMap<ChitchatId, Liveness>, members: &[Member]) -> Ve
             }
             (Some(Liveness::Live), Liveness::Dead) => changes.push(Change::Dead(id.clone())),
             // Before its first heartbeats a member counts as dead: it is not news that it died.
-            (None, _) => changes.push(Change::Joined(id.clone())),
+            (None, _) => changes.push(Change::HeardOf(id.clone())),
             _ => {}
         }
     }
@@ -68,4 +70,27 @@ fn changes(known: &mut BTreeMap<ChitchatId, Liveness>, members: &[Member]) -> Ve
     }
     *known = now;
     changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_change_of_a_member_is_told_once() {
+        let id = ChitchatId::new("a", 1, ([127, 0, 0, 1], 1).into());
+        let mut known = BTreeMap::new();
+        let mut step = |now: Option<Liveness>| {
+            let now = now.map(|liveness| (id.clone(), liveness));
+            changes(&mut known, now.into_iter().collect())
+        };
+        assert_eq!(step(Some(Liveness::Dead)), [Change::HeardOf(id.clone())]);
+        assert_eq!(step(Some(Liveness::Live)), [Change::Live(id.clone())]);
+        assert_eq!(step(Some(Liveness::Live)), []);
+        assert_eq!(step(Some(Liveness::Dead)), [Change::Dead(id.clone())]);
+        assert_eq!(step(Some(Liveness::Dead)), []);
+        assert_eq!(step(Some(Liveness::Live)), [Change::Live(id.clone())]);
+        assert_eq!(step(None), [Change::Forgotten(id.clone())]);
+        assert_eq!(step(None), []);
+    }
 }

@@ -64,7 +64,7 @@ async function start() {
   const trying = list(config.seeds);
   showStatus("connecting", "Connecting:", `trying ${trying}`);
   const slow = setTimeout(() => {
-    showStatus("disconnected", "No connection:", `no answer yet from ${trying}, trying again`);
+    showStatus("disconnected", "No connection:", `no answer yet from ${trying}, trying again. After a restart of the cluster, open its new link.`);
   }, JOIN_SLOW_MS);
   try {
     node = await GossipNode.join({
