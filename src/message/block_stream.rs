@@ -47,6 +47,18 @@ pub(super) fn len_bound(contents_len: usize) -> usize {
         .saturating_add(END_LEN)
 }
 
+/// The blocks of `contents` that stay as they are when more is appended.
+pub(super) fn full_blocks(contents: &[u8]) -> impl Iterator<Item = &[u8]> {
+    contents.chunks_exact(CUT_LEN)
+}
+
+/// Exactly what a block takes, with its tag and length.
+pub(super) fn encoded_block_len(block: &[u8]) -> usize {
+    zstd::compress(block)
+        .map_or(block.len(), |compressed| compressed.len())
+        .saturating_add(BLOCK_OVERHEAD)
+}
+
 /// Writes `contents` as a stream.
 pub(super) fn write(
     sink: &mut impl Sink,

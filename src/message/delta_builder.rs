@@ -1,15 +1,20 @@
 //! Builds a delta that fits.
 //!
 //! Knows lengths, not what is worth sending: the caller offers changes in the order in which they
-//! matter. Invariant: the built delta encodes to at most the limit, a node's keys are sent in the
+//! matter. Lengths are counted as if nothing could be compressed. Only when that does not suffice,
+//! blocks that are full are compressed to see what they really take, as upstream does: a delta
+//! that fits as it is costs nothing, and one that catches up takes several times more with it.
+//!
+//! Invariant: the built delta encodes to at most the limit, a node's keys are sent in the
 //! order of their versions without a gap, and no node goes out empty (a Node operation alone can
 //! make a receiver forget all that it knew).
 
-use super::delta::{SET_MAX_VERSION_LEN, key_value_len, node_len};
-use super::field::MAX_STR_LEN;
+use super::delta::{
+    SET_MAX_VERSION_LEN, key_value_len, node_len, put_key_value, put_node, put_set_max_version,
+};
 use super::{
-    ChitchatId, DeletionStatus, Delta, KeyValueMutation, MAX_STREAM_LEN, NodeDelta, Version,
-    block_stream,
+    ChitchatId, DeletionStatus, Delta, EncodeError, KeyValueMutation, MAX_STREAM_LEN, NodeDelta,
+    Version, block_stream,
 };
 
 /// A delta under construction, of limited encoded length.
@@ -19,19 +24,30 @@ use super::{
 #[derive(Debug)]
 pub struct DeltaBuilder {
     limit: usize,
-    contents_len: usize,
+    /// The operations so far, as they will be cut into blocks.
+    contents: Vec<u8>,
+    /// How many bytes of `contents`, all of them full blocks, have been compressed to see.
+    settled: usize,
+    /// What those bytes take, encoded.
+    settled_len: usize,
     full: bool,
     delta: Delta,
+    /// The node that was begun and that nothing has been said about yet.
+    begun: Option<NodeDelta>,
 }
 
 impl DeltaBuilder {
-    /// An empty delta that may grow to `limit` bytes, encoded. With a limit of zero, nothing fits.
+    /// An empty delta that may grow to `limit` bytes, encoded. With a limit of zero nothing fits,
+    /// though the empty delta takes a byte even so.
     pub fn new(limit: usize) -> Self {
         Self {
             limit,
-            contents_len: 0,
+            contents: Vec::new(),
+            settled: 0,
+            settled_len: 0,
             full: false,
             delta: Delta::default(),
+            begun: None,
         }
     }
 
@@ -41,7 +57,8 @@ impl DeltaBuilder {
         block_stream::len_bound(node_len(chitchat_id).saturating_add(key_value_len(key, value)))
     }
 
-    /// Begins with the changes of a node. Each node may be begun once.
+    /// Begins with the changes of a node, if it has room for the node. Each node may be begun
+    /// once. One that nothing is said about afterwards is left out, and takes no room.
     #[must_use]
     pub fn try_add_node(
         &mut self,
@@ -49,10 +66,11 @@ impl DeltaBuilder {
         last_gc_version: Version,
         from_version_excluded: Version,
     ) -> bool {
-        if !self.try_grow(node_len(chitchat_id), &[&chitchat_id.node_id]) {
+        self.full = self.full || !self.has_room_for(node_len(chitchat_id));
+        if self.full {
             return false;
         }
-        self.delta.node_deltas.push(NodeDelta {
+        self.begun = Some(NodeDelta {
             chitchat_id: chitchat_id.clone(),
             last_gc_version,
             from_version_excluded,
@@ -72,20 +90,22 @@ impl DeltaBuilder {
         version: Version,
         status: DeletionStatus,
     ) -> bool {
-        if version <= self.last_version().unwrap_or(Version::MAX)
-            || !self.try_grow(key_value_len(key, value), &[key, value])
-        {
+        if !self.is_above_last(version) {
             return false;
         }
-        if let Some(node_delta) = self.delta.node_deltas.last_mut() {
-            node_delta.max_version = version;
-            node_delta.key_values.push(KeyValueMutation {
-                key: key.to_owned(),
-                value: value.to_owned(),
-                version,
-                status,
-            });
-        }
+        let node_delta = self.try_append(key_value_len(key, value), |contents| {
+            put_key_value(contents, key, value, version, status)
+        });
+        let Some(node_delta) = node_delta else {
+            return false;
+        };
+        node_delta.max_version = version;
+        node_delta.key_values.push(KeyValueMutation {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            version,
+            status,
+        });
         true
     }
 
@@ -94,45 +114,91 @@ impl DeltaBuilder {
     /// above the versions added before.
     #[must_use]
     pub fn try_set_max_version(&mut self, max_version: Version) -> bool {
-        if max_version <= self.last_version().unwrap_or(Version::MAX)
-            || !self.try_grow(SET_MAX_VERSION_LEN, &[])
-        {
+        if !self.is_above_last(max_version) {
             return false;
         }
-        if let Some(node_delta) = self.delta.node_deltas.last_mut() {
-            node_delta.max_version = max_version;
-        }
+        let node_delta = self.try_append(SET_MAX_VERSION_LEN, |contents| {
+            put_set_max_version(contents, max_version);
+            Ok(())
+        });
+        let Some(node_delta) = node_delta else {
+            return false;
+        };
+        node_delta.max_version = max_version;
         true
     }
 
     /// An upper bound of the encoded length so far, in bytes.
     pub fn encoded_len_bound(&self) -> usize {
-        block_stream::len_bound(self.contents_len)
+        self.len_bound_after(0)
     }
 
-    /// The delta. A node that nothing was said about is left out.
-    pub fn finish(mut self) -> Delta {
-        self.delta
-            .node_deltas
-            .retain(|node_delta| node_delta.max_version > 0);
+    /// The delta.
+    pub fn finish(self) -> Delta {
         self.delta
     }
 
-    fn last_version(&self) -> Option<Version> {
-        self.delta
-            .node_deltas
-            .last()
-            .map(|node_delta| node_delta.max_version)
+    fn is_above_last(&self, version: Version) -> bool {
+        let last = self.begun.as_ref().or(self.delta.node_deltas.last());
+        last.is_some_and(|node_delta| version > node_delta.max_version)
     }
 
-    fn try_grow(&mut self, by: usize, strings: &[&str]) -> bool {
-        let contents_len = self.contents_len.saturating_add(by);
-        self.full |= contents_len > MAX_STREAM_LEN
-            || block_stream::len_bound(contents_len) > self.limit
-            || strings.iter().any(|text| text.len() > MAX_STR_LEN);
-        if !self.full {
-            self.contents_len = contents_len;
+    /// Appends an operation of `len` bytes, after its node if that is new, if both fit. Gives the
+    /// node that the operation is about.
+    fn try_append(
+        &mut self,
+        len: usize,
+        put: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
+    ) -> Option<&mut NodeDelta> {
+        if self.full {
+            return None;
         }
-        !self.full
+        let begun = self.begun.take();
+        let node_len = begun
+            .as_ref()
+            .map_or(0, |begun| node_len(&begun.chitchat_id));
+        let len = len.saturating_add(node_len);
+        let before = self.contents.len();
+        let fits = before.saturating_add(len) <= MAX_STREAM_LEN && self.has_room_for(len);
+        // A string too long for its length prefix could never be sent: the delta ends before it.
+        self.full = !fits
+            || begun
+                .as_ref()
+                .map_or(Ok(()), |begun| put_begun(&mut self.contents, begun))
+                .and_then(|()| put(&mut self.contents))
+                .is_err();
+        if self.full {
+            self.contents.truncate(before);
+            return None;
+        }
+        self.delta.node_deltas.extend(begun);
+        self.delta.node_deltas.last_mut()
     }
+
+    fn has_room_for(&mut self, len: usize) -> bool {
+        if self.len_bound_after(len) <= self.limit {
+            return true;
+        }
+        for block in block_stream::full_blocks(self.contents.get(self.settled..).unwrap_or(&[])) {
+            self.settled = self.settled.saturating_add(block.len());
+            self.settled_len = self
+                .settled_len
+                .saturating_add(block_stream::encoded_block_len(block));
+        }
+        self.len_bound_after(len) <= self.limit
+    }
+
+    fn len_bound_after(&self, len: usize) -> usize {
+        let unsettled = self.contents.len().saturating_sub(self.settled);
+        block_stream::len_bound(unsettled.saturating_add(len)).saturating_add(self.settled_len)
+    }
+}
+
+fn put_begun(contents: &mut Vec<u8>, begun: &NodeDelta) -> Result<(), EncodeError> {
+    put_node(
+        contents,
+        &begun.chitchat_id,
+        begun.last_gc_version,
+        begun.from_version_excluded,
+    )
 }

@@ -14,7 +14,7 @@ pub(super) const STATUS_DELETED: u8 = 1;
 pub(super) const STATUS_DELETE_AFTER_TTL: u8 = 2;
 
 /// The longest string that its length prefix can say.
-pub(super) const MAX_STR_LEN: usize = u16::MAX as usize;
+const MAX_STR_LEN: usize = u16::MAX as usize;
 
 /// Where encoded fields go: a message's buffer, or the contents of a block stream.
 pub(super) trait Sink {
