@@ -57,6 +57,11 @@ pub trait NetTransport: Clone + MaybeSend + MaybeSync + 'static {
         &self,
         name: &str,
     ) -> impl Future<Output = anyhow::Result<Vec<SocketAddr>>> + MaybeSend;
+
+    /// The longest message, in bytes, that a connection carries. Default 16 MiB.
+    fn max_message_len(&self) -> usize {
+        16 << 20
+    }
 }
 
 /// A bound address.

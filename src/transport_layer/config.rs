@@ -1,4 +1,7 @@
 //! What can be set.
+//!
+//! Values only: nothing here acts. Invariant: every default is finite, so that a socket with the
+//! default configuration has bounded memory whatever its peers do.
 
 use std::time::Duration;
 
@@ -16,8 +19,8 @@ pub struct TransportLayerConfig {
     pub incoming: IncomingConfig,
     /// How long a dial may take, the handshake included. Default 10 s.
     pub dial_timeout: Duration,
-    /// The wait after a first failed dial; it doubles with each further one, with jitter. Default
-    /// 200 ms.
+    /// The wait after a first failed dial; it doubles with each further one. The wait is drawn
+    /// from the upper half of that, so that peers do not dial in step. Default 200 ms.
     pub backoff_min: Duration,
     /// The longest wait between dials. Default 30 s.
     pub backoff_max: Duration,
@@ -25,22 +28,50 @@ pub struct TransportLayerConfig {
     pub idle_timeout: Duration,
     /// How often a connection that has nothing to send says that it lives. Default 15 s.
     pub keepalive_interval: Duration,
-    /// A connection that has taken no byte for so long, while there is something to send, is
-    /// closed. Default 30 s.
+    /// A connection that has not taken what it was given for so long is closed; a batch of more
+    /// than 256 KiB (one large message) has as much again for each further 256 KiB. Default 30 s.
     pub write_timeout: Duration,
-    /// Connections at a time, dials included; the least recently used goes first. Default 1,024.
+    /// A connection whose peer has given no sign of life for so long is closed. Has to be well
+    /// above the peer's `keepalive_interval`, and above the minute to which browsers throttle
+    /// the timers of hidden tabs. Default 90 s.
+    pub silence_timeout: Duration,
+    /// Connections at a time, dials included; the least recently used goes first, one with
+    /// nothing to send before one that is busy. Default 1,024.
     pub max_connections: usize,
-    /// Handshakes of accepted peers running at a time; more wait their turn. Default 64.
+    /// Handshakes of accepted peers running at a time; one more ends the oldest, which an honest
+    /// peer would have finished long ago. Default 64.
     pub max_pending_handshakes: usize,
+    /// Peers that are remembered at a time: those with a queue, a connection, a failed dial or
+    /// recent traffic. One more forgets the least recently used that has no connection, and what
+    /// was queued for it is an `Overflow`. Always above `max_connections`. Default 4,096.
+    pub max_peers: usize,
+    /// How long a peer without queue and connection is remembered, with its counters and its
+    /// backoff. Default 60 s.
+    pub peer_linger: Duration,
 }
 
-/// Bounds of one peer's outgoing queue.
+impl TransportLayerConfig {
+    /// The same with bounds that make sense: at least one of everything.
+    pub(super) fn normalized(mut self) -> Self {
+        self.max_connections = self.max_connections.max(1);
+        self.max_pending_handshakes = self.max_pending_handshakes.max(1);
+        self.max_peers = self.max_peers.max(self.max_connections.saturating_add(1));
+        self.outgoing.max_messages = self.outgoing.max_messages.max(1);
+        self.incoming.max_messages = self.incoming.max_messages.max(1);
+        self.incoming.max_messages_per_peer = self.incoming.max_messages_per_peer.max(1);
+        self.backoff_max = self.backoff_max.max(self.backoff_min);
+        self
+    }
+}
+
+/// Bounds of one peer's outgoing queue. What is being handed to the network still counts.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct QueueConfig {
     /// Messages. Default 1,000.
     pub max_messages: usize,
-    /// Bytes of encoded messages. Default 4 MiB.
+    /// Bytes of encoded messages. A single message above this is dropped as `TooLarge`. Default
+    /// 4 MiB.
     pub max_bytes: usize,
     /// Older messages are not sent. Default 30 s.
     pub ttl: Duration,
@@ -89,8 +120,11 @@ impl Default for TransportLayerConfig {
             idle_timeout: Duration::from_secs(300),
             keepalive_interval: Duration::from_secs(15),
             write_timeout: Duration::from_secs(30),
+            silence_timeout: Duration::from_secs(90),
             max_connections: 1024,
             max_pending_handshakes: 64,
+            max_peers: 4096,
+            peer_linger: Duration::from_secs(60),
         }
     }
 }

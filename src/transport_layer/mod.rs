@@ -1,10 +1,38 @@
 //! Queues, connections and statistics over any [`NetTransport`](crate::net::NetTransport).
+//!
+//! Written once for every target: it knows no socket of the system, no bytes of a protocol and no
+//! runtime but [`rt`](crate::rt). Invariants: `send` waits for nobody but, under `Backpressure`,
+//! for room in its own peer's queue; a peer that is slow, silent or hostile delays nobody else;
+//! every queue is bounded, and every message that is dropped is counted with its reason.
+//!
+//! | file | what |
+//! |---|---|
+//! | `transport` | opens sockets |
+//! | `socket` | what a user holds: send, receive, statistics, shutdown |
+//! | `listener` | lets peers in |
+//! | `incoming`, `incoming_queue` | reads a connection; the fair queue of what was received |
+//! | `outgoing`, `queue` | dials and writes; the bounded queue of what is to be sent |
+//! | `submit` | how a message gets into a queue, and how a caller waits for a connection |
+//! | `peers` | all peers behind one lock, and what to do about each next |
+//! | `shared` | joins the above for one socket |
+//! | `backoff`, `wait`, `tasks` | when to dial again; who waits for what; who runs |
+//! | `config`, `stats` | limits and counters |
 
+mod backoff;
 mod config;
+mod incoming;
+mod incoming_queue;
+mod listener;
 mod outgoing;
+mod peers;
+mod queue;
+mod shared;
 mod socket;
 mod stats;
+mod submit;
+mod tasks;
 mod transport;
+mod wait;
 
 pub use config::{IncomingConfig, OverflowPolicy, QueueConfig, TransportLayerConfig};
 pub use outgoing::OutgoingConnection;

@@ -1,4 +1,8 @@
-//! What happened, in numbers that add up: submitted = sent + queued + dropped.
+//! What happened, in numbers that add up.
+//!
+//! Plain values: the counting is done where the messages are, under the lock that moves them.
+//! Invariant, in every snapshot, for each peer and in all: submitted = sent + queued + dropped, and
+//! received = delivered + incoming_queued + incoming_dropped.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,7 +20,10 @@ pub enum DropReason {
     Expired,
     /// The address cannot be dialled and no connection with it is alive.
     Unroutable,
-    /// Reserved for messages that a failed dial gave up on.
+    /// A dial failed in a way that no retry can mend
+    /// ([`ConnectError::NotDialable`](crate::net::ConnectError::NotDialable),
+    /// [`NotPermitted`](crate::net::ConnectError::NotPermitted)). After any other failure the
+    /// message waits for the next dial, until its TTL ends.
     DialFailed,
     /// Longer than the limit.
     TooLarge,
@@ -69,6 +76,18 @@ impl DropCounts {
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
+    pub(super) fn add(&mut self, reason: DropReason, count: u64) {
+        if let Some(slot) = self.0.get_mut(reason as usize) {
+            *slot += count;
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (reason, count) in other.iter() {
+            self.add(reason, count);
+        }
+    }
+
     /// Each reason with its count.
     pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
         DropReason::ALL.into_iter().map(|r| (r, self.count(r)))
@@ -82,7 +101,7 @@ impl DropCounts {
 pub struct SocketStats {
     /// Sums over all peers, those no longer listed included.
     pub total: PeerStats,
-    /// Peers with a queue or a connection now.
+    /// Peers with a queue or a connection, or with one not long ago (`peer_linger`).
     pub peers: BTreeMap<SocketAddr, PeerStats>,
     /// Live connections.
     pub connections: Vec<ConnectionInfo>,
@@ -126,8 +145,28 @@ pub struct PeerStats {
     pub incoming_dropped: DropCounts,
 }
 
+impl PeerStats {
+    /// Adds `other`'s counts; the better state of the two stays.
+    pub(super) fn merge(&mut self, other: &Self) {
+        if other.state > self.state {
+            self.state = other.state;
+        }
+        self.submitted += other.submitted;
+        self.sent += other.sent;
+        self.sent_bytes += other.sent_bytes;
+        self.queued += other.queued;
+        self.queued_bytes += other.queued_bytes;
+        self.dropped.merge(&other.dropped);
+        self.received += other.received;
+        self.received_bytes += other.received_bytes;
+        self.delivered += other.delivered;
+        self.incoming_queued += other.incoming_queued;
+        self.incoming_dropped.merge(&other.incoming_dropped);
+    }
+}
+
 /// What the socket is doing about a peer.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum PeerState {
     /// Nothing: no connection and nothing to send.

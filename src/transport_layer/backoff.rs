@@ -1,0 +1,88 @@
+//! When to dial again.
+//!
+//! It neither dials nor waits. Invariant: the wait is never longer than the longest one allowed.
+
+use std::time::Duration;
+
+use crate::rt::Instant;
+
+/// The failures of one peer in a row, and until when it is left alone.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Backoff {
+    failures: u32,
+    until: Option<Instant>,
+}
+
+impl Backoff {
+    /// Notes one more failure and returns the wait.
+    pub(super) fn fail(&mut self, now: Instant, min: Duration, max: Duration) -> Duration {
+        let whole = ceiling(self.failures, min, max);
+        self.failures = self.failures.saturating_add(1);
+        let wait = whole.mul_f64(0.5 + fastrand::f64() / 2.0);
+        self.until = now.checked_add(wait);
+        wait
+    }
+
+    /// The peer has shown that it is there.
+    pub(super) fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Until when no dial is due; `None` if one is.
+    pub(super) fn pending(&self, now: Instant) -> Option<Instant> {
+        self.until.filter(|until| *until > now)
+    }
+}
+
+/// The longest wait after `failures` earlier ones.
+fn ceiling(failures: u32, min: Duration, max: Duration) -> Duration {
+    // 2^31 of anything is beyond every maximum that makes sense.
+    min.checked_mul(1 << failures.min(31))
+        .map_or(max, |whole| whole.min(max))
+}
+
+#[cfg(all(test, not(target_family = "wasm")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_doubles_from_the_least_to_the_most_and_stays_in_its_upper_half() {
+        let (min, max) = (Duration::from_millis(200), Duration::from_secs(30));
+        let now = Instant::now();
+        for _ in 0..50 {
+            let mut backoff = Backoff::default();
+            for whole in [200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000] {
+                let wait = backoff.fail(now, min, max);
+                let whole = Duration::from_millis(whole);
+                assert!(wait >= whole / 2 && wait <= whole, "{wait:?} of {whole:?}");
+                assert_eq!(backoff.pending(now), Some(now + wait));
+            }
+        }
+    }
+
+    #[test]
+    fn the_waits_of_different_peers_differ() {
+        let now = Instant::now();
+        let waits: std::collections::BTreeSet<_> = (0..20)
+            .map(|_| Backoff::default().fail(now, Duration::from_secs(1), Duration::from_secs(1)))
+            .collect();
+        assert!(waits.len() > 10, "{waits:?}");
+    }
+
+    #[test]
+    fn a_reset_peer_starts_again_with_the_least_wait() {
+        let (min, max) = (Duration::from_millis(200), Duration::from_secs(30));
+        let now = Instant::now();
+        let mut backoff = Backoff::default();
+        for _ in 0..100 {
+            backoff.fail(now, min, max);
+        }
+        backoff.reset();
+        assert_eq!(backoff.pending(now), None);
+        assert!(backoff.fail(now, min, max) <= min);
+    }
+}

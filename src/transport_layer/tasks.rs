@@ -1,0 +1,87 @@
+//! The background tasks of one socket.
+//!
+//! It only owns them: what they do is told where they are started. Invariant: once
+//! [`TaskSet::close`] has returned, no task of the set exists and none can be started.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::rt::{MaybeSend, Task};
+
+/// Tasks that end by themselves, or all together.
+///
+/// A task never drops another task's handle: two that did it to each other would wait for each
+/// other. It may drop its own, which is what happens when it ends.
+#[derive(Debug, Default)]
+pub(super) struct TaskSet {
+    tasks: Arc<Mutex<Tasks>>,
+}
+
+#[derive(Debug, Default)]
+struct Tasks {
+    next: u64,
+    closed: bool,
+    running: BTreeMap<u64, Task>,
+}
+
+/// Takes a task off the list when its future is dropped, finished or not.
+struct Entry {
+    id: u64,
+    tasks: Arc<Mutex<Tasks>>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let task = lock(&self.tasks).running.remove(&self.id);
+        // Outside the lock: dropping a handle can run code.
+        drop(task);
+    }
+}
+
+impl TaskSet {
+    /// Starts `future`; a closed set drops it.
+    pub(super) fn spawn(&self, future: impl Future<Output = ()> + MaybeSend + 'static) {
+        let mut tasks = lock(&self.tasks);
+        if tasks.closed {
+            drop(tasks);
+            return;
+        }
+        tasks.next += 1;
+        let id = tasks.next;
+        let entry = Entry {
+            id,
+            tasks: Arc::clone(&self.tasks),
+        };
+        // Under the lock, so that a task which ends at once finds itself listed.
+        let task = Task::spawn(async move {
+            let _entry = entry;
+            future.await;
+        });
+        tasks.running.insert(id, task);
+    }
+
+    /// Takes out the task that was started first if there are `max` or more. The caller must not
+    /// be one of them.
+    pub(super) fn pop_oldest(&self, max: usize) -> Option<Task> {
+        let mut tasks = lock(&self.tasks);
+        if tasks.running.len() < max {
+            return None;
+        }
+        tasks.running.pop_first().map(|(_, task)| task)
+    }
+
+    /// Ends every task before it returns.
+    pub(super) fn close(&self) {
+        let running = {
+            let mut tasks = lock(&self.tasks);
+            tasks.closed = true;
+            std::mem::take(&mut tasks.running)
+        };
+        drop(running);
+    }
+}
+
+fn lock(tasks: &Mutex<Tasks>) -> MutexGuard<'_, Tasks> {
+    tasks.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,127 @@
+//! How tasks of this layer wait for each other.
+//!
+//! No queue of messages is here, and no lock: who waits in a [`WaitList`] is guarded by the lock of
+//! what he waits for. Invariant: a waiter that is dropped hands its turn to the next, so a wake-up
+//! is never lost with it.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures::task::AtomicWaker;
+
+use crate::rt::{self, Instant};
+
+/// Browsers refuse timers of more than 24.8 days; whoever wakes early looks again.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+
+/// Tasks that wait for the same thing, in the order in which they came.
+///
+/// An entry stays until its owner takes it out: the first one is always responsible for looking
+/// again, so waking it twice is harmless and forgetting it impossible.
+#[derive(Debug, Default)]
+pub(super) struct WaitList {
+    next: u64,
+    waiting: VecDeque<(u64, Waker)>,
+}
+
+/// A place in a [`WaitList`].
+pub(super) type Ticket = Option<u64>;
+
+impl WaitList {
+    /// Takes a place at the end, or keeps the one that `ticket` names.
+    pub(super) fn join(&mut self, ticket: &mut Ticket, waker: &Waker) {
+        if let Some(place) = *ticket
+            && let Some((_, known)) = self.waiting.iter_mut().find(|(id, _)| *id == place)
+        {
+            known.clone_from(waker);
+            return;
+        }
+        self.next += 1;
+        *ticket = Some(self.next);
+        self.waiting.push_back((self.next, waker.clone()));
+    }
+
+    /// Gives up the place, and says whether it was the first.
+    pub(super) fn leave(&mut self, ticket: &mut Ticket) -> bool {
+        let Some(place) = ticket.take() else {
+            return false;
+        };
+        let found = self.waiting.iter().position(|(id, _)| *id == place);
+        if let Some(index) = found {
+            self.waiting.remove(index);
+        }
+        found == Some(0)
+    }
+
+    /// Whether the holder of `ticket` may go ahead: nobody came before.
+    pub(super) fn may_pass(&self, ticket: Ticket) -> bool {
+        self.waiting
+            .front()
+            .is_none_or(|(first, _)| Some(*first) == ticket)
+    }
+
+    /// To be woken once the lock is released.
+    pub(super) fn first(&self) -> Option<Waker> {
+        self.waiting.front().map(|(_, waker)| waker.clone())
+    }
+
+    /// To be woken once the lock is released.
+    pub(super) fn all(&self) -> impl Iterator<Item = Waker> + '_ {
+        self.waiting.iter().map(|(_, waker)| waker.clone())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+/// Tells one task to look again. Raised before anyone waits, it is kept.
+#[derive(Debug, Default)]
+pub(super) struct Signal {
+    raised: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Signal {
+    pub(super) fn raise(&self) {
+        self.raised.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// Ready once raised since the last time it was ready. One task only.
+    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.waker.register(cx.waker());
+        if self.raised.swap(false, Ordering::AcqRel) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Waits for the signal, until `deadline` at the latest.
+    pub(super) async fn wait(&self, deadline: Option<Instant>) {
+        let limit = deadline
+            .map_or(LONGEST_SLEEP, |at| {
+                at.saturating_duration_since(Instant::now())
+            })
+            .min(LONGEST_SLEEP);
+        let _ = rt::timeout(limit, poll_fn(|cx| self.poll(cx))).await;
+    }
+}
+
+/// Lets other tasks run: a peer that is always ready must not keep the executor to itself.
+pub(super) async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
