@@ -50,6 +50,8 @@ struct StatsStatus {
 #[derive(Debug, Serialize)]
 struct CountersStatus {
     state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_dial_seconds: Option<f64>,
     submitted: u64,
     sent: u64,
     sent_bytes: u64,
@@ -138,6 +140,7 @@ impl From<&PeerStats> for CountersStatus {
                 PeerState::BackingOff => "backing_off",
                 _ => "idle",
             },
+            next_dial_seconds: peer.next_dial.map(|wait| wait.as_secs_f64()),
             submitted: peer.submitted,
             sent: peer.sent,
             sent_bytes: peer.sent_bytes,

@@ -410,3 +410,19 @@ fn the_page_is_served_with_its_types_and_fenced_in() {
         "{metrics}"
     );
 }
+
+#[test]
+fn a_seed_that_is_down_is_tried_again_and_the_status_says_when() {
+    let down = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
+    let node = Node::start(&["--trust-anyone", "--id", "n", "--seed", &down]);
+    wait_for("a wait between two dials", || {
+        let status = node.json("/status");
+        let peer = &status["stats"]["peers"][&down];
+        let wait = peer["next_dial_seconds"].as_f64()?;
+        (peer["state"] == "backing_off" && wait > 0.0 && wait <= 1.0).then_some(())
+    });
+}

@@ -291,6 +291,9 @@ impl<C: NetConnection> Peers<C> {
         for (addr, peer) in &self.map {
             let mut counters = peer.queue.stats();
             counters.state = peer.state(now);
+            if counters.state == PeerState::BackingOff {
+                counters.next_dial = peer.backoff.pending(now).map(|until| until - now);
+            }
             stats.peers.insert(*addr, counters);
             stats
                 .connections

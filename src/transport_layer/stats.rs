@@ -121,6 +121,9 @@ pub struct SocketStats {
 pub struct PeerStats {
     /// What the socket is doing about this peer; in the total, the best of all.
     pub state: PeerState,
+    /// While [`BackingOff`](PeerState::BackingOff): how long until the next dial, which needs
+    /// something to send. `None` in the total.
+    pub next_dial: Option<Duration>,
     /// Messages given to `send`.
     pub submitted: u64,
     /// Messages that the network has taken.

@@ -22,8 +22,6 @@ const CONFIG_RETRY_MS = 2000;
 const JOIN_SLOW_MS = 3000;
 // A link that is replaced by another leaves none for a moment: that is not a disconnection.
 const DISCONNECTED_AFTER_MS = 600;
-// The longest wait between two dials, in gossip intervals; as in the node's options.
-const MAX_BACKOFF_ROUNDS = 10;
 const RATE_WINDOW_MS = 3000;
 
 const drawing = new Drawing(byId("drawing"));
@@ -126,7 +124,7 @@ function refresh() {
   const at = performance.now();
   if (stats.connections.length > 0) lastLink = at;
   if (stats.connections.length > 0 || at - lastLink > DISCONNECTED_AFTER_MS) {
-    showMembership(stats, members, config.gossip_interval_ms * MAX_BACKOFF_ROUNDS);
+    showMembership(stats, members);
   }
 }
 

@@ -70,6 +70,7 @@ function updateRow(row, peer) {
 }
 
 function describe(peer) {
+  if (peer.nextDialMs !== undefined) return `next dial in ${Math.ceil(peer.nextDialMs / 1000)} s`;
   if (!peer.link) return STATES[peer.state] ?? peer.state;
   const who = peer.link.direction === "outgoing" ? "dialled" : "accepted";
   return `${who} ${formatAge(peer.link.ageMs)} ago`;

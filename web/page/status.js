@@ -12,7 +12,7 @@ export function showStatus(state, title, detail) {
 }
 
 /** The status of a member with these counters. */
-export function showMembership(stats, members, maxWaitMs) {
+export function showMembership(stats, members) {
   const links = stats.connections.length;
   if (links > 0) {
     const names = new Map(members.map((member) => [member.addr, member.id]));
@@ -28,16 +28,16 @@ export function showMembership(stats, members, maxWaitMs) {
     return;
   }
   const waiting = stats.peers.filter((peer) => peer.state === "backing_off");
-  const wait = `next try within ${seconds(maxWaitMs)}`;
-  if (waiting.length > 0) {
-    const addrs = list(waiting.map((peer) => peer.addr));
-    showStatus("disconnected", "No connection:", `trying ${addrs}, ${wait}`);
-  } else {
-    showStatus("disconnected", "No connection:", `${wait}`);
+  if (waiting.length === 0) {
+    showStatus("disconnected", "No connection:", "looking for a member to dial");
+    return;
   }
+  const addrs = list(waiting.map((peer) => peer.addr));
+  const next = Math.min(...waiting.map((peer) => peer.nextDialMs ?? 0));
+  showStatus("disconnected", "No connection:", `trying ${addrs}, next try in ${seconds(next)}`);
 }
 
-const seconds = (millis) => `${Math.max(1, Math.round(millis / 1000))} s`;
+const seconds = (millis) => `${Math.max(1, Math.ceil(millis / 1000))} s`;
 
 /** "a", "a and b", "a, b and c", "a, b and 3 more". */
 export function list(names) {

@@ -62,7 +62,11 @@ fn counters(peer: &PeerStats) -> Object {
         PeerState::BackingOff => "backing_off",
         _ => "idle",
     };
-    Object::new()
+    let next_dial = match peer.next_dial {
+        Some(wait) => Object::new().count("nextDialMs", millis(wait)),
+        None => Object::new(),
+    };
+    next_dial
         .text("state", state)
         .count("submitted", peer.submitted)
         .count("sent", peer.sent)

@@ -54,6 +54,8 @@ export type Drops = Record<string, number>;
 export interface Counters {
     /** What is being done about the peer; in a total, the best of all. */
     state: "idle" | "backing_off" | "dialing" | "connected";
+    /** While backing off: milliseconds until the next dial. */
+    nextDialMs?: number;
     submitted: number;
     sent: number;
     sentBytes: number;
