@@ -1,8 +1,17 @@
 //! What is carried: the [`Message`] trait, and chitchat's messages with their exact bytes.
 //!
 //! This module knows bytes and meanings, no queues, no network, no clock. Invariant: decoding
-//! never trusts a length, never allocates more than its input can justify, and leaves no byte
-//! unread.
+//! never trusts a length, never allocates more than its input can justify (a block holds at most
+//! [`MAX_BLOCK_LEN`], a stream of blocks [`MAX_STREAM_LEN`]), and leaves no byte unread.
+//!
+//! The bytes are those of upstream chitchat, protocol versions V0 and V1; its sources are where the
+//! layout comes from. What it decodes is decoded here to the same meaning, but for three things:
+//! bytes after a message's end (ignored there), a stream past [`MAX_STREAM_LEN`], and a max version
+//! that sinks (it crashes upstream's engine) are refused. What is encoded here it decodes, and
+//! where nothing is compressed the bytes are equal.
+//!
+//! An engine that must keep messages within a limit adds up [`HEADER_LEN`] or [`syn_overhead`],
+//! [`Digest::encoded_len`], and the limit that it gives to a [`DeltaBuilder`].
 
 use bytes::{Bytes, BytesMut};
 

@@ -11,11 +11,15 @@
 //! | digest of 1,000 nodes | 51,000 B | 12,516 B, 198 us | 17,109 B, 557 us |
 //! | delta, 50 nodes of 10 keys | 60,575 B | 14,688 B, 198 us | 18,979 B, 622 us |
 //!
-//! Plain blocks alone would give away three quarters of V1's gain. The C library would save a
-//! further quarter natively, at the price of a C compiler, of bytes that depend on the target, and
-//! of a second code path to test; a browser would still need this one (and 61 KB of gzipped module
-//! more for the C library). So: ruzstd everywhere. Decoding costs 16 us for 100 nodes, 150 us for a
-//! full datagram, like the C library.
+//! Plain blocks alone would give away what V1 is for. The C library would save a further quarter
+//! natively, at the price of a C compiler, of sizes that depend on the target, and of a second code
+//! path to test; a browser would still need this one (or 61 KB more of gzipped module for the C
+//! library). So: ruzstd everywhere. Decoding costs 16 us for 100 nodes and 150 us for a full
+//! datagram, much like the C library. Better matches than ruzstd's own (hash chains, behind its
+//! `Matcher` trait) were tried: 15 % less for digests, 2 % for deltas, not worth their code yet.
+//!
+//! Checksums are read and not compared (ruzstd's `hash` feature is off): the channel below
+//! authenticates every byte. 8 million damaged frames gave no panic and took 1.3 MB at most.
 
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
