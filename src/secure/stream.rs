@@ -270,15 +270,20 @@ impl Inbox {
         Some(Event::Message(whole.bytes.into()))
     }
 
-    fn control(&self, word: u32) -> Result<Option<Event>, FrameError> {
+    fn control(&mut self, word: u32) -> Result<Option<Event>, FrameError> {
         if word != GOODBYE {
             return Err(FrameError::Malformed {
                 what: "unknown control word",
             });
         }
         let code = self.plaintext.get(HEADER_LEN..);
-        let code = code.and_then(|code| code.first_chunk::<2>());
-        Ok(code.map(|code| Event::Goodbye(CloseCode(u16::from_be_bytes(*code)))))
+        let Some(code) = code.and_then(|code| code.first_chunk::<2>()) else {
+            return Ok(None);
+        };
+        let code = CloseCode(u16::from_be_bytes(*code));
+        // The last word: what may come after it is not read.
+        self.plaintext = BytesMut::new();
+        Ok(Some(Event::Goodbye(code)))
     }
 }
 

@@ -1,1 +1,261 @@
+use bytes::BytesMut;
+use data_encoding::HEXLOWER;
 
+use super::*;
+
+const NEVER: u64 = u64::MAX;
+
+fn suite_of(protocol: &str) -> Suite {
+    if protocol.contains("_AESGCM_") {
+        Suite::AesGcm
+    } else {
+        Suite::ChaChaPoly
+    }
+}
+
+fn sealed(sealer: &mut Sealer, plaintext: &[u8]) -> Vec<u8> {
+    let mut frame = BytesMut::from(&[0, 0][..]);
+    frame.extend_from_slice(plaintext);
+    sealer.seal(&mut frame, 0).unwrap();
+    let (len, record) = frame.split_first_chunk().unwrap();
+    assert_eq!(usize::from(u16::from_be_bytes(*len)), record.len());
+    record.to_vec()
+}
+
+fn opened(opener: &mut Opener, record: &[u8]) -> Option<Vec<u8>> {
+    let mut record = BytesMut::from(record);
+    opener.open(&mut record).ok().map(|()| record.to_vec())
+}
+
+/// One block of `vectors.txt`.
+#[derive(Default)]
+struct Vector {
+    source: String,
+    protocol: String,
+    statics: [[u8; 32]; 2],
+    ephemerals: [[u8; 32]; 2],
+    prologue: Vec<u8>,
+    psk: Option<[u8; 32]>,
+    handshake_hash: Option<Vec<u8>>,
+    payloads: Vec<Vec<u8>>,
+    ciphertexts: Vec<Vec<u8>>,
+}
+
+fn vectors() -> Vec<Vector> {
+    let text = include_str!("vectors.txt");
+    let blocks = text.split("\n\n").filter(|b| b.starts_with("source"));
+    blocks.map(parse).collect()
+}
+
+fn parse(block: &str) -> Vector {
+    let mut vector = Vector::default();
+    for line in block.lines() {
+        let (name, value) = line.split_once(' ').unwrap();
+        if name == "source" {
+            vector.source = value.to_owned();
+            continue;
+        }
+        if name == "protocol" {
+            vector.protocol = value.to_owned();
+            continue;
+        }
+        let bytes = HEXLOWER.decode(value.trim_matches('-').as_bytes()).unwrap();
+        let key = || bytes.as_slice().try_into().unwrap();
+        match name {
+            "dialler_static" => vector.statics[0] = key(),
+            "acceptor_static" => vector.statics[1] = key(),
+            "dialler_ephemeral" => vector.ephemerals[0] = key(),
+            "acceptor_ephemeral" => vector.ephemerals[1] = key(),
+            "prologue" => vector.prologue = bytes,
+            "psk" => vector.psk = Some(key()),
+            "handshake_hash" => vector.handshake_hash = Some(bytes),
+            "payload" => vector.payloads.push(bytes),
+            "ciphertext" => vector.ciphertexts.push(bytes),
+            other => panic!("unknown name {other}"),
+        }
+    }
+    vector
+}
+
+impl Vector {
+    fn noise(&self, role: Role) -> Noise {
+        let side = usize::from(role == Role::Acceptor);
+        let inputs = NoiseInputs {
+            suite: suite_of(&self.protocol),
+            role,
+            secret_key: &self.statics[side],
+            psk: self.psk.as_ref(),
+            prologue: &self.prologue,
+        };
+        let ephemeral = &self.ephemerals[side];
+        Noise::build(&inputs, |builder| {
+            builder.fixed_ephemeral_key_for_testing_only(ephemeral)
+        })
+        .unwrap()
+    }
+}
+
+#[test]
+fn the_published_vectors_come_out_byte_for_byte() {
+    let vectors = vectors();
+    assert_eq!(vectors.len(), 10);
+    let mut protocols: Vec<_> = vectors.iter().map(|v| &v.protocol).collect();
+    protocols.sort_unstable();
+    protocols.dedup();
+    assert_eq!(protocols.len(), 4);
+    for vector in &vectors {
+        check(vector);
+    }
+}
+
+fn check(vector: &Vector) {
+    let about = format!("{} of {}", vector.protocol, vector.source);
+    let mut dialler = vector.noise(Role::Dialler);
+    let mut acceptor = vector.noise(Role::Acceptor);
+    let messages = vector.payloads.iter().zip(&vector.ciphertexts);
+    for (i, (payload, ciphertext)) in messages.clone().take(3).enumerate() {
+        let (writer, reader) = if i % 2 == 0 {
+            (&mut dialler, &mut acceptor)
+        } else {
+            (&mut acceptor, &mut dialler)
+        };
+        assert_eq!(&writer.write(payload).unwrap(), ciphertext, "{about}");
+        assert_eq!(&reader.read(ciphertext).unwrap(), payload, "{about}");
+    }
+    if let Some(hash) = &vector.handshake_hash {
+        assert_eq!(dialler.state.get_handshake_hash(), hash, "{about}");
+        assert_eq!(acceptor.state.get_handshake_hash(), hash, "{about}");
+    }
+    let mut ends = [
+        dialler.split(NEVER, NEVER).unwrap(),
+        acceptor.split(NEVER, NEVER).unwrap(),
+    ];
+    // cacophony goes on with the acceptor, whose turn it is; flynn/noise begins with the dialler.
+    let first = usize::from(vector.source == "cacophony");
+    for (i, (payload, ciphertext)) in messages.skip(3).enumerate() {
+        let writer = (first + i) % 2;
+        assert_eq!(&sealed(&mut ends[writer].0, payload), ciphertext, "{about}");
+        let read = opened(&mut ends[1 - writer].1, ciphertext);
+        assert_eq!(read.as_ref(), Some(payload), "{about}");
+    }
+}
+
+const KEYS: [[u8; 32]; 2] = [[0x11; 32], [0x22; 32]];
+
+fn ours(suite: Suite, role: Role) -> Noise {
+    Noise::new(&NoiseInputs {
+        suite,
+        role,
+        secret_key: &KEYS[usize::from(role == Role::Acceptor)],
+        psk: None,
+        prologue: b"p",
+    })
+    .unwrap()
+}
+
+/// snow itself, with its own resolver and its own records.
+fn theirs(suite: Suite, role: Role) -> HandshakeState {
+    let protocol = match suite {
+        Suite::AesGcm => "Noise_XX_25519_AESGCM_BLAKE2s",
+        Suite::ChaChaPoly => "Noise_XX_25519_ChaChaPoly_BLAKE2s",
+    };
+    let builder = Builder::new(protocol.parse().unwrap())
+        .prologue(b"p")
+        .unwrap()
+        .local_private_key(&KEYS[usize::from(role == Role::Acceptor)])
+        .unwrap();
+    match role {
+        Role::Dialler => builder.build_initiator(),
+        Role::Acceptor => builder.build_responder(),
+    }
+    .unwrap()
+}
+
+#[test]
+fn snow_opens_our_records_and_we_open_snows_across_rekeys() {
+    for suite in [Suite::AesGcm, Suite::ChaChaPoly] {
+        for role in [Role::Dialler, Role::Acceptor] {
+            speak_with_snow(suite, role);
+        }
+    }
+}
+
+fn speak_with_snow(suite: Suite, role: Role) {
+    let other = match role {
+        Role::Dialler => Role::Acceptor,
+        Role::Acceptor => Role::Dialler,
+    };
+    let mut we = ours(suite, role);
+    let mut snow = theirs(suite, other);
+    let mut buffer = [0; 65_535];
+    for i in 0..3 {
+        if (i % 2 == 0) == (role == Role::Dialler) {
+            let message = we.write(b"payload").unwrap();
+            snow.read_message(&message, &mut buffer).unwrap();
+        } else {
+            let len = snow.write_message(b"payload", &mut buffer).unwrap();
+            assert_eq!(we.read(&buffer[..len]).unwrap(), b"payload");
+        }
+    }
+    let (mut sealer, mut opener) = we.split(3, 5).unwrap();
+    let mut snow = snow.into_transport_mode().unwrap();
+    for i in 1..=20 {
+        let plaintext = vec![i; usize::from(i) * 3000];
+
+        let record = sealed(&mut sealer, &plaintext);
+        let len = snow.read_message(&record, &mut buffer).unwrap();
+        assert_eq!(&buffer[..len], plaintext, "{suite:?} {role:?} {i}");
+
+        let len = snow.write_message(&plaintext, &mut buffer).unwrap();
+        let read = opened(&mut opener, &buffer[..len]);
+        assert_eq!(read, Some(plaintext), "{suite:?} {role:?} {i}");
+
+        if i % 3 == 0 {
+            snow.rekey_incoming();
+        }
+        if i % 5 == 0 {
+            snow.rekey_outgoing();
+        }
+    }
+}
+
+#[test]
+fn a_public_key_of_low_order_is_refused() {
+    // RFC 7748: 0 and 1 force a shared secret of zero, whatever our key.
+    let mut one = [0; 32];
+    one[0] = 1;
+    for low_order in [[0; 32], one] {
+        let mut acceptor = ours(Suite::ChaChaPoly, Role::Acceptor);
+        let mut message = low_order.to_vec();
+        message.extend_from_slice(b"payload");
+        assert_eq!(acceptor.read(&message).unwrap(), b"payload");
+        let refused = acceptor.write(b"");
+        assert!(matches!(refused, Err(HandshakeError::Malformed { .. })));
+    }
+}
+
+#[test]
+fn a_record_opens_only_as_the_next_of_its_stream() {
+    for suite in [Suite::AesGcm, Suite::ChaChaPoly] {
+        let mut sealer = Sealer::new(suite, &[7; 32], 2).unwrap();
+        let mut opener = Opener::new(suite, &[7; 32], 2).unwrap();
+        let records: Vec<_> = (0..6).map(|i| sealed(&mut sealer, &[i; 9])).collect();
+        assert_eq!(opened(&mut opener, &records[1]), None);
+        assert_eq!(opened(&mut opener, &records[0]), Some(vec![0; 9]));
+        assert_eq!(opened(&mut opener, &records[0]), None);
+        assert_eq!(opened(&mut opener, &records[1][..24]), None);
+        assert_eq!(opened(&mut opener, &[]), None);
+        for i in 1..6 {
+            let read = opened(&mut opener, &records[usize::from(i)]);
+            assert_eq!(read, Some(vec![i; 9]));
+        }
+    }
+}
+
+#[test]
+fn the_psk_depends_on_every_byte_of_the_secret() {
+    let psk_of = |bytes: &[u8]| *psk(&ClusterSecret::from_bytes(bytes).unwrap());
+    assert_eq!(psk_of(&[1; 16]), psk_of(&[1; 16]));
+    assert_ne!(psk_of(&[1; 16]), psk_of(&[1; 17]));
+    assert_ne!(psk_of(&[1; 16]), [1; 32]);
+}

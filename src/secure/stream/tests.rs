@@ -1,1 +1,228 @@
+use super::*;
+use crate::secure::Suite;
+use crate::secure::record::Opener;
 
+const KEY: [u8; 32] = [9; 32];
+const MAX: usize = 16 << 20;
+
+fn ends() -> (Outbox, Opener, Inbox) {
+    let suite = Suite::ChaChaPoly;
+    (
+        Outbox::new(Sealer::new(suite, &KEY, 4).unwrap()),
+        Opener::new(suite, &KEY, 4).unwrap(),
+        Inbox::new(MAX),
+    )
+}
+
+/// Takes everything out of `outbox` and through `inbox`; gives the number of records too.
+fn deliver(outbox: &mut Outbox, opener: &mut Opener, inbox: &mut Inbox) -> (usize, Vec<Event>) {
+    let mut records = 0;
+    let mut events = Vec::new();
+    while let Some(frame) = outbox.frames.pop() {
+        let mut record = BytesMut::from(frame);
+        opener.open(&mut record).unwrap();
+        records += 1;
+        inbox.feed(record);
+        while let Some(event) = inbox.next().unwrap() {
+            events.push(event);
+        }
+    }
+    (records, events)
+}
+
+fn message(len: usize, fill: u8) -> Bytes {
+    vec![fill; len].into()
+}
+
+fn batch(messages: &[Bytes]) -> VecDeque<Bytes> {
+    messages.iter().cloned().collect()
+}
+
+#[test]
+fn small_messages_share_a_record() {
+    let (mut outbox, mut opener, mut inbox) = ends();
+    let messages: Vec<_> = (0..200).map(|i| message(usize::from(i), i)).collect();
+    outbox.fill(&mut batch(&messages), MAX).unwrap();
+    let (records, events) = deliver(&mut outbox, &mut opener, &mut inbox);
+    assert_eq!(records, 1);
+    let expected: Vec<_> = messages.into_iter().map(Event::Message).collect();
+    assert_eq!(events, expected);
+}
+
+#[test]
+fn a_large_message_takes_several_flushes_of_bounded_size() {
+    let (mut outbox, mut opener, mut inbox) = ends();
+    let large = message(3 << 20, 5);
+    let small = message(10, 6);
+    let mut batch = batch(&[large.clone(), small.clone()]);
+    let mut events = Vec::new();
+    let mut flushes = 0;
+    loop {
+        outbox.fill(&mut batch, MAX).unwrap();
+        if outbox.frames.is_empty() {
+            break;
+        }
+        assert!(outbox.frames.len() <= FLUSH_LEN + crate::secure::MAX_FRAME_LEN + LENGTH_LEN);
+        flushes += 1;
+        events.extend(deliver(&mut outbox, &mut opener, &mut inbox).1);
+    }
+    assert!(flushes >= 12, "{flushes}");
+    assert_eq!(events, [Event::Message(large), Event::Message(small)]);
+}
+
+#[test]
+fn every_length_around_a_records_end_arrives() {
+    let (mut outbox, mut opener, mut inbox) = ends();
+    for len in (MAX_PLAINTEXT_LEN - 12)..(MAX_PLAINTEXT_LEN + 4) {
+        let messages = [message(len, 1), message(3, 2), message(0, 0)];
+        outbox.fill(&mut batch(&messages), MAX).unwrap();
+        let (_, events) = deliver(&mut outbox, &mut opener, &mut inbox);
+        assert_eq!(events, messages.map(Event::Message), "{len}");
+    }
+}
+
+#[test]
+fn a_message_over_the_limit_is_refused_after_those_before_it_are_written() {
+    let (mut outbox, mut opener, mut inbox) = ends();
+    let mut batch = batch(&[message(10, 1), message(11, 2), message(9, 3)]);
+    outbox.fill(&mut batch, 10).unwrap();
+    assert_eq!(batch.len(), 2);
+    deliver(&mut outbox, &mut opener, &mut inbox);
+
+    let refused = outbox.fill(&mut batch, 10);
+    let too_long = FrameError::MessageTooLong { len: 11, max: 10 };
+    assert_eq!(refused.unwrap_err().to_string(), too_long.to_string());
+    assert_eq!((batch.len(), outbox.frames.len()), (1, 0));
+
+    outbox.fill(&mut batch, 10).unwrap();
+    let (_, events) = deliver(&mut outbox, &mut opener, &mut inbox);
+    assert_eq!(events, [Event::Message(message(9, 3))]);
+}
+
+#[test]
+fn keepalives_do_not_pile_up_behind_a_peer_that_does_not_read() {
+    let (mut outbox, mut opener, mut inbox) = ends();
+    for _ in 0..100 {
+        outbox.keepalive().unwrap();
+    }
+    let (records, events) = deliver(&mut outbox, &mut opener, &mut inbox);
+    assert_eq!((records, events), (1, vec![]));
+}
+
+#[test]
+fn a_header_or_a_goodbye_cut_in_pieces_is_read() {
+    let mut plaintext = Vec::new();
+    plaintext.put_u32(3);
+    plaintext.put_slice(b"abc");
+    plaintext.put_u32(0);
+    plaintext.put_u32(GOODBYE);
+    plaintext.put_u16(515);
+    let expected = [
+        Event::Message("abc".into()),
+        Event::Message(Bytes::new()),
+        Event::Goodbye(CloseCode(515)),
+    ];
+    for size in 1..=plaintext.len() {
+        let mut inbox = Inbox::new(3);
+        let mut events = Vec::new();
+        for piece in plaintext.chunks(size) {
+            inbox.feed(piece.into());
+            while let Some(event) = inbox.next().unwrap() {
+                events.push(event);
+            }
+        }
+        assert_eq!(events, expected, "pieces of {size}");
+    }
+}
+
+#[test]
+fn a_length_over_the_limit_or_an_unknown_control_word_is_an_error() {
+    let next = |header: u32| {
+        let mut inbox = Inbox::new(1000);
+        inbox.feed(header.to_be_bytes()[..].into());
+        inbox.next()
+    };
+    let too_long = next(1001).unwrap_err();
+    assert!(matches!(
+        too_long,
+        FrameError::PeerMessageTooLong { len: 1001, max: 1000 }
+    ));
+    assert!(next(1000).unwrap().is_none());
+    let longest = next(FIRST_CONTROL - 1).unwrap_err();
+    assert!(matches!(longest, FrameError::PeerMessageTooLong { .. }));
+    for word in [FIRST_CONTROL, GOODBYE - 1] {
+        let unknown = next(word).unwrap_err();
+        assert!(matches!(unknown, FrameError::Malformed { .. }), "{word:x}");
+    }
+}
+
+#[test]
+fn memory_is_taken_for_what_arrived_not_for_what_was_announced() {
+    let mut inbox = Inbox::new(LONGEST_MESSAGE);
+    let mut start = 0xF000_0000_u32.to_be_bytes().to_vec();
+    start.extend_from_slice(&[1; 100]);
+    inbox.feed(start[..].into());
+    assert!(inbox.next().unwrap().is_none());
+    let mut arrived = 100;
+    for _ in 0..50 {
+        let partial = inbox.partial.as_ref().unwrap();
+        assert_eq!(partial.bytes.len(), arrived);
+        assert!(partial.bytes.capacity() <= 2 * arrived);
+        inbox.feed([1; 5000][..].into());
+        assert!(inbox.next().unwrap().is_none());
+        arrived += 5000;
+    }
+}
+
+#[test]
+fn a_reassembled_message_takes_no_more_memory_than_its_length() {
+    let (mut outbox, mut opener, mut inbox) = ends();
+    let mut batch = batch(&[message(200_000, 1)]);
+    outbox.fill(&mut batch, MAX).unwrap();
+    while let Some(frame) = outbox.frames.pop() {
+        if let Some(partial) = &inbox.partial {
+            assert!(partial.bytes.capacity() <= 200_000);
+        }
+        let mut record = BytesMut::from(frame);
+        opener.open(&mut record).unwrap();
+        inbox.feed(record);
+        if let Some(event) = inbox.next().unwrap() {
+            assert_eq!(event, Event::Message(message(200_000, 1)));
+        }
+    }
+    assert!(inbox.partial.is_none());
+}
+
+#[test]
+fn a_short_message_does_not_hold_the_memory_of_a_long_record() {
+    let mut plaintext = BytesMut::new();
+    for len in [100_u32, 30_000] {
+        plaintext.put_u32(len);
+        plaintext.put_bytes(8, usize::try_from(len).unwrap());
+    }
+    let record = plaintext.as_ptr_range();
+    let mut inbox = Inbox::new(MAX);
+    inbox.feed(plaintext);
+    let mut within = |len: usize| match inbox.next().unwrap() {
+        Some(Event::Message(message)) => {
+            assert_eq!(message.len(), len);
+            record.contains(&message.as_ptr())
+        }
+        other => panic!("{other:?}"),
+    };
+    assert!(!within(100), "the short one is not copied");
+    assert!(within(30_000), "the long one is copied");
+    assert!(inbox.next().unwrap().is_none());
+    assert_eq!(inbox.plaintext.capacity(), 0, "an idle inbox holds memory");
+}
+
+#[test]
+fn a_goodbye_comes_after_the_messages_before_it() {
+    let (mut outbox, mut opener, mut inbox) = ends();
+    outbox.fill(&mut batch(&[message(4, 4)]), MAX).unwrap();
+    outbox.goodbye(CloseCode::IDLE).unwrap();
+    let (records, events) = deliver(&mut outbox, &mut opener, &mut inbox);
+    assert_eq!(records, 2);
+    let last = Event::Goodbye(CloseCode::IDLE);
+    assert_eq!(events, [Event::Message(message(4, 4)), last]);
+}
