@@ -24,13 +24,14 @@ struct State {
     begun: BytesMut,
     /// Whether every other poll is `Pending` for no reason.
     lazy: bool,
-    lazy_turn: bool,
+    lazy_turns: [bool; 2],
     held: bool,
     closed: bool,
     shut_down: bool,
     pings: usize,
     writes: usize,
     wakers: Vec<Waker>,
+    tamper: Option<Box<dyn FnMut(usize, &mut BytesMut) + Send>>,
 }
 
 impl Pipe {
@@ -78,6 +79,10 @@ impl Pipe {
             s.frames = frames.into_iter().map(FrameEvent::Frame).collect();
         });
     }
+    /// Changes each frame on its way, by its number.
+    pub fn tamper(&self, f: impl FnMut(usize, &mut BytesMut) + Send + 'static) {
+        self.with(|s| s.tamper = Some(Box::new(f)));
+    }
     /// Ends the pipe after what it holds.
     pub fn cut(&self) {
         self.with(|s| s.closed = true);
@@ -105,10 +110,10 @@ impl Pipe {
         self.with(|s| s.shut_down)
     }
 
-    fn lazy_pause(&self, cx: &mut Context<'_>) -> bool {
+    fn lazy_pause(&self, side: usize, cx: &mut Context<'_>) -> bool {
         let mut state = self.0.lock().unwrap();
-        state.lazy_turn = !state.lazy_turn;
-        let pause = state.lazy && state.lazy_turn;
+        state.lazy_turns[side] = !state.lazy_turns[side];
+        let pause = state.lazy && state.lazy_turns[side];
         if pause {
             cx.waker().wake_by_ref();
         }
@@ -121,7 +126,7 @@ pub struct Reader(Pipe);
 impl FrameReader for Reader {
     async fn read_frame(&mut self) -> io::Result<Option<FrameEvent>> {
         poll_fn(|cx| {
-            if self.0.lazy_pause(cx) {
+            if self.0.lazy_pause(0, cx) {
                 return Poll::Pending;
             }
             let mut state = self.0.0.lock().unwrap();
@@ -156,7 +161,7 @@ impl FrameWriter for Writer {
                 if frames.is_empty() {
                     return Poll::Ready(Ok(()));
                 }
-                if self.0.lazy_pause(cx) {
+                if self.0.lazy_pause(1, cx) {
                     return Poll::Pending;
                 }
                 let mut state = self.0.0.lock().unwrap();
@@ -212,8 +217,13 @@ impl State {
                 return;
             }
             self.begun.advance(2);
-            let frame = self.begun.split_to(len);
+            let mut frame = BytesMut::from(&self.begun[..len]);
+            self.begun.advance(len);
+            let number = self.log.len();
             self.log.push(frame.to_vec());
+            if let Some(tamper) = &mut self.tamper {
+                tamper(number, &mut frame);
+            }
             self.frames.push_back(FrameEvent::Frame(frame));
         }
     }

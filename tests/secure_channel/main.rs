@@ -11,6 +11,9 @@
     reason = "a test fails by panicking"
 )]
 
+mod cancellation;
 mod carrier;
 mod common;
 mod handshake;
+mod lifetime;
+mod records;

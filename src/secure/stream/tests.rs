@@ -145,7 +145,10 @@ fn a_length_over_the_limit_or_an_unknown_control_word_is_an_error() {
     let too_long = next(1001).unwrap_err();
     assert!(matches!(
         too_long,
-        FrameError::PeerMessageTooLong { len: 1001, max: 1000 }
+        FrameError::PeerMessageTooLong {
+            len: 1001,
+            max: 1000
+        }
     ));
     assert!(next(1000).unwrap().is_none());
     let longest = next(FIRST_CONTROL - 1).unwrap_err();
