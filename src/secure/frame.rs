@@ -110,7 +110,7 @@ mod tests {
         for frame in [&b"one"[..], b"", &long] {
             frames.push(frame);
         }
-        assert_eq!(frames.len(), 3 + 0 + MAX_FRAME_LEN + 3 * LENGTH_LEN);
+        assert_eq!(frames.len(), 3 + MAX_FRAME_LEN + 3 * LENGTH_LEN);
         assert_eq!(frames.pop().unwrap(), "one");
         assert_eq!(frames.pop().unwrap(), "");
         assert_eq!(frames.pop().unwrap(), long);

@@ -22,7 +22,7 @@ fn messages() -> Vec<Bytes> {
 
 #[tokio::test(start_paused = true)]
 async fn a_dropped_send_leaves_each_message_in_the_batch_or_on_its_way() {
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     let (dialled, accepted) = meeting.connect().await;
     let mut random = fastrand::Rng::with_seed(5);
     let messages = messages();
@@ -55,7 +55,7 @@ async fn a_dropped_send_leaves_each_message_in_the_batch_or_on_its_way() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dropped_recv_loses_nothing() {
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     let (dialled, accepted) = meeting.connect().await;
     meeting.to_acceptor.make_lazy();
     let messages = messages();

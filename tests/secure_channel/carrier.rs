@@ -13,6 +13,8 @@ use gossip_transport::secure::{FrameBuffer, FrameEvent, FrameReader, FrameWriter
 #[derive(Clone, Default)]
 pub struct Pipe(Arc<Mutex<State>>);
 
+type Tamper = Box<dyn FnMut(usize, &mut BytesMut) + Send>;
+
 #[derive(Default)]
 struct State {
     frames: VecDeque<FrameEvent>,
@@ -31,7 +33,7 @@ struct State {
     pings: usize,
     writes: usize,
     wakers: Vec<Waker>,
-    tamper: Option<Box<dyn FnMut(usize, &mut BytesMut) + Send>>,
+    tamper: Option<Tamper>,
 }
 
 impl Pipe {

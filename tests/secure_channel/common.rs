@@ -39,13 +39,11 @@ pub struct Meeting {
     pub to_dialler: Pipe,
 }
 
-impl Default for Meeting {
-    fn default() -> Self {
-        Self::trusting(|| Trust::dangerously_anyone())
-    }
-}
-
 impl Meeting {
+    pub fn of_anyone() -> Self {
+        Self::trusting(Trust::dangerously_anyone)
+    }
+
     pub fn trusting(trust: impl Fn() -> Trust) -> Self {
         Self {
             dialler: NetCredential::generate(trust()),

@@ -14,7 +14,7 @@ async fn two_ends_meet_and_know_each_other() {
             let mut meeting = if secret {
                 Meeting::with_secret()
             } else {
-                Meeting::default()
+                Meeting::of_anyone()
             };
             meeting.suite = suite;
             let (dialled, accepted) = meeting.connect().await;
@@ -53,7 +53,7 @@ fn silently_refused(meeting: &Meeting, dialled: Outcome) {
 
 #[tokio::test(start_paused = true)]
 async fn the_dialler_speaks_first_and_in_one_write() {
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     let mut dial = std::pin::pin!(meeting.dial());
     assert!(poll_once(dial.as_mut()).await.is_none());
     assert_eq!(meeting.to_acceptor.writes(), 1);
@@ -63,7 +63,7 @@ async fn the_dialler_speaks_first_and_in_one_write() {
 #[tokio::test(start_paused = true)]
 async fn listed_keys_connect() {
     let [key_a, key_b] = [(); 2].map(|()| NetCredential::generate(Trust::keys([])));
-    let mut meeting = Meeting::default();
+    let mut meeting = Meeting::of_anyone();
     meeting.dialler = key_a.with_trust(Trust::keys([key_b.identity()]));
     meeting.acceptor = key_b.with_trust(Trust::keys([key_a.identity()]));
     meeting.connect().await;
@@ -78,7 +78,7 @@ async fn listed_keys_connect() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dialler_that_is_not_listed_is_refused() {
-    let mut meeting = Meeting::default();
+    let mut meeting = Meeting::of_anyone();
     let someone = Identity::from_bytes([1; 32]);
     meeting.acceptor = NetCredential::generate(Trust::keys([someone]));
     let (dialled, accepted) = meeting.meet().await;
@@ -91,7 +91,7 @@ async fn a_dialler_that_is_not_listed_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn an_acceptor_that_is_not_listed_learns_nothing_of_the_dialler() {
-    let mut meeting = Meeting::default();
+    let mut meeting = Meeting::of_anyone();
     let someone = Identity::from_bytes([1; 32]);
     meeting.dialler = NetCredential::generate(Trust::keys([someone]));
     let (dialled, accepted) = meeting.meet().await;
@@ -118,7 +118,7 @@ async fn another_cluster_secret_is_refused_without_a_byte() {
 
 #[tokio::test(start_paused = true)]
 async fn a_listed_key_without_the_secret_is_refused() {
-    let mut meeting = Meeting::default();
+    let mut meeting = Meeting::of_anyone();
     let identity = meeting.dialler.identity();
     let trust = Trust::keys_and_secret([identity], ClusterSecret::generate());
     meeting.acceptor = NetCredential::generate(trust);
@@ -147,7 +147,7 @@ async fn the_secret_without_a_listed_key_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn a_secret_on_one_side_only_never_connects() {
     let with = || NetCredential::generate(Trust::secret(ClusterSecret::generate()));
-    let mut meeting = Meeting::default();
+    let mut meeting = Meeting::of_anyone();
     meeting.dialler = with();
     let (dialled, accepted) = meeting.meet().await;
     assert!(matches!(
@@ -156,7 +156,7 @@ async fn a_secret_on_one_side_only_never_connects() {
     ));
     silently_refused(&meeting, dialled);
 
-    let mut meeting = Meeting::default();
+    let mut meeting = Meeting::of_anyone();
     meeting.acceptor = with();
     let (dialled, accepted) = meeting.meet().await;
     assert!(matches!(
@@ -168,7 +168,7 @@ async fn a_secret_on_one_side_only_never_connects() {
 
 #[tokio::test(start_paused = true)]
 async fn no_protocol_in_common_is_refused_without_a_byte() {
-    let mut meeting = Meeting::default();
+    let mut meeting = Meeting::of_anyone();
     meeting.supported = vec![OTHER];
     let (dialled, accepted) = meeting.meet().await;
     assert!(matches!(
@@ -180,7 +180,7 @@ async fn no_protocol_in_common_is_refused_without_a_byte() {
 
 #[tokio::test(start_paused = true)]
 async fn the_diallers_order_of_protocols_decides() {
-    let mut meeting = Meeting::default();
+    let mut meeting = Meeting::of_anyone();
     meeting.offered = vec![OTHER, GOSSIP];
     meeting.supported = vec![GOSSIP, OTHER];
     let (dialled, accepted) = meeting.connect().await;
@@ -190,7 +190,7 @@ async fn the_diallers_order_of_protocols_decides() {
 
 #[tokio::test(start_paused = true)]
 async fn an_offer_that_cannot_be_sent_fails_at_the_dialler() {
-    let mut meeting = Meeting::default();
+    let mut meeting = Meeting::of_anyone();
     meeting.offered = vec![];
     let error = refused(meeting.dial().await);
     assert!(matches!(error, HandshakeError::NoCommonProtocol));
@@ -205,7 +205,7 @@ async fn an_offer_that_cannot_be_sent_fails_at_the_dialler() {
 
 #[tokio::test(start_paused = true)]
 async fn a_changed_offer_is_noticed() {
-    let mut meeting = Meeting::default();
+    let mut meeting = Meeting::of_anyone();
     meeting.offered = vec![OTHER, GOSSIP];
     meeting.supported = vec![GOSSIP, OTHER];
     // Without a secret the offer is readable. Rename the first protocol, and the acceptor falls
@@ -223,7 +223,7 @@ async fn a_changed_offer_is_noticed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_downgraded_suite_is_noticed() {
-    let mut meeting = Meeting::default();
+    let mut meeting = Meeting::of_anyone();
     meeting.suite = Suite::AesGcm;
     meeting.to_acceptor.tamper(|number, frame| {
         if number == 0 {
@@ -239,7 +239,7 @@ async fn a_downgraded_suite_is_noticed() {
 async fn no_byte_of_the_handshake_can_be_changed() {
     for secret in [false, true] {
         let new = || match secret {
-            false => Meeting::default(),
+            false => Meeting::of_anyone(),
             true => Meeting::with_secret(),
         };
         let good = new();
@@ -270,7 +270,7 @@ async fn no_byte_of_the_handshake_can_be_changed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_replayed_dialler_does_not_get_in() {
-    for meeting in [Meeting::default(), Meeting::with_secret()] {
+    for meeting in [Meeting::of_anyone(), Meeting::with_secret()] {
         meeting.connect().await;
         let recorded = meeting.to_acceptor.log();
         let replay = Meeting {
@@ -288,7 +288,7 @@ async fn a_replayed_dialler_does_not_get_in() {
 
 #[tokio::test(start_paused = true)]
 async fn an_oversized_handshake_message_is_refused_on_both_sides() {
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     meeting.to_acceptor.tamper(|number, frame| {
         if number == 1 {
             frame.resize(4097, 0);
@@ -304,7 +304,7 @@ async fn an_oversized_handshake_message_is_refused_on_both_sides() {
     ));
     silently_refused(&meeting, dialled);
 
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     let grow = |_, frame: &mut bytes::BytesMut| frame.resize(65_535, 0);
     meeting.to_dialler.tamper(grow);
     let (dialled, _) = meeting.meet().await;
@@ -313,14 +313,14 @@ async fn an_oversized_handshake_message_is_refused_on_both_sides() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_never_answers_is_given_up_in_time() {
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     let start = tokio::time::Instant::now();
     let error = refused(within(meeting.dial()).await);
     assert!(matches!(error, HandshakeError::Timeout { .. }));
     assert_eq!(start.elapsed().as_secs(), 10);
 
     // A sign of life now and then does not extend the time.
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     let pipe = meeting.to_acceptor.clone();
     let drip = async move {
         loop {
@@ -352,7 +352,7 @@ async fn every_stranger_sees_the_same_silence() {
         &[preface, preface],
     ];
     for frames in strangers {
-        let meeting = Meeting::default();
+        let meeting = Meeting::of_anyone();
         for frame in frames {
             meeting.to_acceptor.inject(frame);
         }
@@ -366,13 +366,13 @@ async fn every_stranger_sees_the_same_silence() {
 #[tokio::test(start_paused = true)]
 async fn random_bytes_never_get_in_and_never_panic() {
     let mut random = fastrand::Rng::with_seed(7);
-    let credentials = [Meeting::default(), Meeting::with_secret()];
+    let credentials = [Meeting::of_anyone(), Meeting::with_secret()];
     for i in 0..2000 {
         let from = &credentials[i % 2];
         let meeting = Meeting {
             dialler: from.dialler.clone(),
             acceptor: from.acceptor.clone(),
-            ..Meeting::default()
+            ..Meeting::of_anyone()
         };
         let (pipe, as_dialler) = match i % 3 {
             0 => (&meeting.to_dialler, true),

@@ -23,7 +23,7 @@ fn closed(error: anyhow::Error) -> CloseReason {
 #[tokio::test(start_paused = true)]
 async fn a_goodbye_and_its_code_arrive_after_the_last_message() {
     for code in [CloseCode::NORMAL, CloseCode::EVICTED, CloseCode(65_535)] {
-        let meeting = Meeting::default();
+        let meeting = Meeting::of_anyone();
         let (a, b) = meeting.connect().await;
         // Both directions, whoever dialled.
         let (from, to) = if code.0 == 3 { (b, a) } else { (a, b) };
@@ -45,7 +45,7 @@ async fn a_goodbye_and_its_code_arrive_after_the_last_message() {
 
 #[tokio::test(start_paused = true)]
 async fn both_may_close_at_once_and_more_than_once() {
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
     within(async { futures::join!(a.close(CloseCode(300)), b.close(CloseCode(400))) }).await;
     let records = meeting.to_acceptor.log().len();
@@ -63,7 +63,7 @@ async fn both_may_close_at_once_and_more_than_once() {
 
 #[tokio::test(start_paused = true)]
 async fn closing_wakes_whoever_waits() {
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     let (a, _b) = meeting.connect().await;
     meeting.to_acceptor.stall_after(0);
     let mut batch = VecDeque::from([Bytes::from_static(b"stuck")]);
@@ -95,7 +95,7 @@ async fn closing_wakes_whoever_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn a_goodbye_waits_for_a_line_that_moves_again() {
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
     let long = Bytes::from(vec![1; 500_000]);
     meeting.to_acceptor.stall_after(100_000);
@@ -117,7 +117,7 @@ async fn a_goodbye_waits_for_a_line_that_moves_again() {
 
 #[tokio::test(start_paused = true)]
 async fn closing_shuts_the_carrier_though_clones_live_on() {
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
     let _clone = a.clone();
     within(a.close(CloseCode::NORMAL)).await;
@@ -129,7 +129,7 @@ async fn closing_shuts_the_carrier_though_clones_live_on() {
 
 #[tokio::test(start_paused = true)]
 async fn dropping_the_last_clone_drops_the_line() {
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
     let clone = a.clone();
     drop(a);
@@ -141,7 +141,7 @@ async fn dropping_the_last_clone_drops_the_line() {
 
 #[tokio::test(start_paused = true)]
 async fn a_broken_line_wakes_whoever_waits_for_the_end() {
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
     let (received, reasons, ()) = within(async {
         futures::join!(
@@ -161,7 +161,7 @@ async fn a_broken_line_wakes_whoever_waits_for_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_write_is_the_carriers_error() {
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     let (a, _b) = meeting.connect().await;
     meeting.to_acceptor.cut();
     let error = a.send(Bytes::from_static(b"x")).await.unwrap_err();
@@ -172,7 +172,7 @@ async fn a_failed_write_is_the_carriers_error() {
 
 #[tokio::test(start_paused = true)]
 async fn reading_and_writing_do_not_wait_for_each_other() {
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
     meeting.to_acceptor.stall_after(0);
     let mut batch = VecDeque::from([Bytes::from_static(b"stuck")]);
@@ -191,7 +191,7 @@ async fn reading_and_writing_do_not_wait_for_each_other() {
 
 #[tokio::test(start_paused = true)]
 async fn two_receivers_get_one_message_each() {
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
     let (one, two, ()) = within(async {
         futures::join!(recv(&b), recv(&b), async {
@@ -205,7 +205,7 @@ async fn two_receivers_get_one_message_each() {
 
 #[tokio::test(start_paused = true)]
 async fn a_keepalive_pings_and_never_waits_behind_a_stuck_sender() {
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
     let pings = meeting.to_acceptor.pings();
     a.keepalive().await.unwrap();
@@ -221,7 +221,7 @@ async fn a_keepalive_pings_and_never_waits_behind_a_stuck_sender() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_peer_is_given_up_after_the_silence_timeout() {
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     let (a, _b) = meeting.connect().await;
     let start = Instant::now();
     let error = within(a.recv()).await.unwrap_err();
@@ -232,7 +232,7 @@ async fn a_silent_peer_is_given_up_after_the_silence_timeout() {
 
 #[tokio::test(start_paused = true)]
 async fn messages_keepalives_and_pongs_are_signs_of_life() {
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
     let speak = async {
         for i in 0..12 {
@@ -264,7 +264,7 @@ async fn messages_keepalives_and_pongs_are_signs_of_life() {
 
 #[tokio::test(start_paused = true)]
 async fn forged_frames_are_no_sign_of_life() {
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     let (a, _b) = meeting.connect().await;
     tokio::time::advance(Duration::from_secs(5)).await;
     meeting.to_dialler.inject(&[0; 40]);
@@ -274,7 +274,7 @@ async fn forged_frames_are_no_sign_of_life() {
 
 #[tokio::test(start_paused = true)]
 async fn a_timer_that_fires_late_lets_what_arrived_be_read_first() {
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
     let mut waiting = std::pin::pin!(a.recv());
     assert!(poll_once(waiting.as_mut()).await.is_none());
@@ -289,7 +289,7 @@ async fn a_timer_that_fires_late_lets_what_arrived_be_read_first() {
 
 #[tokio::test(start_paused = true)]
 async fn after_a_freeze_a_dead_peer_is_still_given_up() {
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     let (a, _b) = meeting.connect().await;
     let mut waiting = std::pin::pin!(a.recv());
     assert!(poll_once(waiting.as_mut()).await.is_none());
@@ -302,7 +302,7 @@ async fn after_a_freeze_a_dead_peer_is_still_given_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_receiver_that_did_not_look_for_long_still_gets_its_messages() {
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
     b.send(Bytes::from_static(b"old")).await.unwrap();
     tokio::time::advance(Duration::from_secs(3600)).await;

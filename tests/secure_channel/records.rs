@@ -18,7 +18,7 @@ fn message(len: usize, fill: u8) -> Bytes {
 async fn after(f: impl Fn(&mut VecDeque<BytesMut>)) -> (usize, FrameError) {
     let mut result = None;
     for suite in SUITES {
-        let mut meeting = Meeting::default();
+        let mut meeting = Meeting::of_anyone();
         meeting.suite = suite;
         let (dialled, accepted) = meeting.connect().await;
         meeting.to_acceptor.hold();
@@ -93,7 +93,7 @@ async fn a_record_cut_short_or_past_its_limit_ends_the_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn a_record_sent_back_to_its_sender_ends_the_connection() {
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     let (dialled, _accepted) = meeting.connect().await;
     dialled.send(message(10, 1)).await.unwrap();
     meeting.to_dialler.inject(&meeting.to_acceptor.log()[3]);
@@ -114,7 +114,7 @@ async fn a_stream_that_ends_without_a_goodbye_is_told_from_one_that_ends_in_orde
 
 #[tokio::test(start_paused = true)]
 async fn a_message_over_the_limit_is_refused_and_the_connection_lives_on() {
-    let meeting = Meeting::default().configure(|config| config.max_message_len = 1000);
+    let meeting = Meeting::of_anyone().configure(|config| config.max_message_len = 1000);
     let (dialled, accepted) = meeting.connect().await;
     let mut batch = VecDeque::from([message(1000, 1), message(1001, 2), message(3, 3)]);
     let error = within(dialled.send_many(&mut batch)).await.unwrap_err();
@@ -133,7 +133,7 @@ async fn a_message_over_the_limit_is_refused_and_the_connection_lives_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_sends_more_than_our_limit_is_cut_off() {
-    let mut meeting = Meeting::default();
+    let mut meeting = Meeting::of_anyone();
     meeting.accept_config.max_message_len = 1000;
     let (dialled, accepted) = meeting.connect().await;
     dialled.send(message(1000, 1)).await.unwrap();
@@ -152,7 +152,7 @@ async fn a_peer_that_sends_more_than_our_limit_is_cut_off() {
 #[tokio::test(start_paused = true)]
 async fn the_longest_and_the_shortest_message_arrive() {
     for suite in SUITES {
-        let mut meeting = Meeting::default();
+        let mut meeting = Meeting::of_anyone();
         meeting.suite = suite;
         let (dialled, accepted) = meeting.connect().await;
         let long: Bytes = (0..16 << 20).map(|i| (i % 251) as u8).collect();
@@ -166,7 +166,7 @@ async fn the_longest_and_the_shortest_message_arrive() {
 
 #[tokio::test(start_paused = true)]
 async fn many_small_messages_take_few_writes_and_few_records() {
-    let meeting = Meeting::default();
+    let meeting = Meeting::of_anyone();
     let (dialled, accepted) = meeting.connect().await;
     let (writes, records) = (
         meeting.to_acceptor.writes(),
@@ -187,7 +187,7 @@ async fn many_small_messages_take_few_writes_and_few_records() {
 #[tokio::test(start_paused = true)]
 async fn keys_change_on_the_way_even_if_the_two_are_configured_differently() {
     for suite in SUITES {
-        let mut meeting = Meeting::default();
+        let mut meeting = Meeting::of_anyone();
         meeting.suite = suite;
         meeting.dial_config.rekey_after_records = 3;
         meeting.accept_config.rekey_after_records = 0;
@@ -203,7 +203,7 @@ async fn keys_change_on_the_way_even_if_the_two_are_configured_differently() {
 
 #[tokio::test(start_paused = true)]
 async fn equal_messages_never_look_equal_on_the_wire() {
-    let meeting = Meeting::default().configure(|config| config.rekey_after_records = 2);
+    let meeting = Meeting::of_anyone().configure(|config| config.rekey_after_records = 2);
     let (dialled, _accepted) = meeting.connect().await;
     for _ in 0..20 {
         dialled.send(message(32, 0)).await.unwrap();
@@ -238,7 +238,7 @@ proptest! {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let mut meeting = Meeting::default().configure(|c| c.rekey_after_records = rekey);
+            let mut meeting = Meeting::of_anyone().configure(|c| c.rekey_after_records = rekey);
             meeting.suite = SUITES[usize::from(!aes)];
             if lazy {
                 meeting.to_acceptor.make_lazy();
