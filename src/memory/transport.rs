@@ -174,6 +174,10 @@ impl NetTransport for MemoryTransport {
             .with_context(|| format!("{name:?} is no address (ip:port)"))?;
         Ok(vec![addr])
     }
+
+    fn max_message_len(&self) -> usize {
+        self.network.config().max_message_len
+    }
 }
 
 impl Knock {

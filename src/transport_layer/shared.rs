@@ -182,7 +182,7 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         }
     }
 
-    /// Takes a connection that has ended out of service. Only the first report counts.
+    /// Takes a connection that has failed out of service. Only the first report counts.
     pub(super) fn lost(&self, addr: SocketAddr, link: u64, why: &dyn std::fmt::Display) {
         self.unlink(addr, link, None, why);
     }
@@ -199,27 +199,25 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         code: Option<CloseCode>,
         why: &dyn std::fmt::Display,
     ) {
-        // What is returned is dropped outside the lock.
-        let unlinked = self.with(|peers, after| {
+        let ended = self.with(|peers, after| {
             let now = Instant::now();
             let config = Arc::clone(&peers.config);
             let (link, peer) = peers.unlink(addr, link, now)?;
-            let short = now.saturating_duration_since(link.since) < STABLE_AFTER;
+            let age = now.saturating_duration_since(link.since);
             let dialled = link.direction == Direction::Outgoing;
-            if code.is_none() && dialled && short && !link.heard {
+            if link.heard || age >= STABLE_AFTER {
+                peer.backoff.reset();
+            } else if code.is_none() && dialled {
                 // Else a peer that accepts and hangs up would be dialled in a tight loop.
                 peer.backoff
                     .fail(now, config.backoff_min, config.backoff_max);
-            } else {
-                peer.backoff.reset();
             }
-            if let Some(code) = code {
-                after.hang_up.push((link.conn.clone(), code));
-            }
-            Some(link)
+            // One that broke only in the writing direction would go on reading.
+            let code = code.unwrap_or(CloseCode::NORMAL);
+            after.hang_up.push((link.conn, code));
+            Some(age)
         });
-        if let Some(link) = unlinked {
-            let age = Instant::now().saturating_duration_since(link.since);
+        if let Some(age) = ended {
             tracing::info!(%addr, %why, ?age, "connection ended");
         }
     }
