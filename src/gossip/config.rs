@@ -1,9 +1,11 @@
-//! What can be set; the defaults are upstream's.
+//! What can be set; where upstream chitchat has a default, it is that one.
+//!
+//! Values only. Invariant: the defaults alone make a member that upstream members accept.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::message::ProtocolVersion;
+use crate::message::{MAX_DATAGRAM_LEN, ProtocolVersion};
 
 /// A participant's configuration.
 #[derive(Debug, Clone)]
@@ -31,6 +33,11 @@ pub struct GossipConfig {
     pub protocol_version: ProtocolVersion,
     /// The longest message to send, in bytes. Default 65,507: what fits a UDP datagram.
     pub max_message_len: usize,
+    /// Members that are remembered at a time; more are counted and not taken in. Default 10,000.
+    pub max_members: usize,
+    /// Bytes of keys and values that are kept of one member; ours are held to it as well. Default
+    /// 4 MiB.
+    pub max_bytes_per_member: usize,
     /// Keys to set before the first round.
     pub initial_key_values: Vec<(String, String)>,
     /// Seeds the choice of peers; the same seed gives the same trace. Default: random.
@@ -50,7 +57,9 @@ impl GossipConfig {
             failure_detector: FailureDetectorConfig::default(),
             marked_for_deletion_grace_period: Duration::from_secs(7200),
             protocol_version: ProtocolVersion::V0,
-            max_message_len: 65_507,
+            max_message_len: MAX_DATAGRAM_LEN,
+            max_members: 10_000,
+            max_bytes_per_member: 4 << 20,
             initial_key_values: Vec::new(),
             rng_seed: None,
         }

@@ -1,166 +1,276 @@
-//! Joins the engine to a socket.
+//! The engine on a socket.
+//!
+//! One task receives, and gossips when a round is due; another resolves the seeds from time to
+//! time, so that a slow name server holds up nobody. What a message means is the engine's affair.
+//! Invariant: the engine's lock is never held over an await, and sending never waits.
 
-use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::GossipConfig;
-use crate::message::{ChitchatId, ChitchatMessage, DeletionStatus, Version};
+use futures::FutureExt as _;
+use futures::future::{Either, select};
+
+use super::watch::{Changes, MembershipWatch};
+use super::{
+    DeleteError, Engine, EngineCounts, Event, GossipConfig, JoinError, Liveness, Member, Output,
+    SetError, join,
+};
+use crate::message::{ChitchatId, ChitchatMessage};
 use crate::net::NetTransport;
+use crate::rt::{self, Instant, Task};
 use crate::transport_layer::{SocketStats, TransportLayerSocket};
 
-/// A member of a cluster. Dropping it leaves without a goodbye.
+/// How often the seeds are resolved again.
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(60);
+/// How often, while no other member is live.
+const LONELY_RESOLVE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A member of a cluster.
+///
+/// Every method but [`leave`](Self::leave) takes `&self` and returns at once; share it in an
+/// [`Arc`]. Dropping it leaves without a goodbye and frees its port before `drop` returns.
 #[derive(Debug)]
-pub struct Participant<T: NetTransport>(std::marker::PhantomData<fn() -> T>);
-
-/// A member as this participant sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Member {
-    /// Who.
-    pub id: ChitchatId,
-    /// Live or dead, by the failure detector.
-    pub liveness: Liveness,
-    /// The highest heartbeat heard of.
-    pub heartbeat: u64,
-    /// The highest version known.
-    pub max_version: Version,
-    /// Visible keys; deleted ones are left out.
-    pub key_values: BTreeMap<String, MemberValue>,
+pub struct Participant<T: NetTransport> {
+    // The tasks first: they end before what they use is dropped.
+    driver: Option<Task>,
+    seeds: Option<Task>,
+    shared: Arc<Shared<T>>,
 }
 
-/// A value of a member.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct MemberValue {
-    /// The value.
-    pub value: String,
-    /// When it was set, in versions.
-    pub version: Version,
-    /// `Set`, or `DeleteAfterTtl` for a key that will go.
-    pub status: DeletionStatus,
-}
-
-/// What the failure detector says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Liveness {
-    /// This participant itself.
-    Myself,
-    /// Heartbeats arrive.
-    Live,
-    /// None for too long, or too few so far.
-    Dead,
-}
-
-/// Why a key was not set. Nothing was changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SetError {
-    /// An upstream peer would crash on it.
-    #[error("key {key:?} has to begin with an ASCII character")]
-    KeyNotAscii {
-        /// The key.
-        key: String,
-    },
-    /// It could never be sent, and would hold back every later key.
-    #[error("key and value take {len} bytes, a message has room for {max}")]
-    TooLong {
-        /// Bytes that it takes.
-        len: usize,
-        /// Bytes that there are.
-        max: usize,
-    },
-    /// The participant has left.
-    #[error("the participant has left the cluster")]
-    Left,
-}
-
-/// Why a key was not deleted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum DeleteError {
-    /// There is no such key.
-    #[error("there is no key {key:?}")]
-    NoSuchKey {
-        /// The key.
-        key: String,
-    },
-    /// The participant has left.
-    #[error("the participant has left the cluster")]
-    Left,
+#[derive(Debug)]
+struct Shared<T: NetTransport> {
+    socket: TransportLayerSocket<T, ChitchatMessage>,
+    engine: Mutex<Engine>,
+    id: ChitchatId,
+    gossip_interval: Duration,
+    // The engine's time is counted from here.
+    start: Instant,
+    changes: Arc<Changes>,
 }
 
 impl<T: NetTransport> Participant<T> {
     /// Joins the cluster over `socket`. Where the own address is not known (see
-    /// [`GossipConfig::advertise_addr`]), waits for the first seed that answers.
+    /// [`GossipConfig::advertise_addr`]), waits for the first seed that answers, for as long as it
+    /// takes; otherwise returns at once, and finds the others in the background.
+    ///
+    /// Dropping the future drops the socket.
     ///
     /// # Errors
     ///
-    /// The configuration is invalid, or the socket is closed.
+    /// [`JoinError`] inside: the configuration is invalid, or the socket is closed.
     pub async fn join(
-        _socket: TransportLayerSocket<T, ChitchatMessage>,
-        _config: GossipConfig,
+        socket: TransportLayerSocket<T, ChitchatMessage>,
+        config: GossipConfig,
     ) -> anyhow::Result<Self> {
-        todo!()
+        if config.gossip_interval.is_zero() {
+            let what = "the gossip interval is zero";
+            return Err(JoinError::InvalidConfig { what }.into());
+        }
+        let addr = join::advertise_addr(&socket, &config).await?;
+        let generation = config.generation_id.unwrap_or_else(start_time);
+        let id = ChitchatId::new(config.node_id.as_str(), generation, addr);
+        let gossip_interval = config.gossip_interval;
+        let seeds = config.seeds.clone();
+        let engine =
+            Engine::new(config, id.clone(), Duration::ZERO).map_err(JoinError::InitialKey)?;
+        tracing::info!(?id, "joining");
+        let shared = Arc::new(Shared {
+            socket,
+            engine: Mutex::new(engine),
+            id,
+            gossip_interval,
+            start: Instant::now(),
+            changes: Arc::default(),
+        });
+        Ok(Self {
+            driver: Some(Task::spawn(drive(Arc::clone(&shared)))),
+            seeds: Some(Task::spawn(keep_resolving(Arc::clone(&shared), seeds))),
+            shared,
+        })
     }
+
     /// Who we are.
     pub fn id(&self) -> &ChitchatId {
-        todo!()
+        &self.shared.id
     }
-    /// Sets a key of our own.
+
+    /// Sets a key of our own; others learn of it within a few rounds.
     ///
     /// # Errors
     ///
     /// See [`SetError`].
-    pub fn set(&self, _key: &str, _value: &str) -> Result<(), SetError> {
-        todo!()
+    pub fn set(&self, key: &str, value: &str) -> Result<(), SetError> {
+        let now = self.shared.now();
+        let changed = self.shared.engine().set(key, value, now)?;
+        self.shared.notify_if(changed);
+        Ok(())
     }
-    /// Sets a key that goes away everywhere after the grace period.
+
+    /// Sets a key that goes away everywhere after
+    /// [`marked_for_deletion_grace_period`](GossipConfig::marked_for_deletion_grace_period).
     ///
     /// # Errors
     ///
     /// See [`SetError`].
-    pub fn set_with_ttl(&self, _key: &str, _value: &str) -> Result<(), SetError> {
-        todo!()
+    pub fn set_with_ttl(&self, key: &str, value: &str) -> Result<(), SetError> {
+        let now = self.shared.now();
+        let changed = self.shared.engine().set_with_ttl(key, value, now)?;
+        self.shared.notify_if(changed);
+        Ok(())
     }
+
     /// A key of our own.
-    pub fn get(&self, _key: &str) -> Option<String> {
-        todo!()
+    pub fn get(&self, key: &str) -> Option<String> {
+        self.shared.engine().get(key).map(str::to_owned)
     }
+
     /// Deletes a key of our own.
     ///
     /// # Errors
     ///
     /// See [`DeleteError`].
-    pub fn delete(&self, _key: &str) -> Result<(), DeleteError> {
-        todo!()
+    pub fn delete(&self, key: &str) -> Result<(), DeleteError> {
+        let now = self.shared.now();
+        self.shared.engine().delete(key, now)?;
+        self.shared.notify_if(true);
+        Ok(())
     }
+
     /// Every member known, ourselves included, in the order of their ids.
     pub fn members(&self) -> Vec<Member> {
-        todo!()
+        self.shared.engine().members()
     }
-    /// Wakes when members, their liveness or their keys have changed since the last call on the
-    /// returned watcher.
+
+    /// Tells when members, their liveness or their keys have changed from now on.
     pub fn watch(&self) -> MembershipWatch {
-        todo!()
+        MembershipWatch::new(Arc::clone(&self.shared.changes))
     }
+
+    /// The silence after which `id` would be found dead, as things stand; `None` if that cannot be
+    /// told yet.
+    pub fn failure_detection_timeout(&self, id: &ChitchatId) -> Option<Duration> {
+        self.shared.engine().failure_detection_timeout(id)
+    }
+
     /// The socket's counters.
     pub fn stats(&self) -> SocketStats {
-        todo!()
+        self.shared.socket.stats()
     }
-    /// Tells a few peers our latest state, closes every connection, and stops.
-    pub async fn leave(self, _deadline: Duration) {
-        todo!()
+
+    /// The engine's counters.
+    pub fn engine_counts(&self) -> EngineCounts {
+        self.shared.engine().counts()
+    }
+
+    /// Tells a few live peers our latest state, closes every connection within `deadline`, and
+    /// stops. The protocol has no goodbye: others find us dead by our silence.
+    pub async fn leave(mut self, deadline: Duration) {
+        self.driver.take();
+        self.seeds.take();
+        let farewell = self.shared.engine().farewell();
+        self.shared.perform(farewell);
+        self.shared.socket.shutdown(deadline).await;
     }
 }
 
-/// Waits for changes of the membership.
-#[derive(Debug)]
-pub struct MembershipWatch(());
-
-impl MembershipWatch {
-    /// Completes when something has changed since it last completed; several changes in between
-    /// are one. `false` once the participant has left. Cancel-safe.
-    pub async fn changed(&mut self) -> bool {
-        todo!()
+impl<T: NetTransport> Drop for Participant<T> {
+    fn drop(&mut self) {
+        // Before the tasks' drop, which is what frees the socket.
+        self.shared.changes.leave();
     }
+}
+
+impl<T: NetTransport> Shared<T> {
+    fn engine(&self) -> MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn notify_if(&self, changed: bool) {
+        if changed {
+            self.changes.notify();
+        }
+    }
+
+    fn handle(&self, event: Event) {
+        let now = self.now();
+        let outputs = self.engine().handle(event, now);
+        self.perform(outputs);
+    }
+
+    fn perform(&self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Send { to, message } => self.send(to, message),
+                Output::MembershipChanged => self.changes.notify(),
+            }
+        }
+    }
+
+    /// Queues a message. A queue that would make us wait is full: the next round says it anew.
+    fn send(&self, to: SocketAddr, message: ChitchatMessage) {
+        match self.socket.send(to, message).now_or_never() {
+            Some(Ok(())) => {}
+            Some(Err(_closed)) => tracing::debug!(%to, "not sent: the socket is closed"),
+            None => tracing::debug!(%to, "not sent: the queue is full"),
+        }
+    }
+
+    fn is_lonely(&self) -> bool {
+        let members = self.engine().members();
+        !members.iter().any(|m| m.liveness == Liveness::Live)
+    }
+}
+
+/// Receives, and gossips when a round is due.
+async fn drive<T: NetTransport>(shared: Arc<Shared<T>>) {
+    loop {
+        let due = shared.engine().next_round();
+        let wait = due.saturating_sub(shared.now());
+        if wait.is_zero() {
+            shared.handle(Event::Round);
+            continue;
+        }
+        // Also looked at after each message: a hidden tab's timers may fire once a minute only,
+        // but its messages arrive.
+        let round = std::pin::pin!(rt::sleep(wait));
+        let message = std::pin::pin!(shared.socket.recv());
+        match select(message, round).await {
+            Either::Left((Ok((from, message)), _)) => {
+                shared.handle(Event::Message { from, message });
+            }
+            Either::Left((Err(_closed), _)) => break,
+            Either::Right(((), _)) => {}
+        }
+    }
+    shared.changes.leave();
+}
+
+/// Keeps the engine's seeds up to date.
+async fn keep_resolving<T: NetTransport>(shared: Arc<Shared<T>>, seeds: Vec<String>) {
+    if seeds.is_empty() {
+        return;
+    }
+    loop {
+        let addrs = join::resolve(shared.socket.transport(), &seeds).await;
+        // A name server that fails for a while does not make us forget the seeds.
+        if !addrs.is_empty() {
+            shared.handle(Event::Seeds(addrs));
+        }
+        let pause = if shared.is_lonely() {
+            LONELY_RESOLVE_INTERVAL.max(shared.gossip_interval)
+        } else {
+            RESOLVE_INTERVAL
+        };
+        rt::sleep(pause).await;
+    }
+}
+
+/// Now, in microseconds since 1970: higher after each restart.
+fn start_time() -> u64 {
+    u64::try_from(rt::unix_time().as_micros()).unwrap_or(u64::MAX)
 }

@@ -11,10 +11,10 @@ use bytes::Bytes;
 use futures::future::{Either, select};
 
 use super::pipe::{Abandoned, Item, Pipe};
-use super::signal::Signal;
 use crate::credential::Identity;
 use crate::net::{Alpn, CloseCode, CloseReason, NetConnection};
 use crate::rt::Instant;
+use crate::rt::Signal;
 use crate::secure::FrameError;
 
 /// A connection of the network in memory.

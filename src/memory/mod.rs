@@ -29,14 +29,13 @@ use std::time::Duration;
 
 mod connection;
 mod pipe;
-mod signal;
 mod transport;
 
 pub use connection::MemoryConnection;
 pub use transport::{MemoryIncomingRequest, MemoryListener, MemoryTransport};
 
+use crate::rt::Signal;
 use pipe::Pipe;
-use signal::Signal;
 use transport::Knock;
 
 /// The first port that is given out where port 0 is asked for, and to dialling hosts.

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures::future::{Either, select};
 
 use super::MemoryNetwork;
-use super::signal::Signal;
 use crate::net::CloseCode;
+use crate::rt::Signal;
 use crate::rt::{self, Instant};
 
 #[derive(Debug)]

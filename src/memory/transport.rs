@@ -9,11 +9,11 @@ use anyhow::Context as _;
 use futures::channel::oneshot;
 
 use super::connection::About;
-use super::signal::Signal;
 use super::{BACKLOG, DialFault, MemoryConnection, MemoryNetwork};
 use crate::credential::NetCredential;
 use crate::net::{Alpn, ConnectError, NetIncomingRequest, NetListener, NetTransport, is_dialable};
 use crate::rt;
+use crate::rt::Signal;
 use crate::secure::HandshakeError;
 
 /// The network in memory as one host sees it.

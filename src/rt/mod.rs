@@ -19,6 +19,7 @@ mod aes_gcm;
 mod aes_gcm;
 #[cfg(not(target_family = "wasm"))]
 mod native;
+mod signal;
 #[cfg(target_family = "wasm")]
 mod web;
 
@@ -28,6 +29,7 @@ use native as target;
 use web as target;
 
 pub(crate) use aes_gcm::AesGcm;
+pub(crate) use signal::Signal;
 pub use target::{BoxFuture, Instant, MaybeSend, MaybeSync, sleep, unix_time};
 
 /// The time that was allowed has passed.

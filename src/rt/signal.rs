@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 #[derive(Debug, Default)]
-pub(super) struct Signal(Mutex<State>);
+pub(crate) struct Signal(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -16,11 +16,11 @@ struct State {
 }
 
 impl Signal {
-    pub(super) fn epoch(&self) -> u64 {
+    pub(crate) fn epoch(&self) -> u64 {
         self.lock().epoch
     }
 
-    pub(super) fn notify(&self) {
+    pub(crate) fn notify(&self) {
         let waiting = {
             let mut state = self.lock();
             state.epoch += 1;
@@ -32,7 +32,7 @@ impl Signal {
     }
 
     /// Completes once the epoch is later than `seen`. Cancel-safe.
-    pub(super) async fn changed(&self, seen: u64) {
+    pub(crate) async fn changed(&self, seen: u64) {
         poll_fn(|cx| {
             let mut state = self.lock();
             if state.epoch != seen {

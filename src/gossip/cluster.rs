@@ -1,0 +1,331 @@
+//! What is known of all members, and the Scuttlebutt reconciliation between two such views.
+//!
+//! After van Renesse et al., "Efficient reconciliation and flow control for anti-entropy
+//! protocols" (2008), with upstream chitchat's rules of order and of resets. It knows no time but
+//! its arguments and sends nothing. Invariants: digests create members, deltas never do; our own
+//! state is changed by nobody but ourselves; the memory that others can make us use is bounded.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::node_state::{Applied, Limits, NodeState};
+use crate::message::{ChitchatId, Delta, DeltaBuilder, Digest, ProtocolVersion, Version};
+
+/// Versions and heartbeats above this are not believed of ourselves: nobody gets there honestly,
+/// and there must be room to go on.
+const MAX_CREDIBLE: u64 = u64::MAX / 2;
+/// Members that were forgotten and are remembered as such, so that a peer that still speaks of
+/// them does not bring them back. Upstream's number.
+const FORGOTTEN_HISTORY: usize = 5_000;
+
+#[derive(Debug)]
+pub(super) struct Cluster {
+    self_id: ChitchatId,
+    nodes: BTreeMap<ChitchatId, NodeState>,
+    forgotten: Forgotten,
+    limits: ClusterLimits,
+    // Where the next digest that has no room for everyone begins.
+    digest_cursor: Option<ChitchatId>,
+    /// Members that were heard of and not taken in, for want of room.
+    pub(super) refused_members: u64,
+}
+
+/// What others can make us remember.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ClusterLimits {
+    pub(super) max_members: usize,
+    pub(super) max_bytes_per_member: usize,
+}
+
+/// The last heartbeats of members that were forgotten; the oldest go first.
+#[derive(Debug, Default)]
+struct Forgotten {
+    heartbeats: BTreeMap<ChitchatId, u64>,
+    order: VecDeque<ChitchatId>,
+}
+
+impl Cluster {
+    pub(super) fn new(self_id: ChitchatId, limits: ClusterLimits) -> Self {
+        let nodes = BTreeMap::from([(self_id.clone(), NodeState::default())]);
+        Self {
+            self_id,
+            nodes,
+            forgotten: Forgotten::default(),
+            limits,
+            digest_cursor: None,
+            refused_members: 0,
+        }
+    }
+
+    pub(super) fn self_id(&self) -> &ChitchatId {
+        &self.self_id
+    }
+
+    pub(super) fn own(&mut self) -> &mut NodeState {
+        self.nodes.entry(self.self_id.clone()).or_default()
+    }
+
+    pub(super) fn nodes(&self) -> impl ExactSizeIterator<Item = (&ChitchatId, &NodeState)> {
+        self.nodes.iter()
+    }
+
+    pub(super) fn own_ref(&self) -> Option<&NodeState> {
+        self.nodes.get(&self.self_id)
+    }
+
+    pub(super) fn others(&self) -> impl Iterator<Item = &ChitchatId> {
+        self.nodes.keys().filter(|id| **id != self.self_id)
+    }
+
+    /// Notes the heartbeat of a member that a peer knows; true if it shows life.
+    pub(super) fn note_heartbeat(&mut self, id: &ChitchatId, heartbeat: u64) -> Noted {
+        if let Some(state) = self.nodes.get_mut(id) {
+            return if state.note_heartbeat(heartbeat) {
+                Noted::Risen
+            } else {
+                Noted::Nothing
+            };
+        }
+        if self.forgotten.last_heartbeat(id) >= Some(heartbeat) {
+            return Noted::Nothing;
+        }
+        if self.nodes.len() >= self.limits.max_members {
+            self.refused_members += 1;
+            return Noted::Nothing;
+        }
+        self.forgotten.take(id);
+        let mut state = NodeState::default();
+        state.note_heartbeat(heartbeat);
+        self.nodes.insert(id.clone(), state);
+        Noted::New
+    }
+
+    /// What a peer says of ourselves. Only after a restart under the same id and generation can it
+    /// be ahead of us; then our keys are made newer than all that it knows, and what it has of our
+    /// earlier life is wiped, since nobody sets our keys but we.
+    pub(super) fn catch_up_with_own_past(&mut self, heartbeat: u64, max_version: Version) {
+        let own = self.own();
+        if heartbeat > own.heartbeat && heartbeat <= MAX_CREDIBLE {
+            own.heartbeat = heartbeat;
+        }
+        if max_version > own.max_version && max_version <= MAX_CREDIBLE {
+            own.start_afresh_above(max_version);
+        }
+    }
+
+    /// Takes what a peer sent; true if anything visible may have changed.
+    pub(super) fn apply(&mut self, delta: Delta, now: Duration) -> bool {
+        let limits = Limits {
+            max_bytes: self.limits.max_bytes_per_member,
+        };
+        let mut changed = false;
+        for node_delta in delta.node_deltas {
+            if node_delta.chitchat_id == self.self_id {
+                self.catch_up_with_own_past(0, node_delta.max_version);
+            } else if let Some(state) = self.nodes.get_mut(&node_delta.chitchat_id) {
+                changed |= state.apply(node_delta, limits, now) != Applied::Rejected;
+            }
+        }
+        changed
+    }
+
+    /// Who is known, and how far, for a message with `room` bytes for it. `skip` are members that
+    /// are no longer spoken of.
+    ///
+    /// Where there is not room for all, the digest has ourselves and then as many others as fit,
+    /// taking turns from digest to digest.
+    pub(super) fn digest(
+        &mut self,
+        version: ProtocolVersion,
+        room: usize,
+        skip: impl Fn(&ChitchatId) -> bool,
+    ) -> Digest {
+        let mut digest = Digest {
+            node_digests: self
+                .nodes
+                .iter()
+                .filter(|(id, _)| !skip(id))
+                .map(|(id, state)| (id.clone(), state.digest()))
+                .collect(),
+        };
+        if digest.encoded_len_bound(version) <= room {
+            self.digest_cursor = None;
+            return digest;
+        }
+        let mut all = std::mem::take(&mut digest.node_digests);
+        if let Some(own) = all.remove(&self.self_id) {
+            digest.node_digests.insert(self.self_id.clone(), own);
+        }
+        let start = self.digest_cursor.take();
+        let (before, from): (Vec<_>, Vec<_>) = all
+            .into_iter()
+            .partition(|(id, _)| start.as_ref().is_some_and(|start| id < start));
+        let mut len = digest.encoded_len_bound(version);
+        for (id, node_digest) in from.into_iter().chain(before) {
+            // The bound of a block stream is not quite additive: its blocks have headers.
+            let entry_len = id.digest_entry_len();
+            if len + entry_len + entry_len / 1024 + 4 > room {
+                self.digest_cursor = Some(id);
+                break;
+            }
+            len += entry_len + entry_len / 1024 + 4;
+            digest.node_digests.insert(id, node_digest);
+        }
+        digest
+    }
+
+    /// What a peer with `digest` lacks, in at most `room` bytes. Members that it does not know
+    /// come first, the smallest before the largest; then those of whom it lacks the most. `rng`
+    /// orders equals.
+    pub(super) fn delta(
+        &self,
+        digest: &Digest,
+        room: usize,
+        skip: impl Fn(&ChitchatId) -> bool,
+        rng: &mut fastrand::Rng,
+    ) -> Delta {
+        let mut stale: Vec<Stale<'_>> = self
+            .nodes
+            .iter()
+            .filter(|(id, _)| !skip(id))
+            .filter_map(|(id, state)| Stale::of(id, state, digest, rng))
+            .collect();
+        stale.sort_by_key(|stale| stale.order);
+        let mut builder = DeltaBuilder::new(room);
+        'nodes: for stale in stale {
+            let Stale {
+                id, state, from, ..
+            } = stale;
+            if !builder.try_add_node(id, state.last_gc_version, from) {
+                break;
+            }
+            let entries = state.stale_entries(from);
+            let mut reached = from;
+            for (key, entry) in entries {
+                let added =
+                    builder.try_add_key_value(key, &entry.value, entry.version, entry.status);
+                if !added {
+                    break 'nodes;
+                }
+                reached = entry.version;
+            }
+            if reached < state.max_version && !builder.try_set_max_version(state.max_version) {
+                break;
+            }
+        }
+        builder.finish()
+    }
+
+    /// All of our own state from the start, as far as it fits: what a peer takes unasked.
+    pub(super) fn own_delta(&self, room: usize) -> Delta {
+        let others = |id: &ChitchatId| *id != self.self_id;
+        let mut rng = fastrand::Rng::with_seed(0);
+        self.delta(&Digest::default(), room, others, &mut rng)
+    }
+
+    /// Collects what has outlived its grace period; true if a visible key went.
+    pub(super) fn collect_garbage(&mut self, grace: Duration, now: Duration) -> bool {
+        let mut visible_went = false;
+        for state in self.nodes.values_mut() {
+            visible_went |= state.collect_garbage(grace, now);
+        }
+        visible_went
+    }
+
+    /// Forgets a member that has been dead for long.
+    pub(super) fn forget(&mut self, id: &ChitchatId) {
+        if *id == self.self_id {
+            return;
+        }
+        if let Some(state) = self.nodes.remove(id) {
+            self.forgotten.put(id.clone(), state.heartbeat);
+        }
+    }
+
+    /// Whether a member with the same name and a later generation is known.
+    pub(super) fn is_superseded(&self, id: &ChitchatId) -> bool {
+        // Ids are in the order of name and generation: those of the same name lie together.
+        let last: SocketAddr = (std::net::Ipv6Addr::from([0xff; 16]), u16::MAX).into();
+        let after = ChitchatId::new(id.node_id.clone(), id.generation_id, last);
+        self.nodes
+            .range(after..)
+            .take_while(|(other, _)| other.node_id == id.node_id)
+            .any(|(other, _)| other.generation_id > id.generation_id)
+    }
+}
+
+/// What became of a heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Noted {
+    Nothing,
+    /// A member that was not known.
+    New,
+    /// A sign of life.
+    Risen,
+}
+
+/// A member of whom a peer lacks something.
+struct Stale<'a> {
+    id: &'a ChitchatId,
+    state: &'a NodeState,
+    from: Version,
+    /// Ascending: who comes first.
+    order: (bool, u64, u64),
+}
+
+impl<'a> Stale<'a> {
+    fn of(
+        id: &'a ChitchatId,
+        state: &'a NodeState,
+        digest: &Digest,
+        rng: &mut fastrand::Rng,
+    ) -> Option<Self> {
+        let known = digest.node_digests.get(id).copied().unwrap_or_default();
+        if state.max_version <= known.max_version {
+            return None;
+        }
+        // Tombstones that the peer has not seen are gone here: it has to start afresh.
+        let afresh = known.last_gc_version < state.last_gc_version
+            && known.max_version < state.last_gc_version;
+        let from = if afresh { 0 } else { known.max_version };
+        let is_known = from > 0;
+        let rank = if is_known {
+            u64::MAX - state.stale_count(from) as u64
+        } else {
+            state.max_version
+        };
+        Some(Self {
+            id,
+            state,
+            from,
+            order: (is_known, rank, rng.u64(..)),
+        })
+    }
+}
+
+impl Forgotten {
+    fn last_heartbeat(&self, id: &ChitchatId) -> Option<u64> {
+        self.heartbeats.get(id).copied()
+    }
+
+    fn take(&mut self, id: &ChitchatId) {
+        if self.heartbeats.remove(id).is_some() {
+            self.order.retain(|other| other != id);
+        }
+    }
+
+    fn put(&mut self, id: ChitchatId, heartbeat: u64) {
+        if self.heartbeats.insert(id.clone(), heartbeat).is_none() {
+            self.order.push_back(id);
+        }
+        if self.order.len() > FORGOTTEN_HISTORY
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.heartbeats.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+use super::*;
+use crate::message::DeletionStatus;
+
+const NOW: Duration = Duration::from_secs(1);
+const LIMITS: ClusterLimits = ClusterLimits {
+    max_members: 100,
+    max_bytes_per_member: 1 << 20,
+};
+
+fn id(name: u16) -> ChitchatId {
+    ChitchatId::new(format!("node-{name:04}"), 1, ([127, 0, 0, 1], name).into())
+}
+
+fn cluster(own: u16) -> Cluster {
+    Cluster::new(id(own), LIMITS)
+}
+
+fn nobody(_: &ChitchatId) -> bool {
+    false
+}
+
+/// One exchange in one direction: `to` learns what `from` knows.
+fn teach(from: &mut Cluster, to: &mut Cluster) {
+    let theirs = from.digest(ProtocolVersion::V0, 60_000, nobody);
+    for (id, node) in &theirs.node_digests {
+        to.note_heartbeat(id, node.heartbeat);
+    }
+    let ours = to.digest(ProtocolVersion::V0, 60_000, nobody);
+    let delta = from.delta(&ours, 60_000, nobody, &mut fastrand::Rng::with_seed(1));
+    to.apply(delta, NOW);
+}
+
+#[test]
+fn one_exchange_brings_all_that_a_peer_knows() {
+    let (mut a, mut b, mut c) = (cluster(1), cluster(2), cluster(3));
+    a.own().set("k", "v", DeletionStatus::Set, NOW);
+    teach(&mut a, &mut b);
+    teach(&mut b, &mut c);
+    let known = c.nodes().find(|(known, _)| **known == id(1)).unwrap().1;
+    assert_eq!(known.get("k"), Some("v"));
+}
+
+#[test]
+fn a_delta_never_creates_a_member() {
+    let (mut a, mut b) = (cluster(1), cluster(2));
+    a.own().set("k", "v", DeletionStatus::Set, NOW);
+    b.apply(a.own_delta(60_000), NOW);
+    assert_eq!(b.nodes().len(), 1);
+}
+
+#[test]
+fn a_forgotten_member_returns_only_with_a_higher_heartbeat() {
+    let mut cluster = cluster(1);
+    assert_eq!(cluster.note_heartbeat(&id(2), 5), Noted::New);
+    cluster.forget(&id(2));
+    assert_eq!(cluster.note_heartbeat(&id(2), 5), Noted::Nothing);
+    assert_eq!(cluster.nodes().len(), 1);
+    assert_eq!(cluster.note_heartbeat(&id(2), 6), Noted::New);
+}
+
+#[test]
+fn more_members_than_there_is_room_for_are_counted() {
+    let mut cluster = Cluster::new(
+        id(1),
+        ClusterLimits {
+            max_members: 10,
+            ..LIMITS
+        },
+    );
+    for name in 2..30 {
+        cluster.note_heartbeat(&id(name), 1);
+    }
+    assert_eq!(cluster.nodes().len(), 10);
+    assert_eq!(cluster.refused_members, 19);
+}
+
+#[test]
+fn a_restart_under_the_same_generation_wipes_its_earlier_life() {
+    let (mut old, mut peer) = (cluster(1), cluster(2));
+    for key in ["a", "b", "c"] {
+        old.own().set(key, "old", DeletionStatus::Set, NOW);
+    }
+    old.own().heartbeat = 50;
+    teach(&mut old, &mut peer);
+
+    let mut new = cluster(1);
+    new.own().set("a", "new", DeletionStatus::Set, NOW);
+    let theirs = peer.digest(ProtocolVersion::V0, 60_000, nobody);
+    let of_us = theirs.node_digests[&id(1)];
+    new.catch_up_with_own_past(of_us.heartbeat, of_us.max_version);
+    assert_eq!(new.own().heartbeat, 50);
+    teach(&mut new, &mut peer);
+
+    let known = peer.nodes().find(|(known, _)| **known == id(1)).unwrap().1;
+    assert_eq!(known.get("a"), Some("new"));
+    assert_eq!(known.get("b"), None);
+}
+
+#[test]
+fn a_delta_about_ourselves_changes_none_of_our_keys() {
+    let (mut liar, mut us) = (cluster(2), cluster(2));
+    liar.own().set("k", "lie", DeletionStatus::Set, NOW);
+    liar.own().set("l", "lie", DeletionStatus::Set, NOW);
+    us.own().set("k", "truth", DeletionStatus::Set, NOW);
+    us.apply(liar.own_delta(60_000), NOW);
+    assert_eq!(us.own().get("k"), Some("truth"));
+    assert_eq!(us.own().get("l"), None);
+    assert!(
+        us.own().max_version > 2,
+        "and ours is news to whom the lie was told"
+    );
+}
+
+#[test]
+fn an_incredible_version_of_ourselves_is_not_believed() {
+    let mut us = cluster(1);
+    us.own().set("k", "v", DeletionStatus::Set, NOW);
+    us.catch_up_with_own_past(u64::MAX, u64::MAX);
+    assert_eq!(us.own().max_version, 1);
+    assert_eq!(us.own().heartbeat, 0);
+}
+
+#[test]
+fn a_digest_without_room_for_all_names_us_and_the_others_in_turn() {
+    let mut us = cluster(0);
+    for name in 1..80 {
+        us.note_heartbeat(&id(name), 1);
+    }
+    let room = 1000;
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..8 {
+        let digest = us.digest(ProtocolVersion::V0, room, nobody);
+        assert!(digest.encoded_len(ProtocolVersion::V0).unwrap() <= room);
+        assert!(digest.node_digests.contains_key(&id(0)));
+        assert!(digest.node_digests.len() > 10);
+        seen.extend(digest.node_digests.into_keys());
+    }
+    assert_eq!(seen.len(), 80);
+}
+
+#[test]
+fn a_delta_fits_its_room_and_the_rest_comes_with_the_next() {
+    let (mut a, mut b) = (cluster(1), cluster(2));
+    for n in 0..100 {
+        let key = format!("key-{n:03}");
+        a.own().set(&key, &"v".repeat(50), DeletionStatus::Set, NOW);
+    }
+    b.note_heartbeat(&id(1), 1);
+    for exchange in 1.. {
+        let digest = b.digest(ProtocolVersion::V0, 60_000, nobody);
+        let delta = a.delta(&digest, 1000, nobody, &mut fastrand::Rng::with_seed(1));
+        b.apply(delta, NOW);
+        let known = b.nodes().find(|(known, _)| **known == id(1)).unwrap().1;
+        if known.visible_count() == 100 {
+            assert!((8..12).contains(&exchange), "{exchange}");
+            break;
+        }
+        assert!(exchange < 12);
+    }
+}
+
+#[test]
+fn unknown_members_come_first_and_then_those_who_lack_most() {
+    let mut us = cluster(0);
+    let mut digest = Digest::default();
+    for (name, keys, known) in [(1, 9, 0), (2, 3, 0), (3, 9, 7), (4, 9, 2)] {
+        us.note_heartbeat(&id(name), 1);
+        let state = us.nodes.get_mut(&id(name)).unwrap();
+        for key in 0..keys {
+            state.set(&format!("k{key}"), "v", DeletionStatus::Set, NOW);
+        }
+        let node = digest.node_digests.entry(id(name)).or_default();
+        node.max_version = known;
+    }
+    let delta = us.delta(&digest, 60_000, nobody, &mut fastrand::Rng::with_seed(1));
+    let order: Vec<_> = delta.node_deltas.iter().map(|d| &d.chitchat_id).collect();
+    assert_eq!(order, [&id(2), &id(1), &id(4), &id(3)]);
+}
+
+#[test]
+fn a_later_generation_supersedes_an_earlier_one_only() {
+    let mut us = cluster(0);
+    let generation = |g, port| ChitchatId::new("a", g, ([127, 0, 0, 1], port).into());
+    for id in [generation(1, 9), generation(2, 1), generation(2, 2)] {
+        us.note_heartbeat(&id, 1);
+    }
+    assert!(us.is_superseded(&generation(1, 9)));
+    assert!(!us.is_superseded(&generation(2, 1)));
+    assert!(!us.is_superseded(&generation(2, 2)));
+    assert!(!us.is_superseded(&id(0)));
+}

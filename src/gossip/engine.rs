@@ -1,0 +1,476 @@
+//! The protocol itself: events in, outputs out, time as an argument.
+//!
+//! No runtime, no socket, no clock, no task: whoever drives it calls [`Engine::handle`] with what
+//! has happened and does what the outputs say. Time is a [`Duration`] since any fixed moment; it
+//! may not run backwards. Invariant: the same seed and the same calls give the same outputs.
+//!
+//! The rules are upstream chitchat's; where this one is stricter, it says so at the spot.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::GossipConfig;
+use super::cluster::{Cluster, ClusterLimits, Noted};
+use super::failure_detector::FailureDetector;
+use super::member::{DeleteError, Liveness, Member, MemberValue, SetError};
+use super::node_state::is_harmless;
+use super::peers::{self, Candidates, GOSSIP_COUNT};
+use crate::message::{
+    ChitchatId, ChitchatMessage, DeletionStatus, DeltaBuilder, Digest, HEADER_LEN, ProtocolVersion,
+    syn_overhead,
+};
+
+/// What a SynAck's digest leaves for its delta, at least: enough for news to get through even in a
+/// cluster whose digest fills the message.
+const MIN_DELTA_ROOM: usize = 4 << 10;
+/// A pause between two of our rounds of more than so many intervals is a sleep of ours (a frozen
+/// tab, a suspended laptop) and not the others' silence.
+const PAUSE_INTERVALS: u32 = 4;
+
+/// A participant's protocol, without its network.
+#[derive(Debug)]
+pub struct Engine {
+    config: GossipConfig,
+    cluster: Cluster,
+    detector: FailureDetector,
+    seeds: BTreeSet<SocketAddr>,
+    rng: fastrand::Rng,
+    last_round: Option<Duration>,
+    counts: EngineCounts,
+}
+
+/// What has happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A round is due.
+    Round,
+    /// A message has come; a reply goes to `from`.
+    Message {
+        /// Where it came from.
+        from: SocketAddr,
+        /// What it says.
+        message: ChitchatMessage,
+    },
+    /// The addresses of the seeds are now these.
+    Seeds(Vec<SocketAddr>),
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Send this.
+    Send {
+        /// To this address.
+        to: SocketAddr,
+        /// The message; never longer than the configured limit.
+        message: ChitchatMessage,
+    },
+    /// Members, their liveness or their keys have changed.
+    MembershipChanged,
+}
+
+/// What an engine has counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct EngineCounts {
+    /// Rounds.
+    pub rounds: u64,
+    /// Syns of another cluster, answered with a BadCluster.
+    pub foreign_syns: u64,
+    /// BadClusters received: a peer says that we are of another cluster.
+    pub rejections: u64,
+    /// Members that were heard of and not taken in: there were too many.
+    pub refused_members: u64,
+}
+
+impl Engine {
+    /// A participant `id` at time `now`, with the configuration's keys set.
+    ///
+    /// # Errors
+    ///
+    /// One of the keys cannot be set.
+    pub fn new(config: GossipConfig, id: ChitchatId, now: Duration) -> Result<Self, SetError> {
+        let rng = match config.rng_seed {
+            Some(seed) => fastrand::Rng::with_seed(seed),
+            None => fastrand::Rng::new(),
+        };
+        let limits = ClusterLimits {
+            max_members: config.max_members.max(1),
+            max_bytes_per_member: config.max_bytes_per_member,
+        };
+        let mut cluster = Cluster::new(id, limits);
+        cluster.own().heartbeat = 1;
+        let mut engine = Self {
+            detector: FailureDetector::new(config.failure_detector.clone()),
+            cluster,
+            seeds: BTreeSet::new(),
+            rng,
+            last_round: None,
+            counts: EngineCounts::default(),
+            config,
+        };
+        for (key, value) in std::mem::take(&mut engine.config.initial_key_values) {
+            engine.set(&key, &value, now)?;
+        }
+        Ok(engine)
+    }
+
+    /// Who we are.
+    pub fn id(&self) -> &ChitchatId {
+        self.cluster.self_id()
+    }
+
+    /// When the next round is due.
+    pub fn next_round(&self) -> Duration {
+        self.last_round
+            .map_or(Duration::ZERO, |last| last + self.config.gossip_interval)
+    }
+
+    /// Takes what has happened and says what to do.
+    pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        let changed = match event {
+            Event::Round => self.round(now, &mut outputs),
+            Event::Message { from, message } => self.message(from, message, now, &mut outputs),
+            Event::Seeds(seeds) => {
+                let own = self.id().gossip_advertise_addr;
+                self.seeds = seeds.into_iter().filter(|addr| *addr != own).collect();
+                false
+            }
+        };
+        if changed {
+            outputs.push(Output::MembershipChanged);
+        }
+        outputs
+    }
+
+    /// Sets a key of our own; true if that changes anything.
+    ///
+    /// # Errors
+    ///
+    /// See [`SetError`].
+    pub fn set(&mut self, key: &str, value: &str, now: Duration) -> Result<bool, SetError> {
+        self.set_with(key, value, DeletionStatus::Set, now)
+    }
+
+    /// Sets a key of our own that goes away everywhere after the grace period.
+    ///
+    /// # Errors
+    ///
+    /// See [`SetError`].
+    pub fn set_with_ttl(
+        &mut self,
+        key: &str,
+        value: &str,
+        now: Duration,
+    ) -> Result<bool, SetError> {
+        self.set_with(key, value, DeletionStatus::DeleteAfterTtl, now)
+    }
+
+    fn set_with(
+        &mut self,
+        key: &str,
+        value: &str,
+        status: DeletionStatus,
+        now: Duration,
+    ) -> Result<bool, SetError> {
+        if !is_harmless(key) {
+            return Err(SetError::KeyNotAscii {
+                key: key.to_owned(),
+            });
+        }
+        let len = DeltaBuilder::len_bound_alone(self.id(), key, value);
+        let max = self.delta_room(0);
+        if len > max || key.len() > usize::from(u16::MAX) || value.len() > usize::from(u16::MAX) {
+            return Err(SetError::TooLong { len, max });
+        }
+        let max = self.config.max_bytes_per_member;
+        let own = self.cluster.own();
+        let replaced = own.entry(key).map_or(0, |e| key.len() + e.value.len());
+        let len = own.bytes() - replaced + key.len() + value.len();
+        if len > max {
+            return Err(SetError::StateTooLarge { len, max });
+        }
+        Ok(own.set(key, value, status, now))
+    }
+
+    /// Deletes a key of our own: invisible at once, collected everywhere after the grace period.
+    ///
+    /// # Errors
+    ///
+    /// There is no such key.
+    pub fn delete(&mut self, key: &str, now: Duration) -> Result<(), DeleteError> {
+        let own = self.cluster.own();
+        if own.get(key).is_none() {
+            return Err(DeleteError::NoSuchKey {
+                key: key.to_owned(),
+            });
+        }
+        own.set(key, "", DeletionStatus::Deleted, now);
+        Ok(())
+    }
+
+    /// A key of our own.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.cluster.own_ref()?.get(key)
+    }
+
+    /// Every member known, ourselves included, in the order of their ids.
+    pub fn members(&self) -> Vec<Member> {
+        self.cluster
+            .nodes()
+            .map(|(id, state)| Member {
+                id: id.clone(),
+                liveness: self.liveness(id),
+                superseded: self.cluster.is_superseded(id),
+                heartbeat: state.heartbeat,
+                max_version: state.max_version,
+                key_values: state
+                    .entries()
+                    .filter(|(_, entry)| entry.is_visible())
+                    .map(|(key, entry)| {
+                        let value = MemberValue {
+                            value: entry.value.clone(),
+                            version: entry.version,
+                            status: entry.status,
+                        };
+                        (key.to_owned(), value)
+                    })
+                    .collect(),
+            })
+            .collect()
+    }
+
+    /// The silence after which `id` would be found dead, as things stand; `None` if that cannot be
+    /// told yet, and for ourselves.
+    pub fn failure_detection_timeout(&self, id: &ChitchatId) -> Option<Duration> {
+        self.detector.timeout(id)
+    }
+
+    /// What has been counted.
+    pub fn counts(&self) -> EngineCounts {
+        EngineCounts {
+            refused_members: self.cluster.refused_members,
+            ..self.counts
+        }
+    }
+
+    /// Tells a few live peers all of our own state, unasked: for a participant that leaves.
+    pub fn farewell(&mut self) -> Vec<Output> {
+        let delta = self.cluster.own_delta(self.delta_room(0));
+        let addrs: BTreeSet<_> = self
+            .detector
+            .live()
+            .map(|id| id.gossip_advertise_addr)
+            .collect();
+        let chosen = self.rng.choose_multiple(addrs, GOSSIP_COUNT);
+        let version = self.config.protocol_version;
+        let ack = ChitchatMessage::Ack { version, delta };
+        chosen
+            .into_iter()
+            .map(|to| Output::Send {
+                to,
+                message: ack.clone(),
+            })
+            .collect()
+    }
+
+    fn liveness(&self, id: &ChitchatId) -> Liveness {
+        if id == self.id() {
+            Liveness::Myself
+        } else if self.detector.is_live(id) {
+            Liveness::Live
+        } else {
+            Liveness::Dead
+        }
+    }
+
+    /// One round: gossip with a few, collect garbage, judge everyone.
+    fn round(&mut self, now: Duration, outputs: &mut Vec<Output>) -> bool {
+        self.counts.rounds += 1;
+        self.forgive_own_pause(now);
+        self.last_round = Some(now);
+        self.beat();
+        let grace = self.config.marked_for_deletion_grace_period;
+        let mut changed = self.cluster.collect_garbage(grace, now);
+        let syn = self.syn(now);
+        for to in peers::choose(&self.candidates(), &mut self.rng) {
+            let message = syn.clone();
+            outputs.push(Output::Send { to, message });
+        }
+        for id in self.cluster.others() {
+            changed |= self.detector.judge(id, now);
+        }
+        for id in self.detector.take_forgotten(now) {
+            self.cluster.forget(&id);
+            changed = true;
+        }
+        changed
+    }
+
+    fn forgive_own_pause(&mut self, now: Duration) {
+        let Some(last) = self.last_round else {
+            return;
+        };
+        let interval = self.config.gossip_interval;
+        let gap = now.saturating_sub(last);
+        if gap > interval.saturating_mul(PAUSE_INTERVALS) {
+            self.detector.forgive(gap - interval, now);
+        }
+    }
+
+    fn beat(&mut self) {
+        let own = self.cluster.own();
+        own.heartbeat = own.heartbeat.saturating_add(1);
+    }
+
+    fn candidates(&self) -> Candidates {
+        let own = self.id().gossip_advertise_addr;
+        let addrs = |ids: &mut dyn Iterator<Item = &ChitchatId>| -> BTreeSet<SocketAddr> {
+            ids.map(|id| id.gossip_advertise_addr)
+                .filter(|addr| *addr != own)
+                .collect()
+        };
+        let live = addrs(&mut self.detector.live());
+        // A member that has restarted where it was before is not asked as a dead one, too.
+        let mut dead = addrs(&mut self.detector.dead());
+        dead.retain(|addr| !live.contains(addr));
+        Candidates {
+            known: addrs(&mut self.cluster.others()),
+            live,
+            dead,
+            seeds: self.seeds.clone(),
+        }
+    }
+
+    fn syn(&mut self, now: Duration) -> ChitchatMessage {
+        let version = self.config.protocol_version;
+        let cluster_id = self.config.cluster_id.clone();
+        let room = self
+            .config
+            .max_message_len
+            .saturating_sub(syn_overhead(&cluster_id));
+        let digest = self.digest(version, room, now);
+        ChitchatMessage::Syn {
+            version,
+            cluster_id,
+            digest,
+        }
+    }
+
+    fn message(
+        &mut self,
+        from: SocketAddr,
+        message: ChitchatMessage,
+        now: Duration,
+        outputs: &mut Vec<Output>,
+    ) -> bool {
+        // At every message as well as in every round, as upstream does.
+        self.beat();
+        match message {
+            ChitchatMessage::Syn {
+                version,
+                cluster_id,
+                digest,
+            } => {
+                if cluster_id != self.config.cluster_id {
+                    self.counts.foreign_syns += 1;
+                    outputs.push(Output::Send {
+                        to: from,
+                        message: ChitchatMessage::BadCluster { version },
+                    });
+                    return false;
+                }
+                let changed = self.note_heartbeats(&digest, now);
+                let message = self.syn_ack(version, &digest, now);
+                outputs.push(Output::Send { to: from, message });
+                changed
+            }
+            ChitchatMessage::SynAck {
+                version,
+                digest,
+                delta,
+            } => {
+                let mut changed = self.note_heartbeats(&digest, now);
+                changed |= self.cluster.apply(delta, now);
+                let room = self.delta_room(0);
+                let delta = self.delta(&digest, room, now);
+                let message = ChitchatMessage::Ack { version, delta };
+                outputs.push(Output::Send { to: from, message });
+                changed
+            }
+            ChitchatMessage::Ack { delta, .. } => self.cluster.apply(delta, now),
+            ChitchatMessage::BadCluster { .. } => {
+                self.counts.rejections += 1;
+                if self.counts.rejections.is_power_of_two() {
+                    tracing::warn!(
+                        %from,
+                        rejections = self.counts.rejections,
+                        "a peer says that it is of another cluster"
+                    );
+                }
+                false
+            }
+        }
+    }
+
+    /// Takes a digest's word for who is there and who lives; true if there is anyone new.
+    fn note_heartbeats(&mut self, digest: &Digest, now: Duration) -> bool {
+        let mut changed = false;
+        for (id, node) in &digest.node_digests {
+            if id == self.cluster.self_id() {
+                self.cluster
+                    .catch_up_with_own_past(node.heartbeat, node.max_version);
+                continue;
+            }
+            match self.cluster.note_heartbeat(id, node.heartbeat) {
+                Noted::Nothing => {}
+                Noted::New => changed = true,
+                Noted::Risen => self.detector.heartbeat(id, now),
+            }
+        }
+        changed
+    }
+
+    fn syn_ack(
+        &mut self,
+        version: ProtocolVersion,
+        theirs: &Digest,
+        now: Duration,
+    ) -> ChitchatMessage {
+        let room = self.delta_room(MIN_DELTA_ROOM);
+        let digest = self.digest(version, room, now);
+        let room = self.delta_room(digest.encoded_len_bound(version));
+        let delta = self.delta(theirs, room, now);
+        ChitchatMessage::SynAck {
+            version,
+            digest,
+            delta,
+        }
+    }
+
+    fn digest(&mut self, version: ProtocolVersion, room: usize, now: Duration) -> Digest {
+        let detector = &self.detector;
+        self.cluster.digest(version, room, |id| {
+            detector.is_scheduled_for_deletion(id, now)
+        })
+    }
+
+    fn delta(&mut self, theirs: &Digest, room: usize, now: Duration) -> crate::message::Delta {
+        let detector = &self.detector;
+        let skip = |id: &ChitchatId| detector.is_scheduled_for_deletion(id, now);
+        self.cluster.delta(theirs, room, skip, &mut self.rng)
+    }
+
+    /// Bytes for a delta in a message that has `taken` bytes beside it and its header.
+    fn delta_room(&self, taken: usize) -> usize {
+        self.config
+            .max_message_len
+            .saturating_sub(HEADER_LEN)
+            .saturating_sub(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests;

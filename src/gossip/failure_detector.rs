@@ -1,0 +1,268 @@
+//! Phi-accrual failure detection: how long a member has been silent, measured in its own rhythm.
+//!
+//! After Hayashibara et al., "The phi accrual failure detector" (2004), in the form that upstream
+//! chitchat has it: intervals between heartbeats are taken to be exponential, so that phi is the
+//! time since the last heartbeat over their mean, smoothed by five samples of a prior.
+//!
+//! It judges; it neither sends nor forgets anybody's state. Invariant: a member is in exactly one
+//! of "live" and "dead" once it has been judged, and live only after two intervals could be told.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::FailureDetectorConfig;
+use crate::message::ChitchatId;
+
+/// How many samples the prior counts for.
+const PRIOR_WEIGHT: f64 = 5.0;
+
+#[derive(Debug)]
+pub(super) struct FailureDetector {
+    config: FailureDetectorConfig,
+    windows: BTreeMap<ChitchatId, Window>,
+    live: BTreeSet<ChitchatId>,
+    /// With the time of death.
+    dead: BTreeMap<ChitchatId, Duration>,
+}
+
+/// The latest intervals between a member's heartbeats.
+#[derive(Debug, Default)]
+struct Window {
+    seconds: VecDeque<f64>,
+    sum: f64,
+    last_heartbeat: Option<Duration>,
+}
+
+impl FailureDetector {
+    pub(super) fn new(config: FailureDetectorConfig) -> Self {
+        Self {
+            config,
+            windows: BTreeMap::new(),
+            live: BTreeSet::new(),
+            dead: BTreeMap::new(),
+        }
+    }
+
+    /// A heartbeat of `id` has risen.
+    pub(super) fn heartbeat(&mut self, id: &ChitchatId, now: Duration) {
+        let window = match self.windows.get_mut(id) {
+            Some(window) => window,
+            None => self.windows.entry(id.clone()).or_default(),
+        };
+        if let Some(last) = window.last_heartbeat {
+            let interval = now.saturating_sub(last);
+            if interval <= self.config.max_interval {
+                window.push(interval, self.config.sampling_window_size);
+            }
+        }
+        window.last_heartbeat = Some(now);
+    }
+
+    /// Judges `id` anew; true if it has changed sides.
+    pub(super) fn judge(&mut self, id: &ChitchatId, now: Duration) -> bool {
+        let prior = self.config.initial_interval;
+        let phi = self.windows.get(id).and_then(|w| w.phi(prior, now));
+        if phi.is_some_and(|phi| phi <= self.config.phi_threshold) {
+            self.dead.remove(id);
+            return self.live.insert(id.clone());
+        }
+        let was_live = self.live.remove(id);
+        let newly_dead = !self.dead.contains_key(id);
+        if newly_dead {
+            self.dead.insert(id.clone(), now);
+        }
+        // A member that comes back starts with a fresh rhythm.
+        if let Some(window) = self.windows.get_mut(id) {
+            window.forget_intervals();
+        }
+        was_live || newly_dead
+    }
+
+    pub(super) fn is_live(&self, id: &ChitchatId) -> bool {
+        self.live.contains(id)
+    }
+
+    pub(super) fn live(&self) -> impl ExactSizeIterator<Item = &ChitchatId> {
+        self.live.iter()
+    }
+
+    pub(super) fn dead(&self) -> impl ExactSizeIterator<Item = &ChitchatId> {
+        self.dead.keys()
+    }
+
+    /// Whether `id` has been dead for half of the time after which it is forgotten: it is no
+    /// longer spoken of, so that everyone can forget it.
+    pub(super) fn is_scheduled_for_deletion(&self, id: &ChitchatId, now: Duration) -> bool {
+        let half = self.config.dead_node_grace_period / 2;
+        self.dead
+            .get(id)
+            .is_some_and(|died| now.saturating_sub(*died) > half)
+    }
+
+    /// Takes out those who have been dead for so long that they are to be forgotten.
+    pub(super) fn take_forgotten(&mut self, now: Duration) -> Vec<ChitchatId> {
+        let grace = self.config.dead_node_grace_period;
+        let forgotten: Vec<_> = self
+            .dead
+            .iter()
+            .filter(|(_, died)| now.saturating_sub(**died) >= grace)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in &forgotten {
+            self.dead.remove(id);
+            self.windows.remove(id);
+        }
+        forgotten
+    }
+
+    /// The silence after which `id` would be dead, as things stand; `None` without two intervals.
+    pub(super) fn timeout(&self, id: &ChitchatId) -> Option<Duration> {
+        let mean = self.windows.get(id)?.mean(self.config.initial_interval)?;
+        Duration::try_from_secs_f64(mean * self.config.phi_threshold).ok()
+    }
+
+    /// Treats the last `pause` as if it had not been: this process slept, not the others.
+    pub(super) fn forgive(&mut self, pause: Duration, now: Duration) {
+        for window in self.windows.values_mut() {
+            if let Some(last) = &mut window.last_heartbeat {
+                *last = last.saturating_add(pause).min(now);
+            }
+        }
+    }
+}
+
+impl Window {
+    fn push(&mut self, interval: Duration, capacity: usize) {
+        if self.seconds.len() >= capacity.max(1)
+            && let Some(oldest) = self.seconds.pop_front()
+        {
+            self.sum -= oldest;
+        }
+        let seconds = interval.as_secs_f64();
+        self.seconds.push_back(seconds);
+        self.sum += seconds;
+    }
+
+    fn forget_intervals(&mut self) {
+        self.seconds.clear();
+        self.sum = 0.0;
+    }
+
+    fn mean(&self, prior: Duration) -> Option<f64> {
+        if self.seconds.is_empty() {
+            // One heartbeat says nothing: it may be of a member that died long ago.
+            return None;
+        }
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a window holds far fewer than 2^52 samples"
+        )]
+        let samples = self.seconds.len() as f64;
+        Some((self.sum + PRIOR_WEIGHT * prior.as_secs_f64()) / (samples + PRIOR_WEIGHT))
+    }
+
+    fn phi(&self, prior: Duration, now: Duration) -> Option<f64> {
+        let silence = now.saturating_sub(self.last_heartbeat?);
+        Some(silence.as_secs_f64() / self.mean(prior)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id() -> ChitchatId {
+        ChitchatId::new("a", 1, ([127, 0, 0, 1], 1).into())
+    }
+
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    fn beating(heartbeats: u64) -> FailureDetector {
+        let mut detector = FailureDetector::new(FailureDetectorConfig::default());
+        for at in 1..=heartbeats {
+            detector.heartbeat(&id(), seconds(at));
+        }
+        detector
+    }
+
+    #[test]
+    fn a_member_is_live_after_an_interval_could_be_told() {
+        let mut detector = beating(1);
+        detector.judge(&id(), seconds(1));
+        assert!(!detector.is_live(&id()));
+        detector.heartbeat(&id(), seconds(2));
+        assert!(detector.judge(&id(), seconds(2)));
+        assert!(detector.is_live(&id()));
+    }
+
+    #[test]
+    fn an_older_member_is_found_dead_sooner_since_the_prior_fades() {
+        // Mean (n + 25) / (n + 5) seconds after n intervals of 1 s; dead at 8 times that.
+        for (intervals, timeout) in [(1, 8.0 * 26.0 / 6.0), (95, 8.0 * 120.0 / 100.0)] {
+            let mut detector = beating(intervals + 1);
+            assert!(detector.judge(&id(), seconds(intervals + 1)));
+            let told = detector.timeout(&id()).unwrap().as_secs_f64();
+            assert!((told - timeout).abs() < 1e-6, "{told} for {timeout}");
+            let last = seconds(intervals + 1).as_secs_f64();
+            let just_before = Duration::from_secs_f64(last + timeout - 0.01);
+            assert!(!detector.judge(&id(), just_before));
+            assert!(detector.judge(&id(), just_before + seconds(1)));
+            assert!(!detector.is_live(&id()));
+        }
+    }
+
+    #[test]
+    fn intervals_longer_than_the_longest_are_not_counted() {
+        let mut detector = beating(1);
+        detector.heartbeat(&id(), seconds(60));
+        assert!(detector.timeout(&id()).is_none());
+    }
+
+    #[test]
+    fn a_member_that_comes_back_needs_a_fresh_interval() {
+        let mut detector = beating(10);
+        detector.judge(&id(), seconds(10));
+        detector.judge(&id(), seconds(100));
+        assert_eq!(detector.dead().count(), 1);
+        detector.heartbeat(&id(), seconds(101));
+        detector.judge(&id(), seconds(101));
+        assert!(!detector.is_live(&id()));
+        detector.heartbeat(&id(), seconds(102));
+        detector.judge(&id(), seconds(102));
+        assert!(detector.is_live(&id()));
+        assert_eq!(detector.dead().count(), 0);
+    }
+
+    #[test]
+    fn the_dead_are_hushed_at_half_time_and_forgotten_at_the_end() {
+        let mut detector = beating(10);
+        detector.judge(&id(), seconds(1000));
+        let day = seconds(24 * 3600);
+        assert!(!detector.is_scheduled_for_deletion(&id(), seconds(1000) + day / 2));
+        assert!(detector.is_scheduled_for_deletion(&id(), seconds(1001) + day / 2));
+        assert!(detector.take_forgotten(seconds(999) + day).is_empty());
+        assert_eq!(detector.take_forgotten(seconds(1000) + day), [id()]);
+    }
+
+    #[test]
+    fn our_own_pause_kills_nobody() {
+        let mut detector = beating(10);
+        detector.judge(&id(), seconds(10));
+        detector.forgive(seconds(600), seconds(611));
+        detector.judge(&id(), seconds(611));
+        assert!(detector.is_live(&id()));
+    }
+
+    #[test]
+    fn the_window_is_bounded_and_its_sum_is_that_of_its_samples() {
+        let mut window = Window::default();
+        for n in 1..=1000 {
+            window.push(Duration::from_millis(n), 10);
+        }
+        assert_eq!(window.seconds.len(), 10);
+        let sum: f64 = window.seconds.iter().sum();
+        assert!((window.sum - sum).abs() < 1e-9);
+    }
+}

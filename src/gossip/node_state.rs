@@ -1,0 +1,424 @@
+//! What is known of one member: its keys, their versions, and what has been collected.
+//!
+//! The rules of applying a delta are upstream chitchat's (its `state.rs`): the state holds every
+//! key up to `max_version`, and every tombstone above `last_gc_version`. No size in bytes on the
+//! wire is known here, and nobody else's state. Invariant: `(last_gc_version, max_version)` never
+//! falls, and a key's version never falls while the key is there.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::message::{DeletionStatus, KeyValueMutation, NodeDelta, NodeDigest, Version};
+
+#[derive(Debug, Default)]
+pub(super) struct NodeState {
+    pub(super) heartbeat: u64,
+    pub(super) max_version: Version,
+    pub(super) last_gc_version: Version,
+    keys: BTreeMap<String, Entry>,
+    // Of all keys and values.
+    bytes: usize,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) value: String,
+    pub(super) version: Version,
+    pub(super) status: DeletionStatus,
+    /// When it got its status, by our clock; upstream counts from each receipt as well.
+    since: Duration,
+}
+
+/// What became of a delta.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Applied {
+    /// It brought nothing new, or could not be applied to what is known.
+    Rejected,
+    /// It brought something.
+    Changed,
+    /// What was known was forgotten first: too many tombstones had been missed.
+    Reset,
+}
+
+/// What a state takes from others.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Bytes of keys and values of one member.
+    pub(super) max_bytes: usize,
+}
+
+impl NodeState {
+    pub(super) fn digest(&self) -> NodeDigest {
+        NodeDigest {
+            heartbeat: self.heartbeat,
+            last_gc_version: self.last_gc_version,
+            max_version: self.max_version,
+        }
+    }
+
+    /// Notes a heartbeat that was heard of; true if it shows life. The first one ever does not: it
+    /// may be of a member that died long ago.
+    pub(super) fn note_heartbeat(&mut self, heartbeat: u64) -> bool {
+        let first = self.heartbeat == 0;
+        let rises = heartbeat > self.heartbeat;
+        if rises {
+            self.heartbeat = heartbeat;
+        }
+        rises && !first
+    }
+
+    /// Every key, tombstones included.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.keys.iter().map(|(key, entry)| (key.as_str(), entry))
+    }
+
+    /// A key's value, unless it is deleted.
+    pub(super) fn get(&self, key: &str) -> Option<&str> {
+        let entry = self.keys.get(key)?;
+        entry.is_visible().then_some(entry.value.as_str())
+    }
+
+    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
+        self.keys.get(key)
+    }
+
+    /// Changes above `floor`, in the order of their versions.
+    pub(super) fn stale_entries(&self, floor: Version) -> Vec<(&str, &Entry)> {
+        let mut stale: Vec<_> = self
+            .entries()
+            .filter(|(_, entry)| entry.version > floor)
+            .collect();
+        stale.sort_unstable_by_key(|(_, entry)| entry.version);
+        stale
+    }
+
+    pub(super) fn stale_count(&self, floor: Version) -> usize {
+        self.keys.values().filter(|e| e.version > floor).count()
+    }
+
+    pub(super) fn visible_count(&self) -> usize {
+        self.keys.values().filter(|e| e.is_visible()).count()
+    }
+
+    /// Gives `key` a next version; false if that would change nothing.
+    pub(super) fn set(
+        &mut self,
+        key: &str,
+        value: &str,
+        status: DeletionStatus,
+        now: Duration,
+    ) -> bool {
+        if let Some(entry) = self.keys.get(key)
+            && entry.status == status
+            && entry.value == value
+        {
+            return false;
+        }
+        self.max_version = self.max_version.saturating_add(1);
+        let entry = Entry {
+            value: value.to_owned(),
+            version: self.max_version,
+            status,
+            since: now,
+        };
+        self.put(key.to_owned(), entry);
+        true
+    }
+
+    /// Makes everything newer than `floor`, in the same order, and says that every tombstone up to
+    /// there has been collected: so every peer, whatever it has of us, starts afresh with what we
+    /// have now.
+    pub(super) fn start_afresh_above(&mut self, floor: Version) {
+        self.max_version = floor.max(self.max_version).saturating_add(1);
+        self.last_gc_version = self.max_version;
+        let mut entries: Vec<_> = self.keys.values_mut().collect();
+        entries.sort_unstable_by_key(|entry| entry.version);
+        for entry in entries {
+            self.max_version = self.max_version.saturating_add(1);
+            entry.version = self.max_version;
+        }
+    }
+
+    /// Bytes of all keys and values, tombstones included.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes what a peer says of this member.
+    pub(super) fn apply(&mut self, delta: NodeDelta, limits: Limits, now: Duration) -> Applied {
+        let applied = self.judge(&delta);
+        match applied {
+            Applied::Rejected => return Applied::Rejected,
+            Applied::Changed => {}
+            Applied::Reset => {
+                *self = Self {
+                    heartbeat: self.heartbeat,
+                    last_gc_version: delta.last_gc_version,
+                    ..Self::default()
+                };
+            }
+        }
+        let known = self.max_version;
+        for mutation in delta.key_values {
+            let KeyValueMutation {
+                key,
+                value,
+                version,
+                status,
+            } = mutation;
+            if version <= known {
+                continue;
+            }
+            if status != DeletionStatus::Set && version <= self.last_gc_version {
+                // Collected already.
+                continue;
+            }
+            if !is_harmless(&key) {
+                // Left out, here and so in all that we pass on; see `is_harmless`.
+                continue;
+            }
+            if self.bytes + key.len() + value.len() > limits.max_bytes {
+                // Known up to here: what does not fit is not claimed.
+                return applied;
+            }
+            self.max_version = self.max_version.max(version);
+            let entry = Entry {
+                value,
+                version,
+                status,
+                since: now,
+            };
+            if self.keys.get(&key).is_none_or(|old| old.version < version) {
+                self.put(key, entry);
+            }
+        }
+        self.max_version = self.max_version.max(delta.max_version);
+        applied
+    }
+
+    fn judge(&self, delta: &NodeDelta) -> Applied {
+        if delta.from_version_excluded > self.max_version {
+            // There is a gap in between: we have been reset since the peer read our digest.
+            return Applied::Rejected;
+        }
+        let tombstones_known = delta.last_gc_version <= self.last_gc_version
+            || delta.last_gc_version <= self.max_version;
+        if !tombstones_known {
+            // A delta that says nothing but "start afresh" would wipe what is known for nothing.
+            return if delta.from_version_excluded == 0 && delta.max_version > 0 {
+                Applied::Reset
+            } else {
+                Applied::Rejected
+            };
+        }
+        if self.max_version < delta.max_version {
+            Applied::Changed
+        } else {
+            Applied::Rejected
+        }
+    }
+
+    /// Collects tombstones and keys whose time is up; true if a visible key went.
+    pub(super) fn collect_garbage(&mut self, grace: Duration, now: Duration) -> bool {
+        let mut collected = self.last_gc_version;
+        let mut freed = 0;
+        let mut visible_went = false;
+        self.keys.retain(|key, entry| {
+            if entry.status == DeletionStatus::Set || now < entry.since.saturating_add(grace) {
+                return true;
+            }
+            collected = collected.max(entry.version);
+            freed += key.len() + entry.value.len();
+            visible_went |= entry.is_visible();
+            false
+        });
+        self.bytes = self.bytes.saturating_sub(freed);
+        self.last_gc_version = collected;
+        visible_went
+    }
+
+    fn put(&mut self, key: String, entry: Entry) {
+        self.bytes += key.len() + entry.value.len();
+        let key_len = key.len();
+        if let Some(old) = self.keys.insert(key, entry) {
+            self.bytes = self.bytes.saturating_sub(key_len + old.value.len());
+        }
+    }
+}
+
+impl Entry {
+    pub(super) fn is_visible(&self) -> bool {
+        self.status != DeletionStatus::Deleted
+    }
+}
+
+/// Whether an upstream peer survives `key`: it crashes on a first character that is not ASCII.
+pub(super) fn is_harmless(key: &str) -> bool {
+    key.bytes().next().is_none_or(|first| first.is_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::ChitchatId;
+
+    const NOW: Duration = Duration::from_secs(100);
+    const LIMITS: Limits = Limits { max_bytes: 1000 };
+
+    fn state(keys: &[(&str, &str)]) -> NodeState {
+        let mut state = NodeState::default();
+        for (key, value) in keys {
+            state.set(key, value, DeletionStatus::Set, NOW);
+        }
+        state
+    }
+
+    fn delta(from: Version, gc: Version, changes: &[(&str, &str, Version)]) -> NodeDelta {
+        NodeDelta {
+            chitchat_id: ChitchatId::new("a", 1, ([127, 0, 0, 1], 1).into()),
+            last_gc_version: gc,
+            from_version_excluded: from,
+            key_values: changes
+                .iter()
+                .map(|(key, value, version)| KeyValueMutation {
+                    key: (*key).to_owned(),
+                    value: (*value).to_owned(),
+                    version: *version,
+                    status: if value.is_empty() {
+                        DeletionStatus::Deleted
+                    } else {
+                        DeletionStatus::Set
+                    },
+                })
+                .collect(),
+            max_version: changes.last().map_or(0, |change| change.2),
+        }
+    }
+
+    #[test]
+    fn setting_the_same_again_changes_nothing() {
+        let mut state = state(&[("k", "v")]);
+        assert!(!state.set("k", "v", DeletionStatus::Set, NOW));
+        assert!(state.set("k", "v", DeletionStatus::DeleteAfterTtl, NOW));
+        assert_eq!(state.max_version, 2);
+    }
+
+    #[test]
+    fn a_deleted_key_is_invisible_until_it_is_collected() {
+        let mut state = state(&[("k", "v")]);
+        state.set("k", "", DeletionStatus::Deleted, NOW);
+        assert_eq!(state.get("k"), None);
+        let grace = Duration::from_secs(10);
+        state.collect_garbage(grace, NOW + Duration::from_secs(9));
+        assert!(state.entry("k").is_some() && state.last_gc_version == 0);
+        assert!(!state.collect_garbage(grace, NOW + grace));
+        assert!(state.entry("k").is_none());
+        assert_eq!(state.last_gc_version, 2);
+        assert_eq!(state.bytes, 0);
+    }
+
+    #[test]
+    fn a_key_with_a_ttl_is_visible_until_it_is_collected() {
+        let mut state = state(&[]);
+        state.set("k", "v", DeletionStatus::DeleteAfterTtl, NOW);
+        assert_eq!(state.get("k"), Some("v"));
+        assert!(state.collect_garbage(Duration::from_secs(10), NOW + Duration::from_secs(10)));
+        assert_eq!(state.get("k"), None);
+    }
+
+    #[test]
+    fn a_delta_after_a_gap_is_rejected() {
+        let mut state = state(&[("k", "v")]);
+        let applied = state.apply(delta(5, 0, &[("l", "w", 6)]), LIMITS, NOW);
+        assert_eq!(applied, Applied::Rejected);
+        assert_eq!(state.max_version, 1);
+    }
+
+    #[test]
+    fn a_delta_that_brings_nothing_new_is_rejected() {
+        let mut state = state(&[("k", "v"), ("l", "w")]);
+        let applied = state.apply(delta(0, 0, &[("k", "old", 1)]), LIMITS, NOW);
+        assert_eq!(applied, Applied::Rejected);
+        assert_eq!(state.get("k"), Some("v"));
+    }
+
+    #[test]
+    fn missed_tombstones_force_a_fresh_start_from_zero_only() {
+        let mut state = state(&[("gone", "v")]);
+        let rejected = state.apply(delta(1, 7, &[("l", "w", 8)]), LIMITS, NOW);
+        assert_eq!(rejected, Applied::Rejected);
+        let reset = state.apply(delta(0, 7, &[("l", "w", 8)]), LIMITS, NOW);
+        assert_eq!(reset, Applied::Reset);
+        assert_eq!(state.get("gone"), None);
+        assert_eq!(state.get("l"), Some("w"));
+        assert_eq!((state.last_gc_version, state.max_version), (7, 8));
+    }
+
+    #[test]
+    fn a_fresh_start_that_brings_nothing_wipes_nothing() {
+        let mut state = state(&[("k", "v")]);
+        assert_eq!(
+            state.apply(delta(0, 7, &[]), LIMITS, NOW),
+            Applied::Rejected
+        );
+        assert_eq!(state.get("k"), Some("v"));
+    }
+
+    #[test]
+    fn a_tombstone_that_was_collected_here_does_not_return() {
+        let mut state = NodeState {
+            last_gc_version: 5,
+            ..NodeState::default()
+        };
+        state.apply(delta(0, 0, &[("k", "", 4), ("l", "w", 6)]), LIMITS, NOW);
+        assert!(state.entry("k").is_none());
+        assert_eq!(state.max_version, 6);
+    }
+
+    #[test]
+    fn a_key_that_would_crash_an_upstream_peer_is_left_out() {
+        let mut state = NodeState::default();
+        let changes = [("é", "v", 1), ("e", "w", 2)];
+        assert_eq!(
+            state.apply(delta(0, 0, &changes), LIMITS, NOW),
+            Applied::Changed
+        );
+        assert!(state.entry("é").is_none());
+        assert_eq!(state.get("e"), Some("w"));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_claimed_to_be_known() {
+        let mut state = NodeState::default();
+        let large = "x".repeat(990);
+        let changes = [("a", "v", 1), ("b", &large, 2), ("c", "w", 3)];
+        state.apply(delta(0, 0, &changes), LIMITS, NOW);
+        assert_eq!(state.max_version, 1);
+        assert_eq!(state.entries().count(), 1);
+    }
+
+    #[test]
+    fn who_starts_afresh_resets_every_peer_and_keeps_the_order() {
+        let mut ours = state(&[("b", "1"), ("a", "2")]);
+        ours.start_afresh_above(40);
+        assert_eq!(ours.last_gc_version, 41);
+        assert_eq!(ours.entry("b").unwrap().version, 42);
+        assert_eq!(ours.entry("a").unwrap().version, 43);
+
+        let mut peers = state(&[("old", "v")]);
+        peers.max_version = 40;
+        let afresh = delta(0, 41, &[("b", "1", 42), ("a", "2", 43)]);
+        assert_eq!(peers.apply(afresh, LIMITS, NOW), Applied::Reset);
+        assert_eq!(peers.get("old"), None);
+    }
+
+    #[test]
+    fn the_first_heartbeat_shows_no_life() {
+        let mut state = NodeState::default();
+        assert!(!state.note_heartbeat(7));
+        assert!(!state.note_heartbeat(7));
+        assert!(state.note_heartbeat(8));
+        assert!(!state.note_heartbeat(3));
+        assert_eq!(state.heartbeat, 8);
+    }
+}
