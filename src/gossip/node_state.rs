@@ -390,7 +390,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_not_claimed_to_be_known() {
         let mut state = NodeState::default();
-        let large = "x".repeat(990);
+        let large = "x".repeat(998);
         let changes = [("a", "v", 1), ("b", &large, 2), ("c", "w", 3)];
         state.apply(delta(0, 0, &changes), LIMITS, NOW);
         assert_eq!(state.max_version, 1);
