@@ -1,8 +1,9 @@
 //! Frames as binary messages of an accepted WebSocket.
 //!
 //! The protocol (RFC 6455) is tokio-websockets' work: fragments, masks, closing, answers to pings.
-//! This file turns its messages into frames and refuses what can never be one. Invariant: a frame
-//! leaves the caller's buffer only once the stream has taken it whole.
+//! This file turns its messages into frames and refuses what can never be one. Invariants: a frame
+//! leaves the caller's buffer only once the stream has taken it whole; what the stream queues for a
+//! peer that reads nothing is bounded.
 
 use std::io;
 
@@ -16,11 +17,18 @@ use crate::tcp::sniff::SniffedStream;
 
 /// Bytes queued before the stream writes by itself; a batch of frames ends with a flush anyway.
 const FLUSH_THRESHOLD: usize = 256 << 10;
+/// Pings from the peer without a frame among them. The stream queues an answer to each, whether the
+/// peer reads it or not; a browser sends none at all, and a peer that lives sends frames.
+const MAX_PINGS: usize = 100;
 
 type Stream = WebSocketStream<SniffedStream>;
 
 #[derive(Debug)]
-pub(in crate::tcp) struct WebSocketReader(SplitStream<Stream>);
+pub(in crate::tcp) struct WebSocketReader {
+    stream: SplitStream<Stream>,
+    // Since the last frame.
+    pings: usize,
+}
 
 #[derive(Debug)]
 pub(in crate::tcp) struct WebSocketWriter(SplitSink<Stream, Message>);
@@ -35,25 +43,32 @@ pub(in crate::tcp) async fn upgrade(
         .accept(stream)
         .await
         .map_err(into_io)?;
-    let (writer, reader) = stream.split();
-    Ok((WebSocketReader(reader), WebSocketWriter(writer)))
+    let (writer, stream) = stream.split();
+    let reader = WebSocketReader { stream, pings: 0 };
+    Ok((reader, WebSocketWriter(writer)))
 }
 
 impl WebSocketReader {
     pub(super) async fn read_frame(&mut self) -> io::Result<Option<FrameEvent>> {
-        let Some(message) = self.0.next().await else {
+        let Some(message) = self.stream.next().await else {
             return Ok(None);
         };
         let message = message.map_err(into_io)?;
         if message.is_binary() {
+            self.pings = 0;
             let frame = BytesMut::from(message.into_payload());
             return Ok(Some(FrameEvent::Frame(frame)));
         }
         if message.is_text() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
+            return Err(violation(
                 "a text message on a WebSocket that carries binary frames",
             ));
+        }
+        if message.is_ping() {
+            self.pings += 1;
+            if self.pings > MAX_PINGS {
+                return Err(violation("a flood of pings"));
+            }
         }
         // A ping (answered by the stream), a pong, or the close frame that the end follows.
         Ok(Some(FrameEvent::Activity))
@@ -91,6 +106,10 @@ impl WebSocketWriter {
             .await
             .map_err(into_io)
     }
+}
+
+fn violation(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 fn into_io(error: Error) -> io::Error {
