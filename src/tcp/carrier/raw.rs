@@ -2,11 +2,13 @@
 //!
 //! It does not look into frames. Invariant: what has been read and not yet been given is in
 //! `buffer`, and what has been given to write and not yet been taken is in the caller's
-//! [`FrameBuffer`]: so both directions may be cancelled at any point.
+//! [`FrameBuffer`]: so both directions may be cancelled at any point. A connection that waits
+//! between frames holds no buffer.
 
 use std::io;
 
 use bytes::{Buf as _, BytesMut};
+use futures::FutureExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -15,8 +17,7 @@ use crate::secure::{FrameBuffer, FrameEvent};
 
 /// The bytes of a frame's length.
 const LENGTH_LEN: usize = 2;
-/// What a read asks for at first, and again once a connection has calmed down: an idle connection
-/// keeps no more than this.
+/// What a read asks for at first, and again once a connection has calmed down.
 const MIN_READ: usize = 4 << 10;
 /// What a read asks for at most: a few of the longest frames at once.
 const MAX_READ: usize = 256 << 10;
@@ -51,12 +52,12 @@ impl RawReader {
             if let Some(frame) = self.split_frame() {
                 return Ok(Some(FrameEvent::Frame(frame)));
             }
-            if self.buffer.is_empty() {
+            if self.buffer.is_empty() && self.stream.readable().now_or_never().is_none() {
                 // The frames split off keep the old memory for as long as they need it.
                 self.buffer = BytesMut::new();
+                self.stream.readable().await?;
             }
             self.buffer.reserve(self.read_len);
-            // Waits without memory of its own, then reads as much as there is room for.
             let read = self.stream.read_buf(&mut self.buffer).await?;
             if read == 0 {
                 return if self.buffer.is_empty() {
