@@ -3,7 +3,7 @@
 //! It counts and decides; it closes nothing. Invariant: the counts are those of the guards alive.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::TcpConfig;
@@ -47,8 +47,7 @@ impl Admission {
 
     /// A place for a stranger from `ip`, if there is one.
     pub(super) fn admit(&self, ip: IpAddr) -> Option<Admitted> {
-        // An IPv4 peer of a dual-stack listener is one address, however it is written.
-        let ip = ip.to_canonical();
+        let ip = host_of(ip);
         let mut counts = self.shared.lock();
         if counts.all >= self.shared.max {
             return None;
@@ -63,6 +62,17 @@ impl Admission {
             shared: Arc::clone(&self.shared),
             ip,
         })
+    }
+}
+
+/// The address by which a host is counted.
+fn host_of(ip: IpAddr) -> IpAddr {
+    // An IPv4 peer of a dual-stack listener is one address, however it is written.
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.into(),
+        // An IPv6 host has a network of 64 bits to itself (RFC 4291, section 2.5.1), and so any
+        // number of addresses.
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
     }
 }
 
@@ -108,6 +118,17 @@ mod tests {
         assert!(admission.admit(b).is_none(), "all places are taken");
         drop(first);
         assert!(admission.admit(a).is_some());
+    }
+
+    #[test]
+    fn a_host_is_one_however_many_addresses_it_has() {
+        let admission = admission(9, 1);
+        let admit = |ip: &str| admission.admit(ip.parse().unwrap());
+        let _first = admit("2001:db8:0:1::1").unwrap();
+        assert!(admit("2001:db8:0:1:ffff::2").is_none());
+        let _second = admit("2001:db8:0:2::1").unwrap();
+        let _third = admit("::ffff:10.0.0.1").unwrap();
+        assert!(admit("10.0.0.1").is_none());
     }
 
     #[test]

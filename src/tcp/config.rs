@@ -11,7 +11,8 @@ pub struct TcpConfig {
     pub secure: SecureConfig,
     /// Accepted connections that are not authenticated yet, in all. Default 256.
     pub max_unauthenticated: usize,
-    /// Accepted connections that are not authenticated yet, from one IP address. Default 64.
+    /// Accepted connections that are not authenticated yet, from one IP address (IPv6: from
+    /// one network of 64 bits). Default 64.
     pub max_unauthenticated_per_ip: usize,
 }
 

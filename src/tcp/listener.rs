@@ -50,6 +50,7 @@ pub struct TcpListener {
     local_addr: SocketAddr,
     admission: Admission,
     refused: AtomicU64,
+    shortages: AtomicU64,
     terms: Arc<Terms>,
 }
 
@@ -84,6 +85,7 @@ impl TcpListener {
             listener,
             admission,
             refused: AtomicU64::new(0),
+            shortages: AtomicU64::new(0),
             terms: Arc::new(Terms {
                 alpn_supported: alpn_supported.to_vec(),
                 credential: credential.clone(),
@@ -95,6 +97,14 @@ impl TcpListener {
     /// Strangers that were turned away because too many were in handshake.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    async fn wait_out(&self, error: &io::Error) {
+        let shortages = self.shortages.fetch_add(1, Ordering::Relaxed) + 1;
+        if shortages.is_power_of_two() {
+            tracing::warn!(%error, shortages, "cannot accept for now");
+        }
+        rt::sleep(SHORTAGE_PAUSE).await;
     }
 
     fn refuse(&self, remote: SocketAddr) {
@@ -121,8 +131,7 @@ impl NetListener for TcpListener {
                 Err(error) if is_about_one_stream(&error) => continue,
                 Err(error) if is_fatal(&error) => return Err(error.into()),
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept for now");
-                    rt::sleep(SHORTAGE_PAUSE).await;
+                    self.wait_out(&error).await;
                     continue;
                 }
             };
