@@ -1,5 +1,6 @@
 //! Dialling, resolving and binding.
 
+use std::io;
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
@@ -82,6 +83,10 @@ impl NetTransport for TcpTransport {
             local: stream.local_addr()?,
             remote: addr,
         };
+        if is_own_end(&endpoints) {
+            let source = io::ErrorKind::ConnectionRefused.into();
+            return Err(ConnectError::Io { addr, source }.into());
+        }
         let (reader, writer) = raw::split(stream, BytesMut::new());
         let connection = secure::dial(
             TcpReader(Reader::Raw(reader)),
@@ -104,5 +109,27 @@ impl NetTransport for TcpTransport {
             .await
             .with_context(|| format!("cannot resolve {name:?} (it has to be host:port)"))?;
         Ok(addrs.collect())
+    }
+}
+
+/// Whether a stream leads from a port to itself. TCP's simultaneous open allows that, and the
+/// system may pick a dead peer's port as our own when that lies on this machine: each redial of a
+/// node that is down has a chance, and would keep the node from binding its port again.
+fn is_own_end(endpoints: &Endpoints) -> bool {
+    endpoints.local == endpoints.remote
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_to_itself_is_noticed() {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let remote = socket.local_addr().unwrap();
+        let stream = socket.connect(remote).await.unwrap();
+        let local = stream.local_addr().unwrap();
+        assert!(is_own_end(&Endpoints { local, remote }));
     }
 }
