@@ -108,7 +108,8 @@ function refresh() {
   clearTimeout(scheduled);
   scheduled = 0;
   if (node === null) return;
-  const now = newest(node.members());
+  const everybody = node.members();
+  const now = newest(everybody);
   const stats = node.stats();
   const isFirst = members.length === 0;
   const events = changes(members, now, seen);
@@ -117,14 +118,14 @@ function refresh() {
   if (!isFirst) logEvents(events.filter((event) => !isOwnArrival(event)));
   showMembers(members);
   showOwnKeys(members.find((member) => member.self));
-  showConnections(stats, members);
+  showConnections(stats, everybody);
   drawing.update(members, stats);
   showFigures(stats);
 
   const at = performance.now();
   if (stats.connections.length > 0) lastLink = at;
   if (stats.connections.length > 0 || at - lastLink > DISCONNECTED_AFTER_MS) {
-    showMembership(stats, members);
+    showMembership(stats, everybody);
   }
 }
 

@@ -34,6 +34,8 @@ export function changes(before, after, seen) {
     const was = old.get(member.id);
     old.delete(member.id);
     const { id } = member;
+    // What a newcomer brings along is no news of its own: it is in the table.
+    if (seen.has(id)) events.push(...keyChanges(was, member));
     // Until its first heartbeats a member is not live: that is not yet an event.
     if (member.live && !(was && was.live)) {
       events.push({ kind: seen.has(id) ? "back" : "joined", id });
@@ -42,7 +44,6 @@ export function changes(before, after, seen) {
       if (was.generation === member.generation) events.push({ kind: "died", id });
     }
     if (member.live) seen.add(id);
-    events.push(...keyChanges(was, member));
   }
   for (const id of old.keys()) {
     seen.delete(id);

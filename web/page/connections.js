@@ -10,8 +10,9 @@ const STATES = {
   idle: "not connected",
 };
 
+/** `members` is the whole list: earlier generations may still have a queue. */
 export function showConnections(stats, members) {
-  const names = new Map(members.map((member) => [member.addr, member.id]));
+  const names = new Map(members.map((member) => [member.addr, nameOf(member)]));
   const links = new Map(stats.connections.map((link) => [link.remoteAddr, link]));
   const peers = stats.peers.map((peer) => ({
     ...peer,
@@ -27,6 +28,8 @@ export function showConnections(stats, members) {
     `${formatCount(total.sent)} sent · ${formatCount(totalDrops(total.dropped))} dropped`,
   );
 }
+
+const nameOf = (member) => (member.live ? member.id : `${member.id} (dead)`);
 
 function createRow() {
   const parts = {};

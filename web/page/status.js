@@ -1,5 +1,6 @@
 // The status in the header: whether this tab is connected, and if not, what is being done.
 
+import { kindOf } from "./cluster.js";
 import { byId, setAttribute, setText } from "./dom.js";
 
 /** Shows `state` ("connected", "connecting" or "disconnected"). */
@@ -11,23 +12,26 @@ export function showStatus(state, title, detail) {
   document.title = state === "connected" ? "Live cluster · gossip-transport" : `${title} · gossip-transport`;
 }
 
-/** The status of a member with these counters. */
+/** The status of a member with these counters; `members` is the whole list. */
 export function showMembership(stats, members) {
   const links = stats.connections.length;
   if (links > 0) {
     const names = new Map(members.map((member) => [member.addr, member.id]));
-    const peers = stats.connections.map((link) => names.get(link.remoteAddr) ?? link.remoteAddr);
-    const shown = peers.length <= 3 ? list(peers) : `${peers.length} members`;
+    const linked = stats.connections.map((link) => names.get(link.remoteAddr) ?? link.remoteAddr);
+    const shown = linked.length <= 3 ? list(linked.sort()) : `${linked.length} members`;
     showStatus("connected", "Connected", `to ${shown}`);
     return;
   }
-  const dialing = stats.peers.filter((peer) => peer.state === "dialing");
+  // Nobody dials a tab: what waits for one is no way back into the cluster.
+  const tabs = new Set(members.filter((member) => kindOf(member) === "tab").map((tab) => tab.addr));
+  const peers = stats.peers.filter((peer) => !tabs.has(peer.addr));
+  const dialing = peers.filter((peer) => peer.state === "dialing");
   if (dialing.length > 0) {
     const addrs = list(dialing.map((peer) => peer.addr));
     showStatus("disconnected", "No connection:", `trying ${addrs} now`);
     return;
   }
-  const waiting = stats.peers.filter((peer) => peer.state === "backing_off");
+  const waiting = peers.filter((peer) => peer.state === "backing_off");
   if (waiting.length === 0) {
     showStatus("disconnected", "No connection:", "looking for a member to dial");
     return;
