@@ -79,18 +79,14 @@ impl WebSocketWriter {
     async fn low_water(&self) -> io::Result<()> {
         let mut pause = PAUSE_MIN;
         while self.0.buffered() > HIGH_WATER {
+            let seen = self.0.arrivals();
             let mut timer = pin!(rt::sleep(pause));
-            let mut first = true;
-            poll_fn(|cx| {
-                if let Poll::Ready(error) = self.0.poll_end(cx) {
-                    return Poll::Ready(Err(error));
-                }
-                // A second poll is the timer, or something that arrived: a hidden tab's timers
-                // are slow, its network is not.
-                if timer.as_mut().poll(cx).is_ready() || !std::mem::take(&mut first) {
-                    return Poll::Ready(Ok(()));
-                }
-                Poll::Pending
+            // A hidden tab's timers are slow, its network is not: so what arrives is a time to
+            // look, too. A wake-up for no reason must not be, or dropping the timer, which causes
+            // one, would go round for ever.
+            poll_fn(|cx| match self.0.poll_arrival(seen, cx) {
+                Poll::Pending => timer.as_mut().poll(cx).map(Ok),
+                ready => ready,
             })
             .await?;
             pause = pause.saturating_mul(2).min(PAUSE_MAX);

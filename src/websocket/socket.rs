@@ -56,6 +56,7 @@ struct State {
     unread: VecDeque<BytesMut>,
     unread_bytes: usize,
     max_unread_bytes: usize,
+    arrivals: u64,
     /// Whether anybody will read; if not, frames are dropped as they arrive.
     has_reader: bool,
     reader: Option<Waker>,
@@ -89,6 +90,7 @@ impl Socket {
             unread: VecDeque::new(),
             unread_bytes: 0,
             max_unread_bytes,
+            arrivals: 0,
             has_reader: true,
             reader: None,
             writer: None,
@@ -158,14 +160,25 @@ impl Socket {
         }
     }
 
-    /// Ready with an error once nothing more can be sent. It also wakes whenever something
-    /// arrives, which a paused writer takes as a chance to look again.
-    pub(super) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<WebSocketError> {
-        if let Err(error) = self.check_open() {
-            return Poll::Ready(error);
+    /// Ready once something has arrived after the first `seen` frames, or with an error once
+    /// nothing more can be sent.
+    pub(super) fn poll_arrival(
+        &self,
+        seen: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), WebSocketError>> {
+        self.check_open()?;
+        let mut state = self.state.borrow_mut();
+        if state.arrivals != seen {
+            return Poll::Ready(Ok(()));
         }
-        remember(&mut self.state.borrow_mut().writer, cx);
+        remember(&mut state.writer, cx);
         Poll::Pending
+    }
+
+    /// Frames that have arrived.
+    pub(super) fn arrivals(&self) -> u64 {
+        self.state.borrow().arrivals
     }
 
     /// Whether something can be sent now.
@@ -291,6 +304,7 @@ impl State {
         js_sys::Uint8Array::new(data).copy_to(&mut frame);
         self.unread.push_back(frame);
         self.unread_bytes = unread_bytes;
+        self.arrivals = self.arrivals.wrapping_add(1);
         self.wake();
         Ok(())
     }

@@ -1,0 +1,217 @@
+//! The WebSocket below the handshake: its end, its bounds, its close codes.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use gossip_transport::rt;
+use gossip_transport::secure::{FrameBuffer, FrameEvent, FrameReader as _, FrameWriter as _};
+use gossip_transport::websocket::{
+    WebSocketConfig, WebSocketError, WebSocketReader, WebSocketTransport, WebSocketWriter,
+};
+use wasm_bindgen_test::wasm_bindgen_test;
+
+use super::nodes::Nodes;
+use super::{eventually, soon};
+
+async fn open(transport: &WebSocketTransport, script: &str) -> (WebSocketReader, WebSocketWriter) {
+    let addr: SocketAddr = Nodes::fetch().await.raw(transport, script).await;
+    soon(transport.open(addr)).await.unwrap()
+}
+
+async fn write(writer: &mut WebSocketWriter, frame: &[u8]) {
+    let mut frames = FrameBuffer::default();
+    frames.push(frame);
+    soon(writer.write_frames(&mut frames)).await.unwrap();
+    assert!(frames.is_empty());
+}
+
+async fn read(reader: &mut WebSocketReader) -> Option<Vec<u8>> {
+    match soon(reader.read_frame()).await.unwrap()? {
+        FrameEvent::Frame(frame) => Some(frame.to_vec()),
+        FrameEvent::Activity => panic!("a browser does not show pongs"),
+    }
+}
+
+async fn error(reader: &mut WebSocketReader) -> WebSocketError {
+    typed(&soon(reader.read_frame()).await.unwrap_err())
+}
+
+fn typed(error: &std::io::Error) -> WebSocketError {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    WebSocketError::clone(inner.unwrap_or_else(|| panic!("{error:?}")))
+}
+
+/// A name that no other test, and no other run against the same peer, uses.
+fn unique() -> String {
+    format!("{:x}", js_sys::Math::random().to_bits())
+}
+
+#[wasm_bindgen_test]
+async fn frames_come_back_whole_and_in_order() {
+    let transport = WebSocketTransport::default();
+    let (mut reader, mut writer) = open(&transport, "echo/order").await;
+    let mut frames = FrameBuffer::default();
+    for i in 0..2000_u32 {
+        frames.push(&i.to_be_bytes());
+    }
+    frames.push(&[]);
+    frames.push(&[9; 65_535]);
+    soon(writer.write_frames(&mut frames)).await.unwrap();
+    for i in 0..2000_u32 {
+        assert_eq!(read(&mut reader).await.unwrap(), i.to_be_bytes());
+    }
+    assert_eq!(read(&mut reader).await.unwrap(), b"");
+    assert_eq!(read(&mut reader).await.unwrap(), [9; 65_535]);
+}
+
+#[wasm_bindgen_test]
+async fn an_orderly_close_by_the_peer_is_the_end() {
+    let transport = WebSocketTransport::default();
+    for code in [1000, 1001] {
+        let (mut reader, mut writer) = open(&transport, &format!("close/{code}")).await;
+        write(&mut writer, b"now").await;
+        assert_eq!(read(&mut reader).await, None);
+        assert_eq!(read(&mut reader).await, None);
+        let mut frames = FrameBuffer::default();
+        frames.push(b"too late");
+        let late = soon(writer.write_frames(&mut frames)).await.unwrap_err();
+        assert_eq!(typed(&late), WebSocketError::NotOpen);
+        assert!(!frames.is_empty(), "a frame that was not sent stays");
+    }
+}
+
+#[wasm_bindgen_test]
+async fn any_other_end_is_a_typed_error_for_reader_and_writer() {
+    let transport = WebSocketTransport::default();
+    let closed = WebSocketError::Closed {
+        code: 4321,
+        reason: "as you wish".to_owned(),
+    };
+    let too_long = WebSocketError::TooLong {
+        len: 65_536,
+        max: 65_535,
+    };
+    for (script, expected) in [
+        ("close/4321", closed),
+        ("abort", WebSocketError::Broken),
+        ("text", WebSocketError::NotBinary),
+        ("long", too_long),
+    ] {
+        let (mut reader, mut writer) = open(&transport, script).await;
+        write(&mut writer, b"now").await;
+        assert_eq!(error(&mut reader).await, expected, "{script}");
+        assert_eq!(error(&mut reader).await, expected, "{script}");
+        let mut frames = FrameBuffer::default();
+        let late = soon(writer.write_frames(&mut frames)).await.unwrap_err();
+        assert_eq!(typed(&late), expected, "{script}");
+    }
+}
+
+#[wasm_bindgen_test]
+async fn what_is_not_read_is_bounded() {
+    let mut config = WebSocketConfig::default();
+    config.max_unread_bytes = 1 << 20;
+    let transport = WebSocketTransport::new(config);
+    let overflow = WebSocketError::Overflow { limit: 1 << 20 };
+
+    // 31 frames of 32 KiB fit, with what a frame costs beside its bytes.
+    let (mut reader, _writer) = open(&transport, "flood/31").await;
+    rt::sleep(Duration::from_millis(300)).await;
+    for _ in 0..31 {
+        assert_eq!(read(&mut reader).await.unwrap().len(), 32 << 10);
+    }
+
+    // More do not; the writer, the only one who waits, learns of it.
+    let (mut reader, mut writer) = open(&transport, "flood/1000").await;
+    let mut frames = FrameBuffer::default();
+    let ended = async {
+        loop {
+            match writer.write_frames(&mut frames).await {
+                Ok(()) => rt::sleep(Duration::from_millis(5)).await,
+                Err(error) => return typed(&error),
+            }
+        }
+    };
+    assert_eq!(soon(ended).await, overflow);
+    assert_eq!(error(&mut reader).await, overflow);
+
+    // Whoever reads takes any amount.
+    let (mut reader, _writer) = open(&transport, "flood/1000").await;
+    for _ in 0..1000 {
+        assert_eq!(read(&mut reader).await.unwrap().len(), 32 << 10);
+    }
+}
+
+#[wasm_bindgen_test]
+async fn writing_pauses_while_the_peer_does_not_read() {
+    let transport = WebSocketTransport::default();
+    let (_reader, mut writer) = open(&transport, "stall").await;
+    let mut frames = FrameBuffer::default();
+    for _ in 0..1000 {
+        frames.push(&[1; 65_535]);
+    }
+    let whole = frames.len();
+    // The systems' buffers between take a few MiB; the rest has to stay here.
+    let write = writer.write_frames(&mut frames);
+    assert!(rt::timeout(Duration::from_secs(2), write).await.is_err());
+    let left = frames.len();
+    assert!(left > whole / 4, "{left} of {whole} bytes are left");
+    let write = writer.write_frames(&mut frames);
+    assert!(
+        rt::timeout(Duration::from_millis(500), write)
+            .await
+            .is_err()
+    );
+    assert_eq!(frames.len(), left, "a paused writer goes on pausing");
+}
+
+#[wasm_bindgen_test]
+async fn a_paused_writer_learns_of_the_end() {
+    let transport = WebSocketTransport::default();
+    let (_reader, mut writer) = open(&transport, "close/4000").await;
+    let mut frames = FrameBuffer::default();
+    // The peer reads the first frame only, and closes.
+    for _ in 0..1000 {
+        frames.push(&[1; 65_535]);
+    }
+    let error = soon(writer.write_frames(&mut frames)).await.unwrap_err();
+    assert!(matches!(
+        typed(&error),
+        WebSocketError::NotOpen | WebSocketError::Closed { .. } | WebSocketError::Broken
+    ));
+}
+
+#[wasm_bindgen_test]
+async fn shutting_down_and_dropping_close_with_code_1000() {
+    let transport = WebSocketTransport::default();
+    for shut_down in [true, false] {
+        let name = unique();
+        let (mut reader, mut writer) = open(&transport, &format!("echo/{name}")).await;
+        write(&mut writer, b"before").await;
+        if shut_down {
+            soon(writer.shutdown()).await.unwrap();
+            let error = error(&mut reader).await;
+            assert_eq!(error, WebSocketError::NotOpen);
+            soon(writer.shutdown()).await.unwrap();
+        }
+        drop(writer);
+        drop(reader);
+        eventually("both halves gone", || transport.open_sockets() == 0).await;
+        let (mut reader, _writer) = open(&transport, &format!("code/{name}")).await;
+        assert_eq!(read(&mut reader).await.unwrap(), b"1000");
+    }
+}
+
+#[wasm_bindgen_test]
+async fn overflow_and_nonsense_close_with_codes_of_their_own() {
+    let transport = WebSocketTransport::default();
+    let mut config = WebSocketConfig::default();
+    config.max_unread_bytes = 1024;
+    let small = WebSocketTransport::new(config);
+    let name = unique();
+    let (reader, mut writer) = open(&small, &format!("echo/{name}")).await;
+    write(&mut writer, &[1; 1025]).await;
+    let (mut codes, _writer) = open(&transport, &format!("code/{name}")).await;
+    assert_eq!(read(&mut codes).await.unwrap(), b"4000");
+    drop((reader, writer));
+}

@@ -1,0 +1,75 @@
+//! The native nodes that `cargo xtask test` started.
+
+use std::net::SocketAddr;
+
+use gossip_transport::net::NetTransport as _;
+use gossip_transport::websocket::WebSocketTransport;
+use gossip_transport::{ClusterSecret, NetCredential, Trust};
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+
+pub(super) struct Nodes(serde_json::Value);
+
+impl Nodes {
+    /// Asks the server that this page came from; works with and without a `window`.
+    pub(super) async fn fetch() -> Self {
+        let global = js_sys::global();
+        let get = |name: &str| js_sys::Reflect::get(&global, &JsValue::from_str(name)).unwrap();
+        let origin = get("origin").as_string().unwrap();
+        let url = format!("{origin}/target/browser-test/node.json");
+        let fetch: js_sys::Function = get("fetch").unchecked_into();
+        let promise: js_sys::Promise = fetch
+            .call1(&global, &JsValue::from_str(&url))
+            .unwrap()
+            .unchecked_into();
+        let response: web_sys::Response = JsFuture::from(promise).await.unwrap().unchecked_into();
+        assert!(
+            response.ok(),
+            "no {url}: run the tests by `cargo xtask test`"
+        );
+        let text = JsFuture::from(response.text().unwrap()).await.unwrap();
+        Self(serde_json::from_str(&text.as_string().unwrap()).unwrap())
+    }
+
+    fn text(&self, pointer: &str) -> &str {
+        self.0
+            .pointer(pointer)
+            .and_then(serde_json::Value::as_str)
+            .unwrap_or_else(|| panic!("no {pointer} in node.json"))
+    }
+
+    fn addr(&self, pointer: &str) -> SocketAddr {
+        self.text(pointer).parse().unwrap()
+    }
+
+    /// `examples/scripted_peer.rs`: echoes over the secure channel, and does what it is told.
+    pub(super) fn secure(&self) -> SocketAddr {
+        self.addr("/scripted/secure")
+    }
+
+    /// A credential that the scripted peer accepts.
+    pub(super) fn credential(&self) -> NetCredential {
+        credential(self.text("/scripted/secret"))
+    }
+
+    /// A script of the same peer without a secure channel.
+    pub(super) async fn raw(&self, transport: &WebSocketTransport, script: &str) -> SocketAddr {
+        let url = format!("ws://{}/{script}", self.text("/scripted/raw"));
+        transport.resolve(&url).await.unwrap()[0]
+    }
+
+    /// Accepts connections and says nothing.
+    pub(super) fn silent(&self) -> SocketAddr {
+        self.addr("/scripted/silent")
+    }
+
+    /// Nothing listens there: the scripted peer's port on another loopback address.
+    pub(super) fn dead(&self) -> SocketAddr {
+        SocketAddr::new([127, 0, 0, 77].into(), self.secure().port())
+    }
+}
+
+fn credential(secret: &str) -> NetCredential {
+    let secret: ClusterSecret = secret.parse().unwrap();
+    NetCredential::generate(Trust::secret(secret))
+}
