@@ -32,3 +32,8 @@ pub mod websocket;
 pub use credential::{ClusterSecret, Identity, NetCredential, Trust};
 pub use message::{ChitchatMessage, Message};
 pub use transport_layer::{TransportLayerConfig, TransportLayerSocket, TransportLayerTransport};
+
+/// The README's examples, compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -96,10 +96,6 @@ impl NodeState {
         self.keys.values().filter(|e| e.version > floor).count()
     }
 
-    pub(super) fn visible_count(&self) -> usize {
-        self.keys.values().filter(|e| e.is_visible()).count()
-    }
-
     /// Gives `key` a next version; false if that would change nothing.
     pub(super) fn set(
         &mut self,
