@@ -1,0 +1,78 @@
+//! Running a program to its end, in the foreground, with its output on ours.
+//!
+//! Processes that run beside us live in [`crate::process`].
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use crate::interrupt;
+
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// The command as a user would type it.
+pub(crate) fn describe(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words
+        .map(|word| {
+            let text = word.to_string_lossy();
+            // The toolchain's own path to cargo says nothing.
+            Path::new(word)
+                .file_name()
+                .filter(|_| word == command.get_program())
+                .map_or_else(
+                    || text.clone().into_owned(),
+                    |name| name.to_string_lossy().into_owned(),
+                )
+        })
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Runs `command`; an error unless it succeeds.
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
+    let status = status(command)?;
+    if !status.success() {
+        bail!("`{}` failed ({status})", describe(command));
+    }
+    Ok(())
+}
+
+/// Runs `command` to its end; a signal to us ends it early.
+pub(crate) fn status(command: &mut Command) -> anyhow::Result<ExitStatus> {
+    command.stdin(Stdio::null());
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("cannot start `{}`", describe(command)))?;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            interrupt::check()?;
+            return Ok(status);
+        }
+        if let Err(interrupted) = interrupt::check() {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(interrupted.into());
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// What `program` says with `args`, without the final line end; `None` if it cannot.
+pub(crate) fn output(program: impl AsRef<OsStr>, args: &[&str]) -> Option<String> {
+    let output = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    output.status.success().then(|| {
+        String::from_utf8_lossy(&output.stdout)
+            .trim_end()
+            .to_owned()
+    })
+}

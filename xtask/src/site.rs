@@ -1,0 +1,69 @@
+//! Builds the page: gossip-web for the browser, its JavaScript, and the static files beside it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+
+use crate::tools::Tool;
+use crate::workspace::Workspace;
+use crate::{command, setup};
+
+/// The profile in the workspace's Cargo.toml: small before fast.
+const PROFILE: &str = "web";
+
+/// Builds the page into `target/web` and returns that folder.
+///
+/// It is put together beside its place and moved there, so that a node that serves it never sees
+/// half of it.
+pub(crate) fn build(workspace: &Workspace) -> anyhow::Result<PathBuf> {
+    setup::wasm_target(workspace)?;
+    let wasm_bindgen = Tool::wasm_bindgen(workspace)?.ensure()?;
+
+    println!("Building the page");
+    let mut cargo = workspace.cargo(&["build", "--quiet", "--package", "gossip-web"]);
+    cargo.args(["--target", setup::WASM, "--profile", PROFILE]);
+    command::run(&mut cargo)?;
+
+    let outputs = workspace.output("")?;
+    let fresh = tempfile::Builder::new()
+        .prefix("web.")
+        .tempdir_in(&outputs)
+        .with_context(|| format!("cannot write to {}", outputs.display()))?;
+    let module = workspace
+        .target
+        .join(setup::WASM)
+        .join(PROFILE)
+        .join("gossip_web.wasm");
+    let mut bindgen = Command::new(wasm_bindgen);
+    bindgen
+        .args(["--target", "web", "--no-typescript", "--out-dir"])
+        .arg(fresh.path().join("pkg"))
+        .arg(module);
+    command::run(&mut bindgen)?;
+    copy_files(&workspace.root.join("web/page"), fresh.path())?;
+
+    let place = outputs.join("web");
+    if place.exists() {
+        fs::remove_dir_all(&place).with_context(|| format!("cannot remove {}", place.display()))?;
+    }
+    fs::rename(fresh.keep(), &place)
+        .with_context(|| format!("cannot write {}", place.display()))?;
+    Ok(place)
+}
+
+fn copy_files(from: &Path, to: &Path) -> anyhow::Result<()> {
+    for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            fs::create_dir_all(&target)?;
+            copy_files(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), &target)
+                .with_context(|| format!("cannot write {}", target.display()))?;
+        }
+    }
+    Ok(())
+}
