@@ -213,7 +213,7 @@ impl Cluster {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
-        if let Some(web_root) = self.web_root.as_ref().filter(|_| self.is_first(node)) {
+        if let Some(web_root) = self.web_root.as_ref().filter(|_| node.id == PAGE_SERVER) {
             command.arg("--web-root").arg(web_root);
         }
         for other in &self.nodes {
