@@ -11,7 +11,7 @@ use gossip_transport::websocket::{
 use wasm_bindgen_test::wasm_bindgen_test;
 
 use super::nodes::Nodes;
-use super::{eventually, soon};
+use super::{eventually, soon, unique};
 
 async fn open(transport: &WebSocketTransport, script: &str) -> (WebSocketReader, WebSocketWriter) {
     let addr: SocketAddr = Nodes::fetch().await.raw(transport, script).await;
@@ -39,11 +39,6 @@ async fn error(reader: &mut WebSocketReader) -> WebSocketError {
 fn typed(error: &std::io::Error) -> WebSocketError {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
     WebSocketError::clone(inner.unwrap_or_else(|| panic!("{error:?}")))
-}
-
-/// A name that no other test, and no other run against the same peer, uses.
-fn unique() -> String {
-    format!("{:x}", js_sys::Math::random().to_bits())
 }
 
 #[wasm_bindgen_test]

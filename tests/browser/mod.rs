@@ -6,6 +6,8 @@
 mod carrier;
 mod connection;
 mod dialling;
+mod gossip;
+mod layer;
 mod names;
 mod nodes;
 
@@ -48,4 +50,9 @@ async fn dial(
     credential: &NetCredential,
 ) -> anyhow::Result<WebSocketConnection> {
     transport.connect(addr, &[Bytes::ALPN], credential).await
+}
+
+/// A name that no other test, and no other run against the same peer, uses.
+fn unique() -> String {
+    format!("{:x}", js_sys::Math::random().to_bits())
 }

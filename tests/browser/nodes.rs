@@ -42,6 +42,25 @@ impl Nodes {
         self.text(pointer).parse().unwrap()
     }
 
+    /// `examples/echo.rs`: a socket that sends every message back.
+    pub(super) fn echo(&self) -> SocketAddr {
+        self.addr("/addr")
+    }
+
+    /// A credential that the echo accepts.
+    pub(super) fn echo_credential(&self) -> NetCredential {
+        credential(self.text("/secret"))
+    }
+
+    /// A `gossip-node`: its address, a credential that it accepts, and its cluster.
+    pub(super) fn gossip(&self) -> (SocketAddr, NetCredential, &str) {
+        (
+            self.addr("/gossip/addr"),
+            credential(self.text("/gossip/secret")),
+            self.text("/gossip/cluster"),
+        )
+    }
+
     /// `examples/scripted_peer.rs`: echoes over the secure channel, and does what it is told.
     pub(super) fn secure(&self) -> SocketAddr {
         self.addr("/scripted/secure")

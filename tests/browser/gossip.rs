@@ -1,0 +1,69 @@
+//! A tab as a member of a native node's cluster.
+
+use std::time::Duration;
+
+use gossip_transport::TransportLayerTransport;
+use gossip_transport::gossip::{GossipConfig, Liveness, Member, Participant};
+use gossip_transport::websocket::WebSocketTransport;
+use wasm_bindgen_test::wasm_bindgen_test;
+
+use super::nodes::Nodes;
+use super::{soon, unique};
+
+type Tab = Participant<WebSocketTransport>;
+
+async fn join(nodes: &Nodes, network: &WebSocketTransport) -> Tab {
+    let (addr, credential, cluster) = nodes.gossip();
+    let socket = TransportLayerTransport::new(network.clone(), credential)
+        .open(([0, 0, 0, 0], 0).into())
+        .await
+        .unwrap();
+    let mut config = GossipConfig::new(cluster, format!("tab-{}", unique()));
+    config.seeds = vec![format!("ws://{addr}/")];
+    config.gossip_interval = Duration::from_millis(200);
+    soon(Participant::join(socket, config)).await.unwrap()
+}
+
+/// Waits until one of the members that `tab` knows is as `wanted`.
+async fn sees(tab: &Tab, wanted: impl Fn(&Member) -> bool) {
+    let mut watch = tab.watch();
+    let seen = async {
+        while !tab.members().iter().any(&wanted) {
+            assert!(watch.changed().await);
+        }
+    };
+    soon(seen).await;
+}
+
+#[wasm_bindgen_test]
+async fn two_tabs_join_a_native_node_and_read_each_others_keys() {
+    let nodes = Nodes::fetch().await;
+    let network = WebSocketTransport::default();
+    let (addr, _, _) = nodes.gossip();
+
+    let first = join(&nodes, &network).await;
+    assert!(
+        first.id().gossip_advertise_addr.ip().is_loopback(),
+        "a tab advertises the address that the node sees"
+    );
+    sees(&first, |member| {
+        member.id.gossip_advertise_addr == addr && member.liveness == Liveness::Live
+    })
+    .await;
+
+    let second = join(&nodes, &network).await;
+    first.set("colour", "green").unwrap();
+    let is_first = |member: &Member| member.id == *first.id();
+    let value = |member: &Member| member.key_values.get("colour").map(|v| v.value.clone());
+    sees(&second, |m| is_first(m) && m.liveness == Liveness::Live).await;
+    sees(&second, |m| {
+        is_first(m) && value(m).as_deref() == Some("green")
+    })
+    .await;
+    first.delete("colour").unwrap();
+    sees(&second, |m| is_first(m) && value(m).is_none()).await;
+
+    soon(first.leave(Duration::from_secs(2))).await;
+    soon(second.leave(Duration::from_secs(2))).await;
+    assert_eq!(network.open_sockets(), 0);
+}
