@@ -22,7 +22,7 @@ use gossip_transport::memory::{DialFault, LinkFaults, MemoryConfig};
 use gossip_transport::message::{DecodeError, EncodeError};
 use gossip_transport::net::Alpn;
 use gossip_transport::transport_layer::{
-    DropReason, OverflowPolicy, PeerState, TransportLayerConfig, TransportLayerTransport,
+    DropReason, OverflowPolicy, PeerState, PeerStats, TransportLayerConfig, TransportLayerTransport,
 };
 use layer_common::{World, addr, config, configured, ip, ms, number, numbered, secs, soon, until};
 
@@ -324,4 +324,66 @@ async fn the_messages_for_one_peer_arrive_in_order_also_over_a_new_connection() 
         last = Some(next);
     }
     until(&a, |s| s.total.sent == 300).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_snapshot_adds_up_while_networks_break_and_heal() {
+    for seed in 0..20 {
+        let world = World::new();
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut sockets = Vec::new();
+        for n in 0..4 {
+            let overflow = [
+                OverflowPolicy::DropOldest,
+                OverflowPolicy::DropNewest,
+                OverflowPolicy::DropOldest,
+                OverflowPolicy::Backpressure,
+            ][usize::from(n)];
+            let tight = configured(|c| {
+                c.outgoing.max_messages = 20;
+                c.outgoing.ttl = ms(300);
+                c.incoming.max_messages = 30;
+                c.incoming.max_messages_per_peer = 15;
+                c.incoming.overflow = overflow;
+                c.max_connections = 3;
+                c.max_peers = 5;
+                c.peer_linger = ms(100);
+                c.idle_timeout = ms(200);
+                c.dial_timeout = ms(100);
+                c.write_timeout = ms(100);
+            });
+            sockets.push(world.open(n, tight).await);
+        }
+        for _ in 0..1500 {
+            let socket = &sockets[random.usize(0..4)];
+            let (x, y) = (random.u8(0..4), random.u8(0..6));
+            match random.u8(0..40) {
+                0 => world.network.break_connections(ip(x), ip(y)),
+                1 => world.network.set_faults(ip(x), ip(y), LinkFaults::cut()),
+                2 => world
+                    .network
+                    .set_faults(ip(x), ip(y), LinkFaults::stalled()),
+                3 => world.network.heal(),
+                4..=8 => tokio::time::sleep(ms(random.u64(1..50))).await,
+                9..=16 => drop(futures::poll!(Box::pin(socket.recv()))),
+                _ => socket.send(addr(y), numbered(0, 100)).await.unwrap(),
+            }
+            let stats = socket.stats();
+            layer_common::check_sums(&stats);
+            assert!(stats.connections.len() <= 3);
+            // A peer that is forgotten is listed as long as messages of it wait.
+            let known = |peer: &&PeerStats| peer.incoming_queued == 0;
+            assert!(
+                stats.peers.values().filter(known).count() <= 5,
+                "{stats:#?}"
+            );
+            assert!(stats.peers.values().all(|peer| peer.queued <= 20));
+        }
+        for socket in &sockets {
+            soon(socket.shutdown(ms(50))).await;
+            let stats = socket.stats();
+            layer_common::check_sums(&stats);
+            assert_eq!(stats.total.queued, 0);
+        }
+    }
 }

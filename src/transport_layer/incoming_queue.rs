@@ -302,9 +302,7 @@ impl<M> State<M> {
             if let Some(peer) = self.peers.get_mut(&victim) {
                 peer.counters.incoming_dropped.add(DropReason::Overflow, 1);
             }
-            if victim != from {
-                self.fold_if_done(victim);
-            }
+            self.fold_if_done(victim);
         }
         Ok(())
     }

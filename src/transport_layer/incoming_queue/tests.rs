@@ -1,1 +1,89 @@
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
+use futures::FutureExt as _;
+use proptest::prelude::*;
+
+use super::IncomingQueue;
+use crate::transport_layer::{IncomingConfig, OverflowPolicy, PeerStats};
+
+fn peer(n: u8) -> SocketAddr {
+    ([10, 0, 0, n], 7000).into()
+}
+
+fn queue(overflow: OverflowPolicy) -> IncomingQueue<usize> {
+    IncomingQueue::new(IncomingConfig {
+        max_messages_per_peer: 4,
+        max_bytes_per_peer: 60,
+        max_messages: 9,
+        max_bytes: 120,
+        overflow,
+    })
+}
+
+#[test]
+fn a_reader_that_gives_up_hands_its_turn_on() {
+    let queue = queue(OverflowPolicy::Backpressure);
+    for n in 0..4 {
+        queue.try_push(peer(1), n, 1).unwrap();
+    }
+    let mut first = Box::pin(queue.push(peer(1), 4, 1));
+    let mut second = Box::pin(queue.push(peer(1), 5, 1));
+    assert!((&mut first).now_or_never().is_none());
+    assert!((&mut second).now_or_never().is_none());
+    assert_eq!(queue.recv().now_or_never().unwrap(), Ok((peer(1), 0)));
+    // Whoever came first goes first.
+    assert!((&mut second).now_or_never().is_none());
+    assert!(queue.try_push(peer(1), 6, 1).is_err());
+    drop(first);
+    assert!((&mut second).now_or_never().is_some());
+}
+
+proptest! {
+    #[test]
+    fn received_is_delivered_and_queued_and_dropped_after_any_operation(
+        policy in 0..3,
+        operations in proptest::collection::vec((0..8, 0..6_u8, 0..70_usize), 1..300),
+    ) {
+        let overflow = match policy {
+            0 => OverflowPolicy::DropOldest,
+            1 => OverflowPolicy::DropNewest,
+            _ => OverflowPolicy::Backpressure,
+        };
+        let queue = queue(overflow);
+        let mut received = 0;
+        let mut last = BTreeMap::new();
+        for (index, (operation, from, len)) in operations.into_iter().enumerate() {
+            match operation {
+                0..=3 => received += u64::from(queue.try_push(peer(from), index, len).is_ok()),
+                4 => {
+                    queue.count_undecodable(peer(from), len);
+                    received += 1;
+                }
+                5 => queue.remember(peer(from)),
+                6 => queue.forget(peer(from)),
+                _ => if let Some(Ok((from, taken))) = queue.recv().now_or_never() {
+                    prop_assert!(last.insert(from, taken).is_none_or(|last| last < taken));
+                }
+            }
+            let (mut total, mut peers) = (PeerStats::default(), BTreeMap::new());
+            queue.stats(&mut total, &mut peers);
+            for one in peers.values() {
+                prop_assert_eq!(
+                    one.received,
+                    one.delivered + one.incoming_queued + one.incoming_dropped.total()
+                );
+                prop_assert!(one.incoming_queued <= 4);
+                total.merge(one);
+            }
+            prop_assert_eq!(total.received, received);
+            prop_assert!(total.incoming_queued <= 9);
+            let state = queue.lock();
+            prop_assert_eq!(state.messages as u64, total.incoming_queued);
+            prop_assert!(state.bytes <= 120);
+            prop_assert!(state.turns.len() <= state.peers.len());
+            // Nothing is kept for a peer that is unknown and has nothing here.
+            prop_assert!(state.peers.values().all(|one| one.known || !one.messages.is_empty()));
+        }
+    }
+}

@@ -1,1 +1,95 @@
+use std::time::Duration;
 
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::{Offer, OutgoingQueue};
+use crate::rt::Instant;
+use crate::transport_layer::{DropReason, OverflowPolicy, QueueConfig};
+
+fn config(max_messages: usize, max_bytes: usize, overflow: OverflowPolicy) -> QueueConfig {
+    QueueConfig {
+        max_messages,
+        max_bytes,
+        ttl: Duration::from_secs(30),
+        overflow,
+    }
+}
+
+fn message(n: u8) -> Bytes {
+    Bytes::copy_from_slice(&[n])
+}
+
+#[test]
+fn what_a_broken_connection_did_not_take_waits_again_before_all_others_and_no_younger() {
+    let start = Instant::now();
+    let mut queue = OutgoingQueue::new(config(10, 1000, OverflowPolicy::DropOldest), 1000);
+    for n in 0..4 {
+        queue.offer(message(n), start, None);
+    }
+    let batch = queue.begin_batch(start);
+    assert_eq!(batch, [message(0), message(1), message(2), message(3)]);
+    assert_eq!(queue.queued(), 4);
+    let later = start + Duration::from_secs(20);
+    queue.offer(message(4), later, None);
+    queue.finish_batch(3, later);
+    assert_eq!(queue.stats().sent, 1);
+    let batch = queue.begin_batch(later);
+    assert_eq!(batch, [message(1), message(2), message(3), message(4)]);
+    queue.finish_batch(4, start + Duration::from_secs(31));
+    assert_eq!(queue.stats().dropped.count(DropReason::Expired), 3);
+    assert_eq!(queue.queued(), 1);
+}
+
+#[test]
+fn a_batch_leaves_messages_that_newer_ones_can_replace() {
+    let now = Instant::now();
+    let mut queue = OutgoingQueue::new(config(4, 1000, OverflowPolicy::DropOldest), 1000);
+    for n in 0..4 {
+        queue.offer(message(n), now, None);
+    }
+    assert_eq!(queue.begin_batch(now), [message(0), message(1)]);
+    assert_eq!(queue.offer(message(4), now, None), Offer::Queued);
+    queue.finish_batch(0, now);
+    assert_eq!(queue.begin_batch(now), [message(3), message(4)]);
+}
+
+proptest! {
+    #[test]
+    fn submitted_is_sent_and_queued_and_dropped_after_any_operation(
+        policy in 0..3,
+        operations in proptest::collection::vec((0..6, 0..40_usize), 1..200),
+    ) {
+        let overflow = match policy {
+            0 => OverflowPolicy::DropOldest,
+            1 => OverflowPolicy::DropNewest,
+            _ => OverflowPolicy::Backpressure,
+        };
+        let mut now = Instant::now();
+        let mut queue = OutgoingQueue::new(config(8, 100, overflow), 35);
+        let mut offered = 0;
+        let mut batch = 0;
+        for (operation, size) in operations {
+            match operation {
+                0..=2 => {
+                    let offer = queue.offer(Bytes::from(vec![0; size]), now, None);
+                    offered += u64::from(!matches!(offer, Offer::Full(_)));
+                }
+                3 => batch = queue.begin_batch(now).len(),
+                4 => queue.finish_batch(size.min(batch), now),
+                _ => {
+                    now += Duration::from_secs(size as u64);
+                    queue.purge(now);
+                }
+            }
+            let stats = queue.stats();
+            prop_assert_eq!(stats.submitted, offered);
+            prop_assert_eq!(stats.submitted, stats.sent + stats.queued + stats.dropped.total());
+            prop_assert!(stats.queued <= 8 && stats.queued_bytes <= 100);
+        }
+        queue.drop_all(DropReason::Closed);
+        let stats = queue.stats();
+        prop_assert_eq!((stats.queued, stats.queued_bytes), (0, 0));
+        prop_assert_eq!(stats.submitted, stats.sent + stats.dropped.total());
+    }
+}
