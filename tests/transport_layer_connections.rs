@@ -11,12 +11,16 @@
 
 mod layer_common;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use gossip_transport::memory::{DialFault, LinkFaults};
-use gossip_transport::net::ConnectError;
+use gossip_transport::NetCredential;
+use gossip_transport::memory::{
+    DialFault, LinkFaults, MemoryConnection, MemoryListener, MemoryTransport,
+};
+use gossip_transport::net::{Alpn, ConnectError, NetTransport};
 use gossip_transport::transport_layer::{
-    ClosedError, Direction, DropReason, OverflowPolicy, PeerState,
+    ClosedError, Direction, DropReason, OverflowPolicy, PeerState, TransportLayerTransport,
 };
 use layer_common::{World, addr, config, configured, ip, ms, number, numbered, secs, soon, until};
 use tokio::time::{Instant, sleep};
@@ -416,4 +420,53 @@ async fn the_number_of_peers_is_bounded() {
     assert_eq!(stats.total.submitted, 198);
     assert_eq!(stats.total.dropped.count(DropReason::Overflow), 188);
     assert!(stats.peers.contains_key(&addr(199)));
+}
+
+/// A network from which nothing may be dialled, as from a browser's secure page.
+#[derive(Clone)]
+struct Forbidden(MemoryTransport);
+
+impl NetTransport for Forbidden {
+    type Listener = MemoryListener;
+    type Connection = MemoryConnection;
+    async fn create_listener(
+        &self,
+        addr: SocketAddr,
+        alpn: &[Alpn],
+        credential: &NetCredential,
+    ) -> anyhow::Result<MemoryListener> {
+        self.0.create_listener(addr, alpn, credential).await
+    }
+    async fn connect(
+        &self,
+        addr: SocketAddr,
+        _alpn: &[Alpn],
+        _credential: &NetCredential,
+    ) -> anyhow::Result<MemoryConnection> {
+        let help = String::from("use wss");
+        Err(ConnectError::NotPermitted { addr, help }.into())
+    }
+    async fn resolve(&self, name: &str) -> anyhow::Result<Vec<SocketAddr>> {
+        self.0.resolve(name).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_queued_is_dropped_when_no_retry_can_mend_the_dial() {
+    let world = World::new();
+    let transport = TransportLayerTransport::<_, bytes::Bytes>::new(
+        Forbidden(world.network.host(ip(1))),
+        world.credential(),
+    );
+    let socket = transport.open(addr(1)).await.unwrap();
+    socket.send(addr(2), numbered(0, 8)).await.unwrap();
+    let stats = until(&socket, |s| s.dials_failed == 1).await;
+    assert_eq!(stats.total.dropped.count(DropReason::DialFailed), 1);
+    let connection = socket.get_or_create_outgoing_connection(addr(2)).unwrap();
+    let start = Instant::now();
+    let error = soon(connection.connected(secs(500))).await.unwrap_err();
+    let reason = error.chain().find_map(|e| e.downcast_ref());
+    assert!(matches!(reason, Some(ConnectError::NotPermitted { .. })));
+    // It does not wait for its limit.
+    assert!(start.elapsed() < secs(1));
 }
