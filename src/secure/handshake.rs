@@ -63,10 +63,7 @@ pub(super) async fn dial<R: FrameReader, W: FrameWriter>(
 
     let reply = noise.read(&read_handshake(reader).await?)?;
     let remote_identity = trusted_peer(&noise, credential)?;
-    let reply = Reply::decode(&reply)?;
-    if !alpn_preferred.contains(&reply.alpn) {
-        return Err(HandshakeError::NoCommonProtocol);
-    }
+    let reply = Reply::decode(&reply, alpn_preferred)?;
 
     let rekey_sent_after = config.rekey_after_records.max(1);
     frames.push(&noise.write(&rekey_sent_after.to_be_bytes())?);
@@ -235,8 +232,11 @@ impl Reply {
         payload
     }
 
-    fn decode(mut payload: &[u8]) -> Result<Self, HandshakeError> {
+    fn decode(mut payload: &[u8], offered: &[Alpn]) -> Result<Self, HandshakeError> {
         let alpn = decode_alpn(&mut payload)?;
+        if !offered.contains(&alpn) {
+            return Err(HandshakeError::NoCommonProtocol);
+        }
         let ip: IpAddr = match payload.try_get_u8().map_err(cut_short)? {
             4 => payload
                 .try_get_u32()
@@ -316,4 +316,55 @@ const CUT_SHORT: &str = "a payload that is cut short";
 
 fn cut_short(_: bytes::TryGetError) -> HandshakeError {
     HandshakeError::Malformed { what: CUT_SHORT }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Alpn = Alpn::from_static(b"a/1");
+    const B: Alpn = Alpn::from_static(b"b/1");
+
+    fn reply(observed_addr: &str) -> Reply {
+        Reply {
+            alpn: A,
+            observed_addr: observed_addr.parse().unwrap(),
+            rekey_after: 7,
+        }
+    }
+
+    #[test]
+    fn payloads_read_as_written_and_leave_room_for_more() {
+        let mut offer = encode_offer(&[A, B]).unwrap();
+        offer.extend_from_slice(b"later");
+        assert_eq!(decode_offer(&offer).unwrap(), [A, B]);
+        for addr in ["192.0.2.1:1", "[2001:db8::1]:65535"] {
+            let mut payload = reply(addr).encode();
+            payload.extend_from_slice(b"later");
+            let read = Reply::decode(&payload, &[B, A]).unwrap();
+            assert_eq!(read.observed_addr.to_string(), addr);
+            assert_eq!((read.alpn, read.rekey_after), (A, 7));
+        }
+    }
+
+    #[test]
+    fn a_payload_cut_short_anywhere_is_malformed() {
+        let malformed = |error| matches!(error, HandshakeError::Malformed { .. });
+        let offer = encode_offer(&[A, B]).unwrap();
+        for len in 0..offer.len() {
+            assert!(malformed(decode_offer(&offer[..len]).unwrap_err()), "{len}");
+        }
+        let payload = reply("[2001:db8::1]:1").encode();
+        for len in 0..payload.len() {
+            let error = Reply::decode(&payload[..len], &[A]).err().unwrap();
+            assert!(malformed(error), "{len}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_was_not_offered_is_refused() {
+        let payload = reply("192.0.2.1:1").encode();
+        let error = Reply::decode(&payload, &[B]).err().unwrap();
+        assert!(matches!(error, HandshakeError::NoCommonProtocol));
+    }
 }

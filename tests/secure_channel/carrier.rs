@@ -112,6 +112,11 @@ impl Pipe {
         self.with(|s| s.shut_down)
     }
 
+    /// Whether a half was dropped, or the writing half has ended it.
+    pub fn is_closed(&self) -> bool {
+        self.with(|s| s.closed)
+    }
+
     fn lazy_pause(&self, side: usize, cx: &mut Context<'_>) -> bool {
         let mut state = self.0.lock().unwrap();
         state.lazy_turns[side] = !state.lazy_turns[side];

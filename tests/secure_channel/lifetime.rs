@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::LocalBoxFuture;
+use futures::stream::FuturesUnordered;
 use gossip_transport::net::{CloseCode, CloseReason, NetConnection};
 use gossip_transport::secure::FrameError;
 use tokio::time::Instant;
@@ -68,27 +71,22 @@ async fn closing_wakes_whoever_waits() {
     meeting.to_acceptor.stall_after(0);
     let mut batch = VecDeque::from([Bytes::from_static(b"stuck")]);
     let start = Instant::now();
-    within(async {
-        let (received, again, sent, reason, other_reason, ()) = futures::join!(
-            a.recv(),
-            a.recv(),
-            a.send_many(&mut batch),
-            a.watch_close(),
-            a.watch_close(),
-            async {
-                tokio::task::yield_now().await;
-                a.close(CloseCode::GOING_AWAY).await;
-            },
-        );
-        for error in [received.unwrap_err(), again.unwrap_err(), sent.unwrap_err()] {
-            let reason = closed(error);
-            assert!(matches!(reason, CloseReason::Local(CloseCode::GOING_AWAY)));
-        }
-        for reason in [reason, other_reason] {
-            assert!(matches!(reason, CloseReason::Local(CloseCode::GOING_AWAY)));
-        }
-    })
-    .await;
+    // A set polls only whom somebody woke.
+    let mut waiting = FuturesUnordered::<LocalBoxFuture<'_, CloseReason>>::new();
+    for _ in 0..2 {
+        waiting.push(Box::pin(async { closed(a.recv().await.unwrap_err()) }));
+        waiting.push(Box::pin(a.watch_close()));
+    }
+    waiting.push(Box::pin(async {
+        closed(a.send_many(&mut batch).await.unwrap_err())
+    }));
+    assert!(poll_once(waiting.next()).await.is_none());
+    let close = a.close(CloseCode::GOING_AWAY);
+    let (reasons, ()) = within(async { futures::join!(waiting.collect::<Vec<_>>(), close) }).await;
+    assert_eq!(reasons.len(), 5);
+    for reason in reasons {
+        assert!(matches!(reason, CloseReason::Local(CloseCode::GOING_AWAY)));
+    }
     // A peer that does not read gets its second, and no more.
     assert_eq!(start.elapsed().as_secs(), 1);
 }
@@ -125,6 +123,25 @@ async fn closing_shuts_the_carrier_though_clones_live_on() {
     assert!(within(b.recv()).await.unwrap().is_none());
     within(b.close(CloseCode::NORMAL)).await;
     assert!(meeting.to_dialler.was_shut_down());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_recv_notices_releases_the_reading_half_though_clones_live_on() {
+    let meeting = Meeting::of_anyone();
+    let (a, b) = meeting.connect().await;
+    let _clone = a.clone();
+    within(a.recv()).await.expect_err("the peer is silent");
+    assert!(meeting.to_dialler.is_closed());
+    let _others = b;
+
+    let meeting = Meeting::of_anyone();
+    let (a, b) = meeting.connect().await;
+    let mut waiting = std::pin::pin!(a.recv());
+    assert!(poll_once(waiting.as_mut()).await.is_none());
+    within(a.close(CloseCode::NORMAL)).await;
+    within(waiting).await.expect_err("it is closed");
+    assert!(meeting.to_dialler.is_closed());
+    let _others = b;
 }
 
 #[tokio::test(start_paused = true)]
