@@ -150,6 +150,10 @@ impl NetTransport for MemoryTransport {
             };
             let mut waiting = knock.lock();
             if waiting.len() >= BACKLOG {
+                // Whoever has given up takes no place.
+                waiting.retain(|dial| !dial.answer.is_canceled());
+            }
+            if waiting.len() >= BACKLOG {
                 return Err(refused().into());
             }
             waiting.push_back(Dial {
