@@ -221,9 +221,9 @@ impl Check<'_> {
 
         step(passed, "both tabs gossip on after all that", || {
             self.pages[0].set_key("mood", "sunny")?;
-            self.pages[1].set_key("colour", "teal")?;
+            self.pages[1].set_key("mood", "calm")?;
             self.everybody_reads(&tabs[0], "mood", Some("sunny"))?;
-            self.everybody_reads(&tabs[1], "colour", Some("teal"))
+            self.everybody_reads(&tabs[1], "mood", Some("calm"))
         })?;
         step(passed, "screenshots", || {
             self.pages[0].screenshot(DESKTOP, &pictures.join("cluster.png"))?;

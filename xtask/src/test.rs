@@ -20,7 +20,14 @@ use crate::{browser, command, wait};
 
 /// A whole test binary, which starts a browser first.
 const BROWSER_TIMEOUT_SECONDS: &str = "120";
-const ECHO_WITHIN: Duration = Duration::from_secs(20);
+const PEER_WITHIN: Duration = Duration::from_secs(20);
+
+/// The folder of a package, and one of its test files that run in a browser.
+const BROWSER_TESTS: [(&str, &str); 3] = [
+    (".", "browser_window"),
+    (".", "browser_worker"),
+    ("web", "join_options"),
+];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -85,7 +92,7 @@ fn cargo_stages(workspace: &Workspace) -> Vec<Stage<'_>> {
     const NATIVE: [&str; 2] = ["--workspace", "--all-targets"];
     const LIBRARY: [&str; 5] = ["--target", WASM, "--package", "gossip-transport", "--lib"];
     const PAGE: [&str; 4] = ["--target", WASM, "--package", "gossip-web"];
-    const BROWSER_TESTS: [&str; 5] = [
+    const TESTS: [&str; 5] = [
         "--target",
         WASM,
         "--package=gossip-transport",
@@ -117,7 +124,7 @@ fn cargo_stages(workspace: &Workspace) -> Vec<Stage<'_>> {
             Box::new(move || {
                 clippy(&LIBRARY)?;
                 clippy(&PAGE)?;
-                clippy(&BROWSER_TESTS)
+                clippy(&TESTS)
             }),
         ),
         ("docs, native", Box::new(move || docs(&["--workspace"]))),
@@ -179,7 +186,8 @@ fn browser_tests(workspace: &Workspace) -> anyhow::Result<()> {
     let folder = workspace.output("browser-test")?;
     let capabilities = browser::write_capabilities(&programs, &folder)?;
 
-    let echo = Echo::start(workspace)?;
+    let echo = Peer::start(workspace, "echo")?;
+    let scripted = Peer::start(workspace, "scripted_peer")?;
     let mut cluster = Cluster::prepare(workspace, None)?;
     cluster.start(1, Ports::new(None))?;
     let node = cluster.nodes().first().context("no node")?;
@@ -187,6 +195,7 @@ fn browser_tests(workspace: &Workspace) -> anyhow::Result<()> {
     let facts = json!({
         "addr": echo.facts.get("addr"),
         "secret": echo.facts.get("secret"),
+        "scripted": scripted.facts,
         "gossip": {
             "addr": node.gossip,
             "secret": cluster.secret,
@@ -200,34 +209,23 @@ fn browser_tests(workspace: &Workspace) -> anyhow::Result<()> {
     let bindgen_folder = wasm_bindgen.parent().unwrap_or(Path::new("."));
     let search = tools::path_with(&[bindgen_folder])?;
     let mut failed = Vec::new();
-    for (package, tests) in [
-        (".", &["browser_window", "browser_worker"][..]),
-        ("web", &[][..]),
-    ] {
-        // One run a file: wasm-pack hands its arguments to cargo as they are.
-        let each: Vec<Vec<&str>> = if tests.is_empty() {
-            vec![vec![]]
-        } else {
-            tests.iter().map(|test| vec!["--test", *test]).collect()
-        };
-        for arguments in each {
-            let mut command = Command::new(&wasm_pack);
-            command
-                .args(["test", "--headless", "--chrome", "--chromedriver"])
-                .arg(&programs.driver)
-                .args(["--mode", "no-install", package, "--"])
-                .args(&arguments)
-                .current_dir(&workspace.root)
-                .env("PATH", &search)
-                .env("CHROMEDRIVER", &programs.driver)
-                .env("WASM_BINDGEN_TEST_WEBDRIVER_JSON", &capabilities)
-                .env("WASM_BINDGEN_TEST_TIMEOUT", BROWSER_TIMEOUT_SECONDS);
-            println!("-- {} {}", package, arguments.join(" "));
-            match command::run(&mut command) {
-                Ok(()) => {}
-                Err(error) if error.is::<Interrupted>() => return Err(error),
-                Err(error) => failed.push(format!("{error:#}")),
-            }
+    for (folder, test) in BROWSER_TESTS {
+        println!("-- {test} of {folder}");
+        let mut command = Command::new(&wasm_pack);
+        command
+            .args(["test", "--headless", "--chrome", "--chromedriver"])
+            .arg(&programs.driver)
+            // wasm-pack takes a path here as well, and then reads what follows in another way.
+            .args(["--mode", "no-install", "--", "--test", test])
+            .current_dir(workspace.root.join(folder))
+            .env("PATH", &search)
+            .env("CHROMEDRIVER", &programs.driver)
+            .env("WASM_BINDGEN_TEST_WEBDRIVER_JSON", &capabilities)
+            .env("WASM_BINDGEN_TEST_TIMEOUT", BROWSER_TIMEOUT_SECONDS);
+        match command::run(&mut command) {
+            Ok(()) => {}
+            Err(error) if error.is::<Interrupted>() => return Err(error),
+            Err(error) => failed.push(format!("{test} of {folder}: {error:#}")),
         }
     }
     if !failed.is_empty() {
@@ -237,28 +235,30 @@ fn browser_tests(workspace: &Workspace) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The `echo` example, which ends when its standard input does.
-struct Echo {
+/// An example that says in a line of JSON where it can be dialled, and runs until its standard
+/// input ends.
+struct Peer {
     _process: Process,
     facts: Value,
 }
 
-impl Echo {
-    fn start(workspace: &Workspace) -> anyhow::Result<Self> {
+impl Peer {
+    fn start(workspace: &Workspace, example: &str) -> anyhow::Result<Self> {
         use std::io::{BufRead as _, BufReader};
 
-        println!("Building the echo node");
+        println!("Building the example {example}");
         let mut build = workspace.cargo(&[
             "build",
             "--quiet",
             "--package=gossip-transport",
-            "--example=echo",
+            "--example",
+            example,
         ]);
         command::run(&mut build)?;
         let program = workspace
             .target
             .join("debug/examples")
-            .join(format!("echo{}", std::env::consts::EXE_SUFFIX));
+            .join(format!("{example}{}", std::env::consts::EXE_SUFFIX));
         let mut command = Command::new(program);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = Process::spawn(&mut command)?;
@@ -270,15 +270,13 @@ impl Echo {
             let read = BufReader::new(output).read_line(&mut line);
             let _ = sender.send(read.map(|_| line));
         });
-        let line = wait::until(ECHO_WITHIN, || match receiver.try_recv() {
+        let line = wait::until(PEER_WITHIN, || match receiver.try_recv() {
             Ok(line) => Ok(Ok(line?)),
-            Err(std::sync::mpsc::TryRecvError::Empty) => {
-                Ok(Err("the echo node says nothing".to_owned()))
-            }
+            Err(std::sync::mpsc::TryRecvError::Empty) => Ok(Err(format!("{example} says nothing"))),
             Err(error) => Err(error.into()),
         })?;
         let facts = serde_json::from_str(&line)
-            .with_context(|| format!("the echo node says {line:?}, which is not its address"))?;
+            .with_context(|| format!("{example} says {line:?}, which is not JSON"))?;
         Ok(Self {
             _process: process,
             facts,
