@@ -58,6 +58,11 @@ fn sources(folders: &[&str]) -> Vec<Source> {
     found
 }
 
+/// From here to the end of its file there are unit tests; some of them run natively only.
+fn starts_tests(line: &str) -> bool {
+    line.contains("#[cfg(test)]") || line.contains("#[cfg(all(test, ")
+}
+
 fn assert_none(rule: &str, breaches: &[String]) {
     assert!(breaches.is_empty(), "{rule}\n  {}", breaches.join("\n  "));
 }
@@ -71,7 +76,7 @@ fn only_at_home(rule: &str, words: &[&str], homes: &[&str]) {
         }
         let mut in_tests = false;
         for (number, line) in source.code() {
-            in_tests |= line.contains("#[cfg(test)]");
+            in_tests |= starts_tests(line);
             if !in_tests && words.iter().any(|word| line.contains(word)) {
                 breaches.push(format!("{}:{number}: {}", source.path, line.trim()));
             }
@@ -241,7 +246,7 @@ fn nothing_points_back() {
             }
             let mut in_tests = false;
             for (number, line) in source.code() {
-                in_tests |= line.contains("#[cfg(test)]");
+                in_tests |= starts_tests(line);
                 for other in *forbidden {
                     if !in_tests && line.contains(&format!("crate::{other}::")) {
                         breaches.push(format!("{}:{number} uses {other}", source.path));

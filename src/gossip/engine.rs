@@ -334,7 +334,9 @@ impl Engine {
         };
         let live = addrs(&mut self.detector.live());
         // A member that has restarted where it was before is not asked as a dead one, too.
-        let mut dead = addrs(&mut self.detector.dead());
+        // Nor is one that is known to have become another: a tab that was reloaded, say.
+        let cluster = &self.cluster;
+        let mut dead = addrs(&mut self.detector.dead().filter(|id| !cluster.is_superseded(id)));
         dead.retain(|addr| !live.contains(addr));
         Candidates {
             known: addrs(&mut self.cluster.others()),

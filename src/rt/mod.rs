@@ -84,6 +84,10 @@ impl Task {
     ///
     /// Natively, outside a tokio runtime, as tokio's own `spawn` does.
     pub fn spawn(future: impl Future<Output = ()> + MaybeSend + 'static) -> Self {
+        #[allow(
+            clippy::arc_with_non_send_sync,
+            reason = "not `Send` in a browser, which has one thread"
+        )]
         let slot = Arc::new(Slot {
             future: Mutex::new(Some(Box::pin(future))),
             waker: Mutex::new(None),

@@ -1,7 +1,13 @@
 //! The browser's event loop, in a window and in a worker alike.
 
+use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+
+use gloo_timers::callback::Timeout;
 
 pub use web_time::Instant;
 
@@ -19,7 +25,65 @@ pub type BoxFuture<'a, T> = futures::future::LocalBoxFuture<'a, T>;
 /// Completes after `duration`. Cancel-safe. A hidden tab's timers may fire as rarely as once a
 /// minute.
 pub fn sleep(duration: Duration) -> impl Future<Output = ()> + MaybeSend {
-    gloo_timers::future::sleep(duration)
+    Sleep {
+        left: duration,
+        timer: None,
+    }
+}
+
+/// The longest time that a browser's timer takes, in milliseconds: more would fire at once.
+const LONGEST_TIMER_MS: u32 = i32::MAX as u32;
+
+/// A timer that is set when it is first polled.
+///
+/// Not gloo's future: dropped while it waits, that one wakes its task, which a loop that makes a
+/// new timer at each wake would never get out of.
+struct Sleep {
+    left: Duration,
+    timer: Option<(Timeout, Rc<Fired>)>,
+}
+
+#[derive(Default)]
+struct Fired {
+    fired: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if let Some((_, fired)) = &self.timer {
+                if !fired.fired.get() {
+                    *fired.waker.borrow_mut() = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                self.timer = None;
+            }
+            if self.left.is_zero() {
+                return Poll::Ready(());
+            }
+            // Rounded up: a timer may be late, but not early.
+            let millis = self.left.as_nanos().div_ceil(1_000_000);
+            let millis = u32::try_from(millis)
+                .unwrap_or(u32::MAX)
+                .min(LONGEST_TIMER_MS);
+            self.left = self
+                .left
+                .saturating_sub(Duration::from_millis(millis.into()));
+            let fired = Rc::<Fired>::default();
+            let on_time = Rc::clone(&fired);
+            let timeout = Timeout::new(millis, move || {
+                on_time.fired.set(true);
+                let waker = on_time.waker.borrow_mut().take();
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            });
+            self.timer = Some((timeout, fired));
+        }
+    }
 }
 
 /// Time since 1970-01-01 UTC by the machine's clock; zero if that is set before 1970.

@@ -101,6 +101,10 @@ impl NetTransport for TcpTransport {
         Ok(connection)
     }
 
+    fn max_message_len(&self) -> usize {
+        self.config.secure.max_message_len
+    }
+
     async fn resolve(&self, name: &str) -> anyhow::Result<Vec<SocketAddr>> {
         if let Ok(addr) = name.parse() {
             return Ok(vec![addr]);

@@ -505,5 +505,5 @@ impl<M> Drop for ReceiverPlace<'_, M> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_family = "wasm")))]
 mod tests;

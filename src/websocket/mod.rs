@@ -187,6 +187,10 @@ impl NetTransport for WebSocketTransport {
         Ok(connection.await?)
     }
 
+    fn max_message_len(&self) -> usize {
+        self.config.secure.max_message_len
+    }
+
     /// Takes `IP:PORT`, `[IPv6]:PORT`, `HOST:PORT`, and URLs that begin with `ws://` or `wss://`.
     /// Gives one address and asks nobody.
     ///
