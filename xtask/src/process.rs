@@ -117,8 +117,8 @@ fn signal_group(child: &mut Child, _signal: Signal) {
 
 /// `read` returns when we are gone, since nobody else holds the pipe's other end.
 #[cfg(unix)]
-const GUARD: &str = "trap '' INT TERM HUP; read -r _; kill -TERM -- \"-$1\" 2>/dev/null && sleep 3; \
-                     kill -KILL -- \"-$1\" 2>/dev/null";
+const GUARD: &str = "trap '' INT TERM HUP; read -r _; kill -s TERM -- \"-$1\" 2>/dev/null && sleep 3; \
+                     kill -s KILL -- \"-$1\" 2>/dev/null";
 
 #[cfg(unix)]
 fn guard(group: u32) -> anyhow::Result<Option<Child>> {

@@ -13,7 +13,10 @@ use crate::{command, setup};
 /// The profile in the workspace's Cargo.toml: small before fast.
 const PROFILE: &str = "web";
 
-/// Builds the page into `target/web` and returns that folder.
+/// The page's folder under `target`. Not `web`: there cargo keeps what it builds for the profile.
+const FOLDER: &str = "page";
+
+/// Builds the page into `target/page` and returns that folder.
 ///
 /// It is put together beside its place and moved there, so that a node that serves it never sees
 /// half of it.
@@ -28,7 +31,7 @@ pub(crate) fn build(workspace: &Workspace) -> anyhow::Result<PathBuf> {
 
     let outputs = workspace.output("")?;
     let fresh = tempfile::Builder::new()
-        .prefix("web.")
+        .prefix("page.")
         .tempdir_in(&outputs)
         .with_context(|| format!("cannot write to {}", outputs.display()))?;
     let module = workspace
@@ -44,7 +47,7 @@ pub(crate) fn build(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     command::run(&mut bindgen)?;
     copy_files(&workspace.root.join("web/page"), fresh.path())?;
 
-    let place = outputs.join("web");
+    let place = outputs.join(FOLDER);
     if place.exists() {
         fs::remove_dir_all(&place).with_context(|| format!("cannot remove {}", place.display()))?;
     }
