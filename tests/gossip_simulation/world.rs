@@ -1,0 +1,275 @@
+//! Engines, the messages between them, and virtual time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use gossip_transport::gossip::{Engine, Event, GossipConfig, Liveness, Member, Output};
+use gossip_transport::message::{ChitchatId, ChitchatMessage, Message, Version};
+
+const GRACE: Duration = Duration::from_secs(40);
+
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Faults {
+    pub loss: f64,
+    pub doubled: f64,
+    /// In rounds.
+    pub max_delay: usize,
+}
+
+pub struct World {
+    members: Vec<Option<Engine>>,
+    frozen: BTreeSet<usize>,
+    generations: Vec<u64>,
+    cut_off: BTreeSet<usize>,
+    faults: Faults,
+    rng: fastrand::Rng,
+    /// By the round in which they arrive.
+    in_flight: BTreeMap<usize, Vec<(SocketAddr, usize, Bytes)>>,
+    round: usize,
+    /// What each has claimed of each; it may never sink.
+    claims: BTreeMap<(usize, ChitchatId), Version>,
+}
+
+fn addr(n: usize) -> SocketAddr {
+    ([10, 0, 0, 1], 1000 + n as u16).into()
+}
+
+impl World {
+    pub fn new(seed: u64, members: usize, faults: Faults) -> Self {
+        let mut world = Self {
+            members: (0..members).map(|_| None).collect(),
+            frozen: BTreeSet::new(),
+            generations: vec![1; members],
+            cut_off: BTreeSet::new(),
+            faults,
+            rng: fastrand::Rng::with_seed(seed),
+            in_flight: BTreeMap::new(),
+            round: 0,
+            claims: BTreeMap::new(),
+        };
+        for n in 0..members {
+            world.restart(n, 1);
+        }
+        world
+    }
+
+    fn id(&self, n: usize) -> ChitchatId {
+        ChitchatId::new(format!("node-{n:02}"), self.generations[n], addr(n))
+    }
+
+    pub fn now(&self) -> Duration {
+        Duration::from_secs(self.round as u64)
+    }
+
+    pub fn grace_rounds(&self) -> usize {
+        GRACE.as_secs() as usize
+    }
+
+    pub fn kill(&mut self, n: usize) {
+        self.members[n] = None;
+    }
+
+    pub fn restart(&mut self, n: usize, generation: u64) {
+        self.generations[n] = generation;
+        let mut config = GossipConfig::new("cluster", "unused");
+        config.rng_seed = Some(self.rng.u64(..));
+        config.marked_for_deletion_grace_period = GRACE;
+        let mut engine = Engine::new(config, self.id(n), self.now()).unwrap();
+        engine.handle(Event::Seeds(vec![addr(0)]), self.now());
+        self.members[n] = Some(engine);
+        self.claims.retain(|(of, _), _| *of != n);
+    }
+
+    pub fn freeze(&mut self, n: usize) {
+        self.frozen.insert(n);
+    }
+
+    pub fn thaw(&mut self, n: usize) {
+        self.frozen.remove(&n);
+    }
+
+    pub fn cut_off(&mut self, side: &[usize]) {
+        self.cut_off = side.iter().copied().collect();
+    }
+
+    pub fn heal(&mut self) {
+        self.cut_off.clear();
+    }
+
+    /// No faults from now on.
+    pub fn calm(&mut self) {
+        self.faults = Faults::default();
+    }
+
+    fn engine(&mut self, n: usize) -> &mut Engine {
+        self.members[n].as_mut().unwrap()
+    }
+
+    pub fn set(&mut self, n: usize, key: &str, value: &str) {
+        let now = self.now();
+        self.engine(n).set(key, value, now).unwrap();
+    }
+
+    pub fn set_with_ttl(&mut self, n: usize, key: &str, value: &str) {
+        let now = self.now();
+        self.engine(n).set_with_ttl(key, value, now).unwrap();
+    }
+
+    pub fn delete(&mut self, n: usize, key: &str) {
+        let now = self.now();
+        // A key that is not there is an error, and none for us.
+        let _ = self.engine(n).delete(key, now);
+    }
+
+    /// One second: a round of everyone, and every message that is due.
+    fn step(&mut self) {
+        self.round += 1;
+        let now = self.now();
+        for n in 0..self.members.len() {
+            if self.frozen.contains(&n) {
+                continue;
+            }
+            if let Some(engine) = &mut self.members[n] {
+                let outputs = engine.handle(Event::Round, now);
+                self.post(n, outputs);
+            }
+        }
+        // What is answered at once arrives in the same round, unless delayed.
+        while let Some(messages) = self.in_flight.remove(&self.round) {
+            for (from, to, bytes) in messages {
+                self.deliver(from, to, bytes, now);
+            }
+        }
+        self.check_claims();
+    }
+
+    fn post(&mut self, from: usize, outputs: Vec<Output>) {
+        for output in outputs {
+            let Output::Send { to, message } = output else {
+                continue;
+            };
+            let to = usize::from(to.port() - 1000);
+            let apart = self.cut_off.contains(&from) != self.cut_off.contains(&to);
+            if apart || self.rng.f64() < self.faults.loss {
+                continue;
+            }
+            let bytes = message.into_bytes().unwrap();
+            assert!(bytes.len() <= 65_507);
+            let copies = if self.rng.f64() < self.faults.doubled {
+                2
+            } else {
+                1
+            };
+            for _ in 0..copies {
+                let due = self.round + self.rng.usize(0..=self.faults.max_delay);
+                let queue = self.in_flight.entry(due).or_default();
+                queue.push((addr(from), to, bytes.clone()));
+            }
+        }
+    }
+
+    fn deliver(&mut self, from: SocketAddr, to: usize, bytes: Bytes, now: Duration) {
+        if self.frozen.contains(&to) {
+            return;
+        }
+        let Some(engine) = &mut self.members[to] else {
+            return;
+        };
+        let message = ChitchatMessage::decode(bytes).unwrap();
+        let outputs = engine.handle(Event::Message { from, message }, now);
+        self.post(to, outputs);
+    }
+
+    /// What a member knows of another never sinks.
+    fn check_claims(&mut self) {
+        for (n, engine) in self.members.iter().enumerate() {
+            for member in engine.iter().flat_map(Engine::members) {
+                let claim = self.claims.entry((n, member.id.clone())).or_default();
+                // A fresh start may know less for a moment, but it is never the owner's.
+                if member.liveness == Liveness::Myself {
+                    assert!(member.max_version >= *claim, "{n} of itself");
+                }
+                *claim = member.max_version;
+            }
+        }
+    }
+
+    pub fn run(&mut self, rounds: usize) {
+        for _ in 0..rounds {
+            self.step();
+        }
+    }
+
+    /// Runs until `done`, and says how many rounds that took.
+    pub fn rounds_until(&mut self, most: usize, done: impl Fn(&Self) -> bool) -> usize {
+        for rounds in 0..=most {
+            if done(self) {
+                return rounds;
+            }
+            self.step();
+        }
+        panic!("not within {most} rounds");
+    }
+
+    pub fn converge_on_membership(&mut self) {
+        let members = self.members.len();
+        self.rounds_until(40, |w| (0..members).all(|n| w.all_see(n, Liveness::Live)));
+    }
+
+    fn alive(&self) -> impl Iterator<Item = usize> {
+        (0..self.members.len()).filter(|n| self.members[*n].is_some())
+    }
+
+    fn member(&self, reader: usize, of: usize) -> Option<Member> {
+        let id = self.id(of);
+        let members = self.members[reader].as_ref().unwrap().members();
+        members.into_iter().find(|member| member.id == id)
+    }
+
+    pub fn read(&self, reader: usize, of: usize, key: &str) -> Option<String> {
+        let value = self.member(reader, of)?.key_values.remove(key)?;
+        Some(value.value)
+    }
+
+    pub fn keys(&self, reader: usize, of: usize) -> BTreeMap<String, String> {
+        let keys = self.member(reader, of).map(|member| member.key_values);
+        keys.unwrap_or_default()
+            .into_iter()
+            .map(|(key, value)| (key, value.value))
+            .collect()
+    }
+
+    pub fn all_read(&self, of: usize, key: &str, value: Option<&str>) -> bool {
+        self.alive()
+            .all(|reader| self.read(reader, of, key).as_deref() == value)
+    }
+
+    pub fn sees(&self, reader: usize, of: usize) -> Liveness {
+        self.member(reader, of)
+            .map_or(Liveness::Dead, |m| m.liveness)
+    }
+
+    pub fn all_see(&self, of: usize, liveness: Liveness) -> bool {
+        self.alive()
+            .filter(|reader| *reader != of)
+            .all(|reader| self.sees(reader, of) == liveness)
+    }
+
+    /// The longest silence after which any member finds `of` dead.
+    pub fn detection_bound(&self, of: usize) -> Duration {
+        let id = self.id(of);
+        self.alive()
+            .filter_map(|n| self.members[n].as_ref()?.failure_detection_timeout(&id))
+            .max()
+            .unwrap()
+    }
+
+    pub fn first_life_is_superseded(&self, of: usize) -> bool {
+        let members = self.members[0].as_ref().unwrap().members();
+        let name = self.id(of).node_id;
+        let lives: Vec<_> = members.iter().filter(|m| m.id.node_id == name).collect();
+        lives.len() == 2 && lives[0].superseded && !lives[1].superseded
+    }
+}
