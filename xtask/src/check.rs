@@ -337,7 +337,10 @@ impl Check<'_> {
     }
 
     /// After a failure: what everybody saw last, and what the nodes logged.
-    fn explain(&self, picture: &Path) {
+    fn explain(&mut self, picture: &Path) {
+        if let Some(reason) = self.cluster.ended() {
+            eprintln!("\n{reason}");
+        }
         for (number, page) in (1..).zip(&self.pages) {
             match page.read() {
                 Ok(shown) => eprintln!(
