@@ -193,7 +193,14 @@ async fn a_message_that_no_queue_or_network_can_hold_is_too_large() {
 async fn what_is_older_than_its_ttl_is_dropped_while_the_peer_cannot_be_reached() {
     let world = World::new();
     let socket = world
-        .open(1, configured(|c| c.outgoing.ttl = secs(3)))
+        .open(
+            1,
+            configured(|c| {
+                c.outgoing.ttl = secs(3);
+                // The next dial comes before the second message expires, too.
+                c.backoff_max = ms(500);
+            }),
+        )
         .await;
     // Nobody listens at 2: the socket backs off.
     socket.send(addr(2), numbered(0, 8)).await.unwrap();
