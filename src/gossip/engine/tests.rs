@@ -330,10 +330,9 @@ fn no_message_is_longer_than_the_limit() {
                 }
             }
             assert!(longest <= max_message_len, "{longest} of {max_message_len}");
-            assert!(
-                longest > max_message_len / 2,
-                "{longest}: the room is not used"
-            );
+            // V1's digest is measured before it is compressed, and so leaves room.
+            let used = longest > max_message_len / 2;
+            assert!(used || version == ProtocolVersion::V1, "{longest}");
         }
     }
 }
