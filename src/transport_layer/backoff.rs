@@ -45,7 +45,7 @@ fn ceiling(failures: u32, min: Duration, max: Duration) -> Duration {
         .map_or(max, |whole| whole.min(max))
 }
 
-#[cfg(all(test, not(target_family = "wasm")))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -505,5 +505,5 @@ impl<M> Drop for ReceiverPlace<'_, M> {
     }
 }
 
-#[cfg(all(test, not(target_family = "wasm")))]
+#[cfg(test)]
 mod tests;
