@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use serde::Deserialize;
 use tempfile::TempDir;
 
@@ -38,6 +38,19 @@ pub(crate) struct Ports {
 impl Ports {
     pub(crate) fn new(base: Option<u16>) -> Self {
         Self { base }
+    }
+
+    /// A clear word before anything is built, rather than from within the last node.
+    pub(crate) fn check_free(self, nodes: u16) -> anyhow::Result<()> {
+        for index in 0..nodes {
+            for port in [self.http(index)?, self.gossip(index)?] {
+                // Port 0 is any free one.
+                TcpListener::bind((LOOPBACK, port)).map_err(|error| {
+                    anyhow!("port {port} on {LOOPBACK} cannot be used ({error}); choose others with --port")
+                })?;
+            }
+        }
+        Ok(())
     }
 
     fn http(self, index: u16) -> anyhow::Result<u16> {
@@ -161,10 +174,6 @@ impl Cluster {
 
     /// Starts `count` nodes, one after the other; each knows those before it.
     pub(crate) fn start(&mut self, count: u16, ports: Ports) -> anyhow::Result<()> {
-        for index in 0..count {
-            check_free(ports.http(index)?)?;
-            check_free(ports.gossip(index)?)?;
-        }
         for index in 0..count {
             let id = format!("node-{}", index + 1);
             let mut node = Node {
@@ -291,19 +300,6 @@ impl Drop for Cluster {
             .filter_map(|node| node.process.as_mut())
         {
             process.terminate();
-        }
-    }
-}
-
-/// A clear word before the first node starts, rather than from within the last one.
-fn check_free(port: u16) -> anyhow::Result<()> {
-    if port == 0 {
-        return Ok(());
-    }
-    match TcpListener::bind((LOOPBACK, port)) {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            bail!("port {port} on {LOOPBACK} cannot be used ({error}); choose others with --port")
         }
     }
 }

@@ -31,11 +31,13 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let start = Instant::now();
     let workspace = Workspace::find()?;
+    let ports = Ports::new(options.port);
+    ports.check_free(options.nodes)?;
     // Before anything is built: what cannot be installed is better said at once.
     let browser = options.check.then(setup::browser).transpose()?;
     let web_root = site::build(&workspace)?;
     let mut cluster = Cluster::prepare(&workspace, Some(&web_root))?;
-    cluster.start(options.nodes, Ports::new(options.port))?;
+    cluster.start(options.nodes, ports)?;
     announce(&cluster, start.elapsed())?;
     match browser {
         Some(browser) => check::run(&workspace, &browser, cluster),
