@@ -368,3 +368,52 @@ async fn a_dead_seed_and_a_slow_peer_hold_up_nobody() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn members_that_were_suspended_come_back_without_a_restart() {
+    let network = MemoryNetwork::new(9);
+    let participants = three_in_memory(&network).await;
+    let ids: Vec<_> = participants.iter().map(|p| p.id().clone()).collect();
+    // Everyone's clock jumps, as on a machine that was suspended.
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    // Looked at through the rounds that follow: nobody takes its own sleep for another's death.
+    for _ in 0..200 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        for participant in &participants {
+            let members = participant.members();
+            let all_live = members.iter().all(|m| m.liveness != Liveness::Dead);
+            assert!(all_live, "{members:?}");
+        }
+    }
+    participants[2].set("k", "after the sleep").unwrap();
+    for other in &participants[..2] {
+        until(other, "news", |p| reads(p, "m3", "k").is_some()).await;
+    }
+    until_all_live(&participants).await;
+    for participant in &participants {
+        let known: Vec<_> = participant.members().into_iter().map(|m| m.id).collect();
+        assert_eq!(known, ids);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_tells_of_changes_and_not_of_heartbeats() {
+    let network = MemoryNetwork::new(10);
+    let participants = three_in_memory(&network).await;
+    let mut watch = participants[0].watch();
+    let quiet = Duration::from_secs(30);
+    // What is still settling is told first.
+    while timeout(quiet, watch.changed()).await.is_ok() {}
+    let heartbeat = |p: &Participant<_>| p.members()[1].heartbeat;
+    let before = heartbeat(&participants[0]);
+    assert!(timeout(quiet, watch.changed()).await.is_err());
+    assert!(heartbeat(&participants[0]) > before);
+
+    participants[1].set("k", "v").unwrap();
+    assert!(timeout(PATIENCE, watch.changed()).await.unwrap());
+    // Setting the same again is no change.
+    participants[1].set("k", "v").unwrap();
+    assert!(timeout(quiet, watch.changed()).await.is_err());
+    drop(participants);
+    assert!(!timeout(PATIENCE, watch.changed()).await.unwrap());
+}
