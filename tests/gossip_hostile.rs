@@ -28,14 +28,21 @@ use proptest::prelude::*;
 const CLUSTER: &str = "cluster";
 const MAX_MEMBERS: usize = 12;
 const MAX_BYTES: usize = 3_000;
+const MAX_BYTES_OF_ALL: usize = 20_000;
 const MAX_MESSAGE_LEN: usize = 8_000;
 const LIAR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
 const KEPT: (&str, &str) = ("kept", "whatever they say");
 
-/// The engine is the first; few enough that lies about one and the same member meet.
+/// The engine is the first; few enough that lies about one and the same member meet. Some have
+/// names of which few fit a message.
 fn id(n: u16) -> ChitchatId {
+    let long = match n % 20 {
+        18 => 1_000,
+        19 => 7_000,
+        _ => 0,
+    };
     ChitchatId::new(
-        format!("node-{n}"),
+        format!("node-{n}{}", "-".repeat(long)),
         u64::from(n % 3),
         ([127, 0, 0, 1], n).into(),
     )
@@ -161,6 +168,7 @@ impl Watched {
         config.protocol_version = version;
         config.max_members = MAX_MEMBERS;
         config.max_bytes_per_member = MAX_BYTES;
+        config.max_bytes = MAX_BYTES_OF_ALL;
         config.max_message_len = MAX_MESSAGE_LEN;
         config.marked_for_deletion_grace_period = Duration::from_secs(3);
         config.rng_seed = Some(1);
@@ -250,6 +258,11 @@ impl Watched {
             {
                 self.check_claims(digest);
             }
+            if let ChitchatMessage::SynAck { delta, .. } | ChitchatMessage::Ack { delta, .. } =
+                message
+            {
+                assert_harms_nobody(delta);
+            }
             let bytes = message.clone().into_bytes().unwrap();
             assert!(bytes.len() <= MAX_MESSAGE_LEN, "{} bytes", bytes.len());
             assert_eq!(ChitchatMessage::decode(bytes).unwrap(), *message);
@@ -268,11 +281,12 @@ impl Watched {
     fn check_members(&mut self) {
         let members = self.engine.members();
         assert!(members.len() <= MAX_MEMBERS);
+        let mut bytes_of_all = 0;
         for member in members {
             let keys = member.key_values.into_iter();
             let keys: BTreeMap<_, _> = keys.map(|(key, value)| (key, value.value)).collect();
             let bytes: usize = keys.iter().map(|(k, v)| k.len() + v.len()).sum();
-            assert!(bytes <= MAX_BYTES, "{bytes} bytes of {:?}", member.id);
+            assert!(bytes <= 2 * MAX_BYTES, "{bytes} bytes of {:?}", member.id);
             if member.liveness == Liveness::Myself {
                 assert_eq!(keys, self.own_keys);
                 assert!(member.heartbeat >= self.heartbeat);
@@ -280,8 +294,10 @@ impl Watched {
             } else {
                 // It would crash an upstream peer to which we pass it on.
                 assert!(!keys.contains_key("ä"));
+                bytes_of_all += bytes;
             }
         }
+        assert!(bytes_of_all <= MAX_BYTES_OF_ALL, "{bytes_of_all} bytes");
     }
 }
 
@@ -289,6 +305,20 @@ fn newcomer() -> Engine {
     let id = id(999);
     let config = GossipConfig::new(CLUSTER, &*id.node_id);
     Engine::new(config, id, Duration::ZERO).unwrap()
+}
+
+/// What upstream needs of a delta beyond that it can be decoded: it crashes on the rest, or forgets
+/// what it knew.
+fn assert_harms_nobody(delta: &Delta) {
+    for node in &delta.node_deltas {
+        let mut last = node.from_version_excluded;
+        for change in &node.key_values {
+            assert!(change.version > last, "{} after {last}", change.version);
+            last = change.version;
+            assert!(change.key.bytes().next().is_none_or(|b| b.is_ascii()));
+        }
+        assert!(node.max_version >= last && node.max_version > node.from_version_excluded);
+    }
 }
 
 /// The messages among `outputs`.

@@ -10,11 +10,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::node_state::{Applied, Limits, NodeState};
-use crate::message::{ChitchatId, Delta, DeltaBuilder, Digest, ProtocolVersion, Version};
+use crate::message::{
+    ChitchatId, Delta, DeltaBuilder, Digest, NodeDigest, ProtocolVersion, Version,
+};
 
 /// Versions and heartbeats above this are not believed of ourselves: nobody gets there honestly,
 /// and there must be room to go on.
 const MAX_CREDIBLE: u64 = u64::MAX / 2;
+/// A longer name is not taken in: a few of them could fill every message. Nobody has one.
+pub(super) const MAX_NODE_ID_LEN: usize = 1024;
 /// Members that were forgotten and are remembered as such, so that a peer that still speaks of
 /// them does not bring them back. Upstream's number.
 const FORGOTTEN_HISTORY: usize = 5_000;
@@ -27,8 +31,12 @@ pub(super) struct Cluster {
     limits: ClusterLimits,
     // Where the next digest that has no room for everyone begins.
     digest_cursor: Option<ChitchatId>,
-    /// Members that were heard of and not taken in, for want of room.
+    // Of all keys and values of the others.
+    foreign_bytes: usize,
+    /// Members that were heard of and not taken in, for want of room or with too long a name.
     pub(super) refused_members: u64,
+    /// Times that a member's keys were not taken in, for want of room.
+    pub(super) refused_keys: u64,
 }
 
 /// What others can make us remember.
@@ -36,6 +44,8 @@ pub(super) struct Cluster {
 pub(super) struct ClusterLimits {
     pub(super) max_members: usize,
     pub(super) max_bytes_per_member: usize,
+    /// Of all others together.
+    pub(super) max_bytes: usize,
 }
 
 /// The last heartbeats of members that were forgotten; the oldest go first.
@@ -54,7 +64,9 @@ impl Cluster {
             forgotten: Forgotten::default(),
             limits,
             digest_cursor: None,
+            foreign_bytes: 0,
             refused_members: 0,
+            refused_keys: 0,
         }
     }
 
@@ -90,7 +102,7 @@ impl Cluster {
         if self.forgotten.last_heartbeat(id) >= Some(heartbeat) {
             return Noted::Nothing;
         }
-        if self.nodes.len() >= self.limits.max_members {
+        if self.nodes.len() >= self.limits.max_members || id.node_id.len() > MAX_NODE_ID_LEN {
             self.refused_members += 1;
             return Noted::Nothing;
         }
@@ -102,30 +114,53 @@ impl Cluster {
     }
 
     /// What a peer says of ourselves. Only after a restart under the same id and generation can it
-    /// be ahead of us; then our keys are made newer than all that it knows, and what it has of our
-    /// earlier life is wiped, since nobody sets our keys but we.
-    pub(super) fn catch_up_with_own_past(&mut self, heartbeat: u64, max_version: Version) {
+    /// be ahead of us in anything; then our keys are made newer than all that it knows, and what it
+    /// has of our earlier life is wiped, since nobody sets our keys but we.
+    pub(super) fn catch_up_with_own_past(&mut self, known: NodeDigest) {
         let own = self.own();
-        if heartbeat > own.heartbeat && heartbeat <= MAX_CREDIBLE {
-            own.heartbeat = heartbeat;
+        let floor = known.max_version.max(known.last_gc_version);
+        let mut earlier_life = floor > own.max_version;
+        if known.heartbeat > own.heartbeat && known.heartbeat <= MAX_CREDIBLE {
+            own.heartbeat = known.heartbeat;
+            // Even if we have set more keys by now than we had then: theirs are the old ones.
+            earlier_life |= floor > 0;
         }
-        if max_version > own.max_version && max_version <= MAX_CREDIBLE {
-            own.start_afresh_above(max_version);
+        if earlier_life && floor <= MAX_CREDIBLE {
+            own.start_afresh_above(floor);
         }
     }
 
     /// Takes what a peer sent; true if anything visible may have changed.
     pub(super) fn apply(&mut self, delta: Delta, now: Duration) -> bool {
-        let limits = Limits {
-            max_bytes: self.limits.max_bytes_per_member,
-        };
         let mut changed = false;
         for node_delta in delta.node_deltas {
             if node_delta.chitchat_id == self.self_id {
-                self.catch_up_with_own_past(0, node_delta.max_version);
-            } else if let Some(state) = self.nodes.get_mut(&node_delta.chitchat_id) {
-                changed |= state.apply(node_delta, limits, now) != Applied::Rejected;
+                self.catch_up_with_own_past(NodeDigest {
+                    heartbeat: 0,
+                    last_gc_version: node_delta.last_gc_version,
+                    max_version: node_delta.max_version,
+                });
+                continue;
             }
+            let Some(state) = self.nodes.get_mut(&node_delta.chitchat_id) else {
+                continue;
+            };
+            let of_the_others = self.foreign_bytes.saturating_sub(state.bytes());
+            let limits = Limits {
+                // Twice what a member may have: of several changes only the last of each key is
+                // sent, and so one that grew may come before the one that made room for it.
+                max_bytes: (self.limits.max_bytes_per_member.saturating_mul(2))
+                    .min(self.limits.max_bytes.saturating_sub(of_the_others)),
+            };
+            changed |= match state.apply(node_delta, limits, now) {
+                Applied::Rejected => false,
+                Applied::Changed | Applied::Reset => true,
+                Applied::Truncated { changed } => {
+                    self.refused_keys += 1;
+                    changed
+                }
+            };
+            self.foreign_bytes = of_the_others + state.bytes();
         }
         changed
     }
@@ -165,11 +200,16 @@ impl Cluster {
         for (id, node_digest) in from.into_iter().chain(before) {
             // The bound of a block stream is not quite additive: its blocks have headers.
             let entry_len = id.digest_entry_len();
-            if len + entry_len + entry_len / 1024 + 4 > room {
+            let entry_len = entry_len + entry_len / 1024 + 4;
+            if len + entry_len > room {
+                if digest.node_digests.len() <= 1 {
+                    // It fits into no digest: not even the next one can begin with it.
+                    continue;
+                }
                 self.digest_cursor = Some(id);
                 break;
             }
-            len += entry_len + entry_len / 1024 + 4;
+            len += entry_len;
             digest.node_digests.insert(id, node_digest);
         }
         digest
@@ -197,10 +237,16 @@ impl Cluster {
             let Stale {
                 id, state, from, ..
             } = stale;
+            let entries = state.stale_entries(from);
+            // What could not go out even alone holds up its own node only. (Upstream's ends here.)
+            if let Some((key, entry)) = entries.first()
+                && DeltaBuilder::len_bound_alone(id, key, &entry.value) > room
+            {
+                continue;
+            }
             if !builder.try_add_node(id, state.last_gc_version, from) {
                 break;
             }
-            let entries = state.stale_entries(from);
             let mut reached = from;
             for (key, entry) in entries {
                 let added =
@@ -217,11 +263,36 @@ impl Cluster {
         builder.finish()
     }
 
-    /// All of our own state from the start, as far as it fits: what a peer takes unasked.
+    /// Our own state as a peer takes it unasked: all of it if it fits, else the newest changes
+    /// that fit, which whoever knows the older ones can apply.
     pub(super) fn own_delta(&self, room: usize) -> Delta {
-        let others = |id: &ChitchatId| *id != self.self_id;
-        let mut rng = fastrand::Rng::with_seed(0);
-        self.delta(&Digest::default(), room, others, &mut rng)
+        let Some(own) = self.own_ref() else {
+            return Delta::default();
+        };
+        let above = |floor: Version| {
+            let known = NodeDigest {
+                // So that nobody is told to start afresh without being sent everything.
+                last_gc_version: own.last_gc_version,
+                max_version: floor,
+                ..NodeDigest::default()
+            };
+            let digest = Digest {
+                node_digests: BTreeMap::from([(self.self_id.clone(), known)]),
+            };
+            let others = |id: &ChitchatId| *id != self.self_id;
+            self.delta(&digest, room, others, &mut fastrand::Rng::with_seed(0))
+        };
+        let is_whole = |delta: &Delta| {
+            let reached = delta.node_deltas.first().map(|node| node.max_version);
+            reached.is_none_or(|reached| reached == own.max_version)
+        };
+        let entries = own.stale_entries(0);
+        let versions = entries.iter().map(|(_, entry)| entry.version);
+        let floors: Vec<_> = std::iter::once(0).chain(versions).collect();
+        let lowest = floors.partition_point(|floor| !is_whole(&above(*floor)));
+        floors
+            .get(lowest)
+            .map_or_else(Delta::default, |floor| above(*floor))
     }
 
     /// Collects what has outlived its grace period; true if a visible key went.
@@ -230,6 +301,8 @@ impl Cluster {
         for state in self.nodes.values_mut() {
             visible_went |= state.collect_garbage(grace, now);
         }
+        let all: usize = self.nodes.values().map(NodeState::bytes).sum();
+        self.foreign_bytes = all.saturating_sub(self.own().bytes());
         visible_went
     }
 
@@ -239,6 +312,7 @@ impl Cluster {
             return;
         }
         if let Some(state) = self.nodes.remove(id) {
+            self.foreign_bytes = self.foreign_bytes.saturating_sub(state.bytes());
             self.forgotten.put(id.clone(), state.heartbeat);
         }
     }

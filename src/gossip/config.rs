@@ -31,13 +31,19 @@ pub struct GossipConfig {
     /// The version to open exchanges with; replies echo what they answer. Default V0, which every
     /// published version understands.
     pub protocol_version: ProtocolVersion,
-    /// The longest message to send, in bytes. Default 65,507: what fits a UDP datagram.
+    /// The longest message to send, in bytes; at least 8,192. Default 65,507: what fits a UDP
+    /// datagram.
     pub max_message_len: usize,
     /// Members that are remembered at a time; more are counted and not taken in. Default 10,000.
     pub max_members: usize,
-    /// Bytes of keys and values that are kept of one member; ours are held to it as well. Default
+    /// Bytes of keys and values that a member may have, with 64 more for each key. A key of ours
+    /// that would go beyond is refused; of another member, up to twice as much is kept. Default
     /// 4 MiB.
     pub max_bytes_per_member: usize,
+    /// Bytes of keys and values, counted likewise, that are kept of all other members together.
+    /// Keys that would go beyond are not taken in until there is room again, and counted. Default
+    /// 64 MiB.
+    pub max_bytes: usize,
     /// Keys to set before the first round.
     pub initial_key_values: Vec<(String, String)>,
     /// Seeds the choice of peers; the same seed gives the same trace. Default: random.
@@ -60,6 +66,7 @@ impl GossipConfig {
             max_message_len: MAX_DATAGRAM_LEN,
             max_members: 10_000,
             max_bytes_per_member: 4 << 20,
+            max_bytes: 64 << 20,
             initial_key_values: Vec::new(),
             rng_seed: None,
         }

@@ -14,7 +14,7 @@ use super::GossipConfig;
 use super::cluster::{Cluster, ClusterLimits, Noted};
 use super::failure_detector::FailureDetector;
 use super::member::{DeleteError, Liveness, Member, MemberValue, SetError};
-use super::node_state::is_harmless;
+use super::node_state::{entry_len, is_harmless};
 use super::peers::{self, Candidates, GOSSIP_COUNT};
 use crate::message::{
     ChitchatId, ChitchatMessage, DeletionStatus, DeltaBuilder, Digest, HEADER_LEN, ProtocolVersion,
@@ -80,8 +80,12 @@ pub struct EngineCounts {
     pub foreign_syns: u64,
     /// BadClusters received: a peer says that we are of another cluster.
     pub rejections: u64,
-    /// Members that were heard of and not taken in: there were too many.
+    /// Members that were heard of and not taken in, once for each time: there were too many, or
+    /// their names were longer than 1,024 bytes.
     pub refused_members: u64,
+    /// Times that a member's keys were not taken in, or not all of them: its state, or the state of
+    /// all members together, would have been too large.
+    pub refused_keys: u64,
 }
 
 impl Engine {
@@ -98,6 +102,7 @@ impl Engine {
         let limits = ClusterLimits {
             max_members: config.max_members.max(1),
             max_bytes_per_member: config.max_bytes_per_member,
+            max_bytes: config.max_bytes,
         };
         let mut cluster = Cluster::new(id, limits);
         cluster.own().heartbeat = 1;
@@ -187,8 +192,8 @@ impl Engine {
         }
         let max = self.config.max_bytes_per_member;
         let own = self.cluster.own();
-        let replaced = own.entry(key).map_or(0, |e| key.len() + e.value.len());
-        let len = own.bytes() - replaced + key.len() + value.len();
+        let replaced = own.entry(key).map_or(0, |e| entry_len(key, &e.value));
+        let len = own.bytes().saturating_sub(replaced) + entry_len(key, value);
         if len > max {
             return Err(SetError::StateTooLarge { len, max });
         }
@@ -252,11 +257,13 @@ impl Engine {
     pub fn counts(&self) -> EngineCounts {
         EngineCounts {
             refused_members: self.cluster.refused_members,
+            refused_keys: self.cluster.refused_keys,
             ..self.counts
         }
     }
 
-    /// Tells a few live peers all of our own state, unasked: for a participant that leaves.
+    /// Tells a few live peers all of our own state, unasked: for a participant that leaves. Where
+    /// that takes more than a message, its newest part.
     pub fn farewell(&mut self) -> Vec<Output> {
         let delta = self.cluster.own_delta(self.delta_room(0));
         let addrs: BTreeSet<_> = self
@@ -422,8 +429,7 @@ impl Engine {
         let mut changed = false;
         for (id, node) in &digest.node_digests {
             if id == self.cluster.self_id() {
-                self.cluster
-                    .catch_up_with_own_past(node.heartbeat, node.max_version);
+                self.cluster.catch_up_with_own_past(*node);
                 continue;
             }
             match self.cluster.note_heartbeat(id, node.heartbeat) {

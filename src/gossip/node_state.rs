@@ -16,8 +16,16 @@ pub(super) struct NodeState {
     pub(super) max_version: Version,
     pub(super) last_gc_version: Version,
     keys: BTreeMap<String, Entry>,
-    // Of all keys and values.
+    // Of all keys and values, as `entry_len` counts them.
     bytes: usize,
+}
+
+/// What a key takes beside its own bytes and its value's, roughly: many tiny keys are not free.
+const ENTRY_OVERHEAD: usize = 64;
+
+/// What a key with its value counts against a limit, in bytes.
+pub(super) fn entry_len(key: &str, value: &str) -> usize {
+    key.len() + value.len() + ENTRY_OVERHEAD
 }
 
 #[derive(Debug, Clone)]
@@ -38,12 +46,17 @@ pub(super) enum Applied {
     Changed,
     /// What was known was forgotten first: too many tombstones had been missed.
     Reset,
+    /// It brought more than there is room for. What came before that was taken.
+    Truncated {
+        /// Whether that changed anything.
+        changed: bool,
+    },
 }
 
 /// What a state takes from others.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Bytes of keys and values of one member.
+    /// Bytes of keys and values of one member, as [`entry_len`] counts them.
     pub(super) max_bytes: usize,
 }
 
@@ -135,7 +148,7 @@ impl NodeState {
         }
     }
 
-    /// Bytes of all keys and values, tombstones included.
+    /// Bytes of all keys and values, tombstones included, as [`entry_len`] counts them.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -143,18 +156,17 @@ impl NodeState {
     /// Takes what a peer says of this member.
     pub(super) fn apply(&mut self, delta: NodeDelta, limits: Limits, now: Duration) -> Applied {
         let applied = self.judge(&delta);
-        match applied {
-            Applied::Rejected => return Applied::Rejected,
-            Applied::Changed => {}
-            Applied::Reset => {
-                *self = Self {
-                    heartbeat: self.heartbeat,
-                    last_gc_version: delta.last_gc_version,
-                    ..Self::default()
-                };
-            }
+        if applied == Applied::Rejected {
+            return applied;
         }
-        let known = self.max_version;
+        if applied == Applied::Reset {
+            *self = Self {
+                heartbeat: self.heartbeat,
+                last_gc_version: delta.last_gc_version,
+                ..Self::default()
+            };
+        }
+        let mut changed = applied == Applied::Reset;
         for mutation in delta.key_values {
             let KeyValueMutation {
                 key,
@@ -162,7 +174,9 @@ impl NodeState {
                 version,
                 status,
             } = mutation;
-            if version <= known {
+            // Also what is out of order within the delta: honest ones are in the order of their
+            // versions, and two keys of one version could not be passed on.
+            if version <= self.max_version {
                 continue;
             }
             if status != DeletionStatus::Set && version <= self.last_gc_version {
@@ -173,20 +187,20 @@ impl NodeState {
                 // Left out, here and so in all that we pass on; see `is_harmless`.
                 continue;
             }
-            if self.bytes + key.len() + value.len() > limits.max_bytes {
+            let replaced = self.keys.get(&key).map_or(0, |e| entry_len(&key, &e.value));
+            if self.bytes.saturating_sub(replaced) + entry_len(&key, &value) > limits.max_bytes {
                 // Known up to here: what does not fit is not claimed.
-                return applied;
+                return Applied::Truncated { changed };
             }
-            self.max_version = self.max_version.max(version);
+            changed = true;
+            self.max_version = version;
             let entry = Entry {
                 value,
                 version,
                 status,
                 since: now,
             };
-            if self.keys.get(&key).is_none_or(|old| old.version < version) {
-                self.put(key, entry);
-            }
+            self.put(key, entry);
         }
         self.max_version = self.max_version.max(delta.max_version);
         applied
@@ -224,7 +238,7 @@ impl NodeState {
                 return true;
             }
             collected = collected.max(entry.version);
-            freed += key.len() + entry.value.len();
+            freed += entry_len(key, &entry.value);
             visible_went |= entry.is_visible();
             false
         });
@@ -234,11 +248,9 @@ impl NodeState {
     }
 
     fn put(&mut self, key: String, entry: Entry) {
-        self.bytes += key.len() + entry.value.len();
-        let key_len = key.len();
-        if let Some(old) = self.keys.insert(key, entry) {
-            self.bytes = self.bytes.saturating_sub(key_len + old.value.len());
-        }
+        let replaced = self.keys.get(&key).map_or(0, |e| entry_len(&key, &e.value));
+        self.bytes = self.bytes.saturating_sub(replaced) + entry_len(&key, &entry.value);
+        self.keys.insert(key, entry);
     }
 }
 
@@ -259,7 +271,7 @@ mod tests {
     use crate::message::ChitchatId;
 
     const NOW: Duration = Duration::from_secs(100);
-    const LIMITS: Limits = Limits { max_bytes: 1000 };
+    const LIMITS: Limits = Limits { max_bytes: 1128 };
 
     fn state(keys: &[(&str, &str)]) -> NodeState {
         let mut state = NodeState::default();
@@ -391,6 +403,31 @@ mod tests {
         state.apply(delta(0, 0, &changes), LIMITS, NOW);
         assert_eq!(state.max_version, 1);
         assert_eq!(state.entries().count(), 1);
+        // Again and again, and nobody is told of a change.
+        let changed = false;
+        assert_eq!(
+            state.apply(delta(0, 0, &changes), LIMITS, NOW),
+            Applied::Truncated { changed }
+        );
+    }
+
+    #[test]
+    fn a_value_that_replaces_another_takes_its_room() {
+        let mut state = NodeState::default();
+        let [first, second] = ["x".repeat(800), "y".repeat(900)];
+        state.apply(delta(0, 0, &[("k", &first, 1)]), LIMITS, NOW);
+        state.apply(delta(1, 0, &[("k", &second, 2)]), LIMITS, NOW);
+        assert_eq!(state.get("k"), Some(second.as_str()));
+        assert_eq!(state.bytes, entry_len("k", &second));
+    }
+
+    #[test]
+    fn keys_out_of_the_order_of_their_versions_are_left_out() {
+        let mut state = NodeState::default();
+        let changes = [("a", "1", 3), ("b", "2", 3), ("c", "3", 2), ("d", "4", 4)];
+        state.apply(delta(0, 0, &changes), LIMITS, NOW);
+        let keys: Vec<_> = state.entries().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["a", "d"]);
     }
 
     #[test]

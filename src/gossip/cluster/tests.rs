@@ -5,6 +5,7 @@ const NOW: Duration = Duration::from_secs(1);
 const LIMITS: ClusterLimits = ClusterLimits {
     max_members: 100,
     max_bytes_per_member: 1 << 20,
+    max_bytes: 8 << 20,
 };
 
 fn id(name: u16) -> ChitchatId {
@@ -13,6 +14,14 @@ fn id(name: u16) -> ChitchatId {
 
 fn cluster(own: u16) -> Cluster {
     Cluster::new(id(own), LIMITS)
+}
+
+fn known(heartbeat: u64, max_version: Version) -> NodeDigest {
+    NodeDigest {
+        heartbeat,
+        last_gc_version: 0,
+        max_version,
+    }
 }
 
 fn nobody(_: &ChitchatId) -> bool {
@@ -87,7 +96,7 @@ fn a_restart_under_the_same_generation_wipes_its_earlier_life() {
     new.own().set("a", "new", DeletionStatus::Set, NOW);
     let theirs = peer.digest(ProtocolVersion::V0, 60_000, nobody);
     let of_us = theirs.node_digests[&id(1)];
-    new.catch_up_with_own_past(of_us.heartbeat, of_us.max_version);
+    new.catch_up_with_own_past(of_us);
     assert_eq!(new.own().heartbeat, 50);
     teach(&mut new, &mut peer);
 
@@ -115,7 +124,7 @@ fn a_delta_about_ourselves_changes_none_of_our_keys() {
 fn an_incredible_version_of_ourselves_is_not_believed() {
     let mut us = cluster(1);
     us.own().set("k", "v", DeletionStatus::Set, NOW);
-    us.catch_up_with_own_past(u64::MAX, u64::MAX);
+    us.catch_up_with_own_past(known(u64::MAX, u64::MAX));
     assert_eq!(us.own().max_version, 1);
     assert_eq!(us.own().heartbeat, 0);
 }
@@ -188,4 +197,126 @@ fn a_later_generation_supersedes_an_earlier_one_only() {
     assert!(!us.is_superseded(&generation(2, 1)));
     assert!(!us.is_superseded(&generation(2, 2)));
     assert!(!us.is_superseded(&id(0)));
+}
+
+#[test]
+fn a_restart_that_has_set_more_keys_than_before_wipes_its_earlier_life_too() {
+    let (mut old, mut peer) = (cluster(1), cluster(2));
+    old.own().set("old", "v", DeletionStatus::Set, NOW);
+    old.own().heartbeat = 50;
+    teach(&mut old, &mut peer);
+
+    let mut new = cluster(1);
+    new.own().heartbeat = 1;
+    for key in ["a", "b", "c"] {
+        new.own().set(key, "new", DeletionStatus::Set, NOW);
+    }
+    let of_us = peer
+        .digest(ProtocolVersion::V0, 60_000, nobody)
+        .node_digests[&id(1)];
+    assert!(of_us.max_version < new.own().max_version);
+    new.catch_up_with_own_past(of_us);
+    teach(&mut new, &mut peer);
+
+    let state = peer.nodes().find(|(known, _)| **known == id(1)).unwrap().1;
+    let keys: Vec<_> = state.entries().map(|(key, _)| key).collect();
+    assert_eq!(keys, ["a", "b", "c"]);
+}
+
+#[test]
+fn a_key_that_fits_no_message_holds_up_its_own_member_only() {
+    let mut us = cluster(0);
+    for name in 1..4 {
+        us.note_heartbeat(&id(name), 1);
+        let state = us.nodes.get_mut(&id(name)).unwrap();
+        let value = if name == 1 { 2000 } else { 20 };
+        state.set("k", &"v".repeat(value), DeletionStatus::Set, NOW);
+        // So that it is sent before the others.
+        state.max_version += u64::from(name);
+    }
+    let mut rng = fastrand::Rng::with_seed(1);
+    let delta = us.delta(&Digest::default(), 1000, nobody, &mut rng);
+    let sent: Vec<_> = delta.node_deltas.iter().map(|d| &d.chitchat_id).collect();
+    assert_eq!(sent, [&id(2), &id(3)]);
+}
+
+#[test]
+fn a_member_with_an_overlong_name_is_not_taken_in() {
+    let mut us = cluster(0);
+    let name = |len| ChitchatId::new("x".repeat(len), 1, ([127, 0, 0, 1], 9).into());
+    assert_eq!(us.note_heartbeat(&name(1025), 1), Noted::Nothing);
+    assert_eq!(us.refused_members, 1);
+    assert_eq!(us.note_heartbeat(&name(1024), 1), Noted::New);
+}
+
+#[test]
+fn a_member_that_fits_no_digest_does_not_keep_the_others_out() {
+    let mut us = cluster(0);
+    us.note_heartbeat(
+        &ChitchatId::new("a".repeat(1000), 1, ([127, 0, 0, 1], 9).into()),
+        1,
+    );
+    for name in 1..40 {
+        us.note_heartbeat(&id(name), 1);
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..12 {
+        let digest = us.digest(ProtocolVersion::V0, 500, nobody);
+        assert!(digest.encoded_len(ProtocolVersion::V0).unwrap() <= 500);
+        seen.extend(digest.node_digests.into_keys());
+    }
+    assert_eq!(seen.len(), 40);
+}
+
+#[test]
+fn the_keys_of_all_others_are_bounded_together() {
+    let limits = ClusterLimits {
+        max_bytes: 3000,
+        ..LIMITS
+    };
+    let mut us = Cluster::new(id(0), limits);
+    let teach_of = |us: &mut Cluster, name| {
+        let mut other = cluster(name);
+        other.own().heartbeat = 1;
+        other
+            .own()
+            .set("k", &"v".repeat(900), DeletionStatus::Set, NOW);
+        teach(&mut other, us);
+    };
+    for name in 1..6 {
+        teach_of(&mut us, name);
+    }
+    let with_keys = |us: &Cluster| us.nodes().filter(|(_, s)| s.bytes() > 0).count();
+    assert_eq!(with_keys(&us), 3);
+    assert_eq!(us.refused_keys, 2);
+    // Everyone is known all the same, and what is freed is used again.
+    assert_eq!(us.nodes().len(), 6);
+    us.forget(&id(1));
+    teach_of(&mut us, 5);
+    assert_eq!(with_keys(&us), 3);
+    // Our own count for themselves.
+    us.own()
+        .set("k", &"v".repeat(900), DeletionStatus::Set, NOW);
+    us.collect_garbage(Duration::ZERO, NOW);
+    us.forget(&id(2));
+    teach_of(&mut us, 4);
+    assert_eq!((with_keys(&us), us.refused_keys), (4, 2));
+}
+
+#[test]
+fn a_state_larger_than_a_message_says_its_newest_part_unasked() {
+    let (mut us, mut peer) = (cluster(1), cluster(2));
+    us.own().heartbeat = 1;
+    for n in 0..100 {
+        us.own()
+            .set(&format!("k{n}"), &"v".repeat(50), DeletionStatus::Set, NOW);
+    }
+    teach(&mut us, &mut peer);
+    us.own().set("last", "words", DeletionStatus::Set, NOW);
+    let delta = us.own_delta(1000);
+    assert!(delta.node_deltas[0].key_values.len() > 5);
+    peer.apply(delta, NOW);
+    let state = peer.nodes().find(|(known, _)| **known == id(1)).unwrap().1;
+    assert_eq!(state.get("last"), Some("words"));
+    assert_eq!(state.get("k0").map(str::len), Some(50));
 }
