@@ -7,12 +7,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::cluster::MAX_NODE_ID_LEN;
 use super::{GossipConfig, SetError};
 use crate::message::ChitchatMessage;
 use crate::net::{NetTransport, is_dialable};
 use crate::rt;
 use crate::transport_layer::TransportLayerSocket;
 
+/// Room for the longest ids, a few other members, and news.
+const MIN_MESSAGE_LEN: usize = 8 << 10;
 /// How long all seeds together are tried before they are resolved anew.
 const ATTEMPT: Duration = Duration::from_secs(5);
 /// The wait before the second attempt; it doubles.
@@ -45,6 +48,22 @@ pub enum JoinError {
     /// The socket was closed meanwhile.
     #[error("the socket is closed")]
     SocketClosed,
+}
+
+/// Whether a participant with `config` could do its part.
+pub(super) fn check(config: &GossipConfig) -> Result<(), JoinError> {
+    let what = if config.gossip_interval.is_zero() {
+        "the gossip interval is zero"
+    } else if config.max_message_len < MIN_MESSAGE_LEN {
+        "the longest message is shorter than 8,192 bytes"
+    } else if config.node_id.len() > MAX_NODE_ID_LEN {
+        "the node id is longer than 1,024 bytes"
+    } else if config.cluster_id.len() > MAX_NODE_ID_LEN {
+        "the cluster id is longer than 1,024 bytes"
+    } else {
+        return Ok(());
+    };
+    Err(JoinError::InvalidConfig { what })
 }
 
 /// The address to advertise; see [`GossipConfig::advertise_addr`].
@@ -124,6 +143,33 @@ async fn ask<T: NetTransport>(
         Err(error) => {
             tracing::debug!(error = format!("{error:#}"), "no seed has answered");
             Ok(None)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_that_leaves_no_room_for_gossip_is_refused() {
+        let long = "x".repeat(MAX_NODE_ID_LEN);
+        let good = GossipConfig {
+            max_message_len: MIN_MESSAGE_LEN,
+            ..GossipConfig::new(long.as_str(), long.as_str())
+        };
+        assert_eq!(check(&good), Ok(()));
+        let wrong: [fn(&mut GossipConfig); 4] = [
+            |config| config.gossip_interval = Duration::ZERO,
+            |config| config.max_message_len -= 1,
+            |config| config.node_id.push('x'),
+            |config| config.cluster_id.push('x'),
+        ];
+        for make_wrong in wrong {
+            let mut config = good.clone();
+            make_wrong(&mut config);
+            let error = check(&config).unwrap_err();
+            assert!(matches!(error, JoinError::InvalidConfig { .. }), "{error}");
         }
     }
 }

@@ -63,10 +63,7 @@ impl<T: NetTransport> Participant<T> {
         socket: TransportLayerSocket<T, ChitchatMessage>,
         config: GossipConfig,
     ) -> anyhow::Result<Self> {
-        if config.gossip_interval.is_zero() {
-            let what = "the gossip interval is zero";
-            return Err(JoinError::InvalidConfig { what }.into());
-        }
+        join::check(&config)?;
         let addr = join::advertise_addr(&socket, &config).await?;
         let generation = config.generation_id.unwrap_or_else(start_time);
         let id = ChitchatId::new(config.node_id.as_str(), generation, addr);
@@ -101,6 +98,9 @@ impl<T: NetTransport> Participant<T> {
     ///
     /// See [`SetError`].
     pub fn set(&self, key: &str, value: &str) -> Result<(), SetError> {
+        if self.shared.changes.has_left() {
+            return Err(SetError::Left);
+        }
         let now = self.shared.now();
         let changed = self.shared.engine().set(key, value, now)?;
         self.shared.notify_if(changed);
@@ -114,6 +114,9 @@ impl<T: NetTransport> Participant<T> {
     ///
     /// See [`SetError`].
     pub fn set_with_ttl(&self, key: &str, value: &str) -> Result<(), SetError> {
+        if self.shared.changes.has_left() {
+            return Err(SetError::Left);
+        }
         let now = self.shared.now();
         let changed = self.shared.engine().set_with_ttl(key, value, now)?;
         self.shared.notify_if(changed);
@@ -131,6 +134,9 @@ impl<T: NetTransport> Participant<T> {
     ///
     /// See [`DeleteError`].
     pub fn delete(&self, key: &str) -> Result<(), DeleteError> {
+        if self.shared.changes.has_left() {
+            return Err(DeleteError::Left);
+        }
         let now = self.shared.now();
         self.shared.engine().delete(key, now)?;
         self.shared.notify_if(true);
