@@ -1,0 +1,18 @@
+//! Who is measured.
+
+mod chitchat_udp;
+mod floor;
+mod framed;
+mod ours;
+mod quic;
+mod stream;
+mod tls;
+mod websocket;
+
+pub use chitchat_udp::ChitchatUdp;
+pub use floor::Floor;
+pub use framed::Framed;
+pub use ours::{OurSocket, Ours, network};
+pub use quic::Quic;
+pub use tls::Tls;
+pub use websocket::WebSocket;
