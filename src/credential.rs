@@ -13,10 +13,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use data_encoding::BASE32_NOPAD;
-use snow::params::DHChoice;
-use snow::resolvers::{CryptoResolver, DefaultResolver};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
+
+use crate::rt;
 
 #[cfg(test)]
 mod tests;
@@ -286,10 +286,8 @@ impl fmt::Debug for NetCredential {
 }
 
 fn public_key(secret_key: &[u8; 32]) -> Identity {
-    // From snow, so that there is one implementation of the curve in the tree.
-    let dh = DefaultResolver.resolve_dh(&DHChoice::Curve25519);
     let mut public = [0; 32];
-    if let Some(mut dh) = dh {
+    if let Some(mut dh) = rt::crypto::curve() {
         dh.set(secret_key);
         public.copy_from_slice(dh.pubkey());
         dh.set(&[0; 32]);

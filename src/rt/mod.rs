@@ -1,7 +1,7 @@
 //! Tasks and time with one interface on every target.
 //!
-//! This is the only module that knows whether it runs on tokio or in a browser. It has no sockets
-//! and no queues. Invariant: dropping a [`Task`] drops its future before `drop` returns, so what
+//! This is the only module that knows whether it runs on tokio or in a browser; `crypto` inside
+//! chooses the ciphers likewise. It has no sockets and no queues. Invariant: dropping a [`Task`] drops its future before `drop` returns, so what
 //! the future owns (a bound port, say) is free on the next line.
 
 use std::future::Future;
@@ -12,11 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-#[cfg(not(target_family = "wasm"))]
-mod aes_gcm;
-#[cfg(target_family = "wasm")]
-#[path = "no_aes_gcm.rs"]
-mod aes_gcm;
+pub(crate) mod crypto;
 #[cfg(not(target_family = "wasm"))]
 mod native;
 mod signal;
@@ -28,7 +24,6 @@ use native as target;
 #[cfg(target_family = "wasm")]
 use web as target;
 
-pub(crate) use aes_gcm::AesGcm;
 pub(crate) use signal::Signal;
 pub use target::{BoxFuture, Instant, MaybeSend, MaybeSync, sleep, unix_time};
 

@@ -48,8 +48,19 @@ const SHUTDOWN_TIME: Duration = Duration::from_secs(1);
 pub enum Suite {
     /// AES-256-GCM, between native nodes. A browser neither offers nor accepts it.
     AesGcm,
-    /// ChaCha20-Poly1305, where a browser takes part.
+    /// ChaCha20-Poly1305, where a browser takes part, or a processor without AES.
     ChaChaPoly,
+}
+
+impl Suite {
+    /// What to dial a native node with: AES-GCM if this processor has instructions for it.
+    pub fn preferred() -> Self {
+        if rt::crypto::prefers_aes_gcm() {
+            Self::AesGcm
+        } else {
+            Self::ChaChaPoly
+        }
+    }
 }
 
 /// Limits of a secure channel.

@@ -7,15 +7,15 @@
 use blake2::{Blake2s256, Digest};
 use snow::params::{CipherChoice, DHChoice, HashChoice, NoiseParams};
 use snow::resolvers::{CryptoResolver, DefaultResolver};
-use snow::types::{Cipher, Dh, Hash, Random};
+use snow::types::{Dh, Hash, Random};
 use snow::{Builder, HandshakeState};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::record::{Opener, Sealer};
+use super::record::{Cipher, Opener, Sealer};
 use super::{HandshakeError, Suite};
 use crate::credential::{ClusterSecret, Identity};
-use crate::rt::AesGcm;
+use crate::rt::crypto;
 
 /// The longest handshake message, in bytes.
 pub(super) const MAX_HANDSHAKE_LEN: usize = 4096;
@@ -163,7 +163,7 @@ impl Drop for Noise {
 /// Whether this target has `suite`.
 pub(super) fn is_available(suite: Suite) -> bool {
     match suite {
-        Suite::AesGcm => AesGcm::AVAILABLE,
+        Suite::AesGcm => crypto::HAS_AES_GCM,
         Suite::ChaChaPoly => true,
     }
 }
@@ -193,7 +193,7 @@ fn failed(error: snow::Error) -> HandshakeError {
     }
 }
 
-/// snow's default primitives, with a stricter curve and with keys that are wiped.
+/// Our own ciphers and curve, made stricter; the rest is snow's.
 struct StrictResolver;
 
 impl CryptoResolver for StrictResolver {
@@ -201,15 +201,22 @@ impl CryptoResolver for StrictResolver {
         DefaultResolver.resolve_rng()
     }
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
-        let dh = DefaultResolver.resolve_dh(choice)?;
-        Some(Box::new(StrictDh(dh)))
+        match choice {
+            DHChoice::Curve25519 => Some(Box::new(StrictDh(crypto::curve()?))),
+            _ => None,
+        }
     }
     fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
         DefaultResolver.resolve_hash(choice)
     }
-    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
-        let cipher = DefaultResolver.resolve_cipher(choice)?;
-        Some(Box::new(WipedCipher(cipher)))
+    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn snow::types::Cipher>> {
+        let suite = match choice {
+            CipherChoice::AESGCM => Suite::AesGcm,
+            CipherChoice::ChaChaPoly => Suite::ChaChaPoly,
+            #[allow(unreachable_patterns, reason = "snow has more behind features")]
+            _ => return None,
+        };
+        is_available(suite).then(|| Box::new(HandshakeCipher { suite, key: None }) as Box<_>)
     }
 }
 
@@ -258,19 +265,38 @@ impl Drop for StrictDh {
     }
 }
 
-/// Overwrites its key when dropped.
-struct WipedCipher(Box<dyn Cipher>);
+/// The records' cipher, for the handshake's messages.
+struct HandshakeCipher {
+    suite: Suite,
+    key: Option<Cipher>,
+}
 
-impl Cipher for WipedCipher {
+impl snow::types::Cipher for HandshakeCipher {
     fn name(&self) -> &'static str {
-        self.0.name()
+        match self.suite {
+            Suite::AesGcm => "AESGCM",
+            Suite::ChaChaPoly => "ChaChaPoly",
+        }
     }
+
     fn set(&mut self, key: &[u8; 32]) {
-        self.0.set(key);
+        self.key = Cipher::new(self.suite, key);
     }
+
+    /// 0, which no handshake message can be, if there is no key or no room; snow asks only with
+    /// both.
     fn encrypt(&self, nonce: u64, authtext: &[u8], plaintext: &[u8], out: &mut [u8]) -> usize {
-        self.0.encrypt(nonce, authtext, plaintext, out)
+        let mut sealed = || {
+            let key = self.key.as_ref()?;
+            let (bytes, rest) = out.split_at_mut_checked(plaintext.len())?;
+            bytes.copy_from_slice(plaintext);
+            let tag = key.seal(nonce, authtext, bytes)?;
+            *rest.first_chunk_mut()? = tag;
+            Some(plaintext.len().saturating_add(tag.len()))
+        };
+        sealed().unwrap_or(0)
     }
+
     fn decrypt(
         &self,
         nonce: u64,
@@ -278,13 +304,15 @@ impl Cipher for WipedCipher {
         ciphertext: &[u8],
         out: &mut [u8],
     ) -> Result<usize, snow::Error> {
-        self.0.decrypt(nonce, authtext, ciphertext, out)
-    }
-}
-
-impl Drop for WipedCipher {
-    fn drop(&mut self) {
-        self.0.set(&[0; 32]);
+        let key = self.key.as_ref().ok_or(snow::Error::Decrypt)?;
+        let mut sealed = ciphertext.to_vec();
+        let len = key.open(nonce, authtext, &mut sealed);
+        let plaintext = len.and_then(|len| sealed.get(..len));
+        let (plaintext, out) = plaintext
+            .and_then(|plaintext| Some((plaintext, out.get_mut(..plaintext.len())?)))
+            .ok_or(snow::Error::Decrypt)?;
+        out.copy_from_slice(plaintext);
+        Ok(plaintext.len())
     }
 }
 

@@ -6,16 +6,12 @@
 //! opens only as the next one of its stream.
 
 use bytes::BytesMut;
-use chacha20poly1305::aead::{AeadInPlace, KeyInit};
-use chacha20poly1305::{ChaCha20Poly1305, Nonce, Tag};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::frame::LENGTH_LEN;
 use super::{FrameError, MAX_FRAME_LEN, Suite};
-use crate::rt::AesGcm;
+use crate::rt::crypto::{Aead, AeadKey, TAG_LEN};
 
-/// What a record is longer than its plaintext, in bytes.
-pub(super) const TAG_LEN: usize = 16;
 /// The most plaintext in one record, in bytes.
 pub(super) const MAX_PLAINTEXT_LEN: usize = MAX_FRAME_LEN - TAG_LEN;
 
@@ -65,11 +61,7 @@ impl Opener {
 
     /// Opens a whole record in place and leaves its plaintext.
     pub(super) fn open(&mut self, record: &mut BytesMut) -> Result<(), FrameError> {
-        let Some((ciphertext, tag)) = record.split_last_chunk_mut::<TAG_LEN>() else {
-            return Err(FrameError::Tampered);
-        };
-        let len = ciphertext.len();
-        self.0.open(ciphertext, *tag)?;
+        let len = self.0.open(record)?;
         record.truncate(len);
         Ok(())
     }
@@ -95,17 +87,18 @@ impl CipherState {
 
     fn seal(&mut self, plaintext: &mut [u8]) -> Result<[u8; TAG_LEN], FrameError> {
         self.check_nonce()?;
-        let tag = self.cipher.seal(self.nonce, plaintext);
+        let tag = self.cipher.seal(self.nonce, &[], plaintext);
         let tag = tag.ok_or(FrameError::Exhausted)?;
         self.advance()?;
         Ok(tag)
     }
 
-    fn open(&mut self, ciphertext: &mut [u8], tag: [u8; TAG_LEN]) -> Result<(), FrameError> {
+    fn open(&mut self, record: &mut [u8]) -> Result<usize, FrameError> {
         self.check_nonce()?;
-        let opened = self.cipher.open(self.nonce, ciphertext, tag);
-        opened.ok_or(FrameError::Tampered)?;
-        self.advance()
+        let opened = self.cipher.open(self.nonce, &[], record);
+        let len = opened.ok_or(FrameError::Tampered)?;
+        self.advance()?;
+        Ok(len)
     }
 
     fn check_nonce(&self) -> Result<(), FrameError> {
@@ -127,47 +120,45 @@ impl CipherState {
     /// goes on counting.
     fn rekey(&mut self) -> Option<()> {
         let mut key = Zeroizing::new([0; 32]);
-        self.cipher.seal(REKEY_NONCE, key.as_mut_slice())?.zeroize();
+        self.cipher
+            .seal(REKEY_NONCE, &[], key.as_mut_slice())?
+            .zeroize();
         self.cipher = Cipher::new(self.suite, &key)?;
         Some(())
     }
 }
 
-/// An expanded key. Both kinds wipe themselves when dropped.
-enum Cipher {
-    ChaChaPoly(ChaCha20Poly1305),
-    // Boxed, or every channel would pay for its much larger key schedule.
-    AesGcm(Box<AesGcm>),
+/// An expanded key, and how its suite writes a nonce.
+pub(super) struct Cipher {
+    key: AeadKey,
+    nonce: fn(u64) -> [u8; 12],
 }
 
 impl Cipher {
-    fn new(suite: Suite, key: &[u8; 32]) -> Option<Self> {
-        match suite {
-            Suite::ChaChaPoly => Some(Self::ChaChaPoly(ChaCha20Poly1305::new(key.into()))),
-            Suite::AesGcm => AesGcm::new(key).map(|key| Self::AesGcm(Box::new(key))),
-        }
+    /// `None` if this target does not have the suite.
+    pub(super) fn new(suite: Suite, key: &[u8; 32]) -> Option<Self> {
+        let (aead, nonce): (_, fn(u64) -> [u8; 12]) = match suite {
+            Suite::AesGcm => (Aead::AesGcm, big_endian),
+            Suite::ChaChaPoly => (Aead::ChaChaPoly, little_endian),
+        };
+        let key = AeadKey::new(aead, key)?;
+        Some(Self { key, nonce })
     }
 
-    fn seal(&self, nonce: u64, bytes: &mut [u8]) -> Option<[u8; TAG_LEN]> {
-        match self {
-            Self::ChaChaPoly(key) => {
-                let nonce = Nonce::from(little_endian(nonce));
-                let tag = key.encrypt_in_place_detached(&nonce, &[], bytes);
-                tag.ok().map(Into::into)
-            }
-            Self::AesGcm(key) => key.seal(big_endian(nonce), bytes),
-        }
+    /// Encrypts in place and gives the tag; `None` if `bytes` are too long.
+    pub(super) fn seal(
+        &self,
+        nonce: u64,
+        associated: &[u8],
+        bytes: &mut [u8],
+    ) -> Option<[u8; TAG_LEN]> {
+        self.key.seal((self.nonce)(nonce), associated, bytes)
     }
 
-    fn open(&self, nonce: u64, bytes: &mut [u8], tag: [u8; TAG_LEN]) -> Option<()> {
-        match self {
-            Self::ChaChaPoly(key) => {
-                let nonce = Nonce::from(little_endian(nonce));
-                let tag = Tag::from(tag);
-                key.decrypt_in_place_detached(&nonce, &[], bytes, &tag).ok()
-            }
-            Self::AesGcm(key) => key.open(big_endian(nonce), bytes, tag),
-        }
+    /// Decrypts in place what ends in its tag, and gives the plaintext's length; `None` if it was
+    /// tampered with.
+    pub(super) fn open(&self, nonce: u64, associated: &[u8], sealed: &mut [u8]) -> Option<usize> {
+        self.key.open((self.nonce)(nonce), associated, sealed)
     }
 }
 

@@ -92,7 +92,7 @@ impl NetTransport for TcpTransport {
             TcpReader(Reader::Raw(reader)),
             TcpWriter(Writer::Raw(writer)),
             endpoints,
-            Suite::AesGcm,
+            Suite::preferred(),
             alpn_preferred,
             credential,
             &self.config.secure,
