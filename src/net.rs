@@ -144,6 +144,27 @@ pub trait NetConnection: Clone + MaybeSend + MaybeSync + 'static {
     /// network allows. Every later call fails likewise.
     fn recv(&self) -> impl Future<Output = anyhow::Result<Option<Bytes>>> + MaybeSend;
 
+    /// Appends messages that have arrived to `messages`, at least one, waiting if there is none;
+    /// false once the peer has closed in order. Cancel-safe.
+    ///
+    /// How many is the network's choice: as many as lie ready without another system call, and no
+    /// more than about 64 KiB or 1,024 messages beside the first.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv). What came before the error has been given by earlier calls.
+    fn recv_many(
+        &self,
+        messages: &mut Vec<Bytes>,
+    ) -> impl Future<Output = anyhow::Result<bool>> + MaybeSend {
+        async move {
+            let message = self.recv().await?;
+            let open = message.is_some();
+            messages.extend(message);
+            Ok(open)
+        }
+    }
+
     /// How long the peer has been silent (no message, no keepalive, no answered ping).
     fn silence(&self) -> Duration;
 

@@ -32,6 +32,9 @@ use crate::rt;
 /// How long a goodbye may take.
 const GOODBYE_TIME: Duration = Duration::from_secs(1);
 
+/// Messages that are received at a time.
+const RECV_MANY: usize = 1024;
+
 /// A secure, ordered stream of messages.
 ///
 /// Clones share it; dropping the last one drops the carrier without a goodbye.
@@ -155,15 +158,21 @@ impl<R: FrameReader, W: FrameWriter> NetConnection for SecureConnection<R, W> {
     /// whoever was waiting.
     ///
     /// A message of a quarter of its record or more (records are at most 64 KiB) shares the
-    /// record's memory with its neighbours; a shorter one has its own.
+    /// record's memory with its neighbours; shorter ones share at most 4 KiB among themselves.
+    /// Whoever keeps a short message for long may want a copy of it.
     async fn recv(&self) -> anyhow::Result<Option<Bytes>> {
-        match self.0.recv().await {
-            Ok(message) => Ok(Some(message)),
-            Err(FrameError::Closed {
-                reason: CloseReason::Remote(_),
-            }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let mut received = None;
+        let open = until_goodbye(self.0.recv(1, |message| received = Some(message)).await)?;
+        Ok(received.filter(|_| open))
+    }
+
+    /// See [`NetConnection::recv_many`] and [`recv`](Self::recv).
+    async fn recv_many(&self, messages: &mut Vec<Bytes>) -> anyhow::Result<bool> {
+        until_goodbye(
+            self.0
+                .recv(RECV_MANY, |message| messages.push(message))
+                .await,
+        )
     }
 
     fn silence(&self) -> Duration {
@@ -223,7 +232,8 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
         written.map_err(|error| self.lose(error.into()))
     }
 
-    async fn recv(&self) -> Result<Bytes, FrameError> {
+    /// Hands every message that is ready to `take`, at least one, and at most `max`.
+    async fn recv(&self, max: usize, take: impl FnMut(Bytes)) -> Result<(), FrameError> {
         let mut reading = match self.until_end(self.reading.lock()).await {
             Ok(reading) => reading,
             Err(error) => {
@@ -231,22 +241,39 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
                 return Err(error);
             }
         };
-        let received = self.recv_locked(&mut reading).await;
+        let received = self.recv_locked(&mut reading, max, take).await;
         if received.is_err() {
             reading.carrier = None;
         }
         received
     }
 
-    async fn recv_locked(&self, reading: &mut Reading<R>) -> Result<Bytes, FrameError> {
+    async fn recv_locked(
+        &self,
+        reading: &mut Reading<R>,
+        max: usize,
+        mut take: impl FnMut(Bytes),
+    ) -> Result<(), FrameError> {
+        let mut taken = 0;
         loop {
-            match reading.inbox.next() {
-                Ok(Some(Event::Message(message))) => return Ok(message),
-                Ok(Some(Event::Goodbye(code))) => {
-                    return Err(self.ending.set(End::Remote(code)).error());
+            while taken < max {
+                match reading.inbox.next() {
+                    Ok(Some(Event::Message(message))) => {
+                        taken += 1;
+                        take(message);
+                    }
+                    // What came before the end is given first; the end is found again then.
+                    Ok(Some(Event::Goodbye(code))) => {
+                        let end = self.ending.set(End::Remote(code));
+                        return if taken > 0 { Ok(()) } else { Err(end.error()) };
+                    }
+                    Err(_) if taken > 0 => return Ok(()),
+                    Err(error) => return Err(self.lose(error)),
+                    Ok(None) => break,
                 }
-                Ok(None) => {}
-                Err(error) => return Err(self.lose(error)),
+            }
+            if taken > 0 {
+                return Ok(());
             }
             let mut record = self.next_record(reading).await?;
             let opened = reading.opener.open(&mut record);
@@ -342,6 +369,17 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
             waiter.poll_end(cx).map(|end| Err(end.error()))
         })
         .await
+    }
+}
+
+/// False for the peer's goodbye.
+fn until_goodbye(received: Result<(), FrameError>) -> anyhow::Result<bool> {
+    match received {
+        Ok(()) => Ok(true),
+        Err(FrameError::Closed {
+            reason: CloseReason::Remote(_),
+        }) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

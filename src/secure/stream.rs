@@ -28,8 +28,12 @@ const FLUSH_LEN: usize = 256 << 10;
 
 /// A message no shorter than its record's plaintext divided by this is handed on inside the
 /// record's memory, a shorter one is copied: so what is kept never holds more than this many times
-/// its own size.
+/// its own size, or a slab.
 const KEEP_RATIO: usize = 4;
+
+/// Short messages of a record are copied into slabs of so many bytes at most: one allocation for
+/// many, and no more than this is held by one that is kept.
+const SLAB_LEN: usize = 4 << 10;
 
 /// Messages on their way out: sealed, and not yet written.
 pub(super) struct Outbox {
@@ -62,7 +66,9 @@ impl Outbox {
     ) -> Result<(), FrameError> {
         let mut record = OpenRecord::new(&mut self.frames, &mut self.sealer);
         let refused = loop {
-            record.append(&mut self.rest)?;
+            if !self.rest.is_empty() {
+                record.append(&mut self.rest)?;
+            }
             if !self.rest.is_empty() || record.frames.len() >= FLUSH_LEN {
                 break None;
             }
@@ -72,6 +78,10 @@ impl Outbox {
             let len = message.len();
             match u32::try_from(len) {
                 Ok(header) if len <= max_message_len && header < FIRST_CONTROL => {
+                    if record.append_message(header, message) {
+                        batch.pop_front();
+                        continue;
+                    }
                     record.append_whole(&header.to_be_bytes())?;
                     self.rest = batch.pop_front().unwrap_or_default();
                 }
@@ -142,6 +152,20 @@ impl<'a> OpenRecord<'a> {
         MAX_PLAINTEXT_LEN.saturating_sub(filled)
     }
 
+    /// Appends a message that fits into the record with its header, which is the common case;
+    /// false if it does not.
+    fn append_message(&mut self, header: u32, message: &[u8]) -> bool {
+        let needed = HEADER_LEN.saturating_add(message.len());
+        // One that fills the record would have to seal it.
+        if self.open() <= needed {
+            return false;
+        }
+        self.frames.reserve(needed);
+        self.frames.put_u32(header);
+        self.frames.put_slice(message);
+        true
+    }
+
     /// Appends bytes that are not to be cut.
     fn append_whole(&mut self, bytes: &[u8]) -> Result<(), FrameError> {
         if self.open() < bytes.len() {
@@ -186,6 +210,8 @@ pub(super) struct Inbox {
     plaintext: BytesMut,
     /// The length of the record that `plaintext` is the rest of.
     record_len: usize,
+    /// Empty, with room for short messages of the same record.
+    slab: BytesMut,
     partial: Option<Partial>,
 }
 
@@ -201,6 +227,7 @@ impl Inbox {
             max_message_len,
             plaintext: BytesMut::new(),
             record_len: 0,
+            slab: BytesMut::new(),
             partial: None,
         }
     }
@@ -225,6 +252,7 @@ impl Inbox {
             if self.plaintext.is_empty() {
                 // Even an empty rest would hold the record's memory.
                 self.plaintext = BytesMut::new();
+                self.slab = BytesMut::new();
             }
             return Ok(None);
         };
@@ -241,12 +269,11 @@ impl Inbox {
         }
         self.plaintext.advance(HEADER_LEN);
         if len <= self.plaintext.len() {
-            let message = self.plaintext.split_to(len);
             let keep = len.saturating_mul(KEEP_RATIO) >= self.record_len;
             return Ok(Some(Event::Message(if keep {
-                message.freeze()
+                self.plaintext.split_to(len).freeze()
             } else {
-                Bytes::copy_from_slice(&message)
+                self.copy_out(len)
             })));
         }
         self.partial = Some(Partial {
@@ -254,6 +281,24 @@ impl Inbox {
             len,
         });
         Ok(self.continue_partial())
+    }
+
+    /// Takes `len` bytes, which are there, out of the record's memory.
+    fn copy_out(&mut self, len: usize) -> Bytes {
+        let rest = self.plaintext.len();
+        let message = self.plaintext.get(..len).unwrap_or_default();
+        let copy = if self.slab.capacity() < len && rest <= len.saturating_add(HEADER_LEN) {
+            // The last one of the record shares with nobody.
+            Bytes::copy_from_slice(message)
+        } else {
+            if self.slab.capacity() < len {
+                self.slab = BytesMut::with_capacity(rest.min(SLAB_LEN).max(len));
+            }
+            self.slab.extend_from_slice(message);
+            self.slab.split().freeze()
+        };
+        self.plaintext.advance(len);
+        copy
     }
 
     fn continue_partial(&mut self) -> Option<Event> {

@@ -4,8 +4,12 @@
 //! the order in which they came, and bytes that are no message cost their sender one count and
 //! nobody anything else.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
 
 use super::peers::Reading;
 use super::shared::Shared;
@@ -14,8 +18,11 @@ use crate::message::Message;
 use crate::net::{NetConnection, NetTransport};
 use crate::rt::Instant;
 
-/// Messages read in a row before other tasks get their turn.
-const YIELD_AFTER: u32 = 64;
+/// Places for messages that are kept while nothing arrives.
+const KEEP_ROOM: usize = 64;
+
+/// Times that messages are read in a row before other tasks get their turn.
+const YIELD_AFTER: u32 = 16;
 
 /// Reads connection `link` of `addr` until it ends, and takes it out of service then.
 pub(super) async fn handle_incoming_connection<T: NetTransport, M: Message>(
@@ -25,13 +32,19 @@ pub(super) async fn handle_incoming_connection<T: NetTransport, M: Message>(
     conn: T::Connection,
 ) {
     let mut in_a_row = 0;
+    let mut arrived = Vec::new();
+    let mut messages = VecDeque::new();
     loop {
-        match conn.recv().await {
-            Ok(Some(bytes)) => {
+        match recv_many(&conn, &mut arrived, &mut messages).await {
+            Ok(true) => {
                 note_heard(&shared, addr, link);
-                take(&shared, addr, link, bytes).await;
+                for bytes in arrived.drain(..) {
+                    let len = bytes.len();
+                    messages.extend(decode(&shared, addr, bytes).map(|message| (message, len)));
+                }
+                enter(&shared, addr, link, &mut messages).await;
             }
-            Ok(None) => {
+            Ok(false) => {
                 shared.lost(addr, link, &"the peer said goodbye");
                 return;
             }
@@ -48,29 +61,57 @@ pub(super) async fn handle_incoming_connection<T: NetTransport, M: Message>(
     }
 }
 
-async fn take<T: NetTransport, M: Message>(
+/// Reads into `arrived`; what a burst has made of the buffers is not kept through a silence.
+async fn recv_many<C: NetConnection, M>(
+    conn: &C,
+    arrived: &mut Vec<Bytes>,
+    messages: &mut VecDeque<(M, usize)>,
+) -> anyhow::Result<bool> {
+    if arrived.capacity() > KEEP_ROOM {
+        if let Some(read) = conn.recv_many(arrived).now_or_never() {
+            return read;
+        }
+        *arrived = Vec::new();
+        *messages = VecDeque::new();
+    }
+    conn.recv_many(arrived).await
+}
+
+fn decode<T: NetTransport, M: Message>(
     shared: &Shared<T, M>,
     addr: SocketAddr,
-    link: u64,
-    bytes: bytes::Bytes,
-) {
+    bytes: Bytes,
+) -> Option<M> {
     let len = bytes.len();
-    let message = match M::decode(bytes) {
-        Ok(message) => message,
+    match M::decode(bytes) {
+        Ok(message) => Some(message),
         Err(error) => {
             let count = shared.incoming.count_undecodable(addr, len);
             if count.is_power_of_two() {
                 tracing::debug!(%addr, count, %error, "received what is no message");
             }
-            return;
+            None
         }
-    };
-    if let Err(message) = shared.incoming.try_push(addr, message, len) {
-        // While we do not read, silence is ours and not the peer's.
-        note_reading(shared, addr, link, Reading::Paused);
-        shared.incoming.push(addr, message, len).await;
-        note_reading(shared, addr, link, Reading::Since(Instant::now()));
     }
+}
+
+async fn enter<T: NetTransport, M: Message>(
+    shared: &Shared<T, M>,
+    addr: SocketAddr,
+    link: u64,
+    messages: &mut VecDeque<(M, usize)>,
+) {
+    shared.incoming.try_push_many(addr, messages);
+    if messages.is_empty() {
+        return;
+    }
+    // While we do not read, silence is ours and not the peer's.
+    note_reading(shared, addr, link, Reading::Paused);
+    while let Some((message, len)) = messages.pop_front() {
+        shared.incoming.push(addr, message, len).await;
+        shared.incoming.try_push_many(addr, messages);
+    }
+    note_reading(shared, addr, link, Reading::Since(Instant::now()));
 }
 
 fn note_heard<T: NetTransport, M: Message>(shared: &Shared<T, M>, addr: SocketAddr, link: u64) {

@@ -5,14 +5,15 @@
 //! given in the order in which they came; a message is evicted only from the peer that has the
 //! most.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use super::ranking::{Ranking, Sizes};
 use super::wait::{Ticket, WaitList};
-use super::{ClosedError, DropReason, IncomingConfig, OverflowPolicy, PeerStats};
+use super::{ClosedError, DropReason, IncomingConfig, OverflowPolicy, PeerMap, PeerStats};
 
 /// See the module. Shared by the tasks that read connections and the callers of `recv`.
 #[derive(Debug)]
@@ -24,13 +25,11 @@ pub(super) struct IncomingQueue<M> {
 struct State<M> {
     config: IncomingConfig,
     closed: bool,
-    peers: HashMap<SocketAddr, Peer<M>>,
+    peers: PeerMap<Peer<M>>,
     /// Peers whose turn comes, each at most once (`Peer::in_turn`); one may have become empty.
     turns: VecDeque<SocketAddr>,
-    /// Peers with messages, by how many and by how many bytes: the last one loses when the queue
-    /// is full.
-    by_messages: BTreeSet<(usize, SocketAddr)>,
-    by_bytes: BTreeSet<(usize, SocketAddr)>,
+    /// Who loses when the queue is full.
+    ranking: Ranking,
     messages: usize,
     bytes: usize,
     /// Counts of peers that are no longer listed.
@@ -46,10 +45,21 @@ struct Peer<M> {
     bytes: usize,
     counters: PeerStats,
     in_turn: bool,
+    /// Whether the ranking has been told that the sizes change.
+    noted: bool,
     /// Whether the socket knows the peer; if not, the entry goes with its last message.
     known: bool,
     /// Readers that wait because this peer's part is full.
     readers: WaitList,
+}
+
+impl<M> Peer<M> {
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            messages: self.messages.len(),
+            bytes: self.bytes,
+        }
+    }
 }
 
 impl<M> Default for Peer<M> {
@@ -59,6 +69,7 @@ impl<M> Default for Peer<M> {
             bytes: 0,
             counters: PeerStats::default(),
             in_turn: false,
+            noted: false,
             known: false,
             readers: WaitList::default(),
         }
@@ -79,10 +90,9 @@ impl<M> IncomingQueue<M> {
             state: Mutex::new(State {
                 config,
                 closed: false,
-                peers: HashMap::new(),
+                peers: PeerMap::default(),
                 turns: VecDeque::new(),
-                by_messages: BTreeSet::new(),
-                by_bytes: BTreeSet::new(),
+                ranking: Ranking::default(),
                 messages: 0,
                 bytes: 0,
                 folded: PeerStats::default(),
@@ -92,21 +102,27 @@ impl<M> IncomingQueue<M> {
         }
     }
 
-    /// Takes a message of `len` bytes from `from`, by policy. Under `Backpressure` it gives the
-    /// message back if there is no room.
-    pub(super) fn try_push(&self, from: SocketAddr, message: M, len: usize) -> Result<(), M> {
+    /// Takes messages from `from`, each with its length in bytes, by policy, and enters the queue
+    /// only once for all of them. What is left in `messages` found no room, under `Backpressure`.
+    pub(super) fn try_push_many(&self, from: SocketAddr, messages: &mut VecDeque<(M, usize)>) {
         let mut state = self.lock();
-        let pushed = state.push(from, message, len, None);
+        if !state.push_all(from, messages) {
+            while let Some((message, len)) = messages.pop_front() {
+                if let Err((message, _)) = state.push(from, message, len, None) {
+                    messages.push_front((message, len));
+                    break;
+                }
+            }
+        }
         let waker = state.receivers.first();
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
         }
-        pushed.map_err(|(message, _)| message)
     }
 
-    /// As [`try_push`](Self::try_push), but waits for room. Cancelled, the message is lost and
-    /// not counted.
+    /// Takes one message and waits for room under `Backpressure`. Cancelled, the message is lost
+    /// and not counted.
     pub(super) async fn push(&self, from: SocketAddr, message: M, len: usize) {
         let mut place = ReaderPlace {
             queue: self,
@@ -195,16 +211,13 @@ impl<M> IncomingQueue<M> {
     ) -> Poll<Result<(SocketAddr, M), ClosedError>> {
         let mut state = self.lock();
         let mut wakers = Vec::new();
-        let poll = if let Some((from, message)) = state.pop() {
+        let poll = if let Some((from, message, reader)) = state.pop() {
             state.receivers.leave(ticket);
             if state.messages > 0 {
                 wakers.extend(state.receivers.first());
             }
             wakers.extend(state.readers.first());
-            if let Some(peer) = state.peers.get(&from) {
-                wakers.extend(peer.readers.first());
-            }
-            state.fold_if_done(from);
+            wakers.extend(reader);
             Poll::Ready(Ok((from, message)))
         } else if state.closed {
             state.receivers.leave(ticket);
@@ -292,8 +305,7 @@ impl<M> State<M> {
         while let Some(bound) = self.missing_room(from, 0, 0) {
             let victim = match bound {
                 Bound::Peer => Some(from),
-                Bound::Messages => self.most(&self.by_messages, from, |peer| peer.messages.len()),
-                Bound::Bytes => self.most(&self.by_bytes, from, |peer| peer.bytes),
+                Bound::Messages | Bound::Bytes => self.who_has_most(bound, from),
             };
             let Some(victim) = victim else { break };
             if self.take_first(victim).is_none() {
@@ -307,16 +319,51 @@ impl<M> State<M> {
         Ok(())
     }
 
-    /// Who has the most by `order`; `from`, if it has no less.
-    fn most(
-        &self,
-        order: &BTreeSet<(usize, SocketAddr)>,
-        from: SocketAddr,
-        size: impl Fn(&Peer<M>) -> usize,
-    ) -> Option<SocketAddr> {
-        let (most, addr) = order.last()?;
-        let own = self.peers.get(&from).map_or(0, size);
-        Some(if own >= *most { from } else { *addr })
+    /// Takes all of `messages` if nothing stands in their way, which is the common case; false,
+    /// and nothing taken, if they have to be looked at one by one.
+    fn push_all(&mut self, from: SocketAddr, messages: &mut VecDeque<(M, usize)>) -> bool {
+        let count = messages.len();
+        let bytes = messages
+            .iter()
+            .fold(0_usize, |sum, (_, len)| sum.saturating_add(*len));
+        if count == 0
+            || self.missing_room(from, count, bytes).is_some()
+            || self.others_first(from, None).is_some()
+        {
+            return count == 0;
+        }
+        let peer = self.peers.entry(from).or_default();
+        peer.counters.received += count as u64;
+        peer.counters.received_bytes += bytes as u64;
+        peer.messages.append(messages);
+        peer.bytes += bytes;
+        self.messages += count;
+        self.bytes += bytes;
+        self.after_append(from);
+        true
+    }
+
+    /// Who has the most; `from`, if it has no less.
+    fn who_has_most(&mut self, bound: Bound, from: SocketAddr) -> Option<SocketAddr> {
+        self.update_ranking();
+        let own = self.peers.get(&from).map(Peer::sizes).unwrap_or_default();
+        let (own, most) = if bound == Bound::Bytes {
+            (own.bytes, self.ranking.most_bytes()?)
+        } else {
+            (own.messages, self.ranking.most_messages()?)
+        };
+        Some(if own >= most.0 { from } else { most.1 })
+    }
+
+    fn update_ranking(&mut self) {
+        let peers = &mut self.peers;
+        self.ranking.update(|addr| match peers.get_mut(&addr) {
+            Some(peer) => {
+                peer.noted = false;
+                peer.sizes()
+            }
+            None => Sizes::default(),
+        });
     }
 
     /// The bound that `more` messages of `len` bytes from `from` would break.
@@ -363,68 +410,80 @@ impl<M> State<M> {
     }
 
     fn append(&mut self, from: SocketAddr, message: M, len: usize) {
-        self.unlist(from);
         let peer = self.peers.entry(from).or_default();
         peer.counters.received += 1;
         peer.counters.received_bytes += len as u64;
         peer.messages.push_back((message, len));
         peer.bytes += len;
-        if !peer.in_turn {
-            peer.in_turn = true;
-            self.turns.push_back(from);
-        }
         self.messages += 1;
         self.bytes += len;
-        self.list(from);
+        self.after_append(from);
     }
 
-    fn pop(&mut self) -> Option<(SocketAddr, M)> {
+    fn after_append(&mut self, from: SocketAddr) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            if !peer.in_turn {
+                peer.in_turn = true;
+                self.turns.push_back(from);
+            }
+            if !peer.noted {
+                self.note_change(from);
+            }
+        }
+    }
+
+    /// Tells the ranking, once until it looks, that the sizes of `from` change.
+    fn note_change(&mut self, from: SocketAddr) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.noted = true;
+        }
+        if self.ranking.note(from, self.peers.len()) {
+            self.update_ranking();
+        }
+    }
+
+    /// The next message, and a reader of its peer for whom there is room now.
+    fn pop(&mut self) -> Option<(SocketAddr, M, Option<Waker>)> {
         while let Some(from) = self.turns.pop_front() {
-            let message = self.take_first(from);
             let Some(peer) = self.peers.get_mut(&from) else {
                 continue;
             };
+            let taken = peer.messages.pop_front();
             peer.in_turn = !peer.messages.is_empty();
             if peer.in_turn {
                 self.turns.push_back(from);
             }
-            if let Some(message) = message {
-                peer.counters.delivered += 1;
-                return Some((from, message));
+            let Some((message, len)) = taken else {
+                self.fold_if_done(from);
+                continue;
+            };
+            peer.bytes -= len;
+            peer.counters.delivered += 1;
+            self.messages -= 1;
+            self.bytes -= len;
+            let reader = peer.readers.first();
+            let (noted, rests) = (peer.noted, !peer.in_turn);
+            if !noted {
+                self.note_change(from);
             }
-            self.fold_if_done(from);
+            if rests {
+                self.fold_if_done(from);
+            }
+            return Some((from, message, reader));
         }
         None
     }
 
     fn take_first(&mut self, from: SocketAddr) -> Option<M> {
-        self.unlist(from);
-        let taken = self.peers.get_mut(&from).and_then(|peer| {
-            let (message, len) = peer.messages.pop_front()?;
-            peer.bytes -= len;
-            Some((message, len))
-        });
-        self.list(from);
-        let (message, len) = taken?;
+        let peer = self.peers.get_mut(&from)?;
+        let (message, len) = peer.messages.pop_front()?;
+        peer.bytes -= len;
         self.messages -= 1;
         self.bytes -= len;
+        if !peer.noted {
+            self.note_change(from);
+        }
         Some(message)
-    }
-
-    fn list(&mut self, addr: SocketAddr) {
-        if let Some(peer) = self.peers.get(&addr)
-            && !peer.messages.is_empty()
-        {
-            self.by_messages.insert((peer.messages.len(), addr));
-            self.by_bytes.insert((peer.bytes, addr));
-        }
-    }
-
-    fn unlist(&mut self, addr: SocketAddr) {
-        if let Some(peer) = self.peers.get(&addr) {
-            self.by_messages.remove(&(peer.messages.len(), addr));
-            self.by_bytes.remove(&(peer.bytes, addr));
-        }
     }
 
     fn fold_if_done(&mut self, addr: SocketAddr) {

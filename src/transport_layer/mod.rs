@@ -10,13 +10,16 @@
 //! | `transport` | opens sockets |
 //! | `socket` | what a user holds: send, receive, statistics, shutdown |
 //! | `listener` | lets peers in |
-//! | `incoming`, `incoming_queue` | reads a connection; the fair queue of what was received |
+//! | `incoming`, `incoming_queue`, `ranking` | reads a connection; the fair queue of what was received; who has the most in it |
 //! | `outgoing`, `queue` | dials and writes; the bounded queue of what is to be sent |
 //! | `submit` | how a message gets into a queue, and how a caller waits for a connection |
 //! | `peers` | all peers behind one lock, and what to do about each next |
 //! | `shared` | joins the above for one socket |
 //! | `backoff`, `wait`, `tasks` | when to dial again; who waits for what; who runs |
 //! | `config`, `stats` | limits and counters |
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
 
 mod backoff;
 mod config;
@@ -26,6 +29,7 @@ mod listener;
 mod outgoing;
 mod peers;
 mod queue;
+mod ranking;
 mod shared;
 mod socket;
 mod stats;
@@ -41,3 +45,7 @@ pub use stats::{
     ConnectionInfo, Direction, DropCounts, DropReason, PeerState, PeerStats, SocketStats,
 };
 pub use transport::TransportLayerTransport;
+
+/// Something for each peer. Looked up for every message, so not with the standard hasher; seeded
+/// at random all the same, since peers choose their ports.
+type PeerMap<V> = HashMap<SocketAddr, V, foldhash::fast::RandomState>;

@@ -4,6 +4,7 @@
 //! writing. Invariant: one task a peer, so that a peer that is slow or unreachable delays nobody
 //! else, and its messages leave in the order in which they were queued.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
@@ -12,17 +13,21 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::{Either, select};
 
 use super::peers::{Dial, Failure, Phase, Step};
 use super::queue::BATCH_BYTES;
 use super::shared::Shared;
 use super::submit::{self, Hub};
-use super::wait::{Signal, yield_now};
+use super::wait::{Signal, Timer, yield_now};
 use super::{ConnectionInfo, Direction, DropReason, SendError};
 use crate::message::Message;
 use crate::net::{CloseCode, ConnectError, NetConnection, NetTransport};
 use crate::rt::{self, Instant};
+
+/// Batches written in a row before other tasks get their turn.
+const YIELD_AFTER: u32 = 16;
 
 /// A handle to one peer's queue.
 ///
@@ -95,38 +100,67 @@ pub(super) async fn handle_outgoing_connection<T: NetTransport, M: Message>(
     id: u64,
     signal: Arc<Signal>,
 ) {
+    let mut batch = VecDeque::new();
+    let mut timer = Timer::default();
+    let mut in_a_row = 0;
     loop {
-        match next_step(&shared, addr, id) {
-            Step::Gone => return,
-            Step::Wait(deadline) => signal.wait(deadline).await,
-            Step::Dial => dial(&shared, addr, id, &signal).await,
-            Step::Write(link, conn) => {
-                write(&shared, addr, id, link, conn).await;
-                yield_now().await;
+        match next_step(&shared, addr, id, &mut batch) {
+            Next::Write { link, conn, bytes } => {
+                write(&shared, addr, id, link, conn, &mut batch, bytes).await;
+                in_a_row += 1;
+                if in_a_row >= YIELD_AFTER {
+                    in_a_row = 0;
+                    yield_now().await;
+                }
+                continue;
             }
-            Step::Keepalive(link, conn) => keepalive(&shared, addr, link, conn).await,
-            Step::Close(link, code, why) => shared.hang_up(addr, link, code, why),
+            Next::Step(Step::Gone) => return,
+            Next::Step(Step::Wait(deadline)) => signal.wait(&mut timer, deadline).await,
+            Next::Step(Step::Dial) => dial(&shared, addr, id, &signal).await,
+            Next::Step(Step::Write(..)) => {}
+            Next::Step(Step::Keepalive(link, conn)) => {
+                // Nothing to send for a while: a good time to give back what a burst has taken.
+                batch = VecDeque::new();
+                keepalive(&shared, addr, link, conn).await;
+            }
+            Next::Step(Step::Close(link, code, why)) => shared.hang_up(addr, link, code, why),
         }
+        in_a_row = 0;
     }
 }
 
+/// What the task does next, with its batch.
+enum Next<C> {
+    Write { link: u64, conn: C, bytes: usize },
+    Step(Step<C>),
+}
+
+/// Decides, and begins a batch if it is to be written: all under one lock.
 fn next_step<T: NetTransport, M: Message>(
     shared: &Shared<T, M>,
     addr: SocketAddr,
     id: u64,
-) -> Step<T::Connection> {
+    batch: &mut VecDeque<Bytes>,
+) -> Next<T::Connection> {
     shared.with(|peers, after| {
         let draining = peers.phase == Phase::Draining;
         let Some(peer) = peers.get(addr, id) else {
-            return Step::Gone;
+            return Next::Step(Step::Gone);
         };
-        let step = peer.next_step(addr, Instant::now(), &shared.config);
+        let now = Instant::now();
+        let step = match peer.next_step(addr, now, &shared.config) {
+            Step::Write(link, conn) => {
+                let bytes = peer.queue.begin_batch(batch, now);
+                Next::Write { link, conn, bytes }
+            }
+            step => Next::Step(step),
+        };
         // Purging may have made room.
         after.wakers.extend(peer.queue.ready_sender());
         if draining && peer.queue.queued() == 0 {
             after.wakers.extend(peers.drained.all());
         }
-        if matches!(step, Step::Gone) {
+        if matches!(step, Next::Step(Step::Gone)) {
             peers.remove(addr, DropReason::Expired, after);
         }
         step
@@ -232,34 +266,32 @@ fn note_failure<T: NetTransport, M: Message>(
     }
 }
 
+/// Hands over `batch`, which has `bytes` bytes, and leaves it empty.
 async fn write<T: NetTransport, M: Message>(
     shared: &Shared<T, M>,
     addr: SocketAddr,
     id: u64,
     link: u64,
     conn: T::Connection,
+    batch: &mut VecDeque<Bytes>,
+    bytes: usize,
 ) {
-    let batch = shared.with(|peers, after| {
-        let peer = peers.get(addr, id)?;
-        let batch = peer.queue.begin_batch(Instant::now());
-        after.wakers.extend(peer.queue.ready_sender());
-        Some(batch)
-    });
-    let Some(mut batch) = batch.filter(|batch| !batch.is_empty()) else {
+    if batch.is_empty() {
         return;
-    };
+    }
     let count = batch.len();
-    let bytes: usize = batch.iter().map(bytes::Bytes::len).sum();
     let chunks = u32::try_from(bytes.div_ceil(BATCH_BYTES).max(1)).unwrap_or(u32::MAX);
     let limit = shared.config.write_timeout.saturating_mul(chunks);
-    let outcome = rt::timeout(limit, conn.send_many(&mut batch)).await;
+    let outcome = rt::timeout(limit, conn.send_many(batch)).await;
     let left = batch.len();
     shared.with(|peers, after| {
         let now = Instant::now();
         let Some(peer) = peers.get(addr, id) else {
+            // Forgotten meanwhile, and counted then.
+            batch.clear();
             return;
         };
-        peer.queue.finish_batch(left, now);
+        peer.queue.finish_batch(batch, now);
         peer.touch(now);
         if left < count
             && let Some(link) = peer.link(link)

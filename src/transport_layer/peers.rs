@@ -5,7 +5,6 @@
 //! each operation under it is short. Invariant: connections and dials together never exceed
 //! `max_connections`, peers never exceed `max_peers`.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Waker;
@@ -14,7 +13,8 @@ use super::backoff::Backoff;
 use super::queue::OutgoingQueue;
 use super::wait::{Signal, WaitList};
 use super::{
-    ConnectionInfo, Direction, DropReason, PeerState, PeerStats, SocketStats, TransportLayerConfig,
+    ConnectionInfo, Direction, DropReason, PeerMap, PeerState, PeerStats, SocketStats,
+    TransportLayerConfig,
 };
 use crate::net::{self, CloseCode, NetConnection};
 use crate::rt::Instant;
@@ -24,7 +24,7 @@ pub(super) struct Peers<C> {
     pub(super) phase: Phase,
     pub(super) config: Arc<TransportLayerConfig>,
     pub(super) max_message_len: usize,
-    pub(super) map: HashMap<SocketAddr, Peer<C>>,
+    pub(super) map: PeerMap<Peer<C>>,
     pub(super) next_id: u64,
     /// Live connections and running dials.
     pub(super) in_use: usize,
@@ -140,7 +140,7 @@ impl<C: NetConnection> Peers<C> {
             phase: Phase::Open,
             config,
             max_message_len,
-            map: HashMap::new(),
+            map: PeerMap::default(),
             next_id: 0,
             in_use: 0,
             folded: SocketStats::default(),
@@ -351,6 +351,7 @@ impl<C: NetConnection> Peer<C> {
         for link in &self.links {
             let keepalive = link.written.checked_add(config.keepalive_interval);
             if keepalive.is_some_and(|at| at <= now) {
+                self.queue.shrink();
                 return Step::Keepalive(link.id, link.conn.clone());
             }
             sooner(&mut deadline, keepalive);

@@ -18,7 +18,7 @@ use crate::rt::Instant;
 /// system calls, small enough that a slow peer's newer messages can still overtake by policy.
 pub(super) const BATCH_BYTES: usize = 256 << 10;
 /// Messages of one flush.
-const BATCH_MESSAGES: usize = 256;
+const BATCH_MESSAGES: usize = 1024;
 
 /// See the module.
 #[derive(Debug)]
@@ -26,18 +26,15 @@ pub(super) struct OutgoingQueue {
     config: QueueConfig,
     max_message_len: usize,
     /// Oldest first.
-    waiting: Entries,
-    /// Being handed to the network, older than everything in `waiting`.
-    in_flight: Entries,
+    waiting: VecDeque<Entry>,
+    waiting_bytes: usize,
+    /// When what is being handed to the network expires, older than everything in `waiting`; the
+    /// messages themselves are in the batch, so that none is copied or counted twice.
+    in_flight: VecDeque<Option<Instant>>,
+    in_flight_bytes: usize,
     counters: PeerStats,
     /// Senders under `Backpressure`, first come, first served.
     pub(super) senders: WaitList,
-}
-
-#[derive(Debug, Default)]
-struct Entries {
-    list: VecDeque<Entry>,
-    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -64,8 +61,10 @@ impl OutgoingQueue {
         Self {
             max_message_len: max_message_len.min(config.max_bytes),
             config,
-            waiting: Entries::default(),
-            in_flight: Entries::default(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
             counters: PeerStats::default(),
             senders: WaitList::default(),
         }
@@ -93,7 +92,7 @@ impl OutgoingQueue {
             }
             OverflowPolicy::DropOldest => {
                 while !self.has_room(bytes.len()) {
-                    if self.waiting.pop().is_none() {
+                    if self.pop().is_none() {
                         // The rest is in the network's hands and cannot be recalled.
                         return self.refuse(DropReason::Overflow);
                     }
@@ -102,7 +101,8 @@ impl OutgoingQueue {
             }
         }
         self.counters.submitted += 1;
-        self.waiting.push(Entry {
+        self.waiting_bytes += bytes.len();
+        self.waiting.push_back(Entry {
             bytes,
             expires: now.checked_add(self.config.ttl),
         });
@@ -119,7 +119,7 @@ impl OutgoingQueue {
     /// Drops what is too old.
     pub(super) fn purge(&mut self, now: Instant) {
         while self.next_expiry().is_some_and(|at| at <= now) {
-            self.waiting.pop();
+            self.pop();
             self.counters.dropped.add(DropReason::Expired, 1);
         }
     }
@@ -127,71 +127,78 @@ impl OutgoingQueue {
     /// When the oldest waiting message is too old.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
         // Each entry has the same time to live, so the first is the first to go.
-        self.waiting.list.front().and_then(|entry| entry.expires)
+        self.waiting.front().and_then(|entry| entry.expires)
     }
 
     /// Drops everything that waits, and what is in flight too.
     pub(super) fn drop_all(&mut self, reason: DropReason) -> u64 {
         let count = self.queued();
         self.counters.dropped.add(reason, count);
-        self.waiting = Entries::default();
-        self.in_flight = Entries::default();
+        self.waiting = VecDeque::new();
+        self.waiting_bytes = 0;
+        self.in_flight = VecDeque::new();
+        self.in_flight_bytes = 0;
         count
     }
 
-    /// The next messages to hand over, at most half of what the queue may hold so that newer
-    /// messages can still replace older ones. They count as queued until
-    /// [`finish_batch`](Self::finish_batch).
-    pub(super) fn begin_batch(&mut self, now: Instant) -> VecDeque<Bytes> {
+    /// Moves the next messages to hand over into `batch`, which is empty: at most half of what the
+    /// queue may hold, so that newer messages can still replace older ones. They count as queued
+    /// until [`finish_batch`](Self::finish_batch), which has to come before the next batch. Gives
+    /// their bytes.
+    pub(super) fn begin_batch(&mut self, batch: &mut VecDeque<Bytes>, now: Instant) -> usize {
         self.purge(now);
-        self.put_back(self.in_flight.list.len());
         let max_messages = (self.config.max_messages / 2).clamp(1, BATCH_MESSAGES);
         let max_bytes = (self.config.max_bytes / 2).min(BATCH_BYTES);
-        let mut batch = VecDeque::new();
         while batch.len() < max_messages
-            && let Some(next) = self.waiting.list.front()
+            && let Some(next) = self.waiting.front()
             && (batch.is_empty()
-                || self.in_flight.bytes.saturating_add(next.bytes.len()) <= max_bytes)
-            && let Some(entry) = self.waiting.pop()
+                || self.in_flight_bytes.saturating_add(next.bytes.len()) <= max_bytes)
+            && let Some(entry) = self.pop()
         {
-            batch.push_back(entry.bytes.clone());
-            self.in_flight.push(entry);
+            self.in_flight_bytes += entry.bytes.len();
+            self.in_flight.push_back(entry.expires);
+            batch.push_back(entry.bytes);
         }
-        batch
+        self.in_flight_bytes
     }
 
-    /// Ends the batch: all but its last `left` messages were taken by the network, those wait
-    /// again, before all others and no younger than they are.
-    pub(super) fn finish_batch(&mut self, left: usize, now: Instant) {
-        while self.in_flight.list.len() > left
-            && let Some(entry) = self.in_flight.pop()
-        {
-            self.counters.sent += 1;
-            self.counters.sent_bytes += entry.bytes.len() as u64;
+    /// Ends the batch: what is left in it waits again, before all others and no younger than it
+    /// is; the rest was taken by the network.
+    pub(super) fn finish_batch(&mut self, batch: &mut VecDeque<Bytes>, now: Instant) {
+        let left: usize = batch.iter().map(Bytes::len).sum();
+        let sent = self.in_flight.len().saturating_sub(batch.len());
+        self.counters.sent += sent as u64;
+        self.counters.sent_bytes += self.in_flight_bytes.saturating_sub(left) as u64;
+        while let Some(expires) = self.in_flight.pop_back() {
+            let Some(bytes) = batch.pop_back() else { break };
+            self.waiting_bytes += bytes.len();
+            self.waiting.push_front(Entry { bytes, expires });
         }
-        self.put_back(left);
+        self.in_flight.clear();
+        self.in_flight_bytes = 0;
         self.purge(now);
     }
 
-    fn put_back(&mut self, count: usize) {
-        for _ in 0..count {
-            let Some(entry) = self.in_flight.list.pop_back() else {
-                return;
-            };
-            self.in_flight.bytes -= entry.bytes.len();
-            self.waiting.bytes += entry.bytes.len();
-            self.waiting.list.push_front(entry);
-        }
+    /// Gives back the memory that a burst has taken.
+    pub(super) fn shrink(&mut self) {
+        self.waiting.shrink_to_fit();
+        self.in_flight.shrink_to_fit();
+    }
+
+    fn pop(&mut self) -> Option<Entry> {
+        let entry = self.waiting.pop_front()?;
+        self.waiting_bytes -= entry.bytes.len();
+        Some(entry)
     }
 
     /// Whether nothing waits to be handed over.
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.list.is_empty()
+        self.waiting.is_empty()
     }
 
     /// Messages that are neither sent nor dropped.
     pub(super) fn queued(&self) -> u64 {
-        (self.waiting.list.len() + self.in_flight.list.len()) as u64
+        (self.waiting.len() + self.in_flight.len()) as u64
     }
 
     /// The sender whose turn it is, if there may be room for it. Wake it once the lock is released.
@@ -203,28 +210,15 @@ impl OutgoingQueue {
     pub(super) fn stats(&self) -> PeerStats {
         PeerStats {
             queued: self.queued(),
-            queued_bytes: (self.waiting.bytes + self.in_flight.bytes) as u64,
+            queued_bytes: (self.waiting_bytes + self.in_flight_bytes) as u64,
             ..self.counters.clone()
         }
     }
 
     fn has_room(&self, len: usize) -> bool {
-        let messages = self.waiting.list.len() + self.in_flight.list.len();
-        let bytes = self.waiting.bytes + self.in_flight.bytes;
+        let messages = self.waiting.len() + self.in_flight.len();
+        let bytes = self.waiting_bytes + self.in_flight_bytes;
         messages < self.config.max_messages && bytes.saturating_add(len) <= self.config.max_bytes
-    }
-}
-
-impl Entries {
-    fn push(&mut self, entry: Entry) {
-        self.bytes += entry.bytes.len();
-        self.list.push_back(entry);
-    }
-
-    fn pop(&mut self) -> Option<Entry> {
-        let entry = self.list.pop_front()?;
-        self.bytes -= entry.bytes.len();
-        Some(entry)
     }
 }
 

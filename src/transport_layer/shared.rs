@@ -314,10 +314,6 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
 }
 
 impl<T: NetTransport, M: Message> Hub for Shared<T, M> {
-    fn config(&self) -> &TransportLayerConfig {
-        &self.config
-    }
-
     fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
     }

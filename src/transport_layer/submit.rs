@@ -11,18 +11,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::wait::Ticket;
-use super::{
-    ClosedError, ConnectionInfo, DropReason, OverflowPolicy, SendError, TransportLayerConfig,
-};
+use super::{ClosedError, ConnectionInfo, DropReason, SendError};
 use crate::message::Message;
 use crate::rt::{self, MaybeSend, MaybeSync};
 
 /// A socket, without its types.
 pub(super) trait Hub: MaybeSend + MaybeSync {
-    fn config(&self) -> &TransportLayerConfig;
     fn is_open(&self) -> bool;
     /// Queues or drops the message; pending only under `Backpressure`.
     fn poll_offer(
@@ -88,15 +85,7 @@ pub(super) async fn submit<M: Message>(
     if !hub.is_open() {
         return Err(SendError(message));
     }
-    let waits = hub.config().outgoing.overflow == OverflowPolicy::Backpressure;
-    // Whoever may have to wait may have to give the message back.
-    let (encoded, kept) = if waits {
-        let mut buffer = BytesMut::new();
-        let encoded = message.encode(&mut buffer).map(|()| buffer.freeze());
-        (encoded, Some(message))
-    } else {
-        (message.into_bytes(), None)
-    };
+    let encoded = message.into_bytes();
     let bytes = match encoded {
         Ok(bytes) => bytes,
         Err(error) => {
@@ -115,11 +104,14 @@ pub(super) async fn submit<M: Message>(
         },
     };
     let queued = poll_fn(|cx| hub.poll_offer(&mut sending.submission, cx)).await;
-    match (queued, kept) {
-        (Ok(()), _) => Ok(()),
-        (Err(ClosedError), Some(message)) => Err(SendError(message)),
-        (Err(ClosedError), None) => {
-            // Closed between the two looks at it: as if it had been queued just before.
+    let Err(ClosedError) = queued else {
+        return Ok(());
+    };
+    // Given back as it came: what was encoded can be decoded.
+    let bytes = sending.submission.bytes.take();
+    match bytes.map(M::decode) {
+        Some(Ok(message)) => Err(SendError(message)),
+        _ => {
             hub.refuse(to, DropReason::Closed);
             Ok(())
         }

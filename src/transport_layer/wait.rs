@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
@@ -102,13 +102,47 @@ impl Signal {
     }
 
     /// Waits for the signal, until `deadline` at the latest.
-    pub(super) async fn wait(&self, deadline: Option<Instant>) {
-        let limit = deadline
-            .map_or(LONGEST_SLEEP, |at| {
-                at.saturating_duration_since(Instant::now())
-            })
-            .min(LONGEST_SLEEP);
-        let _ = rt::timeout(limit, poll_fn(|cx| self.poll(cx))).await;
+    pub(super) async fn wait(&self, timer: &mut Timer, deadline: Option<Instant>) {
+        poll_fn(|cx| {
+            if self.poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            match deadline {
+                Some(deadline) => timer.poll(deadline, cx),
+                None => Poll::Pending,
+            }
+        })
+        .await;
+    }
+}
+
+/// A timer that is kept from one wait to the next. Most deadlines are moved before they come: so a
+/// timer that is armed for an earlier time stays, fires for nothing now and then, and is not set
+/// anew for each message.
+#[derive(Default)]
+pub(super) struct Timer {
+    armed: Option<(Instant, rt::BoxFuture<'static, ()>)>,
+}
+
+impl Timer {
+    fn poll(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut self.armed {
+                Some((at, sleep)) if *at <= deadline => {
+                    ready!(sleep.as_mut().poll(cx));
+                    self.armed = None;
+                    if Instant::now() >= deadline {
+                        return Poll::Ready(());
+                    }
+                }
+                _ => {
+                    let now = Instant::now();
+                    let wait = deadline.saturating_duration_since(now).min(LONGEST_SLEEP);
+                    let at = now.checked_add(wait).unwrap_or(deadline);
+                    self.armed = Some((at, Box::pin(rt::sleep(wait))));
+                }
+            }
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use futures::FutureExt as _;
@@ -21,11 +21,24 @@ fn queue(overflow: OverflowPolicy) -> IncomingQueue<usize> {
     })
 }
 
+fn try_push<M>(
+    queue: &IncomingQueue<M>,
+    from: SocketAddr,
+    message: M,
+    len: usize,
+) -> Result<(), M> {
+    let mut messages = VecDeque::from([(message, len)]);
+    queue.try_push_many(from, &mut messages);
+    messages
+        .pop_front()
+        .map_or(Ok(()), |(message, _)| Err(message))
+}
+
 #[test]
 fn a_reader_that_gives_up_hands_its_turn_on() {
     let queue = queue(OverflowPolicy::Backpressure);
     for n in 0..4 {
-        queue.try_push(peer(1), n, 1).unwrap();
+        try_push(&queue, peer(1), n, 1).unwrap();
     }
     let mut first = Box::pin(queue.push(peer(1), 4, 1));
     let mut second = Box::pin(queue.push(peer(1), 5, 1));
@@ -34,7 +47,7 @@ fn a_reader_that_gives_up_hands_its_turn_on() {
     assert_eq!(queue.recv().now_or_never().unwrap(), Ok((peer(1), 0)));
     // Whoever came first goes first.
     assert!((&mut second).now_or_never().is_none());
-    assert!(queue.try_push(peer(1), 6, 1).is_err());
+    assert!(try_push(&queue, peer(1), 6, 1).is_err());
     drop(first);
     assert!((&mut second).now_or_never().is_some());
 }
@@ -55,7 +68,17 @@ proptest! {
         let mut last = BTreeMap::new();
         for (index, (operation, from, len)) in operations.into_iter().enumerate() {
             match operation {
-                0..=3 => received += u64::from(queue.try_push(peer(from), index, len).is_ok()),
+                0..=2 => {
+                    let pushed = try_push(&queue, peer(from), index, len);
+                    received += u64::from(pushed.is_ok());
+                }
+                3 => {
+                    // Of several at once, some may fit.
+                    let mut messages: VecDeque<_> = (0..3).map(|_| (index, len / 3)).collect();
+                    queue.try_push_many(peer(from), &mut messages);
+                    prop_assert!(messages.is_empty() || overflow == OverflowPolicy::Backpressure);
+                    received += 3 - messages.len() as u64;
+                }
                 4 => {
                     queue.count_undecodable(peer(from), len);
                     received += 1;
@@ -63,7 +86,7 @@ proptest! {
                 5 => queue.remember(peer(from)),
                 6 => queue.forget(peer(from)),
                 _ => if let Some(Ok((from, taken))) = queue.recv().now_or_never() {
-                    prop_assert!(last.insert(from, taken).is_none_or(|last| last < taken));
+                    prop_assert!(last.insert(from, taken).is_none_or(|last| last <= taken));
                 }
             }
             let (mut total, mut peers) = (PeerStats::default(), BTreeMap::new());

@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +17,19 @@ fn config(max_messages: usize, max_bytes: usize, overflow: OverflowPolicy) -> Qu
     }
 }
 
+fn begin(queue: &mut OutgoingQueue, now: Instant) -> VecDeque<Bytes> {
+    let mut batch = VecDeque::new();
+    queue.begin_batch(&mut batch, now);
+    batch
+}
+
+/// The network takes all of `batch` but the last `left`.
+fn finish(queue: &mut OutgoingQueue, batch: &mut VecDeque<Bytes>, left: usize, now: Instant) {
+    batch.drain(..batch.len().saturating_sub(left));
+    queue.finish_batch(batch, now);
+    assert!(batch.is_empty());
+}
+
 fn message(n: u8) -> Bytes {
     Bytes::copy_from_slice(&[n])
 }
@@ -27,16 +41,17 @@ fn what_a_broken_connection_did_not_take_waits_again_before_all_others_and_no_yo
     for n in 0..4 {
         queue.offer(message(n), start, None);
     }
-    let batch = queue.begin_batch(start);
+    let mut batch = begin(&mut queue, start);
     assert_eq!(batch, [message(0), message(1), message(2), message(3)]);
     assert_eq!(queue.queued(), 4);
     let later = start + Duration::from_secs(20);
     queue.offer(message(4), later, None);
-    queue.finish_batch(3, later);
+    finish(&mut queue, &mut batch, 3, later);
     assert_eq!(queue.stats().sent, 1);
-    let batch = queue.begin_batch(later);
+    let mut batch = begin(&mut queue, later);
     assert_eq!(batch, [message(1), message(2), message(3), message(4)]);
-    queue.finish_batch(4, start + Duration::from_secs(31));
+    let later = start + Duration::from_secs(31);
+    finish(&mut queue, &mut batch, 4, later);
     assert_eq!(queue.stats().dropped.count(DropReason::Expired), 3);
     assert_eq!(queue.queued(), 1);
 }
@@ -48,10 +63,11 @@ fn a_batch_leaves_messages_that_newer_ones_can_replace() {
     for n in 0..4 {
         queue.offer(message(n), now, None);
     }
-    assert_eq!(queue.begin_batch(now), [message(0), message(1)]);
+    let mut batch = begin(&mut queue, now);
+    assert_eq!(batch, [message(0), message(1)]);
     assert_eq!(queue.offer(message(4), now, None), Offer::Queued);
-    queue.finish_batch(0, now);
-    assert_eq!(queue.begin_batch(now), [message(3), message(4)]);
+    finish(&mut queue, &mut batch, 0, now);
+    assert_eq!(begin(&mut queue, now), [message(3), message(4)]);
 }
 
 proptest! {
@@ -68,15 +84,17 @@ proptest! {
         let mut now = Instant::now();
         let mut queue = OutgoingQueue::new(config(8, 100, overflow), 35);
         let mut offered = 0;
-        let mut batch = 0;
+        let mut batch = VecDeque::new();
         for (operation, size) in operations {
             match operation {
                 0..=2 => {
                     let offer = queue.offer(Bytes::from(vec![0; size]), now, None);
                     offered += u64::from(!matches!(offer, Offer::Full(_)));
                 }
-                3 => batch = queue.begin_batch(now).len(),
-                4 => queue.finish_batch(size.min(batch), now),
+                3 if batch.is_empty() => {
+                    queue.begin_batch(&mut batch, now);
+                }
+                3 | 4 => finish(&mut queue, &mut batch, size, now),
                 _ => {
                     now += Duration::from_secs(size as u64);
                     queue.purge(now);
