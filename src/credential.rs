@@ -290,7 +290,6 @@ fn public_key(secret_key: &[u8; 32]) -> Identity {
     if let Some(mut dh) = rt::crypto::curve() {
         dh.set(secret_key);
         public.copy_from_slice(dh.pubkey());
-        dh.set(&[0; 32]);
     }
     Identity(public)
 }

@@ -6,10 +6,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll, Waker};
-use std::thread::ThreadId;
 use std::time::Duration;
 
 pub(crate) mod crypto;
@@ -43,12 +42,22 @@ pub struct Elapsed(
 ///
 /// Cancel-safe if `future` is.
 pub async fn timeout<F: Future>(limit: Duration, future: F) -> Result<F::Output, Elapsed> {
-    let future = std::pin::pin!(future);
-    let clock = std::pin::pin!(sleep(limit));
-    match futures::future::select(future, clock).await {
-        futures::future::Either::Left((output, _)) => Ok(output),
-        futures::future::Either::Right(((), _)) => Err(Elapsed(limit)),
-    }
+    let mut future = std::pin::pin!(future);
+    // Made when it is needed: what is ready at once takes no timer.
+    let mut clock = std::pin::pin!(None);
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        if clock.is_none() {
+            clock.set(Some(sleep(limit)));
+        }
+        match clock.as_mut().as_pin_mut() {
+            Some(clock) => clock.poll(cx).map(|()| Err(Elapsed(limit))),
+            None => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// A background task that ends, at the latest, when this handle is dropped.
@@ -67,7 +76,7 @@ struct Slot {
     waker: Mutex<Option<Waker>>,
     cancelled: AtomicBool,
     // Who holds `future` for a poll: a drop on the same thread must not wait for it.
-    polled_by: Mutex<Option<ThreadId>>,
+    polled_by: AtomicUsize,
 }
 
 struct Run(Arc<Slot>);
@@ -87,7 +96,7 @@ impl Task {
             future: Mutex::new(Some(Box::pin(future))),
             waker: Mutex::new(None),
             cancelled: AtomicBool::new(false),
-            polled_by: Mutex::new(None),
+            polled_by: AtomicUsize::new(NOBODY),
         });
         target::spawn(Run(Arc::clone(&slot)));
         Self { slot }
@@ -106,7 +115,8 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         self.slot.cancelled.store(true, Ordering::Release);
-        if *lock(&self.slot.polled_by) == Some(std::thread::current().id()) {
+        // Exact for this thread, whatever the order in which others see it.
+        if self.slot.polled_by.load(Ordering::Relaxed) == this_thread() {
             return;
         }
         let future = lock(&self.slot.future).take();
@@ -141,20 +151,28 @@ impl Future for Run {
         let Some(future) = held.as_mut() else {
             return Poll::Ready(());
         };
-        *lock(&slot.polled_by) = Some(std::thread::current().id());
+        slot.polled_by.store(this_thread(), Ordering::Relaxed);
         let poll = future.as_mut().poll(cx);
         let ended = poll.is_ready() || slot.cancelled.load(Ordering::Acquire);
         if ended {
             // Still marked as polled by us: what the future drops may hold the task's handle.
             *held = None;
         }
-        *lock(&slot.polled_by) = None;
+        slot.polled_by.store(NOBODY, Ordering::Relaxed);
         if ended {
             Poll::Ready(())
         } else {
             Poll::Pending
         }
     }
+}
+
+const NOBODY: usize = 0;
+
+/// A number that no other thread has while this one lives.
+fn this_thread() -> usize {
+    thread_local!(static PLACE: u8 = const { 0 });
+    PLACE.with(|place| std::ptr::from_ref(place).addr())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

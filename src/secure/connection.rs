@@ -157,8 +157,9 @@ impl<R: FrameReader, W: FrameWriter> NetConnection for SecureConnection<R, W> {
     /// See [`NetConnection::recv`]. After our own `close` it gives [`FrameError::Closed`], also to
     /// whoever was waiting.
     ///
-    /// A message of a quarter of its record or more (records are at most 64 KiB) shares the
-    /// record's memory with its neighbours; shorter ones share at most 4 KiB among themselves.
+    /// A message of 8 KiB and a quarter of its record or more (records are at most 64 KiB) shares
+    /// the memory it was read into with its neighbours, over TCP 256 KiB at most; shorter ones share
+    /// at most 4 KiB among themselves.
     /// Whoever keeps a short message for long may want a copy of it.
     async fn recv(&self) -> anyhow::Result<Option<Bytes>> {
         let mut received = None;

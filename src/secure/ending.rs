@@ -2,7 +2,7 @@
 //!
 //! Invariant: it is set once, the first reason stays, and setting it wakes every waiter.
 
-use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -48,13 +48,15 @@ impl End {
 /// Whether a connection has ended.
 #[derive(Debug, Default)]
 pub(super) struct Ending {
+    /// Set with the state: asked for at every message, so without the lock.
+    ended: AtomicBool,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     end: Option<End>,
-    waiters: BTreeMap<u64, Waker>,
+    waiters: Vec<(u64, Waker)>,
     next_waiter: u64,
 }
 
@@ -63,15 +65,19 @@ impl Ending {
     pub(super) fn set(&self, end: End) -> End {
         let mut state = self.state();
         let end = state.end.get_or_insert(end).clone();
+        self.ended.store(true, Ordering::Release);
         let waiters = std::mem::take(&mut state.waiters);
         drop(state);
-        for waker in waiters.into_values() {
+        for (_, waker) in waiters {
             waker.wake();
         }
         end
     }
 
     pub(super) fn get(&self) -> Option<End> {
+        if !self.ended.load(Ordering::Acquire) {
+            return None;
+        }
         self.state().end.clone()
     }
 
@@ -103,11 +109,9 @@ impl Waiter<'_> {
             state.next_waiter = state.next_waiter.wrapping_add(1);
             state.next_waiter
         });
-        match state.waiters.get_mut(&id) {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => {
-                state.waiters.insert(id, cx.waker().clone());
-            }
+        match state.waiters.iter_mut().find(|(known, _)| *known == id) {
+            Some((_, waker)) => waker.clone_from(cx.waker()),
+            None => state.waiters.push((id, cx.waker().clone())),
         }
         Poll::Pending
     }
@@ -116,7 +120,10 @@ impl Waiter<'_> {
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            self.ending.state().waiters.remove(&id);
+            let waiters = &mut self.ending.state().waiters;
+            if let Some(index) = waiters.iter().position(|(known, _)| *known == id) {
+                waiters.swap_remove(index);
+            }
         }
     }
 }

@@ -259,12 +259,6 @@ impl Dh for StrictDh {
     }
 }
 
-impl Drop for StrictDh {
-    fn drop(&mut self) {
-        self.0.set(&[0; 32]);
-    }
-}
-
 /// The records' cipher, for the handshake's messages.
 struct HandshakeCipher {
     suite: Suite,

@@ -26,10 +26,14 @@ const HEADER_LEN: usize = 4;
 /// Sealed bytes at which filling stops until they are written.
 const FLUSH_LEN: usize = 256 << 10;
 
-/// A message no shorter than its record's plaintext divided by this is handed on inside the
-/// record's memory, a shorter one is copied: so what is kept never holds more than this many times
-/// its own size, or a slab.
+/// A message no shorter than its record's plaintext divided by this, and than [`KEEP_LEN`], is
+/// handed on inside the record's memory, a shorter one is copied: so what is kept never holds much
+/// more than its own size, or a slab.
 const KEEP_RATIO: usize = 4;
+
+/// Copying costs less than sharing for anything shorter; and a short record may lie in a long read
+/// buffer, which it would hold.
+const KEEP_LEN: usize = 8 << 10;
 
 /// Short messages of a record are copied into slabs of so many bytes at most: one allocation for
 /// many, and no more than this is held by one that is kept.
@@ -269,7 +273,7 @@ impl Inbox {
         }
         self.plaintext.advance(HEADER_LEN);
         if len <= self.plaintext.len() {
-            let keep = len.saturating_mul(KEEP_RATIO) >= self.record_len;
+            let keep = len >= KEEP_LEN && len.saturating_mul(KEEP_RATIO) >= self.record_len;
             return Ok(Some(Event::Message(if keep {
                 self.plaintext.split_to(len).freeze()
             } else {

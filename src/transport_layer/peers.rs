@@ -95,6 +95,9 @@ pub(super) struct Link<C> {
     /// Whether a message has come.
     pub(super) heard: bool,
     pub(super) reading: Reading,
+    /// A time before which the peer's silence cannot be too long: asking the connection costs a
+    /// look at the clock, and the time only moves away from us.
+    pub(super) silent_before: Option<Instant>,
 }
 
 /// Whether the connection is being read: if it is not, its silence means nothing.
@@ -328,7 +331,7 @@ impl<C: NetConnection> Peer<C> {
         config: &TransportLayerConfig,
     ) -> Step<C> {
         self.queue.purge(now);
-        if let Some((id, code, why)) = self.links.iter().find_map(|link| {
+        if let Some((id, code, why)) = self.links.iter_mut().find_map(|link| {
             let (code, why) = link.overdue(now, config, self.queue.queued() > 0)?;
             Some((link.id, code, why))
         }) {
@@ -348,7 +351,7 @@ impl<C: NetConnection> Peer<C> {
             sooner(&mut deadline, Some(until));
             sooner(&mut deadline, self.queue.next_expiry());
         }
-        for link in &self.links {
+        for link in &mut self.links {
             let keepalive = link.written.checked_add(config.keepalive_interval);
             if keepalive.is_some_and(|at| at <= now) {
                 self.queue.shrink();
@@ -394,7 +397,7 @@ impl<C: NetConnection> Link<C> {
 
     /// Why the connection has to be closed now, if so.
     fn overdue(
-        &self,
+        &mut self,
         now: Instant,
         config: &TransportLayerConfig,
         busy: bool,
@@ -409,14 +412,18 @@ impl<C: NetConnection> Link<C> {
         }
     }
 
-    /// When the peer's silence becomes too long.
-    fn silent_at(&self, now: Instant, config: &TransportLayerConfig) -> Option<Instant> {
+    /// When the peer's silence becomes too long, or an earlier time at which to ask again.
+    fn silent_at(&mut self, now: Instant, config: &TransportLayerConfig) -> Option<Instant> {
         let Reading::Since(reading) = self.reading else {
+            self.silent_before = None;
             return None;
         };
-        let unread = now.saturating_duration_since(reading);
-        let silence = self.conn.silence().min(unread);
-        now.checked_add(config.silence_timeout.saturating_sub(silence))
+        if self.silent_before.is_none_or(|at| at <= now) {
+            let unread = now.saturating_duration_since(reading);
+            let silence = self.conn.silence().min(unread);
+            self.silent_before = now.checked_add(config.silence_timeout.saturating_sub(silence));
+        }
+        self.silent_before
     }
 }
 

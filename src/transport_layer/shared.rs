@@ -155,6 +155,7 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
                 written: now,
                 heard: false,
                 reading: Reading::Since(now),
+                silent_before: None,
             };
             // Accepted twice from one address: the peer has lost the older connection, since a
             // network gives an address to one connection at a time.

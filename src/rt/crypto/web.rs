@@ -2,9 +2,10 @@
 
 use chacha20poly1305::aead::{AeadInPlace, KeyInit};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce, Tag};
+use snow::Error;
 use snow::params::DHChoice;
 use snow::resolvers::{CryptoResolver, DefaultResolver};
-use snow::types::Dh;
+use snow::types::{Dh, Random};
 
 use super::{Aead, TAG_LEN};
 
@@ -60,5 +61,49 @@ impl AeadKey {
 
 /// X25519 for snow.
 pub(crate) fn curve() -> Option<Box<dyn Dh>> {
-    DefaultResolver.resolve_dh(&DHChoice::Curve25519)
+    let dh = DefaultResolver.resolve_dh(&DHChoice::Curve25519)?;
+    Some(Box::new(Wiped(dh)))
+}
+
+/// Overwrites its secret key when dropped, which snow's own does not.
+struct Wiped(Box<dyn Dh>);
+
+impl Dh for Wiped {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn pub_len(&self) -> usize {
+        self.0.pub_len()
+    }
+
+    fn priv_len(&self) -> usize {
+        self.0.priv_len()
+    }
+
+    fn set(&mut self, secret: &[u8]) {
+        self.0.set(secret);
+    }
+
+    fn generate(&mut self, rng: &mut dyn Random) -> Result<(), Error> {
+        self.0.generate(rng)
+    }
+
+    fn pubkey(&self) -> &[u8] {
+        self.0.pubkey()
+    }
+
+    fn privkey(&self) -> &[u8] {
+        self.0.privkey()
+    }
+
+    fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), Error> {
+        self.0.dh(public, out)
+    }
+}
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        self.0.set(&[0; 32]);
+    }
 }

@@ -5,10 +5,10 @@
 //! [`FrameBuffer`]: so both directions may be cancelled at any point. A connection that waits
 //! between frames holds no buffer.
 
+use std::future::poll_fn;
 use std::io;
 
 use bytes::{Buf as _, BytesMut};
-use futures::FutureExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -52,10 +52,17 @@ impl RawReader {
             if let Some(frame) = self.split_frame() {
                 return Ok(Some(FrameEvent::Frame(frame)));
             }
-            if self.buffer.is_empty() && self.stream.readable().now_or_never().is_none() {
-                // The frames split off keep the old memory for as long as they need it.
-                self.buffer = BytesMut::new();
-                self.stream.readable().await?;
+            if self.buffer.is_empty() {
+                let Self { stream, buffer, .. } = self;
+                poll_fn(|cx| {
+                    let ready = stream.as_ref().poll_read_ready(cx);
+                    if ready.is_pending() {
+                        // The frames split off keep the old memory for as long as they need it.
+                        *buffer = BytesMut::new();
+                    }
+                    ready
+                })
+                .await?;
             }
             self.buffer.reserve(self.read_len);
             let read = self.stream.read_buf(&mut self.buffer).await?;
