@@ -14,30 +14,6 @@ mod node;
 mod options;
 mod types;
 
-use gossip_transport::credential::{ClusterSecret, NetCredential, Trust};
-use wasm_bindgen::prelude::wasm_bindgen;
-
+pub use gossip_web_values::{generate_cluster_secret, generate_secret_key};
 pub use node::GossipNode;
 pub use options::JoinOptions;
-
-/// Runs when the module is loaded: a defect shows its text in the console.
-#[wasm_bindgen(start)]
-pub fn start() {
-    console_error_panic_hook::set_once();
-}
-
-/// A fresh secret key in its printed form, for `JoinOptions.secretKey`. Keep it where the node
-/// should keep its identity: `sessionStorage` for one tab, say.
-#[wasm_bindgen(js_name = generateSecretKey)]
-pub fn generate_secret_key() -> String {
-    // The key is the same whomever its owner trusts.
-    NetCredential::generate(Trust::keys([]))
-        .to_secret_text()
-        .to_string()
-}
-
-/// A fresh cluster secret in its printed form, for `JoinOptions.secret`.
-#[wasm_bindgen(js_name = generateClusterSecret)]
-pub fn generate_cluster_secret() -> String {
-    ClusterSecret::generate().to_text()
-}

@@ -9,13 +9,14 @@ use gossip_transport::TransportLayerTransport;
 use gossip_transport::gossip::Participant;
 use gossip_transport::rt;
 use gossip_transport::websocket::{WebSocketConfig, WebSocketTransport};
+use gossip_web_values::StatsObject;
 use js_sys::Function;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast as _, JsError, JsValue};
 
 use crate::convert;
 use crate::options::{JoinOptions, Options};
-use crate::types::{ChangeCallback, MemberArray, StatsObject};
+use crate::types::{ChangeCallback, MemberArray};
 
 /// How long queued messages may take to go out when the node leaves.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(1);
@@ -43,7 +44,7 @@ impl GossipNode {
     ///
     /// Rejects with an `Error` if the options are wrong.
     pub async fn join(options: JoinOptions) -> Result<GossipNode, JsError> {
-        let options = Options::read(&options).map_err(|error| convert::error(&error))?;
+        let options = Options::read(&options).map_err(|error| gossip_web_values::error(&error))?;
         let identity = options.credential.identity().to_string();
         let id = options.gossip.node_id.clone();
         let network = WebSocketTransport::new(WebSocketConfig::default());
@@ -56,7 +57,7 @@ impl GossipNode {
             let socket = transport.open(NO_LISTENER).await?;
             Participant::join(socket, options.gossip).await
         };
-        let participant = join.await.map_err(|error| convert::error(&error))?;
+        let participant = join.await.map_err(|error| gossip_web_values::error(&error))?;
         Ok(Self {
             participant: Rc::new(RefCell::new(Some(participant))),
             watcher: RefCell::new(None),
@@ -113,7 +114,7 @@ impl GossipNode {
     /// A snapshot of this node's counters and connections.
     pub fn stats(&self) -> Result<StatsObject, JsError> {
         let stats = self.with(|participant| participant.stats())?;
-        Ok(convert::stats(&stats).unchecked_into())
+        Ok(gossip_web_values::stats(&stats))
     }
 
     /// Called whenever members, their liveness or their keys have changed; several changes at once

@@ -46,50 +46,6 @@ export interface Member {
     /** Its keys, deleted ones left out. */
     keys: Record<string, string>;
 }
-
-/** Counts of dropped messages by reason: `overflow`, `expired`, `unroutable` and so on. */
-export type Drops = Record<string, number>;
-
-/** Counters; `submitted = sent + queued + dropped`, always. */
-export interface Counters {
-    /** What is being done about the peer; in a total, the best of all. */
-    state: "idle" | "backing_off" | "dialing" | "connected";
-    /** While backing off: milliseconds until the next dial. */
-    nextDialMs?: number;
-    submitted: number;
-    sent: number;
-    sentBytes: number;
-    queued: number;
-    queuedBytes: number;
-    dropped: Drops;
-    received: number;
-    receivedBytes: number;
-    delivered: number;
-    incomingQueued: number;
-    incomingDropped: Drops;
-}
-
-/** A live connection. */
-export interface Connection {
-    remoteAddr: string;
-    /** This node as the peer sees it. */
-    localAddr: string;
-    /** The public key that the peer has proved. */
-    identity: string;
-    direction: "outgoing" | "incoming";
-    ageMs: number;
-    /** How long nothing has come from the peer. */
-    silenceMs: number;
-}
-
-/** A snapshot of this node's counters. */
-export interface Stats {
-    total: Counters;
-    peers: (Counters & { addr: string })[];
-    connections: Connection[];
-    dials: number;
-    dialsFailed: number;
-}
 "#;
 
 // What `GossipNode`'s methods say that they take and give.
@@ -98,10 +54,6 @@ extern "C" {
     /// An array of members.
     #[wasm_bindgen(typescript_type = "Member[]")]
     pub type MemberArray;
-
-    /// A snapshot of counters.
-    #[wasm_bindgen(typescript_type = "Stats")]
-    pub type StatsObject;
 
     /// Called without arguments.
     #[wasm_bindgen(typescript_type = "(() => void) | null | undefined")]

@@ -1,0 +1,110 @@
+//! The fields of the options that JavaScript passes.
+//!
+//! Read one by one, so that a wrong one is named in the error.
+
+use anyhow::{Context as _, ensure};
+use js_sys::{Array, Object, Reflect};
+use wasm_bindgen::{JsCast as _, JsValue};
+
+/// The fields of an object; absent, `undefined` and `null` are the same.
+#[derive(Debug, Clone, Copy)]
+pub struct Fields<'a>(&'a JsValue);
+
+impl<'a> Fields<'a> {
+    /// The fields of `options`.
+    ///
+    /// # Errors
+    ///
+    /// It is no object; `method` is who needs one.
+    pub fn of(options: &'a JsValue, method: &str) -> anyhow::Result<Self> {
+        ensure!(options.is_object(), "{method} needs an object of options");
+        Ok(Self(options))
+    }
+
+    fn value(&self, name: &str) -> Option<JsValue> {
+        Reflect::get(self.0, &JsValue::from_str(name))
+            .ok()
+            .filter(|value| !value.is_undefined() && !value.is_null())
+    }
+
+    /// A string.
+    ///
+    /// # Errors
+    ///
+    /// It is something else; the text names the field.
+    pub fn text(&self, name: &str) -> anyhow::Result<Option<String>> {
+        self.value(name)
+            .map(|value| {
+                value
+                    .as_string()
+                    .with_context(|| format!("{name} has to be a string"))
+            })
+            .transpose()
+    }
+
+    /// An array of strings.
+    ///
+    /// # Errors
+    ///
+    /// It is something else; the text names the field.
+    pub fn texts(&self, name: &str) -> anyhow::Result<Option<Vec<String>>> {
+        let expected = || format!("{name} has to be an array of strings");
+        let Some(value) = self.value(name) else {
+            return Ok(None);
+        };
+        let array = value.dyn_ref::<Array>().with_context(expected)?;
+        let texts: Option<Vec<_>> = array.iter().map(|item| item.as_string()).collect();
+        texts.map(Some).with_context(expected)
+    }
+
+    /// A number.
+    ///
+    /// # Errors
+    ///
+    /// It is something else; the text names the field.
+    pub fn number(&self, name: &str) -> anyhow::Result<Option<f64>> {
+        self.value(name)
+            .map(|value| {
+                value
+                    .as_f64()
+                    .with_context(|| format!("{name} has to be a number"))
+            })
+            .transpose()
+    }
+
+    /// A boolean; `false` if it is absent.
+    ///
+    /// # Errors
+    ///
+    /// It is something else; the text names the field.
+    pub fn flag(&self, name: &str) -> anyhow::Result<bool> {
+        match self.value(name) {
+            Some(value) => value
+                .as_bool()
+                .with_context(|| format!("{name} has to be true or false")),
+            None => Ok(false),
+        }
+    }
+
+    /// The keys and values of an object of strings; none if it is absent.
+    ///
+    /// # Errors
+    ///
+    /// It is something else; the text names the field.
+    pub fn entries(&self, name: &str) -> anyhow::Result<Vec<(String, String)>> {
+        let expected = || format!("{name} has to be an object of strings");
+        let Some(value) = self.value(name) else {
+            return Ok(Vec::new());
+        };
+        let object = value.dyn_ref::<Object>().with_context(expected)?;
+        let entries = Object::entries(object);
+        let entries: Option<Vec<_>> = entries
+            .iter()
+            .map(|entry| {
+                let entry = entry.dyn_into::<Array>().ok()?;
+                Some((entry.get(0).as_string()?, entry.get(1).as_string()?))
+            })
+            .collect();
+        entries.with_context(expected)
+    }
+}
