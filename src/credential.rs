@@ -7,17 +7,16 @@
 //! URL, a file name and a telephone. Secrets carry a prefix that says what they are; a public key
 //! carries none. Reading takes either case and ignores white space around the text.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use data_encoding::BASE32_NOPAD;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::rt;
 
+mod base32;
 #[cfg(test)]
 mod tests;
 
@@ -36,7 +35,7 @@ impl Identity {
     }
     /// The first 10 characters of the printed form, for logs and tables.
     pub fn short(&self) -> String {
-        let mut text = encode(&self.0);
+        let mut text = base32::encode(&self.0);
         text.truncate(10);
         text
     }
@@ -44,7 +43,7 @@ impl Identity {
 
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&encode(&self.0))
+        f.write_str(&base32::encode(&self.0))
     }
 }
 
@@ -117,7 +116,7 @@ impl ClusterSecret {
     }
     /// The printed form, for a file or a URL fragment. Keep it secret.
     pub fn to_text(&self) -> String {
-        let encoded = Zeroizing::new(encode(&self.0));
+        let encoded = Zeroizing::new(base32::encode(&self.0));
         format!("{}{}", Self::PREFIX, *encoded)
     }
 
@@ -160,7 +159,8 @@ impl FromStr for ClusterSecret {
 #[derive(Clone, Debug)]
 pub struct Trust {
     /// `None`: no list is kept.
-    keys: Option<BTreeSet<Identity>>,
+    /// Sorted, each once.
+    keys: Option<Vec<Identity>>,
     secret: Option<ClusterSecret>,
 }
 
@@ -168,7 +168,7 @@ impl Trust {
     /// Exactly these identities. An empty list trusts nobody.
     pub fn keys(keys: impl IntoIterator<Item = Identity>) -> Self {
         Self {
-            keys: Some(keys.into_iter().collect()),
+            keys: Some(sorted(keys)),
             secret: None,
         }
     }
@@ -185,7 +185,7 @@ impl Trust {
         secret: ClusterSecret,
     ) -> Self {
         Self {
-            keys: Some(keys.into_iter().collect()),
+            keys: Some(sorted(keys)),
             secret: Some(secret),
         }
     }
@@ -200,12 +200,22 @@ impl Trust {
     pub fn allows(&self, identity: &Identity) -> bool {
         self.keys
             .as_ref()
-            .is_none_or(|keys| keys.contains(identity))
+            .is_none_or(|keys| keys.binary_search(identity).is_ok())
     }
     /// The secret that is mixed into every handshake.
     pub fn cluster_secret(&self) -> Option<&ClusterSecret> {
         self.secret.as_ref()
     }
+}
+
+fn sorted(keys: impl IntoIterator<Item = Identity>) -> Vec<Identity> {
+    let mut sorted: Vec<Identity> = Vec::new();
+    for key in keys {
+        if let Err(place) = sorted.binary_search(&key) {
+            sorted.insert(place, key);
+        }
+    }
+    sorted
 }
 
 /// A static key pair and whom it trusts. Clones share the key.
@@ -245,7 +255,7 @@ impl NetCredential {
     /// The secret key's printed form, to be saved where only its owner reads it: `gossip-key-` and
     /// base32.
     pub fn to_secret_text(&self) -> Zeroizing<String> {
-        let encoded = Zeroizing::new(encode(self.secret_key()));
+        let encoded = Zeroizing::new(base32::encode(self.secret_key()));
         Zeroizing::new(format!("{}{}", Self::PREFIX, *encoded))
     }
     /// The public key: what others put on their list.
@@ -301,16 +311,8 @@ fn random_32() -> Zeroizing<[u8; 32]> {
     bytes
 }
 
-fn encode(bytes: &[u8]) -> String {
-    let mut text = BASE32_NOPAD.encode(bytes);
-    text.make_ascii_lowercase();
-    text
-}
-
 fn decode(text: &str, prefix: &str) -> Option<Zeroizing<Vec<u8>>> {
-    let mut encoded = Zeroizing::new(text.trim().strip_prefix(prefix)?.as_bytes().to_vec());
-    encoded.make_ascii_uppercase();
-    BASE32_NOPAD.decode(&encoded).ok().map(Zeroizing::new)
+    base32::decode(text.trim().strip_prefix(prefix)?)
 }
 
 fn decode_32(text: &str, prefix: &str) -> Option<Zeroizing<[u8; 32]>> {

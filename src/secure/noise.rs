@@ -5,7 +5,10 @@
 //! of frames, protocols and trust.
 
 use blake2::{Blake2s256, Digest};
-use snow::params::{CipherChoice, DHChoice, HashChoice, NoiseParams};
+use snow::params::{
+    BaseChoice, CipherChoice, DHChoice, HandshakeChoice, HandshakeModifier, HandshakeModifierList,
+    HandshakePattern, HashChoice, NoiseParams,
+};
 use snow::resolvers::{CryptoResolver, DefaultResolver};
 use snow::types::{Dh, Hash, Random};
 use snow::{Builder, HandshakeState};
@@ -57,13 +60,7 @@ impl Noise {
         inputs: &NoiseInputs<'a>,
         adapt: impl FnOnce(Builder<'a>) -> Builder<'a>,
     ) -> Result<Self, HandshakeError> {
-        let pattern = match (inputs.suite, inputs.psk.is_some()) {
-            (Suite::AesGcm, false) => "Noise_XX_25519_AESGCM_BLAKE2s",
-            (Suite::AesGcm, true) => "Noise_XXpsk0_25519_AESGCM_BLAKE2s",
-            (Suite::ChaChaPoly, false) => "Noise_XX_25519_ChaChaPoly_BLAKE2s",
-            (Suite::ChaChaPoly, true) => "Noise_XXpsk0_25519_ChaChaPoly_BLAKE2s",
-        };
-        let params: NoiseParams = pattern.parse().map_err(failed)?;
+        let params = params(inputs.suite, inputs.psk.is_some());
         let mut builder = Builder::with_resolver(params, Box::new(StrictResolver))
             .prologue(inputs.prologue)
             .map_err(failed)?
@@ -160,6 +157,40 @@ impl Drop for Noise {
     }
 }
 
+/// The protocol, put together from its parts: snow's parser knows many more, which a browser would
+/// load.
+fn params(suite: Suite, has_psk: bool) -> NoiseParams {
+    let (name, cipher) = match (suite, has_psk) {
+        (Suite::AesGcm, false) => ("Noise_XX_25519_AESGCM_BLAKE2s", CipherChoice::AESGCM),
+        (Suite::AesGcm, true) => ("Noise_XXpsk0_25519_AESGCM_BLAKE2s", CipherChoice::AESGCM),
+        (Suite::ChaChaPoly, false) => (
+            "Noise_XX_25519_ChaChaPoly_BLAKE2s",
+            CipherChoice::ChaChaPoly,
+        ),
+        (Suite::ChaChaPoly, true) => (
+            "Noise_XXpsk0_25519_ChaChaPoly_BLAKE2s",
+            CipherChoice::ChaChaPoly,
+        ),
+    };
+    let modifiers = if has_psk {
+        vec![HandshakeModifier::Psk(0)]
+    } else {
+        Vec::new()
+    };
+    let handshake = HandshakeChoice {
+        pattern: HandshakePattern::XX,
+        modifiers: HandshakeModifierList { list: modifiers },
+    };
+    NoiseParams::new(
+        name.to_owned(),
+        BaseChoice::Noise,
+        handshake,
+        DHChoice::Curve25519,
+        cipher,
+        HashChoice::Blake2s,
+    )
+}
+
 /// Whether this target has `suite`.
 pub(super) fn is_available(suite: Suite) -> bool {
     match suite {
@@ -207,7 +238,10 @@ impl CryptoResolver for StrictResolver {
         }
     }
     fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
-        DefaultResolver.resolve_hash(choice)
+        match choice {
+            HashChoice::Blake2s => Some(Box::new(Blake2sHash::default())),
+            _ => None,
+        }
     }
     fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn snow::types::Cipher>> {
         let suite = match choice {
@@ -259,6 +293,43 @@ impl Dh for StrictDh {
     }
 }
 
+<<<<<<< HEAD
+=======
+impl Drop for StrictDh {
+    fn drop(&mut self) {
+        self.0.set(&[0; 32]);
+    }
+}
+
+/// BLAKE2s alone: snow's own resolver brings BLAKE2b with it, which a browser would load.
+#[derive(Default)]
+struct Blake2sHash(Blake2s256);
+
+impl Hash for Blake2sHash {
+    fn name(&self) -> &'static str {
+        "BLAKE2s"
+    }
+    fn block_len(&self) -> usize {
+        64
+    }
+    fn hash_len(&self) -> usize {
+        32
+    }
+    fn reset(&mut self) {
+        self.0 = Blake2s256::default();
+    }
+    fn input(&mut self, data: &[u8]) {
+        self.0.update(data);
+    }
+    fn result(&mut self, out: &mut [u8]) {
+        let hash = self.0.finalize_reset();
+        for (to, from) in out.iter_mut().zip(hash) {
+            *to = from;
+        }
+    }
+}
+
+>>>>>>> 5e1687b (Leave out of a browser's module what it never runs)
 /// The records' cipher, for the handshake's messages.
 struct HandshakeCipher {
     suite: Suite,

@@ -5,6 +5,7 @@
 //! each operation under it is short. Invariant: connections and dials together never exceed
 //! `max_connections`, peers never exceed `max_peers`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Waker;
@@ -290,14 +291,20 @@ impl<C: NetConnection> Peers<C> {
 
     /// All of the outgoing counters.
     pub(super) fn stats(&self, now: Instant) -> SocketStats {
-        let mut stats = self.folded.clone();
+        let mut stats = SocketStats {
+            total: self.folded.total.clone(),
+            // Nobody is listed there.
+            peers: BTreeMap::new(),
+            connections: Vec::new(),
+            ..self.folded
+        };
         for (addr, peer) in &self.map {
             let mut counters = peer.queue.stats();
             counters.state = peer.state(now);
             if counters.state == PeerState::BackingOff {
                 counters.next_dial = peer.backoff.pending(now).map(|until| until - now);
             }
-            stats.peers.insert(*addr, counters);
+            *stats.peers.entry(*addr).or_default() = counters;
             stats
                 .connections
                 .extend(peer.links.iter().map(|link| link.info(*addr, now)));

@@ -5,6 +5,7 @@
 //! while foreign code is woken; no task owns the listener but the one that accepts, so ending that
 //! task frees the port.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -17,7 +18,7 @@ use super::peers::{Aftermath, Link, Peer, Peers, Phase, Reading, count_refused};
 use super::queue::Offer;
 use super::submit::{Hub, Submission};
 use super::tasks::TaskSet;
-use super::wait::Ticket;
+use super::wait::{Signal, Ticket};
 use super::{ClosedError, Direction, DropReason, SocketStats, TransportLayerConfig};
 use crate::credential::NetCredential;
 use crate::message::Message;
@@ -84,16 +85,26 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         let result = {
             let mut peers = self.lock();
             let result = action(&mut peers, &mut after);
-            for addr in after.forgotten.drain(..) {
-                self.incoming.forget(addr);
-            }
+            self.forget(&mut after);
             result
         };
+        self.settle(after);
+        result
+    }
+
+    /// Under the lock of the peers.
+    fn forget(&self, after: &mut Aftermath<T::Connection>) {
+        for addr in after.forgotten.drain(..) {
+            self.incoming.forget(addr);
+        }
+    }
+
+    /// Once the lock is released.
+    fn settle(&self, after: Aftermath<T::Connection>) {
         after.wakers.into_iter().for_each(Waker::wake);
         for (conn, code) in after.hang_up {
             self.tasks.spawn(async move { conn.close(code).await });
         }
-        result
     }
 
     /// The entry of `addr`, made and given a task if there is none.
@@ -288,13 +299,33 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
                 unsent
             }
         };
-        for addr in after.forgotten.drain(..) {
-            self.incoming.forget(addr);
-        }
+        self.forget(&mut after);
         drop(peers);
         after.wakers.into_iter().for_each(Waker::wake);
         let conns = after.hang_up.into_iter().map(|(conn, _)| conn);
         (conns.collect(), unsent)
+    }
+
+    /// Closes connections, all at once, and waits for it. Cancelled, it goes on closing.
+    pub(super) async fn say_goodbye(&self, conns: Vec<T::Connection>) {
+        /// Tells the one who waits when the last goodbye is said, or dropped.
+        struct Said(Arc<Signal>);
+        impl Drop for Said {
+            fn drop(&mut self) {
+                self.0.raise();
+            }
+        }
+        let all_said = Arc::new(Signal::default());
+        let said = Arc::new(Said(Arc::clone(&all_said)));
+        for conn in conns {
+            let said = Arc::clone(&said);
+            self.tasks.spawn(async move {
+                conn.close(CloseCode::GOING_AWAY).await;
+                drop(said);
+            });
+        }
+        drop(said);
+        poll_fn(|cx| all_said.poll(cx)).await;
     }
 
     /// Ends every task before it returns; `recv` gives what has arrived, and ends.

@@ -15,7 +15,7 @@ use super::wait::Ticket;
 use super::{OutgoingConnection, SocketStats, TransportLayerConfig};
 use crate::credential::{Identity, NetCredential};
 use crate::message::{ChitchatMessage, Message};
-use crate::net::{CloseCode, NetConnection, NetListener, NetTransport};
+use crate::net::{NetListener, NetTransport};
 use crate::rt::{self, Task};
 
 /// An open address: queues messages to peers and gives those that arrive.
@@ -130,8 +130,7 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
             let _ = rt::timeout(deadline, drained).await;
         }
         let (conns, unsent) = self.shared.close_peers();
-        let goodbyes = conns.iter().map(|conn| conn.close(CloseCode::GOING_AWAY));
-        futures::future::join_all(goodbyes).await;
+        self.shared.say_goodbye(conns).await;
         self.shared.close_tasks();
         ShutdownReport { unsent }
     }

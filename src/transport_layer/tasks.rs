@@ -3,7 +3,6 @@
 //! It only owns them: what they do is told where they are started. Invariant: once
 //! [`TaskSet::close`] has returned, no task of the set exists and none can be started.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,7 +21,15 @@ pub(super) struct TaskSet {
 struct Tasks {
     next: u64,
     closed: bool,
-    running: BTreeMap<u64, Task>,
+    /// In the order of their ids, which is that of their start.
+    running: Vec<(u64, Task)>,
+}
+
+impl Tasks {
+    fn remove(&mut self, id: u64) -> Option<Task> {
+        let index = self.running.binary_search_by_key(&id, |(known, _)| *known);
+        index.ok().map(|index| self.running.remove(index).1)
+    }
 }
 
 /// Takes a task off the list when its future is dropped, finished or not.
@@ -33,7 +40,7 @@ struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let task = lock(&self.tasks).running.remove(&self.id);
+        let task = lock(&self.tasks).remove(self.id);
         // Outside the lock: dropping a handle can run code.
         drop(task);
     }
@@ -58,7 +65,7 @@ impl TaskSet {
             let _entry = entry;
             future.await;
         });
-        tasks.running.insert(id, task);
+        tasks.running.push((id, task));
     }
 
     /// Takes out the task that was started first if there are `max` or more. The caller must not
@@ -68,7 +75,7 @@ impl TaskSet {
         if tasks.running.len() < max {
             return None;
         }
-        tasks.running.pop_first().map(|(_, task)| task)
+        (!tasks.running.is_empty()).then(|| tasks.running.remove(0).1)
     }
 
     /// Ends every task before it returns.

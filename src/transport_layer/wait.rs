@@ -4,7 +4,6 @@
 //! what he waits for. Invariant: a waiter that is dropped hands its turn to the next, so a wake-up
 //! is never lost with it.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker, ready};
@@ -24,7 +23,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 #[derive(Debug, Default)]
 pub(super) struct WaitList {
     next: u64,
-    waiting: VecDeque<(u64, Waker)>,
+    waiting: Vec<(u64, Waker)>,
 }
 
 /// A place in a [`WaitList`].
@@ -41,7 +40,7 @@ impl WaitList {
         }
         self.next += 1;
         *ticket = Some(self.next);
-        self.waiting.push_back((self.next, waker.clone()));
+        self.waiting.push((self.next, waker.clone()));
     }
 
     /// Gives up the place, and says whether it was the first.
@@ -59,13 +58,13 @@ impl WaitList {
     /// Whether the holder of `ticket` may go ahead: nobody came before.
     pub(super) fn may_pass(&self, ticket: Ticket) -> bool {
         self.waiting
-            .front()
+            .first()
             .is_none_or(|(first, _)| Some(*first) == ticket)
     }
 
     /// To be woken once the lock is released.
     pub(super) fn first(&self) -> Option<Waker> {
-        self.waiting.front().map(|(_, waker)| waker.clone())
+        self.waiting.first().map(|(_, waker)| waker.clone())
     }
 
     /// To be woken once the lock is released.

@@ -38,7 +38,10 @@ impl Names {
         if let Ok(addr) = name.parse() {
             return Ok(addr);
         }
-        let written = if name.contains("://") {
+        let written = if name
+            .split_once(':')
+            .is_some_and(|(_, rest)| rest.starts_with("//"))
+        {
             name.to_owned()
         } else {
             // The port has to be written: this is no web site.

@@ -57,7 +57,9 @@ impl GossipNode {
             let socket = transport.open(NO_LISTENER).await?;
             Participant::join(socket, options.gossip).await
         };
-        let participant = join.await.map_err(|error| gossip_web_values::error(&error))?;
+        let participant = join
+            .await
+            .map_err(|error| gossip_web_values::error(&error))?;
         Ok(Self {
             participant: Rc::new(RefCell::new(Some(participant))),
             watcher: RefCell::new(None),

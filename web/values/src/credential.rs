@@ -61,4 +61,3 @@ fn trust(fields: Fields<'_>) -> anyhow::Result<Trust> {
         (_, _, true) => bail!("trustAnyone contradicts secret and trust"),
     })
 }
-

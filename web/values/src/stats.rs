@@ -6,8 +6,8 @@ use gossip_transport::transport_layer::{
     ConnectionInfo, Direction, DropCounts, PeerState, PeerStats, SocketStats,
 };
 use js_sys::Array;
-use wasm_bindgen::{JsCast as _, JsValue};
 use wasm_bindgen::prelude::wasm_bindgen;
+use wasm_bindgen::{JsCast as _, JsValue};
 
 use crate::Object;
 
