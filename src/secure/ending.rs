@@ -2,10 +2,7 @@
 //!
 //! Invariant: it is set once, the first reason stays, and setting it wakes every waiter.
 
-<<<<<<< HEAD
 use std::sync::atomic::{AtomicBool, Ordering};
-=======
->>>>>>> 5e1687b (Leave out of a browser's module what it never runs)
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -59,10 +56,6 @@ pub(super) struct Ending {
 #[derive(Debug, Default)]
 struct State {
     end: Option<End>,
-<<<<<<< HEAD
-=======
-    /// Few: whoever sends, whoever receives, and whoever watches.
->>>>>>> 5e1687b (Leave out of a browser's module what it never runs)
     waiters: Vec<(u64, Waker)>,
     next_waiter: u64,
 }
@@ -127,17 +120,10 @@ impl Waiter<'_> {
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-<<<<<<< HEAD
             let waiters = &mut self.ending.state().waiters;
             if let Some(index) = waiters.iter().position(|(known, _)| *known == id) {
                 waiters.swap_remove(index);
             }
-=======
-            self.ending
-                .state()
-                .waiters
-                .retain(|(known, _)| *known != id);
->>>>>>> 5e1687b (Leave out of a browser's module what it never runs)
         }
     }
 }

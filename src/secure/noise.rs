@@ -293,14 +293,6 @@ impl Dh for StrictDh {
     }
 }
 
-<<<<<<< HEAD
-=======
-impl Drop for StrictDh {
-    fn drop(&mut self) {
-        self.0.set(&[0; 32]);
-    }
-}
-
 /// BLAKE2s alone: snow's own resolver brings BLAKE2b with it, which a browser would load.
 #[derive(Default)]
 struct Blake2sHash(Blake2s256);
@@ -329,7 +321,6 @@ impl Hash for Blake2sHash {
     }
 }
 
->>>>>>> 5e1687b (Leave out of a browser's module what it never runs)
 /// The records' cipher, for the handshake's messages.
 struct HandshakeCipher {
     suite: Suite,
