@@ -15,10 +15,15 @@ mod command;
 mod demo;
 mod http;
 mod interrupt;
+mod module;
+mod npm;
 mod page;
+mod parts;
 mod process;
+mod sections;
 mod setup;
 mod site;
+mod size;
 mod test;
 mod tools;
 mod wait;
@@ -43,6 +48,8 @@ struct Args {
 enum Command {
     /// Start a cluster on this machine, and a page whose tabs join it
     Demo(demo::Options),
+    /// Say what a browser downloads, by parts, and fail if it has grown
+    Size(size::Options),
     /// Run every check and test, cheap ones first
     Test(test::Options),
 }
@@ -54,6 +61,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = interrupt::catch().and_then(|()| match args.command {
         Command::Demo(options) => demo::run(&options),
+        Command::Size(options) => size::run(&options),
         Command::Test(options) => test::run(&options),
     });
     match outcome {

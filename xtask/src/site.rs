@@ -2,16 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::Context as _;
 
-use crate::tools::Tool;
+use crate::module::{self, Optimisers};
 use crate::workspace::Workspace;
-use crate::{command, setup};
-
-/// The profile in the workspace's Cargo.toml: small before fast.
-const PROFILE: &str = "web";
 
 /// The page's folder under `target`. Not `web`: there cargo keeps what it builds for the profile.
 const FOLDER: &str = "page";
@@ -21,30 +16,17 @@ const FOLDER: &str = "page";
 /// It is put together beside its place and moved there, so that a node that serves it never sees
 /// half of it.
 pub(crate) fn build(workspace: &Workspace) -> anyhow::Result<PathBuf> {
-    setup::wasm_target(workspace)?;
-    let wasm_bindgen = Tool::wasm_bindgen(workspace)?.ensure()?;
-
     println!("Building the page");
-    let mut cargo = workspace.cargo(&["build", "--quiet", "--package", "gossip-web"]);
-    cargo.args(["--target", setup::WASM, "--profile", PROFILE]);
-    command::run(&mut cargo)?;
-
+    let optimisers = Optimisers::ensure()
+        .inspect_err(|error| println!("The page will be half as large again: {error:#}"))
+        .ok();
     let outputs = workspace.output("")?;
     let fresh = tempfile::Builder::new()
         .prefix("page.")
         .tempdir_in(&outputs)
         .with_context(|| format!("cannot write to {}", outputs.display()))?;
-    let module = workspace
-        .target
-        .join(setup::WASM)
-        .join(PROFILE)
-        .join("gossip_web.wasm");
-    let mut bindgen = Command::new(wasm_bindgen);
-    bindgen
-        .args(["--target", "web", "--no-typescript", "--out-dir"])
-        .arg(fresh.path().join("pkg"))
-        .arg(module);
-    command::run(&mut bindgen)?;
+    let module = module::PARTICIPANT;
+    module.build(workspace, optimisers.as_ref(), &fresh.path().join("pkg"))?;
     copy_files(&workspace.root.join("web/page"), fresh.path())?;
 
     let place = outputs.join(FOLDER);

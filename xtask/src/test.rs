@@ -16,7 +16,7 @@ use crate::process::Process;
 use crate::setup::{self, WASM};
 use crate::tools::{self, Tool};
 use crate::workspace::Workspace;
-use crate::{browser, command, wait};
+use crate::{browser, command, size, wait};
 
 /// A whole test binary, which starts a browser first.
 const BROWSER_TIMEOUT_SECONDS: &str = "120";
@@ -47,6 +47,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let workspace = Workspace::find()?;
     setup::wasm_target(&workspace)?;
     let mut stages = cargo_stages(&workspace);
+    stages.push(("sizes", Box::new(|| size::check(&workspace))));
     if !options.skip_browser {
         stages.push(("browser tests", Box::new(|| browser_tests(&workspace))));
     }
