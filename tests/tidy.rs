@@ -291,22 +291,37 @@ fn the_engine_knows_no_clock_no_runtime_and_no_socket() {
 
 #[test]
 fn every_file_says_what_it_is() {
-    let breaches: Vec<_> = sources(&["src", "native/src", "web/src", "xtask/src"])
-        .into_iter()
-        .filter(|source| !source.is_unit_test() && !source.text.starts_with("//! "))
-        .map(|source| source.path)
-        .collect();
+    let breaches: Vec<_> = sources(&[
+        "src",
+        "native/src",
+        "web/src",
+        "web/transport/src",
+        "web/values/src",
+        "xtask/src",
+    ])
+    .into_iter()
+    .filter(|source| !source.is_unit_test() && !source.text.starts_with("//! "))
+    .map(|source| source.path)
+    .collect();
     assert_none("a file opens with what it is, after `//! `", &breaches);
 }
 
 #[test]
 fn no_room_is_too_large_to_walk() {
     const MOST: usize = 600;
-    let breaches: Vec<_> = sources(&["src", "native", "web/src", "xtask/src", "tests"])
-        .into_iter()
-        .filter(|source| source.text.lines().count() > MOST)
-        .map(|source| format!("{}: {} lines", source.path, source.text.lines().count()))
-        .collect();
+    let breaches: Vec<_> = sources(&[
+        "src",
+        "native",
+        "web/src",
+        "web/transport",
+        "web/values",
+        "xtask/src",
+        "tests",
+    ])
+    .into_iter()
+    .filter(|source| source.text.lines().count() > MOST)
+    .map(|source| format!("{}: {} lines", source.path, source.text.lines().count()))
+    .collect();
     assert_none(
         "a file of more than 600 lines has a second job: split it",
         &breaches,
@@ -323,7 +338,16 @@ fn nothing_is_left_for_later() {
         "unimplemente\u{64}!(",
     ];
     let mut breaches = Vec::new();
-    for source in sources(&["src", "native", "web/src", "xtask/src", "tests", "examples"]) {
+    for source in sources(&[
+        "src",
+        "native",
+        "web/src",
+        "web/transport",
+        "web/values",
+        "xtask/src",
+        "tests",
+        "examples",
+    ]) {
         for (i, line) in source.text.lines().enumerate() {
             if words.iter().any(|word| line.contains(word)) {
                 breaches.push(format!("{}:{}: {}", source.path, i + 1, line.trim()));

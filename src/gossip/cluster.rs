@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::node_state::{Applied, Limits, NodeState};
+use super::order::{self, Rank};
 use crate::message::{
     ChitchatId, Delta, DeltaBuilder, Digest, NodeDigest, ProtocolVersion, Version,
 };
@@ -57,7 +58,8 @@ struct Forgotten {
 
 impl Cluster {
     pub(super) fn new(self_id: ChitchatId, limits: ClusterLimits) -> Self {
-        let nodes = BTreeMap::from([(self_id.clone(), NodeState::default())]);
+        let mut nodes = BTreeMap::new();
+        nodes.insert(self_id.clone(), NodeState::default());
         Self {
             self_id,
             nodes,
@@ -176,14 +178,11 @@ impl Cluster {
         room: usize,
         skip: impl Fn(&ChitchatId) -> bool,
     ) -> Digest {
-        let mut digest = Digest {
-            node_digests: self
-                .nodes
-                .iter()
-                .filter(|(id, _)| !skip(id))
-                .map(|(id, state)| (id.clone(), state.digest()))
-                .collect(),
-        };
+        let mut digest = Digest::default();
+        let nodes = self.nodes.iter().filter(|(id, _)| !skip(id));
+        digest
+            .node_digests
+            .extend(nodes.map(|(id, state)| (id.clone(), state.digest())));
         if digest.encoded_len_bound(version) <= room {
             self.digest_cursor = None;
             return digest;
@@ -225,13 +224,13 @@ impl Cluster {
         skip: impl Fn(&ChitchatId) -> bool,
         rng: &mut fastrand::Rng,
     ) -> Delta {
-        let mut stale: Vec<Stale<'_>> = self
+        let stale: Vec<Stale<'_>> = self
             .nodes
             .iter()
             .filter(|(id, _)| !skip(id))
             .filter_map(|(id, state)| Stale::of(id, state, digest, rng))
             .collect();
-        stale.sort_by_key(|stale| stale.order);
+        let stale = order::sorted(stale, |stale| stale.order);
         let mut builder = DeltaBuilder::new(room);
         'nodes: for stale in stale {
             let Stale {
@@ -276,9 +275,8 @@ impl Cluster {
                 max_version: floor,
                 ..NodeDigest::default()
             };
-            let digest = Digest {
-                node_digests: BTreeMap::from([(self.self_id.clone(), known)]),
-            };
+            let mut digest = Digest::default();
+            digest.node_digests.insert(self.self_id.clone(), known);
             let others = |id: &ChitchatId| *id != self.self_id;
             self.delta(&digest, room, others, &mut fastrand::Rng::with_seed(0))
         };
@@ -345,7 +343,7 @@ struct Stale<'a> {
     state: &'a NodeState,
     from: Version,
     /// Ascending: who comes first.
-    order: (bool, u64, u64),
+    order: Rank,
 }
 
 impl<'a> Stale<'a> {

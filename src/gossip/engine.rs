@@ -6,7 +6,7 @@
 //!
 //! The rules are upstream chitchat's; where this one is stricter, it says so at the spot.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use super::GossipConfig;
 use super::cluster::{Cluster, ClusterLimits, Noted};
 use super::failure_detector::FailureDetector;
 use super::member::{DeleteError, Liveness, Member, MemberValue, SetError};
-use super::node_state::{entry_len, is_harmless};
+use super::node_state::{NodeState, entry_len, is_harmless};
+use super::order;
 use super::peers::{self, Candidates, GOSSIP_COUNT};
 use crate::message::{
     ChitchatId, ChitchatMessage, DeletionStatus, DeltaBuilder, Digest, HEADER_LEN, ProtocolVersion,
@@ -140,7 +141,7 @@ impl Engine {
             Event::Message { from, message } => self.message(from, message, now, &mut outputs),
             Event::Seeds(seeds) => {
                 let own = self.id().gossip_advertise_addr;
-                self.seeds = seeds.into_iter().filter(|addr| *addr != own).collect();
+                self.seeds = order::set(seeds.into_iter().filter(|addr| *addr != own));
                 false
             }
         };
@@ -231,18 +232,7 @@ impl Engine {
                 superseded: self.cluster.is_superseded(id),
                 heartbeat: state.heartbeat,
                 max_version: state.max_version,
-                key_values: state
-                    .entries()
-                    .filter(|(_, entry)| entry.is_visible())
-                    .map(|(key, entry)| {
-                        let value = MemberValue {
-                            value: entry.value.clone(),
-                            version: entry.version,
-                            status: entry.status,
-                        };
-                        (key.to_owned(), value)
-                    })
-                    .collect(),
+                key_values: visible(state),
             })
             .collect()
     }
@@ -266,11 +256,7 @@ impl Engine {
     /// that takes more than a message, its newest part.
     pub fn farewell(&mut self) -> Vec<Output> {
         let delta = self.cluster.own_delta(self.delta_room(0));
-        let addrs: BTreeSet<_> = self
-            .detector
-            .live()
-            .map(|id| id.gossip_advertise_addr)
-            .collect();
+        let addrs = order::set(self.detector.live().map(|id| id.gossip_advertise_addr));
         let chosen = self.rng.choose_multiple(addrs, GOSSIP_COUNT);
         let version = self.config.protocol_version;
         let ack = ChitchatMessage::Ack { version, delta };
@@ -335,9 +321,8 @@ impl Engine {
     fn candidates(&self) -> Candidates {
         let own = self.id().gossip_advertise_addr;
         let addrs = |ids: &mut dyn Iterator<Item = &ChitchatId>| -> BTreeSet<SocketAddr> {
-            ids.map(|id| id.gossip_advertise_addr)
-                .filter(|addr| *addr != own)
-                .collect()
+            let addrs = ids.map(|id| id.gossip_advertise_addr);
+            order::set(addrs.filter(|addr| *addr != own))
         };
         let live = addrs(&mut self.detector.live());
         // A member that has restarted where it was before is not asked as a dead one, too.
@@ -478,6 +463,21 @@ impl Engine {
             .saturating_sub(HEADER_LEN)
             .saturating_sub(taken)
     }
+}
+
+/// The keys of a member as users see them.
+fn visible(state: &NodeState) -> BTreeMap<String, MemberValue> {
+    let entries = state.entries().filter(|(_, entry)| entry.is_visible());
+    let mut visible = BTreeMap::new();
+    visible.extend(entries.map(|(key, entry)| {
+        let value = MemberValue {
+            value: entry.value.clone(),
+            version: entry.version,
+            status: entry.status,
+        };
+        (key.to_owned(), value)
+    }));
+    visible
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::cluster::MAX_NODE_ID_LEN;
-use super::{GossipConfig, SetError};
+use super::{GossipConfig, SetError, order};
 use crate::message::ChitchatMessage;
 use crate::net::{NetTransport, is_dialable};
 use crate::rt;
@@ -117,10 +117,8 @@ pub(super) async fn resolve<T: NetTransport>(transport: &T, seeds: &[String]) ->
             }
         }
     });
-    let mut addrs = futures::future::join_all(resolving).await.concat();
-    addrs.sort_unstable();
-    addrs.dedup();
-    addrs
+    let addrs = futures::future::join_all(resolving).await.concat();
+    order::set(addrs).into_iter().collect()
 }
 
 /// Our address as the first seed that answers sees it.

@@ -22,6 +22,7 @@ mod failure_detector;
 mod join;
 mod member;
 mod node_state;
+mod order;
 mod participant;
 mod peers;
 mod watch;

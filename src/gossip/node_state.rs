@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::order;
 use crate::message::{DeletionStatus, KeyValueMutation, NodeDelta, NodeDigest, Version};
 
 #[derive(Debug, Default)]
@@ -97,12 +98,8 @@ impl NodeState {
 
     /// Changes above `floor`, in the order of their versions.
     pub(super) fn stale_entries(&self, floor: Version) -> Vec<(&str, &Entry)> {
-        let mut stale: Vec<_> = self
-            .entries()
-            .filter(|(_, entry)| entry.version > floor)
-            .collect();
-        stale.sort_unstable_by_key(|(_, entry)| entry.version);
-        stale
+        let stale = self.entries().filter(|(_, entry)| entry.version > floor);
+        order::sorted(stale.collect(), |(_, entry)| (false, entry.version, 0))
     }
 
     pub(super) fn stale_count(&self, floor: Version) -> usize {
@@ -140,9 +137,8 @@ impl NodeState {
     pub(super) fn start_afresh_above(&mut self, floor: Version) {
         self.max_version = floor.max(self.max_version).saturating_add(1);
         self.last_gc_version = self.max_version;
-        let mut entries: Vec<_> = self.keys.values_mut().collect();
-        entries.sort_unstable_by_key(|entry| entry.version);
-        for entry in entries {
+        let entries = self.keys.values_mut().collect();
+        for entry in order::sorted(entries, |entry| (false, entry.version, 0)) {
             self.max_version = self.max_version.saturating_add(1);
             entry.version = self.max_version;
         }

@@ -4,7 +4,7 @@
 //! node, and no node ending below one of its keys. Upstream's engine panics on a delta that breaks
 //! the last of these.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::field::{Sink, put_chitchat_id, put_status, put_str, put_u64, str_len};
 use super::reader::Reader;
@@ -114,7 +114,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Delta, DecodeError> {
     let operations = block_stream::read(reader)?;
     let mut operations = Reader::new(&operations);
     let mut node_deltas: Vec<NodeDelta> = Vec::new();
-    let mut named = HashSet::new();
+    let mut named = BTreeSet::new();
     while operations.remaining() > 0 {
         let operation = operations.u8("an operation")?;
         match operation {

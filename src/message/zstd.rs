@@ -18,23 +18,35 @@
 //! datagram, much like the C library. Better matches than ruzstd's own (hash chains, behind its
 //! `Matcher` trait) were tried: 15 % less for digests, 2 % for deltas, not worth their code yet.
 //!
+//! A compressor may also be left out: with the feature `compress` off nothing is compressed, and
+//! everything is read. The page does so, since the compressor is a tenth of its download.
+//!
 //! Checksums are read and not compared (ruzstd's `hash` feature is off): the channel below
 //! authenticates every byte. 8 million damaged frames gave no panic and took 1.3 MB at most.
 
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
-use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 /// Shorter contents only grow: a frame's own overhead is 9 bytes, and matches need a history.
+#[cfg(feature = "compress")]
 const MIN_LEN_TO_COMPRESS: usize = 64;
 
 /// Compresses `plain`, or says that this would not make it shorter.
+#[cfg(feature = "compress")]
 pub(super) fn compress(plain: &[u8]) -> Option<Vec<u8>> {
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
     if plain.len() < MIN_LEN_TO_COMPRESS {
         return None;
     }
     let compressed = compress_to_vec(plain, CompressionLevel::Fastest);
     (compressed.len() < plain.len()).then_some(compressed)
+}
+
+/// Without the compressor every block stays plain, which every reader takes.
+#[cfg(not(feature = "compress"))]
+pub(super) fn compress(_plain: &[u8]) -> Option<Vec<u8>> {
+    None
 }
 
 /// Why a block was not decompressed.

@@ -23,10 +23,11 @@ const BROWSER_TIMEOUT_SECONDS: &str = "120";
 const PEER_WITHIN: Duration = Duration::from_secs(20);
 
 /// The folder of a package, and one of its test files that run in a browser.
-const BROWSER_TESTS: [(&str, &str); 3] = [
+const BROWSER_TESTS: [(&str, &str); 4] = [
     (".", "browser_window"),
     (".", "browser_worker"),
     ("web", "join_options"),
+    ("web/transport", "socket"),
 ];
 
 #[derive(Debug, clap::Args)]
@@ -92,12 +93,19 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 fn cargo_stages(workspace: &Workspace) -> Vec<Stage<'_>> {
     const NATIVE: [&str; 2] = ["--workspace", "--all-targets"];
     const LIBRARY: [&str; 5] = ["--target", WASM, "--package", "gossip-transport", "--lib"];
-    const PAGE: [&str; 4] = ["--target", WASM, "--package", "gossip-web"];
-    const TESTS: [&str; 5] = [
+    const PAGE: [&str; 5] = [
+        "--target",
+        WASM,
+        "--package=gossip-web",
+        "--package=gossip-web-transport",
+        "--package=gossip-web-values",
+    ];
+    const TESTS: [&str; 6] = [
         "--target",
         WASM,
         "--package=gossip-transport",
         "--package=gossip-web",
+        "--package=gossip-web-transport",
         "--tests",
     ];
     let cargo = |words: &[&str]| command::run(&mut workspace.cargo(words));

@@ -2,10 +2,11 @@
 
 use chacha20poly1305::aead::{AeadInPlace, KeyInit};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce, Tag};
+use curve25519_dalek::MontgomeryPoint;
+use curve25519_dalek::constants::X25519_BASEPOINT;
 use snow::Error;
-use snow::params::DHChoice;
-use snow::resolvers::{CryptoResolver, DefaultResolver};
 use snow::types::{Dh, Random};
+use zeroize::Zeroizing;
 
 use super::{Aead, TAG_LEN};
 
@@ -59,51 +60,62 @@ impl AeadKey {
     }
 }
 
-/// X25519 for snow.
+/// X25519 for snow. Its own takes the way over the twisted Edwards form for public keys, which is
+/// more code, and keeps the secret key in memory; here both go up one ladder, and it is wiped.
 pub(crate) fn curve() -> Option<Box<dyn Dh>> {
-    let dh = DefaultResolver.resolve_dh(&DHChoice::Curve25519)?;
-    Some(Box::new(Wiped(dh)))
+    Some(Box::new(X25519::default()))
 }
 
-/// Overwrites its secret key when dropped, which snow's own does not.
-struct Wiped(Box<dyn Dh>);
+const KEY_LEN: usize = 32;
 
-impl Dh for Wiped {
+#[derive(Default)]
+struct X25519 {
+    secret: Zeroizing<[u8; KEY_LEN]>,
+    public: [u8; KEY_LEN],
+}
+
+impl Dh for X25519 {
     fn name(&self) -> &'static str {
-        self.0.name()
+        "25519"
     }
 
     fn pub_len(&self) -> usize {
-        self.0.pub_len()
+        KEY_LEN
     }
 
     fn priv_len(&self) -> usize {
-        self.0.priv_len()
+        KEY_LEN
     }
 
     fn set(&mut self, secret: &[u8]) {
-        self.0.set(secret);
+        *self.secret = secret.try_into().unwrap_or_default();
+        self.public = X25519_BASEPOINT.mul_clamped(*self.secret).to_bytes();
     }
 
     fn generate(&mut self, rng: &mut dyn Random) -> Result<(), Error> {
-        self.0.generate(rng)
+        let mut secret = Zeroizing::new([0; KEY_LEN]);
+        rng.try_fill_bytes(secret.as_mut_slice())?;
+        self.set(secret.as_slice());
+        Ok(())
     }
 
     fn pubkey(&self) -> &[u8] {
-        self.0.pubkey()
+        &self.public
     }
 
     fn privkey(&self) -> &[u8] {
-        self.0.privkey()
+        self.secret.as_slice()
     }
 
     fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), Error> {
-        self.0.dh(public, out)
-    }
-}
-
-impl Drop for Wiped {
-    fn drop(&mut self) {
-        self.0.set(&[0; 32]);
+        let public: [u8; KEY_LEN] = public
+            .get(..KEY_LEN)
+            .and_then(|public| public.try_into().ok())
+            .ok_or(Error::Dh)?;
+        let shared = Zeroizing::new(MontgomeryPoint(public).mul_clamped(*self.secret).to_bytes());
+        out.get_mut(..KEY_LEN)
+            .ok_or(Error::Dh)?
+            .copy_from_slice(shared.as_slice());
+        Ok(())
     }
 }
