@@ -5,10 +5,12 @@
 //! | [`peer`] | what a peer has to do to be measured |
 //! | [`peers`] | ourselves, the floor and the others |
 //! | [`scenario`] | what is done with them, and what is measured |
+//! | [`exercise`] | the native end of what the page in `page/` does |
 //! | [`report`] | medians, ratios, tables |
 //!
 //! `cargo xtask bench` runs the programs in `src/bin`; RESULTS.md has what they printed.
 
+pub mod exercise;
 pub mod peer;
 pub mod peers;
 pub mod report;

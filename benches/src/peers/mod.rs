@@ -12,7 +12,7 @@ mod websocket;
 pub use chitchat_udp::ChitchatUdp;
 pub use floor::Floor;
 pub use framed::Framed;
-pub use ours::{OurSocket, Ours, network};
+pub use ours::{OurSocket, Ours, network, secret};
 pub use quic::Quic;
 pub use tls::Tls;
 pub use websocket::WebSocket;

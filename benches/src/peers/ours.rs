@@ -30,18 +30,22 @@ pub struct OurLink {
     to: SocketAddr,
 }
 
+/// The secret of every node of this process.
+pub fn secret() -> ClusterSecret {
+    static SECRET: OnceLock<ClusterSecret> = OnceLock::new();
+    SECRET.get_or_init(ClusterSecret::generate).clone()
+}
+
 /// What opens sockets, with the defaults but for this: a full queue waits, since a benchmark that
 /// drops measures the dropping.
 pub fn network(
     change: impl FnOnce(&mut TransportLayerConfig),
 ) -> TransportLayerTransport<TcpTransport, Bytes> {
-    static SECRET: OnceLock<ClusterSecret> = OnceLock::new();
-    let secret = SECRET.get_or_init(ClusterSecret::generate).clone();
     let mut config = TransportLayerConfig::default();
     config.outgoing.overflow = OverflowPolicy::Backpressure;
     config.incoming.overflow = OverflowPolicy::Backpressure;
     change(&mut config);
-    let credential = NetCredential::generate(Trust::secret(secret));
+    let credential = NetCredential::generate(Trust::secret(secret()));
     TransportLayerTransport::with_config(TcpTransport::default(), credential, config)
 }
 
