@@ -24,6 +24,8 @@ use native as target;
 use web as target;
 
 pub(crate) use signal::Signal;
+#[cfg(target_family = "wasm")]
+pub(crate) use target::turn;
 pub use target::{BoxFuture, Instant, MaybeSend, MaybeSync, sleep, unix_time};
 
 /// The time that was allowed has passed.
