@@ -51,8 +51,9 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Starts the driver on a port of its own choice, and a browser with a new profile.
-    pub(crate) fn start(programs: &setup::Browser) -> anyhow::Result<Self> {
+    /// Starts the driver on a port of its own choice, and a browser with a new profile and `more`
+    /// arguments.
+    pub(crate) fn start(programs: &setup::Browser, more: &[&str]) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("gossip-browser.")
             .tempdir()?;
@@ -62,6 +63,7 @@ impl Browser {
         let arguments: Vec<String> = ARGUMENTS
             .iter()
             .chain(&ALL_TABS_AWAKE)
+            .chain(more)
             .map(|&argument| argument.to_owned())
             .chain([
                 "--window-size=1280,900".to_owned(),

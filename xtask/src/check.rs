@@ -48,7 +48,7 @@ pub(crate) fn run(
         let _ = std::fs::remove_file(pictures.join(old));
     }
     println!("\nTwo tabs in headless {}:", programs.chrome.display());
-    let browser = Browser::start(programs)?;
+    let browser = Browser::start(programs, &[])?;
     let first = Page::new(&browser.session, browser.session.window()?);
     let second = Page::new(&browser.session, browser.session.open_tab()?);
     let mut check = Check {

@@ -8,6 +8,7 @@
     reason = "a native tool: its clock is the machine's, and nothing here reaches a browser"
 )]
 
+mod bench;
 mod browser;
 mod check;
 mod cluster;
@@ -46,6 +47,8 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure speed beside peers, natively or in a headless browser
+    Bench(bench::Options),
     /// Start a cluster on this machine, and a page whose tabs join it
     Demo(demo::Options),
     /// Say what a browser downloads, by parts, and fail if it has grown
@@ -60,6 +63,7 @@ const EXIT_INTERRUPTED: u8 = 130;
 fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = interrupt::catch().and_then(|()| match args.command {
+        Command::Bench(options) => bench::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Size(options) => size::run(&options),
         Command::Test(options) => test::run(&options),

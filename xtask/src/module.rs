@@ -41,6 +41,12 @@ pub(crate) const TRANSPORT: Module = Module {
     name: "gossip_web_transport",
 };
 
+/// Our side of the benchmark in a browser.
+pub(crate) const BENCH: Module = Module {
+    package: "gossip-bench-page",
+    name: "gossip_bench_page",
+};
+
 /// The programs that make a module small.
 #[derive(Debug)]
 pub(crate) struct Optimisers {

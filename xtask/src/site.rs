@@ -38,7 +38,8 @@ pub(crate) fn build(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     Ok(place)
 }
 
-fn copy_files(from: &Path, to: &Path) -> anyhow::Result<()> {
+/// Copies what is in a folder, with its folders.
+pub(crate) fn copy_files(from: &Path, to: &Path) -> anyhow::Result<()> {
     for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
         let entry = entry?;
         let target = to.join(entry.file_name());

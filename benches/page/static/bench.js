@@ -4,7 +4,8 @@ import init, { Ours, wasmMemory } from './pkg/gossip_bench_page.js';
 import { Raw } from './raw.js';
 
 const SIZES = [[64, '64 B'], [1 << 10, '1 KiB'], [16 << 10, '16 KiB'], [64 << 10, '64 KiB']];
-const RAW = 'raw JavaScript WebSocket';
+const TIMERS = 'raw JavaScript WebSocket, waits by timers';
+const TURNS = 'raw JavaScript WebSocket, waits by messages to itself';
 const OURS = '**gossip-transport**, encrypted';
 
 const log = document.querySelector('#log');
@@ -28,7 +29,12 @@ function memory() {
 async function run() {
   const plan = await (await fetch('plan.json')).json();
   await init();
-  const peers = [[RAW, await Raw.connect(plan.raw)], [OURS, await Ours.connect(plan.node, plan.secret)]];
+  const ours = await Ours.connect(plan.node, plan.secret);
+  const peers = [
+    [TIMERS, await Raw.connect(plan.raw, Raw.timers)],
+    [TURNS, await Raw.connect(plan.raw, Raw.turns)],
+    [OURS, ours],
+  ];
   for (let round = 0; round < plan.rounds; round += 1) {
     for (const [len, name] of SIZES) {
       for (const way of ['up', 'down']) {
@@ -44,7 +50,7 @@ async function run() {
   const soak = [];
   for (let i = 0; i <= plan.soak.steps && plan.soak.messages > 0; i += 1) {
     soak.push({ messages: i * plan.soak.messages, ...memory() });
-    if (i < plan.soak.steps) await peers[1][1].exchange(64, plan.soak.messages);
+    if (i < plan.soak.steps) await ours.exchange(64, plan.soak.messages);
   }
   return { samples, soak, browser: navigator.userAgent };
 }

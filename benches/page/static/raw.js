@@ -16,18 +16,27 @@ function turn() {
   });
 }
 
+// As most pages wait.
+function timer() {
+  return new Promise((resolve) => setTimeout(resolve, 0));
+}
+
 export class Raw {
-  static connect(url) {
+  static turns = turn;
+  static timers = timer;
+
+  static connect(url, wait) {
     return new Promise((resolve, reject) => {
       const socket = new WebSocket(url);
       socket.binaryType = 'arraybuffer';
-      socket.onopen = () => resolve(new Raw(socket));
+      socket.onopen = () => resolve(new Raw(socket, wait));
       socket.onerror = () => reject(new Error(`no WebSocket at ${url}`));
     });
   }
 
-  constructor(socket) {
+  constructor(socket, wait) {
     this.socket = socket;
+    this.wait = wait;
   }
 
   async up(len, millis) {
@@ -42,7 +51,7 @@ export class Raw {
       for (let i = 0; i < LOOK_EVERY && socket.bufferedAmount < HIGH_WATER; i += 1) {
         socket.send(message);
       }
-      if (socket.bufferedAmount >= HIGH_WATER) await turn();
+      if (socket.bufferedAmount >= HIGH_WATER) await this.wait();
     }
     socket.send(encoder.encode('end'));
     return report;

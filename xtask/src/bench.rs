@@ -1,0 +1,131 @@
+//! `cargo xtask bench`: measures beside peers, natively and in a headless browser.
+//!
+//! The programs are in `benches/`; this builds them, brings them and a browser together, and lets
+//! them print their tables. What they write for machines is under `target/bench`.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+
+use crate::browser::Browser;
+use crate::module::{self, Optimisers};
+use crate::process::Process;
+use crate::workspace::Workspace;
+use crate::{command, interrupt, setup, site};
+
+const PACKAGE: &str = "gossip-benches";
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Measure in a headless browser instead, beside a plain WebSocket
+    #[arg(long)]
+    browser: bool,
+
+    /// Rounds, of which the medians are taken
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: u32,
+
+    /// After the rounds, exchange so many messages with the browser and watch its memory
+    #[arg(
+        long,
+        value_name = "MESSAGES",
+        requires = "browser",
+        default_value_t = 0
+    )]
+    soak: u64,
+
+    /// The program of benches/src/bin to run
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "transport",
+        conflicts_with = "browser"
+    )]
+    program: String,
+
+    /// What to pass on to the program
+    #[arg(last = true)]
+    rest: Vec<String>,
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let workspace = Workspace::find()?;
+    if options.browser {
+        in_browser(&workspace, options)
+    } else {
+        let mut program = Command::new(build(&workspace, &options.program)?);
+        if options.program == "transport" {
+            program.args(["--rounds", &options.rounds.to_string()]);
+        }
+        program.args(&options.rest).current_dir(&workspace.root);
+        command::run(&mut program)
+    }
+}
+
+fn build(workspace: &Workspace, name: &str) -> anyhow::Result<PathBuf> {
+    println!("Building {name}");
+    let mut cargo = workspace.cargo(&["build", "--quiet", "--release", "--package", PACKAGE]);
+    cargo.args(["--bin", name]);
+    command::run(&mut cargo)?;
+    let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
+    Ok(workspace.target.join("release").join(file))
+}
+
+fn in_browser(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
+    let programs = setup::browser()?;
+    let node = build(workspace, "browser")?;
+    println!("Building the page");
+    let page = tempfile::Builder::new().prefix("gossip-bench.").tempdir()?;
+    // As it is shipped: what is not optimised is not what users have.
+    let optimisers = Optimisers::ensure()?;
+    module::BENCH.build(workspace, Some(&optimisers), &page.path().join("pkg"))?;
+    site::copy_files(&workspace.root.join("benches/page/static"), page.path())?;
+
+    let log = page.path().join("node.log");
+    let mut node = Command::new(node);
+    node.arg("--page")
+        .arg(page.path())
+        .args(["--rounds", &options.rounds.to_string()])
+        .args(["--soak", &options.soak.to_string()])
+        .current_dir(&workspace.root)
+        .stdin(Stdio::null())
+        .stdout(fs::File::create(&log)?);
+    let mut node = Process::spawn(&mut node)?;
+    let url = page_url(&mut node, &log)?;
+    let browser = Browser::start(&programs, &["--enable-precise-memory-info"])?;
+    browser.session.navigate(&url)?;
+    let status = loop {
+        interrupt::check()?;
+        match node.ended() {
+            Some(status) => break status,
+            None => thread::sleep(LOOK_EVERY),
+        }
+    };
+    for line in BufReader::new(fs::File::open(&log)?).lines().skip(1) {
+        println!("{}", line?);
+    }
+    ensure!(status.success(), "the page was not measured");
+    Ok(())
+}
+
+/// The node's first line.
+fn page_url(node: &mut Process, log: &Path) -> anyhow::Result<String> {
+    crate::wait::until(Duration::from_secs(10), || {
+        ensure!(node.ended().is_none(), "the native node ended at once");
+        let text = fs::read_to_string(log).context("the node's words")?;
+        let url = text
+            .lines()
+            .next()
+            .and_then(|line| line.strip_prefix("page "));
+        Ok(url
+            .filter(|_| text.contains('\n'))
+            .map(str::to_owned)
+            .ok_or_else(|| "the native node does not say where its page is".to_owned()))
+    })
+}
