@@ -6,6 +6,7 @@
 //! | [`peers`] | ourselves, the floor and the others |
 //! | [`scenario`] | what is done with them, and what is measured |
 //! | [`exercise`] | the native end of what the page in `page/` does |
+//! | [`typed`] | chitchat's messages through our socket |
 //! | [`report`] | medians, ratios, tables |
 //!
 //! `cargo xtask bench` runs the programs in `src/bin`; RESULTS.md has what they printed.
@@ -15,3 +16,4 @@ pub mod peer;
 pub mod peers;
 pub mod report;
 pub mod scenario;
+pub mod typed;

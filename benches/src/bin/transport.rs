@@ -6,9 +6,11 @@
 use std::time::Duration;
 
 use gossip_benches::peer::Node;
-use gossip_benches::peers::{ChitchatUdp, Floor, Framed, Ours, Quic, Tls, WebSocket};
+use gossip_benches::peers::{ChitchatUdp, Floor, Framed, OurWebSocket, Ours, Quic, Tls, WebSocket};
 use gossip_benches::report::{Samples, write_json};
 use gossip_benches::scenario;
+use gossip_benches::typed;
+use gossip_transport::message::{ChitchatMessage, ProtocolVersion};
 use serde::Serialize;
 
 const WINDOW: Duration = Duration::from_millis(400);
@@ -47,6 +49,8 @@ fn main() -> anyhow::Result<()> {
         };
         run.node::<Floor>()?;
         run.node::<Ours>()?;
+        run.messages()?;
+        run.node::<OurWebSocket>()?;
         run.node::<Framed>()?;
         run.node::<Tls>()?;
         run.node::<WebSocket>()?;
@@ -104,6 +108,34 @@ impl Run<'_> {
         if N::CONNECTS && wanted("connect", columns) {
             let sample = self.runtime.block_on(scenario::connect::<N>(CONNECTIONS))?;
             self.results.times.add("connect", N::NAME, sample);
+        }
+        Ok(())
+    }
+
+    /// Chitchat's own messages, beside the floor with as many bytes.
+    fn messages(&mut self) -> anyhow::Result<()> {
+        let messages: [(&str, ChitchatMessage); 3] = [
+            ("Syn of 100 nodes, V0", typed::syn(ProtocolVersion::V0, 100)),
+            ("Syn of 100 nodes, V1", typed::syn(ProtocolVersion::V1, 100)),
+            ("Ack of 50 keys", typed::ack(50)),
+        ];
+        for (name, message) in messages {
+            if self
+                .options
+                .columns
+                .as_ref()
+                .is_some_and(|text| !name.contains(text.as_str()))
+            {
+                continue;
+            }
+            let len = typed::bytes(message.clone())?.len();
+            let column = format!("{name} ({len} B)");
+            self.throughput::<Floor>(&column, 1, len)?;
+            let sample = self.runtime.block_on(typed::throughput(message, WINDOW))?;
+            self.results
+                .rates
+                .add(&column, Ours::NAME, sample.per_second);
+            self.results.cpu.add(&column, Ours::NAME, sample.cpu_ns);
         }
         Ok(())
     }

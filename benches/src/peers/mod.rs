@@ -3,6 +3,7 @@
 mod chitchat_udp;
 mod floor;
 mod framed;
+mod our_websocket;
 mod ours;
 mod quic;
 mod stream;
@@ -12,6 +13,7 @@ mod websocket;
 pub use chitchat_udp::ChitchatUdp;
 pub use floor::Floor;
 pub use framed::Framed;
+pub use our_websocket::OurWebSocket;
 pub use ours::{OurSocket, Ours, network, secret};
 pub use quic::Quic;
 pub use tls::Tls;
