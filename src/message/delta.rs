@@ -4,7 +4,7 @@
 //! node, and no node ending below one of its keys. Upstream's engine panics on a delta that breaks
 //! the last of these.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use super::field::{Sink, put_chitchat_id, put_status, put_str, put_u64, str_len};
 use super::reader::Reader;
@@ -67,7 +67,7 @@ pub(super) fn put_set_max_version(sink: &mut impl Sink, max_version: Version) {
 
 pub(super) fn write(sink: &mut impl Sink, delta: &Delta) -> Result<(), EncodeError> {
     let mut operations = Vec::new();
-    let mut named = HashSet::new();
+    let mut named = BTreeSet::new();
     for (index, node_delta) in delta.node_deltas.iter().enumerate() {
         if !named.insert(&node_delta.chitchat_id) {
             return Err(EncodeError::DuplicateNode { index });

@@ -62,6 +62,20 @@ pub(crate) fn status(command: &mut Command) -> anyhow::Result<ExitStatus> {
     }
 }
 
+/// Runs `command` and gives what it prints; an error unless it succeeds. For short runs: a signal
+/// to us is noticed when it has ended.
+pub(crate) fn run_for_output(command: &mut Command) -> anyhow::Result<String> {
+    command.stdin(Stdio::null()).stderr(Stdio::inherit());
+    let output = command
+        .output()
+        .with_context(|| format!("cannot start `{}`", describe(command)))?;
+    interrupt::check()?;
+    if !output.status.success() {
+        bail!("`{}` failed ({})", describe(command), output.status);
+    }
+    String::from_utf8(output.stdout).context("its output is no text")
+}
+
 /// What `program` says with `args`, without the final line end; `None` if it cannot.
 pub(crate) fn output(program: impl AsRef<OsStr>, args: &[&str]) -> Option<String> {
     let output = Command::new(program)

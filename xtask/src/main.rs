@@ -14,6 +14,7 @@ mod check;
 mod cluster;
 mod command;
 mod demo;
+mod glue;
 mod http;
 mod interrupt;
 mod module;
