@@ -1,9 +1,8 @@
 //! RustCrypto and dalek: portable, and small in wasm.
 
-use chacha20poly1305::aead::{AeadInPlace, KeyInit};
-use chacha20poly1305::{ChaCha20Poly1305, Nonce, Tag};
 use curve25519_dalek::MontgomeryPoint;
 use curve25519_dalek::constants::X25519_BASEPOINT;
+use gossip_transport_aead::ChaChaKey;
 use snow::Error;
 use snow::types::{Dh, Random};
 use zeroize::Zeroizing;
@@ -19,14 +18,14 @@ pub(crate) fn prefers_aes_gcm() -> bool {
 }
 
 /// An expanded key. It wipes itself when dropped.
-pub(crate) struct AeadKey(ChaCha20Poly1305);
+pub(crate) struct AeadKey(ChaChaKey);
 
 impl AeadKey {
     /// `None` where this target does not have the cipher.
     pub(crate) fn new(aead: Aead, key: &[u8; 32]) -> Option<Self> {
         match aead {
             Aead::AesGcm => None,
-            Aead::ChaChaPoly => Some(Self(ChaCha20Poly1305::new(key.into()))),
+            Aead::ChaChaPoly => Some(Self(ChaChaKey::new(key))),
         }
     }
 
@@ -37,9 +36,7 @@ impl AeadKey {
         associated: &[u8],
         bytes: &mut [u8],
     ) -> Option<[u8; TAG_LEN]> {
-        let nonce = Nonce::from(nonce);
-        let tag = self.0.encrypt_in_place_detached(&nonce, associated, bytes);
-        tag.ok().map(Into::into)
+        self.0.seal(nonce, associated, bytes)
     }
 
     /// Decrypts `sealed`, whose end is the tag, in place and gives the plaintext's length; `None`,
@@ -50,13 +47,7 @@ impl AeadKey {
         associated: &[u8],
         sealed: &mut [u8],
     ) -> Option<usize> {
-        let (bytes, tag) = sealed.split_last_chunk_mut::<TAG_LEN>()?;
-        let nonce = Nonce::from(nonce);
-        let tag = Tag::from(*tag);
-        let opened = self
-            .0
-            .decrypt_in_place_detached(&nonce, associated, bytes, &tag);
-        opened.ok().map(|()| bytes.len())
+        self.0.open(nonce, associated, sealed)
     }
 }
 
