@@ -131,12 +131,14 @@ fn verdict(size: usize, known: Option<usize>, goal: usize) -> Verdict {
     if size > goal && known <= goal {
         return breach(format!("{size} bytes are more than the goal of {goal}"));
     }
-    let percent = |more: usize| more.saturating_mul(100).div_ceil(known.max(1));
+    let permille = |more: usize| more.saturating_mul(1000) / known.max(1);
     if size.saturating_sub(known).saturating_mul(100) > known.saturating_mul(TOLERANCE_PERCENT) {
+        let more = permille(size - known);
         return breach(format!(
-            "{size} bytes, {} % more than the {known} that are acknowledged. If it is worth it: \
+            "{size} bytes, {}.{} % more than the {known} that are acknowledged. If it is worth it: \
              cargo xtask size --acknowledge \"why\"",
-            percent(size - known)
+            more / 10,
+            more % 10
         ));
     }
     let text = if size > known {
