@@ -132,9 +132,9 @@ impl Cluster {
         }
     }
 
-    /// Takes what a peer sent; true if anything visible may have changed.
-    pub(super) fn apply(&mut self, delta: Delta, now: Duration) -> bool {
-        let mut changed = false;
+    /// Takes what a peer sent.
+    pub(super) fn apply(&mut self, delta: Delta, now: Duration) -> Learnt {
+        let mut learnt = Learnt::default();
         for node_delta in delta.node_deltas {
             if node_delta.chitchat_id == self.self_id {
                 self.catch_up_with_own_past(NodeDigest {
@@ -144,9 +144,14 @@ impl Cluster {
                 });
                 continue;
             }
-            let Some(state) = self.nodes.get_mut(&node_delta.chitchat_id) else {
+            let id = node_delta.chitchat_id.clone();
+            let Some(state) = self.nodes.get_mut(&id) else {
+                learnt.has_gap = true;
                 continue;
             };
+            let known = state.max_version;
+            let above = node_delta.from_version_excluded.min(known);
+            let claimed = node_delta.max_version;
             let of_the_others = self.foreign_bytes.saturating_sub(state.bytes());
             let limits = Limits {
                 // Twice what a member may have: of several changes only the last of each key is
@@ -154,17 +159,47 @@ impl Cluster {
                 max_bytes: (self.limits.max_bytes_per_member.saturating_mul(2))
                     .min(self.limits.max_bytes.saturating_sub(of_the_others)),
             };
-            changed |= match state.apply(node_delta, limits, now) {
-                Applied::Rejected => false,
-                Applied::Changed | Applied::Reset => true,
+            match state.apply(node_delta, limits, now) {
+                Applied::Rejected => learnt.has_gap |= claimed > known,
+                Applied::Changed => {
+                    learnt.changed = true;
+                    learnt.news.push((id, above));
+                }
+                Applied::Reset => {
+                    learnt.changed = true;
+                    learnt.news.push((id, 0));
+                }
                 Applied::Truncated { changed } => {
                     self.refused_keys += 1;
-                    changed
+                    learnt.changed |= changed;
                 }
-            };
+            }
             self.foreign_bytes = of_the_others + state.bytes();
         }
-        changed
+        learnt
+    }
+
+    /// What is known of the members in `news`, each above the version beside it, in at most `room`
+    /// bytes. Nobody is told to start afresh by it who has not to.
+    pub(super) fn delta_above(
+        &self,
+        news: &BTreeMap<ChitchatId, Version>,
+        room: usize,
+        skip: impl Fn(&ChitchatId) -> bool,
+        rng: &mut fastrand::Rng,
+    ) -> Delta {
+        let mut digest = Digest::default();
+        for (id, above) in news {
+            let last_gc_version = self.nodes.get(id).map_or(0, |state| state.last_gc_version);
+            let known = NodeDigest {
+                last_gc_version,
+                max_version: *above,
+                ..NodeDigest::default()
+            };
+            digest.node_digests.insert(id.clone(), known);
+        }
+        let skip = |id: &ChitchatId| !news.contains_key(id) || skip(id);
+        self.delta(&digest, room, skip, rng)
     }
 
     /// Who is known, and how far, for a message with `room` bytes for it. `skip` are members that
@@ -269,16 +304,8 @@ impl Cluster {
             return Delta::default();
         };
         let above = |floor: Version| {
-            let known = NodeDigest {
-                // So that nobody is told to start afresh without being sent everything.
-                last_gc_version: own.last_gc_version,
-                max_version: floor,
-                ..NodeDigest::default()
-            };
-            let mut digest = Digest::default();
-            digest.node_digests.insert(self.self_id.clone(), known);
-            let others = |id: &ChitchatId| *id != self.self_id;
-            self.delta(&digest, room, others, &mut fastrand::Rng::with_seed(0))
+            let news = BTreeMap::from([(self.self_id.clone(), floor)]);
+            self.delta_above(&news, room, |_| false, &mut fastrand::Rng::with_seed(0))
         };
         let is_whole = |delta: &Delta| {
             let reached = delta.node_deltas.first().map(|node| node.max_version);
@@ -325,6 +352,17 @@ impl Cluster {
             .take_while(|(other, _)| other.node_id == id.node_id)
             .any(|(other, _)| other.generation_id > id.generation_id)
     }
+}
+
+/// What a delta has brought.
+#[derive(Debug, Default)]
+pub(super) struct Learnt {
+    /// Whether anything visible may have changed.
+    pub(super) changed: bool,
+    /// Of whom something was new, above which version.
+    pub(super) news: Vec<(ChitchatId, Version)>,
+    /// Whether it spoke of something that we lack and could not take.
+    pub(super) has_gap: bool,
 }
 
 /// What became of a heartbeat.

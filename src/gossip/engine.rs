@@ -11,15 +11,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::GossipConfig;
-use super::cluster::{Cluster, ClusterLimits, Noted};
+use super::cluster::{Cluster, ClusterLimits, Learnt, Noted};
 use super::failure_detector::FailureDetector;
 use super::member::{DeleteError, Liveness, Member, MemberValue, SetError};
 use super::node_state::{NodeState, entry_len, is_harmless};
 use super::order;
 use super::peers::{self, Candidates, GOSSIP_COUNT};
+use super::rumours::Rumours;
 use crate::message::{
-    ChitchatId, ChitchatMessage, DeletionStatus, DeltaBuilder, Digest, HEADER_LEN, ProtocolVersion,
-    syn_overhead,
+    ChitchatId, ChitchatMessage, DeletionStatus, Delta, DeltaBuilder, Digest, HEADER_LEN,
+    NodeDelta, ProtocolVersion, syn_overhead,
 };
 
 /// What a SynAck's digest leaves for its delta, at least: enough for news to get through even in a
@@ -38,14 +39,17 @@ pub struct Engine {
     seeds: BTreeSet<SocketAddr>,
     rng: fastrand::Rng,
     last_round: Option<Duration>,
+    rumours: Rumours,
     counts: EngineCounts,
 }
 
 /// What has happened.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// A round is due.
+    /// A round is due: [`Engine::next_round`].
     Round,
+    /// News is to be told: [`Engine::next_rumours`].
+    Rumours,
     /// A message has come; a reply goes to `from`.
     Message {
         /// Where it came from.
@@ -77,6 +81,8 @@ pub enum Output {
 pub struct EngineCounts {
     /// Rounds.
     pub rounds: u64,
+    /// Messages that told news between rounds.
+    pub rumours_sent: u64,
     /// Syns of another cluster, answered with a BadCluster.
     pub foreign_syns: u64,
     /// BadClusters received: a peer says that we are of another cluster.
@@ -113,12 +119,15 @@ impl Engine {
             seeds: BTreeSet::new(),
             rng,
             last_round: None,
+            rumours: Rumours::new(config.rumours.clone()),
             counts: EngineCounts::default(),
             config,
         };
         for (key, value) in std::mem::take(&mut engine.config.initial_key_values) {
             engine.set(&key, &value, now)?;
         }
+        // What is there from the beginning is no news: whoever hears of us asks for it.
+        engine.rumours = Rumours::new(engine.config.rumours.clone());
         Ok(engine)
     }
 
@@ -133,11 +142,20 @@ impl Engine {
             .map_or(Duration::ZERO, |last| last + self.config.gossip_interval)
     }
 
+    /// When news is to be told; `None` while there is none.
+    pub fn next_rumours(&self) -> Option<Duration> {
+        self.rumours.due()
+    }
+
     /// Takes what has happened and says what to do.
     pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Output> {
         let mut outputs = Vec::new();
         let changed = match event {
             Event::Round => self.round(now, &mut outputs),
+            Event::Rumours => {
+                self.tell_rumours(now, &mut outputs);
+                false
+            }
             Event::Message { from, message } => self.message(from, message, now, &mut outputs),
             Event::Seeds(seeds) => {
                 let own = self.id().gossip_advertise_addr;
@@ -198,7 +216,12 @@ impl Engine {
         if len > max {
             return Err(SetError::StateTooLarge { len, max });
         }
-        Ok(own.set(key, value, status, now))
+        let above = own.max_version;
+        let changed = own.set(key, value, status, now);
+        if changed {
+            self.rumours.note(self.cluster.self_id(), above, now);
+        }
+        Ok(changed)
     }
 
     /// Deletes a key of our own: invisible at once, collected everywhere after the grace period.
@@ -213,7 +236,9 @@ impl Engine {
                 key: key.to_owned(),
             });
         }
+        let above = own.max_version;
         own.set(key, "", DeletionStatus::Deleted, now);
+        self.rumours.note(self.cluster.self_id(), above, now);
         Ok(())
     }
 
@@ -302,6 +327,42 @@ impl Engine {
         changed
     }
 
+    /// Tells a few live members what is new, unasked.
+    fn tell_rumours(&mut self, now: Duration, outputs: &mut Vec<Output>) {
+        let news = self.rumours.begin(now);
+        if news.is_empty() {
+            return;
+        }
+        let Candidates { live, .. } = self.candidates();
+        let room = self.rumours.room(now).min(self.delta_room(0));
+        let detector = &self.detector;
+        let skip = |id: &ChitchatId| detector.is_scheduled_for_deletion(id, now);
+        let delta = self.cluster.delta_above(&news, room, skip, &mut self.rng);
+        let chosen = if delta.node_deltas.is_empty() {
+            Vec::new()
+        } else {
+            self.rumours.choose(&live, &mut self.rng)
+        };
+        let len = approximate_len(&delta);
+        self.rumours.end(chosen.len(), live.len(), len);
+        self.counts.rumours_sent += chosen.len() as u64;
+        let version = self.config.protocol_version;
+        let message = ChitchatMessage::Ack { version, delta };
+        outputs.extend(chosen.into_iter().map(|to| Output::Send {
+            to,
+            message: message.clone(),
+        }));
+    }
+
+    /// Takes a delta, and passes on what is new in it.
+    fn learn(&mut self, delta: Delta, now: Duration) -> Learnt {
+        let learnt = self.cluster.apply(delta, now);
+        for (id, above) in &learnt.news {
+            self.rumours.note(id, *above, now);
+        }
+        learnt
+    }
+
     fn forgive_own_pause(&mut self, now: Duration) {
         let Some(last) = self.last_round else {
             return;
@@ -387,14 +448,21 @@ impl Engine {
                 delta,
             } => {
                 let mut changed = self.note_heartbeats(&digest, now);
-                changed |= self.cluster.apply(delta, now);
+                changed |= self.learn(delta, now).changed;
                 let room = self.delta_room(0);
                 let delta = self.delta(&digest, room, now);
                 let message = ChitchatMessage::Ack { version, delta };
                 outputs.push(Output::Send { to: from, message });
                 changed
             }
-            ChitchatMessage::Ack { delta, .. } => self.cluster.apply(delta, now),
+            ChitchatMessage::Ack { delta, .. } => {
+                let learnt = self.learn(delta, now);
+                if learnt.has_gap && self.rumours.may_repair(now) {
+                    let message = self.syn(now);
+                    outputs.push(Output::Send { to: from, message });
+                }
+                learnt.changed
+            }
             ChitchatMessage::BadCluster { .. } => {
                 self.counts.rejections += 1;
                 if self.counts.rejections.is_power_of_two() {
@@ -450,7 +518,7 @@ impl Engine {
         })
     }
 
-    fn delta(&mut self, theirs: &Digest, room: usize, now: Duration) -> crate::message::Delta {
+    fn delta(&mut self, theirs: &Digest, room: usize, now: Duration) -> Delta {
         let detector = &self.detector;
         let skip = |id: &ChitchatId| detector.is_scheduled_for_deletion(id, now);
         self.cluster.delta(theirs, room, skip, &mut self.rng)
@@ -478,6 +546,18 @@ fn visible(state: &NodeState) -> BTreeMap<String, MemberValue> {
         (key.to_owned(), value)
     }));
     visible
+}
+
+/// What `delta` takes before compression, roughly.
+fn approximate_len(delta: &Delta) -> usize {
+    let of_node = |node: &NodeDelta| {
+        let keys = node
+            .key_values
+            .iter()
+            .map(|kv| kv.key.len() + kv.value.len() + 16);
+        keys.sum::<usize>() + node.chitchat_id.node_id.len() + 64
+    };
+    delta.node_deltas.iter().map(of_node).sum()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! | `node_state` | what is known of one member; applying, collecting |
 //! | `failure_detector` | who lives |
 //! | `peers` | whom to gossip with |
+//! | `rumours` | news that is told at once |
 //! | `participant` | the engine on a socket: the only file here that knows a runtime |
 //! | `join` | finding our own address before we can have an id |
 //! | `watch` | waiting for changes |
@@ -25,9 +26,10 @@ mod node_state;
 mod order;
 mod participant;
 mod peers;
+mod rumours;
 mod watch;
 
-pub use config::{FailureDetectorConfig, GossipConfig};
+pub use config::{FailureDetectorConfig, GossipConfig, RumourConfig};
 pub use engine::{Engine, EngineCounts, Event, Output};
 pub use join::JoinError;
 pub use member::{DeleteError, Liveness, Member, MemberValue, SetError};

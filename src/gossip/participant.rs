@@ -47,6 +47,8 @@ struct Shared<T: NetTransport> {
     // The engine's time is counted from here.
     start: Instant,
     changes: Arc<Changes>,
+    /// Our own keys have changed: the driver has something to tell.
+    news: rt::Signal,
 }
 
 impl<T: NetTransport> Participant<T> {
@@ -79,6 +81,7 @@ impl<T: NetTransport> Participant<T> {
             gossip_interval,
             start: Instant::now(),
             changes: Arc::default(),
+            news: rt::Signal::default(),
         });
         Ok(Self {
             driver: Some(Task::spawn(drive(Arc::clone(&shared)))),
@@ -92,7 +95,8 @@ impl<T: NetTransport> Participant<T> {
         &self.shared.id
     }
 
-    /// Sets a key of our own; others learn of it within a few rounds.
+    /// Sets a key of our own. Others are told at once; whoever misses that learns of it within a
+    /// few rounds.
     ///
     /// # Errors
     ///
@@ -103,7 +107,7 @@ impl<T: NetTransport> Participant<T> {
         }
         let now = self.shared.now();
         let changed = self.shared.engine().set(key, value, now)?;
-        self.shared.notify_if(changed);
+        self.shared.own_keys_changed(changed);
         Ok(())
     }
 
@@ -119,7 +123,7 @@ impl<T: NetTransport> Participant<T> {
         }
         let now = self.shared.now();
         let changed = self.shared.engine().set_with_ttl(key, value, now)?;
-        self.shared.notify_if(changed);
+        self.shared.own_keys_changed(changed);
         Ok(())
     }
 
@@ -139,7 +143,7 @@ impl<T: NetTransport> Participant<T> {
         }
         let now = self.shared.now();
         self.shared.engine().delete(key, now)?;
-        self.shared.notify_if(true);
+        self.shared.own_keys_changed(true);
         Ok(())
     }
 
@@ -196,9 +200,10 @@ impl<T: NetTransport> Shared<T> {
         self.start.elapsed()
     }
 
-    fn notify_if(&self, changed: bool) {
+    fn own_keys_changed(&self, changed: bool) {
         if changed {
             self.changes.notify();
+            self.news.notify();
         }
     }
 
@@ -232,25 +237,34 @@ impl<T: NetTransport> Shared<T> {
     }
 }
 
-/// Receives, and gossips when a round is due.
+/// Receives, gossips when a round is due, and tells news.
 async fn drive<T: NetTransport>(shared: Arc<Shared<T>>) {
     loop {
-        let due = shared.engine().next_round();
+        let epoch = shared.news.epoch();
+        let (event, due) = {
+            let engine = shared.engine();
+            let round = engine.next_round();
+            match engine.next_rumours() {
+                Some(due) if due < round => (Event::Rumours, due),
+                _ => (Event::Round, round),
+            }
+        };
         let wait = due.saturating_sub(shared.now());
         if wait.is_zero() {
-            shared.handle(Event::Round);
+            shared.handle(event);
             continue;
         }
         // Also looked at after each message: a hidden tab's timers may fire once a minute only,
         // but its messages arrive.
-        let round = std::pin::pin!(rt::sleep(wait));
+        let timer = std::pin::pin!(rt::sleep(wait));
+        let news = std::pin::pin!(shared.news.changed(epoch));
         let message = std::pin::pin!(shared.socket.recv());
-        match select(message, round).await {
+        match select(message, select(timer, news)).await {
             Either::Left((Ok((from, message)), _)) => {
                 shared.handle(Event::Message { from, message });
             }
             Either::Left((Err(_closed), _)) => break,
-            Either::Right(((), _)) => {}
+            Either::Right(_) => {}
         }
     }
     shared.changes.leave();
