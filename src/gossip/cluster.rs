@@ -84,6 +84,10 @@ impl Cluster {
         self.nodes.iter()
     }
 
+    pub(super) fn get(&self, id: &ChitchatId) -> Option<&NodeState> {
+        self.nodes.get(id)
+    }
+
     pub(super) fn own_ref(&self) -> Option<&NodeState> {
         self.nodes.get(&self.self_id)
     }

@@ -247,6 +247,11 @@ impl Engine {
         self.cluster.own_ref()?.get(key)
     }
 
+    /// A key of `member`, without a copy of everyone's; `None` if either is not known.
+    pub fn member_value(&self, member: &ChitchatId, key: &str) -> Option<&str> {
+        self.cluster.get(member)?.get(key)
+    }
+
     /// Every member known, ourselves included, in the order of their ids.
     pub fn members(&self) -> Vec<Member> {
         self.cluster

@@ -147,6 +147,12 @@ impl<T: NetTransport> Participant<T> {
         Ok(())
     }
 
+    /// A key of `member`; `None` if either is not known.
+    pub fn member_value(&self, member: &ChitchatId, key: &str) -> Option<String> {
+        let engine = self.shared.engine();
+        engine.member_value(member, key).map(str::to_owned)
+    }
+
     /// Every member known, ourselves included, in the order of their ids.
     pub fn members(&self) -> Vec<Member> {
         self.shared.engine().members()
