@@ -1,8 +1,8 @@
-//! One block's compression: pure Rust, the same on every target.
+//! One block's compression.
 //!
 //! The bytes are any valid zstd; which compressor made them is nobody's business. So the choice is
-//! free, and was made by measurement (release build, one core, blocks of 16,384 bytes, block
-//! headers included; C zstd is what upstream uses):
+//! free (it is `rt::compress`'s), and was made by measurement (release build, one core, blocks of
+//! 16,384 bytes, block headers included):
 //!
 //! | | plain | C zstd, level 3 | ruzstd |
 //! |---|--:|--:|--:|
@@ -11,15 +11,14 @@
 //! | digest of 1,000 nodes | 51,000 B | 12,516 B, 198 us | 17,109 B, 557 us |
 //! | delta, 50 nodes of 10 keys | 60,575 B | 14,688 B, 198 us | 18,979 B, 622 us |
 //!
-//! Plain blocks alone would give away what V1 is for. The C library would save a further quarter
-//! natively, at the price of a C compiler, of sizes that depend on the target, and of a second code
-//! path to test; a browser would still need this one (or 61 KB more of gzipped module for the C
-//! library). So: ruzstd everywhere. Decoding costs 16 us for 100 nodes and 150 us for a full
-//! datagram, much like the C library. Better matches than ruzstd's own (hash chains, behind its
-//! `Matcher` trait) were tried: 15 % less for digests, 2 % for deltas, not worth their code yet.
+//! A running cluster's digests are more alike than these: of 100 members at rest, C zstd makes
+//! half of what ruzstd does. So a native node has the C library, as upstream has; a browser has
+//! ruzstd, since the C library would be 61 KB more of gzipped module. A compressor may also be left
+//! out there, with the feature `compress` off: everything is read all the same. The page does so,
+//! since the compressor is a tenth of its download.
 //!
-//! A compressor may also be left out: with the feature `compress` off nothing is compressed, and
-//! everything is read. The page does so, since the compressor is a tenth of its download.
+//! Decompression is ruzstd's everywhere, which bounds its memory as we need it. It costs 16 us for
+//! 100 nodes and 150 us for a full datagram, much like the C library.
 //!
 //! Checksums are read and not compared (ruzstd's `hash` feature is off): the channel below
 //! authenticates every byte. 8 million damaged frames gave no panic and took 1.3 MB at most.
@@ -27,26 +26,18 @@
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
+use crate::rt;
+
 /// Shorter contents only grow: a frame's own overhead is 9 bytes, and matches need a history.
-#[cfg(feature = "compress")]
 const MIN_LEN_TO_COMPRESS: usize = 64;
 
 /// Compresses `plain`, or says that this would not make it shorter.
-#[cfg(feature = "compress")]
 pub(super) fn compress(plain: &[u8]) -> Option<Vec<u8>> {
-    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
-
     if plain.len() < MIN_LEN_TO_COMPRESS {
         return None;
     }
-    let compressed = compress_to_vec(plain, CompressionLevel::Fastest);
+    let compressed = rt::compress(plain)?;
     (compressed.len() < plain.len()).then_some(compressed)
-}
-
-/// Without the compressor every block stays plain, which every reader takes.
-#[cfg(not(feature = "compress"))]
-pub(super) fn compress(_plain: &[u8]) -> Option<Vec<u8>> {
-    None
 }
 
 /// Why a block was not decompressed.

@@ -1,7 +1,7 @@
 //! Tasks and time with one interface on every target.
 //!
-//! This is the only module that knows whether it runs on tokio or in a browser; `crypto` inside
-//! chooses the ciphers likewise. It has no sockets and no queues. Invariant: dropping a [`Task`] drops its future before `drop` returns, so what
+//! This is the only module that knows whether it runs on tokio or in a browser; `crypto` and
+//! `compress` inside choose ciphers and compressor likewise. It has no sockets and no queues. Invariant: dropping a [`Task`] drops its future before `drop` returns, so what
 //! the future owns (a bound port, say) is free on the next line.
 
 use std::future::Future;
@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+mod compress;
 pub(crate) mod crypto;
 #[cfg(not(target_family = "wasm"))]
 mod native;
@@ -23,6 +24,7 @@ use native as target;
 #[cfg(target_family = "wasm")]
 use web as target;
 
+pub(crate) use compress::compress;
 pub(crate) use signal::Signal;
 #[cfg(target_family = "wasm")]
 pub(crate) use target::turn;

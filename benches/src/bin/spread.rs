@@ -1,0 +1,159 @@
+//! From a change on one member until all others have it, ours beside upstream's, and what both
+//! cost while nothing changes.
+//!
+//! `spread [--members N] [--sets N] [--seeds N] [--svg FILE]`: both clusters live in one process
+//! and take turns.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use gossip_benches::clusters::{
+    self, Cluster, OurCluster, UpstreamCluster, Version, bytes_at_rest, time_to_everyone,
+};
+use gossip_benches::curve;
+use gossip_benches::report::write_json;
+use serde_json::json;
+
+const REST: Duration = Duration::from_secs(10);
+
+struct Options {
+    members: usize,
+    sets: usize,
+    seeds: u64,
+    svg: Option<String>,
+}
+
+#[derive(Default)]
+struct Measured {
+    times: Vec<f64>,
+    bytes: Vec<f64>,
+    start: Vec<f64>,
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> anyhow::Result<()> {
+    let options = options()?;
+    let mut rows = String::new();
+    let mut results = Vec::new();
+    let mut curves = Vec::new();
+    for version in [Version::V0, Version::V1] {
+        let (mut ours, mut theirs) = (Measured::default(), Measured::default());
+        for seed in 0..options.seeds {
+            eprintln!("{version:?}, seed {} of {}", seed + 1, options.seeds);
+            measure(&options, version, seed, &mut ours, &mut theirs).await?;
+        }
+        for (name, measured) in [(OurCluster::NAME, ours), (UpstreamCluster::NAME, theirs)] {
+            rows.push_str(&row(&format!("{name}, {version:?}"), &measured));
+            results.push(json!({
+                "cluster": name, "version": format!("{version:?}"), "members": options.members,
+                "times_ms": measured.times, "bytes_at_rest": measured.bytes, "cold_start_s": measured.start,
+            }));
+            if version == Version::V0 {
+                curves.push((name.to_owned(), measured.times));
+            }
+        }
+    }
+    println!(
+        "{} members, {} changes:\n\n| | p50 | p90 | p99 | max | bytes a member a second at rest | cold start |\n\
+         |---|--:|--:|--:|--:|--:|--:|\n{rows}",
+        options.members,
+        options.sets * options.seeds as usize,
+    );
+    if let Some(path) = &options.svg {
+        let title = format!(
+            "One change, {} members on one machine, rounds of 1 s",
+            options.members
+        );
+        std::fs::write(path, curve::draw(&title, &curves))?;
+        println!("drew {path}");
+    }
+    println!("wrote {}", write_json("spread", &results)?.display());
+    Ok(())
+}
+
+async fn measure(
+    options: &Options,
+    version: Version,
+    seed: u64,
+    ours: &mut Measured,
+    theirs: &mut Measured,
+) -> anyhow::Result<()> {
+    let members = options.members;
+    let our_cluster = start::<OurCluster>(members, version, ours).await?;
+    let their_cluster = start::<UpstreamCluster>(members, version, theirs).await?;
+    // Both at once: they are at rest.
+    let (our_bytes, their_bytes) = tokio::join!(
+        bytes_at_rest(&our_cluster, members, REST),
+        bytes_at_rest(&their_cluster, members, REST),
+    );
+    ours.bytes.push(our_bytes);
+    theirs.bytes.push(their_bytes);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    for n in 0..options.sets {
+        let (member, value) = (rng.usize(0..members), format!("value-{n}"));
+        let time = time_to_everyone(&our_cluster, member, &value).await?;
+        ours.times.push(time.as_secs_f64() * 1e3);
+        let time = time_to_everyone(&their_cluster, member, &value).await?;
+        theirs.times.push(time.as_secs_f64() * 1e3);
+        // At no particular moment of anybody's round.
+        tokio::time::sleep(Duration::from_millis(rng.u64(0..1000))).await;
+    }
+    Ok(())
+}
+
+async fn start<C: Cluster>(
+    members: usize,
+    version: Version,
+    measured: &mut Measured,
+) -> anyhow::Result<C> {
+    let begin = Instant::now();
+    let cluster = C::start(members, version).await?;
+    let took = clusters::complete(&cluster, begin).await?;
+    measured.start.push(took.as_secs_f64());
+    Ok(cluster)
+}
+
+fn row(name: &str, measured: &Measured) -> String {
+    let mut times = measured.times.clone();
+    times.sort_by(f64::total_cmp);
+    let quantile = |share: f64| {
+        let rank = (share * times.len() as f64).ceil() as usize;
+        times
+            .get(rank.saturating_sub(1))
+            .copied()
+            .unwrap_or(f64::NAN)
+    };
+    let median = |values: &[f64]| gossip_benches::report::median(values.to_vec());
+    format!(
+        "| {name} | {:.0} ms | {:.0} ms | {:.0} ms | {:.0} ms | {:.0} | {:.1} s |\n",
+        quantile(0.5),
+        quantile(0.9),
+        quantile(0.99),
+        quantile(1.0),
+        median(&measured.bytes),
+        median(&measured.start),
+    )
+}
+
+fn options() -> anyhow::Result<Options> {
+    let mut options = Options {
+        members: 100,
+        sets: 40,
+        seeds: 3,
+        svg: None,
+    };
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let value = args
+            .next()
+            .with_context(|| format!("{arg} wants a value"))?;
+        match arg.as_str() {
+            "--members" => options.members = value.parse()?,
+            "--sets" => options.sets = value.parse()?,
+            "--seeds" => options.seeds = value.parse()?,
+            "--svg" => options.svg = Some(value),
+            _ => anyhow::bail!("{arg}: unknown"),
+        }
+    }
+    Ok(options)
+}
