@@ -8,6 +8,7 @@
 //! | [`clusters`], [`curve`] | whole clusters, and the picture of how news spreads in them |
 //! | [`exercise`] | the native end of what the page in `page/` does |
 //! | [`typed`] | chitchat's messages through our socket |
+//! | [`process`] | memory of a process, and its limit of descriptors |
 //! | [`report`] | medians, ratios, tables |
 //!
 //! `cargo xtask bench` runs the programs in `src/bin`; RESULTS.md has what they printed.
@@ -17,6 +18,7 @@ pub mod curve;
 pub mod exercise;
 pub mod peer;
 pub mod peers;
+pub mod process;
 pub mod report;
 pub mod scenario;
 pub mod typed;

@@ -19,6 +19,8 @@ use crate::workspace::Workspace;
 use crate::{command, interrupt, setup, site};
 
 const PACKAGE: &str = "gossip-benches";
+/// Has a program of its own name, and another tokio.
+const MEMBERS: &str = "gossip-bench-members";
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Debug, clap::Args)]
@@ -40,7 +42,7 @@ pub(crate) struct Options {
     )]
     soak: u64,
 
-    /// The program of benches/src/bin to run
+    /// What to measure: transport, memory, connections, members or spread
     #[arg(
         long,
         value_name = "NAME",
@@ -70,7 +72,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
 fn build(workspace: &Workspace, name: &str) -> anyhow::Result<PathBuf> {
     println!("Building {name}");
-    let mut cargo = workspace.cargo(&["build", "--quiet", "--release", "--package", PACKAGE]);
+    let package = if name == "members" { MEMBERS } else { PACKAGE };
+    let mut cargo = workspace.cargo(&["build", "--quiet", "--release", "--package", package]);
     cargo.args(["--bin", name]);
     command::run(&mut cargo)?;
     let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);

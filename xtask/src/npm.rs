@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 
 use crate::{command, tools};
 
-/// What to do where [`ensure`] fails.
+/// What to do where [`NpmTool::ensure`] fails.
 pub(crate) const BY_HAND: &str =
     "install Node.js 20 or later with npm (on Debian: sudo apt-get install -y nodejs npm)";
 

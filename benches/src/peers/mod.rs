@@ -14,7 +14,7 @@ pub use chitchat_udp::ChitchatUdp;
 pub use floor::Floor;
 pub use framed::Framed;
 pub use our_websocket::OurWebSocket;
-pub use ours::{OurSocket, Ours, network, secret};
+pub use ours::{OurSocket, Ours, config, keep_alive_every, network, secret};
 pub use quic::Quic;
 pub use tls::Tls;
 pub use websocket::WebSocket;

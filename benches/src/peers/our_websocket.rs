@@ -17,14 +17,11 @@ use gossip_transport::secure::{
     self, Endpoints, FrameBuffer, FrameEvent, FrameReader, FrameWriter, SecureConfig,
     SecureConnection, Suite,
 };
-use gossip_transport::transport_layer::OverflowPolicy;
-use gossip_transport::{
-    NetCredential, TransportLayerConfig, TransportLayerSocket, TransportLayerTransport, Trust,
-};
+use gossip_transport::{NetCredential, TransportLayerSocket, TransportLayerTransport, Trust};
 use tokio::net::TcpStream;
 use tokio_websockets::{ClientBuilder, Config, Message, WebSocketStream};
 
-use super::{OurSocket, network, secret};
+use super::{OurSocket, config, network, secret};
 use crate::peer::{Link, Node};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -78,11 +75,8 @@ impl Node for OurWebSocket {
     }
 
     async fn connect(&self, to: SocketAddr) -> anyhow::Result<OurWebSocketLink> {
-        let mut config = TransportLayerConfig::default();
-        config.outgoing.overflow = OverflowPolicy::Backpressure;
-        config.incoming.overflow = OverflowPolicy::Backpressure;
         let credential = NetCredential::generate(Trust::secret(secret()));
-        let transport = TransportLayerTransport::with_config(Dialling, credential, config);
+        let transport = TransportLayerTransport::with_config(Dialling, credential, config());
         let socket = Arc::new(transport.open("0.0.0.0:0".parse()?).await?);
         let outgoing = socket.get_or_create_outgoing_connection(to)?;
         outgoing.connected(CONNECT_LIMIT).await?;

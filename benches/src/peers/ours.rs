@@ -36,14 +36,32 @@ pub fn secret() -> ClusterSecret {
     SECRET.get_or_init(ClusterSecret::generate).clone()
 }
 
-/// What opens sockets, with the defaults but for this: a full queue waits, since a benchmark that
-/// drops measures the dropping.
-pub fn network(
-    change: impl FnOnce(&mut TransportLayerConfig),
-) -> TransportLayerTransport<TcpTransport, Bytes> {
+/// The interval of keepalives, if it is not the default.
+static KEEPALIVE: OnceLock<Duration> = OnceLock::new();
+
+/// Sets the interval of keepalives for every socket of this process that is opened from now on;
+/// only the first call counts. What a burst has taken is given back with a keepalive.
+pub fn keep_alive_every(interval: Duration) {
+    let _ = KEEPALIVE.set(interval);
+}
+
+/// The defaults but for this: a full queue waits, since a benchmark that drops measures the
+/// dropping.
+pub fn config() -> TransportLayerConfig {
     let mut config = TransportLayerConfig::default();
     config.outgoing.overflow = OverflowPolicy::Backpressure;
     config.incoming.overflow = OverflowPolicy::Backpressure;
+    if let Some(interval) = KEEPALIVE.get() {
+        config.keepalive_interval = *interval;
+    }
+    config
+}
+
+/// What opens sockets, with [`config`] and a change of it.
+pub fn network(
+    change: impl FnOnce(&mut TransportLayerConfig),
+) -> TransportLayerTransport<TcpTransport, Bytes> {
+    let mut config = config();
     change(&mut config);
     let credential = NetCredential::generate(Trust::secret(secret()));
     TransportLayerTransport::with_config(TcpTransport::default(), credential, config)

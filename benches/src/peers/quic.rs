@@ -53,7 +53,10 @@ impl Node for Quic {
         tokio::spawn(async move {
             while let Some(incoming) = accepting.accept().await {
                 let entering = entering.clone();
-                tokio::spawn(async move { anyhow::Ok(serve(&incoming.await?, entering)) });
+                tokio::spawn(async move {
+                    serve(&incoming.await?, entering);
+                    anyhow::Ok(())
+                });
             }
         });
         Ok(Self {

@@ -20,8 +20,8 @@ pub struct TlsCarrier;
 
 impl Carrier for TlsCarrier {
     const NAME: &'static str = "TLS 1.3 (rustls)";
-    type Reader = SplitReader<ReadHalf<TlsStream<TcpStream>>>;
-    type Writer = VectoredWriter<WriteHalf<TlsStream<TcpStream>>>;
+    type Reader = Reading;
+    type Writer = Writing;
 
     async fn dial(stream: TcpStream) -> anyhow::Result<(Self::Reader, Self::Writer)> {
         let connector = TlsConnector::from(Arc::clone(&configs()?.0));
@@ -35,12 +35,10 @@ impl Carrier for TlsCarrier {
     }
 }
 
-fn halves(
-    stream: TlsStream<TcpStream>,
-) -> (
-    SplitReader<ReadHalf<TlsStream<TcpStream>>>,
-    VectoredWriter<WriteHalf<TlsStream<TcpStream>>>,
-) {
+type Reading = SplitReader<ReadHalf<TlsStream<TcpStream>>>;
+type Writing = VectoredWriter<WriteHalf<TlsStream<TcpStream>>>;
+
+fn halves(stream: TlsStream<TcpStream>) -> (Reading, Writing) {
     let (reading, writing) = tokio::io::split(stream);
     (SplitReader::new(reading), VectoredWriter::new(writing))
 }

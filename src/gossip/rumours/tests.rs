@@ -119,9 +119,10 @@ fn what_is_lacked_is_asked_for_now_and_then_only() {
 
 #[test]
 fn a_fanout_of_zero_says_nothing() {
-    let mut config = RumourConfig::default();
-    config.fanout = 0;
-    let mut rumours = Rumours::new(config);
+    let mut rumours = Rumours::new(RumourConfig {
+        fanout: 0,
+        ..RumourConfig::default()
+    });
     rumours.note(&id(1), 7, Duration::ZERO);
     assert_eq!(rumours.due(), None);
     assert!(!rumours.may_repair(Duration::ZERO));
