@@ -21,6 +21,8 @@ use crate::{command, interrupt, setup, site};
 const PACKAGE: &str = "gossip-benches";
 /// Has a program of its own name, and another tokio.
 const MEMBERS: &str = "gossip-bench-members";
+/// Of benches/benches.
+const MICRO: [&str; 3] = ["codec", "records", "queues"];
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Debug, clap::Args)]
@@ -42,7 +44,8 @@ pub(crate) struct Options {
     )]
     soak: u64,
 
-    /// What to measure: transport, memory, connections, members or spread
+    /// What to measure: transport, memory, connections, members, spread, or micro for the codec,
+    /// the record layer and the queues alone
     #[arg(
         long,
         value_name = "NAME",
@@ -60,6 +63,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let workspace = Workspace::find()?;
     if options.browser {
         in_browser(&workspace, options)
+    } else if options.program == "micro" {
+        let mut cargo = workspace.cargo(&["bench", "--quiet", "--package", PACKAGE]);
+        for bench in MICRO {
+            cargo.args(["--bench", bench]);
+        }
+        cargo.arg("--").args(&options.rest);
+        command::run(&mut cargo)
     } else {
         let mut program = Command::new(build(&workspace, &options.program)?);
         if options.program == "transport" {
