@@ -15,6 +15,11 @@ use super::ranking::{Ranking, Sizes};
 use super::wait::{Ticket, WaitList};
 use super::{ClosedError, DropReason, IncomingConfig, OverflowPolicy, PeerMap, PeerStats};
 
+/// Messages for which a peer that has none keeps room.
+const KEPT_ROOM: usize = 16;
+/// Grown queues that are kept for whoever needs one next.
+const SPARE_QUEUES: usize = 4;
+
 /// See the module. Shared by the tasks that read connections and the callers of `recv`.
 #[derive(Debug)]
 pub(super) struct IncomingQueue<M> {
@@ -32,6 +37,8 @@ struct State<M> {
     ranking: Ranking,
     messages: usize,
     bytes: usize,
+    /// Emptied queues, for the next peers: what a burst has grown does not stay with its peer.
+    spare: Vec<VecDeque<(M, usize)>>,
     /// Counts of peers that are no longer listed.
     folded: PeerStats,
     receivers: WaitList,
@@ -95,6 +102,7 @@ impl<M> IncomingQueue<M> {
                 ranking: Ranking::default(),
                 messages: 0,
                 bytes: 0,
+                spare: Vec::new(),
                 folded: PeerStats::default(),
                 receivers: WaitList::default(),
                 readers: WaitList::default(),
@@ -335,6 +343,12 @@ impl<M> State<M> {
         let peer = self.peers.entry(from).or_default();
         peer.counters.received += count as u64;
         peer.counters.received_bytes += bytes as u64;
+        if count > peer.messages.capacity()
+            && peer.messages.is_empty()
+            && let Some(spare) = self.spare.pop()
+        {
+            peer.messages = spare;
+        }
         peer.messages.append(messages);
         peer.bytes += bytes;
         self.messages += count;
@@ -452,6 +466,11 @@ impl<M> State<M> {
             peer.in_turn = !peer.messages.is_empty();
             if peer.in_turn {
                 self.turns.push_back(from);
+            } else if peer.messages.capacity() > KEPT_ROOM {
+                let emptied = std::mem::take(&mut peer.messages);
+                if self.spare.len() < SPARE_QUEUES {
+                    self.spare.push(emptied);
+                }
             }
             let Some((message, len)) = taken else {
                 self.fold_if_done(from);

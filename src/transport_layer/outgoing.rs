@@ -116,7 +116,8 @@ pub(super) async fn handle_outgoing_connection<T: NetTransport, M: Message>(
             }
             Next::Step(Step::Gone) => return,
             Next::Step(Step::Wait(deadline)) => signal.wait(&mut timer, deadline).await,
-            Next::Step(Step::Dial) => dial(&shared, addr, id, &signal).await,
+            // Boxed: a handshake's state is 13 KB, which this task would keep as long as it lives.
+            Next::Step(Step::Dial) => Box::pin(dial(&shared, addr, id, &signal)).await,
             Next::Step(Step::Write(..)) => {}
             Next::Step(Step::Keepalive(link, conn)) => {
                 // Nothing to send for a while: a good time to give back what a burst has taken.
