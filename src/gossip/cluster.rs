@@ -5,12 +5,12 @@
 //! its arguments and sends nothing. Invariants: digests create members, deltas never do; our own
 //! state is changed by nobody but ourselves; the memory that others can make us use is bounded.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::node_state::{Applied, Limits, NodeState};
-use super::order::{self, Rank};
+use super::order::{self, Members, Rank};
 use crate::message::{
     ChitchatId, Delta, DeltaBuilder, Digest, NodeDigest, ProtocolVersion, Version,
 };
@@ -27,7 +27,7 @@ const FORGOTTEN_HISTORY: usize = 5_000;
 #[derive(Debug)]
 pub(super) struct Cluster {
     self_id: ChitchatId,
-    nodes: BTreeMap<ChitchatId, NodeState>,
+    nodes: Members<NodeState>,
     forgotten: Forgotten,
     limits: ClusterLimits,
     // Where the next digest that has no room for everyone begins.
@@ -52,13 +52,13 @@ pub(super) struct ClusterLimits {
 /// The last heartbeats of members that were forgotten; the oldest go first.
 #[derive(Debug, Default)]
 struct Forgotten {
-    heartbeats: BTreeMap<ChitchatId, u64>,
+    heartbeats: Members<u64>,
     order: VecDeque<ChitchatId>,
 }
 
 impl Cluster {
     pub(super) fn new(self_id: ChitchatId, limits: ClusterLimits) -> Self {
-        let mut nodes = BTreeMap::new();
+        let mut nodes = Members::new();
         nodes.insert(self_id.clone(), NodeState::default());
         Self {
             self_id,
@@ -77,7 +77,8 @@ impl Cluster {
     }
 
     pub(super) fn own(&mut self) -> &mut NodeState {
-        self.nodes.entry(self.self_id.clone()).or_default()
+        let own = self.nodes.entry(self.self_id.clone());
+        own.or_default()
     }
 
     pub(super) fn nodes(&self) -> impl ExactSizeIterator<Item = (&ChitchatId, &NodeState)> {
@@ -187,7 +188,7 @@ impl Cluster {
     /// bytes. Nobody is told to start afresh by it who has not to.
     pub(super) fn delta_above(
         &self,
-        news: &BTreeMap<ChitchatId, Version>,
+        news: &Members<Version>,
         room: usize,
         skip: impl Fn(&ChitchatId) -> bool,
         rng: &mut fastrand::Rng,
@@ -308,7 +309,8 @@ impl Cluster {
             return Delta::default();
         };
         let above = |floor: Version| {
-            let news = BTreeMap::from([(self.self_id.clone(), floor)]);
+            let mut news = Members::new();
+            news.insert(self.self_id.clone(), floor);
             self.delta_above(&news, room, |_| false, &mut fastrand::Rng::with_seed(0))
         };
         let is_whole = |delta: &Delta| {
@@ -327,7 +329,7 @@ impl Cluster {
     /// Collects what has outlived its grace period; true if a visible key went.
     pub(super) fn collect_garbage(&mut self, grace: Duration, now: Duration) -> bool {
         let mut visible_went = false;
-        for state in self.nodes.values_mut() {
+        for (_, state) in self.nodes.iter_mut() {
             visible_went |= state.collect_garbage(grace, now);
         }
         let all: usize = self.nodes.values().map(NodeState::bytes).sum();
@@ -351,8 +353,10 @@ impl Cluster {
         // Ids are in the order of name and generation: those of the same name lie together.
         let last: SocketAddr = (std::net::Ipv6Addr::from([0xff; 16]), u16::MAX).into();
         let after = ChitchatId::new(id.node_id.clone(), id.generation_id, last);
+        let (Ok(first) | Err(first)) = self.nodes.find_index(&after);
         self.nodes
-            .range(after..)
+            .iter()
+            .skip(first)
             .take_while(|(other, _)| other.node_id == id.node_id)
             .any(|(other, _)| other.generation_id > id.generation_id)
     }

@@ -7,10 +7,11 @@
 //! It judges; it neither sends nor forgets anybody's state. Invariant: a member is in exactly one
 //! of "live" and "dead" once it has been judged, and live only after two intervals could be told.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::FailureDetectorConfig;
+use super::order::Members;
 use crate::message::ChitchatId;
 
 /// How many samples the prior counts for.
@@ -19,10 +20,10 @@ const PRIOR_WEIGHT: f64 = 5.0;
 #[derive(Debug)]
 pub(super) struct FailureDetector {
     config: FailureDetectorConfig,
-    windows: BTreeMap<ChitchatId, Window>,
-    live: BTreeSet<ChitchatId>,
+    windows: Members<Window>,
+    live: Members<()>,
     /// With the time of death.
-    dead: BTreeMap<ChitchatId, Duration>,
+    dead: Members<Duration>,
 }
 
 /// The latest intervals between a member's heartbeats.
@@ -37,9 +38,9 @@ impl FailureDetector {
     pub(super) fn new(config: FailureDetectorConfig) -> Self {
         Self {
             config,
-            windows: BTreeMap::new(),
-            live: BTreeSet::new(),
-            dead: BTreeMap::new(),
+            windows: Members::new(),
+            live: Members::new(),
+            dead: Members::new(),
         }
     }
 
@@ -64,9 +65,9 @@ impl FailureDetector {
         let phi = self.windows.get(id).and_then(|w| w.phi(prior, now));
         if phi.is_some_and(|phi| phi <= self.config.phi_threshold) {
             self.dead.remove(id);
-            return self.live.insert(id.clone());
+            return !self.live.contains_key(id) && self.live.insert(id.clone(), ()).is_none();
         }
-        let was_live = self.live.remove(id);
+        let was_live = self.live.remove(id).is_some();
         let newly_dead = !self.dead.contains_key(id);
         if newly_dead {
             self.dead.insert(id.clone(), now);
@@ -79,11 +80,11 @@ impl FailureDetector {
     }
 
     pub(super) fn is_live(&self, id: &ChitchatId) -> bool {
-        self.live.contains(id)
+        self.live.contains_key(id)
     }
 
     pub(super) fn live(&self) -> impl ExactSizeIterator<Item = &ChitchatId> {
-        self.live.iter()
+        self.live.keys()
     }
 
     pub(super) fn dead(&self) -> impl ExactSizeIterator<Item = &ChitchatId> {
@@ -123,7 +124,7 @@ impl FailureDetector {
 
     /// Treats the last `pause` as if it had not been: this process slept, not the others.
     pub(super) fn forgive(&mut self, pause: Duration, now: Duration) {
-        for window in self.windows.values_mut() {
+        for (_, window) in self.windows.iter_mut() {
             if let Some(last) = &mut window.last_heartbeat {
                 *last = last.saturating_add(pause).min(now);
             }

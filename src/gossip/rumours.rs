@@ -8,11 +8,12 @@
 //! [`RumourConfig::max_bytes_per_second`], but for a burst of one second's worth; without news
 //! nothing is said at all.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::RumourConfig;
+use super::order::Members;
 use crate::message::{ChitchatId, Version};
 
 /// Added to the logarithm of the number of members, it makes the number of times that each tells a
@@ -30,7 +31,7 @@ const REPAIR_INTERVAL: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct Rumours {
     config: RumourConfig,
-    news: BTreeMap<ChitchatId, Vec<Stretch>>,
+    news: Members<Vec<Stretch>>,
     /// When the next telling is due, if there is anything to tell.
     due: Option<Duration>,
     last: Option<Duration>,
@@ -62,7 +63,7 @@ impl Rumours {
                 at: Duration::ZERO,
             },
             config,
-            news: BTreeMap::new(),
+            news: Members::new(),
             due: None,
             last: None,
             order: Vec::new(),
@@ -93,21 +94,21 @@ impl Rumours {
     }
 
     /// What to tell now: from which version on, of whom. Empty if that has to wait.
-    pub(super) fn begin(&mut self, now: Duration) -> BTreeMap<ChitchatId, Version> {
+    pub(super) fn begin(&mut self, now: Duration) -> Members<Version> {
         if self.due.is_none_or(|due| due > now) {
-            return BTreeMap::new();
+            return Members::new();
         }
         self.last = Some(now);
         self.due = Some(now + self.config.interval);
         if self.room(now) < MIN_ROOM {
-            return BTreeMap::new();
+            return Members::new();
         }
-        let first = |(id, stretches): (&ChitchatId, &Vec<Stretch>)| {
-            let lowest = stretches.iter().map(|stretch| stretch.above).min();
-            Some((id.clone(), lowest?))
-        };
-        let mut news = BTreeMap::new();
-        news.extend(self.news.iter().filter_map(first));
+        let mut news = Members::new();
+        for (id, stretches) in self.news.iter() {
+            if let Some(lowest) = stretches.iter().map(|stretch| stretch.above).min() {
+                news.insert(id.clone(), lowest);
+            }
+        }
         news
     }
 
@@ -143,13 +144,13 @@ impl Rumours {
     pub(super) fn end(&mut self, told: usize, live: usize, len: usize) {
         self.budget.spend(len.saturating_mul(told));
         let enough = times(live, self.config.fanout);
-        self.news.retain(|_, stretches| {
+        for (_, stretches) in self.news.iter_mut() {
             stretches.retain_mut(|stretch| {
                 stretch.told += 1;
                 stretch.told < enough
             });
-            !stretches.is_empty()
-        });
+        }
+        self.news.retain(|_, stretches| !stretches.is_empty());
         if self.news.is_empty() {
             self.due = None;
         }

@@ -25,7 +25,7 @@ fn the_first_news_is_told_at_once_and_what_follows_is_gathered() {
     assert_eq!(rumours.due(), None);
     rumours.note(&id(1), 7, start);
     assert_eq!(rumours.due(), Some(start));
-    assert_eq!(rumours.begin(start), BTreeMap::from([(id(1), 7)]));
+    assert_eq!(rumours.begin(start), Members::from_iter([(id(1), 7)]));
     rumours.end(1, 1, 100);
     assert_eq!(rumours.due(), None, "one other, who has been told");
 
@@ -35,7 +35,7 @@ fn the_first_news_is_told_at_once_and_what_follows_is_gathered() {
     rumours.note(&id(2), 3, soon + TICK / 2);
     assert_eq!(rumours.due(), Some(start + TICK));
     assert!(rumours.begin(soon + TICK / 2).is_empty());
-    let both = BTreeMap::from([(id(1), 8), (id(2), 3)]);
+    let both = Members::from_iter([(id(1), 8), (id(2), 3)]);
     assert_eq!(rumours.begin(start + TICK), both);
 }
 
