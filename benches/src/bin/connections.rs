@@ -1,9 +1,9 @@
 //! One node with as many connections as it is asked for, all of them gossiping.
 //!
 //! `connections [--connections N] [--dialling N]`: the listening node is this process; those who
-//! dial are sockets of child processes, since descriptors are bounded a process. Each says a
-//! message a second once it is connected, and gets an answer. One more connection measures round
-//! trips all the while.
+//! dial are sockets of child processes, since descriptors are bounded a process. Once it is
+//! connected, each sends chitchat's Syn once a second and gets it back, decoded and encoded at each
+//! step. One more connection measures round trips all the while.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
@@ -13,9 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bytes::Bytes;
 use cpu_time::ProcessTime;
+use gossip_benches::process::{raise_descriptors, resident};
 use gossip_benches::report::{median, write_json};
+use gossip_benches::typed::syn;
+use gossip_transport::message::{ChitchatMessage, ProtocolVersion};
 use gossip_transport::tcp::{TcpConfig, TcpTransport};
 use gossip_transport::transport_layer::OverflowPolicy;
 use gossip_transport::{
@@ -31,10 +33,10 @@ const AT_ONCE: usize = 32;
 /// How long rest and gossip are looked at.
 const WINDOW: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(600);
-/// A message of a member that gossips: as long as a small Syn.
-const MESSAGE_LEN: usize = 300;
+/// Members that a Syn speaks of.
+const DIGEST: u16 = 6;
 
-type Socket = TransportLayerSocket<TcpTransport, Bytes>;
+type Socket = TransportLayerSocket<TcpTransport, ChitchatMessage>;
 
 fn main() -> anyhow::Result<()> {
     let args: Vec<_> = std::env::args().skip(1).collect();
@@ -50,7 +52,10 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-fn transport(secret: &ClusterSecret, room: usize) -> TransportLayerTransport<TcpTransport, Bytes> {
+fn transport(
+    secret: &ClusterSecret,
+    room: usize,
+) -> TransportLayerTransport<TcpTransport, ChitchatMessage> {
     let mut config = TransportLayerConfig::default();
     config.max_connections = room;
     config.max_peers = room * 2;
@@ -80,6 +85,7 @@ async fn listen(count: usize) -> anyhow::Result<()> {
             }
         }
     });
+    raise_descriptors(count as u64 + 200)?;
     let rss_before = resident()?;
     let probe = Probe::start(addr, &secret).await?;
     let cpu = ProcessTime::now();
@@ -118,7 +124,7 @@ async fn listen(count: usize) -> anyhow::Result<()> {
     let received = socket.stats().total.received - received;
     let gossip = probe.trips();
     let stats = socket.stats();
-    let memory = (rss_connected - rss_before) / count as f64;
+    let memory = rss_connected.saturating_sub(rss_before) as f64 / count as f64;
     println!(
         "{count} connections from {} processes to one socket, one port:\n",
         children.len()
@@ -182,7 +188,7 @@ async fn dial(to: SocketAddr, secret: &ClusterSecret, count: usize) -> anyhow::R
         let socket: Socket = transport(secret, 16).open("127.0.0.1:0".parse()?).await?;
         let outgoing = socket.get_or_create_outgoing_connection(to)?;
         outgoing.connected(PATIENCE).await?;
-        socket.send(to, Bytes::from_static(b"hello")).await?;
+        socket.send(to, syn(ProtocolVersion::V0, 1)).await?;
         socket.recv().await?;
         anyhow::Ok(socket)
     });
@@ -190,7 +196,7 @@ async fn dial(to: SocketAddr, secret: &ClusterSecret, count: usize) -> anyhow::R
     let sockets = sockets.into_iter().collect::<Result<Vec<_>, _>>()?;
     println!("connected");
     tokio::task::spawn_blocking(|| std::io::stdin().lines().next()).await?;
-    let message = Bytes::from(vec![b'g'; MESSAGE_LEN]);
+    let message = syn(ProtocolVersion::V0, DIGEST);
     let gossiping = sockets.into_iter().enumerate().map(|(n, socket)| {
         let message = message.clone();
         tokio::spawn(async move {
@@ -274,7 +280,7 @@ impl Probe {
         tokio::spawn(async move {
             while !stop.load(Ordering::Relaxed) {
                 let begin = Instant::now();
-                socket.send(to, Bytes::from_static(b"probe")).await?;
+                socket.send(to, syn(ProtocolVersion::V0, 1)).await?;
                 socket.recv().await?;
                 let trip = begin.elapsed().as_secs_f64() * 1e6;
                 trips
@@ -323,14 +329,4 @@ fn quantiles(trips: &[f64]) -> String {
         }
     };
     format!("{} / {} / {}", text(median(sorted)), text(p99), text(last))
-}
-
-/// Resident memory of this process, in bytes.
-fn resident() -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("only on Linux")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line
-        .and_then(|line| line.split_whitespace().next())
-        .context("no VmRSS")?;
-    Ok(kib.parse::<f64>()? * 1024.0)
 }
