@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::GossipConfig;
-use super::cluster::{Cluster, ClusterLimits, Learnt, Noted};
+use super::cluster::{Cluster, ClusterLimits, Learnt};
 use super::failure_detector::FailureDetector;
 use super::member::{DeleteError, Liveness, Member, MemberValue, SetError};
 use super::node_state::{NodeState, entry_len, is_harmless};
@@ -322,9 +322,7 @@ impl Engine {
             let message = syn.clone();
             outputs.push(Output::Send { to, message });
         }
-        for id in self.cluster.others() {
-            changed |= self.detector.judge(id, now);
-        }
+        changed |= self.detector.judge(self.cluster.others(), now);
         for id in self.detector.take_forgotten(now) {
             self.cluster.forget(&id);
             changed = true;
@@ -397,7 +395,12 @@ impl Engine {
         let mut dead = addrs(&mut self.detector.dead().filter(|id| !cluster.is_superseded(id)));
         dead.retain(|addr| !live.contains(addr));
         Candidates {
-            known: addrs(&mut self.cluster.others()),
+            // Asked only while nobody lives.
+            known: if live.is_empty() {
+                addrs(&mut self.cluster.others())
+            } else {
+                BTreeSet::new()
+            },
             live,
             dead,
             seeds: self.seeds.clone(),
@@ -484,19 +487,9 @@ impl Engine {
 
     /// Takes a digest's word for who is there and who lives; true if there is anyone new.
     fn note_heartbeats(&mut self, digest: &Digest, now: Duration) -> bool {
-        let mut changed = false;
-        for (id, node) in &digest.node_digests {
-            if id == self.cluster.self_id() {
-                self.cluster.catch_up_with_own_past(*node);
-                continue;
-            }
-            match self.cluster.note_heartbeat(id, node.heartbeat) {
-                Noted::Nothing => {}
-                Noted::New => changed = true,
-                Noted::Risen => self.detector.heartbeat(id, now),
-            }
-        }
-        changed
+        let noted = self.cluster.note_heartbeats(digest);
+        self.detector.heartbeats(noted.risen.into_iter(), now);
+        noted.has_new
     }
 
     fn syn_ack(

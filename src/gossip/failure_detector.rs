@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::FailureDetectorConfig;
-use super::order::Members;
+use super::order::{self, Members};
 use crate::message::ChitchatId;
 
 /// How many samples the prior counts for.
@@ -20,10 +20,16 @@ const PRIOR_WEIGHT: f64 = 5.0;
 #[derive(Debug)]
 pub(super) struct FailureDetector {
     config: FailureDetectorConfig,
-    windows: Members<Window>,
-    live: Members<()>,
+    heard: Members<Heard>,
     /// With the time of death.
     dead: Members<Duration>,
+}
+
+/// A member of which a heartbeat has been heard.
+#[derive(Debug, Default)]
+struct Heard {
+    window: Window,
+    live: bool,
 }
 
 /// The latest intervals between a member's heartbeats.
@@ -38,53 +44,70 @@ impl FailureDetector {
     pub(super) fn new(config: FailureDetectorConfig) -> Self {
         Self {
             config,
-            windows: Members::new(),
-            live: Members::new(),
+            heard: Members::new(),
             dead: Members::new(),
         }
     }
 
-    /// A heartbeat of `id` has risen.
-    pub(super) fn heartbeat(&mut self, id: &ChitchatId, now: Duration) {
-        let window = match self.windows.get_mut(id) {
-            Some(window) => window,
-            None => self.windows.entry(id.clone()).or_default(),
-        };
-        if let Some(last) = window.last_heartbeat {
-            let interval = now.saturating_sub(last);
-            if interval <= self.config.max_interval {
-                window.push(interval, self.config.sampling_window_size);
-            }
+    /// The heartbeats of `ids`, in their order, have risen.
+    pub(super) fn heartbeats<'a>(
+        &mut self,
+        ids: impl Iterator<Item = &'a ChitchatId>,
+        now: Duration,
+    ) {
+        let config = &self.config;
+        let mut strangers = Vec::new();
+        let ids = ids.map(|id| (id, ()));
+        order::meet(&mut self.heard, ids, |id, heard, ()| match heard {
+            Some(heard) => heard.window.heartbeat(config, now),
+            None => strangers.push(id),
+        });
+        for id in strangers {
+            let heard = self.heard.entry(id.clone()).or_default();
+            heard.window.heartbeat(config, now);
         }
-        window.last_heartbeat = Some(now);
     }
 
-    /// Judges `id` anew; true if it has changed sides.
-    pub(super) fn judge(&mut self, id: &ChitchatId, now: Duration) -> bool {
-        let prior = self.config.initial_interval;
-        let phi = self.windows.get(id).and_then(|w| w.phi(prior, now));
-        if phi.is_some_and(|phi| phi <= self.config.phi_threshold) {
-            self.dead.remove(id);
-            return !self.live.contains_key(id) && self.live.insert(id.clone(), ()).is_none();
-        }
-        let was_live = self.live.remove(id).is_some();
-        let newly_dead = !self.dead.contains_key(id);
-        if newly_dead {
-            self.dead.insert(id.clone(), now);
-        }
-        // A member that comes back starts with a fresh rhythm.
-        if let Some(window) = self.windows.get_mut(id) {
-            window.forget_intervals();
-        }
-        was_live || newly_dead
+    /// Judges `ids`, in their order, anew; true if one has changed sides.
+    pub(super) fn judge<'a>(
+        &mut self,
+        ids: impl Iterator<Item = &'a ChitchatId>,
+        now: Duration,
+    ) -> bool {
+        let mut changed = false;
+        let (config, dead) = (&self.config, &mut self.dead);
+        let ids = ids.map(|id| (id, ()));
+        order::meet(&mut self.heard, ids, |id, heard, ()| {
+            let mut was_live = false;
+            if let Some(heard) = heard {
+                let phi = heard.window.phi(config.initial_interval, now);
+                let is_live = phi.is_some_and(|phi| phi <= config.phi_threshold);
+                was_live = std::mem::replace(&mut heard.live, is_live);
+                if is_live {
+                    if !was_live {
+                        dead.remove(id);
+                        changed = true;
+                    }
+                    return;
+                }
+                // A member that comes back starts with a fresh rhythm.
+                heard.window.forget_intervals();
+            }
+            if was_live || !dead.contains_key(id) {
+                dead.insert(id.clone(), now);
+                changed = true;
+            }
+        });
+        changed
     }
 
     pub(super) fn is_live(&self, id: &ChitchatId) -> bool {
-        self.live.contains_key(id)
+        self.heard.get(id).is_some_and(|heard| heard.live)
     }
 
-    pub(super) fn live(&self) -> impl ExactSizeIterator<Item = &ChitchatId> {
-        self.live.keys()
+    pub(super) fn live(&self) -> impl Iterator<Item = &ChitchatId> {
+        let live = self.heard.iter().filter(|(_, heard)| heard.live);
+        live.map(|(id, _)| id)
     }
 
     pub(super) fn dead(&self) -> impl ExactSizeIterator<Item = &ChitchatId> {
@@ -111,21 +134,25 @@ impl FailureDetector {
             .collect();
         for id in &forgotten {
             self.dead.remove(id);
-            self.windows.remove(id);
+            self.heard.remove(id);
         }
         forgotten
     }
 
     /// The silence after which `id` would be dead, as things stand; `None` without two intervals.
     pub(super) fn timeout(&self, id: &ChitchatId) -> Option<Duration> {
-        let mean = self.windows.get(id)?.mean(self.config.initial_interval)?;
+        let mean = self
+            .heard
+            .get(id)?
+            .window
+            .mean(self.config.initial_interval)?;
         Duration::try_from_secs_f64(mean * self.config.phi_threshold).ok()
     }
 
     /// Treats the last `pause` as if it had not been: this process slept, not the others.
     pub(super) fn forgive(&mut self, pause: Duration, now: Duration) {
-        for (_, window) in self.windows.iter_mut() {
-            if let Some(last) = &mut window.last_heartbeat {
+        for (_, heard) in self.heard.iter_mut() {
+            if let Some(last) = &mut heard.window.last_heartbeat {
                 *last = last.saturating_add(pause).min(now);
             }
         }
@@ -133,6 +160,16 @@ impl FailureDetector {
 }
 
 impl Window {
+    fn heartbeat(&mut self, config: &FailureDetectorConfig, now: Duration) {
+        if let Some(last) = self.last_heartbeat {
+            let interval = now.saturating_sub(last);
+            if interval <= config.max_interval {
+                self.push(interval, config.sampling_window_size);
+            }
+        }
+        self.last_heartbeat = Some(now);
+    }
+
     fn push(&mut self, interval: Duration, capacity: usize) {
         if self.seconds.len() >= capacity.max(1)
             && let Some(oldest) = self.seconds.pop_front()
@@ -183,7 +220,7 @@ mod tests {
     fn beating(heartbeats: u64) -> FailureDetector {
         let mut detector = FailureDetector::new(FailureDetectorConfig::default());
         for at in 1..=heartbeats {
-            detector.heartbeat(&id(), seconds(at));
+            detector.heartbeats([&id()].into_iter(), seconds(at));
         }
         detector
     }
@@ -191,10 +228,10 @@ mod tests {
     #[test]
     fn a_member_is_live_after_an_interval_could_be_told() {
         let mut detector = beating(1);
-        detector.judge(&id(), seconds(1));
+        detector.judge([&id()].into_iter(), seconds(1));
         assert!(!detector.is_live(&id()));
-        detector.heartbeat(&id(), seconds(2));
-        assert!(detector.judge(&id(), seconds(2)));
+        detector.heartbeats([&id()].into_iter(), seconds(2));
+        assert!(detector.judge([&id()].into_iter(), seconds(2)));
         assert!(detector.is_live(&id()));
     }
 
@@ -203,13 +240,13 @@ mod tests {
         // Mean (n + 25) / (n + 5) seconds after n intervals of 1 s; dead at 8 times that.
         for (intervals, timeout) in [(1, 8.0 * 26.0 / 6.0), (95, 8.0 * 120.0 / 100.0)] {
             let mut detector = beating(intervals + 1);
-            assert!(detector.judge(&id(), seconds(intervals + 1)));
+            assert!(detector.judge([&id()].into_iter(), seconds(intervals + 1)));
             let told = detector.timeout(&id()).unwrap().as_secs_f64();
             assert!((told - timeout).abs() < 1e-6, "{told} for {timeout}");
             let last = seconds(intervals + 1).as_secs_f64();
             let just_before = Duration::from_secs_f64(last + timeout - 0.01);
-            assert!(!detector.judge(&id(), just_before));
-            assert!(detector.judge(&id(), just_before + seconds(1)));
+            assert!(!detector.judge([&id()].into_iter(), just_before));
+            assert!(detector.judge([&id()].into_iter(), just_before + seconds(1)));
             assert!(!detector.is_live(&id()));
         }
     }
@@ -217,21 +254,21 @@ mod tests {
     #[test]
     fn intervals_longer_than_the_longest_are_not_counted() {
         let mut detector = beating(1);
-        detector.heartbeat(&id(), seconds(60));
+        detector.heartbeats([&id()].into_iter(), seconds(60));
         assert!(detector.timeout(&id()).is_none());
     }
 
     #[test]
     fn a_member_that_comes_back_needs_a_fresh_interval() {
         let mut detector = beating(10);
-        detector.judge(&id(), seconds(10));
-        detector.judge(&id(), seconds(100));
+        detector.judge([&id()].into_iter(), seconds(10));
+        detector.judge([&id()].into_iter(), seconds(100));
         assert_eq!(detector.dead().count(), 1);
-        detector.heartbeat(&id(), seconds(101));
-        detector.judge(&id(), seconds(101));
+        detector.heartbeats([&id()].into_iter(), seconds(101));
+        detector.judge([&id()].into_iter(), seconds(101));
         assert!(!detector.is_live(&id()));
-        detector.heartbeat(&id(), seconds(102));
-        detector.judge(&id(), seconds(102));
+        detector.heartbeats([&id()].into_iter(), seconds(102));
+        detector.judge([&id()].into_iter(), seconds(102));
         assert!(detector.is_live(&id()));
         assert_eq!(detector.dead().count(), 0);
     }
@@ -239,7 +276,7 @@ mod tests {
     #[test]
     fn the_dead_are_hushed_at_half_time_and_forgotten_at_the_end() {
         let mut detector = beating(10);
-        detector.judge(&id(), seconds(1000));
+        detector.judge([&id()].into_iter(), seconds(1000));
         let day = seconds(24 * 3600);
         assert!(!detector.is_scheduled_for_deletion(&id(), seconds(1000) + day / 2));
         assert!(detector.is_scheduled_for_deletion(&id(), seconds(1001) + day / 2));
@@ -250,9 +287,9 @@ mod tests {
     #[test]
     fn our_own_pause_kills_nobody() {
         let mut detector = beating(10);
-        detector.judge(&id(), seconds(10));
+        detector.judge([&id()].into_iter(), seconds(10));
         detector.forgive(seconds(600), seconds(611));
-        detector.judge(&id(), seconds(611));
+        detector.judge([&id()].into_iter(), seconds(611));
         assert!(detector.is_live(&id()));
     }
 
