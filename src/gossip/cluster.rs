@@ -383,9 +383,7 @@ impl Cluster {
     /// Whether a member with the same name and a later generation is known.
     pub(super) fn is_superseded(&self, id: &ChitchatId) -> bool {
         // Ids are in the order of name and generation: those of the same name lie together.
-        let last: SocketAddr = (std::net::Ipv6Addr::from([0xff; 16]), u16::MAX).into();
-        let after = ChitchatId::new(id.node_id.clone(), id.generation_id, last);
-        let (Ok(first) | Err(first)) = self.nodes.find_index(&after);
+        let (Ok(first) | Err(first)) = self.nodes.find_index(id);
         self.nodes
             .iter()
             .skip(first)

@@ -15,6 +15,8 @@ use gossip_transport::message::{
 
 use crate::{CHANGES, Cost, KEYS, MOST_ROUNDS, Row, addr, key_values, node_id, row};
 
+const MESSAGE_LEN: usize = 1 << 20;
+
 struct World {
     engines: Vec<Engine>,
     round: u32,
@@ -116,6 +118,8 @@ impl World {
             let mut config = GossipConfig::new("bench", "unused");
             config.rng_seed = Some(n as u64);
             config.rumours.fanout = 0;
+            // A digest of 5,000 is longer than a datagram, which is the default's bound.
+            config.max_message_len = MESSAGE_LEN;
             config.protocol_version = match version {
                 Version::V0 => ProtocolVersion::V0,
                 Version::V1 => ProtocolVersion::V1,
