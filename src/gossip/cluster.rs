@@ -6,7 +6,6 @@
 //! state is changed by nobody but ourselves; the memory that others can make us use is bounded.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::node_state::{Applied, Limits, NodeState};
