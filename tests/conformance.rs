@@ -96,6 +96,7 @@ conforms!(
     a_goodbye_arrives_with_its_code,
     everyone_who_waits_learns_of_the_end,
     a_vanished_peer_is_an_error_and_not_an_end,
+    several_at_a_time_arrive_in_order_and_then_the_end,
     a_cancelled_recv_loses_nothing,
     a_request_that_is_not_answered_does_not_hold_up_the_next,
     a_dial_where_nobody_listens_fails,

@@ -345,6 +345,30 @@ async fn a_large_state_travels_both_ways_in_several_messages() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn news_reaches_members_of_upstream_without_a_round() {
+    for version in [ProtocolVersion::V0, ProtocolVersion::V1] {
+        let mixed = Mixed::start(version, version).await;
+        let teller = &mixed.ours[0];
+        // It neither asks nor answers any more: nothing but the rumour can bring the news.
+        teller.task.abort();
+        wait_for("its task to end", async || teller.task.is_finished()).await;
+        let outputs = teller.with(|engine, now| {
+            engine.set("news", "fresh", now).unwrap();
+            engine.handle(Event::Rumours, now)
+        });
+        assert_eq!(outputs.len(), 4, "one for each other member: {outputs:?}");
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        for output in outputs {
+            if let Output::Send { to, message } = output {
+                let bytes = message.into_bytes().unwrap();
+                socket.send_to(&bytes, to).await.unwrap();
+            }
+        }
+        mixed.all_read("ours-0", "news", Some("fresh")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_of_upstream_join_by_a_seed_of_ours() {
     for version in [ProtocolVersion::V0, ProtocolVersion::V1] {
         let ours = Ours::start_in("mixed", "ours-0", version, None).await;

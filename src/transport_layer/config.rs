@@ -92,7 +92,9 @@ pub struct IncomingConfig {
     /// Bytes in all, as received. Default 64 MiB.
     pub max_bytes: usize,
     /// What happens when it is full. `DropOldest`: the peer with the most queued loses its oldest.
-    /// `DropNewest`: the new message is dropped. `Backpressure`: the connection is not read.
+    /// `DropNewest`: the new message is dropped. `Backpressure`: the connection is not read; what
+    /// was read before that waits beside the queue, of each connection 64 KiB or 1,024 messages at
+    /// most, or one that is longer.
     pub overflow: OverflowPolicy,
 }
 

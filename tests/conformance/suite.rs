@@ -253,6 +253,39 @@ pub async fn a_vanished_peer_is_an_error_and_not_an_end<F: Fixture>() {
     assert!(matches!(reason, CloseReason::Lost(_)), "{reason}");
 }
 
+pub async fn several_at_a_time_arrive_in_order_and_then_the_end<F: Fixture>() {
+    const COUNT: usize = 20_000;
+    let (a, b) = meet::<F>().await;
+    let sending = async {
+        let messages = (0..COUNT).map(|i| Bytes::from(vec![i as u8; i % 300]));
+        let mut batch: VecDeque<Bytes> = messages.collect();
+        a.send_many(&mut batch).await.unwrap();
+        a.close(CloseCode::NORMAL).await;
+    };
+    let receiving = async {
+        let mut received = Vec::new();
+        loop {
+            let before = received.len();
+            // Polled once and dropped, now and then.
+            let open = tokio::select! {
+                biased;
+                open = b.recv_many(&mut received) => open.unwrap(),
+                () = tokio::task::yield_now() => true,
+            };
+            // A read, as the seam says: not more than there is memory for.
+            assert!(received.len() - before <= 1025);
+            if !open {
+                break received;
+            }
+        }
+    };
+    let ((), received) = soon(async { tokio::join!(sending, receiving) }).await;
+    assert_eq!(received.len(), COUNT);
+    for (i, message) in received.iter().enumerate() {
+        assert_eq!(message, &vec![i as u8; i % 300]);
+    }
+}
+
 pub async fn a_cancelled_recv_loses_nothing<F: Fixture>() {
     let (a, b) = meet::<F>().await;
     let sending = async {
