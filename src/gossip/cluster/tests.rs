@@ -106,6 +106,37 @@ fn a_restart_under_the_same_generation_wipes_its_earlier_life() {
 }
 
 #[test]
+fn a_digest_tells_of_strangers_of_life_and_of_our_own_past() {
+    let mut us = cluster(2);
+    us.note_heartbeat(&id(1), 5);
+    us.note_heartbeat(&id(3), 5);
+    us.own().set("k", "v", DeletionStatus::Set, NOW);
+    let said = |heartbeat, max_version| NodeDigest {
+        heartbeat,
+        max_version,
+        ..NodeDigest::default()
+    };
+    let digest = Digest {
+        node_digests: [
+            (id(1), said(6, 0)),
+            (id(2), said(50, 9)),
+            (id(3), said(5, 0)),
+            (id(4), said(1, 0)),
+        ]
+        .into(),
+    };
+    let beats = us.note_heartbeats(&digest);
+    assert_eq!(beats.risen, [&id(1)]);
+    assert!(beats.has_new && us.get(&id(4)).is_some());
+    assert_eq!(us.own().heartbeat, 50);
+    assert!(
+        us.own().max_version > 9,
+        "newer than all that is known of us"
+    );
+    assert!(!us.note_heartbeats(&digest).has_new);
+}
+
+#[test]
 fn a_delta_about_ourselves_changes_none_of_our_keys() {
     let (mut liar, mut us) = (cluster(2), cluster(2));
     liar.own().set("k", "lie", DeletionStatus::Set, NOW);

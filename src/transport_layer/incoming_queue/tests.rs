@@ -52,6 +52,42 @@ fn a_reader_that_gives_up_hands_its_turn_on() {
     assert!((&mut second).now_or_never().is_some());
 }
 
+#[test]
+fn an_emptied_queue_serves_the_next_peer_and_replaces_nothing() {
+    let queue = IncomingQueue::new(IncomingConfig::default());
+    let push = |from, range: std::ops::Range<usize>| {
+        let mut messages = range.map(|n| (n, 1)).collect();
+        queue.try_push_many(from, &mut messages);
+        assert!(messages.is_empty());
+    };
+    let drain = || {
+        let received = std::iter::from_fn(|| queue.recv().now_or_never()?.ok());
+        received.collect::<Vec<_>>()
+    };
+    // Grown by a burst, and handed back.
+    push(peer(1), 0..500);
+    assert_eq!(drain().len(), 500);
+    assert_eq!(queue.lock().spare.len(), 1);
+    assert_eq!(queue.lock().peers[&peer(1)].messages.capacity(), 0);
+    // More than there is room for, behind what waits already.
+    push(peer(2), 0..3);
+    push(peer(2), 3..400);
+    assert_eq!(queue.lock().spare.len(), 1);
+    push(peer(3), 0..400);
+    assert_eq!(queue.lock().spare.len(), 0);
+    let received = drain();
+    for from in [peer(2), peer(3)] {
+        let own = received.iter().filter(|(addr, _)| *addr == from);
+        assert!(own.map(|(_, n)| *n).eq(0..400));
+    }
+    // No more is kept than a few.
+    for n in 1..=9 {
+        push(peer(n), 0..100);
+    }
+    drain();
+    assert_eq!(queue.lock().spare.len(), super::SPARE_QUEUES);
+}
+
 proptest! {
     #[test]
     fn received_is_delivered_and_queued_and_dropped_after_any_operation(
