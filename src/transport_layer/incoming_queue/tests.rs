@@ -55,6 +55,7 @@ fn a_reader_that_gives_up_hands_its_turn_on() {
 #[test]
 fn an_emptied_queue_serves_the_next_peer_and_replaces_nothing() {
     let queue = IncomingQueue::new(IncomingConfig::default());
+    (1..=9).for_each(|n| queue.remember(peer(n)));
     let push = |from, range: std::ops::Range<usize>| {
         let mut messages = range.map(|n| (n, 1)).collect();
         queue.try_push_many(from, &mut messages);
