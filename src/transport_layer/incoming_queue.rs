@@ -343,7 +343,7 @@ impl<M> State<M> {
         let peer = self.peers.entry(from).or_default();
         peer.counters.received += count as u64;
         peer.counters.received_bytes += bytes as u64;
-        if count > peer.messages.capacity()
+        if count > peer.messages.capacity().max(KEPT_ROOM)
             && peer.messages.is_empty()
             && let Some(spare) = self.spare.pop()
         {
