@@ -85,18 +85,21 @@ pub fn draw(title: &str, curves: &[(String, Vec<f64>)]) -> String {
             "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2.5\"/>"
         );
         let middle = times.get(times.len() / 2).copied().unwrap_or(low);
-        // Beside its own curve, on the side where there is room.
-        let (at, anchor) = if x(middle) < WIDTH / 2.0 {
-            (x(*times.last().unwrap_or(&middle)) + 12.0, "start")
+        // Beside its own curve, on the side where there is room; one below the other, so that none
+        // covers another.
+        let height = 0.68 - 0.16 * index as f64;
+        let there = times.get((times.len() as f64 * height) as usize);
+        let (side, anchor) = if x(middle) < WIDTH / 2.0 {
+            (16.0, "start")
         } else {
-            (x(*times.first().unwrap_or(&middle)) - 12.0, "end")
+            (-16.0, "end")
         };
+        let at = x(there.copied().unwrap_or(middle)) + side;
         let _ = writeln!(
             svg,
             "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\" style=\"fill:{colour}\" \
              font-weight=\"600\">{name}</text>",
-            // One below the other, so that none covers another.
-            y(0.68 - 0.16 * index as f64) + 4.0,
+            y(height) + 4.0,
         );
     }
     let _ = writeln!(
