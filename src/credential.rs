@@ -25,6 +25,9 @@ mod tests;
 pub struct Identity([u8; 32]);
 
 impl Identity {
+    /// Nobody's: what a peer has on a network where nobody proves anything. No handshake gives it.
+    pub const UNPROVED: Self = Self([0; 32]);
+
     /// From the bytes of an X25519 public key.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)

@@ -12,10 +12,14 @@
 //! | [`secure`] | Noise handshake and records over any stream of frames |
 //! | [`rt`] | spawn, sleep, timeout, clocks: the one place that knows the target |
 //! | `tcp` | the network of a native node (native targets only) |
+//! | `udp` | upstream chitchat's datagrams, **in the clear** (native targets only) |
 //! | `websocket` | the network of a browser tab (wasm only) |
 //! | [`memory`] | a network in memory, with scripted faults, for tests and examples |
+//! | `chitchat` | our sockets under nodes of the published chitchat crate (a feature, native only) |
 //! | [`gossip`] | the participant: a pure engine, and the driver that joins it to a socket |
 
+#[cfg(all(feature = "chitchat", not(target_family = "wasm")))]
+pub mod chitchat;
 pub mod credential;
 pub mod gossip;
 pub mod memory;
@@ -26,6 +30,8 @@ pub mod secure;
 #[cfg(not(target_family = "wasm"))]
 pub mod tcp;
 pub mod transport_layer;
+#[cfg(not(target_family = "wasm"))]
+pub mod udp;
 #[cfg(target_family = "wasm")]
 pub mod websocket;
 

@@ -51,6 +51,20 @@ pub trait NetTransport: Clone + MaybeSend + MaybeSync + 'static {
         credential: &NetCredential,
     ) -> impl Future<Output = anyhow::Result<Self::Connection>> + MaybeSend;
 
+    /// As [`connect`](Self::connect), for the socket whose listener is bound to `local_addr`. A
+    /// network where an answer goes to the port that was sent from sends from that one; by default
+    /// `local_addr` makes no difference.
+    fn connect_from(
+        &self,
+        local_addr: SocketAddr,
+        addr: SocketAddr,
+        alpn_preferred: &[Alpn],
+        credential: &NetCredential,
+    ) -> impl Future<Output = anyhow::Result<Self::Connection>> + MaybeSend {
+        let _ = local_addr;
+        self.connect(addr, alpn_preferred, credential)
+    }
+
     /// Turns what a person writes (`host:port`; in a browser also a `ws://` or `wss://` URL) into
     /// addresses that [`connect`](Self::connect) takes, asking DNS where there is one.
     fn resolve(

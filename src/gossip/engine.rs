@@ -14,13 +14,13 @@ use super::GossipConfig;
 use super::cluster::{Cluster, ClusterLimits, Learnt};
 use super::failure_detector::FailureDetector;
 use super::member::{DeleteError, Liveness, Member, MemberValue, SetError};
-use super::node_state::{NodeState, entry_len, is_harmless};
+use super::node_state::{NodeState, entry_len};
 use super::order;
 use super::peers::{self, Candidates, GOSSIP_COUNT};
 use super::rumours::Rumours;
 use crate::message::{
     ChitchatId, ChitchatMessage, DeletionStatus, Delta, DeltaBuilder, Digest, HEADER_LEN,
-    NodeDelta, ProtocolVersion, syn_overhead,
+    NodeDelta, ProtocolVersion, is_harmless_key, syn_overhead,
 };
 
 /// What a SynAck's digest leaves for its delta, at least: enough for news to get through even in a
@@ -199,7 +199,7 @@ impl Engine {
         status: DeletionStatus,
         now: Duration,
     ) -> Result<bool, SetError> {
-        if !is_harmless(key) {
+        if !is_harmless_key(key) {
             return Err(SetError::KeyNotAscii {
                 key: key.to_owned(),
             });

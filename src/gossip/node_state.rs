@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::order;
-use crate::message::{DeletionStatus, KeyValueMutation, NodeDelta, NodeDigest, Version};
+use crate::message::{
+    DeletionStatus, KeyValueMutation, NodeDelta, NodeDigest, Version, is_harmless_key,
+};
 
 #[derive(Debug, Default)]
 pub(super) struct NodeState {
@@ -179,8 +181,8 @@ impl NodeState {
                 // Collected already.
                 continue;
             }
-            if !is_harmless(&key) {
-                // Left out, here and so in all that we pass on; see `is_harmless`.
+            if !is_harmless_key(&key) {
+                // Left out, here and so in all that we pass on; see `is_harmless_key`.
                 continue;
             }
             let replaced = self.keys.get(&key).map_or(0, |e| entry_len(&key, &e.value));
@@ -254,11 +256,6 @@ impl Entry {
     pub(super) fn is_visible(&self) -> bool {
         self.status != DeletionStatus::Deleted
     }
-}
-
-/// Whether an upstream peer survives `key`: it crashes on a first character that is not ASCII.
-pub(super) fn is_harmless(key: &str) -> bool {
-    key.bytes().next().is_none_or(|first| first.is_ascii())
 }
 
 #[cfg(test)]

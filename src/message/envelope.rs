@@ -48,6 +48,12 @@ pub(super) fn write(buffer: &mut BytesMut, message: &ChitchatMessage) -> Result<
     }
 }
 
+/// Whether `bytes` have a header of chitchat's; what follows it may be anything. Cheap.
+pub fn begins_a_message(bytes: &[u8]) -> bool {
+    let [low, high] = MAGIC.to_le_bytes();
+    matches!(bytes, [a, b, 0 | 1, TYPE_SYN..=TYPE_BAD_CLUSTER, ..] if (*a, *b) == (low, high))
+}
+
 pub(super) fn read(bytes: &[u8]) -> Result<ChitchatMessage, DecodeError> {
     let mut reader = Reader::new(bytes);
     let magic = reader.u16("the magic number")?;

@@ -31,7 +31,7 @@ mod zstd;
 
 pub use block_stream::{MAX_BLOCK_LEN, MAX_STREAM_LEN};
 pub use delta_builder::DeltaBuilder;
-pub use envelope::{HEADER_LEN, MAX_DATAGRAM_LEN, syn_overhead};
+pub use envelope::{HEADER_LEN, MAX_DATAGRAM_LEN, begins_a_message, syn_overhead};
 pub use error::{DecodeError, EncodeError};
 pub use model::{
     ChitchatId, ChitchatMessage, DeletionStatus, Delta, Digest, KeyValueMutation, NodeDelta,
@@ -97,4 +97,9 @@ impl Message for ChitchatMessage {
     fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
         envelope::read(&bytes)
     }
+}
+
+/// Whether an upstream peer survives `key`: it crashes on a first character that is not ASCII.
+pub(crate) fn is_harmless_key(key: &str) -> bool {
+    key.bytes().next().is_none_or(|first| first.is_ascii())
 }

@@ -26,6 +26,8 @@ use web as target;
 
 pub(crate) use compress::compress;
 pub(crate) use signal::Signal;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use target::resolve;
 #[cfg(target_family = "wasm")]
 pub(crate) use target::turn;
 pub use target::{BoxFuture, Instant, MaybeSend, MaybeSync, sleep, unix_time};

@@ -1,7 +1,10 @@
 //! Tokio.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::time::Duration;
+
+use anyhow::Context as _;
 
 pub use tokio::time::Instant;
 
@@ -27,6 +30,17 @@ pub fn unix_time() -> Duration {
     std::time::SystemTime::now()
         .duration_since(std::time::SystemTime::UNIX_EPOCH)
         .unwrap_or_default()
+}
+
+/// The addresses of `host:port`, or of an address written out.
+pub(crate) async fn resolve(name: &str) -> anyhow::Result<Vec<SocketAddr>> {
+    if let Ok(addr) = name.parse() {
+        return Ok(vec![addr]);
+    }
+    let addrs = tokio::net::lookup_host(name)
+        .await
+        .with_context(|| format!("cannot resolve {name:?} (it has to be host:port)"))?;
+    Ok(addrs.collect())
 }
 
 #[expect(clippy::disallowed_methods, reason = "the module that owns spawning")]

@@ -106,13 +106,7 @@ impl NetTransport for TcpTransport {
     }
 
     async fn resolve(&self, name: &str) -> anyhow::Result<Vec<SocketAddr>> {
-        if let Ok(addr) = name.parse() {
-            return Ok(vec![addr]);
-        }
-        let addrs = tokio::net::lookup_host(name)
-            .await
-            .with_context(|| format!("cannot resolve {name:?} (it has to be host:port)"))?;
-        Ok(addrs.collect())
+        rt::resolve(name).await
     }
 }
 

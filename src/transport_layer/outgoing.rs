@@ -185,9 +185,12 @@ async fn dial<T: NetTransport, M: Message>(
     });
     let attempt = pin!(rt::timeout(
         shared.config.dial_timeout,
-        shared
-            .transport
-            .connect(addr, &shared.config.alpn, &shared.credential),
+        shared.transport.connect_from(
+            shared.local_addr,
+            addr,
+            &shared.config.alpn,
+            &shared.credential,
+        ),
     ));
     // The peer may dial us meanwhile, and its connection serves as well.
     let pointless = pin!(poll_fn(|cx| {

@@ -22,6 +22,9 @@ use crate::{browser, command, size, wait};
 const BROWSER_TIMEOUT_SECONDS: &str = "120";
 const PEER_WITHIN: Duration = Duration::from_secs(20);
 
+/// What is off by default and is tested as well.
+const UPSTREAM: &str = "gossip-transport/chitchat";
+
 /// The folder of a package, and one of its test files that run in a browser.
 const BROWSER_TESTS: [(&str, &str); 4] = [
     (".", "browser_window"),
@@ -91,7 +94,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
 /// What cargo alone can do.
 fn cargo_stages(workspace: &Workspace) -> Vec<Stage<'_>> {
-    const NATIVE: [&str; 2] = ["--workspace", "--all-targets"];
+    const NATIVE: [&str; 4] = ["--workspace", "--all-targets", "--features", UPSTREAM];
     const LIBRARY: [&str; 5] = ["--target", WASM, "--package", "gossip-transport", "--lib"];
     const PAGE: [&str; 5] = [
         "--target",
@@ -136,14 +139,25 @@ fn cargo_stages(workspace: &Workspace) -> Vec<Stage<'_>> {
                 clippy(&TESTS)
             }),
         ),
-        ("docs, native", Box::new(move || docs(&["--workspace"]))),
+        (
+            "docs, native",
+            Box::new(move || docs(&["--workspace", "--features", UPSTREAM])),
+        ),
         (
             "docs, wasm",
             Box::new(move || docs(&["--target", WASM, "--package=gossip-transport"])),
         ),
         (
             "tests, native",
-            Box::new(move || cargo(&["test", "--workspace", "--no-fail-fast"])),
+            Box::new(move || {
+                cargo(&[
+                    "test",
+                    "--workspace",
+                    "--no-fail-fast",
+                    "--features",
+                    UPSTREAM,
+                ])
+            }),
         ),
     ]
 }

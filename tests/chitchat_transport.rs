@@ -1,0 +1,466 @@
+//! Nodes of the published chitchat crate on our sockets.
+#![cfg(all(feature = "chitchat", not(target_family = "wasm")))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test fails by panicking"
+)]
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use chitchat_013::transport::{Socket, Transport};
+use chitchat_013::{
+    ChitchatConfig, ChitchatEnvelope, ChitchatHandle, ChitchatMessage, FailureDetectorConfig,
+    ProtocolVersion, spawn_chitchat,
+};
+use gossip_transport::chitchat::ChitchatTransport;
+use gossip_transport::gossip::{GossipConfig, Liveness, Participant};
+use gossip_transport::memory::MemoryNetwork;
+use gossip_transport::tcp::TcpTransport;
+use gossip_transport::transport_layer::OverflowPolicy;
+use gossip_transport::{
+    ClusterSecret, Message as _, NetCredential, TransportLayerConfig, TransportLayerSocket,
+    TransportLayerTransport, Trust,
+};
+use tokio::time::{Instant, timeout};
+
+const INTERVAL: Duration = Duration::from_millis(150);
+/// What takes longer never happens, even on a machine with much else to do.
+const PATIENCE: Duration = Duration::from_secs(90);
+const ANY_PORT: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
+
+fn credential(secret: &ClusterSecret) -> NetCredential {
+    NetCredential::generate(Trust::secret(secret.clone()))
+}
+
+fn transport(secret: &ClusterSecret) -> ChitchatTransport<TcpTransport> {
+    ChitchatTransport::new(TcpTransport::default(), credential(secret))
+}
+
+fn empty_syn() -> ChitchatEnvelope {
+    ChitchatEnvelope {
+        version: ProtocolVersion::V0,
+        message: ChitchatMessage::Syn {
+            cluster_id: "cluster".to_owned(),
+            digest: Default::default(),
+        },
+    }
+}
+
+// Upstream's own points of conformance.
+
+#[tokio::test]
+async fn an_address_cannot_be_opened_twice_and_is_free_once_its_socket_is_dropped() {
+    let transport = transport(&ClusterSecret::generate());
+    let mut socket = transport.open(ANY_PORT.into()).await.unwrap();
+    let addr = socket.local_addr().unwrap();
+    for _ in 0..100 {
+        assert!(transport.open(addr).await.is_err());
+        drop(socket);
+        socket = transport.open(addr).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn recv_waits_for_an_envelope_and_both_sides_count_the_same_bytes() {
+    let transport = transport(&ClusterSecret::generate());
+    let mut a = transport.open(ANY_PORT.into()).await.unwrap();
+    let mut b = transport.open(ANY_PORT.into()).await.unwrap();
+    let early = timeout(Duration::from_millis(200), b.recv()).await;
+    assert!(early.is_err(), "nothing has been sent");
+    let to = b.local_addr().unwrap();
+    let sent = a.send(to, empty_syn()).await.unwrap();
+    assert_eq!(sent.num_bytes_sent, 2 + 1 + 1 + 2 + 2 + "cluster".len());
+    let received = timeout(PATIENCE, b.recv()).await.unwrap().unwrap();
+    assert_eq!(received.num_bytes_received, sent.num_bytes_sent);
+    assert_eq!(received.envelope, empty_syn());
+    // Over the connection that it came by.
+    b.send(received.from_addr, empty_syn()).await.unwrap();
+    let answer = timeout(PATIENCE, a.recv()).await.unwrap().unwrap();
+    assert_eq!(answer.from_addr, to);
+    let stats = transport.stats().unwrap();
+    assert_eq!(
+        (stats.dials, stats.accepted),
+        (0, 1),
+        "of the socket opened last"
+    );
+}
+
+#[tokio::test]
+async fn any_network_will_do() {
+    let network = MemoryNetwork::new(1);
+    let open = async |n: u8| {
+        let addr = SocketAddr::from(([10, 0, 0, n], 7000));
+        let credential = NetCredential::generate(Trust::dangerously_anyone());
+        let transport = ChitchatTransport::new(network.host(addr.ip()), credential);
+        transport.open(addr).await.unwrap()
+    };
+    let (mut a, mut b) = (open(1).await, open(2).await);
+    a.send(b.local_addr().unwrap(), empty_syn()).await.unwrap();
+    let received = timeout(PATIENCE, b.recv()).await.unwrap().unwrap();
+    assert_eq!(received.envelope, empty_syn());
+}
+
+#[tokio::test]
+async fn sending_to_an_unbound_address_is_fine_and_waits_for_nothing() {
+    // Even where waiting was asked for: upstream's only loop waits for each send.
+    let mut config = TransportLayerConfig::default();
+    config.outgoing.overflow = OverflowPolicy::Backpressure;
+    let credential = credential(&ClusterSecret::generate());
+    let transport = ChitchatTransport::with_config(TcpTransport::default(), credential, config);
+    let mut socket = transport.open(ANY_PORT.into()).await.unwrap();
+    let mut unbound = socket.local_addr().unwrap();
+    unbound.set_ip([127, 0, 0, 2].into());
+    let sending = async {
+        for _ in 0..5000 {
+            socket.send(unbound, empty_syn()).await.unwrap();
+        }
+    };
+    timeout(Duration::from_secs(20), sending).await.unwrap();
+    let total = transport.stats().unwrap().total;
+    assert_eq!(total.submitted, 5000);
+    assert_eq!(
+        total.submitted,
+        total.sent + total.queued + total.dropped.total()
+    );
+}
+
+#[tokio::test]
+async fn a_cancelled_recv_loses_nothing() {
+    let transport = transport(&ClusterSecret::generate());
+    let mut a = transport.open(ANY_PORT.into()).await.unwrap();
+    let mut b = transport.open(ANY_PORT.into()).await.unwrap();
+    let to = b.local_addr().unwrap();
+    for _ in 0..200 {
+        a.send(to, empty_syn()).await.unwrap();
+    }
+    let (mut received, mut cancelled) = (0, 0);
+    let deadline = Instant::now() + PATIENCE;
+    while received < 200 {
+        assert!(
+            Instant::now() < deadline,
+            "{received} of 200, {cancelled} times cancelled"
+        );
+        // Polled once or more, and dropped wherever it is.
+        let polls = cancelled % 7;
+        let patience = async {
+            for _ in 0..=polls {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            outcome = b.recv() => { assert_eq!(outcome.unwrap().envelope, empty_syn()); received += 1 }
+            () = patience => cancelled += 1,
+        }
+    }
+    assert!(cancelled > 0);
+    let more = timeout(Duration::from_millis(100), b.recv()).await;
+    assert!(more.is_err(), "nothing twice");
+}
+
+#[tokio::test]
+async fn what_is_no_envelope_is_counted_and_what_follows_arrives() {
+    let secret = ClusterSecret::generate();
+    let transport = transport(&secret);
+    let mut node = transport.open(ANY_PORT.into()).await.unwrap();
+    let to = node.local_addr().unwrap();
+    let mut config = TransportLayerConfig::default();
+    config.alpn.push(gossip_transport::ChitchatMessage::ALPN);
+    let peer = TransportLayerTransport::<_, bytes::Bytes>::with_config(
+        TcpTransport::default(),
+        credential(&secret),
+        config,
+    );
+    let peer: TransportLayerSocket<_, _> = peer.open(ANY_PORT.into()).await.unwrap();
+    for junk in [&b"junk"[..], b"", &[7; 65_507], &[0; 200_000]] {
+        let junk = bytes::Bytes::copy_from_slice(junk);
+        peer.send(to, junk).await.unwrap();
+    }
+    let bad_cluster = bytes::Bytes::from_static(&[0x53, 0xb0, 0, 3]);
+    peer.send(to, bad_cluster).await.unwrap();
+    let received = timeout(PATIENCE, node.recv()).await.unwrap().unwrap();
+    assert_eq!(received.envelope.message, ChitchatMessage::BadCluster);
+    assert_eq!(transport.counts().decode_failed, 4);
+    assert_eq!(transport.counts().encode_failed, 0);
+}
+
+// Clusters.
+
+/// Nodes of upstream's, each on a socket of ours.
+struct Node {
+    handle: ChitchatHandle,
+    name: String,
+}
+
+/// A socket that is bound before its node knows its address.
+struct Bound(Mutex<Option<Box<dyn Socket>>>);
+
+impl Transport for Bound {
+    // What `async_trait` makes of `async fn open`.
+    fn open<'a, 'f>(
+        &'a self,
+        _listen_addr: SocketAddr,
+    ) -> Pin<Box<dyn Future<Output = anyhow::Result<Box<dyn Socket>>> + Send + 'f>>
+    where
+        'a: 'f,
+        Self: 'f,
+    {
+        Box::pin(async move { Ok(self.0.lock().unwrap().take().unwrap()) })
+    }
+}
+
+impl Node {
+    async fn start(
+        secret: &ClusterSecret,
+        n: usize,
+        generation: u64,
+        version: ProtocolVersion,
+        seeds: &[SocketAddr],
+    ) -> Self {
+        let socket = transport(secret).open(ANY_PORT.into()).await.unwrap();
+        let addr = socket.local_addr().unwrap();
+        let name = format!("theirs-{n}");
+        let config = ChitchatConfig {
+            chitchat_id: chitchat_013::ChitchatId::new(&*name, generation, addr),
+            cluster_id: "cluster".to_owned(),
+            gossip_interval: INTERVAL,
+            listen_addr: addr,
+            seed_nodes: seeds.iter().map(SocketAddr::to_string).collect(),
+            failure_detector_config: FailureDetectorConfig {
+                initial_interval: INTERVAL * 5,
+                max_interval: INTERVAL * 10,
+                ..FailureDetectorConfig::default()
+            },
+            marked_for_deletion_grace_period: Duration::from_secs(3),
+            catchup_callback: None,
+            extra_liveness_predicate: None,
+            protocol_version: version,
+        };
+        let bound = Bound(Mutex::new(Some(socket)));
+        let handle = spawn_chitchat(config, Vec::new(), &bound).await.unwrap();
+        Self { handle, name }
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.handle.chitchat_id().gossip_advertise_addr
+    }
+
+    async fn live(&self) -> usize {
+        self.handle
+            .with_chitchat(|chitchat| chitchat.live_nodes().count())
+            .await
+    }
+
+    /// What it knows of `of`, for a message.
+    async fn view(&self, of: &str) -> String {
+        let ended = self.handle.termination_watcher();
+        let ended = futures::FutureExt::now_or_never(ended);
+        let view = |chitchat: &mut chitchat_013::Chitchat| {
+            let states = chitchat.node_states().iter();
+            let named = states.filter(|(id, _)| &*id.node_id == of);
+            let states = named.map(|(_, state)| {
+                let keys: Vec<_> = state.key_values_including_deleted().collect();
+                format!(
+                    "{} {} {keys:?}",
+                    state.max_version(),
+                    state.last_gc_version()
+                )
+            });
+            states.collect::<Vec<_>>().join("; ")
+        };
+        format!(
+            "{}, ended: {ended:?}",
+            self.handle.with_chitchat(view).await
+        )
+    }
+
+    /// Of the latest generation.
+    async fn reads(&self, of: &str, key: &str) -> Option<String> {
+        self.handle
+            .with_chitchat(|chitchat| {
+                let states = chitchat.node_states().iter();
+                let named = states.filter(|(id, _)| &*id.node_id == of);
+                let (_, latest) = named.max_by_key(|(id, _)| id.generation_id)?;
+                latest.get(key).map(str::to_owned)
+            })
+            .await
+    }
+}
+
+fn our_config(name: &str, seeds: &[SocketAddr], version: ProtocolVersion) -> GossipConfig {
+    let mut config = GossipConfig::new("cluster", name);
+    config.seeds = seeds.iter().map(SocketAddr::to_string).collect();
+    config.gossip_interval = INTERVAL;
+    config.failure_detector.initial_interval = INTERVAL * 5;
+    config.failure_detector.max_interval = INTERVAL * 10;
+    config.marked_for_deletion_grace_period = Duration::from_secs(3);
+    config.protocol_version = match version {
+        ProtocolVersion::V0 => gossip_transport::message::ProtocolVersion::V0,
+        ProtocolVersion::V1 => gossip_transport::message::ProtocolVersion::V1,
+    };
+    config
+}
+
+#[derive(Default)]
+struct Cluster {
+    secret: Option<ClusterSecret>,
+    theirs: Vec<Node>,
+    ours: Vec<Participant<TcpTransport>>,
+}
+
+impl Cluster {
+    /// The versions take turns.
+    async fn start(theirs: usize, ours: usize, versions: &[ProtocolVersion]) -> Self {
+        let secret = ClusterSecret::generate();
+        let mut cluster = Self::default();
+        let mut seeds = Vec::new();
+        let versions = |n: usize| versions[n % versions.len()];
+        for n in 0..theirs {
+            let node = Node::start(&secret, n, 1, versions(n), &seeds).await;
+            if n < 2 {
+                seeds.push(node.addr());
+            }
+            cluster.theirs.push(node);
+        }
+        for n in 0..ours {
+            let network =
+                TransportLayerTransport::new(TcpTransport::default(), credential(&secret));
+            let socket = network.open(ANY_PORT.into()).await.unwrap();
+            let config = our_config(&format!("ours-{n}"), &seeds, versions(n));
+            cluster
+                .ours
+                .push(Participant::join(socket, config).await.unwrap());
+        }
+        cluster.secret = Some(secret);
+        cluster.all_see_live(theirs + ours).await;
+        cluster
+    }
+
+    async fn all_see_live(&self, count: usize) {
+        wait_for(&format!("all to see {count} live"), async || {
+            for node in &self.theirs {
+                let live = node.live().await;
+                if live != count {
+                    return Err(format!("{} sees {live}", node.name));
+                }
+            }
+            for member in &self.ours {
+                let members = member.members();
+                let live = members.iter().filter(|m| m.liveness != Liveness::Dead);
+                let live = live.count();
+                if live != count {
+                    return Err(format!("{:?} sees {live}", member.id()));
+                }
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    async fn all_read(&self, of: &str, key: &str, value: Option<&str>) {
+        wait_for(&format!("{of}'s {key} to be {value:?}"), async || {
+            for node in &self.theirs {
+                if node.reads(of, key).await.as_deref() != value {
+                    return Err(format!("{} knows {}", node.name, node.view(of).await));
+                }
+            }
+            for member in &self.ours {
+                let members = member.members();
+                let named = members.iter().filter(|m| &*m.id.node_id == of);
+                let latest = named.max_by_key(|m| m.id.generation_id);
+                let read = latest.and_then(|m| m.key_values.get(key));
+                if read.map(|read| &*read.value) != value {
+                    return Err(format!("{:?} knows {latest:?}", member.id()));
+                }
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    /// A set, a delete and a TTL of the first of theirs reach everyone.
+    async fn theirs_travel(&self) {
+        let node = &self.theirs[0];
+        node.handle
+            .with_chitchat(|chitchat| {
+                let own = chitchat.self_node_state();
+                own.set("set", "yes");
+                own.set("deleted", "yes");
+                own.set_with_ttl("ttl", "yes");
+            })
+            .await;
+        for key in ["set", "deleted"] {
+            self.all_read(&node.name, key, Some("yes")).await;
+        }
+        node.handle
+            .with_chitchat(|chitchat| chitchat.self_node_state().delete("deleted"))
+            .await;
+        for (key, value) in [("deleted", None), ("ttl", None), ("set", Some("yes"))] {
+            self.all_read(&node.name, key, value).await;
+        }
+    }
+}
+
+async fn wait_for(what: &str, condition: impl AsyncFn() -> Result<(), String>) {
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(but) = condition().await {
+        assert!(
+            Instant::now() < deadline,
+            "waited too long for {what}: {but}"
+        );
+        // Looked at again after a moment: upstream has nothing to wait on for this.
+        tokio::time::sleep(INTERVAL / 4).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_upstream_nodes_are_a_cluster_and_survive_the_death_and_return_of_five() {
+    let mut cluster = Cluster::start(20, 0, &[ProtocolVersion::V0]).await;
+    cluster.theirs_travel().await;
+    for node in cluster.theirs.drain(15..) {
+        node.handle.abort();
+    }
+    cluster.all_see_live(15).await;
+    let seeds = [cluster.theirs[0].addr()];
+    let secret = cluster.secret.clone().unwrap();
+    for n in 15..20 {
+        let node = Node::start(&secret, n, 2, ProtocolVersion::V0, &seeds).await;
+        let own =
+            |chitchat: &mut chitchat_013::Chitchat| chitchat.self_node_state().set("back", "yes");
+        node.handle.with_chitchat(own).await;
+        cluster.theirs.push(node);
+    }
+    cluster.all_see_live(20).await;
+    for n in 15..20 {
+        cluster
+            .all_read(&format!("theirs-{n}"), "back", Some("yes"))
+            .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_of_the_members_may_be_ours_and_versions_may_be_mixed() {
+    let cluster = Cluster::start(10, 10, &[ProtocolVersion::V0, ProtocolVersion::V1]).await;
+    cluster.theirs_travel().await;
+    let ours = &cluster.ours[3];
+    let name = ours.id().node_id.to_string();
+    ours.set("set", "yes").unwrap();
+    ours.set("deleted", "yes").unwrap();
+    ours.set_with_ttl("ttl", "yes").unwrap();
+    for key in ["set", "deleted"] {
+        cluster.all_read(&name, key, Some("yes")).await;
+    }
+    ours.delete("deleted").unwrap();
+    for (key, value) in [("deleted", None), ("ttl", None), ("set", Some("yes"))] {
+        cluster.all_read(&name, key, value).await;
+    }
+}
