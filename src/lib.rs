@@ -11,6 +11,7 @@
 //! | [`transport_layer`] | queues, connections, statistics: written once for every target |
 //! | [`secure`] | Noise handshake and records over any stream of frames |
 //! | [`rt`] | spawn, sleep, timeout, clocks: the one place that knows the target |
+//! | [`either`] | two networks on one socket, each peer reached by what it speaks |
 //! | `tcp` | the network of a native node (native targets only) |
 //! | `udp` | upstream chitchat's datagrams, **in the clear** (native targets only) |
 //! | `websocket` | the network of a browser tab (wasm only) |
@@ -21,6 +22,7 @@
 #[cfg(all(feature = "chitchat", not(target_family = "wasm")))]
 pub mod chitchat;
 pub mod credential;
+pub mod either;
 pub mod gossip;
 pub mod memory;
 pub mod message;

@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -188,6 +188,14 @@ pub trait NetConnection: Clone + MaybeSend + MaybeSync + 'static {
 
     /// Completes when the connection has ended, whoever ended it. Cancel-safe.
     fn watch_close(&self) -> impl Future<Output = CloseReason> + MaybeSend;
+}
+
+/// No address in particular, of the family of `addr`; port 0.
+pub(crate) fn unspecified_like(addr: SocketAddr) -> SocketAddr {
+    match addr {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
 }
 
 /// The name of an application protocol, 1 to 255 bytes, agreed on in the handshake.

@@ -227,6 +227,18 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
         &["gossip", "message", "tcp", "transport_layer", "websocket"],
     ),
     (
+        "src/either/",
+        &[
+            "gossip",
+            "memory",
+            "message",
+            "secure",
+            "tcp",
+            "transport_layer",
+            "websocket",
+        ],
+    ),
+    (
         "src/transport_layer/",
         &["gossip", "memory", "tcp", "websocket"],
     ),

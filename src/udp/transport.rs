@@ -1,7 +1,7 @@
 //! What is asked for by name: dialling, resolving, binding.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use anyhow::Context as _;
@@ -10,7 +10,7 @@ use super::endpoint::{Counters, Endpoint};
 use super::{UdpConnection, UdpCounts, UdpListener};
 use crate::credential::NetCredential;
 use crate::message::{ChitchatMessage, MAX_DATAGRAM_LEN, Message as _};
-use crate::net::{Alpn, ConnectError, NetTransport, is_dialable};
+use crate::net::{Alpn, ConnectError, NetTransport, is_dialable, unspecified_like};
 use crate::rt;
 
 /// Datagrams as upstream chitchat sends them: **not encrypted, and from anyone**.
@@ -139,11 +139,7 @@ impl NetTransport for PlaintextUdpTransport {
         alpn_preferred: &[Alpn],
         credential: &NetCredential,
     ) -> anyhow::Result<UdpConnection> {
-        let any: SocketAddr = match addr {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        self.connect_from(any, addr, alpn_preferred, credential)
+        self.connect_from(unspecified_like(addr), addr, alpn_preferred, credential)
             .await
     }
 
