@@ -37,6 +37,10 @@ Examples
     gossip-node --listen 0.0.0.0:7001 --advertise 203.0.113.5:7001 --key node.key \\
         --trust KEY_OF_B --trust KEY_OF_C --seed b.example.com:7001
 
+  A bridge into a cluster of unmodified chitchat nodes, which speak UDP, for browser tabs:
+    gossip-node --udp --secret cluster.secret --cluster NAME --listen 192.0.2.7:7280 \\
+        --seed 192.0.2.1:7280 --http 127.0.0.1:8080 --web-root DIR
+
 HTTP (--http), for everyone who reaches that address: prefer a loopback one
   GET /status       this node's view of the cluster and its counters, as JSON
   GET /metrics      the same counters in the Prometheus text format
@@ -75,6 +79,14 @@ pub(crate) struct Args {
     /// Address to listen on for nodes and browser tabs; port 0 takes any free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7946")]
     pub(crate) listen: SocketAddr,
+
+    /// Speak plaintext UDP on the same port as well, as the published chitchat crate does
+    ///
+    /// Nothing of it is encrypted, and anyone who can send a datagram to the port is a member: for
+    /// a cluster that already runs so. Browser tabs and nodes of this program join it through this
+    /// node, over connections that stay encrypted.
+    #[arg(long)]
+    pub(crate) udp: bool,
 
     /// Address under which others reach this node [default: the bound address]
     ///

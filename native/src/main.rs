@@ -7,6 +7,7 @@
 mod args;
 mod credential_file;
 mod http;
+mod member;
 mod membership_log;
 mod metrics;
 mod node;

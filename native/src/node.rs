@@ -9,13 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use gossip_transport::gossip::{GossipConfig, Participant};
+use gossip_transport::gossip::GossipConfig;
 use gossip_transport::net::NetTransport as _;
 use gossip_transport::rt;
 use gossip_transport::tcp::{TcpConfig, TcpTransport};
+use gossip_transport::udp::PlaintextUdpTransport;
 use gossip_transport::{NetCredential, TransportLayerConfig, TransportLayerTransport};
 
 use crate::args::Args;
+use crate::member::{Bridge, Member, Socket};
 use crate::ready_file::Ready;
 use crate::shutdown::Shutdown;
 use crate::{credential_file, http, membership_log};
@@ -34,12 +36,10 @@ const MAX_INTERVAL_ROUNDS: u32 = 10;
 /// The longest wait between dials, in gossip intervals: a restarted member is back soon.
 const MAX_BACKOFF_ROUNDS: u32 = 10;
 
-type NodeParticipant = Participant<TcpTransport>;
-
 /// The participant, for as long as it is a member.
 #[derive(Clone)]
 pub(crate) struct Node {
-    participant: Arc<Mutex<Option<NodeParticipant>>>,
+    participant: Arc<Mutex<Option<Member>>>,
     /// The public key's printed form.
     pub(crate) identity: Arc<str>,
     /// The cluster's name.
@@ -50,7 +50,7 @@ pub(crate) struct Node {
 
 impl Node {
     /// Calls `f` with the participant; `None` once the node has left.
-    pub(crate) fn with<R>(&self, f: impl FnOnce(&NodeParticipant) -> R) -> Option<R> {
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&Member) -> R) -> Option<R> {
         let participant = self
             .participant
             .lock()
@@ -88,22 +88,18 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
         Some(listener) => Some(listener.local_addr()?),
         None => None,
     };
-    let socket = TransportLayerTransport::with_config(
-        TcpTransport::new(TcpConfig::default()),
-        credential.clone(),
-        transport_config(args),
-    )
-    .open(args.listen)
-    .await
-    .with_context(|| cannot_listen("gossip", args.listen, "--listen"))?;
+    let tcp = TcpTransport::new(TcpConfig::default());
+    let socket = open(args, tcp.clone(), credential.clone())
+        .await
+        .with_context(|| cannot_listen("gossip", args.listen, "--listen"))?;
     let gossip_addr = socket.local_addr();
 
-    report_seeds(args, socket.transport()).await;
+    report_seeds(args, &tcp).await;
     if args.listen.ip().is_unspecified() && args.advertise.is_none() {
         tracing::info!("waiting for a seed to say under which address it sees this node");
     }
     let participant = tokio::select! {
-        joined = Participant::join(socket, gossip_config(args, &credential)) => {
+        joined = socket.join(gossip_config(args, &credential)) => {
             joined.context("cannot join the cluster")?
         }
         signal = shutdown.requested() => {
@@ -158,6 +154,17 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
         let _ = std::fs::remove_file(path);
     }
     Ok(())
+}
+
+async fn open(args: &Args, tcp: TcpTransport, credential: NetCredential) -> anyhow::Result<Socket> {
+    let config = transport_config(args);
+    if !args.udp {
+        let network = TransportLayerTransport::with_config(tcp, credential, config);
+        return Ok(Socket::Tcp(network.open(args.listen).await?));
+    }
+    let network = Bridge::new(tcp, PlaintextUdpTransport::default());
+    let network = TransportLayerTransport::with_config(network, credential, config);
+    Ok(Socket::Bridge(network.open(args.listen).await?))
 }
 
 fn transport_config(args: &Args) -> TransportLayerConfig {

@@ -5,12 +5,14 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use gossip_transport::gossip::{Liveness, Member, Participant};
-use gossip_transport::net::NetTransport;
+use gossip_transport::Identity;
+use gossip_transport::gossip::{Liveness, Member as Known};
 use gossip_transport::transport_layer::{
     ConnectionInfo, Direction, DropCounts, PeerState, PeerStats, SocketStats,
 };
 use serde::Serialize;
+
+use crate::member::Member;
 
 /// The whole answer.
 #[derive(Debug, Serialize)]
@@ -77,11 +79,7 @@ struct ConnectionStatus {
 
 impl Status {
     /// What `participant` knows now.
-    pub(crate) fn new<T: NetTransport>(
-        participant: &Participant<T>,
-        identity: &str,
-        cluster: &str,
-    ) -> Self {
+    pub(crate) fn new(participant: &Member, identity: &str, cluster: &str) -> Self {
         let id = participant.id();
         Self {
             id: id.node_id.to_string(),
@@ -95,8 +93,8 @@ impl Status {
     }
 }
 
-impl From<&Member> for MemberStatus {
-    fn from(member: &Member) -> Self {
+impl From<&Known> for MemberStatus {
+    fn from(member: &Known) -> Self {
         Self {
             id: member.id.node_id.to_string(),
             generation: member.id.generation_id,
@@ -169,7 +167,10 @@ impl From<&ConnectionInfo> for ConnectionStatus {
         Self {
             remote_addr: connection.remote_addr,
             local_addr: connection.local_addr,
-            identity: connection.remote_identity.to_string(),
+            identity: match connection.remote_identity {
+                Identity::UNPROVED => "none: plaintext UDP".to_owned(),
+                proved => proved.to_string(),
+            },
             direction: match connection.direction {
                 Direction::Outgoing => "outgoing",
                 Direction::Incoming => "incoming",

@@ -1,0 +1,181 @@
+//! The real binary between unmodified upstream nodes on UDP and a node that speaks TCP only.
+
+#![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "a test fails by panicking, and runs natively"
+)]
+
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use chitchat::transport::UdpTransport;
+use chitchat::{ChitchatConfig, ChitchatHandle, FailureDetectorConfig, spawn_chitchat};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+const INTERVAL: Duration = Duration::from_millis(100);
+/// What takes longer never happens, even on a machine with much else to do.
+const PATIENCE: Duration = Duration::from_secs(60);
+const CLUSTER: &str = "bridged";
+
+/// A running `gossip-node`; its drop kills it.
+struct Node {
+    process: Child,
+    gossip: SocketAddr,
+    http: SocketAddr,
+    _dir: TempDir,
+}
+
+impl Node {
+    async fn start(id: &str, seed: SocketAddr, more: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ready = dir.path().join("ready.json");
+        let process = Command::new(env!("CARGO_BIN_EXE_gossip-node"))
+            .args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .args(["--gossip-interval", "100ms", "--trust-anyone"])
+            .args(["--cluster", CLUSTER, "--id", id, "--set", "name=ours"])
+            .args(["--seed", &seed.to_string(), "--ready-file"])
+            .arg(&ready)
+            .args(more)
+            .env("RUST_LOG", "warn")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut node = Self {
+            process,
+            gossip: seed,
+            http: seed,
+            _dir: dir,
+        };
+        until("the node to be ready", async || ready.exists()).await;
+        let ready: Value = serde_json::from_slice(&std::fs::read(&ready).unwrap()).unwrap();
+        node.gossip = ready["gossip"].as_str().unwrap().parse().unwrap();
+        node.http = ready["http"].as_str().unwrap().parse().unwrap();
+        node
+    }
+
+    async fn status(&self) -> Value {
+        let mut stream = tokio::net::TcpStream::connect(self.http).await.unwrap();
+        let request = format!(
+            "GET /status HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            self.http
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+
+    /// Live and dead members that have a name.
+    async fn view(&self) -> (usize, usize) {
+        let status = self.status().await;
+        let members = status["members"].as_array().unwrap().iter();
+        let named = members.filter(|member| member["keys"]["name"].is_string());
+        let (live, dead): (Vec<_>, Vec<_>) = named.partition(|member| member["live"] == true);
+        (live.len(), dead.len())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+async fn upstream(n: usize, seeds: &[SocketAddr]) -> ChitchatHandle {
+    // Free a moment ago, and not given to anybody else at once.
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addr = free.local_addr().unwrap();
+    drop(free);
+    let config = ChitchatConfig {
+        chitchat_id: chitchat::ChitchatId::new(format!("theirs-{n}"), 1, addr),
+        cluster_id: CLUSTER.to_owned(),
+        gossip_interval: INTERVAL,
+        listen_addr: addr,
+        seed_nodes: seeds.iter().map(SocketAddr::to_string).collect(),
+        failure_detector_config: FailureDetectorConfig {
+            initial_interval: INTERVAL * 5,
+            max_interval: INTERVAL * 10,
+            ..FailureDetectorConfig::default()
+        },
+        marked_for_deletion_grace_period: Duration::from_secs(60),
+        catchup_callback: None,
+        extra_liveness_predicate: None,
+        protocol_version: chitchat::ProtocolVersion::V0,
+    };
+    let keys = vec![("name".to_owned(), "theirs".to_owned())];
+    spawn_chitchat(config, keys, &UdpTransport).await.unwrap()
+}
+
+async fn live_in(node: &ChitchatHandle) -> usize {
+    node.with_chitchat(|chitchat| {
+        let live: Vec<_> = chitchat.live_nodes().cloned().collect();
+        let states = live.iter().filter_map(|id| chitchat.node_state(id));
+        states.filter(|state| state.get("name").is_some()).count()
+    })
+    .await
+}
+
+async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "waited too long for {what}");
+        tokio::time::sleep(INTERVAL / 2).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bridge_shows_each_side_the_other_and_its_dead() {
+    let mut theirs = vec![upstream(0, &[]).await];
+    let seed = theirs[0].chitchat_id().gossip_advertise_addr;
+    for n in 1..5 {
+        theirs.push(upstream(n, &[seed]).await);
+    }
+    let bridge = Node::start("bridge", seed, &["--udp"]).await;
+    // It speaks TCP only, as a tab does, and knows the bridge only.
+    let inside = Node::start("inside", bridge.gossip, &[]).await;
+    let nodes = [&bridge, &inside];
+    let all_see = async |theirs: &[ChitchatHandle], live: usize, dead: usize| {
+        for node in theirs {
+            if live_in(node).await != live {
+                return false;
+            }
+        }
+        for node in nodes {
+            if node.view().await != (live, dead) {
+                return false;
+            }
+        }
+        true
+    };
+    until("all to be one cluster", async || {
+        all_see(&theirs, 7, 0).await
+    })
+    .await;
+
+    theirs.pop().unwrap().abort();
+    until("its death to be known", async || {
+        all_see(&theirs, 6, 1).await
+    })
+    .await;
+
+    // Who is who, by what was proved.
+    let status = bridge.status().await;
+    let identities: Vec<_> = status["stats"]["connections"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|connection| connection["identity"].as_str().unwrap() == "none: plaintext UDP")
+        .collect();
+    assert!(identities.contains(&true) && identities.contains(&false));
+}
