@@ -286,6 +286,11 @@ impl Mixed {
 
     /// Everyone sees everyone live, with the key that each has.
     async fn is_whole(&self) -> bool {
+        self.sees(self.len()).await
+    }
+
+    /// Everyone sees so many live, with the key that each has.
+    async fn sees(&self, count: usize) -> bool {
         for node in &self.theirs {
             let known = node
                 .with_chitchat(|chitchat| {
@@ -294,7 +299,7 @@ impl Mixed {
                     named.min(chitchat.live_nodes().count())
                 })
                 .await;
-            if known != self.len() {
+            if known != count {
                 return false;
             }
         }
@@ -303,7 +308,7 @@ impl Mixed {
             let live = members.iter().filter(|member| {
                 member.liveness != Liveness::Dead && member.key_values.contains_key("name")
             });
-            live.count() == self.len()
+            live.count() == count
         })
     }
 }
@@ -335,6 +340,54 @@ async fn ours_join_an_unmodified_cluster_in_either_version() {
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_of_0_11_are_members_beside_those_of_0_13() {
+    let mixed = Mixed::start(1, 1, ProtocolVersion::V0).await;
+    let seed = mixed.ours[0].id().gossip_advertise_addr;
+    let mut older = Vec::new();
+    for n in 0..2 {
+        let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let addr = free.local_addr().unwrap();
+        drop(free);
+        let config = chitchat_011::ChitchatConfig {
+            chitchat_id: chitchat_011::ChitchatId::new(format!("older-{n}"), 1, addr),
+            cluster_id: "mixed".to_owned(),
+            gossip_interval: INTERVAL,
+            listen_addr: addr,
+            // Ours is all that they know.
+            seed_nodes: vec![seed.to_string()],
+            failure_detector_config: chitchat_011::FailureDetectorConfig {
+                initial_interval: INTERVAL * 5,
+                max_interval: INTERVAL * 10,
+                ..chitchat_011::FailureDetectorConfig::default()
+            },
+            marked_for_deletion_grace_period: Duration::from_secs(60),
+            catchup_callback: None,
+            extra_liveness_predicate: None,
+        };
+        let keys = vec![("name".to_owned(), format!("older-{n}"))];
+        let transport = chitchat_011::transport::UdpTransport;
+        let node = chitchat_011::spawn_chitchat(config, keys, &transport);
+        older.push(node.await.unwrap());
+    }
+    until("all four to know each other", async || {
+        for node in &older {
+            let known = node
+                .with_chitchat(|chitchat| {
+                    let live: Vec<_> = chitchat.live_nodes().cloned().collect();
+                    let states = live.iter().filter_map(|id| chitchat.node_state(id));
+                    states.filter(|state| state.get("name").is_some()).count()
+                })
+                .await;
+            if known != 4 {
+                return false;
+            }
+        }
+        mixed.sees(4).await
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
