@@ -18,8 +18,11 @@ use chitchat_013::transport::UdpTransport;
 use chitchat_013::{ChitchatConfig, ChitchatHandle, FailureDetectorConfig, spawn_chitchat};
 use gossip_transport::either::EitherTransport;
 use gossip_transport::gossip::{GossipConfig, Liveness, Participant};
+use gossip_transport::memory::{LinkFaults, MemoryNetwork, MemoryTransport};
 use gossip_transport::message::{ChitchatMessage, Message as _, ProtocolVersion};
-use gossip_transport::net::NetTransport;
+use gossip_transport::net::{
+    Alpn, NetConnection as _, NetIncomingRequest as _, NetListener as _, NetTransport,
+};
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::udp::PlaintextUdpTransport;
 use gossip_transport::{
@@ -334,4 +337,99 @@ async fn a_bridge_makes_one_cluster_of_upstream_nodes_and_secure_members() {
         })
         .await;
     }
+}
+
+/// Two networks in memory, and a node and a peer on both of them.
+struct InMemory {
+    networks: [MemoryNetwork; 2],
+    credential: NetCredential,
+}
+
+static ALPN: [Alpn; 1] = [Alpn::from_static(b"either/1")];
+const NODE: ([u8; 4], u16) = ([10, 0, 0, 1], 7000);
+const PEER: ([u8; 4], u16) = ([10, 0, 0, 2], 7000);
+
+impl InMemory {
+    fn new() -> Self {
+        Self {
+            networks: [MemoryNetwork::new(1), MemoryNetwork::new(2)],
+            credential: NetCredential::generate(Trust::dangerously_anyone()),
+        }
+    }
+
+    fn node(&self) -> EitherTransport<MemoryTransport, MemoryTransport> {
+        let [first, second] = self.hosts(NODE);
+        EitherTransport::new(first, second)
+    }
+
+    fn hosts(&self, addr: ([u8; 4], u16)) -> [MemoryTransport; 2] {
+        [0, 1].map(|n: usize| self.networks[n].host(addr.0.into()))
+    }
+}
+
+#[tokio::test]
+async fn strangers_of_both_networks_are_let_in_by_turns() {
+    let memory = InMemory::new();
+    let node = memory.node();
+    let listener = node.create_listener(NODE.into(), &ALPN, &memory.credential);
+    let listener = listener.await.unwrap();
+    let mut dials = Vec::new();
+    for host in memory.hosts(PEER) {
+        for _ in 0..10 {
+            let (host, credential) = (host.clone(), memory.credential.clone());
+            dials.push(tokio::spawn(async move {
+                host.connect(NODE.into(), &ALPN, &credential).await
+            }));
+        }
+    }
+    // All of them knock.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let mut kinds = Vec::new();
+    for _ in 0..20 {
+        let request = soon(listener.accept()).await.unwrap();
+        kinds.push(request.accept().await.unwrap().as_first().is_some());
+    }
+    for pair in kinds.chunks(2) {
+        assert_ne!(pair[0], pair[1], "{kinds:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_answered_by_the_second_network_is_dialled_by_it_at_once() {
+    let memory = InMemory::new();
+    let node = memory.node();
+    // The first network says nothing, not even that nobody is there.
+    memory.networks[0].set_faults_between(NODE.0.into(), PEER.0.into(), LinkFaults::cut());
+    let [_, second] = memory.hosts(PEER);
+    let listener = second.create_listener(PEER.into(), &ALPN, &memory.credential);
+    let listener = listener.await.unwrap();
+    let meet = async || {
+        let begin = Instant::now();
+        let dial = node.connect(PEER.into(), &ALPN, &memory.credential);
+        let accept = async { listener.accept().await.unwrap().accept().await };
+        let (dialled, accepted) = tokio::join!(dial, accept);
+        (begin.elapsed(), dialled.unwrap(), accepted.unwrap())
+    };
+    let (took, dialled, accepted) = meet().await;
+    assert!(took >= Duration::from_millis(250) && dialled.as_second().is_some());
+    // While the first is still being tried, nothing is waited for.
+    let (took, _, _) = meet().await;
+    assert!(took < Duration::from_millis(100), "{took:?}");
+    // That trial is given up at last, and nothing has answered yet.
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let (took, _, _) = meet().await;
+    assert!(took >= Duration::from_millis(250), "{took:?}");
+    tokio::time::sleep(Duration::from_secs(600)).await;
+
+    accepted.send("an answer".into()).await.unwrap();
+    let mut messages = Vec::new();
+    assert!(dialled.recv_many(&mut messages).await.unwrap());
+    let (took, dialled, _) = meet().await;
+    assert!(took < Duration::from_millis(100) && dialled.as_second().is_some());
+    // That does not count for ever.
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    let (took, _, _) = meet().await;
+    assert!(took >= Duration::from_millis(250), "{took:?}");
 }

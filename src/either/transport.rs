@@ -16,6 +16,8 @@ use crate::rt::{self, BoxFuture, Task};
 
 /// How long the first network may take with a stranger before the second is dialled as well.
 const HEAD_START: Duration = Duration::from_millis(250);
+/// How long the first network may go on trying after that.
+const TRIAL_TIME: Duration = Duration::from_secs(30);
 /// Ports that are tried where any will do, and the second network does not get the first's.
 const PORTS_TRIED: u32 = 16;
 
@@ -199,7 +201,9 @@ async fn take_over<A>(
     peers: Weak<Peers<A>>,
     overtaken: Weak<Overtaken>,
 ) {
-    let Ok(conn) = dial.await else { return };
+    let Ok(Ok(conn)) = rt::timeout(TRIAL_TIME, dial).await else {
+        return;
+    };
     {
         let Some(peers) = peers.upgrade() else { return };
         peers.put_late(addr, conn);
