@@ -43,7 +43,10 @@ pub(crate) fn run(
     programs: &setup::Browser,
     mut cluster: Cluster,
 ) -> anyhow::Result<()> {
-    let pictures = workspace.output("demo")?;
+    let pictures = workspace.output(match cluster.is_upstream() {
+        true => "demo-upstream",
+        false => "demo",
+    })?;
     for old in ["cluster.png", "cluster-phone.png", "failure.png"] {
         let _ = std::fs::remove_file(pictures.join(old));
     }
@@ -115,7 +118,11 @@ impl Check<'_> {
         let url = self.cluster.page_url()?;
         let all = nodes + 2;
         let start = Instant::now();
-        let title = format!("{nodes} nodes and 2 tabs: all {all} see {all} live members");
+        let who = match self.cluster.is_upstream() {
+            true => format!("a bridge, {} upstream nodes", nodes - 1),
+            false => format!("{nodes} nodes"),
+        };
+        let title = format!("{who} and 2 tabs: all {all} see {all} live members");
         step(passed, &title, || {
             for page in &self.pages {
                 page.open(&url)?;
@@ -174,6 +181,10 @@ impl Check<'_> {
         )?;
 
         let victim = self.last_node()?.id.clone();
+        // What a newcomer has to be told of the dead one.
+        let url = self.last_node()?.key_url("rack");
+        self.client.post(&url, "7")?.check()?;
+        self.everybody_reads(&victim, "rack", Some("7"))?;
         let limit = detection_limit(joined.elapsed());
         println!(
             "     by the failure detector's formula a member that has been seen for {:.1} s is found dead within {:.1} s",
@@ -184,6 +195,24 @@ impl Check<'_> {
         step(passed, &title, || {
             self.cluster.kill(nodes - 1)?;
             self.everybody_sees_dead(&victim, &everybody, limit)
+        })?;
+        let title = format!("tab 2 reloads, and is told of {victim} and its key, as of a dead one");
+        step(passed, &title, || {
+            self.pages[1].reload()?;
+            wait::until(BACK_WITHIN, || {
+                let members = match self.pages[1].read() {
+                    Ok(shown) => shown.members,
+                    Err(error) => return Ok(Err(format!("{error:#}"))),
+                };
+                let dead = members.iter().find(|member| member.id == victim);
+                let told = dead.is_some_and(|member| {
+                    !member.live && member.keys.get("rack").is_some_and(|value| value == "7")
+                });
+                let live = members.iter().filter(|member| member.live).count();
+                Ok((told && live == all - 1)
+                    .then_some(())
+                    .ok_or_else(|| format!("shows {live} live members, and {dead:?}")))
+            })
         })?;
         let title = format!("{victim} restarts on its port: live for all, once");
         step(passed, &title, || {

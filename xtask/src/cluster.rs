@@ -141,6 +141,8 @@ pub(crate) struct Cluster {
     nodes: Vec<Node>,
     pub(crate) secret: String,
     program: PathBuf,
+    /// What all but the first run instead: an unmodified node of upstream's.
+    upstream: Option<PathBuf>,
     web_root: Option<PathBuf>,
     /// The secret, keys and logs; readable to this user alone.
     dir: TempDir,
@@ -148,10 +150,18 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Builds the node, and makes a secret; starts nothing yet.
-    pub(crate) fn prepare(workspace: &Workspace, web_root: Option<&Path>) -> anyhow::Result<Self> {
+    ///
+    /// With `upstream` the first node is a bridge, and the others are unmodified nodes of the
+    /// published chitchat crate, on UDP.
+    pub(crate) fn prepare(
+        workspace: &Workspace,
+        web_root: Option<&Path>,
+        upstream: bool,
+    ) -> anyhow::Result<Self> {
         println!("Building the node");
         let mut cargo = workspace.cargo(&["build", "--quiet", "--package", "gossip-node"]);
         command::run(&mut cargo)?;
+        let upstream = upstream.then(|| upstream_node(workspace)).transpose()?;
         let program = workspace
             .target
             .join("debug")
@@ -167,6 +177,7 @@ impl Cluster {
             nodes: Vec::new(),
             secret: secret.trim().to_owned(),
             program,
+            upstream,
             web_root: web_root.map(Path::to_path_buf),
             dir,
         })
@@ -204,19 +215,32 @@ impl Cluster {
         let ready = file("ready");
         let _ = std::fs::remove_file(&ready);
         let log = File::options().create(true).append(true).open(&node.log)?;
-        let mut command = Command::new(&self.program);
+        let interval = GOSSIP_INTERVAL.as_millis();
+        let mut command = match &self.upstream {
+            Some(upstream) if node.id != PAGE_SERVER => {
+                let mut command = Command::new(upstream);
+                command.args(["--gossip-interval-ms", &interval.to_string()]);
+                command
+            }
+            upstream => {
+                let mut command = Command::new(&self.program);
+                command
+                    .arg("--http-write")
+                    .args(["--gossip-interval", &format!("{interval}ms")])
+                    .arg("--secret")
+                    .arg(self.dir.path().join("secret"))
+                    .arg("--key")
+                    .arg(file("key"));
+                if upstream.is_some() {
+                    command.arg("--udp");
+                }
+                command
+            }
+        };
         command
             .args(["--cluster", CLUSTER, "--id", &node.id])
             .args(["--listen", &node.gossip.to_string()])
-            .args(["--http", &node.http.to_string(), "--http-write"])
-            .args([
-                "--gossip-interval",
-                &format!("{}ms", GOSSIP_INTERVAL.as_millis()),
-            ])
-            .arg("--secret")
-            .arg(self.dir.path().join("secret"))
-            .arg("--key")
-            .arg(file("key"))
+            .args(["--http", &node.http.to_string()])
             .arg("--ready-file")
             .arg(&ready)
             .stdin(Stdio::null())
@@ -263,6 +287,11 @@ impl Cluster {
         Ok(())
     }
 
+    /// Whether all nodes but the first, their bridge, are upstream's.
+    pub(crate) fn is_upstream(&self) -> bool {
+        self.upstream.is_some()
+    }
+
     /// The cluster's name.
     #[expect(
         clippy::unused_self,
@@ -289,6 +318,16 @@ impl Cluster {
             ))
         })
     }
+}
+
+fn upstream_node(workspace: &Workspace) -> anyhow::Result<PathBuf> {
+    const NAME: &str = "upstream_node";
+    println!("Building an unmodified node of upstream's");
+    let mut cargo = workspace.cargo(&["build", "--quiet", "--package", "gossip-node"]);
+    cargo.args(["--example", NAME]);
+    command::run(&mut cargo)?;
+    let file = format!("{NAME}{}", std::env::consts::EXE_SUFFIX);
+    Ok(workspace.target.join("debug").join("examples").join(file))
 }
 
 impl Drop for Cluster {

@@ -13,15 +13,24 @@ use crate::{interrupt, setup, site};
 /// Between two looks whether the user wants to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+const NODES: u16 = 3;
+/// A bridge, and five of upstream's.
+const UPSTREAM_NODES: u16 = 6;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// How many native nodes to start
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=50))]
-    nodes: u16,
+    /// How many native nodes to start [default: 3, or 6 with --upstream]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=50))]
+    nodes: Option<u16>,
 
     /// Port of the page; the nodes' other ports follow it [default: any free ones]
     #[arg(long, value_name = "P")]
     port: Option<u16>,
+
+    /// Let all nodes but the first be unmodified nodes of the published chitchat crate, on UDP; the
+    /// first is their bridge to the tabs
+    #[arg(long)]
+    upstream: bool,
 
     /// Prove in a headless browser that tabs and nodes are one cluster, and end
     #[arg(long)]
@@ -32,12 +41,16 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let start = Instant::now();
     let workspace = Workspace::find()?;
     let ports = Ports::new(options.port);
-    ports.check_free(options.nodes)?;
+    let nodes = options.nodes.unwrap_or(match options.upstream {
+        true => UPSTREAM_NODES,
+        false => NODES,
+    });
+    ports.check_free(nodes)?;
     // Before anything is built: what cannot be installed is better said at once.
     let browser = options.check.then(setup::browser).transpose()?;
     let web_root = site::build(&workspace)?;
-    let mut cluster = Cluster::prepare(&workspace, Some(&web_root))?;
-    cluster.start(options.nodes, ports)?;
+    let mut cluster = Cluster::prepare(&workspace, Some(&web_root), options.upstream)?;
+    cluster.start(nodes, ports)?;
     announce(&cluster, start.elapsed())?;
     match browser {
         Some(browser) => check::run(&workspace, &browser, cluster),
@@ -54,6 +67,11 @@ fn announce(cluster: &Cluster, took: Duration) -> anyhow::Result<()> {
             node.gossip,
             node.http,
             node.pid().unwrap_or_default()
+        );
+    }
+    if cluster.is_upstream() {
+        println!(
+            "All but the first are unmodified nodes of the published chitchat crate, on UDP; the first bridges them to the tabs."
         );
     }
     println!(

@@ -211,7 +211,7 @@ fn browser_tests(workspace: &Workspace) -> anyhow::Result<()> {
 
     let echo = Peer::start(workspace, "echo")?;
     let scripted = Peer::start(workspace, "scripted_peer")?;
-    let mut cluster = Cluster::prepare(workspace, None)?;
+    let mut cluster = Cluster::prepare(workspace, None, false)?;
     cluster.start(1, Ports::new(None))?;
     let node = cluster.nodes().first().context("no node")?;
     // The test runner serves the package's folder: tests fetch this file from their own origin.
