@@ -38,6 +38,28 @@ fn a_key_reaches_everyone_within_a_logarithm_of_rounds() {
 }
 
 #[test]
+fn members_that_reach_one_other_only_are_as_quick_as_all() {
+    const MEMBERS: usize = 40;
+    const BEHIND: [usize; 2] = [38, 39];
+    let mut world = World::new(3, MEMBERS, Faults::default());
+    for n in BEHIND {
+        world.put_behind(0, n);
+    }
+    world.converge_on_membership();
+    for n in 0..20 {
+        let (value, reader) = (n.to_string(), BEHIND[n % 2]);
+        world.set(reader, "k", &value);
+        world.set(7, "k", &value);
+        let rounds = world.rounds_until(enough_rounds(MEMBERS) / 2, |w| {
+            BEHIND.iter().all(|n| w.all_see(*n, Liveness::Live))
+                && w.all_read(reader, "k", Some(&value))
+                && w.all_read(7, "k", Some(&value))
+        });
+        println!("change {n}: {rounds} rounds");
+    }
+}
+
+#[test]
 fn a_deleted_key_disappears_everywhere_and_its_tombstone_is_collected() {
     let mut world = World::new(2, 10, Faults::default());
     world.converge_on_membership();

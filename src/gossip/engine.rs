@@ -12,15 +12,16 @@ use std::time::Duration;
 
 use super::GossipConfig;
 use super::cluster::{Cluster, ClusterLimits, Learnt};
+use super::contacts::Contacts;
 use super::failure_detector::FailureDetector;
-use super::member::{DeleteError, Liveness, Member, MemberValue, SetError};
-use super::node_state::{NodeState, entry_len};
+use super::member::{Liveness, Member, MemberValue, SetError};
+use super::node_state::NodeState;
 use super::order;
-use super::peers::{self, Candidates, GOSSIP_COUNT};
+use super::peers::{self, Candidates};
 use super::rumours::Rumours;
 use crate::message::{
-    ChitchatId, ChitchatMessage, DeletionStatus, Delta, DeltaBuilder, Digest, HEADER_LEN,
-    NodeDelta, ProtocolVersion, is_harmless_key, syn_overhead,
+    ChitchatId, ChitchatMessage, Delta, Digest, HEADER_LEN, NodeDelta, ProtocolVersion,
+    syn_overhead,
 };
 
 /// What a SynAck's digest leaves for its delta, at least: enough for news to get through even in a
@@ -29,6 +30,8 @@ const MIN_DELTA_ROOM: usize = 4 << 10;
 /// A pause between two of our rounds of more than so many intervals is a sleep of ours (a frozen
 /// tab, a suspended laptop) and not the others' silence.
 const PAUSE_INTERVALS: u32 = 4;
+/// Who has not answered within so many intervals is asked less.
+const ANSWER_INTERVALS: u32 = 2;
 
 /// A participant's protocol, without its network.
 #[derive(Debug)]
@@ -36,6 +39,7 @@ pub struct Engine {
     config: GossipConfig,
     cluster: Cluster,
     detector: FailureDetector,
+    contacts: Contacts,
     seeds: BTreeSet<SocketAddr>,
     rng: fastrand::Rng,
     last_round: Option<Duration>,
@@ -115,6 +119,7 @@ impl Engine {
         cluster.own().heartbeat = 1;
         let mut engine = Self {
             detector: FailureDetector::new(config.failure_detector.clone()),
+            contacts: Contacts::new(config.gossip_interval.saturating_mul(ANSWER_INTERVALS)),
             cluster,
             seeds: BTreeSet::new(),
             rng,
@@ -169,84 +174,6 @@ impl Engine {
         outputs
     }
 
-    /// Sets a key of our own; true if that changes anything.
-    ///
-    /// # Errors
-    ///
-    /// See [`SetError`].
-    pub fn set(&mut self, key: &str, value: &str, now: Duration) -> Result<bool, SetError> {
-        self.set_with(key, value, DeletionStatus::Set, now)
-    }
-
-    /// Sets a key of our own that goes away everywhere after the grace period.
-    ///
-    /// # Errors
-    ///
-    /// See [`SetError`].
-    pub fn set_with_ttl(
-        &mut self,
-        key: &str,
-        value: &str,
-        now: Duration,
-    ) -> Result<bool, SetError> {
-        self.set_with(key, value, DeletionStatus::DeleteAfterTtl, now)
-    }
-
-    fn set_with(
-        &mut self,
-        key: &str,
-        value: &str,
-        status: DeletionStatus,
-        now: Duration,
-    ) -> Result<bool, SetError> {
-        if !is_harmless_key(key) {
-            return Err(SetError::KeyNotAscii {
-                key: key.to_owned(),
-            });
-        }
-        let len = DeltaBuilder::len_bound_alone(self.id(), key, value);
-        let max = self.delta_room(0);
-        if len > max || key.len() > usize::from(u16::MAX) || value.len() > usize::from(u16::MAX) {
-            return Err(SetError::TooLong { len, max });
-        }
-        let max = self.config.max_bytes_per_member;
-        let own = self.cluster.own();
-        let replaced = own.entry(key).map_or(0, |e| entry_len(key, &e.value));
-        let len = own.bytes().saturating_sub(replaced) + entry_len(key, value);
-        if len > max {
-            return Err(SetError::StateTooLarge { len, max });
-        }
-        let above = own.max_version;
-        let changed = own.set(key, value, status, now);
-        if changed {
-            self.rumours.note(self.cluster.self_id(), above, now);
-        }
-        Ok(changed)
-    }
-
-    /// Deletes a key of our own: invisible at once, collected everywhere after the grace period.
-    ///
-    /// # Errors
-    ///
-    /// There is no such key.
-    pub fn delete(&mut self, key: &str, now: Duration) -> Result<(), DeleteError> {
-        let own = self.cluster.own();
-        if own.get(key).is_none() {
-            return Err(DeleteError::NoSuchKey {
-                key: key.to_owned(),
-            });
-        }
-        let above = own.max_version;
-        own.set(key, "", DeletionStatus::Deleted, now);
-        self.rumours.note(self.cluster.self_id(), above, now);
-        Ok(())
-    }
-
-    /// A key of our own.
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.cluster.own_ref()?.get(key)
-    }
-
     /// A key of `member`, without a copy of everyone's; `None` if either is not known.
     pub fn member_value(&self, member: &ChitchatId, key: &str) -> Option<&str> {
         self.cluster.get(member)?.get(key)
@@ -284,10 +211,10 @@ impl Engine {
 
     /// Tells a few live peers all of our own state, unasked: for a participant that leaves. Where
     /// that takes more than a message, its newest part.
-    pub fn farewell(&mut self) -> Vec<Output> {
+    pub fn farewell(&mut self, now: Duration) -> Vec<Output> {
         let delta = self.cluster.own_delta(self.delta_room(0));
-        let addrs = order::set(self.detector.live().map(|id| id.gossip_advertise_addr));
-        let chosen = self.rng.choose_multiple(addrs, GOSSIP_COUNT);
+        let candidates = self.candidates(now);
+        let chosen = peers::choose_live(&candidates, &mut self.rng);
         let version = self.config.protocol_version;
         let ack = ChitchatMessage::Ack { version, delta };
         chosen
@@ -318,7 +245,10 @@ impl Engine {
         let grace = self.config.marked_for_deletion_grace_period;
         let mut changed = self.cluster.collect_garbage(grace, now);
         let syn = self.syn(now);
-        for to in peers::choose(&self.candidates(), &mut self.rng) {
+        let candidates = self.candidates(now);
+        self.contacts.retain(|addr| candidates.contains(addr));
+        for to in peers::choose(&candidates, &mut self.rng) {
+            self.contacts.note_asked(to, now);
             let message = syn.clone();
             outputs.push(Output::Send { to, message });
         }
@@ -336,7 +266,8 @@ impl Engine {
         if news.is_empty() {
             return;
         }
-        let Candidates { live, .. } = self.candidates();
+        let candidates = self.candidates(now);
+        let live = candidates.reachable();
         let room = self.rumours.room(now).min(self.delta_room(0));
         let detector = &self.detector;
         let skip = |id: &ChitchatId| detector.is_scheduled_for_deletion(id, now);
@@ -344,7 +275,9 @@ impl Engine {
         let chosen = if delta.node_deltas.is_empty() {
             Vec::new()
         } else {
-            self.rumours.choose(&live, &mut self.rng)
+            let mut chosen = self.rumours.choose(live, &mut self.rng);
+            peers::include_an_answering_one(&mut chosen, &candidates, &mut self.rng);
+            chosen
         };
         let len = approximate_len(&delta);
         self.rumours.end(chosen.len(), live.len(), len);
@@ -382,7 +315,7 @@ impl Engine {
         own.heartbeat = own.heartbeat.saturating_add(1);
     }
 
-    fn candidates(&self) -> Candidates {
+    fn candidates(&self, now: Duration) -> Candidates {
         let own = self.id().gossip_advertise_addr;
         let addrs = |ids: &mut dyn Iterator<Item = &ChitchatId>| -> BTreeSet<SocketAddr> {
             let addrs = ids.map(|id| id.gossip_advertise_addr);
@@ -401,9 +334,9 @@ impl Engine {
             } else {
                 BTreeSet::new()
             },
-            live,
             dead,
             seeds: self.seeds.clone(),
+            ..Candidates::of_live(live, &self.contacts, now)
         }
     }
 
@@ -429,6 +362,7 @@ impl Engine {
         now: Duration,
         outputs: &mut Vec<Output>,
     ) -> bool {
+        self.contacts.note_heard(from);
         // At every message as well as in every round, as upstream does.
         self.beat();
         match message {
@@ -558,5 +492,6 @@ fn approximate_len(delta: &Delta) -> usize {
     delta.node_deltas.iter().map(of_node).sum()
 }
 
+mod own_keys;
 #[cfg(test)]
 mod tests;

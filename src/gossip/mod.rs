@@ -10,6 +10,7 @@
 //! | `cluster` | what is known of all members; digests and deltas |
 //! | `node_state` | what is known of one member; applying, collecting |
 //! | `failure_detector` | who lives |
+//! | `contacts` | who answers us |
 //! | `peers` | whom to gossip with |
 //! | `rumours` | news that is told at once |
 //! | `participant` | the engine on a socket: the only file here that knows a runtime |
@@ -18,6 +19,7 @@
 
 mod cluster;
 mod config;
+mod contacts;
 mod engine;
 mod failure_detector;
 mod join;

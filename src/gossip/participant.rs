@@ -184,7 +184,8 @@ impl<T: NetTransport> Participant<T> {
     pub async fn leave(mut self, deadline: Duration) {
         self.driver.take();
         self.seeds.take();
-        let farewell = self.shared.engine().farewell();
+        let now = self.shared.now();
+        let farewell = self.shared.engine().farewell(now);
         self.shared.perform(farewell);
         self.shared.socket.shutdown(deadline).await;
     }

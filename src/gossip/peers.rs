@@ -2,11 +2,17 @@
 //!
 //! Upstream chitchat's choice, after Cassandra's: up to three live members; with a probability
 //! that grows with their share, one that is dead, so that a healed partition is noticed; and with
-//! a like probability one seed, so that islands around seeds find each other. It knows addresses
-//! only. Invariant: the choice is a function of its arguments and the generator's state.
+//! a like probability one seed, so that islands around seeds find each other. Beyond upstream's:
+//! those who do not answer us are asked as the dead are, and one of those who do is among the
+//! chosen. Where everyone answers, both are upstream's choice. It knows addresses only. Invariant:
+//! the choice is a function of its arguments and the generator's state.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::contacts::Contacts;
+use super::order;
 
 /// Live members a round.
 pub(super) const GOSSIP_COUNT: usize = 3;
@@ -16,32 +22,112 @@ pub(super) const GOSSIP_COUNT: usize = 3;
 pub(super) struct Candidates {
     /// Every member known.
     pub(super) known: BTreeSet<SocketAddr>,
+    /// Those that live, and have not kept us waiting for an answer.
     pub(super) live: BTreeSet<SocketAddr>,
+    /// Those of `live` that have answered us.
+    pub(super) answering: BTreeSet<SocketAddr>,
+    /// Those that live by others' word, and do not answer us.
+    pub(super) silent: BTreeSet<SocketAddr>,
     pub(super) dead: BTreeSet<SocketAddr>,
     pub(super) seeds: BTreeSet<SocketAddr>,
+}
+
+impl Candidates {
+    /// Of the members that live, by whether they answer.
+    pub(super) fn of_live(
+        mut live: BTreeSet<SocketAddr>,
+        contacts: &Contacts,
+        now: Duration,
+    ) -> Self {
+        let silent = live.iter().filter(|addr| contacts.is_silent(**addr, now));
+        let silent = order::set(silent.copied());
+        live.retain(|addr| !silent.contains(addr));
+        let answering = live.iter().filter(|addr| contacts.answers(**addr, now));
+        Self {
+            answering: order::set(answering.copied()),
+            live,
+            silent,
+            ..Self::default()
+        }
+    }
+
+    /// The live members that can be reached, as far as we know: where nobody answers, all of them.
+    pub(super) fn reachable(&self) -> &BTreeSet<SocketAddr> {
+        if self.live.is_empty() {
+            &self.silent
+        } else {
+            &self.live
+        }
+    }
+
+    pub(super) fn contains(&self, addr: &SocketAddr) -> bool {
+        let all = [
+            &self.known,
+            &self.live,
+            &self.silent,
+            &self.dead,
+            &self.seeds,
+        ];
+        all.iter().any(|addrs| addrs.contains(addr))
+    }
 }
 
 /// The addresses of a round, each once.
 pub(super) fn choose(candidates: &Candidates, rng: &mut fastrand::Rng) -> Vec<SocketAddr> {
     let Candidates {
-        known,
         live,
+        silent,
         dead,
         seeds,
+        ..
     } = candidates;
-    // At the start nobody is known to be live yet.
-    let pool = if live.is_empty() { known } else { live };
-    let mut chosen = rng.choose_multiple(pool.iter().copied(), GOSSIP_COUNT);
-
-    if share(dead.len(), live.len() + 1) > rng.f64() {
+    let mut chosen = choose_live(candidates, rng);
+    let all_live = live.len() + silent.len();
+    // Where nobody answers, they are the chosen already.
+    let some_answer = !live.is_empty() && !silent.is_empty();
+    if some_answer && share(silent.len(), all_live) > rng.f64() {
+        push_one_of(&mut chosen, silent, rng);
+    }
+    if share(dead.len(), all_live + 1) > rng.f64() {
         push_one_of(&mut chosen, dead, rng);
     }
     let has_seed = chosen.iter().any(|addr| seeds.contains(addr));
-    let wants_seed = !has_seed || live.len() < seeds.len();
-    if wants_seed && (live.is_empty() || rng.f64() <= share(seeds.len(), live.len() + dead.len())) {
+    let wants_seed = !has_seed || all_live < seeds.len();
+    if wants_seed && (all_live == 0 || rng.f64() <= share(seeds.len(), all_live + dead.len())) {
         push_one_of(&mut chosen, seeds, rng);
     }
     chosen
+}
+
+/// Live members, one that answers among them; at the start, when nobody is known to be live yet,
+/// any.
+pub(super) fn choose_live(candidates: &Candidates, rng: &mut fastrand::Rng) -> Vec<SocketAddr> {
+    let reachable = candidates.reachable();
+    let pool = if reachable.is_empty() {
+        &candidates.known
+    } else {
+        reachable
+    };
+    let mut chosen = rng.choose_multiple(pool.iter().copied(), GOSSIP_COUNT);
+    include_an_answering_one(&mut chosen, candidates, rng);
+    chosen
+}
+
+/// Replaces one of the `chosen` where none of them is known to answer, and somebody is.
+pub(super) fn include_an_answering_one(
+    chosen: &mut [SocketAddr],
+    candidates: &Candidates,
+    rng: &mut fastrand::Rng,
+) {
+    let answering = &candidates.answering;
+    if chosen.iter().any(|addr| answering.contains(addr)) {
+        return;
+    }
+    if let Some(last) = chosen.last_mut()
+        && let Some(addr) = rng.choice(answering.iter().copied())
+    {
+        *last = addr;
+    }
 }
 
 fn push_one_of(chosen: &mut Vec<SocketAddr>, from: &BTreeSet<SocketAddr>, rng: &mut fastrand::Rng) {
@@ -93,6 +179,46 @@ mod tests {
         for round in rounds(&candidates) {
             let distinct: BTreeSet<_> = round.iter().collect();
             assert_eq!((round.len(), distinct.len()), (3, 3));
+        }
+    }
+
+    #[test]
+    fn those_who_do_not_answer_are_asked_once_a_round_and_who_does_in_each() {
+        let candidates = Candidates {
+            live: addrs([0]),
+            answering: addrs([0]),
+            silent: addrs(1..40),
+            ..Candidates::default()
+        };
+        let rounds = rounds(&candidates);
+        assert!(rounds.iter().all(|round| round[0].port() == 0));
+        assert!(rounds.iter().all(|round| round.len() <= 2));
+        let share = share_with(&rounds, &candidates.silent);
+        assert!((share - 39.0 / 40.0).abs() < 0.03, "{share}");
+    }
+
+    #[test]
+    fn one_of_those_who_answer_is_in_every_round() {
+        let candidates = Candidates {
+            live: addrs(0..40),
+            answering: addrs([7]),
+            ..Candidates::default()
+        };
+        for round in rounds(&candidates) {
+            let distinct: BTreeSet<_> = round.iter().collect();
+            assert_eq!((round.len(), distinct.len()), (3, 3));
+            assert!(round.iter().any(|addr| addr.port() == 7));
+        }
+    }
+
+    #[test]
+    fn where_nobody_answers_all_are_asked_as_before() {
+        let candidates = Candidates {
+            silent: addrs(0..20),
+            ..Candidates::default()
+        };
+        for round in rounds(&candidates) {
+            assert_eq!(round.len(), 3);
         }
     }
 

@@ -23,6 +23,8 @@ pub struct World {
     frozen: BTreeSet<usize>,
     generations: Vec<u64>,
     cut_off: BTreeSet<usize>,
+    /// Who reaches nobody but a bridge, and which.
+    behind: BTreeMap<usize, usize>,
     faults: Faults,
     rng: fastrand::Rng,
     /// By the round in which they arrive.
@@ -44,6 +46,7 @@ impl World {
             frozen: BTreeSet::new(),
             generations: vec![1; members],
             cut_off: BTreeSet::new(),
+            behind: BTreeMap::new(),
             faults,
             rng: fastrand::Rng::with_seed(seed),
             in_flight: BTreeMap::new(),
@@ -93,6 +96,15 @@ impl World {
 
     pub fn cut_off(&mut self, side: &[usize]) {
         self.cut_off = side.iter().copied().collect();
+    }
+
+    pub fn put_behind(&mut self, bridge: usize, n: usize) {
+        self.behind.insert(n, bridge);
+    }
+
+    fn are_apart(&self, a: usize, b: usize) -> bool {
+        let hides = |from, to| self.behind.get(&from).is_some_and(|bridge| *bridge != to);
+        self.cut_off.contains(&a) != self.cut_off.contains(&b) || hides(a, b) || hides(b, a)
     }
 
     pub fn heal(&mut self) {
@@ -152,8 +164,7 @@ impl World {
             };
             self.check_claims(from, &message);
             let to = usize::from(to.port() - 1000);
-            let apart = self.cut_off.contains(&from) != self.cut_off.contains(&to);
-            if apart || self.rng.f64() < self.faults.loss {
+            if self.are_apart(from, to) || self.rng.f64() < self.faults.loss {
                 continue;
             }
             let bytes = message.into_bytes().unwrap();

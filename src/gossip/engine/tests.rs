@@ -1,7 +1,10 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::message::{Delta, KeyValueMutation, Message as _, NodeDelta, NodeDigest};
+use crate::gossip::DeleteError;
+use crate::message::{
+    DeletionStatus, Delta, KeyValueMutation, Message as _, NodeDelta, NodeDigest,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -342,13 +345,45 @@ fn a_farewell_tells_live_peers_all_that_we_have() {
     let mut us = engine(1);
     beat(&mut us, &id(2), 1, 5);
     us.set("last", "words", SECOND * 5).unwrap();
-    let outputs = us.farewell();
+    let outputs = us.farewell(Duration::ZERO);
     let (to, message) = reply(&outputs);
     assert_eq!(to, addr(2));
     let ChitchatMessage::Ack { delta, .. } = message else {
         panic!("{message:?}");
     };
     assert_eq!(delta.node_deltas[0].key_values[0].key, "last");
+}
+
+#[test]
+fn who_does_not_answer_is_told_no_news() {
+    const OTHERS: std::ops::Range<u16> = 2..32;
+    let mut us = engine(1);
+    // Member 2 answers, and says that all the others live.
+    for at in 1..60 {
+        let now = SECOND * at;
+        for output in us.handle(Event::Round, now) {
+            let Output::Send { to, .. } = output else {
+                continue;
+            };
+            if to == addr(2) {
+                let heard: Vec<_> = OTHERS.map(|n| (id(n), at.into())).collect();
+                let message = ChitchatMessage::SynAck {
+                    version: ProtocolVersion::V0,
+                    digest: digest(&heard),
+                    delta: Delta::default(),
+                };
+                us.handle(Event::Message { from: to, message }, now);
+            }
+        }
+        if at == 1 {
+            us.handle(Event::Seeds(vec![addr(2)]), now);
+        }
+    }
+    assert_eq!(us.detector.live().count(), OTHERS.len());
+    us.set("k", "v", SECOND * 60).unwrap();
+    let told = us.handle(Event::Rumours, SECOND * 60);
+    assert_eq!(reply(&told).0, addr(2));
+    assert_eq!(reply(&us.farewell(SECOND * 60)).0, addr(2));
 }
 
 #[test]
