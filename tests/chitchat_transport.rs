@@ -11,18 +11,16 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "chitchat_transport/cluster.rs"]
+mod cluster;
+
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Mutex;
 use std::time::Duration;
 
-use chitchat_013::transport::{Socket, Transport};
-use chitchat_013::{
-    ChitchatConfig, ChitchatEnvelope, ChitchatHandle, ChitchatMessage, FailureDetectorConfig,
-    ProtocolVersion, spawn_chitchat,
-};
+use chitchat_013::transport::Transport as _;
+use chitchat_013::{ChitchatEnvelope, ChitchatMessage, ProtocolVersion};
+use cluster::{Cluster, Node};
 use gossip_transport::chitchat::ChitchatTransport;
-use gossip_transport::gossip::{GossipConfig, Liveness, Participant};
 use gossip_transport::memory::MemoryNetwork;
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::transport_layer::OverflowPolicy;
@@ -195,233 +193,6 @@ async fn what_is_no_envelope_is_counted_and_what_follows_arrives() {
 
 // Clusters.
 
-/// Nodes of upstream's, each on a socket of ours.
-struct Node {
-    handle: ChitchatHandle,
-    name: String,
-}
-
-/// A socket that is bound before its node knows its address.
-struct Bound(Mutex<Option<Box<dyn Socket>>>);
-
-impl Transport for Bound {
-    // What `async_trait` makes of `async fn open`.
-    fn open<'a, 'f>(
-        &'a self,
-        _listen_addr: SocketAddr,
-    ) -> Pin<Box<dyn Future<Output = anyhow::Result<Box<dyn Socket>>> + Send + 'f>>
-    where
-        'a: 'f,
-        Self: 'f,
-    {
-        Box::pin(async move { Ok(self.0.lock().unwrap().take().unwrap()) })
-    }
-}
-
-impl Node {
-    async fn start(
-        secret: &ClusterSecret,
-        n: usize,
-        generation: u64,
-        version: ProtocolVersion,
-        seeds: &[SocketAddr],
-    ) -> Self {
-        let socket = transport(secret).open(ANY_PORT.into()).await.unwrap();
-        let addr = socket.local_addr().unwrap();
-        let name = format!("theirs-{n}");
-        let config = ChitchatConfig {
-            chitchat_id: chitchat_013::ChitchatId::new(&*name, generation, addr),
-            cluster_id: "cluster".to_owned(),
-            gossip_interval: INTERVAL,
-            listen_addr: addr,
-            seed_nodes: seeds.iter().map(SocketAddr::to_string).collect(),
-            failure_detector_config: FailureDetectorConfig {
-                initial_interval: INTERVAL * 5,
-                max_interval: INTERVAL * 10,
-                ..FailureDetectorConfig::default()
-            },
-            marked_for_deletion_grace_period: Duration::from_secs(3),
-            catchup_callback: None,
-            extra_liveness_predicate: None,
-            protocol_version: version,
-        };
-        let bound = Bound(Mutex::new(Some(socket)));
-        let handle = spawn_chitchat(config, Vec::new(), &bound).await.unwrap();
-        Self { handle, name }
-    }
-
-    fn addr(&self) -> SocketAddr {
-        self.handle.chitchat_id().gossip_advertise_addr
-    }
-
-    async fn live(&self) -> usize {
-        self.handle
-            .with_chitchat(|chitchat| chitchat.live_nodes().count())
-            .await
-    }
-
-    /// What it knows of `of`, for a message.
-    async fn view(&self, of: &str) -> String {
-        let ended = self.handle.termination_watcher();
-        let ended = futures::FutureExt::now_or_never(ended);
-        let view = |chitchat: &mut chitchat_013::Chitchat| {
-            let states = chitchat.node_states().iter();
-            let named = states.filter(|(id, _)| &*id.node_id == of);
-            let states = named.map(|(_, state)| {
-                let keys: Vec<_> = state.key_values_including_deleted().collect();
-                format!(
-                    "{} {} {keys:?}",
-                    state.max_version(),
-                    state.last_gc_version()
-                )
-            });
-            states.collect::<Vec<_>>().join("; ")
-        };
-        format!(
-            "{}, ended: {ended:?}",
-            self.handle.with_chitchat(view).await
-        )
-    }
-
-    /// Of the latest generation.
-    async fn reads(&self, of: &str, key: &str) -> Option<String> {
-        self.handle
-            .with_chitchat(|chitchat| {
-                let states = chitchat.node_states().iter();
-                let named = states.filter(|(id, _)| &*id.node_id == of);
-                let (_, latest) = named.max_by_key(|(id, _)| id.generation_id)?;
-                latest.get(key).map(str::to_owned)
-            })
-            .await
-    }
-}
-
-fn our_config(name: &str, seeds: &[SocketAddr], version: ProtocolVersion) -> GossipConfig {
-    let mut config = GossipConfig::new("cluster", name);
-    config.seeds = seeds.iter().map(SocketAddr::to_string).collect();
-    config.gossip_interval = INTERVAL;
-    config.failure_detector.initial_interval = INTERVAL * 5;
-    config.failure_detector.max_interval = INTERVAL * 10;
-    config.marked_for_deletion_grace_period = Duration::from_secs(3);
-    config.protocol_version = match version {
-        ProtocolVersion::V0 => gossip_transport::message::ProtocolVersion::V0,
-        ProtocolVersion::V1 => gossip_transport::message::ProtocolVersion::V1,
-    };
-    config
-}
-
-#[derive(Default)]
-struct Cluster {
-    secret: Option<ClusterSecret>,
-    theirs: Vec<Node>,
-    ours: Vec<Participant<TcpTransport>>,
-}
-
-impl Cluster {
-    /// The versions take turns.
-    async fn start(theirs: usize, ours: usize, versions: &[ProtocolVersion]) -> Self {
-        let secret = ClusterSecret::generate();
-        let mut cluster = Self::default();
-        let mut seeds = Vec::new();
-        let versions = |n: usize| versions[n % versions.len()];
-        for n in 0..theirs {
-            let node = Node::start(&secret, n, 1, versions(n), &seeds).await;
-            if n < 2 {
-                seeds.push(node.addr());
-            }
-            cluster.theirs.push(node);
-        }
-        for n in 0..ours {
-            let network =
-                TransportLayerTransport::new(TcpTransport::default(), credential(&secret));
-            let socket = network.open(ANY_PORT.into()).await.unwrap();
-            let config = our_config(&format!("ours-{n}"), &seeds, versions(n));
-            cluster
-                .ours
-                .push(Participant::join(socket, config).await.unwrap());
-        }
-        cluster.secret = Some(secret);
-        cluster.all_see_live(theirs + ours).await;
-        cluster
-    }
-
-    async fn all_see_live(&self, count: usize) {
-        wait_for(&format!("all to see {count} live"), async || {
-            for node in &self.theirs {
-                let live = node.live().await;
-                if live != count {
-                    return Err(format!("{} sees {live}", node.name));
-                }
-            }
-            for member in &self.ours {
-                let members = member.members();
-                let live = members.iter().filter(|m| m.liveness != Liveness::Dead);
-                let live = live.count();
-                if live != count {
-                    return Err(format!("{:?} sees {live}", member.id()));
-                }
-            }
-            Ok(())
-        })
-        .await;
-    }
-
-    async fn all_read(&self, of: &str, key: &str, value: Option<&str>) {
-        wait_for(&format!("{of}'s {key} to be {value:?}"), async || {
-            for node in &self.theirs {
-                if node.reads(of, key).await.as_deref() != value {
-                    return Err(format!("{} knows {}", node.name, node.view(of).await));
-                }
-            }
-            for member in &self.ours {
-                let members = member.members();
-                let named = members.iter().filter(|m| &*m.id.node_id == of);
-                let latest = named.max_by_key(|m| m.id.generation_id);
-                let read = latest.and_then(|m| m.key_values.get(key));
-                if read.map(|read| &*read.value) != value {
-                    return Err(format!("{:?} knows {latest:?}", member.id()));
-                }
-            }
-            Ok(())
-        })
-        .await;
-    }
-
-    /// A set, a delete and a TTL of the first of theirs reach everyone.
-    async fn theirs_travel(&self) {
-        let node = &self.theirs[0];
-        node.handle
-            .with_chitchat(|chitchat| {
-                let own = chitchat.self_node_state();
-                own.set("set", "yes");
-                own.set("deleted", "yes");
-                own.set_with_ttl("ttl", "yes");
-            })
-            .await;
-        for key in ["set", "deleted"] {
-            self.all_read(&node.name, key, Some("yes")).await;
-        }
-        node.handle
-            .with_chitchat(|chitchat| chitchat.self_node_state().delete("deleted"))
-            .await;
-        for (key, value) in [("deleted", None), ("ttl", None), ("set", Some("yes"))] {
-            self.all_read(&node.name, key, value).await;
-        }
-    }
-}
-
-async fn wait_for(what: &str, condition: impl AsyncFn() -> Result<(), String>) {
-    let deadline = Instant::now() + PATIENCE;
-    while let Err(but) = condition().await {
-        assert!(
-            Instant::now() < deadline,
-            "waited too long for {what}: {but}"
-        );
-        // Looked at again after a moment: upstream has nothing to wait on for this.
-        tokio::time::sleep(INTERVAL / 4).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_upstream_nodes_are_a_cluster_and_survive_the_death_and_return_of_five() {
     let mut cluster = Cluster::start(20, 0, &[ProtocolVersion::V0]).await;
@@ -462,5 +233,62 @@ async fn half_of_the_members_may_be_ours_and_versions_may_be_mixed() {
     ours.delete("deleted").unwrap();
     for (key, value) in [("deleted", None), ("ttl", None), ("set", Some("yes"))] {
         cluster.all_read(&name, key, value).await;
+    }
+}
+
+/// Over UDP this answer cannot be sent at all.
+#[tokio::test]
+async fn an_answer_may_tell_of_more_members_than_a_datagram_holds() {
+    use gossip_transport::message::{ChitchatId, Digest, NodeDigest, ProtocolVersion as Ours};
+
+    const MEMBERS: u16 = 3000;
+    let secret = ClusterSecret::generate();
+    let node = Node::start(&secret, 0, 1, ProtocolVersion::V1, &[]).await;
+    let peer = TransportLayerTransport::new(TcpTransport::default(), credential(&secret));
+    let peer: TransportLayerSocket<_, gossip_transport::ChitchatMessage> =
+        peer.open(ANY_PORT.into()).await.unwrap();
+    let syn = |version, members: u16| {
+        let entries = (0..members).map(|n| {
+            let id = ChitchatId::new(format!("member-{n:05}"), 1, ([10, 0, 0, 1], n).into());
+            let digest = NodeDigest {
+                heartbeat: 1,
+                ..NodeDigest::default()
+            };
+            (id, digest)
+        });
+        gossip_transport::ChitchatMessage::Syn {
+            version,
+            cluster_id: "cluster".to_owned(),
+            digest: Digest {
+                node_digests: entries.collect(),
+            },
+        }
+    };
+    peer.send(node.addr(), syn(Ours::V1, MEMBERS))
+        .await
+        .unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        assert!(Instant::now() < deadline);
+        // The first of the long answers is refused.
+        peer.send(node.addr(), syn(Ours::V0, 0)).await.unwrap();
+        let answer = timeout(INTERVAL, async {
+            loop {
+                let (_, message) = peer.recv().await.unwrap();
+                if let gossip_transport::ChitchatMessage::SynAck {
+                    version: Ours::V0,
+                    digest,
+                    ..
+                } = message
+                {
+                    return digest;
+                }
+            }
+        });
+        if let Ok(digest) = answer.await {
+            // And the node itself.
+            assert_eq!(digest.node_digests.len(), usize::from(MEMBERS) + 1);
+            break;
+        }
     }
 }

@@ -5,6 +5,9 @@
 //! one of them upstream's, in lockstep, and everything else is put around it here. Once upstream
 //! opens `ChitchatEnvelope::serialize` and `deserialize`, this file is those two calls.
 //!
+//! A digest of version 0 that is longer than a datagram crosses as version 1, an eighth of the bytes,
+//! and is translated here.
+//!
 //! Invariants: one datagram is on its way at a time, and behind what is to be decoded a marker, so
 //! that "this was no envelope" is told apart from silence; a pair that was left in the middle of
 //! an exchange (a cancelled future, a timeout) is not used again; datagrams of others are ignored;
@@ -37,6 +40,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The cluster id of no bytes behind a digest: its length.
 const NO_CLUSTER_LEN: usize = 2;
 
+/// From here on the next digest of version 0 is expected not to fit a datagram, and crosses as
+/// version 1: what upstream has taken to send is gone, whether it fits or not. A cluster that grows by
+/// more than the rest between two messages, some 300 members, loses one.
+const LONG_DIGEST: usize = 48 << 10;
+
 /// Why an envelope was not encoded or decoded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -58,8 +66,8 @@ pub enum EnvelopeError {
         /// The part of the message.
         what: &'static str,
     },
-    /// A digest longer than a datagram, which upstream's codec is bound to. Version 1 of the
-    /// protocol takes a small part of version 0's bytes.
+    /// A digest that is longer than a datagram even in version 1, which upstream's codec is bound to.
+    /// In version 0 a first one that is too long is refused likewise, and those after it are not.
     #[error("a digest of more than {max} bytes")]
     DigestTooLong {
         /// The longest, in bytes.
@@ -81,6 +89,8 @@ pub(super) struct Codec {
     /// Taken for as long as it is in use: what is cancelled does not come back.
     pair: Option<Pair>,
     buffer: Box<[u8]>,
+    /// The last digest of version 0 was long.
+    has_long_digests: bool,
 }
 
 impl Codec {
@@ -88,6 +98,7 @@ impl Codec {
         Ok(Self {
             pair: Some(Pair::open().await?),
             buffer: vec![0; MAX_DATAGRAM_LEN].into(),
+            has_long_digests: false,
         })
     }
 
@@ -98,10 +109,7 @@ impl Codec {
     ) -> Result<Bytes, EnvelopeError> {
         let ChitchatEnvelope { version, message } = envelope;
         match message {
-            Upstream::Syn { .. } => {
-                let syn = self.encoded(ChitchatEnvelope { version, message }).await?;
-                Ok(Bytes::copy_from_slice(syn))
-            }
+            Upstream::Syn { .. } => self.encoded(ChitchatEnvelope { version, message }).await,
             Upstream::SynAck { digest, delta } => {
                 let cluster_id = String::new();
                 let message = Upstream::Syn { cluster_id, digest };
@@ -172,18 +180,43 @@ impl Codec {
         version: ProtocolVersion,
         digest: Digest,
     ) -> Result<Upstream, EnvelopeError> {
-        let syn = encoded_by_us(&ChitchatMessage::Syn {
+        let cluster_id = String::new();
+        let mut message = ChitchatMessage::Syn {
             version,
-            cluster_id: String::new(),
+            cluster_id,
             digest,
-        })?;
+        };
+        let mut syn = encoded_by_us(&message)?;
+        if syn.len() > MAX_DATAGRAM_LEN {
+            set_version(&mut message, ProtocolVersion::V1);
+            syn = encoded_by_us(&message)?;
+        }
         if syn.len() > MAX_DATAGRAM_LEN {
             return Err(digest_too_long());
         }
         Ok(self.decoded(&syn).await?.message)
     }
 
-    async fn encoded(&mut self, envelope: ChitchatEnvelope) -> Result<&[u8], EnvelopeError> {
+    /// The bytes of a Syn.
+    async fn encoded(&mut self, mut envelope: ChitchatEnvelope) -> Result<Bytes, EnvelopeError> {
+        let version = envelope.version;
+        if version == Version::V0 && self.has_long_digests {
+            envelope.version = Version::V1;
+            let bytes = in_version_0(self.crossed(envelope).await?)?;
+            self.has_long_digests = bytes.len() >= LONG_DIGEST;
+            return Ok(bytes);
+        }
+        let crossed = self.crossed(envelope).await.map(Bytes::copy_from_slice);
+        if version == Version::V0 {
+            self.has_long_digests = match &crossed {
+                Ok(bytes) => bytes.len() >= LONG_DIGEST,
+                Err(error) => matches!(error, EnvelopeError::DigestTooLong { .. }),
+            };
+        }
+        crossed
+    }
+
+    async fn crossed(&mut self, envelope: ChitchatEnvelope) -> Result<&[u8], EnvelopeError> {
         let mut pair = self.take_pair().await?;
         let len = pair.encode(envelope, &mut self.buffer).await;
         if !matches!(len, Err(EnvelopeError::Loopback(_))) {
@@ -321,6 +354,21 @@ fn refuse_harmful_keys(message: &ChitchatMessage) -> Result<(), EnvelopeError> {
         }
     }
     Ok(())
+}
+
+/// A Syn of version 1 in version 0.
+fn in_version_0(syn: &[u8]) -> Result<Bytes, EnvelopeError> {
+    let mut message = ChitchatMessage::decode(Bytes::copy_from_slice(syn))?;
+    set_version(&mut message, ProtocolVersion::V0);
+    encoded_by_us(&message)
+}
+
+fn set_version(message: &mut ChitchatMessage, to: ProtocolVersion) {
+    let (ChitchatMessage::Syn { version, .. }
+    | ChitchatMessage::SynAck { version, .. }
+    | ChitchatMessage::Ack { version, .. }
+    | ChitchatMessage::BadCluster { version }) = message;
+    *version = to;
 }
 
 fn digest_too_long() -> EnvelopeError {

@@ -102,22 +102,48 @@ async fn a_delta_may_be_longer_than_a_datagram() {
     }
 }
 
-#[tokio::test]
-async fn a_digest_longer_than_a_datagram_is_a_clear_error_and_the_next_is_not_affected() {
-    let mut codec = Codec::open().await.unwrap();
-    let too_long = |result: Result<_, EnvelopeError>| {
-        matches!(result, Err(EnvelopeError::DigestTooLong { max: 65_501 }))
-    };
-    // As version 1 it fits.
-    let bytes = encoded_by_us(&syn(ProtocolVersion::V1, 3000)).unwrap();
-    let mut envelope = codec.decode(&bytes).await.unwrap();
-    envelope.version = Version::V0;
-    assert!(too_long(codec.encode(envelope).await.map(drop)));
-    there_and_back(&mut codec, &syn(ProtocolVersion::V0, 3)).await;
+fn is_too_long<T>(result: Result<T, EnvelopeError>) -> bool {
+    matches!(result, Err(EnvelopeError::DigestTooLong { max: 65_501 }))
+}
 
-    let bytes = encoded_by_us(&syn(ProtocolVersion::V0, 3000)).unwrap();
-    assert!(too_long(codec.decode(&bytes).await.map(drop)));
+#[tokio::test]
+async fn a_digest_may_be_longer_than_a_datagram_once_a_first_was_refused() {
+    const LONG: u16 = 5000;
+    let mut codec = Codec::open().await.unwrap();
+    let long = syn(ProtocolVersion::V0, LONG);
+    let bytes = encoded_by_us(&long).unwrap();
+    assert!(bytes.len() > 2 * MAX_DATAGRAM_LEN);
+    let envelope = codec.decode(&bytes).await.unwrap();
+    assert!(is_too_long(codec.encode(envelope).await));
+    for message in [
+        &long,
+        &syn_ack(ProtocolVersion::V0, LONG, 1000),
+        // One of version 1 between crosses as it is.
+        &syn(ProtocolVersion::V1, LONG),
+        &long,
+    ] {
+        there_and_back(&mut codec, message).await;
+    }
     there_and_back(&mut codec, &syn(ProtocolVersion::V0, 3)).await;
+    assert!(!codec.has_long_digests);
+}
+
+#[tokio::test]
+async fn a_cluster_that_grows_loses_no_digest() {
+    let mut codec = Codec::open().await.unwrap();
+    for nodes in [1000, 1200, 1400, 1600] {
+        there_and_back(&mut codec, &syn(ProtocolVersion::V0, nodes)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_digest_too_long_for_version_1_is_a_clear_error_and_the_next_is_not_affected() {
+    let mut codec = Codec::open().await.unwrap();
+    for version in [ProtocolVersion::V0, ProtocolVersion::V1] {
+        let huge = encoded_by_us(&syn(version, 40_000)).unwrap();
+        assert!(is_too_long(codec.decode(&huge).await));
+        there_and_back(&mut codec, &syn(version, 3)).await;
+    }
 }
 
 #[tokio::test]
