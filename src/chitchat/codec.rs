@@ -5,8 +5,8 @@
 //! one of them upstream's, in lockstep, and everything else is put around it here. Once upstream
 //! opens `ChitchatEnvelope::serialize` and `deserialize`, this file is those two calls.
 //!
-//! A digest of version 0 that is longer than a datagram crosses as version 1, an eighth of the bytes,
-//! and is translated here.
+//! A digest of version 0 that is longer than a datagram crosses as version 1, a quarter to a third
+//! of the bytes, and is translated here.
 //!
 //! Invariants: one datagram is on its way at a time, and behind what is to be decoded a marker, so
 //! that "this was no envelope" is told apart from silence; a pair that was left in the middle of
