@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use gossip_benches::peer::Node;
-use gossip_benches::peers::{ChitchatUdp, Floor, Framed, OurWebSocket, Ours, Quic, Tls, WebSocket};
+use gossip_benches::peers::{
+    Chitchat, Floor, Framed, OurTcp, OurWebSocket, Ours, PlainUdp, Quic, Tls, WebSocket,
+};
 use gossip_benches::report::{Samples, write_json};
 use gossip_benches::scenario;
 use gossip_benches::typed;
@@ -55,7 +57,8 @@ fn main() -> anyhow::Result<()> {
         run.node::<Tls>()?;
         run.node::<WebSocket>()?;
         run.node::<Quic>()?;
-        run.node::<ChitchatUdp>()?;
+        run.node::<Chitchat<PlainUdp>>()?;
+        run.node::<Chitchat<OurTcp>>()?;
     }
     let floor = Floor::NAME;
     println!(

@@ -1,6 +1,6 @@
 //! Who is measured.
 
-mod chitchat_udp;
+mod chitchat;
 mod floor;
 mod framed;
 mod our_websocket;
@@ -10,7 +10,7 @@ mod stream;
 mod tls;
 mod websocket;
 
-pub use chitchat_udp::ChitchatUdp;
+pub use self::chitchat::{Chitchat, OurTcp, PlainUdp};
 pub use floor::Floor;
 pub use framed::Framed;
 pub use our_websocket::OurWebSocket;

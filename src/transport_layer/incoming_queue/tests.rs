@@ -86,7 +86,7 @@ fn an_emptied_queue_serves_the_next_peer_and_replaces_nothing() {
         push(peer(n), 0..100);
     }
     drain();
-    assert_eq!(queue.lock().spare.len(), super::SPARE_QUEUES);
+    assert_eq!(queue.lock().spare.len(), super::state::SPARE_QUEUES);
 }
 
 proptest! {

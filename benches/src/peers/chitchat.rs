@@ -1,53 +1,97 @@
-//! Upstream chitchat's UDP transport, plain, driven by one loop as its server drives it.
+//! Transports of upstream chitchat's, driven by one loop as its server drives them: its own, which
+//! is plain UDP, and ours under the same trait, which is TCP, encrypted.
 //!
 //! A message is a Syn whose cluster id is as long as the message has to be: its codec takes
-//! nothing else from outside. Datagrams that are lost are lost.
+//! nothing else from outside. What is lost is lost: datagrams, and what a full queue of ours drops,
+//! since upstream's loop must not wait.
 
+use std::future::Future;
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use chitchat::transport::{Socket as _, UdpSocket};
+use chitchat::transport::{Socket, Transport as _, UdpTransport};
 use chitchat::{ChitchatEnvelope, ChitchatMessage, ProtocolVersion};
+use gossip_transport::chitchat::ChitchatTransport;
+use gossip_transport::tcp::TcpTransport;
+use gossip_transport::{NetCredential, Trust};
 use tokio::sync::mpsc;
 
 use crate::peer::{Link, Node};
+use crate::peers::secret;
 
 const QUEUE: usize = 1000;
 /// What a datagram holds beside the id.
 const LONGEST: usize = 65_400;
 
-/// See the module.
+/// Which transport.
+pub trait Kind: Send + Sync + 'static {
+    /// The name in tables.
+    const NAME: &'static str;
+
+    /// A socket on a free port of the loopback.
+    fn open() -> impl Future<Output = anyhow::Result<Box<dyn Socket>>> + Send;
+}
+
+/// Upstream's own.
 #[derive(Debug)]
-pub struct ChitchatUdp {
+pub struct PlainUdp;
+
+impl Kind for PlainUdp {
+    const NAME: &'static str = "chitchat's UDP, plain";
+
+    async fn open() -> anyhow::Result<Box<dyn Socket>> {
+        UdpTransport.open("127.0.0.1:0".parse()?).await
+    }
+}
+
+/// Ours.
+#[derive(Debug)]
+pub struct OurTcp;
+
+impl Kind for OurTcp {
+    const NAME: &'static str = "chitchat over our TCP, encrypted";
+
+    async fn open() -> anyhow::Result<Box<dyn Socket>> {
+        let credential = NetCredential::generate(Trust::secret(secret()));
+        let transport = ChitchatTransport::new(TcpTransport::default(), credential);
+        transport.open("127.0.0.1:0".parse()?).await
+    }
+}
+
+/// A node of upstream's, but for its engine.
+#[derive(Debug)]
+pub struct Chitchat<K> {
     addr: SocketAddr,
     inbox: mpsc::Receiver<(SocketAddr, Bytes)>,
     queue: mpsc::Sender<(SocketAddr, Bytes)>,
+    kind: PhantomData<K>,
 }
 
 /// An address.
 #[derive(Debug)]
-pub struct UdpLink {
+pub struct ChitchatLink {
     to: SocketAddr,
     queue: mpsc::Sender<(SocketAddr, Bytes)>,
 }
 
-impl Link for UdpLink {
+impl Link for ChitchatLink {
     async fn send(&self, message: Bytes) -> anyhow::Result<()> {
         let sent = self.queue.send((self.to, message)).await;
         sent.context("the node is gone")
     }
 }
 
-impl Node for ChitchatUdp {
-    const NAME: &'static str = "chitchat's UDP, plain";
+impl<K: Kind> Node for Chitchat<K> {
+    const NAME: &'static str = K::NAME;
     const RELIABLE: bool = false;
     const CONNECTS: bool = false;
-    type Link = UdpLink;
+    type Link = ChitchatLink;
     type From = SocketAddr;
 
     async fn bind() -> anyhow::Result<Self> {
-        let mut socket = UdpSocket::open("127.0.0.1:0".parse()?).await?;
+        let mut socket = K::open().await?;
         let addr = socket.local_addr()?;
         let (enter, inbox) = mpsc::channel(QUEUE);
         let (queue, mut queued) = mpsc::channel::<(SocketAddr, Bytes)>(QUEUE);
@@ -68,14 +112,19 @@ impl Node for ChitchatUdp {
                 }
             }
         });
-        Ok(Self { addr, inbox, queue })
+        Ok(Self {
+            addr,
+            inbox,
+            queue,
+            kind: PhantomData,
+        })
     }
 
     fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    async fn connect(&self, to: SocketAddr) -> anyhow::Result<UdpLink> {
+    async fn connect(&self, to: SocketAddr) -> anyhow::Result<ChitchatLink> {
         Ok(self.link_to(to))
     }
 
@@ -83,9 +132,9 @@ impl Node for ChitchatUdp {
         self.inbox.recv().await.context("the node is gone")
     }
 
-    fn link_to(&self, to: SocketAddr) -> UdpLink {
+    fn link_to(&self, to: SocketAddr) -> ChitchatLink {
         let queue = self.queue.clone();
-        UdpLink { to, queue }
+        ChitchatLink { to, queue }
     }
 }
 
