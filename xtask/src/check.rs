@@ -185,7 +185,7 @@ impl Check<'_> {
         let url = self.last_node()?.key_url("rack");
         self.client.post(&url, "7")?.check()?;
         self.everybody_reads(&victim, "rack", Some("7"))?;
-        let limit = detection_limit(joined.elapsed());
+        let limit = detection_limit(joined.elapsed(), all);
         println!(
             "     by the failure detector's formula a member that has been seen for {:.1} s is found dead within {:.1} s",
             joined.elapsed().as_secs_f64(),
@@ -234,7 +234,7 @@ impl Check<'_> {
                     })
                 })?;
                 // The page before said goodbye, or its generation is found dead in time.
-                let limit = BACK_WITHIN.max(detection_limit(joined.elapsed()));
+                let limit = BACK_WITHIN.max(detection_limit(joined.elapsed(), all));
                 self.everybody_sees_live_once(&everybody, limit)?;
                 for (node, generation) in self.generations(&tabs[0])? {
                     let old = before.iter().find(|(id, _)| *id == node);
@@ -461,8 +461,9 @@ fn list(members: &[Member]) -> String {
 /// where the mean starts from a prior of 5 intervals of 5 rounds each (upstream's constants, which
 /// a node scales with the gossip interval): with `n` intervals seen in the time `age`, the mean is
 /// `(5 * prior + age) / (5 + n)`. A heartbeat arrives about once a round; half of that is assumed
-/// here, for a busy machine, and two rounds are added for looking and showing.
-fn detection_limit(age: Duration) -> Duration {
+/// here, for a busy machine. Added are the rounds in which its last heartbeat still travels, a
+/// logarithm of the members, and two for looking and showing.
+fn detection_limit(age: Duration, members: usize) -> Duration {
     const THRESHOLD: f64 = 8.0;
     const PRIOR_WEIGHT: f64 = 5.0;
     const PRIOR_ROUNDS: f64 = 5.0;
@@ -471,7 +472,8 @@ fn detection_limit(age: Duration) -> Duration {
     let age = age.as_secs_f64();
     let intervals = age / (2.0 * round);
     let mean = PRIOR_WEIGHT.mul_add(prior, age) / (PRIOR_WEIGHT + intervals);
-    Duration::from_secs_f64(THRESHOLD.mul_add(mean, 2.0 * round))
+    let travel = GOSSIP_INTERVAL * (2 + members.max(1).ilog2());
+    Duration::from_secs_f64(THRESHOLD * mean) + travel
 }
 
 #[cfg(test)]
@@ -480,10 +482,10 @@ mod tests {
 
     #[test]
     fn an_older_member_is_found_dead_sooner() {
-        let young = detection_limit(Duration::ZERO);
-        let old = detection_limit(Duration::from_secs(3600));
-        // 8 * 5 rounds and 2; 8 * 2 rounds and 2.
-        assert_eq!(young, GOSSIP_INTERVAL * 42);
-        assert!(old > GOSSIP_INTERVAL * 18 && old < GOSSIP_INTERVAL * 19);
+        let young = detection_limit(Duration::ZERO, 5);
+        let old = detection_limit(Duration::from_secs(3600), 5);
+        // 8 * 5 rounds, and 2 and 2; 8 * 2 rounds, and 2 and 2.
+        assert_eq!(young, GOSSIP_INTERVAL * 44);
+        assert!(old > GOSSIP_INTERVAL * 20 && old < GOSSIP_INTERVAL * 21);
     }
 }
