@@ -59,6 +59,10 @@ impl Contacts {
         contact.is_some_and(|c| c.has_answered) && !self.is_silent(addr, now)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.asked.len()
+    }
+
     pub(super) fn retain(&mut self, keep: impl Fn(&SocketAddr) -> bool) {
         self.asked.retain(|addr, _| keep(addr));
     }

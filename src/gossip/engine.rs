@@ -246,7 +246,9 @@ impl Engine {
         let mut changed = self.cluster.collect_garbage(grace, now);
         let syn = self.syn(now);
         let candidates = self.candidates(now);
-        self.contacts.retain(|addr| candidates.contains(addr));
+        if self.contacts.len() > candidates.len() {
+            self.contacts.retain(|addr| candidates.contains(addr));
+        }
         for to in peers::choose(&candidates, &mut self.rng) {
             self.contacts.note_asked(to, now);
             let message = syn.clone();

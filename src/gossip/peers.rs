@@ -24,7 +24,7 @@ pub(super) struct Candidates {
     pub(super) known: BTreeSet<SocketAddr>,
     /// Those that live, and have not kept us waiting for an answer.
     pub(super) live: BTreeSet<SocketAddr>,
-    /// Those of `live` that have answered us.
+    /// Those of `live` that have answered us; empty while nobody is silent.
     pub(super) answering: BTreeSet<SocketAddr>,
     /// Those that live by others' word, and do not answer us.
     pub(super) silent: BTreeSet<SocketAddr>,
@@ -42,13 +42,17 @@ impl Candidates {
         let silent = live.iter().filter(|addr| contacts.is_silent(**addr, now));
         let silent = order::set(silent.copied());
         live.retain(|addr| !silent.contains(addr));
-        let answering = live.iter().filter(|addr| contacts.answers(**addr, now));
-        Self {
-            answering: order::set(answering.copied()),
+        let mut candidates = Self {
             live,
             silent,
             ..Self::default()
+        };
+        // Asked only where some do not answer.
+        if !candidates.silent.is_empty() {
+            let live = candidates.live.iter().copied();
+            candidates.answering = order::set(live.filter(|addr| contacts.answers(*addr, now)));
         }
+        candidates
     }
 
     /// The live members that can be reached, as far as we know: where nobody answers, all of them.
@@ -58,6 +62,19 @@ impl Candidates {
         } else {
             &self.live
         }
+    }
+
+    /// How many there are, some of them twice.
+    pub(super) fn len(&self) -> usize {
+        let Self {
+            known,
+            live,
+            silent,
+            dead,
+            seeds,
+            ..
+        } = self;
+        known.len() + live.len() + silent.len() + dead.len() + seeds.len()
     }
 
     pub(super) fn contains(&self, addr: &SocketAddr) -> bool {
@@ -113,15 +130,14 @@ pub(super) fn choose_live(candidates: &Candidates, rng: &mut fastrand::Rng) -> V
     chosen
 }
 
-/// Where some do not answer: replaces one of the `chosen` if none of them is known to, and somebody
-/// is.
+/// Replaces one of the `chosen` where none of them is known to answer, and somebody is.
 pub(super) fn include_an_answering_one(
     chosen: &mut [SocketAddr],
     candidates: &Candidates,
     rng: &mut fastrand::Rng,
 ) {
     let answering = &candidates.answering;
-    if candidates.silent.is_empty() || chosen.iter().any(|addr| answering.contains(addr)) {
+    if chosen.iter().any(|addr| answering.contains(addr)) {
         return;
     }
     if let Some(last) = chosen.last_mut()
@@ -203,21 +219,30 @@ mod tests {
         let candidates = Candidates {
             live: addrs(0..40),
             answering: addrs([7]),
-            silent: addrs([40]),
             ..Candidates::default()
         };
         for round in rounds(&candidates) {
             let distinct: BTreeSet<_> = round.iter().collect();
-            assert_eq!(round.len(), distinct.len());
+            assert_eq!((round.len(), distinct.len()), (3, 3));
             assert!(round.iter().any(|addr| addr.port() == 7));
         }
-        // Where all answer, or may yet, the choice is upstream's.
-        let candidates = Candidates {
-            silent: BTreeSet::new(),
-            ..candidates
-        };
-        let share = share_with(&rounds(&candidates), &candidates.answering);
-        assert!((share - 3.0 / 40.0).abs() < 0.03, "{share}");
+    }
+
+    #[test]
+    fn where_everyone_answers_or_may_yet_the_choice_is_upstreams() {
+        let mut contacts = Contacts::new(Duration::from_secs(2));
+        let at = Duration::from_secs;
+        for addr in addrs(0..10) {
+            contacts.note_asked(addr, at(0));
+            contacts.note_heard(addr);
+        }
+        let candidates = Candidates::of_live(addrs(0..20), &contacts, at(9));
+        assert_eq!((candidates.live.len(), candidates.answering.len()), (20, 0));
+        let one: SocketAddr = ([127, 0, 0, 1], 3).into();
+        contacts.note_asked(one, at(10));
+        let candidates = Candidates::of_live(addrs(0..20), &contacts, at(12));
+        assert_eq!(candidates.silent, BTreeSet::from([one]));
+        assert_eq!((candidates.live.len(), candidates.answering.len()), (19, 9));
     }
 
     #[test]
