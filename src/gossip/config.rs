@@ -85,15 +85,26 @@ impl GossipConfig {
 #[non_exhaustive]
 pub struct RumourConfig {
     /// Time between two tellings, in which further news is gathered. The first is told at once.
-    /// Default 20 ms.
+    /// Not zero. Default 20 ms.
     pub interval: Duration,
     /// Members that are told at a time; 0 leaves everything to the rounds. A member tells each
     /// rumour to `ln(members) + 5` others in all: 12 of 100 members, in three tellings. Default 4.
     pub fanout: usize,
     /// What a member's rumours may cost it, in bytes of messages before compression; unused, it
-    /// adds up to one second's worth. What goes beyond waits, or is left to the rounds. Default
-    /// 256 KiB.
+    /// adds up to one second's worth. What goes beyond waits, or is left to the rounds. At least
+    /// 1 KiB for each of `fanout`. Default 256 KiB.
     pub max_bytes_per_second: usize,
+}
+
+impl RumourConfig {
+    pub(super) fn is_off(&self) -> bool {
+        self.fanout == 0
+    }
+
+    /// Bytes for each that is told, after a second of silence.
+    pub(super) fn room_at_most(&self) -> usize {
+        self.max_bytes_per_second / self.fanout.max(1)
+    }
 }
 
 impl Default for RumourConfig {

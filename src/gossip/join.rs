@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::cluster::MAX_NODE_ID_LEN;
+use super::rumours::MIN_ROOM;
 use super::{GossipConfig, SetError, order};
 use crate::message::ChitchatMessage;
 use crate::net::{NetTransport, is_dialable};
@@ -60,6 +61,10 @@ pub(super) fn check(config: &GossipConfig) -> Result<(), JoinError> {
         "the node id is longer than 1,024 bytes"
     } else if config.cluster_id.len() > MAX_NODE_ID_LEN {
         "the cluster id is longer than 1,024 bytes"
+    } else if !config.rumours.is_off() && config.rumours.interval.is_zero() {
+        "the rumours' interval is zero"
+    } else if !config.rumours.is_off() && config.rumours.room_at_most() < MIN_ROOM {
+        "the rumours may cost less than 1,024 bytes a second for each that is told"
     } else {
         return Ok(());
     };
@@ -157,8 +162,10 @@ mod tests {
             ..GossipConfig::new(long.as_str(), long.as_str())
         };
         assert_eq!(check(&good), Ok(()));
-        let wrong: [fn(&mut GossipConfig); 4] = [
+        let wrong: [fn(&mut GossipConfig); 6] = [
             |config| config.gossip_interval = Duration::ZERO,
+            |config| config.rumours.interval = Duration::ZERO,
+            |config| config.rumours.max_bytes_per_second = 4000,
             |config| config.max_message_len -= 1,
             |config| config.node_id.push('x'),
             |config| config.cluster_id.push('x'),

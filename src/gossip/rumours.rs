@@ -22,7 +22,7 @@ use crate::message::{ChitchatId, Version};
 const CERTAINTY: f64 = 5.0;
 
 /// Less room than this is waited for rather than used.
-const MIN_ROOM: usize = 1 << 10;
+pub(super) const MIN_ROOM: usize = 1 << 10;
 
 /// Between two Syns that ask for what a rumour has shown us to lack.
 const REPAIR_INTERVAL: Duration = Duration::from_millis(200);
