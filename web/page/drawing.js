@@ -18,6 +18,8 @@ const RING_PAUSE_MS = 900;
 const SPARK_MS = 620;
 const SPARK_PAUSE_MS = 240;
 const MAX_LABEL = 16;
+// Closer together than this on their ring, in pixels, names would lie on each other.
+const LABEL_ROOM = 44;
 
 export class Drawing {
   #root;
@@ -89,6 +91,9 @@ export class Drawing {
     for (const { member, x, y } of places) this.#shape(member).goTo(x, y - rise);
     setAttribute(this.#layers.backdrop, "transform", `translate(0 ${-Math.round(rise)})`);
     const none = this.#members.length === 0;
+    const crowded = (members, radius) => (Math.PI * (radius.x + radius.y)) / members.length < LABEL_ROOM;
+    this.#root.classList.toggle("crowded-nodes", nodes.length > 1 && crowded(nodes, inner));
+    this.#root.classList.toggle("crowded-tabs", tabs.length > 1 && crowded(tabs, outer));
     this.#backdrop(nodes.length > 1 || none ? inner : null, tabs.length > 0 || none ? outer : null);
 
     const present = new Set(this.#members.map((member) => member.id));
