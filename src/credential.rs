@@ -20,6 +20,15 @@ mod base32;
 #[cfg(test)]
 mod tests;
 
+/// What a peer may do in the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[non_exhaustive]
+pub enum Role {
+    /// A full member: it knows the cluster secret, or its key is on the list of trusted keys.
+    #[default]
+    Core,
+}
+
 /// A public key: who somebody is. Printed as 52 characters of lower-case base32.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity([u8; 32]);

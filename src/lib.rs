@@ -6,6 +6,7 @@
 //! | where | what |
 //! |---|---|
 //! | [`net`] | the seam: what a network has to offer ([`net::NetTransport`]) |
+//! | [`config`] | the error of a configuration value that is out of bounds |
 //! | [`credential`] | my key, and whom I trust |
 //! | [`message`] | what is carried: the [`Message`] trait, chitchat's messages and their bytes |
 //! | [`transport_layer`] | queues, connections, statistics: written once for every target |
@@ -21,6 +22,7 @@
 
 #[cfg(all(feature = "chitchat", not(target_family = "wasm")))]
 pub mod chitchat;
+pub mod config;
 pub mod credential;
 pub mod either;
 pub mod gossip;
@@ -37,7 +39,8 @@ pub mod udp;
 #[cfg(target_family = "wasm")]
 pub mod websocket;
 
-pub use credential::{ClusterSecret, Identity, NetCredential, Trust};
+pub use config::ConfigError;
+pub use credential::{ClusterSecret, Identity, NetCredential, Role, Trust};
 pub use message::{ChitchatMessage, Message};
 pub use transport_layer::{TransportLayerConfig, TransportLayerSocket, TransportLayerTransport};
 

@@ -27,7 +27,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use ::chitchat_013::ChitchatEnvelope;
 use ::chitchat_013::transport::{RecvOutcome, SendOutcome, Socket, Transport};
@@ -39,8 +39,8 @@ mod codec;
 pub use codec::EnvelopeError;
 
 use crate::credential::NetCredential;
-use crate::message::{ChitchatMessage, Message as _};
 use crate::net::NetTransport;
+use crate::rt::sync::Mutex;
 use crate::transport_layer::{
     OverflowPolicy, SocketStats, TransportLayerConfig, TransportLayerSocket,
     TransportLayerTransport,
@@ -93,9 +93,6 @@ impl<T: NetTransport> ChitchatTransport<T> {
         credential: NetCredential,
         mut config: TransportLayerConfig,
     ) -> Self {
-        if config.alpn.is_empty() {
-            config.alpn.push(ChitchatMessage::ALPN);
-        }
         if config.outgoing.overflow == OverflowPolicy::Backpressure {
             config.outgoing.overflow = OverflowPolicy::DropOldest;
         }
@@ -109,7 +106,7 @@ impl<T: NetTransport> ChitchatTransport<T> {
     /// Connections, queues and counters of the socket that was opened last; `None` once its node
     /// is gone.
     pub fn stats(&self) -> Option<SocketStats> {
-        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let opened = self.opened.lock();
         Some(opened.upgrade()?.stats())
     }
 
@@ -128,7 +125,7 @@ impl<T: NetTransport> Transport for ChitchatTransport<T> {
     async fn open(&self, listen_addr: SocketAddr) -> anyhow::Result<Box<dyn Socket>> {
         let codec = Codec::open().await?;
         let socket = Arc::new(self.transport.open(listen_addr).await?);
-        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&socket);
+        *self.opened.lock() = Arc::downgrade(&socket);
         Ok(Box::new(ChitchatSocket {
             socket,
             codec,

@@ -15,7 +15,7 @@ use futures::future::{Either, select};
 use super::peers::{Peers, Side};
 use crate::credential::Identity;
 use crate::net::{Alpn, CloseCode, CloseReason, NetConnection, NetIncomingRequest, NetListener};
-use crate::rt::Signal;
+use crate::rt::sync::Epoch;
 
 /// A connection of either network.
 #[derive(Debug, Clone)]
@@ -40,13 +40,13 @@ struct Company<A> {
 #[derive(Debug, Default)]
 pub(super) struct Overtaken {
     happened: AtomicBool,
-    signal: Signal,
+    ended: Epoch,
 }
 
 impl Overtaken {
     pub(super) fn tell(&self) {
         self.happened.store(true, Ordering::Release);
-        self.signal.notify();
+        self.ended.advance();
     }
 
     fn check(&self) -> anyhow::Result<()> {
@@ -61,9 +61,9 @@ impl Overtaken {
         &self,
         future: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
-        let seen = self.signal.epoch();
+        let seen = self.ended.current();
         self.check()?;
-        match select(pin!(future), pin!(self.signal.changed(seen))).await {
+        match select(pin!(future), pin!(self.ended.later_than(seen))).await {
             Either::Left((result, _)) => result,
             Either::Right(((), future)) => {
                 self.check()?;

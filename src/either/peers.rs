@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::rt::sync::{Mutex, MutexGuard};
 use crate::rt::{Instant, Task};
 
 /// Addresses that are remembered; beyond it the one that answered longest ago goes.
@@ -91,7 +91,7 @@ impl<C> Peers<C> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<C>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

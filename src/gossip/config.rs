@@ -53,6 +53,20 @@ pub struct GossipConfig {
 }
 
 impl GossipConfig {
+    /// The default time between rounds, which is upstream's.
+    pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
+
+    /// Sets the time between rounds, and scales the failure detector with it: its initial interval
+    /// is 5 times and its longest counted interval 10 times as long, as upstream's are at the
+    /// default of 1 s. All members of a cluster should use the same interval.
+    #[must_use]
+    pub fn with_interval(mut self, interval: Duration) -> Self {
+        self.gossip_interval = interval;
+        self.failure_detector.initial_interval = interval.saturating_mul(5);
+        self.failure_detector.max_interval = interval.saturating_mul(10);
+        self
+    }
+
     /// The defaults, for `node_id` in `cluster_id`.
     pub fn new(cluster_id: impl Into<String>, node_id: impl Into<String>) -> Self {
         Self {
@@ -61,7 +75,7 @@ impl GossipConfig {
             generation_id: None,
             advertise_addr: None,
             seeds: Vec::new(),
-            gossip_interval: Duration::from_secs(1),
+            gossip_interval: Self::DEFAULT_INTERVAL,
             failure_detector: FailureDetectorConfig::default(),
             marked_for_deletion_grace_period: Duration::from_secs(7200),
             protocol_version: ProtocolVersion::V0,

@@ -46,6 +46,17 @@ pub enum Liveness {
     Dead,
 }
 
+impl Liveness {
+    /// Returns a name for metrics and logs: lower-case letters.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Myself => "myself",
+            Self::Live => "live",
+            Self::Dead => "dead",
+        }
+    }
+}
+
 /// Why a key was not set. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

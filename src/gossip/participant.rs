@@ -5,7 +5,7 @@
 //! Invariant: the engine's lock is never held over an await, and sending never waits.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -18,6 +18,7 @@ use super::{
 };
 use crate::message::{ChitchatId, ChitchatMessage};
 use crate::net::NetTransport;
+use crate::rt::sync::{Epoch, Mutex, MutexGuard};
 use crate::rt::{self, Instant, Task};
 use crate::transport_layer::{SocketStats, TransportLayerSocket};
 
@@ -48,7 +49,7 @@ struct Shared<T: NetTransport> {
     start: Instant,
     changes: Arc<Changes>,
     /// Our own keys have changed: the driver has something to tell.
-    news: rt::Signal,
+    news: Epoch,
 }
 
 impl<T: NetTransport> Participant<T> {
@@ -81,7 +82,7 @@ impl<T: NetTransport> Participant<T> {
             gossip_interval,
             start: Instant::now(),
             changes: Arc::default(),
-            news: rt::Signal::default(),
+            news: Epoch::default(),
         });
         Ok(Self {
             driver: Some(Task::spawn(drive(Arc::clone(&shared)))),
@@ -200,7 +201,7 @@ impl<T: NetTransport> Drop for Participant<T> {
 
 impl<T: NetTransport> Shared<T> {
     fn engine(&self) -> MutexGuard<'_, Engine> {
-        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+        self.engine.lock()
     }
 
     fn now(&self) -> Duration {
@@ -210,7 +211,7 @@ impl<T: NetTransport> Shared<T> {
     fn own_keys_changed(&self, changed: bool) {
         if changed {
             self.changes.notify();
-            self.news.notify();
+            self.news.advance();
         }
     }
 
@@ -247,7 +248,7 @@ impl<T: NetTransport> Shared<T> {
 /// Receives, gossips when a round is due, and tells news.
 async fn drive<T: NetTransport>(shared: Arc<Shared<T>>) {
     loop {
-        let epoch = shared.news.epoch();
+        let epoch = shared.news.current();
         let (event, due) = {
             let engine = shared.engine();
             let round = engine.next_round();
@@ -264,7 +265,7 @@ async fn drive<T: NetTransport>(shared: Arc<Shared<T>>) {
         // Also looked at after each message: a hidden tab's timers may fire once a minute only,
         // but its messages arrive.
         let timer = std::pin::pin!(rt::sleep(wait));
-        let news = std::pin::pin!(shared.news.changed(epoch));
+        let news = std::pin::pin!(shared.news.later_than(epoch));
         let message = std::pin::pin!(shared.socket.recv());
         match select(message, select(timer, news)).await {
             Either::Left((Ok((from, message)), _)) => {

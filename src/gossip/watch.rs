@@ -6,23 +6,23 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::rt::Signal;
+use crate::rt::sync::Epoch;
 
 /// The participant's side.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    signal: Signal,
+    epoch: Epoch,
     left: AtomicBool,
 }
 
 impl Changes {
     pub(super) fn notify(&self) {
-        self.signal.notify();
+        self.epoch.advance();
     }
 
     pub(super) fn leave(&self) {
         self.left.store(true, Ordering::Release);
-        self.signal.notify();
+        self.epoch.advance();
     }
 
     pub(super) fn has_left(&self) -> bool {
@@ -39,7 +39,7 @@ pub struct MembershipWatch {
 
 impl MembershipWatch {
     pub(super) fn new(changes: Arc<Changes>) -> Self {
-        let seen = changes.signal.epoch();
+        let seen = changes.epoch.current();
         Self { changes, seen }
     }
 
@@ -51,12 +51,12 @@ impl MembershipWatch {
             if self.changes.has_left() {
                 return false;
             }
-            let epoch = self.changes.signal.epoch();
+            let epoch = self.changes.epoch.current();
             if epoch != self.seen {
                 self.seen = epoch;
                 return true;
             }
-            self.changes.signal.changed(epoch).await;
+            self.changes.epoch.later_than(epoch).await;
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use super::pipe::{Abandoned, Item, Pipe};
 use crate::credential::Identity;
 use crate::net::{Alpn, CloseCode, CloseReason, NetConnection};
 use crate::rt::Instant;
-use crate::rt::Signal;
+use crate::rt::sync::{Epoch, Mutex, MutexGuard};
 use crate::secure::FrameError;
 
 /// A connection of the network in memory.
@@ -29,7 +29,7 @@ struct End {
     incoming: Arc<Pipe>,
     max_message_len: usize,
     state: Mutex<State>,
-    ended: Signal,
+    ended: Epoch,
 }
 
 /// What an end knows of itself and its peer.
@@ -64,14 +64,14 @@ impl MemoryConnection {
                 ended: None,
                 last_heard: Instant::now(),
             }),
-            ended: Signal::default(),
+            ended: Epoch::default(),
         }))
     }
 }
 
 impl End {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn ended(&self) -> Option<CloseReason> {
@@ -88,7 +88,7 @@ impl End {
             state.ended = Some(reason);
         }
         self.incoming.abandon();
-        self.ended.notify();
+        self.ended.advance();
     }
 
     fn lost(&self) {
@@ -110,11 +110,11 @@ impl End {
 
     /// Runs `future` until it is ready or the connection has ended.
     async fn unless_ended<F: Future>(&self, future: F) -> Option<F::Output> {
-        let seen = self.ended.epoch();
+        let seen = self.ended.current();
         if self.ended().is_some() {
             return None;
         }
-        let ended = std::pin::pin!(self.ended.changed(seen));
+        let ended = std::pin::pin!(self.ended.later_than(seen));
         match select(std::pin::pin!(future), ended).await {
             Either::Left((output, _)) => Some(output),
             Either::Right(_) => None,
@@ -218,11 +218,11 @@ impl NetConnection for MemoryConnection {
 
     async fn watch_close(&self) -> CloseReason {
         loop {
-            let seen = self.0.ended.epoch();
+            let seen = self.0.ended.current();
             if let Some(reason) = self.0.ended() {
                 return reason;
             }
-            self.0.ended.changed(seen).await;
+            self.0.ended.later_than(seen).await;
         }
     }
 }

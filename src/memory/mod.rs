@@ -24,7 +24,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 mod connection;
@@ -34,7 +34,7 @@ mod transport;
 pub use connection::MemoryConnection;
 pub use transport::{MemoryIncomingRequest, MemoryListener, MemoryTransport};
 
-use crate::rt::Signal;
+use crate::rt::sync::{Epoch, Mutex, MutexGuard};
 use pipe::Pipe;
 use transport::Knock;
 
@@ -144,7 +144,7 @@ struct Fabric {
     config: MemoryConfig,
     state: Mutex<State>,
     // Faults have changed.
-    changed: Signal,
+    changed: Epoch,
 }
 
 #[derive(Debug)]
@@ -173,7 +173,7 @@ impl MemoryNetwork {
                 rng: fastrand::Rng::with_seed(seed),
                 next_port: FIRST_EPHEMERAL_PORT,
             }),
-            changed: Signal::default(),
+            changed: Epoch::default(),
         }))
     }
 
@@ -247,9 +247,9 @@ impl MemoryNetwork {
     }
 
     fn wake_all(&self) {
-        self.0.changed.notify();
+        self.0.changed.advance();
         for pipe in self.pipes() {
-            pipe.changed.notify();
+            pipe.changed.advance();
         }
     }
 
@@ -257,12 +257,12 @@ impl MemoryNetwork {
         &self.0.config
     }
 
-    fn changed(&self) -> &Signal {
+    fn changed(&self) -> &Epoch {
         &self.0.changed
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 }
 

@@ -4,14 +4,13 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::future::{Either, select};
 
 use super::MemoryNetwork;
 use crate::net::CloseCode;
-use crate::rt::Signal;
+use crate::rt::sync::{Epoch, Mutex, MutexGuard};
 use crate::rt::{self, Instant};
 
 #[derive(Debug)]
@@ -20,7 +19,7 @@ pub(super) struct Pipe {
     pub(super) from: IpAddr,
     pub(super) to: IpAddr,
     state: Mutex<State>,
-    pub(super) changed: Signal,
+    pub(super) changed: Epoch,
 }
 
 #[derive(Debug, Default)]
@@ -55,18 +54,18 @@ impl Pipe {
             from,
             to,
             state: Mutex::default(),
-            changed: Signal::default(),
+            changed: Epoch::default(),
         }
     }
 
     /// Puts `message` in, once there is room. Cancel-safe: it is in, or it is not.
     pub(super) async fn send(&self, message: &Bytes) -> Result<(), Abandoned> {
         loop {
-            let seen = self.changed.epoch();
+            let seen = self.changed.current();
             if self.try_send(message)? {
                 return Ok(());
             }
-            self.changed.changed(seen).await;
+            self.changed.later_than(seen).await;
         }
     }
 
@@ -90,7 +89,7 @@ impl Pipe {
         let due = Instant::now() + delay;
         state.items.push_back((due, Item::Message(message.clone())));
         drop(state);
-        self.changed.notify();
+        self.changed.advance();
         Ok(true)
     }
 
@@ -108,24 +107,24 @@ impl Pipe {
             state.items.push_back((Instant::now() + delay, item));
         }
         drop(state);
-        self.changed.notify();
+        self.changed.advance();
         Ok(())
     }
 
     /// The next item, when it is due and the link is not stalled. Cancel-safe.
     pub(super) async fn recv(&self) -> Item {
         loop {
-            let seen = self.changed.epoch();
+            let seen = self.changed.current();
             let due = match self.try_recv() {
                 Next::Item(item) => return item,
                 Next::Due(due) => due,
                 Next::Unknown => {
-                    self.changed.changed(seen).await;
+                    self.changed.later_than(seen).await;
                     continue;
                 }
             };
             let clock = std::pin::pin!(rt::sleep(due.saturating_duration_since(Instant::now())));
-            let changed = std::pin::pin!(self.changed.changed(seen));
+            let changed = std::pin::pin!(self.changed.later_than(seen));
             match select(clock, changed).await {
                 Either::Left(_) | Either::Right(_) => {}
             }
@@ -154,7 +153,7 @@ impl Pipe {
             state.messages -= 1;
         }
         drop(state);
-        self.changed.notify();
+        self.changed.advance();
         Next::Item(item)
     }
 
@@ -166,16 +165,16 @@ impl Pipe {
         state.bytes = 0;
         state.messages = 0;
         drop(state);
-        self.changed.notify();
+        self.changed.advance();
     }
 
     pub(super) fn break_now(&self) {
         self.lock().broken = true;
-        self.changed.notify();
+        self.changed.advance();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use futures::channel::oneshot;
@@ -13,7 +13,7 @@ use super::{BACKLOG, DialFault, MemoryConnection, MemoryNetwork};
 use crate::credential::NetCredential;
 use crate::net::{Alpn, ConnectError, NetIncomingRequest, NetListener, NetTransport, is_dialable};
 use crate::rt;
-use crate::rt::Signal;
+use crate::rt::sync::{Epoch, Mutex, MutexGuard};
 use crate::secure::HandshakeError;
 
 /// The network in memory as one host sees it.
@@ -47,7 +47,7 @@ pub struct MemoryIncomingRequest {
 #[derive(Debug, Default)]
 pub(super) struct Knock {
     waiting: Mutex<VecDeque<Dial>>,
-    changed: Signal,
+    changed: Epoch,
 }
 
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl MemoryTransport {
     /// Waits as long as dials to `to` get no answer.
     async fn wait_for_answer(&self, to: IpAddr) -> DialFault {
         loop {
-            let seen = self.network.changed().epoch();
+            let seen = self.network.changed().current();
             let faults = self.network.faults(self.ip, to);
             if faults.dial != DialFault::Ignored {
                 if !faults.delay.is_zero() {
@@ -79,7 +79,7 @@ impl MemoryTransport {
                 }
                 return faults.dial;
             }
-            self.network.changed().changed(seen).await;
+            self.network.changed().later_than(seen).await;
         }
     }
 }
@@ -163,7 +163,7 @@ impl NetTransport for MemoryTransport {
                 answer,
             });
             drop(waiting);
-            knock.changed.notify();
+            knock.changed.advance();
         }
         match answered.await {
             Ok(Ok(connection)) => Ok(connection),
@@ -186,7 +186,7 @@ impl NetTransport for MemoryTransport {
 
 impl Knock {
     fn lock(&self) -> MutexGuard<'_, VecDeque<Dial>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock()
     }
 }
 
@@ -200,7 +200,7 @@ impl NetListener for MemoryListener {
 
     async fn accept(&self) -> anyhow::Result<MemoryIncomingRequest> {
         loop {
-            let seen = self.knock.changed.epoch();
+            let seen = self.knock.changed.current();
             let dial = self.knock.lock().pop_front();
             if let Some(dial) = dial {
                 return Ok(MemoryIncomingRequest {
@@ -211,7 +211,7 @@ impl NetListener for MemoryListener {
                     credential: self.credential.clone(),
                 });
             }
-            self.knock.changed.changed(seen).await;
+            self.knock.changed.later_than(seen).await;
         }
     }
 }

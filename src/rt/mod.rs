@@ -6,8 +6,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ mod compress;
 pub(crate) mod crypto;
 #[cfg(not(target_family = "wasm"))]
 mod native;
-mod signal;
+pub(crate) mod sync;
 #[cfg(target_family = "wasm")]
 mod web;
 
@@ -24,8 +24,9 @@ use native as target;
 #[cfg(target_family = "wasm")]
 use web as target;
 
+use sync::Mutex;
+
 pub(crate) use compress::compress;
-pub(crate) use signal::Signal;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use target::resolve;
 #[cfg(target_family = "wasm")]
@@ -110,11 +111,8 @@ impl Task {
 
     /// Whether the future has ended by itself.
     pub fn is_finished(&self) -> bool {
-        match self.slot.future.try_lock() {
-            Ok(future) => future.is_none(),
-            Err(TryLockError::Poisoned(_)) => true,
-            Err(TryLockError::WouldBlock) => false,
-        }
+        let future = &self.slot.future;
+        future.is_poisoned() || future.try_lock().is_some_and(|future| future.is_none())
     }
 }
 
@@ -125,9 +123,9 @@ impl Drop for Task {
         if self.slot.polled_by.load(Ordering::Relaxed) == this_thread() {
             return;
         }
-        let future = lock(&self.slot.future).take();
+        let future = self.slot.future.lock().take();
         drop(future);
-        let waker = lock(&self.slot.waker).take();
+        let waker = self.slot.waker.lock().take();
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -148,12 +146,12 @@ impl Future for Run {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let slot = &self.0;
         {
-            let mut waker = lock(&slot.waker);
+            let mut waker = slot.waker.lock();
             if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
                 *waker = Some(cx.waker().clone());
             }
         }
-        let mut held = lock(&slot.future);
+        let mut held = slot.future.lock();
         let Some(future) = held.as_mut() else {
             return Poll::Ready(());
         };
@@ -179,10 +177,6 @@ const NOBODY: usize = 0;
 fn this_thread() -> usize {
     thread_local!(static PLACE: u8 = const { 0 });
     PLACE.with(|place| std::ptr::from_ref(place).addr())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(all(test, not(target_family = "wasm")))]

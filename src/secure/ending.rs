@@ -2,12 +2,13 @@
 //!
 //! Invariant: it is set once, the first reason stays, and setting it wakes every waiter.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::FrameError;
 use crate::net::{CloseCode, CloseReason};
+use crate::rt::sync::{Mutex, MutexGuard};
 
 /// Why it ended.
 #[derive(Debug, Clone)]
@@ -89,7 +90,7 @@ impl Ending {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -4,9 +4,10 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::TcpConfig;
+use crate::rt::sync::{Mutex, MutexGuard};
 
 /// Counts strangers, in all and by address. Clones share the counts.
 #[derive(Debug, Clone)]
@@ -78,7 +79,7 @@ fn host_of(ip: IpAddr) -> IpAddr {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock()
     }
 }
 

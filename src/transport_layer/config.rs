@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::config::{ConfigError, at_least, setters};
 use crate::net::Alpn;
 
 /// Limits and times of a socket.
@@ -43,7 +44,7 @@ pub struct TransportLayerConfig {
     pub max_pending_handshakes: usize,
     /// Peers that are remembered at a time: those with a queue, a connection, a failed dial or
     /// recent traffic. One more forgets the least recently used that has no connection, and what
-    /// was queued for it is an `Overflow`. Always above `max_connections`. Default 4,096.
+    /// was queued for it is an `Overflow`. Must be above `max_connections`. Default 4,096.
     pub max_peers: usize,
     /// How long a peer without queue and connection is remembered, with its counters and its
     /// backoff. Default 60 s.
@@ -51,16 +52,100 @@ pub struct TransportLayerConfig {
 }
 
 impl TransportLayerConfig {
-    /// The same with bounds that make sense: at least one of everything.
-    pub(super) fn normalized(mut self) -> Self {
-        self.max_connections = self.max_connections.max(1);
-        self.max_pending_handshakes = self.max_pending_handshakes.max(1);
-        self.max_peers = self.max_peers.max(self.max_connections.saturating_add(1));
-        self.outgoing.max_messages = self.outgoing.max_messages.max(1);
-        self.incoming.max_messages = self.incoming.max_messages.max(1);
-        self.incoming.max_messages_per_peer = self.incoming.max_messages_per_peer.max(1);
-        self.backoff_max = self.backoff_max.max(self.backoff_min);
+    setters! {
+        with_alpn => alpn: Vec<Alpn>,
+        with_outgoing => outgoing: QueueConfig,
+        with_incoming => incoming: IncomingConfig,
+        with_dial_timeout => dial_timeout: Duration,
+        with_backoff_min => backoff_min: Duration,
+        with_backoff_max => backoff_max: Duration,
+        with_idle_timeout => idle_timeout: Duration,
+        with_keepalive_interval => keepalive_interval: Duration,
+        with_write_timeout => write_timeout: Duration,
+        with_silence_timeout => silence_timeout: Duration,
+        with_max_connections => max_connections: usize,
+        with_max_pending_handshakes => max_pending_handshakes: usize,
+        with_max_peers => max_peers: usize,
+        with_peer_linger => peer_linger: Duration,
+    }
+
+    /// Adapts the longest backoff to a gossip protocol with rounds of `interval`: at most ten
+    /// rounds, so that a member that restarts is found again soon, and never more than the default.
+    #[must_use]
+    pub fn with_interval(mut self, interval: Duration) -> Self {
+        let longest = Self::default().backoff_max;
+        self.backoff_max = interval
+            .saturating_mul(10)
+            .clamp(self.backoff_min, longest.max(self.backoff_min));
         self
+    }
+
+    /// Checks every value. [`TransportLayerSocket::new`](super::TransportLayerSocket::new) and
+    /// [`TransportLayerTransport::open`](super::TransportLayerTransport::open) call it.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the first field that is out of bounds: a count, a byte limit or a time that must
+    /// not be zero is zero, `backoff_max` is less than `backoff_min`, or `max_peers` is not above
+    /// `max_connections`.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.outgoing.validate().map_err(|e| e.inside("outgoing"))?;
+        self.incoming.validate().map_err(|e| e.inside("incoming"))?;
+        let shortest = Duration::from_millis(1);
+        at_least("dial_timeout", self.dial_timeout, shortest)?;
+        at_least("backoff_max", self.backoff_max, self.backoff_min)?;
+        at_least("idle_timeout", self.idle_timeout, shortest)?;
+        at_least("keepalive_interval", self.keepalive_interval, shortest)?;
+        at_least("write_timeout", self.write_timeout, shortest)?;
+        at_least("silence_timeout", self.silence_timeout, shortest)?;
+        at_least("max_connections", self.max_connections, 1)?;
+        at_least("max_pending_handshakes", self.max_pending_handshakes, 1)?;
+        at_least(
+            "max_peers",
+            self.max_peers,
+            self.max_connections.saturating_add(1),
+        )
+    }
+}
+
+impl QueueConfig {
+    setters! {
+        with_max_messages => max_messages: usize,
+        with_max_bytes => max_bytes: usize,
+        with_ttl => ttl: Duration,
+        with_overflow => overflow: OverflowPolicy,
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a bound is zero.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        at_least("max_messages", self.max_messages, 1)?;
+        at_least("max_bytes", self.max_bytes, 1)
+    }
+}
+
+impl IncomingConfig {
+    setters! {
+        with_max_messages_per_peer => max_messages_per_peer: usize,
+        with_max_bytes_per_peer => max_bytes_per_peer: usize,
+        with_max_messages => max_messages: usize,
+        with_max_bytes => max_bytes: usize,
+        with_overflow => overflow: OverflowPolicy,
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a bound is zero.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        at_least("max_messages_per_peer", self.max_messages_per_peer, 1)?;
+        at_least("max_bytes_per_peer", self.max_bytes_per_peer, 1)?;
+        at_least("max_messages", self.max_messages, 1)?;
+        at_least("max_bytes", self.max_bytes, 1)
     }
 }
 

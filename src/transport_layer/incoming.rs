@@ -13,10 +13,10 @@ use futures::FutureExt as _;
 
 use super::peers::Reading;
 use super::shared::Shared;
-use super::wait::yield_now;
 use crate::message::Message;
 use crate::net::{NetConnection, NetTransport};
 use crate::rt::Instant;
+use crate::rt::sync::yield_now;
 
 /// Places for messages that are kept while nothing arrives.
 const KEEP_ROOM: usize = 64;

@@ -8,12 +8,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::ranking::Ranking;
-use super::wait::{Ticket, WaitList};
 use super::{ClosedError, DropReason, IncomingConfig, PeerMap, PeerStats};
+use crate::rt::sync::{Mutex, MutexGuard, Ticket, WaitList};
 
 use state::{Bound, State};
 
@@ -207,7 +206,7 @@ impl<M> IncomingQueue<M> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<M>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

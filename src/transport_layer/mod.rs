@@ -15,7 +15,7 @@
 //! | `submit` | how a message gets into a queue, and how a caller waits for a connection |
 //! | `peers` | all peers behind one lock, and what to do about each next |
 //! | `shared` | joins the above for one socket |
-//! | `backoff`, `wait`, `tasks` | when to dial again; who waits for what; who runs |
+//! | `backoff`, `tasks` | when to dial again; the background tasks |
 //! | `config`, `stats` | limits and counters |
 
 use std::collections::HashMap;
@@ -36,7 +36,6 @@ mod stats;
 mod submit;
 mod tasks;
 mod transport;
-mod wait;
 
 pub use config::{IncomingConfig, OverflowPolicy, QueueConfig, TransportLayerConfig};
 pub use outgoing::OutgoingConnection;

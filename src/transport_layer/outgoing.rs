@@ -20,10 +20,10 @@ use super::peers::{Dial, Failure, Phase, Step};
 use super::queue::BATCH_BYTES;
 use super::shared::Shared;
 use super::submit::{self, Hub};
-use super::wait::{Signal, Timer, yield_now};
 use super::{ConnectionInfo, Direction, DropReason, SendError};
 use crate::message::Message;
 use crate::net::{CloseCode, ConnectError, NetConnection, NetTransport};
+use crate::rt::sync::{Signal, Timer, yield_now};
 use crate::rt::{self, Instant};
 
 /// Batches written in a row before other tasks get their turn.

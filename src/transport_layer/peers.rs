@@ -12,13 +12,13 @@ use std::task::Waker;
 
 use super::backoff::Backoff;
 use super::queue::OutgoingQueue;
-use super::wait::{Signal, WaitList};
 use super::{
     ConnectionInfo, Direction, DropReason, PeerMap, PeerState, PeerStats, SocketStats,
     TransportLayerConfig,
 };
 use crate::net::{self, CloseCode, NetConnection};
 use crate::rt::Instant;
+use crate::rt::sync::{Signal, WaitList};
 
 /// All peers.
 pub(super) struct Peers<C> {

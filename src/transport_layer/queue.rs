@@ -10,9 +10,9 @@ use std::task::Waker;
 
 use bytes::Bytes;
 
-use super::wait::{Ticket, WaitList};
 use super::{DropReason, OverflowPolicy, PeerStats, QueueConfig};
 use crate::rt::Instant;
+use crate::rt::sync::{Ticket, WaitList};
 
 /// What one flush hands over at most, unless a single message is larger: large enough to fill
 /// system calls, small enough that a slow peer's newer messages can still overtake by policy.

@@ -8,7 +8,7 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use super::incoming::handle_incoming_connection;
@@ -18,11 +18,11 @@ use super::peers::{Aftermath, Link, Peer, Peers, Phase, Reading, count_refused};
 use super::queue::Offer;
 use super::submit::{Hub, Submission};
 use super::tasks::TaskSet;
-use super::wait::{Signal, Ticket};
 use super::{ClosedError, Direction, DropReason, SocketStats, TransportLayerConfig};
 use crate::credential::NetCredential;
 use crate::message::Message;
 use crate::net::{self, CloseCode, NetConnection, NetTransport};
+use crate::rt::sync::{Mutex, MutexGuard, Signal, Ticket};
 use crate::rt::{Instant, Task};
 
 /// A dialled connection that lived so long was worth dialling: its loss is no failed dial.
@@ -337,11 +337,11 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Peers<T::Connection>> {
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.peers.lock()
     }
 
     fn lock_listener(&self) -> MutexGuard<'_, Option<Task>> {
-        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
+        self.listener.lock()
     }
 }
 

@@ -11,11 +11,11 @@ use std::time::Duration;
 use super::listener::handle_socket_listener;
 use super::shared::Shared;
 use super::submit::{self, Hub};
-use super::wait::Ticket;
 use super::{OutgoingConnection, SocketStats, TransportLayerConfig};
 use crate::credential::{Identity, NetCredential};
 use crate::message::{ChitchatMessage, Message};
 use crate::net::{NetListener, NetTransport};
+use crate::rt::sync::Ticket;
 use crate::rt::{self, Task};
 
 /// An open address: queues messages to peers and gives those that arrive.
@@ -32,7 +32,8 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
     ///
     /// # Errors
     ///
-    /// The address cannot be bound.
+    /// The address cannot be bound, or a value of the configuration is out of bounds
+    /// ([`ConfigError`](crate::ConfigError)).
     ///
     /// # Panics
     ///
@@ -43,7 +44,8 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
         listen_addr: SocketAddr,
         config: TransportLayerConfig,
     ) -> anyhow::Result<Self> {
-        let mut config = config.normalized();
+        config.validate()?;
+        let mut config = config;
         if config.alpn.is_empty() {
             config.alpn.push(M::ALPN);
         }

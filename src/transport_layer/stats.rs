@@ -183,6 +183,18 @@ pub enum PeerState {
     Connected,
 }
 
+impl PeerState {
+    /// Returns a name for metrics and JSON: lower-case letters and underscores.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::BackingOff => "backing_off",
+            Self::Dialing => "dialing",
+            Self::Connected => "connected",
+        }
+    }
+}
+
 /// A live connection.
 #[derive(Debug, Clone)]
 #[non_exhaustive]

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::wait::Ticket;
 use super::{ClosedError, ConnectionInfo, DropReason, SendError};
 use crate::message::Message;
+use crate::rt::sync::Ticket;
 use crate::rt::{self, MaybeSend, MaybeSync};
 
 /// A socket, without its types.

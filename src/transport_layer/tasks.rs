@@ -4,8 +4,9 @@
 //! [`TaskSet::close`] has returned, no task of the set exists and none can be started.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use crate::rt::sync::Mutex;
 use crate::rt::{MaybeSend, Task};
 
 /// Tasks that end by themselves, or all together.
@@ -40,7 +41,7 @@ struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let task = lock(&self.tasks).remove(self.id);
+        let task = self.tasks.lock().remove(self.id);
         // Outside the lock: dropping a handle can run code.
         drop(task);
     }
@@ -49,7 +50,7 @@ impl Drop for Entry {
 impl TaskSet {
     /// Starts `future`; a closed set drops it.
     pub(super) fn spawn(&self, future: impl Future<Output = ()> + MaybeSend + 'static) {
-        let mut tasks = lock(&self.tasks);
+        let mut tasks = self.tasks.lock();
         if tasks.closed {
             drop(tasks);
             return;
@@ -71,7 +72,7 @@ impl TaskSet {
     /// Takes out the task that was started first if there are `max` or more. The caller must not
     /// be one of them.
     pub(super) fn pop_oldest(&self, max: usize) -> Option<Task> {
-        let mut tasks = lock(&self.tasks);
+        let mut tasks = self.tasks.lock();
         if tasks.running.len() < max {
             return None;
         }
@@ -81,14 +82,10 @@ impl TaskSet {
     /// Ends every task before it returns.
     pub(super) fn close(&self) {
         let running = {
-            let mut tasks = lock(&self.tasks);
+            let mut tasks = self.tasks.lock();
             tasks.closed = true;
             std::mem::take(&mut tasks.running)
         };
         drop(running);
     }
-}
-
-fn lock(tasks: &Mutex<Tasks>) -> MutexGuard<'_, Tasks> {
-    tasks.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -27,11 +27,8 @@ impl<T: NetTransport, M: Message> TransportLayerTransport<T, M> {
     pub fn with_config(
         transport: T,
         credential: NetCredential,
-        mut config: TransportLayerConfig,
+        config: TransportLayerConfig,
     ) -> Self {
-        if config.alpn.is_empty() {
-            config.alpn.push(M::ALPN);
-        }
         Self {
             transport,
             credential,

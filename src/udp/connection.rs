@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +14,8 @@ use super::{UdpConfig, UdpError};
 use crate::credential::Identity;
 use crate::message::{ChitchatMessage, MAX_DATAGRAM_LEN, Message as _};
 use crate::net::{Alpn, CloseCode, CloseReason, NetConnection, NetIncomingRequest, NetListener};
-use crate::rt::{Instant, Signal};
+use crate::rt::Instant;
+use crate::rt::sync::{Epoch, Mutex, MutexGuard};
 use crate::secure::FrameError;
 
 /// What `recv_many` takes at most, beside the first.
@@ -28,7 +29,7 @@ static CHITCHAT: Alpn = ChitchatMessage::ALPN;
 pub(super) struct Link {
     remote: SocketAddr,
     state: Mutex<State>,
-    changed: Signal,
+    changed: Epoch,
 }
 
 #[derive(Debug)]
@@ -49,7 +50,7 @@ impl Link {
                 heard: Instant::now(),
                 ended: None,
             }),
-            changed: Signal::default(),
+            changed: Epoch::default(),
         }
     }
 
@@ -69,7 +70,7 @@ impl Link {
         state.bytes += message.len();
         state.messages.push_back(message);
         drop(state);
-        self.changed.notify();
+        self.changed.advance();
         true
     }
 
@@ -79,13 +80,13 @@ impl Link {
 
     fn end(&self, reason: CloseReason) {
         self.lock().ended.get_or_insert(reason);
-        self.changed.notify();
+        self.changed.advance();
     }
 
     /// At least one message; `None` once the link has ended.
     async fn take(&self, max: usize, mut take: impl FnMut(Bytes)) -> Option<()> {
         loop {
-            let seen = self.changed.epoch();
+            let seen = self.changed.current();
             {
                 let mut state = self.lock();
                 if state.ended.is_some() {
@@ -105,12 +106,12 @@ impl Link {
                     return Some(());
                 }
             }
-            self.changed.changed(seen).await;
+            self.changed.later_than(seen).await;
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
@@ -237,11 +238,11 @@ impl NetConnection for UdpConnection {
     async fn watch_close(&self) -> CloseReason {
         let link = &self.0.link;
         loop {
-            let seen = link.changed.epoch();
+            let seen = link.changed.current();
             if let Some(reason) = &link.lock().ended {
                 return reason.clone();
             }
-            link.changed.changed(seen).await;
+            link.changed.later_than(seen).await;
         }
     }
 }

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::collections::hash_map::{Entry, HashMap};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +17,8 @@ use tokio::net::UdpSocket;
 use super::connection::Link;
 use super::{UdpConfig, UdpError};
 use crate::message::{ChitchatMessage, Message as _, begins_a_message};
-use crate::rt::{self, Signal, Task};
+use crate::rt::sync::{Epoch, Mutex, MutexGuard};
+use crate::rt::{self, Task};
 
 /// Datagrams that are read in a row before other tasks get their turn.
 const YIELD_AFTER: u32 = 64;
@@ -71,7 +72,7 @@ struct Shared {
     config: UdpConfig,
     counters: Arc<Counters>,
     state: Mutex<State>,
-    knocked: Signal,
+    knocked: Epoch,
 }
 
 #[derive(Debug, Default)]
@@ -96,7 +97,7 @@ impl Endpoint {
             config,
             counters,
             state: Mutex::default(),
-            knocked: Signal::default(),
+            knocked: Epoch::default(),
         });
         Ok(Arc::new(Self {
             _reading: Task::spawn(read(Arc::clone(&shared))),
@@ -130,7 +131,7 @@ impl Endpoint {
     /// The next stranger. Cancel-safe.
     pub(super) async fn stranger(&self) -> Result<Arc<Link>, UdpError> {
         loop {
-            let seen = self.shared.knocked.epoch();
+            let seen = self.shared.knocked.current();
             {
                 let mut state = self.shared.lock();
                 if let Some(link) = state.strangers.pop_front() {
@@ -140,7 +141,7 @@ impl Endpoint {
                     return Err(UdpError::Failed(Arc::clone(error)));
                 }
             }
-            self.shared.knocked.changed(seen).await;
+            self.shared.knocked.later_than(seen).await;
         }
     }
 
@@ -209,7 +210,7 @@ fn is_of_one_peer(error: &io::Error) -> bool {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn arrived(&self, from: SocketAddr, bytes: &[u8]) {
@@ -242,7 +243,7 @@ impl Shared {
         state.links.insert(from, Arc::clone(&link));
         state.strangers.push_back(link);
         drop(state);
-        self.knocked.notify();
+        self.knocked.advance();
     }
 
     fn fail(&self, error: io::Error) {
@@ -256,7 +257,7 @@ impl Shared {
         for link in links {
             link.fail(UdpError::Failed(Arc::clone(&error)));
         }
-        self.knocked.notify();
+        self.knocked.advance();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use anyhow::Context as _;
 
@@ -12,6 +12,7 @@ use crate::credential::NetCredential;
 use crate::message::{ChitchatMessage, MAX_DATAGRAM_LEN, Message as _};
 use crate::net::{Alpn, ConnectError, NetTransport, is_dialable, unspecified_like};
 use crate::rt;
+use crate::rt::sync::{Mutex, MutexGuard};
 
 /// Datagrams as upstream chitchat sends them: **not encrypted, and from anyone**.
 ///
@@ -89,11 +90,7 @@ impl PlaintextUdpTransport {
     }
 
     fn endpoints(&self) -> MutexGuard<'_, Vec<Weak<Endpoint>>> {
-        let mut endpoints = self
-            .0
-            .endpoints
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut endpoints = self.0.endpoints.lock();
         endpoints.retain(|endpoint| endpoint.strong_count() > 0);
         endpoints
     }

@@ -7,13 +7,14 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use blake2::{Blake2s256, Digest};
 use web_sys::Url;
 
 use super::error::NameError;
 use super::page;
+use crate::rt::sync::Mutex;
 
 /// Names that are remembered. A tab knows a handful: its seeds and relays.
 const MAX_NAMES: usize = 256;
@@ -85,7 +86,7 @@ impl Names {
 
     /// The URL behind an address of ours.
     pub(super) fn url(&self, addr: SocketAddr) -> Option<String> {
-        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = self.0.lock();
         let index = names.iter().position(|named| named.addr == addr)?;
         let named = names.remove(index)?;
         let url = named.url.clone();
@@ -95,7 +96,7 @@ impl Names {
 
     fn remember(&self, url: String, port: u16) -> SocketAddr {
         let addr = SocketAddr::new(stand_in(&url), port);
-        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = self.0.lock();
         names.retain(|named| named.addr != addr);
         if names.len() >= MAX_NAMES {
             names.pop_front();

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::task::Waker;
 
+use crate::rt::sync::{Ticket, WaitList};
 use crate::transport_layer::ranking::{Ranking, Sizes};
-use crate::transport_layer::wait::{Ticket, WaitList};
 use crate::transport_layer::{DropReason, IncomingConfig, OverflowPolicy, PeerMap, PeerStats};
 
 /// Messages for which a peer that has none keeps room.

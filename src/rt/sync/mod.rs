@@ -1,0 +1,24 @@
+//! Locks and waiting, the same on every target.
+//!
+//! Nothing here spawns a task or owns a queue of messages. Invariant: a waiter that is dropped hands
+//! its turn to the next one, so no wake-up is lost with it.
+//!
+//! | type | use it when |
+//! |---|---|
+//! | [`Mutex`] | short critical sections; never hold it over an await |
+//! | [`WaitList`] | tasks queue for something that another lock guards, first come, first served |
+//! | [`Signal`] | one task has to look at its state again |
+//! | [`Epoch`] | any number of tasks have to learn that something has changed |
+//! | [`Timer`] | a task waits for a deadline that moves |
+
+mod epoch;
+mod mutex;
+mod signal;
+mod timer;
+mod wait_list;
+
+pub(crate) use epoch::Epoch;
+pub(crate) use mutex::{Mutex, MutexGuard};
+pub(crate) use signal::{Signal, yield_now};
+pub(crate) use timer::Timer;
+pub(crate) use wait_list::{Ticket, WaitList};

@@ -1,0 +1,87 @@
+//! A line of tasks that wait for the same thing.
+
+use std::task::Waker;
+
+/// Tasks that wait for the same thing, in the order in which they came.
+///
+/// It contains no lock: the lock that guards what the tasks wait for guards the list as well.
+/// An entry stays in the list until its owner calls [`leave`](Self::leave). The first entry is
+/// therefore always responsible for looking again; waking it twice does no harm.
+#[derive(Debug, Default)]
+pub(crate) struct WaitList {
+    next: u64,
+    waiting: Vec<(u64, Waker)>,
+}
+
+/// A place in a [`WaitList`], or `None` if its holder has no place.
+pub(crate) type Ticket = Option<u64>;
+
+impl WaitList {
+    /// Takes a place at the end of the line and stores it in `ticket`. A ticket that has a place
+    /// already keeps it and only gets the new waker.
+    pub(crate) fn join(&mut self, ticket: &mut Ticket, waker: &Waker) {
+        if let Some(place) = *ticket
+            && let Some((_, known)) = self.waiting.iter_mut().find(|(id, _)| *id == place)
+        {
+            known.clone_from(waker);
+            return;
+        }
+        self.next += 1;
+        *ticket = Some(self.next);
+        self.waiting.push((self.next, waker.clone()));
+    }
+
+    /// Gives up the place. Returns whether it was the first in line.
+    pub(crate) fn leave(&mut self, ticket: &mut Ticket) -> bool {
+        let Some(place) = ticket.take() else {
+            return false;
+        };
+        let found = self.waiting.iter().position(|(id, _)| *id == place);
+        if let Some(index) = found {
+            self.waiting.remove(index);
+        }
+        found == Some(0)
+    }
+
+    /// Returns whether nobody is in line before the holder of `ticket`.
+    pub(crate) fn may_pass(&self, ticket: Ticket) -> bool {
+        self.waiting
+            .first()
+            .is_none_or(|(first, _)| Some(*first) == ticket)
+    }
+
+    /// Returns the waker of the first in line. Wake it after the lock is released.
+    pub(crate) fn first(&self) -> Option<Waker> {
+        self.waiting.first().map(|(_, waker)| waker.clone())
+    }
+
+    /// Returns the wakers of all in line. Wake them after the lock is released.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Waker> + '_ {
+        self.waiting.iter().map(|(_, waker)| waker.clone())
+    }
+
+    /// Returns whether nobody waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_in_line_passes_and_hands_its_turn_on_when_it_leaves() {
+        let mut list = WaitList::default();
+        let (mut first, mut second) = (None, None);
+        list.join(&mut first, Waker::noop());
+        list.join(&mut second, Waker::noop());
+        assert!(list.may_pass(first) && !list.may_pass(second) && !list.may_pass(None));
+        list.join(&mut first, Waker::noop());
+        assert!(list.may_pass(first), "a second join must keep the place");
+        assert!(list.leave(&mut first));
+        assert!(list.may_pass(second));
+        assert!(list.leave(&mut second) && list.is_empty());
+        assert!(!list.leave(&mut second), "left before");
+    }
+}
