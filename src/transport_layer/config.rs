@@ -39,8 +39,15 @@ pub struct TransportLayerConfig {
     /// Connections at a time, dials included; the least recently used goes first, one with
     /// nothing to send before one that is busy. Default 1,024.
     pub max_connections: usize,
-    /// Handshakes of accepted peers running at a time; one more ends the oldest, which an honest
-    /// peer would have finished long ago. Default 64.
+    /// Connections of one identity at a time; one more evicts its least recently used one. Peers
+    /// without a proved identity count by host. Default 16.
+    pub max_connections_per_identity: usize,
+    /// Connections of one host at a time (an IPv4 address or the first 64 bits of an IPv6 address);
+    /// one more evicts its least recently used one. All tabs behind a proxy come from its host: so the
+    /// default is as large as that of `max_connections`, 1,024.
+    pub max_connections_per_host: usize,
+    /// Handshakes of incoming connections that run at a time. One more ends the oldest of the host
+    /// that has the most, which an honest peer would have finished long ago. Default 64.
     pub max_pending_handshakes: usize,
     /// Peers that are remembered at a time: those with a queue, a connection, a failed dial or
     /// recent traffic. One more forgets the least recently used that has no connection, and what
@@ -64,6 +71,8 @@ impl TransportLayerConfig {
         with_write_timeout => write_timeout: Duration,
         with_silence_timeout => silence_timeout: Duration,
         with_max_connections => max_connections: usize,
+        with_max_connections_per_identity => max_connections_per_identity: usize,
+        with_max_connections_per_host => max_connections_per_host: usize,
         with_max_pending_handshakes => max_pending_handshakes: usize,
         with_max_peers => max_peers: usize,
         with_peer_linger => peer_linger: Duration,
@@ -99,6 +108,12 @@ impl TransportLayerConfig {
         at_least("write_timeout", self.write_timeout, shortest)?;
         at_least("silence_timeout", self.silence_timeout, shortest)?;
         at_least("max_connections", self.max_connections, 1)?;
+        let (of_identity, of_host) = (
+            self.max_connections_per_identity,
+            self.max_connections_per_host,
+        );
+        at_least("max_connections_per_identity", of_identity, 1)?;
+        at_least("max_connections_per_host", of_host, 1)?;
         at_least("max_pending_handshakes", self.max_pending_handshakes, 1)?;
         at_least(
             "max_peers",
@@ -209,6 +224,8 @@ impl Default for TransportLayerConfig {
             write_timeout: Duration::from_secs(30),
             silence_timeout: Duration::from_secs(90),
             max_connections: 1024,
+            max_connections_per_identity: 16,
+            max_connections_per_host: 1024,
             max_pending_handshakes: 64,
             max_peers: 4096,
             peer_linger: Duration::from_secs(60),

@@ -1,50 +1,40 @@
 //! Queues, connections and statistics over any [`NetTransport`](crate::net::NetTransport).
 //!
-//! Written once for every target: it knows no socket of the system, no bytes of a protocol and no
-//! runtime but [`rt`](crate::rt). Invariants: `send` waits for nobody but, under `Backpressure`,
-//! for room in its own peer's queue; a peer that is slow, silent or hostile delays nobody else;
-//! every queue is bounded, and every message that is dropped is counted with its reason.
+//! The layer is the same on every target: it knows no socket of the system, no bytes of a protocol,
+//! and no runtime but [`rt`](crate::rt). Invariants: `send` never waits, except for room in the queue of
+//! its own peer under [`OverflowPolicy::Backpressure`]; a peer that is slow, silent or hostile delays
+//! no other; every queue is bounded, and every dropped message is counted with its reason.
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
-//! | `transport` | opens sockets |
-//! | `socket` | what a user holds: send, receive, statistics, shutdown |
-//! | `listener` | lets peers in |
-//! | `incoming`, `incoming_queue`, `ranking` | reads a connection; the fair queue of what was received; who has the most in it |
-//! | `outgoing`, `queue` | dials and writes; the bounded queue of what is to be sent |
-//! | `submit` | how a message gets into a queue, and how a caller waits for a connection |
-//! | `peers` | all peers behind one lock, and what to do about each next |
-//! | `shared` | joins the above for one socket |
-//! | `backoff`, `tasks` | when to dial again; the background tasks |
-//! | `config`, `stats` | limits and counters |
+//! | `transport`, `socket`, `outgoing` | what a user holds: opens sockets; sends and receives; one peer's queue |
+//! | `config`, `error`, `stats`, `received` | limits, errors, counters, and a message with its sender |
+//! | `core/` | every decision, as plain values with the time as an argument |
+//! | `driver/` | carries the decisions out: tasks, dials, reads, writes and locks |
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-mod backoff;
 mod config;
-mod incoming;
-mod incoming_queue;
-mod listener;
+mod core;
+mod driver;
+mod error;
 mod outgoing;
-mod peers;
-mod queue;
-mod ranking;
-mod shared;
+mod received;
 mod socket;
 mod stats;
-mod submit;
-mod tasks;
 mod transport;
 
 pub use config::{IncomingConfig, OverflowPolicy, QueueConfig, TransportLayerConfig};
+pub use error::{ClosedError, SendError};
 pub use outgoing::OutgoingConnection;
-pub use socket::{ClosedError, SendError, ShutdownReport, TransportLayerSocket};
+pub use received::Received;
+pub use socket::{ShutdownReport, TransportLayerSocket};
 pub use stats::{
     ConnectionInfo, Direction, DropCounts, DropReason, PeerState, PeerStats, SocketStats,
 };
 pub use transport::TransportLayerTransport;
 
-/// Something for each peer. Looked up for every message, so not with the standard hasher; seeded
-/// at random all the same, since peers choose their ports.
+/// A value for each peer. It is looked up for every message, so the hasher is a fast one; peers choose
+/// their ports, so it is seeded at random.
 type PeerMap<V> = HashMap<SocketAddr, V, foldhash::fast::RandomState>;

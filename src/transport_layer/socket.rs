@@ -1,51 +1,50 @@
-//! What a user holds.
-//!
-//! It starts and ends things; the work is done by the tasks. Invariant: once the socket is dropped,
-//! or `shutdown` has returned, its port is free and no task of it exists.
+//! The socket that a user holds.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::listener::handle_socket_listener;
-use super::shared::Shared;
-use super::submit::{self, Hub};
-use super::{OutgoingConnection, SocketStats, TransportLayerConfig};
+use super::config::TransportLayerConfig;
+use super::driver::{Intake, Outbound, Shared, handle_socket_listener, submit};
+use super::error::{ClosedError, SendError};
+use super::outgoing::OutgoingConnection;
+use super::received::Received;
+use super::stats::SocketStats;
 use crate::credential::{Identity, NetCredential};
 use crate::message::{ChitchatMessage, Message};
 use crate::net::{NetListener, NetTransport};
 use crate::rt::sync::Ticket;
 use crate::rt::{self, Task};
 
-/// An open address: queues messages to peers and gives those that arrive.
+/// An open address: sends messages to peers and receives theirs.
 ///
-/// Methods take `&self`: one task may send while another receives. Dropping the socket stops its
-/// tasks and frees its port before `drop` returns; what is queued is lost then, and
-/// [`shutdown`](Self::shutdown) sends it first.
+/// All methods take `&self`, so one task may send while another receives. Dropping the socket stops
+/// its tasks and frees its port before `drop` returns. Messages that are queued are lost then; call
+/// [`shutdown`](Self::shutdown) to send them first.
 pub struct TransportLayerSocket<T: NetTransport, M: Message = ChitchatMessage> {
     shared: Arc<Shared<T, M>>,
+    intake: Intake<T, M>,
 }
 
 impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
-    /// Binds `listen_addr` and starts accepting.
+    /// Binds `listen_addr` and starts to accept connections.
     ///
     /// # Errors
     ///
-    /// The address cannot be bound, or a value of the configuration is out of bounds
-    /// ([`ConfigError`](crate::ConfigError)).
+    /// Fails if the address cannot be bound, or with a [`ConfigError`](crate::ConfigError) if a value
+    /// of the configuration is out of bounds.
     ///
     /// # Panics
     ///
-    /// Natively, outside a tokio runtime.
+    /// Panics natively outside of a tokio runtime.
     pub async fn new(
         transport: T,
         credential: NetCredential,
         listen_addr: SocketAddr,
-        config: TransportLayerConfig,
+        mut config: TransportLayerConfig,
     ) -> anyhow::Result<Self> {
         config.validate()?;
-        let mut config = config;
         if config.alpn.is_empty() {
             config.alpn.push(M::ALPN);
         }
@@ -53,74 +52,93 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
             .create_listener(listen_addr, &config.alpn, &credential)
             .await?;
         let shared = Shared::new(transport, credential, listener.local_addr(), config);
-        let accepting = handle_socket_listener(Arc::clone(&shared), listener);
+        let intake = Intake {
+            shared: Arc::clone(&shared),
+        };
+        let accepting = handle_socket_listener(intake.clone(), listener);
         shared.keep_listener(Task::spawn(accepting));
-        Ok(Self { shared })
+        Ok(Self { shared, intake })
     }
 
-    /// The bound address, with the real port.
+    /// Returns the bound address, with the real port.
     pub fn local_addr(&self) -> SocketAddr {
         self.shared.local_addr
     }
 
-    /// Who we are.
+    /// Returns our identity, which peers see.
     pub fn local_identity(&self) -> Identity {
         self.shared.credential.identity()
     }
 
-    /// The network that the socket is open on.
+    /// Returns the network on which the socket is open.
     pub fn transport(&self) -> &T {
         &self.shared.transport
     }
 
-    /// Queues `message` for `to`. Ready at once, but for a full queue under `Backpressure`; what
-    /// cannot be sent is dropped and counted in [`stats`](Self::stats).
+    /// Sends `message` to `to`: hands it to the network at once if the connection is idle, and queues
+    /// it otherwise. A message that cannot be sent is dropped and counted in [`stats`](Self::stats).
     ///
-    /// Cancel-safe: dropped before it is ready, it has queued nothing.
+    /// Returns at once, except under [`OverflowPolicy::Backpressure`](super::OverflowPolicy) when the
+    /// queue is full. Cancel-safe: if the future is dropped before it is ready, nothing is queued.
     ///
     /// # Errors
     ///
-    /// The socket is closed; the message is given back.
+    /// Fails if the socket is closed. The error contains the message.
     pub async fn send(&self, to: SocketAddr, message: M) -> Result<(), SendError<M>> {
-        submit::submit(&*self.shared, to, message).await
+        submit(&self.intake, to, message).await
     }
 
-    /// The next message and the address to answer to. Peers take turns; the messages of one come
-    /// in the order in which it sent them. Cancel-safe, and several callers may wait.
+    /// Returns the next message and the address to answer to.
+    ///
+    /// Peers take turns, and the messages of each come in the order in which it sent them.
+    /// Cancel-safe. Several callers may wait at a time.
     ///
     /// # Errors
     ///
-    /// The socket is closed and everything received has been given.
+    /// Fails once the socket is closed and every received message has been returned.
     pub async fn recv(&self) -> Result<(SocketAddr, M), ClosedError> {
-        self.shared.incoming.recv().await
+        let received = self.shared.recv().await?;
+        Ok((received.from, received.message))
     }
 
-    /// The queue of peer `to`, made if there is none. Nothing is dialled until there is something
-    /// to send, or somebody waits for [`OutgoingConnection::connected`].
+    /// Returns the next message with the identity and the role of its sender and the time of its
+    /// arrival. Otherwise the same as [`recv`](Self::recv); a message goes to one caller of either.
     ///
     /// # Errors
     ///
-    /// The socket is closed.
+    /// Fails once the socket is closed and every received message has been returned.
+    pub async fn recv_detailed(&self) -> Result<Received<M>, ClosedError> {
+        self.shared.recv().await
+    }
+
+    /// Returns a handle to the queue of peer `to`, which is created if there is none.
+    ///
+    /// Nothing is dialled until there is something to send, or until
+    /// [`OutgoingConnection::connected`] is awaited.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the socket is closed.
     pub fn get_or_create_outgoing_connection(
         &self,
         to: SocketAddr,
     ) -> Result<OutgoingConnection<M>, ClosedError> {
-        self.shared.ensure_peer(to)?;
-        let hub: Arc<dyn Hub> = Arc::<Shared<T, M>>::clone(&self.shared);
-        Ok(OutgoingConnection::new(hub, to))
+        self.intake.ensure_peer(to)?;
+        let outbound: Arc<dyn Outbound> = Arc::new(self.intake.clone());
+        Ok(OutgoingConnection::new(outbound, to))
     }
 
-    /// A snapshot of all counters.
+    /// Returns a snapshot of all counters.
     pub fn stats(&self) -> SocketStats {
         self.shared.stats()
     }
 
-    /// Stops accepting, sends what is queued for at most `deadline`, and closes every connection.
-    /// `recv` then gives what has arrived, and ends. The port is free when this returns.
+    /// Stops accepting, sends what is queued for at most `deadline`, and closes every connection. The
+    /// port is free when this returns. `recv` then returns what has arrived, and ends.
     ///
-    /// `send` fails from the first poll on. May be called twice, also at once: each call waits
-    /// for its own deadline, and the one that ends first closes the socket. Cancelled, it leaves
-    /// the socket closed to new messages; call it again, or drop the socket.
+    /// `send` fails from the first poll on. May be called several times, also at once: each call
+    /// waits for its own deadline, and the one that ends first closes the socket. Cancelled, it leaves
+    /// the socket closed to new messages; call it again or drop the socket.
     pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
         self.shared.stop_accepting();
         {
@@ -154,7 +172,7 @@ impl<T: NetTransport, M: Message> Drop for TransportLayerSocket<T, M> {
     fn drop(&mut self) {
         let (conns, _) = self.shared.close_peers();
         self.shared.close_tasks();
-        // The last clones: this ends the connections.
+        // These are the last clones: dropping them ends the connections.
         drop(conns);
     }
 }
@@ -171,22 +189,6 @@ impl<T: NetTransport, M: Message> std::fmt::Debug for TransportLayerSocket<T, M>
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShutdownReport {
-    /// Messages that were still queued at the deadline, dropped as `Closed`.
+    /// Messages that were still queued at the deadline. They are dropped as `Closed`.
     pub unsent: u64,
-}
-
-/// The socket is closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the socket is closed")]
-pub struct ClosedError;
-
-/// The socket is closed; the message is inside.
-#[derive(thiserror::Error)]
-#[error("the socket is closed")]
-pub struct SendError<M>(pub M);
-
-impl<M> std::fmt::Debug for SendError<M> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SendError(..)")
-    }
 }

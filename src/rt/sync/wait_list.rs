@@ -60,7 +60,12 @@ impl WaitList {
         self.waiting.iter().map(|(_, waker)| waker.clone())
     }
 
-    /// Returns whether nobody waits.
+    /// Returns the number of tasks in line.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Returns whether the line is empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }

@@ -1,15 +1,15 @@
-//! Which peer has the most of something.
+//! Which peer has the most messages or bytes.
 //!
-//! Sizes change with every message and are asked for only when a queue is full: so a change is
-//! only noted, and the order is brought up to date when it is asked for. Invariant: what is noted
-//! is bounded by the number of peers.
+//! Sizes change with every message, and the order matters only when the inbox is full. A change is
+//! therefore only noted, and the order is brought up to date when it is asked for. Invariant: the
+//! number of notes is bounded by the number of peers.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::PeerMap;
+use crate::transport_layer::PeerMap;
 
-/// Notes beyond this and twice the number of ranked peers are worked off at once.
+/// An update is due after this many notes and two for each peer.
 const FEW: usize = 64;
 
 /// The order of peers by messages and by bytes.
@@ -17,13 +17,13 @@ const FEW: usize = 64;
 pub(super) struct Ranking {
     by_messages: BTreeSet<(usize, SocketAddr)>,
     by_bytes: BTreeSet<(usize, SocketAddr)>,
-    /// As which sizes a peer stands in the order.
+    /// The sizes with which a peer is in the order.
     ranked: PeerMap<Sizes>,
     /// Peers whose sizes may have changed since.
     changed: Vec<SocketAddr>,
 }
 
-/// What a peer has queued.
+/// What is queued of one peer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Sizes {
     pub(super) messages: usize,
@@ -31,15 +31,15 @@ pub(super) struct Sizes {
 }
 
 impl Ranking {
-    /// Notes that the sizes of `peer`, of `peers` in all, may change. The caller sees to it that
-    /// each peer is noted once until it is looked up: true asks for an [`update`](Self::update).
+    /// Notes that the sizes of `peer` may change. The caller must note each of its `peers` peers only
+    /// once until the next update. Returns whether an [`update`](Self::update) is due.
     pub(super) fn note(&mut self, peer: SocketAddr, peers: usize) -> bool {
         self.changed.push(peer);
         self.changed.len() > FEW.saturating_add(peers.saturating_mul(2))
     }
 
-    /// Works the notes off; `sizes` gives a peer's sizes now, zero if there is no such peer, and
-    /// forgets that it was noted.
+    /// Brings the order up to date. `sizes` returns the present sizes of a peer, zero if there is no
+    /// such peer, and forgets that it was noted.
     pub(super) fn update(&mut self, mut sizes: impl FnMut(SocketAddr) -> Sizes) {
         for peer in self.changed.drain(..) {
             let now = sizes(peer);
@@ -59,12 +59,12 @@ impl Ranking {
         }
     }
 
-    /// Who has the most messages, and how many. Call [`update`](Self::update) first.
+    /// Returns the peer with the most messages, and how many. Call [`update`](Self::update) first.
     pub(super) fn most_messages(&self) -> Option<(usize, SocketAddr)> {
         self.by_messages.last().copied()
     }
 
-    /// Who has the most bytes, and how many. Call [`update`](Self::update) first.
+    /// Returns the peer with the most bytes, and how many. Call [`update`](Self::update) first.
     pub(super) fn most_bytes(&self) -> Option<(usize, SocketAddr)> {
         self.by_bytes.last().copied()
     }

@@ -23,7 +23,7 @@ fn begin(queue: &mut OutgoingQueue, now: Instant) -> VecDeque<Bytes> {
     batch
 }
 
-/// The network takes all of `batch` but the last `left`.
+/// Ends a batch of which the network has taken all but the last `left` messages.
 fn finish(queue: &mut OutgoingQueue, batch: &mut VecDeque<Bytes>, left: usize, now: Instant) {
     batch.drain(..batch.len().saturating_sub(left));
     queue.finish_batch(batch, now);
@@ -35,7 +35,7 @@ fn message(n: u8) -> Bytes {
 }
 
 #[test]
-fn what_a_broken_connection_did_not_take_waits_again_before_all_others_and_no_younger() {
+fn messages_that_a_broken_connection_did_not_take_are_sent_first_and_keep_their_expiry() {
     let start = Instant::now();
     let mut queue = OutgoingQueue::new(config(10, 1000, OverflowPolicy::DropOldest), 1000);
     for n in 0..4 {
@@ -74,7 +74,7 @@ proptest! {
     #[test]
     fn submitted_is_sent_and_queued_and_dropped_after_any_operation(
         policy in 0..3,
-        operations in proptest::collection::vec((0..6, 0..40_usize), 1..200),
+        operations in proptest::collection::vec((0..7, 0..40_usize), 1..200),
     ) {
         let overflow = match policy {
             0 => OverflowPolicy::DropOldest,
@@ -95,6 +95,10 @@ proptest! {
                     queue.begin_batch(&mut batch, now);
                 }
                 3 | 4 => finish(&mut queue, &mut batch, size, now),
+                5 => if let Ok(bytes) = queue.begin_direct(Bytes::from(vec![0; size]), now) {
+                    offered += 1;
+                    batch.push_back(bytes);
+                }
                 _ => {
                     now += Duration::from_secs(size as u64);
                     queue.purge(now);

@@ -1,12 +1,12 @@
-//! When to dial again.
+//! When to dial a peer again.
 //!
-//! It neither dials nor waits. Invariant: the wait is never longer than the longest one allowed.
+//! It neither dials nor waits. Invariant: a wait is never longer than the longest one allowed.
 
 use std::time::Duration;
 
 use crate::rt::Instant;
 
-/// The failures of one peer in a row, and until when it is left alone.
+/// How often dials to one peer have failed in a row, and when the next one is due.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Backoff {
     failures: u32,
@@ -14,7 +14,7 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// Notes one more failure and returns the wait.
+    /// Counts one more failure. Returns the wait before the next dial.
     pub(super) fn fail(&mut self, now: Instant, min: Duration, max: Duration) -> Duration {
         let whole = ceiling(self.failures, min, max);
         self.failures = self.failures.saturating_add(1);
@@ -23,7 +23,7 @@ impl Backoff {
         wait
     }
 
-    /// The peer has shown that it is there.
+    /// Forgets the failures: the peer can be reached.
     pub(super) fn reset(&mut self) {
         *self = Self::default();
     }
@@ -32,15 +32,15 @@ impl Backoff {
         self.failures
     }
 
-    /// Until when no dial is due; `None` if one is.
+    /// Returns when the next dial is due, or `None` if it is due now.
     pub(super) fn pending(&self, now: Instant) -> Option<Instant> {
         self.until.filter(|until| *until > now)
     }
 }
 
-/// The longest wait after `failures` earlier ones.
+/// Returns the longest wait after `failures` earlier failures.
 fn ceiling(failures: u32, min: Duration, max: Duration) -> Duration {
-    // 2^31 of anything is beyond every maximum that makes sense.
+    // 2^31 times any wait is longer than every sensible maximum.
     min.checked_mul(1 << failures.min(31))
         .map_or(max, |whole| whole.min(max))
 }

@@ -1,0 +1,430 @@
+//! The messages of all peers that `recv` has not returned yet.
+//!
+//! It knows addresses and messages, and no connection. Invariants: received = delivered + queued +
+//! dropped, for each peer and in all; no bound is exceeded; the messages of one peer are returned in
+//! the order in which they came, and peers take turns; a message is evicted only from the peer that
+//! has the most.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::task::Waker;
+
+use self::ranking::{Ranking, Sizes};
+use self::share::{KEPT_ROOM, Share};
+use crate::rt::Instant;
+use crate::rt::sync::{Ticket, WaitList};
+use crate::transport_layer::PeerMap;
+use crate::transport_layer::config::{IncomingConfig, OverflowPolicy};
+use crate::transport_layer::received::Received;
+use crate::transport_layer::stats::{DropReason, PeerStats};
+
+mod ranking;
+mod share;
+mod take;
+#[cfg(test)]
+mod tests;
+
+pub(in crate::transport_layer) use share::Origin;
+
+/// Emptied queues that are kept for the next peer that needs one.
+const SPARE_QUEUES: usize = 4;
+
+/// The bounded, fair queue of received messages.
+#[derive(Debug)]
+pub(in crate::transport_layer) struct Inbox<M> {
+    config: IncomingConfig,
+    closed: bool,
+    peers: PeerMap<Share<M>>,
+    /// Peers that have messages, each once, in the order of their turns. A peer may have lost its
+    /// messages since.
+    turns: VecDeque<SocketAddr>,
+    /// Which peer loses a message when the inbox is full.
+    ranking: Ranking,
+    /// Messages and bytes of all peers, those in the hand of a receiver included.
+    messages: usize,
+    bytes: usize,
+    /// The peers whose messages a receiver has in hand.
+    in_hand: Vec<SocketAddr>,
+    /// Emptied queues: memory that a burst has taken does not stay with its peer.
+    spare: Vec<VecDeque<(M, usize)>>,
+    /// The counts of peers that are no longer listed.
+    folded: PeerStats,
+    pub(in crate::transport_layer) receivers: WaitList,
+    /// Readers that wait because the inbox as a whole is full.
+    readers: WaitList,
+}
+
+/// The bound that a message does not fit into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::transport_layer) enum Bound {
+    Peer,
+    Messages,
+    Bytes,
+}
+
+/// The place of a reader that waits for room.
+#[derive(Debug, Default)]
+pub(in crate::transport_layer) struct ReaderPlace {
+    bound: Option<Bound>,
+    ticket: Ticket,
+}
+
+/// When a message arrived, and from which peer.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::transport_layer) struct Source {
+    pub(in crate::transport_layer) from: SocketAddr,
+    pub(in crate::transport_layer) origin: Origin,
+    pub(in crate::transport_layer) at: Instant,
+}
+
+impl ReaderPlace {
+    pub(in crate::transport_layer) fn is_taken(&self) -> bool {
+        self.bound.is_some()
+    }
+}
+
+impl<M> Inbox<M> {
+    pub(in crate::transport_layer) fn new(config: IncomingConfig) -> Self {
+        Self {
+            config,
+            closed: false,
+            peers: PeerMap::default(),
+            turns: VecDeque::new(),
+            ranking: Ranking::default(),
+            messages: 0,
+            bytes: 0,
+            in_hand: Vec::new(),
+            spare: Vec::new(),
+            folded: PeerStats::default(),
+            receivers: WaitList::default(),
+            readers: WaitList::default(),
+        }
+    }
+
+    /// Takes `messages`, each with its length in bytes, by policy. What is left in `messages` found
+    /// no room under `Backpressure`.
+    pub(in crate::transport_layer) fn push_many(
+        &mut self,
+        source: Source,
+        messages: &mut VecDeque<(M, usize)>,
+    ) {
+        if self.push_all(source, messages) {
+            return;
+        }
+        while let Some((message, len)) = messages.pop_front() {
+            if let Err((message, _)) = self.push(source, message, len, &ReaderPlace::default()) {
+                messages.push_front((message, len));
+                break;
+            }
+        }
+    }
+
+    /// Takes one message. If there is no room, returns it and keeps `waker` in line at `place`.
+    pub(in crate::transport_layer) fn push_or_wait(
+        &mut self,
+        source: Source,
+        (message, len): (M, usize),
+        place: &mut ReaderPlace,
+        waker: &Waker,
+        wakers: &mut Vec<Waker>,
+    ) -> Result<(), M> {
+        match self.push(source, message, len, place) {
+            Ok(()) => {
+                self.leave(source.from, place, wakers);
+                wakers.extend(self.receivers.first());
+                Ok(())
+            }
+            Err((message, bound)) => {
+                let moves = |held: Bound| (held == Bound::Peer) != (bound == Bound::Peer);
+                if place.bound.is_some_and(moves) {
+                    self.leave(source.from, place, wakers);
+                }
+                place.bound = Some(bound);
+                let readers = match bound {
+                    Bound::Peer => &mut self.peers.entry(source.from).or_default().readers,
+                    Bound::Messages | Bound::Bytes => &mut self.readers,
+                };
+                readers.join(&mut place.ticket, waker);
+                Err(message)
+            }
+        }
+    }
+
+    /// Gives up the place of a reader, and hands its turn on if it was the first in line.
+    pub(in crate::transport_layer) fn leave(
+        &mut self,
+        from: SocketAddr,
+        place: &mut ReaderPlace,
+        wakers: &mut Vec<Waker>,
+    ) {
+        let readers = match place.bound.take() {
+            None => return,
+            Some(Bound::Peer) => match self.peers.get_mut(&from) {
+                Some(peer) => &mut peer.readers,
+                None => return,
+            },
+            Some(Bound::Messages | Bound::Bytes) => &mut self.readers,
+        };
+        if readers.leave(&mut place.ticket) {
+            wakers.extend(readers.first());
+        }
+        self.fold_if_done(from);
+    }
+
+    /// Counts `len` bytes from `from` that were no valid message. Returns the count of this peer.
+    pub(in crate::transport_layer) fn count_undecodable(
+        &mut self,
+        from: SocketAddr,
+        len: usize,
+    ) -> u64 {
+        let counters = self.refuse(from, len, DropReason::DecodeFailed);
+        let count = counters.incoming_dropped.count(DropReason::DecodeFailed);
+        self.fold_if_done(from);
+        count
+    }
+
+    /// Keeps the counters of `peer` until [`forget`](Self::forget).
+    pub(in crate::transport_layer) fn remember(&mut self, peer: SocketAddr) {
+        self.peers.entry(peer).or_default().known = true;
+    }
+
+    /// Adds the counters of `peer` to the total once its messages are taken.
+    pub(in crate::transport_layer) fn forget(&mut self, peer: SocketAddr) {
+        if let Some(share) = self.peers.get_mut(&peer) {
+            share.known = false;
+        }
+        self.fold_if_done(peer);
+    }
+
+    /// Takes no new receivers: once the queued messages are taken, receiving ends.
+    pub(in crate::transport_layer) fn close(&mut self, wakers: &mut Vec<Waker>) {
+        self.closed = true;
+        wakers.extend(self.receivers.all());
+    }
+
+    /// Returns whether no receiver could take a message.
+    pub(in crate::transport_layer) fn is_empty(&self) -> bool {
+        self.turns.is_empty()
+    }
+
+    pub(in crate::transport_layer) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Adds the counters to `peers`, and those of peers that are no longer listed to `total`.
+    /// `in_hand` are the messages that a receiver has taken and not returned yet.
+    pub(in crate::transport_layer) fn stats(
+        &self,
+        in_hand: &VecDeque<Received<M>>,
+        total: &mut PeerStats,
+        peers: &mut BTreeMap<SocketAddr, PeerStats>,
+    ) {
+        total.merge(&self.folded);
+        for (addr, share) in &self.peers {
+            let mut counters = share.counters.clone();
+            counters.incoming_queued = share.messages.len() as u64;
+            if share.in_hand > 0 {
+                let left = in_hand.iter().filter(|one| one.from == *addr).count();
+                counters.incoming_queued += left as u64;
+                counters.delivered += share.in_hand.saturating_sub(left) as u64;
+            }
+            peers.entry(*addr).or_default().merge(&counters);
+        }
+    }
+
+    /// Takes one message by policy. `place` is that of a reader that has waited.
+    fn push(
+        &mut self,
+        source: Source,
+        message: M,
+        len: usize,
+        place: &ReaderPlace,
+    ) -> Result<(), (M, Bound)> {
+        let from = source.from;
+        if len > self.config.max_bytes_per_peer.min(self.config.max_bytes) {
+            self.refuse(from, len, DropReason::TooLarge);
+            self.fold_if_done(from);
+            return Ok(());
+        }
+        let missing = self.missing_room(from, 1, len);
+        match (self.config.overflow, missing) {
+            (OverflowPolicy::Backpressure, Some(bound)) => return Err((message, bound)),
+            (OverflowPolicy::Backpressure, None) => {
+                if let Some(bound) = self.others_first(from, place) {
+                    return Err((message, bound));
+                }
+            }
+            (OverflowPolicy::DropNewest, Some(_)) => {
+                self.refuse(from, len, DropReason::Overflow);
+                self.fold_if_done(from);
+                return Ok(());
+            }
+            (OverflowPolicy::DropNewest | OverflowPolicy::DropOldest, _) => {}
+        }
+        let share = self.peers.entry(from).or_default();
+        share.arrived(source.origin, source.at, 1, len);
+        share.messages.push_back((message, len));
+        self.appended(from, 1, len);
+        // The new message counts, so that the peer that has the most pays, this one perhaps.
+        while let Some(bound) = self.missing_room(from, 0, 0) {
+            let victim = match bound {
+                Bound::Peer => Some(from),
+                Bound::Messages | Bound::Bytes => self.largest(bound, from),
+            };
+            let evicted = victim.is_some_and(|victim| self.evict_from(victim));
+            if !evicted {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes all of `messages` if they fit, which is the common case. Otherwise takes nothing and
+    /// returns `false`.
+    fn push_all(&mut self, source: Source, messages: &mut VecDeque<(M, usize)>) -> bool {
+        let from = source.from;
+        let count = messages.len();
+        let bytes = messages
+            .iter()
+            .fold(0_usize, |sum, (_, len)| sum.saturating_add(*len));
+        if count == 0 {
+            return true;
+        }
+        if self.missing_room(from, count, bytes).is_some()
+            || self.others_first(from, &ReaderPlace::default()).is_some()
+        {
+            return false;
+        }
+        let share = self.peers.entry(from).or_default();
+        share.arrived(source.origin, source.at, count, bytes);
+        if count > share.messages.capacity().max(KEPT_ROOM)
+            && share.messages.is_empty()
+            && let Some(spare) = self.spare.pop()
+        {
+            share.messages = spare;
+        }
+        share.messages.append(messages);
+        self.appended(from, count, bytes);
+        true
+    }
+
+    /// Returns the peer that has the most of what `bound` limits. Ties go to `from`.
+    fn largest(&mut self, bound: Bound, from: SocketAddr) -> Option<SocketAddr> {
+        self.update_ranking();
+        let own = self.peers.get(&from).map(Share::sizes).unwrap_or_default();
+        let (own, most) = if bound == Bound::Bytes {
+            (own.bytes, self.ranking.most_bytes()?)
+        } else {
+            (own.messages, self.ranking.most_messages()?)
+        };
+        Some(if own >= most.0 { from } else { most.1 })
+    }
+
+    fn update_ranking(&mut self) {
+        let peers = &mut self.peers;
+        self.ranking.update(|addr| match peers.get_mut(&addr) {
+            Some(share) => {
+                share.noted = false;
+                share.sizes()
+            }
+            None => Sizes::default(),
+        });
+    }
+
+    /// Returns the bound that `more` messages of `len` bytes from `from` would break.
+    fn missing_room(&self, from: SocketAddr, more: usize, len: usize) -> Option<Bound> {
+        let (count, bytes) = self.peers.get(&from).map_or((0, 0), |share| {
+            (
+                share.messages.len() + share.in_hand,
+                share.bytes + share.in_hand_bytes,
+            )
+        });
+        let over = |have: usize, add: usize, max: usize| have.saturating_add(add) > max;
+        if over(count, more, self.config.max_messages_per_peer)
+            || over(bytes, len, self.config.max_bytes_per_peer)
+        {
+            Some(Bound::Peer)
+        } else if over(self.messages, more, self.config.max_messages) {
+            Some(Bound::Messages)
+        } else if over(self.bytes, len, self.config.max_bytes) {
+            Some(Bound::Bytes)
+        } else {
+            None
+        }
+    }
+
+    /// Returns whether a reader that came earlier goes first, and by which bound it waits.
+    fn others_first(&self, from: SocketAddr, place: &ReaderPlace) -> Option<Bound> {
+        let ticket = |of_peer: bool| {
+            let held = place.bound.filter(|held| (*held == Bound::Peer) == of_peer);
+            held.and(place.ticket)
+        };
+        let own = self.peers.get(&from).map(|share| &share.readers);
+        if own.is_some_and(|readers| !readers.may_pass(ticket(true))) {
+            Some(Bound::Peer)
+        } else if !self.readers.may_pass(ticket(false)) {
+            Some(Bound::Messages)
+        } else {
+            None
+        }
+    }
+
+    fn refuse(&mut self, from: SocketAddr, len: usize, reason: DropReason) -> &PeerStats {
+        let counters = &mut self.peers.entry(from).or_default().counters;
+        counters.received += 1;
+        counters.received_bytes += len as u64;
+        counters.incoming_dropped.add(reason, 1);
+        counters
+    }
+
+    fn appended(&mut self, from: SocketAddr, count: usize, bytes: usize) {
+        self.messages += count;
+        self.bytes += bytes;
+        let Some(share) = self.peers.get_mut(&from) else {
+            return;
+        };
+        if !share.in_turn {
+            share.in_turn = true;
+            self.turns.push_back(from);
+        }
+        self.sizes_changed(from);
+    }
+
+    /// Tells the ranking, once until it looks, that the sizes of `from` change.
+    fn sizes_changed(&mut self, from: SocketAddr) {
+        let Some(share) = self.peers.get_mut(&from) else {
+            return;
+        };
+        if !std::mem::replace(&mut share.noted, true) && self.ranking.note(from, self.peers.len()) {
+            self.update_ranking();
+        }
+    }
+
+    /// Drops the oldest message of `from`. Returns whether there was one.
+    fn evict_from(&mut self, from: SocketAddr) -> bool {
+        let Some(share) = self.peers.get_mut(&from) else {
+            return false;
+        };
+        let Some((_, len)) = share.pop(from) else {
+            return false;
+        };
+        share.counters.incoming_dropped.add(DropReason::Overflow, 1);
+        self.messages -= 1;
+        self.bytes -= len;
+        self.sizes_changed(from);
+        self.fold_if_done(from);
+        true
+    }
+
+    fn fold_if_done(&mut self, addr: SocketAddr) {
+        let done = |share: &Share<M>| !share.known && share.is_idle();
+        if self.peers.get(&addr).is_some_and(done)
+            && let Some(share) = self.peers.remove(&addr)
+        {
+            if share.in_turn {
+                self.turns.retain(|turn| *turn != addr);
+            }
+            self.folded.merge(&share.counters);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Taking messages out of the inbox.
+//!
+//! A receiver takes several messages under one lock and returns them one by one without it. Those that
+//! it has in hand count as queued until they are returned, and against the bounds until the last of
+//! them is.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::task::Waker;
+
+use super::{Inbox, SPARE_QUEUES};
+use crate::transport_layer::received::Received;
+
+/// Messages that a receiver takes at most at a time, besides the one that it returns at once.
+const IN_HAND: usize = 63;
+/// Bytes of them. More is not worth the eviction that they escape.
+const IN_HAND_BYTES: usize = 64 << 10;
+/// A receiver has at most this part of what the inbox may hold in hand.
+const IN_HAND_PART: usize = 16;
+
+impl<M> Inbox<M> {
+    /// Takes the next message, which counts as delivered. Unless `others` wait for messages too, moves
+    /// some more into `in_hand`, which must be empty.
+    ///
+    /// When `in_hand` is empty again, [`settle`](Self::settle) must be called.
+    pub(in crate::transport_layer) fn take(
+        &mut self,
+        in_hand: &mut VecDeque<Received<M>>,
+        others: bool,
+        wakers: &mut Vec<Waker>,
+    ) -> Option<Received<M>> {
+        let (first, len) = self.pop()?;
+        if let Some(share) = self.peers.get_mut(&first.from) {
+            share.counters.delivered += 1;
+            wakers.extend(share.readers.first());
+        }
+        self.messages -= 1;
+        self.bytes -= len;
+        self.fold_if_done(first.from);
+        if !others {
+            self.fill(in_hand);
+        }
+        wakers.extend(self.readers.first());
+        Some(first)
+    }
+
+    /// Counts the messages that were in hand as delivered, and makes their room free.
+    pub(in crate::transport_layer) fn settle(&mut self, wakers: &mut Vec<Waker>) {
+        while let Some(from) = self.in_hand.pop() {
+            let Some(share) = self.peers.get_mut(&from) else {
+                continue;
+            };
+            let count = std::mem::take(&mut share.in_hand);
+            let bytes = std::mem::take(&mut share.in_hand_bytes);
+            share.counters.delivered += count as u64;
+            wakers.extend(share.readers.first());
+            self.messages -= count;
+            self.bytes -= bytes;
+            self.fold_if_done(from);
+        }
+        wakers.extend(self.readers.first());
+    }
+
+    fn fill(&mut self, in_hand: &mut VecDeque<Received<M>>) {
+        let config = &self.config;
+        let most = config.max_messages.min(config.max_messages_per_peer) / IN_HAND_PART;
+        let most = most.min(IN_HAND);
+        let most_bytes = config.max_bytes.min(config.max_bytes_per_peer) / IN_HAND_PART;
+        let most_bytes = most_bytes.min(IN_HAND_BYTES);
+        let mut bytes = 0;
+        while in_hand.len() < most
+            && let Some(next) = self.next_len()
+            && bytes + next <= most_bytes
+            && let Some((message, len)) = self.pop()
+        {
+            bytes += len;
+            let from = message.from;
+            in_hand.push_back(message);
+            let Some(share) = self.peers.get_mut(&from) else {
+                continue;
+            };
+            if share.in_hand == 0 {
+                self.in_hand.push(from);
+            }
+            let (count_before, bytes_before) = (in_hand.len() - 1, bytes - len);
+            if self.turns.len() == 1 && share.in_turn {
+                // Nobody else has messages: the rest of the turns are this peer's.
+                while in_hand.len() < most
+                    && let Some((_, next)) = share.messages.front()
+                    && bytes + next <= most_bytes
+                    && let Some((message, len)) = share.pop(from)
+                {
+                    bytes += len;
+                    in_hand.push_back(message);
+                }
+            }
+            share.in_hand += in_hand.len() - count_before;
+            share.in_hand_bytes += bytes - bytes_before;
+            if share.messages.is_empty() {
+                self.emptied(from);
+            }
+        }
+    }
+
+    /// Returns the length of the next message. Drops the turns of peers without messages.
+    fn next_len(&mut self) -> Option<usize> {
+        while let Some(from) = self.turns.front() {
+            let share = self.peers.get_mut(from);
+            if let Some((_, len)) = share.as_ref().and_then(|share| share.messages.front()) {
+                return Some(*len);
+            }
+            if let Some(share) = share {
+                share.in_turn = false;
+            }
+            self.turns.pop_front();
+        }
+        None
+    }
+
+    /// Takes the next message out of its share; peers take turns. The caller counts it.
+    fn pop(&mut self) -> Option<(Received<M>, usize)> {
+        self.next_len()?;
+        let from: SocketAddr = self.turns.pop_front()?;
+        let share = self.peers.get_mut(&from)?;
+        let taken = share.pop(from)?;
+        share.in_turn = !share.messages.is_empty();
+        if share.in_turn {
+            self.turns.push_back(from);
+        } else {
+            self.emptied(from);
+        }
+        self.sizes_changed(from);
+        Some(taken)
+    }
+
+    /// Takes back the memory of a share that has no messages any more.
+    fn emptied(&mut self, from: SocketAddr) {
+        if let Some(share) = self.peers.get_mut(&from)
+            && let Some(emptied) = share.give_back()
+            && self.spare.len() < SPARE_QUEUES
+        {
+            self.spare.push(emptied);
+        }
+    }
+}

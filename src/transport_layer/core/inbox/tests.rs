@@ -1,0 +1,248 @@
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::task::Waker;
+
+use proptest::prelude::*;
+
+use super::{Inbox, Origin, ReaderPlace, SPARE_QUEUES, Source};
+use crate::credential::{Identity, Role};
+use crate::rt::Instant;
+use crate::transport_layer::received::Received;
+use crate::transport_layer::{IncomingConfig, OverflowPolicy, PeerStats};
+
+fn peer(n: u8) -> SocketAddr {
+    ([10, 0, 0, n], 7000).into()
+}
+
+fn source(from: SocketAddr) -> Source {
+    let identity = Identity::from_bytes([1; 32]);
+    let role = Role::Core;
+    Source {
+        from,
+        origin: Origin { identity, role },
+        at: Instant::now(),
+    }
+}
+
+/// An inbox, and a receiver that takes from it as the driver does.
+struct Fixture<M> {
+    inbox: Inbox<M>,
+    in_hand: VecDeque<Received<M>>,
+}
+
+impl<M> Fixture<M> {
+    fn new(config: IncomingConfig) -> Self {
+        Self {
+            inbox: Inbox::new(config),
+            in_hand: VecDeque::new(),
+        }
+    }
+
+    fn push(&mut self, from: u8, messages: impl IntoIterator<Item = (M, usize)>) -> usize {
+        let mut messages = messages.into_iter().collect();
+        self.inbox.push_many(source(peer(from)), &mut messages);
+        messages.len()
+    }
+
+    fn recv(&mut self) -> Option<Received<M>> {
+        let wakers = &mut Vec::new();
+        let Some(ready) = self.in_hand.pop_front() else {
+            return self.inbox.take(&mut self.in_hand, false, wakers);
+        };
+        if self.in_hand.is_empty() {
+            self.inbox.settle(wakers);
+        }
+        Some(ready)
+    }
+
+    fn stats(&self) -> (PeerStats, BTreeMap<SocketAddr, PeerStats>) {
+        let (mut total, mut peers) = (PeerStats::default(), BTreeMap::new());
+        self.inbox.stats(&self.in_hand, &mut total, &mut peers);
+        (total, peers)
+    }
+}
+
+#[test]
+fn memory_of_a_burst_goes_to_the_next_peer_that_needs_it() {
+    let mut fixture = Fixture::new(IncomingConfig::default());
+    (1..=9).for_each(|n| fixture.inbox.remember(peer(n)));
+    let drain = |fixture: &mut Fixture<usize>| {
+        let received = std::iter::from_fn(|| fixture.recv());
+        received
+            .map(|one| (one.from, one.message))
+            .collect::<Vec<_>>()
+    };
+    fixture.push(1, (0..500).map(|n| (n, 1)));
+    assert_eq!(drain(&mut fixture).len(), 500);
+    assert_eq!(fixture.inbox.spare.len(), 1);
+    assert_eq!(fixture.inbox.peers[&peer(1)].messages.capacity(), 0);
+    // A batch behind messages that wait does not replace their queue.
+    fixture.push(2, (0..3).map(|n| (n, 1)));
+    fixture.push(2, (3..400).map(|n| (n, 1)));
+    assert_eq!(fixture.inbox.spare.len(), 1);
+    fixture.push(3, (0..400).map(|n| (n, 1)));
+    assert_eq!(fixture.inbox.spare.len(), 0);
+    let received = drain(&mut fixture);
+    for from in [peer(2), peer(3)] {
+        let own = received.iter().filter(|(addr, _)| *addr == from);
+        assert!(own.map(|(_, n)| *n).eq(0..400));
+    }
+    for n in 1..=9 {
+        fixture.push(n, (0..100).map(|n| (n, 1)));
+    }
+    drain(&mut fixture);
+    assert_eq!(fixture.inbox.spare.len(), SPARE_QUEUES);
+}
+
+#[test]
+fn a_message_carries_its_sender_and_the_time_of_its_arrival() {
+    let mut fixture = Fixture::new(IncomingConfig::default());
+    let mut expected = Vec::new();
+    for n in 0..6_u8 {
+        // Two connections from one address, of different identities, and reads of two messages each.
+        let identity = Identity::from_bytes([n % 3; 32]);
+        let origin = Origin {
+            identity,
+            role: Role::Core,
+        };
+        let at = Instant::now();
+        let from = peer(1);
+        let mut messages = VecDeque::from([(n, 1), (n, 1)]);
+        let source = Source { from, origin, at };
+        fixture.inbox.push_many(source, &mut messages);
+        expected.extend([(identity, at, n), (identity, at, n)]);
+    }
+    let received = std::iter::from_fn(|| fixture.recv());
+    let received: Vec<_> = received
+        .map(|one| (one.identity, one.at, one.message))
+        .collect();
+    assert_eq!(received, expected);
+}
+
+#[test]
+fn messages_in_hand_count_as_queued_and_against_the_bounds_until_the_last_is_returned() {
+    let mut fixture = Fixture::new(IncomingConfig {
+        max_messages_per_peer: 64,
+        overflow: OverflowPolicy::DropNewest,
+        ..IncomingConfig::default()
+    });
+    assert_eq!(fixture.push(1, (0..64).map(|n| (n, 1))), 0);
+    // One is returned, and four (a sixteenth of the bound) are in hand.
+    assert_eq!(fixture.recv().unwrap().message, 0);
+    assert_eq!(fixture.in_hand.len(), 4);
+    let (_, peers) = fixture.stats();
+    assert_eq!(peers[&peer(1)].incoming_queued, 63);
+    // There is room for the one that was returned, and for none that is in hand.
+    fixture.push(1, (64..66).map(|n| (n, 1)));
+    assert_eq!(fixture.stats().1[&peer(1)].incoming_dropped.total(), 1);
+    for n in 1..4 {
+        assert_eq!(fixture.recv().unwrap().message, n);
+        let (_, peers) = fixture.stats();
+        assert_eq!(peers[&peer(1)].delivered, n as u64 + 1);
+        assert_eq!(peers[&peer(1)].incoming_queued, 64 - n as u64);
+    }
+    fixture.push(1, [(66, 1)]);
+    assert_eq!(fixture.stats().1[&peer(1)].incoming_dropped.total(), 2);
+    assert_eq!(fixture.recv().unwrap().message, 4);
+    fixture.push(1, (67..72).map(|n| (n, 1)));
+    assert_eq!(fixture.stats().1[&peer(1)].incoming_dropped.total(), 3);
+}
+
+#[test]
+fn a_receiver_takes_one_message_at_a_time_while_others_wait() {
+    let mut fixture = Fixture::new(IncomingConfig::default());
+    fixture.push(1, (0..64).map(|n| (n, 1)));
+    let taken = fixture
+        .inbox
+        .take(&mut fixture.in_hand, true, &mut Vec::new());
+    assert_eq!(taken.unwrap().message, 0);
+    assert!(fixture.in_hand.is_empty());
+}
+
+proptest! {
+    #[test]
+    fn received_is_delivered_and_queued_and_dropped_after_any_operation(
+        (policy, scale) in (0..3, prop_oneof![Just(1_usize), Just(50)]),
+        operations in proptest::collection::vec((0..9, 0..6_u8, 0..70_usize), 1..300),
+    ) {
+        let overflow = match policy {
+            0 => OverflowPolicy::DropOldest,
+            1 => OverflowPolicy::DropNewest,
+            _ => OverflowPolicy::Backpressure,
+        };
+        // At the larger scale a receiver takes several messages at once.
+        let config = IncomingConfig {
+            max_messages_per_peer: 4 * scale,
+            max_bytes_per_peer: 60 * scale,
+            max_messages: 9 * scale,
+            max_bytes: 120 * scale,
+            overflow,
+        };
+        let mut fixture = Fixture::new(config.clone());
+        let mut received = 0;
+        let mut last = BTreeMap::new();
+        for (index, (operation, from, len)) in operations.into_iter().enumerate() {
+            match operation {
+                0..=3 => {
+                    // Of several at once, some may fit.
+                    let count = if operation == 0 { 1 } else { 3 * scale };
+                    let left = fixture.push(from, (0..count).map(|_| (index, len / 3)));
+                    prop_assert!(left == 0 || overflow == OverflowPolicy::Backpressure);
+                    received += (count - left) as u64;
+                }
+                4 => {
+                    fixture.inbox.count_undecodable(peer(from), len);
+                    received += 1;
+                }
+                5 => fixture.inbox.remember(peer(from)),
+                6 => fixture.inbox.forget(peer(from)),
+                _ => for _ in 0..=len {
+                    let Some(one) = fixture.recv() else { break };
+                    prop_assert!(last.insert(one.from, one.message).is_none_or(|last| last <= one.message));
+                }
+            }
+            let (mut total, peers) = fixture.stats();
+            for one in peers.values() {
+                prop_assert_eq!(
+                    one.received,
+                    one.delivered + one.incoming_queued + one.incoming_dropped.total()
+                );
+                prop_assert!(one.incoming_queued <= config.max_messages_per_peer as u64);
+                total.merge(one);
+            }
+            prop_assert_eq!(total.received, received);
+            let inbox = &fixture.inbox;
+            prop_assert!(total.incoming_queued <= inbox.messages as u64);
+            prop_assert!(inbox.messages <= config.max_messages && inbox.bytes <= config.max_bytes);
+            if fixture.in_hand.is_empty() {
+                prop_assert_eq!(inbox.messages as u64, total.incoming_queued);
+            }
+            prop_assert!(inbox.turns.len() <= inbox.peers.len());
+            // Nothing is kept for a peer that is unknown and has nothing here.
+            prop_assert!(inbox.peers.values().all(|share| share.known || !share.is_idle()));
+        }
+    }
+}
+
+#[test]
+fn a_reader_waits_behind_those_that_came_first() {
+    let mut fixture = Fixture::new(IncomingConfig {
+        max_messages_per_peer: 1,
+        overflow: OverflowPolicy::Backpressure,
+        ..IncomingConfig::default()
+    });
+    fixture.push(1, [(0, 1)]);
+    let (mut first, mut second) = (ReaderPlace::default(), ReaderPlace::default());
+    let wakers = &mut Vec::new();
+    let from = source(peer(1));
+    let inbox = &mut fixture.inbox;
+    for (place, message) in [(&mut first, 1), (&mut second, 2)] {
+        let pushed = inbox.push_or_wait(from, (message, 1), place, Waker::noop(), wakers);
+        assert_eq!(pushed, Err(message));
+    }
+    inbox.take(&mut fixture.in_hand, false, wakers);
+    let pushed = inbox.push_or_wait(from, (2, 1), &mut second, Waker::noop(), wakers);
+    assert_eq!(pushed, Err(2));
+    let pushed = inbox.push_or_wait(from, (1, 1), &mut first, Waker::noop(), wakers);
+    assert_eq!(pushed, Ok(()));
+}

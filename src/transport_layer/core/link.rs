@@ -1,0 +1,115 @@
+//! One connection of a peer.
+
+use std::net::SocketAddr;
+
+use super::census::Owner;
+use super::host::Host;
+use super::silence::{SilenceCheck, Verdict};
+use crate::net::{CloseCode, NetConnection};
+use crate::rt::Instant;
+use crate::transport_layer::config::TransportLayerConfig;
+use crate::transport_layer::stats::{ConnectionInfo, Direction};
+
+/// A live connection and when it was used.
+pub(super) struct Link<C> {
+    pub(super) id: u64,
+    pub(super) conn: C,
+    pub(super) owner: Owner,
+    pub(super) host: Host,
+    pub(super) direction: Direction,
+    pub(super) since: Instant,
+    /// When the last message went either way.
+    pub(super) used: Instant,
+    /// When anything was last written.
+    pub(super) written: Instant,
+    /// Whether a message has arrived.
+    pub(super) heard: bool,
+    /// Whether the connection holds bytes that the network has not taken yet.
+    pub(super) unflushed: bool,
+    reading: Reading,
+    silence: SilenceCheck,
+}
+
+/// Whether a connection is being read. The silence of one that is not read means nothing.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::transport_layer) enum Reading {
+    /// It has been read since then.
+    Since(Instant),
+    /// It is not read at present.
+    Paused,
+}
+
+impl<C: NetConnection> Link<C> {
+    pub(super) fn new(
+        id: u64,
+        conn: C,
+        addr: SocketAddr,
+        direction: Direction,
+        now: Instant,
+    ) -> Self {
+        let owner = Owner::of(conn.remote_identity(), addr);
+        Self {
+            id,
+            conn,
+            owner,
+            host: Host::of(addr),
+            direction,
+            since: now,
+            used: now,
+            written: now,
+            heard: false,
+            unflushed: false,
+            reading: Reading::Since(now),
+            silence: SilenceCheck::default(),
+        }
+    }
+
+    pub(super) fn info(&self, addr: SocketAddr, now: Instant) -> ConnectionInfo {
+        ConnectionInfo {
+            remote_addr: addr,
+            local_addr: self.conn.local_addr(),
+            remote_identity: self.conn.remote_identity(),
+            direction: self.direction,
+            age: now.saturating_duration_since(self.since),
+            silence: self.conn.silence(),
+        }
+    }
+
+    pub(super) fn set_reading(&mut self, reading: Reading) {
+        self.reading = reading;
+        self.silence.reset();
+    }
+
+    /// Checks whether the connection is idle or its peer silent for too long. `busy` connections
+    /// are not idle. Returns when to check again, or why the connection must be closed.
+    pub(super) fn check(
+        &mut self,
+        now: Instant,
+        config: &TransportLayerConfig,
+        busy: bool,
+    ) -> Result<Option<Instant>, (CloseCode, &'static str)> {
+        let idle_at = self.used.checked_add(config.idle_timeout);
+        if !busy && idle_at.is_some_and(|at| at <= now) {
+            return Err((CloseCode::IDLE, "it was idle"));
+        }
+        let Reading::Since(reading) = self.reading else {
+            return Ok(idle_at);
+        };
+        let conn = &self.conn;
+        let verdict = self.silence.check(now, config.silence_timeout, || {
+            conn.silence().min(now.saturating_duration_since(reading))
+        });
+        match verdict {
+            Verdict::Silent => Err((CloseCode::GOING_AWAY, "the peer is silent")),
+            Verdict::CheckAgain(at) => Ok(sooner(idle_at, at)),
+        }
+    }
+}
+
+/// Returns the earlier of two times, where `None` is never.
+pub(super) fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}

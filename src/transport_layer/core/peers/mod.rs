@@ -1,0 +1,204 @@
+//! All peers of a socket.
+//!
+//! One value for all of them, so that a snapshot is consistent and there is no order of locks to get
+//! wrong; each operation is short. Invariant: connections and dials together never exceed
+//! `max_connections`, those of one identity or host never their own bounds, and peers never
+//! `max_peers`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use super::census::Census;
+use super::peer::Peer;
+use super::queue::OutgoingQueue;
+use super::step::{Effects, NewPeer, PeerKey};
+use crate::net::{CloseCode, NetConnection};
+use crate::rt::Instant;
+use crate::rt::sync::{Signal, Ticket, WaitList};
+use crate::transport_layer::PeerMap;
+use crate::transport_layer::config::TransportLayerConfig;
+use crate::transport_layer::stats::{DropReason, PeerState, SocketStats};
+
+mod connections;
+mod intake;
+mod tasks;
+
+/// All peers of a socket, and every decision about them.
+pub(in crate::transport_layer) struct Peers<C> {
+    phase: Phase,
+    config: Arc<TransportLayerConfig>,
+    max_message_len: usize,
+    map: PeerMap<Peer<C>>,
+    next_id: u64,
+    /// Live connections by identity and host.
+    census: Census,
+    /// Live connections and running dials.
+    in_use: usize,
+    /// The counts of peers that are no longer listed, and the four counts of [`SocketStats`].
+    folded: SocketStats,
+    /// Shutdowns that wait for the queues to empty.
+    drained: WaitList,
+}
+
+/// The life of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::transport_layer) enum Phase {
+    Open,
+    /// Shutting down: no new message is taken, and what is queued is still sent.
+    Draining,
+    Closed {
+        /// Messages that were still queued.
+        unsent: u64,
+    },
+}
+
+impl<C: NetConnection> Peers<C> {
+    pub(in crate::transport_layer) fn new(
+        config: Arc<TransportLayerConfig>,
+        max_message_len: usize,
+    ) -> Self {
+        Self {
+            phase: Phase::Open,
+            config,
+            max_message_len,
+            map: PeerMap::default(),
+            next_id: 0,
+            census: Census::default(),
+            in_use: 0,
+            folded: SocketStats::default(),
+            drained: WaitList::default(),
+        }
+    }
+
+    /// Stops taking new messages. Senders and observers that wait learn that the socket is closed.
+    pub(in crate::transport_layer) fn start_draining(&mut self, fx: &mut Effects<C>) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Draining;
+        }
+        for peer in self.map.values() {
+            fx.wakers.extend(peer.queue.senders.all());
+            fx.wakers.extend(peer.observers.all());
+        }
+    }
+
+    /// Ready once nothing is left to send. Pending, it keeps `waker` in line with `ticket`.
+    pub(in crate::transport_layer) fn poll_drained(
+        &mut self,
+        ticket: &mut Ticket,
+        waker: &Waker,
+    ) -> Poll<()> {
+        if self.map.values().all(|peer| peer.queue.queued() == 0) {
+            self.drained.leave(ticket);
+            Poll::Ready(())
+        } else {
+            self.drained.join(ticket, waker);
+            Poll::Pending
+        }
+    }
+
+    /// Gives up a place taken by [`poll_drained`](Self::poll_drained).
+    pub(in crate::transport_layer) fn stop_waiting_for_drain(&mut self, ticket: &mut Ticket) {
+        self.drained.leave(ticket);
+    }
+
+    /// Drops everything that is queued and ends every connection. Returns the number of messages
+    /// that were dropped, by this call or by the one that closed before.
+    pub(in crate::transport_layer) fn close(&mut self, fx: &mut Effects<C>) -> u64 {
+        if let Phase::Closed { unsent } = self.phase {
+            return unsent;
+        }
+        let addrs: Vec<_> = self.map.keys().copied().collect();
+        let unsent = addrs
+            .into_iter()
+            .map(|addr| self.remove(addr, DropReason::Closed, fx))
+            .sum();
+        self.phase = Phase::Closed { unsent };
+        fx.wakers.extend(self.drained.all());
+        unsent
+    }
+
+    /// Counts an incoming connection whose handshake has failed. Returns the count.
+    pub(in crate::transport_layer) fn accept_failed(&mut self) -> u64 {
+        self.folded.accept_failed += 1;
+        self.folded.accept_failed
+    }
+
+    /// Returns a snapshot of the outgoing counters and the connections.
+    pub(in crate::transport_layer) fn stats(&self, now: Instant) -> SocketStats {
+        let mut stats = SocketStats {
+            total: self.folded.total.clone(),
+            peers: BTreeMap::new(),
+            connections: Vec::new(),
+            ..self.folded
+        };
+        for (addr, peer) in &self.map {
+            let mut counters = peer.queue.stats();
+            counters.state = peer.state(now);
+            if counters.state == PeerState::BackingOff {
+                counters.next_dial = peer.backoff.pending(now).map(|until| until - now);
+            }
+            *stats.peers.entry(*addr).or_default() = counters;
+            stats
+                .connections
+                .extend(peer.links.iter().map(|link| link.info(*addr, now)));
+        }
+        stats
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// Returns the entry that `key` names, unless it is forgotten.
+    fn get(&mut self, key: PeerKey) -> Option<&mut Peer<C>> {
+        let peer = self.map.get_mut(&key.addr)?;
+        (peer.id == key.id).then_some(peer)
+    }
+
+    /// Creates an entry for `addr` if there is none.
+    fn ensure(&mut self, addr: SocketAddr, now: Instant, fx: &mut Effects<C>) {
+        if self.map.contains_key(&addr) {
+            return;
+        }
+        while self.map.len() >= self.config.max_peers {
+            let oldest = self
+                .map
+                .iter()
+                .filter(|(_, peer)| peer.links.is_empty() && peer.dial.is_none())
+                .min_by_key(|(_, peer)| (peer.queue.queued() > 0, peer.used))
+                .map(|(addr, _)| *addr);
+            let Some(oldest) = oldest else { break };
+            self.remove(oldest, DropReason::Overflow, fx);
+        }
+        let id = self.next_id();
+        let key = PeerKey { addr, id };
+        let signal = Arc::new(Signal::default());
+        let queue = OutgoingQueue::new(self.config.outgoing.clone(), self.max_message_len);
+        let peer = Peer::new(id, queue, Arc::clone(&signal), now);
+        self.map.insert(addr, peer);
+        fx.new_peers.push(NewPeer { key, signal });
+    }
+
+    /// Forgets a peer. Its queue is dropped for `reason`, and its counters are added to the total.
+    /// Returns the number of messages that were dropped.
+    fn remove(&mut self, addr: SocketAddr, reason: DropReason, fx: &mut Effects<C>) -> u64 {
+        let Some(mut peer) = self.map.remove(&addr) else {
+            return 0;
+        };
+        self.in_use -= peer.links.len() + usize::from(peer.dial.is_some());
+        let dropped = peer.queue.drop_all(reason);
+        self.folded.total.merge(&peer.queue.stats());
+        fx.wakers.extend(peer.queue.senders.all());
+        fx.wakers.extend(peer.observers.all());
+        for link in peer.links.drain(..) {
+            self.census.remove(link.owner, link.host);
+            fx.close.push((link.conn, CloseCode::GOING_AWAY));
+        }
+        fx.forgotten.push(addr);
+        peer.signal.raise();
+        dropped
+    }
+}

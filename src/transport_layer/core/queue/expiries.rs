@@ -1,0 +1,76 @@
+//! When the messages of a queue expire, in the order of the queue.
+
+use std::collections::VecDeque;
+
+use crate::rt::Instant;
+
+/// One time of expiry for each message of a queue. Messages that were queued at the same time, as
+/// those of a burst are, share one entry. `None` is later than the clock can express: never.
+#[derive(Debug, Default)]
+pub(super) struct Expiries {
+    runs: VecDeque<(Option<Instant>, usize)>,
+    len: usize,
+}
+
+impl Expiries {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn first(&self) -> Option<Instant> {
+        self.runs.front().and_then(|(at, _)| *at)
+    }
+
+    pub(super) fn push_back(&mut self, at: Option<Instant>) {
+        self.push_run(at, 1);
+    }
+
+    fn push_run(&mut self, at: Option<Instant>, count: usize) {
+        self.len += count;
+        match self.runs.back_mut() {
+            Some((last, have)) if *last == at => *have += count,
+            _ => self.runs.push_back((at, count)),
+        }
+    }
+
+    /// Forgets the first `count` messages.
+    pub(super) fn drop_front(&mut self, count: usize) {
+        self.take_front(count, |_, _| {});
+    }
+
+    /// Moves the first `count` messages to the end of `to`.
+    pub(super) fn move_front(&mut self, count: usize, to: &mut Self) {
+        self.take_front(count, |at, count| to.push_run(at, count));
+    }
+
+    fn take_front(&mut self, count: usize, mut take: impl FnMut(Option<Instant>, usize)) {
+        let mut missing = count.min(self.len);
+        self.len -= missing;
+        while missing > 0
+            && let Some((at, have)) = self.runs.front_mut()
+        {
+            let taken = missing.min(*have);
+            take(*at, taken);
+            missing -= taken;
+            *have -= taken;
+            if *have == 0 {
+                self.runs.pop_front();
+            }
+        }
+    }
+
+    /// Moves all messages of `from` to the end.
+    pub(super) fn append(&mut self, from: &mut Self) {
+        self.len += std::mem::take(&mut from.len);
+        self.runs.append(&mut from.runs);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.runs.clear();
+        self.len = 0;
+    }
+
+    pub(super) fn shrink(&mut self) {
+        self.runs.shrink_to_fit();
+    }
+}

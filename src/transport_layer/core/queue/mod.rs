@@ -1,0 +1,260 @@
+//! The queue of messages for one peer.
+//!
+//! It knows no connection and waits for nothing. Invariant: submitted = sent + queued + dropped after
+//! every call, where queued messages are those that wait and those that the network is taking, and
+//! neither their count nor their bytes exceed the bounds of the queue.
+
+use std::collections::VecDeque;
+use std::task::Waker;
+
+use bytes::Bytes;
+
+use self::expiries::Expiries;
+use crate::rt::Instant;
+use crate::rt::sync::{Ticket, WaitList};
+use crate::transport_layer::config::{OverflowPolicy, QueueConfig};
+use crate::transport_layer::stats::{DropReason, PeerStats};
+
+mod expiries;
+#[cfg(test)]
+mod tests;
+
+/// Bytes of one batch at most, unless a single message is longer. Large enough to fill system calls,
+/// and small enough that newer messages of a slow peer can still replace older ones.
+pub(in crate::transport_layer) const BATCH_BYTES: usize = 256 << 10;
+/// Messages of one batch at most.
+const BATCH_MESSAGES: usize = 1024;
+
+/// The bounded queue of messages for one peer.
+#[derive(Debug)]
+pub(super) struct OutgoingQueue {
+    config: QueueConfig,
+    max_message_len: usize,
+    /// Oldest first.
+    waiting: VecDeque<Bytes>,
+    waiting_bytes: usize,
+    waiting_expiries: Expiries,
+    /// When the messages of the current batch expire; all are older than those in `waiting`. The
+    /// messages themselves are in the batch, so that none is copied or counted twice.
+    in_flight: Expiries,
+    in_flight_bytes: usize,
+    counters: PeerStats,
+    /// Senders that wait for room under `Backpressure`, first come, first served.
+    pub(super) senders: WaitList,
+}
+
+/// What became of a message that was offered to a queue.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// It waits for its turn.
+    Queued,
+    /// It was dropped and counted. (An older message that is dropped in its favour is counted, and
+    /// the new one is `Queued`.)
+    Dropped(DropReason),
+    /// There is no room, and the policy is to wait. Nothing is counted.
+    Full(Bytes),
+}
+
+impl OutgoingQueue {
+    /// Creates an empty queue that drops messages longer than `max_message_len` as `TooLarge`.
+    pub(super) fn new(config: QueueConfig, max_message_len: usize) -> Self {
+        Self {
+            max_message_len: max_message_len.min(config.max_bytes),
+            config,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            waiting_expiries: Expiries::default(),
+            in_flight: Expiries::default(),
+            in_flight_bytes: 0,
+            counters: PeerStats::default(),
+            senders: WaitList::default(),
+        }
+    }
+
+    /// Takes `bytes`, and drops by policy what has to go. `ticket` is the place of a sender that was
+    /// told `Full` before.
+    pub(super) fn offer(&mut self, bytes: Bytes, now: Instant, ticket: Ticket) -> Offer {
+        if bytes.len() > self.max_message_len {
+            return self.refuse(DropReason::TooLarge);
+        }
+        if !self.has_room(bytes.len()) || !self.senders.is_empty() {
+            self.purge(now);
+        }
+        match self.config.overflow {
+            OverflowPolicy::Backpressure => {
+                if !self.has_room(bytes.len()) || !self.senders.may_pass(ticket) {
+                    return Offer::Full(bytes);
+                }
+            }
+            OverflowPolicy::DropNewest => {
+                if !self.has_room(bytes.len()) {
+                    return self.refuse(DropReason::Overflow);
+                }
+            }
+            OverflowPolicy::DropOldest => {
+                while !self.has_room(bytes.len()) {
+                    if !self.drop_oldest(DropReason::Overflow) {
+                        // The network has the rest, which cannot be recalled.
+                        return self.refuse(DropReason::Overflow);
+                    }
+                }
+            }
+        }
+        self.counters.submitted += 1;
+        self.waiting_bytes += bytes.len();
+        self.waiting.push_back(bytes);
+        self.waiting_expiries
+            .push_back(now.checked_add(self.config.ttl));
+        Offer::Queued
+    }
+
+    /// Takes `bytes` as a batch of its own, which the caller hands to the network at once. Returns
+    /// them if older messages have to go first or the message does not fit.
+    pub(super) fn begin_direct(&mut self, bytes: Bytes, now: Instant) -> Result<Bytes, Bytes> {
+        let idle = self.queued() == 0 && self.senders.is_empty();
+        if !idle || bytes.len() > self.max_message_len {
+            return Err(bytes);
+        }
+        self.counters.submitted += 1;
+        self.in_flight_bytes = bytes.len();
+        self.in_flight.push_back(now.checked_add(self.config.ttl));
+        Ok(bytes)
+    }
+
+    /// Counts a message that was given to `send` and is not queued.
+    pub(super) fn refuse(&mut self, reason: DropReason) -> Offer {
+        self.counters.submitted += 1;
+        self.counters.dropped.add(reason, 1);
+        Offer::Dropped(reason)
+    }
+
+    /// Drops what has expired.
+    pub(super) fn purge(&mut self, now: Instant) {
+        while self.next_expiry().is_some_and(|at| at <= now) {
+            self.drop_oldest(DropReason::Expired);
+        }
+    }
+
+    /// Returns when the oldest waiting message expires. `None`: nothing waits, or it never expires.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        // All entries have the same time to live, so the first is the first to expire.
+        self.waiting_expiries.first()
+    }
+
+    /// Drops everything that waits or is in flight. Returns the number of messages.
+    pub(super) fn drop_all(&mut self, reason: DropReason) -> u64 {
+        let count = self.queued();
+        self.counters.dropped.add(reason, count);
+        self.waiting = VecDeque::new();
+        self.waiting_bytes = 0;
+        self.waiting_expiries = Expiries::default();
+        self.in_flight = Expiries::default();
+        self.in_flight_bytes = 0;
+        count
+    }
+
+    /// Moves the next messages to send into `batch`, which must be empty, and returns their bytes.
+    ///
+    /// A batch is at most half of what the queue may hold, so that newer messages can still replace
+    /// older ones. Its messages count as queued until [`finish_batch`](Self::finish_batch), which must
+    /// be called before the next batch.
+    pub(super) fn begin_batch(&mut self, batch: &mut VecDeque<Bytes>, now: Instant) -> usize {
+        self.purge(now);
+        let max_messages = (self.config.max_messages / 2).clamp(1, BATCH_MESSAGES);
+        let max_bytes = (self.config.max_bytes / 2).min(BATCH_BYTES);
+        if self.waiting.len() <= max_messages && self.waiting_bytes <= max_bytes {
+            // The common case. The two buffers alternate, and no message is moved.
+            std::mem::swap(&mut self.waiting, batch);
+            std::mem::swap(&mut self.waiting_expiries, &mut self.in_flight);
+            self.in_flight_bytes = std::mem::take(&mut self.waiting_bytes);
+            return self.in_flight_bytes;
+        }
+        let (mut count, mut bytes) = (0, 0_usize);
+        for message in self.waiting.iter().take(max_messages) {
+            if count > 0 && bytes.saturating_add(message.len()) > max_bytes {
+                break;
+            }
+            count += 1;
+            bytes += message.len();
+        }
+        batch.extend(self.waiting.drain(..count));
+        self.waiting_expiries.move_front(count, &mut self.in_flight);
+        self.waiting_bytes -= bytes;
+        self.in_flight_bytes = bytes;
+        bytes
+    }
+
+    /// Ends the batch. What is left in it waits again, before all other messages and with its old
+    /// time of expiry; the network has taken the rest. Returns how many it has taken.
+    pub(super) fn finish_batch(&mut self, batch: &mut VecDeque<Bytes>, now: Instant) -> usize {
+        let left: usize = batch.iter().map(Bytes::len).sum();
+        let sent = self.in_flight.len().saturating_sub(batch.len());
+        self.counters.sent += sent as u64;
+        self.counters.sent_bytes += self.in_flight_bytes.saturating_sub(left) as u64;
+        if !batch.is_empty() {
+            self.in_flight.drop_front(sent);
+            self.in_flight.append(&mut self.waiting_expiries);
+            std::mem::swap(&mut self.waiting_expiries, &mut self.in_flight);
+            batch.append(&mut self.waiting);
+            std::mem::swap(&mut self.waiting, batch);
+            self.waiting_bytes += left;
+        }
+        self.in_flight.clear();
+        self.in_flight_bytes = 0;
+        self.purge(now);
+        sent
+    }
+
+    /// Gives back the memory that a burst has taken.
+    pub(super) fn shrink(&mut self) {
+        self.waiting.shrink_to_fit();
+        self.waiting_expiries.shrink();
+        self.in_flight.shrink();
+    }
+
+    /// Drops the message that waits longest. Returns whether there was one.
+    fn drop_oldest(&mut self, reason: DropReason) -> bool {
+        let Some(bytes) = self.waiting.pop_front() else {
+            return false;
+        };
+        self.waiting_bytes -= bytes.len();
+        self.waiting_expiries.drop_front(1);
+        self.counters.dropped.add(reason, 1);
+        true
+    }
+
+    /// Returns whether no message waits to be sent.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Returns whether a batch is being handed to the network.
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.in_flight.len() > 0
+    }
+
+    /// Returns the number of messages that are neither sent nor dropped.
+    pub(super) fn queued(&self) -> u64 {
+        (self.waiting.len() + self.in_flight.len()) as u64
+    }
+
+    /// Returns the waker of the first sender in line if there may be room for its message.
+    pub(super) fn ready_sender(&self) -> Option<Waker> {
+        self.senders.first().filter(|_| self.has_room(0))
+    }
+
+    /// Returns the counters, with the lengths of the queue.
+    pub(super) fn stats(&self) -> PeerStats {
+        PeerStats {
+            queued: self.queued(),
+            queued_bytes: (self.waiting_bytes + self.in_flight_bytes) as u64,
+            ..self.counters.clone()
+        }
+    }
+
+    fn has_room(&self, len: usize) -> bool {
+        let messages = self.waiting.len() + self.in_flight.len();
+        let bytes = self.waiting_bytes + self.in_flight_bytes;
+        messages < self.config.max_messages && bytes.saturating_add(len) <= self.config.max_bytes
+    }
+}

@@ -1,0 +1,155 @@
+//! When the silence of a peer has lasted too long.
+//!
+//! This is the only place where that is decided, and
+//! [`silence_timeout`](crate::TransportLayerConfig::silence_timeout) is the only setting. Invariant: a
+//! late check (a frozen tab, a machine that slept, a task that was busy) never ends a connection by
+//! itself. What has arrived in the meantime gets a moment to be read first.
+
+use std::time::Duration;
+
+use crate::rt::Instant;
+
+/// A check that comes later than this says nothing about the peer.
+const LATE: Duration = Duration::from_millis(500);
+/// How long after a late check messages and keepalives that have arrived may take to be read.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Watches the silence of one connection. It asks for the silence only when it could be too long,
+/// since asking costs a look at the clock.
+#[derive(Debug, Default)]
+pub(super) struct SilenceCheck {
+    /// The silence cannot be too long before this time.
+    next_check: Option<Instant>,
+    in_grace: bool,
+}
+
+/// The result of a check.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The peer has been silent for too long.
+    Silent,
+    /// Nothing is wrong. Check again at this time; `None` is never.
+    CheckAgain(Option<Instant>),
+}
+
+impl SilenceCheck {
+    /// Checks whether the silence exceeds `limit` at `now`. `silence` returns how long the peer has
+    /// been silent.
+    pub(super) fn check(
+        &mut self,
+        now: Instant,
+        limit: Duration,
+        silence: impl FnOnce() -> Duration,
+    ) -> Verdict {
+        if let Some(at) = self.next_check
+            && now < at
+        {
+            return Verdict::CheckAgain(Some(at));
+        }
+        let left = limit.saturating_sub(silence());
+        let wait = if left.is_zero() {
+            let late = self
+                .next_check
+                .is_some_and(|at| now.saturating_duration_since(at) > LATE);
+            if self.in_grace || !late {
+                return Verdict::Silent;
+            }
+            self.in_grace = true;
+            GRACE
+        } else {
+            self.in_grace = false;
+            left
+        };
+        self.next_check = now.checked_add(wait);
+        Verdict::CheckAgain(self.next_check)
+    }
+
+    /// Starts anew: the connection was not read, so its silence so far means nothing.
+    pub(super) fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(90);
+
+    fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    /// Each step: seconds since the start, the silence in seconds at that time, and the result.
+    fn run(steps: &[(u64, u64, Verdict)], start: Instant) {
+        let mut check = SilenceCheck::default();
+        for (at, silence, expected) in steps {
+            let verdict = check.check(start + secs(*at), LIMIT, || secs(*silence));
+            assert_eq!(verdict, *expected, "after {at} s");
+        }
+    }
+
+    fn again(start: Instant, at: u64) -> Verdict {
+        Verdict::CheckAgain(Some(start + secs(at)))
+    }
+
+    #[test]
+    fn a_peer_is_silent_only_if_the_check_was_on_time_or_the_grace_has_passed() {
+        let start = Instant::now();
+        // A dead peer, checked on time.
+        run(
+            &[(0, 0, again(start, 90)), (90, 90, Verdict::Silent)],
+            start,
+        );
+        // A peer that is heard from now and then: checked anew when its silence could be too long.
+        run(
+            &[
+                (0, 0, again(start, 90)),
+                (40, 30, again(start, 90)),
+                (90, 20, again(start, 160)),
+                (160, 90, Verdict::Silent),
+            ],
+            start,
+        );
+        // Frozen for ten minutes, then the keepalives that have arrived are read.
+        run(
+            &[
+                (0, 0, again(start, 90)),
+                (600, 600, again(start, 602)),
+                (601, 0, again(start, 602)),
+                (602, 1, again(start, 691)),
+                (691, 90, Verdict::Silent),
+            ],
+            start,
+        );
+        // Frozen for ten minutes, and nothing has arrived.
+        run(
+            &[
+                (0, 0, again(start, 90)),
+                (600, 600, again(start, 602)),
+                (602, 602, Verdict::Silent),
+            ],
+            start,
+        );
+        // Frozen again during the grace: one grace is all it gets.
+        run(
+            &[
+                (0, 0, again(start, 90)),
+                (600, 600, again(start, 602)),
+                (700, 700, Verdict::Silent),
+            ],
+            start,
+        );
+    }
+
+    #[test]
+    fn a_connection_that_was_not_read_starts_anew() {
+        let start = Instant::now();
+        let mut check = SilenceCheck::default();
+        check.check(start, LIMIT, || Duration::ZERO);
+        check.reset();
+        let later = start + secs(500);
+        let verdict = check.check(later, LIMIT, || Duration::ZERO);
+        assert_eq!(verdict, Verdict::CheckAgain(Some(later + LIMIT)));
+    }
+}

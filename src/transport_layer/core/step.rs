@@ -1,0 +1,75 @@
+//! What the driver is asked to do.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use crate::net::CloseCode;
+use crate::rt::Instant;
+use crate::rt::sync::Signal;
+
+/// Names the entry of a peer. An address that was forgotten and is used again gets a new entry with
+/// another id, so that a task of the old entry finds nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::transport_layer) struct PeerKey {
+    pub(in crate::transport_layer) addr: SocketAddr,
+    pub(in crate::transport_layer) id: u64,
+}
+
+/// What the task of a peer does next.
+#[derive(Debug)]
+pub(in crate::transport_layer) enum Step<C> {
+    /// The peer is forgotten: the task ends.
+    Gone,
+    /// Wait until the signal of the peer is raised, or until this time.
+    Wait(Option<Instant>),
+    /// Dial. The dial is counted already.
+    Dial,
+    /// Hand the batch, which has this many bytes, to the connection.
+    Write { link: u64, conn: C, bytes: usize },
+    /// Send a keepalive.
+    Keepalive { link: u64, conn: C },
+}
+
+/// A peer that has just been created. The driver starts its task.
+#[derive(Debug)]
+pub(in crate::transport_layer) struct NewPeer {
+    pub(in crate::transport_layer) key: PeerKey,
+    pub(in crate::transport_layer) signal: Arc<Signal>,
+}
+
+/// A connection that the core has ended, for the log.
+#[derive(Debug)]
+pub(in crate::transport_layer) struct EndedLink {
+    pub(in crate::transport_layer) addr: SocketAddr,
+    pub(in crate::transport_layer) why: &'static str,
+    pub(in crate::transport_layer) age: Duration,
+}
+
+/// What the driver has to do after a call into the core.
+#[derive(Debug)]
+pub(in crate::transport_layer) struct Effects<C> {
+    /// Tasks to wake, once the lock is released.
+    pub(in crate::transport_layer) wakers: Vec<Waker>,
+    /// Connections to close, once the lock is released.
+    pub(in crate::transport_layer) close: Vec<(C, CloseCode)>,
+    /// Peers whose counters the inbox need not keep. Done under the lock.
+    pub(in crate::transport_layer) forgotten: Vec<SocketAddr>,
+    /// Peers whose counters the inbox must keep, and whose tasks must be started.
+    pub(in crate::transport_layer) new_peers: Vec<NewPeer>,
+    /// Connections that were ended by a limit or a time of the configuration.
+    pub(in crate::transport_layer) ended: Vec<EndedLink>,
+}
+
+impl<C> Default for Effects<C> {
+    fn default() -> Self {
+        Self {
+            wakers: Vec::new(),
+            close: Vec::new(),
+            forgotten: Vec::new(),
+            new_peers: Vec::new(),
+            ended: Vec::new(),
+        }
+    }
+}

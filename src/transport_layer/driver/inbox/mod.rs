@@ -1,0 +1,203 @@
+//! The inbox behind its lock, and waiting for messages or for room.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::task::{Context, Poll, Waker};
+
+use crate::rt::sync::{Mutex, Ticket};
+use crate::transport_layer::config::IncomingConfig;
+use crate::transport_layer::core::{Inbox, ReaderPlace, Source};
+use crate::transport_layer::error::ClosedError;
+use crate::transport_layer::received::Received;
+use crate::transport_layer::stats::PeerStats;
+
+#[cfg(test)]
+mod tests;
+
+/// The inbox of a socket, shared by the tasks that read connections and the callers of `recv`.
+///
+/// Lock order: what receivers have in hand, then the inbox.
+#[derive(Debug)]
+pub(super) struct SharedInbox<M> {
+    /// Messages that were taken out of the inbox together and are returned one by one, so that most
+    /// calls of `recv` do not compete with the readers for a lock.
+    in_hand: Mutex<VecDeque<Received<M>>>,
+    inbox: Mutex<Inbox<M>>,
+}
+
+impl<M> SharedInbox<M> {
+    pub(super) fn new(config: IncomingConfig) -> Self {
+        Self {
+            in_hand: Mutex::new(VecDeque::new()),
+            inbox: Mutex::new(Inbox::new(config)),
+        }
+    }
+
+    /// Takes messages, each with its length in bytes, by policy. What is left in `messages` found no
+    /// room under `Backpressure`.
+    pub(super) fn push_many(&self, source: Source, messages: &mut VecDeque<(M, usize)>) {
+        let receiver = {
+            let mut inbox = self.inbox.lock();
+            inbox.push_many(source, messages);
+            inbox.receivers.first()
+        };
+        if let Some(waker) = receiver {
+            waker.wake();
+        }
+    }
+
+    /// Takes one message, waiting for room under `Backpressure`. If it is cancelled, the message is
+    /// lost and not counted.
+    pub(super) async fn push(&self, source: Source, message: (M, usize)) {
+        let mut reader = Reader {
+            shared: self,
+            from: source.from,
+            place: ReaderPlace::default(),
+        };
+        let len = message.1;
+        let mut message = Some(message.0);
+        poll_fn(|cx| {
+            let Some(taken) = message.take() else {
+                return Poll::Ready(());
+            };
+            let mut wakers = Vec::new();
+            let place = &mut reader.place;
+            let pushed = {
+                let mut inbox = self.inbox.lock();
+                inbox.push_or_wait(source, (taken, len), place, cx.waker(), &mut wakers)
+            };
+            wakers.into_iter().for_each(Waker::wake);
+            match pushed {
+                Ok(()) => Poll::Ready(()),
+                Err(taken) => {
+                    message = Some(taken);
+                    Poll::Pending
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Counts bytes that were no valid message. Returns the count of this peer.
+    pub(super) fn count_undecodable(&self, from: SocketAddr, len: usize) -> u64 {
+        self.inbox.lock().count_undecodable(from, len)
+    }
+
+    /// Returns the next message. Cancel-safe.
+    pub(super) async fn recv(&self) -> Result<Received<M>, ClosedError> {
+        let mut receiver = Receiver {
+            shared: self,
+            ticket: None,
+        };
+        poll_fn(|cx| self.poll_recv(&mut receiver.ticket, cx)).await
+    }
+
+    fn poll_recv(
+        &self,
+        ticket: &mut Ticket,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Received<M>, ClosedError>> {
+        let mut in_hand = self.in_hand.lock();
+        let ready = in_hand.pop_front();
+        if ready.is_some() && !in_hand.is_empty() && ticket.is_none() {
+            // The common case, without the lock of the inbox.
+            return Poll::Ready(ready.ok_or(ClosedError));
+        }
+        let mut wakers = Vec::new();
+        let mut inbox = self.inbox.lock();
+        let received = match ready {
+            Some(ready) => {
+                if in_hand.is_empty() {
+                    inbox.settle(&mut wakers);
+                }
+                Some(Ok(ready))
+            }
+            None => {
+                let others = inbox.receivers.len() > usize::from(ticket.is_some());
+                match inbox.take(&mut in_hand, others, &mut wakers) {
+                    Some(first) => Some(Ok(first)),
+                    None if inbox.is_closed() => Some(Err(ClosedError)),
+                    None => None,
+                }
+            }
+        };
+        if received.is_some() {
+            inbox.receivers.leave(ticket);
+            if inbox.is_closed() || !inbox.is_empty() {
+                wakers.extend(inbox.receivers.first());
+            }
+        } else {
+            inbox.receivers.join(ticket, cx.waker());
+        }
+        drop(inbox);
+        drop(in_hand);
+        wakers.into_iter().for_each(Waker::wake);
+        received.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Ends `recv` once everything that is queued has been returned.
+    pub(super) fn close(&self) {
+        let mut wakers = Vec::new();
+        self.inbox.lock().close(&mut wakers);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Keeps the counters of `peer` until [`forget`](Self::forget).
+    pub(super) fn remember(&self, peer: SocketAddr) {
+        self.inbox.lock().remember(peer);
+    }
+
+    /// Adds the counters of `peer` to the total once its messages are taken.
+    pub(super) fn forget(&self, peer: SocketAddr) {
+        self.inbox.lock().forget(peer);
+    }
+
+    /// Adds the counters to `peers`, and those of peers that are no longer listed to `total`.
+    pub(super) fn stats(&self, total: &mut PeerStats, peers: &mut BTreeMap<SocketAddr, PeerStats>) {
+        let in_hand = self.in_hand.lock();
+        self.inbox.lock().stats(&in_hand, total, peers);
+    }
+}
+
+/// A reader that waits for room. Dropped, it gives up its place in line.
+struct Reader<'a, M> {
+    shared: &'a SharedInbox<M>,
+    from: SocketAddr,
+    place: ReaderPlace,
+}
+
+impl<M> Drop for Reader<'_, M> {
+    fn drop(&mut self) {
+        if !self.place.is_taken() {
+            return;
+        }
+        let mut wakers = Vec::new();
+        let mut inbox = self.shared.inbox.lock();
+        inbox.leave(self.from, &mut self.place, &mut wakers);
+        drop(inbox);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// A caller of `recv` that waits for a message. Dropped, it gives up its place in line.
+struct Receiver<'a, M> {
+    shared: &'a SharedInbox<M>,
+    ticket: Ticket,
+}
+
+impl<M> Drop for Receiver<'_, M> {
+    fn drop(&mut self) {
+        if self.ticket.is_none() {
+            return;
+        }
+        let next = {
+            let mut inbox = self.shared.inbox.lock();
+            let was_first = inbox.receivers.leave(&mut self.ticket);
+            inbox.receivers.first().filter(|_| was_first)
+        };
+        if let Some(waker) = next {
+            waker.wake();
+        }
+    }
+}

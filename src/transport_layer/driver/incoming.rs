@@ -1,0 +1,162 @@
+//! The task of a connection: it reads.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+
+use super::shared::Shared;
+use crate::credential::Role;
+use crate::message::Message;
+use crate::net::{NetConnection, NetTransport};
+use crate::rt::Instant;
+use crate::rt::sync::yield_now;
+use crate::transport_layer::core::{Origin, Reading, Source};
+
+/// Messages for which the buffers keep memory while nothing arrives.
+const KEPT_ROOM: usize = 64;
+/// Reads in a row before other tasks get their turn.
+const YIELD_AFTER: u32 = 16;
+/// A connection is noted as used at most so often, and sixteen times in each idle timeout: noting it
+/// takes the lock of all peers.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
+
+/// Reads a connection until it ends, and takes it out of service then.
+pub(super) async fn handle_incoming_connection<T: NetTransport, M: Message>(reader: Reader<T, M>) {
+    reader.run().await;
+}
+
+/// Reads one connection. Messages enter the inbox in the order in which they came; bytes that are no
+/// valid message are counted, and nothing else happens.
+pub(super) struct Reader<T: NetTransport, M: Message> {
+    shared: Arc<Shared<T, M>>,
+    addr: SocketAddr,
+    link: u64,
+    conn: T::Connection,
+    origin: Origin,
+    noted: Option<Instant>,
+}
+
+impl<T: NetTransport, M: Message> Reader<T, M> {
+    pub(super) fn new(
+        shared: Arc<Shared<T, M>>,
+        addr: SocketAddr,
+        link: u64,
+        conn: T::Connection,
+    ) -> Self {
+        let origin = Origin {
+            identity: conn.remote_identity(),
+            role: Role::Core,
+        };
+        Self {
+            shared,
+            addr,
+            link,
+            conn,
+            origin,
+            noted: None,
+        }
+    }
+
+    async fn run(mut self) {
+        let mut in_a_row = 0;
+        let mut arrived = Vec::new();
+        let mut messages = VecDeque::new();
+        loop {
+            match self.read(&mut arrived, &mut messages).await {
+                Ok(true) => {
+                    let source = self.note_arrival();
+                    for bytes in arrived.drain(..) {
+                        let len = bytes.len();
+                        messages.extend(self.decode(bytes).map(|message| (message, len)));
+                    }
+                    self.enter(source, &mut messages).await;
+                }
+                Ok(false) => return self.ended(&"the peer said goodbye"),
+                Err(error) => return self.ended(&format_args!("{error:#}")),
+            }
+            in_a_row += 1;
+            if in_a_row >= YIELD_AFTER {
+                in_a_row = 0;
+                yield_now().await;
+            }
+        }
+    }
+
+    /// Reads into `arrived`. If nothing is there, what a burst has made of the buffers is given back
+    /// before waiting.
+    async fn read(
+        &self,
+        arrived: &mut Vec<Bytes>,
+        messages: &mut VecDeque<(M, usize)>,
+    ) -> anyhow::Result<bool> {
+        if arrived.capacity() > KEPT_ROOM || messages.capacity() > KEPT_ROOM {
+            if let Some(read) = self.conn.recv_many(arrived).now_or_never() {
+                return read;
+            }
+            *arrived = Vec::new();
+            *messages = VecDeque::new();
+        }
+        self.conn.recv_many(arrived).await
+    }
+
+    fn note_arrival(&mut self) -> Source {
+        let at = Instant::now();
+        let every = NOTE_EVERY.min(self.shared.config.idle_timeout / 16);
+        let due = self
+            .noted
+            .is_none_or(|noted| at.saturating_duration_since(noted) >= every);
+        if due {
+            self.noted = Some(at);
+            self.shared
+                .with(|peers, _| peers.heard(self.addr, self.link, at));
+        }
+        Source {
+            from: self.addr,
+            origin: self.origin,
+            at,
+        }
+    }
+
+    fn decode(&self, bytes: Bytes) -> Option<M> {
+        let len = bytes.len();
+        match M::decode(bytes) {
+            Ok(message) => Some(message),
+            Err(error) => {
+                let addr = self.addr;
+                let count = self.shared.inbox.count_undecodable(addr, len);
+                if count.is_power_of_two() {
+                    tracing::debug!(%addr, count, %error, "received an invalid message");
+                }
+                None
+            }
+        }
+    }
+
+    async fn enter(&self, source: Source, messages: &mut VecDeque<(M, usize)>) {
+        let inbox = &self.shared.inbox;
+        inbox.push_many(source, messages);
+        if messages.is_empty() {
+            return;
+        }
+        // While we do not read, the silence of the peer means nothing.
+        self.note_reading(Reading::Paused);
+        while let Some(message) = messages.pop_front() {
+            inbox.push(source, message).await;
+            inbox.push_many(source, messages);
+        }
+        self.note_reading(Reading::Since(Instant::now()));
+    }
+
+    fn note_reading(&self, reading: Reading) {
+        self.shared
+            .with(|peers, _| peers.reading(self.addr, self.link, reading));
+    }
+
+    fn ended(&self, why: &dyn std::fmt::Display) {
+        self.shared.disconnected(self.addr, self.link, None, why);
+    }
+}

@@ -1,0 +1,259 @@
+//! Where messages to send and wishes for connections enter, and where the tasks of peers begin.
+//!
+//! Invariant: a future of this module that is dropped leaves nothing queued, and hands its turn on.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+
+use super::incoming::{Reader, handle_incoming_connection};
+use super::outgoing::{PeerTask, handle_outgoing_connection, log_connected};
+use super::shared::Shared;
+use crate::message::Message;
+use crate::net::{NetConnection, NetTransport};
+use crate::rt::{self, Instant, MaybeSend, MaybeSync};
+use crate::transport_layer::core::{DirectWrite, Effects, Offered, Peers, Submission, Wanted};
+use crate::transport_layer::error::{ClosedError, NotConnected, SendError};
+use crate::transport_layer::stats::{ConnectionInfo, Direction, DropReason};
+
+/// The outgoing side of a socket, without the type of its network.
+pub(in crate::transport_layer) trait Outbound:
+    MaybeSend + MaybeSync
+{
+    /// Returns whether the socket still takes messages.
+    fn is_open(&self) -> bool;
+
+    /// Queues, writes or drops the message. Pending only under `Backpressure`.
+    fn poll_offer(
+        &self,
+        submission: &mut Submission,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), ClosedError>>;
+
+    /// Gives up the place of a sender that waits.
+    fn withdraw(&self, submission: &mut Submission);
+
+    /// Counts a message that cannot be queued.
+    fn refuse(&self, to: SocketAddr, reason: DropReason);
+
+    /// Asks for a connection, and waits for it.
+    fn poll_connected(
+        &self,
+        wanted: &mut Wanted,
+        cx: &mut Context<'_>,
+    ) -> Poll<anyhow::Result<ConnectionInfo>>;
+
+    /// Ends what [`poll_connected`](Self::poll_connected) began.
+    fn stop_wanting(&self, wanted: &mut Wanted);
+}
+
+/// The entrance of a socket. It sits above the tasks, which it starts.
+pub(in crate::transport_layer) struct Intake<T: NetTransport, M: Message> {
+    pub(in crate::transport_layer) shared: Arc<Shared<T, M>>,
+}
+
+impl<T: NetTransport, M: Message> Clone for Intake<T, M> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<T: NetTransport, M: Message> Intake<T, M> {
+    /// Makes sure that `addr` has an entry.
+    pub(in crate::transport_layer) fn ensure_peer(
+        &self,
+        addr: SocketAddr,
+    ) -> Result<(), ClosedError> {
+        self.with(|peers, fx| peers.touch(addr, Instant::now(), fx))
+    }
+
+    /// Takes an accepted connection into service: it is written to and read from now on. A closing
+    /// socket drops it, which ends it.
+    pub(super) fn accepted(&self, conn: T::Connection) {
+        let (addr, accepted) = (conn.remote_addr(), Direction::Incoming);
+        let link = self
+            .with(|peers, fx| peers.connected(addr, conn.clone(), accepted, Instant::now(), fx));
+        if let Some(link) = link {
+            log_connected(addr, accepted, &conn);
+            let reader = Reader::new(Arc::clone(&self.shared), addr, link, conn);
+            self.shared
+                .tasks
+                .spawn((), handle_incoming_connection(reader));
+        }
+    }
+
+    /// Calls the core, carries out the effects, and starts the tasks of new peers.
+    fn with<R>(
+        &self,
+        action: impl FnOnce(&mut Peers<T::Connection>, &mut Effects<T::Connection>) -> R,
+    ) -> R {
+        let (result, new_peers) = self.shared.with_new_peers(action);
+        for new in new_peers {
+            let task = PeerTask {
+                shared: Arc::clone(&self.shared),
+                key: new.key,
+                signal: new.signal,
+            };
+            self.shared
+                .tasks
+                .spawn((), handle_outgoing_connection(task));
+        }
+        result
+    }
+
+    /// Hands a message to the connection from within the caller's poll. What the network does not
+    /// take at once is left to the task of the peer.
+    fn write(&self, direct: DirectWrite<T::Connection>) {
+        let DirectWrite {
+            key,
+            link,
+            conn,
+            bytes,
+        } = direct;
+        let mut batch = VecDeque::from([bytes]);
+        let outcome = conn.send_many(&mut batch).now_or_never();
+        self.with(|peers, fx| {
+            let flushed = matches!(outcome, Some(Ok(())));
+            peers.written((key, link), &mut batch, flushed, Instant::now(), fx);
+        });
+        if let Some(Err(error)) = outcome {
+            let why = format_args!("{error:#}");
+            self.shared.disconnected(key.addr, link, None, &why);
+        }
+    }
+}
+
+impl<T: NetTransport, M: Message> Outbound for Intake<T, M> {
+    fn is_open(&self) -> bool {
+        self.shared.is_open()
+    }
+
+    fn poll_offer(
+        &self,
+        submission: &mut Submission,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), ClosedError>> {
+        let offered = self.with(|peers, fx| peers.offer(submission, Instant::now, cx.waker(), fx));
+        match offered {
+            Offered::Done => Poll::Ready(Ok(())),
+            Offered::Waiting => Poll::Pending,
+            Offered::Closed => Poll::Ready(Err(ClosedError)),
+            Offered::Write(direct) => {
+                self.write(direct);
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    fn withdraw(&self, submission: &mut Submission) {
+        if submission.is_waiting() {
+            self.with(|peers, fx| peers.withdraw(submission, fx));
+        }
+    }
+
+    fn refuse(&self, to: SocketAddr, reason: DropReason) {
+        self.with(|peers, fx| peers.refuse(to, reason, Instant::now(), fx));
+    }
+
+    fn poll_connected(
+        &self,
+        wanted: &mut Wanted,
+        cx: &mut Context<'_>,
+    ) -> Poll<anyhow::Result<ConnectionInfo>> {
+        self.with(|peers, fx| peers.poll_connected(wanted, Instant::now(), cx.waker(), fx))
+    }
+
+    fn stop_wanting(&self, wanted: &mut Wanted) {
+        self.with(|peers, _| peers.stop_wanting(wanted));
+    }
+}
+
+/// Withdraws the submission when the sender is dropped.
+struct Sending<'a, O: Outbound + ?Sized> {
+    outbound: &'a O,
+    submission: Submission,
+}
+
+impl<O: Outbound + ?Sized> Drop for Sending<'_, O> {
+    fn drop(&mut self) {
+        self.outbound.withdraw(&mut self.submission);
+    }
+}
+
+/// Sends a message: the body of `send` of a socket and of an
+/// [`OutgoingConnection`](crate::transport_layer::OutgoingConnection).
+pub(in crate::transport_layer) async fn submit<M: Message>(
+    outbound: &(impl Outbound + ?Sized),
+    to: SocketAddr,
+    message: M,
+) -> Result<(), SendError<M>> {
+    if !outbound.is_open() {
+        return Err(SendError(message));
+    }
+    let bytes = match message.into_bytes() {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            tracing::debug!(%to, %error, "cannot encode a message");
+            outbound.refuse(to, DropReason::EncodeFailed);
+            return Ok(());
+        }
+    };
+    let mut sending = Sending {
+        outbound,
+        submission: Submission::new(to, bytes),
+    };
+    let queued = poll_fn(|cx| outbound.poll_offer(&mut sending.submission, cx)).await;
+    let Err(ClosedError) = queued else {
+        return Ok(());
+    };
+    // Given back as it came: what was encoded can be decoded.
+    let bytes = sending.submission.bytes.take();
+    match bytes.map(M::decode) {
+        Some(Ok(message)) => Err(SendError(message)),
+        _ => {
+            outbound.refuse(to, DropReason::Closed);
+            Ok(())
+        }
+    }
+}
+
+/// Ends the wish when the caller is dropped.
+struct Waiting<'a> {
+    outbound: &'a dyn Outbound,
+    wanted: Wanted,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.outbound.stop_wanting(&mut self.wanted);
+    }
+}
+
+/// Waits for a connection with `addr` for at most `limit`.
+pub(in crate::transport_layer) async fn connected(
+    outbound: &dyn Outbound,
+    addr: SocketAddr,
+    limit: Duration,
+) -> anyhow::Result<ConnectionInfo> {
+    let mut waiting = Waiting {
+        outbound,
+        wanted: Wanted::new(addr),
+    };
+    let wanted = &mut waiting.wanted;
+    match rt::timeout(limit, poll_fn(|cx| outbound.poll_connected(wanted, cx))).await {
+        Ok(connected) => connected,
+        Err(_) => Err(NotConnected {
+            addr,
+            limit: Some(limit),
+            cause: waiting.wanted.cause.clone(),
+        }
+        .into()),
+    }
+}

@@ -1,0 +1,88 @@
+//! The accept loop.
+//!
+//! It runs no handshake itself: each is a task of its own. Invariant: a peer that is slow, or never
+//! answers, delays no other, and the loop survives every error.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::intake::Intake;
+use crate::message::Message;
+use crate::net::{NetIncomingRequest, NetListener, NetTransport};
+use crate::rt;
+use crate::transport_layer::core::{Host, handshake_to_end};
+
+/// The pause after the listener itself has failed: short for a peer, and long for a loop.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
+
+/// Accepts connections until it is dropped, which frees the port. At most
+/// [`max_pending_handshakes`](crate::TransportLayerConfig::max_pending_handshakes) handshakes run at a
+/// time; one more ends the oldest of the host that has the most.
+pub(in crate::transport_layer) async fn handle_socket_listener<T: NetTransport, M: Message>(
+    intake: Intake<T, M>,
+    listener: T::Listener,
+) {
+    let accept = AcceptLoop { intake, listener };
+    accept.run().await;
+}
+
+struct AcceptLoop<T: NetTransport, M: Message> {
+    intake: Intake<T, M>,
+    listener: T::Listener,
+}
+
+impl<T: NetTransport, M: Message> AcceptLoop<T, M> {
+    async fn run(self) {
+        let mut failures: u64 = 0;
+        loop {
+            match self.listener.accept().await {
+                Ok(request) => self.start_handshake(request),
+                Err(error) => {
+                    failures += 1;
+                    if failures.is_power_of_two() {
+                        let error = format_args!("{error:#}");
+                        tracing::warn!(failures, error, "accept failed");
+                    }
+                    rt::sleep(PAUSE_AFTER_ERROR).await;
+                }
+            }
+        }
+    }
+
+    fn start_handshake(&self, request: impl NetIncomingRequest<Connection = T::Connection>) {
+        let shared = &self.intake.shared;
+        let addr = request.remote_addr();
+        let host = Host::of(addr);
+        let excess = shared
+            .handshakes
+            .take_excess(shared.config.max_pending_handshakes, |running| {
+                handshake_to_end(running, host)
+            });
+        if let Some(excess) = excess {
+            drop(excess);
+            count_failure(&self.intake, addr, &"too many handshakes at a time");
+        }
+        let intake = self.intake.clone();
+        let limit = shared.config.dial_timeout;
+        shared.handshakes.spawn(host, async move {
+            match rt::timeout(limit, request.accept()).await {
+                Ok(Ok(conn)) => intake.accepted(conn),
+                Ok(Err(error)) => count_failure(&intake, addr, &format_args!("{error:#}")),
+                Err(late) => count_failure(&intake, addr, &late),
+            }
+        });
+    }
+}
+
+/// Counts a handshake that has failed. Anybody can make handshakes fail, so the log grows with the
+/// logarithm of their number.
+fn count_failure<T: NetTransport, M: Message>(
+    intake: &Intake<T, M>,
+    addr: SocketAddr,
+    why: &dyn std::fmt::Display,
+) {
+    let failures = intake.shared.with(|peers, _| peers.accept_failed());
+    if failures.is_power_of_two() {
+        tracing::debug!(failures, %addr, %why, "refused an incoming connection");
+    }
+}

@@ -1,0 +1,203 @@
+//! The task of a peer: it dials, writes, and keeps connections alive.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use futures::future::{Either, select};
+
+use super::incoming::{Reader, handle_incoming_connection};
+use super::shared::Shared;
+use crate::message::Message;
+use crate::net::{CloseCode, ConnectError, NetConnection, NetTransport};
+use crate::rt::sync::{Signal, Timer, yield_now};
+use crate::rt::{self, Instant};
+use crate::transport_layer::core::{BATCH_BYTES, PeerKey, Step};
+use crate::transport_layer::stats::Direction;
+
+/// Batches written in a row before other tasks get their turn.
+const YIELD_AFTER: u32 = 16;
+
+/// Serves a peer until it is forgotten.
+pub(super) async fn handle_outgoing_connection<T: NetTransport, M: Message>(task: PeerTask<T, M>) {
+    task.run().await;
+}
+
+/// Serves one peer: carries out the steps that the core decides. There is one task for each peer, so
+/// that a peer that is slow or unreachable delays no other, and its messages leave in order.
+pub(super) struct PeerTask<T: NetTransport, M: Message> {
+    pub(super) shared: Arc<Shared<T, M>>,
+    pub(super) key: PeerKey,
+    pub(super) signal: Arc<Signal>,
+}
+
+impl<T: NetTransport, M: Message> PeerTask<T, M> {
+    async fn run(self) {
+        let mut batch = VecDeque::new();
+        let mut timer = Timer::default();
+        let mut in_a_row = 0;
+        loop {
+            let step = self
+                .shared
+                .with(|peers, fx| peers.next_step(self.key, &mut batch, Instant::now(), fx));
+            match step {
+                Step::Gone => return,
+                Step::Wait(deadline) => self.signal.wait(&mut timer, deadline).await,
+                // Boxed: a handshake takes 13 KB, which this task would hold for all its life.
+                Step::Dial => Box::pin(self.dial()).await,
+                Step::Write { link, conn, bytes } => {
+                    self.write(link, conn, &mut batch, bytes).await;
+                    in_a_row += 1;
+                    if in_a_row < YIELD_AFTER {
+                        continue;
+                    }
+                    yield_now().await;
+                }
+                Step::Keepalive { link, conn } => {
+                    // Nothing was sent for a while: a good time to give back what a burst has taken.
+                    batch = VecDeque::new();
+                    self.keep_alive(link, conn).await;
+                }
+            }
+            in_a_row = 0;
+        }
+    }
+
+    async fn dial(&self) {
+        let addr = self.key.addr;
+        let shared = &self.shared;
+        let attempt = pin!(rt::timeout(
+            shared.config.dial_timeout,
+            shared.transport.connect_from(
+                shared.local_addr,
+                addr,
+                &shared.config.alpn,
+                &shared.credential,
+            ),
+        ));
+        // The peer may dial us in the meantime, and that connection serves as well.
+        let pointless = pin!(poll_fn(|cx| {
+            while self.signal.poll(cx).is_ready() {
+                if shared.with(|peers, _| peers.is_dial_pointless(self.key)) {
+                    return Poll::Ready(());
+                }
+            }
+            Poll::Pending
+        }));
+        let outcome = match select(attempt, pointless).await {
+            Either::Left((Ok(outcome), _)) => Some(outcome),
+            Either::Left((Err(late), _)) => {
+                let after = late.0;
+                Some(Err(ConnectError::Timeout { addr, after }.into()))
+            }
+            Either::Right(_) => None,
+        };
+        match outcome {
+            Some(Ok(conn)) => self.dial_succeeded(conn),
+            Some(Err(error)) => self.dial_failed(error),
+            None => shared.with(|peers, _| {
+                peers.dial_ended(self.key);
+            }),
+        }
+    }
+
+    fn dial_succeeded(&self, conn: T::Connection) {
+        let (addr, dialled) = (self.key.addr, Direction::Outgoing);
+        let link = self
+            .shared
+            .with(|peers, fx| peers.dial_succeeded(self.key, conn.clone(), Instant::now(), fx));
+        if let Some(link) = link {
+            log_connected(addr, dialled, &conn);
+            let reader = Reader::new(Arc::clone(&self.shared), addr, link, conn);
+            self.shared
+                .tasks
+                .spawn((), handle_incoming_connection(reader));
+        }
+    }
+
+    fn dial_failed(&self, error: anyhow::Error) {
+        let error = Arc::new(error);
+        let failure = self
+            .shared
+            .with(|peers, fx| peers.dial_failed(self.key, &error, Instant::now(), fx));
+        if let Some(failure) = failure
+            && failure.failures.is_power_of_two()
+        {
+            let addr = self.key.addr;
+            let (failures, wait, dropped) = (failure.failures, failure.wait, failure.dropped);
+            let error = format_args!("{error:#}");
+            tracing::info!(%addr, failures, ?wait, dropped, error, "dial failed, backing off");
+        }
+    }
+
+    /// Hands over `batch`, which has `bytes` bytes, and leaves it empty.
+    async fn write(
+        &self,
+        link: u64,
+        conn: T::Connection,
+        batch: &mut VecDeque<Bytes>,
+        bytes: usize,
+    ) {
+        let (addr, count) = (self.key.addr, batch.len());
+        let chunks = u32::try_from(bytes.div_ceil(BATCH_BYTES).max(1)).unwrap_or(u32::MAX);
+        let limit = self.shared.config.write_timeout.saturating_mul(chunks);
+        let outcome = {
+            let mut sending = pin!(conn.send_many(batch));
+            let at_once = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
+            match at_once {
+                Poll::Ready(outcome) => Ok(outcome),
+                Poll::Pending => {
+                    self.shared.with(|peers, _| peers.write_blocked(self.key));
+                    rt::timeout(limit, sending).await
+                }
+            }
+        };
+        let took_none = count > 0 && batch.len() == count;
+        self.shared.with(|peers, fx| {
+            let flushed = matches!(outcome, Ok(Ok(())));
+            peers.written((self.key, link), batch, flushed, Instant::now(), fx);
+        });
+        match outcome {
+            Ok(Ok(())) if took_none => {
+                self.close(link, CloseCode::PROTOCOL, "it takes nothing");
+            }
+            Ok(Ok(())) => tracing::trace!(%addr, count, bytes, "sent"),
+            Ok(Err(error)) => {
+                self.shared
+                    .disconnected(addr, link, None, &format_args!("{error:#}"));
+            }
+            Err(_) => self.close(link, CloseCode::GOING_AWAY, "the peer does not read"),
+        }
+    }
+
+    async fn keep_alive(&self, link: u64, conn: T::Connection) {
+        match rt::timeout(self.shared.config.write_timeout, conn.keepalive()).await {
+            Ok(Ok(())) => self
+                .shared
+                .with(|peers, _| peers.kept_alive(self.key, link, Instant::now())),
+            Ok(Err(error)) => {
+                self.shared
+                    .disconnected(self.key.addr, link, None, &format_args!("{error:#}"));
+            }
+            Err(_) => self.close(link, CloseCode::GOING_AWAY, "the peer does not read"),
+        }
+    }
+
+    fn close(&self, link: u64, code: CloseCode, why: &'static str) {
+        self.shared
+            .disconnected(self.key.addr, link, Some(code), &why);
+    }
+}
+
+/// Logs a new connection.
+pub(super) fn log_connected(
+    addr: std::net::SocketAddr,
+    direction: Direction,
+    conn: &impl NetConnection,
+) {
+    let identity = conn.remote_identity().short();
+    tracing::info!(%addr, ?direction, identity, "connected");
+}

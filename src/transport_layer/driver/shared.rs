@@ -1,0 +1,209 @@
+//! What the tasks of one socket share.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use super::inbox::SharedInbox;
+use super::tasks::TaskSet;
+use crate::credential::NetCredential;
+use crate::message::Message;
+use crate::net::{CloseCode, NetConnection, NetTransport};
+use crate::rt::sync::{Mutex, Signal, Ticket};
+use crate::rt::{Instant, Task};
+use crate::transport_layer::config::TransportLayerConfig;
+use crate::transport_layer::core::{Effects, Host, NewPeer, Peers};
+use crate::transport_layer::error::ClosedError;
+use crate::transport_layer::received::Received;
+use crate::transport_layer::stats::SocketStats;
+
+/// The core of one socket behind its lock, the inbox, and the sets of tasks.
+pub(in crate::transport_layer) struct Shared<T: NetTransport, M: Message> {
+    pub(in crate::transport_layer) transport: T,
+    pub(in crate::transport_layer) credential: NetCredential,
+    pub(in crate::transport_layer) config: Arc<TransportLayerConfig>,
+    pub(in crate::transport_layer) local_addr: SocketAddr,
+    open: AtomicBool,
+    peers: Mutex<Peers<T::Connection>>,
+    pub(super) inbox: SharedInbox<M>,
+    /// Readers, writers and goodbyes.
+    pub(super) tasks: TaskSet<()>,
+    /// The handshakes of incoming connections, by host.
+    pub(super) handshakes: TaskSet<Host>,
+    /// The accept loop, which owns the listener. It is dropped under the lock: a caller that finds it
+    /// gone knows that the port is free.
+    listener: Mutex<Option<Task>>,
+}
+
+impl<T: NetTransport, M: Message> Shared<T, M> {
+    pub(in crate::transport_layer) fn new(
+        transport: T,
+        credential: NetCredential,
+        local_addr: SocketAddr,
+        config: TransportLayerConfig,
+    ) -> Arc<Self> {
+        let config = Arc::new(config);
+        let peers = Peers::new(Arc::clone(&config), transport.max_message_len());
+        Arc::new(Self {
+            transport,
+            credential,
+            local_addr,
+            open: AtomicBool::new(true),
+            peers: Mutex::new(peers),
+            inbox: SharedInbox::new(config.incoming.clone()),
+            tasks: TaskSet::default(),
+            handshakes: TaskSet::default(),
+            listener: Mutex::new(None),
+            config,
+        })
+    }
+
+    /// Keeps the accept loop until the socket stops accepting.
+    pub(in crate::transport_layer) fn keep_listener(&self, task: Task) {
+        *self.listener.lock() = Some(task);
+    }
+
+    /// Calls the core under its lock, and carries out the effects. Must not create peers: only the
+    /// intake can start their tasks.
+    pub(super) fn with<R>(
+        &self,
+        action: impl FnOnce(&mut Peers<T::Connection>, &mut Effects<T::Connection>) -> R,
+    ) -> R {
+        let (result, new_peers) = self.with_new_peers(action);
+        debug_assert!(new_peers.is_empty(), "no task serves {new_peers:?}");
+        result
+    }
+
+    /// As [`with`](Self::with). Returns the peers that were created; the caller starts their tasks.
+    pub(super) fn with_new_peers<R>(
+        &self,
+        action: impl FnOnce(&mut Peers<T::Connection>, &mut Effects<T::Connection>) -> R,
+    ) -> (R, Vec<NewPeer>) {
+        let mut fx = Effects::default();
+        let result = {
+            let mut peers = self.peers.lock();
+            let result = action(&mut peers, &mut fx);
+            // Under the lock of the peers, so that the two agree in every snapshot.
+            for addr in fx.forgotten.drain(..) {
+                self.inbox.forget(addr);
+            }
+            for new in &fx.new_peers {
+                self.inbox.remember(new.key.addr);
+            }
+            result
+        };
+        fx.wakers.into_iter().for_each(Waker::wake);
+        for (conn, code) in fx.close {
+            self.tasks.spawn((), async move { conn.close(code).await });
+        }
+        for ended in fx.ended {
+            let (addr, why, age) = (ended.addr, ended.why, ended.age);
+            tracing::info!(%addr, why, ?age, "connection ended");
+        }
+        (result, fx.new_peers)
+    }
+
+    /// Takes a connection out of service. `code` is the reason for a close of ours, and `None` for a
+    /// connection that has failed or was closed by the peer. Only the first report counts.
+    pub(super) fn disconnected(
+        &self,
+        addr: SocketAddr,
+        link: u64,
+        code: Option<CloseCode>,
+        why: &dyn std::fmt::Display,
+    ) {
+        let age = self.with(|peers, fx| peers.disconnected(addr, link, code, Instant::now(), fx));
+        if let Some(age) = age {
+            tracing::info!(%addr, %why, ?age, "connection ended");
+        }
+    }
+
+    /// Returns the next message. Cancel-safe.
+    pub(in crate::transport_layer) async fn recv(&self) -> Result<Received<M>, ClosedError> {
+        self.inbox.recv().await
+    }
+
+    /// Returns whether the socket still takes messages.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Returns a snapshot in which all sums hold.
+    pub(in crate::transport_layer) fn stats(&self) -> SocketStats {
+        let peers = self.peers.lock();
+        let mut stats = peers.stats(Instant::now());
+        let mut total = std::mem::take(&mut stats.total);
+        self.inbox.stats(&mut total, &mut stats.peers);
+        drop(peers);
+        for peer in stats.peers.values() {
+            total.merge(peer);
+        }
+        stats.total = total;
+        stats
+    }
+
+    /// Frees the port, and takes no new messages and connections.
+    pub(in crate::transport_layer) fn stop_accepting(&self) {
+        self.open.store(false, Ordering::Release);
+        drop(self.listener.lock().take());
+        self.handshakes.close();
+        self.with(|peers, fx| peers.start_draining(fx));
+    }
+
+    /// Ready once nothing is left to send.
+    pub(in crate::transport_layer) fn poll_drained(
+        &self,
+        ticket: &mut Ticket,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        self.peers.lock().poll_drained(ticket, cx.waker())
+    }
+
+    /// Gives up a place taken by [`poll_drained`](Self::poll_drained).
+    pub(in crate::transport_layer) fn stop_waiting_for_drain(&self, ticket: &mut Ticket) {
+        self.peers.lock().stop_waiting_for_drain(ticket);
+    }
+
+    /// Drops everything that is queued. Returns the connections, to be closed by the caller, and the
+    /// number of messages that were queued, also if another call has closed the socket before.
+    pub(in crate::transport_layer) fn close_peers(&self) -> (Vec<T::Connection>, u64) {
+        self.open.store(false, Ordering::Release);
+        self.with(|peers, fx| {
+            let unsent = peers.close(fx);
+            let conns = fx.close.drain(..).map(|(conn, _)| conn);
+            (conns.collect(), unsent)
+        })
+    }
+
+    /// Closes connections, all at once, and waits for it. If it is cancelled, closing goes on.
+    pub(in crate::transport_layer) async fn say_goodbye(&self, conns: Vec<T::Connection>) {
+        /// Raises the signal when the last goodbye is said, or its task is dropped.
+        struct Said(Arc<Signal>);
+        impl Drop for Said {
+            fn drop(&mut self) {
+                self.0.raise();
+            }
+        }
+        let all_said = Arc::new(Signal::default());
+        let said = Arc::new(Said(Arc::clone(&all_said)));
+        for conn in conns {
+            let said = Arc::clone(&said);
+            self.tasks.spawn((), async move {
+                conn.close(CloseCode::GOING_AWAY).await;
+                drop(said);
+            });
+        }
+        drop(said);
+        poll_fn(|cx| all_said.poll(cx)).await;
+    }
+
+    /// Ends every task before it returns. `recv` returns what has arrived, and ends.
+    pub(in crate::transport_layer) fn close_tasks(&self) {
+        drop(self.listener.lock().take());
+        self.handshakes.close();
+        self.tasks.close();
+        self.inbox.close();
+    }
+}

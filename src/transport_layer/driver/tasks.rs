@@ -1,0 +1,112 @@
+//! Sets of background tasks.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::rt::sync::Mutex;
+use crate::rt::{MaybeSend, Task};
+
+/// Background tasks that end by themselves, or all together when the set is closed. Each has a tag.
+///
+/// Once [`close`](Self::close) has returned, no task of the set exists and none can be started.
+///
+/// A task must never drop the handle of another task: two that did it to each other would wait for
+/// each other. It may drop its own, which happens when it ends.
+#[derive(Debug)]
+pub(super) struct TaskSet<G> {
+    tasks: Arc<Mutex<Tasks<G>>>,
+}
+
+#[derive(Debug)]
+struct Tasks<G> {
+    next: u64,
+    closed: bool,
+    /// In the order of their ids, which is that of their start.
+    running: Vec<Running<G>>,
+}
+
+#[derive(Debug)]
+struct Running<G> {
+    id: u64,
+    tag: G,
+    task: Task,
+}
+
+impl<G> Default for TaskSet<G> {
+    fn default() -> Self {
+        Self {
+            tasks: Arc::new(Mutex::new(Tasks {
+                next: 0,
+                closed: false,
+                running: Vec::new(),
+            })),
+        }
+    }
+}
+
+/// Takes a task off the list when its future is dropped, finished or not.
+struct Entry<G> {
+    id: u64,
+    tasks: Arc<Mutex<Tasks<G>>>,
+}
+
+impl<G> Drop for Entry<G> {
+    fn drop(&mut self) {
+        let task = {
+            let running = &mut self.tasks.lock().running;
+            let index = running.binary_search_by_key(&self.id, |running| running.id);
+            index.ok().map(|index| running.remove(index).task)
+        };
+        // Outside the lock: dropping a handle can run code.
+        drop(task);
+    }
+}
+
+impl<G: Copy + MaybeSend + 'static> TaskSet<G> {
+    /// Starts `future`. A closed set drops it.
+    pub(super) fn spawn(&self, tag: G, future: impl Future<Output = ()> + MaybeSend + 'static) {
+        let mut tasks = self.tasks.lock();
+        if tasks.closed {
+            drop(tasks);
+            return;
+        }
+        tasks.next += 1;
+        let id = tasks.next;
+        let entry = Entry {
+            id,
+            tasks: Arc::clone(&self.tasks),
+        };
+        // Under the lock, so that a task which ends at once finds itself listed.
+        let task = Task::spawn(async move {
+            let _entry = entry;
+            future.await;
+        });
+        tasks.running.push(Running { id, tag, task });
+    }
+
+    /// If `max` or more tasks run, takes out the one that `choose` picks from the tags, oldest first.
+    /// The caller, which ends the task by dropping it, must not be one of them.
+    pub(super) fn take_excess(
+        &self,
+        max: usize,
+        choose: impl FnOnce(&[G]) -> Option<usize>,
+    ) -> Option<Task> {
+        let mut tasks = self.tasks.lock();
+        if tasks.running.len() < max {
+            return None;
+        }
+        let tags: Vec<_> = tasks.running.iter().map(|running| running.tag).collect();
+        let index = choose(&tags).filter(|index| *index < tags.len())?;
+        Some(tasks.running.remove(index).task)
+    }
+
+    /// Ends every task before it returns.
+    pub(super) fn close(&self) {
+        let running = {
+            let mut tasks = self.tasks.lock();
+            tasks.closed = true;
+            std::mem::take(&mut tasks.running)
+        };
+        drop(running);
+    }
+}

@@ -1,0 +1,49 @@
+//! The errors of the transport layer.
+
+use std::error::Error;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The socket is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the socket is closed")]
+pub struct ClosedError;
+
+/// The socket is closed. Contains the message that was not sent.
+#[derive(thiserror::Error)]
+#[error("the socket is closed")]
+pub struct SendError<M>(pub M);
+
+impl<M> fmt::Debug for SendError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SendError(..)")
+    }
+}
+
+/// There is no connection with a peer. The error of the last dial, if there was one, is the source.
+#[derive(Debug)]
+pub(super) struct NotConnected {
+    pub(super) addr: SocketAddr,
+    /// How long the caller has waited; `None` if it did not wait because no retry can help.
+    pub(super) limit: Option<Duration>,
+    pub(super) cause: Option<Arc<anyhow::Error>>,
+}
+
+impl fmt::Display for NotConnected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no connection with {}", self.addr)?;
+        match self.limit {
+            Some(limit) => write!(f, " within {limit:?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error for NotConnected {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        let cause: &(dyn Error + Send + Sync + 'static) = self.cause.as_deref()?.as_ref();
+        Some(cause)
+    }
+}

@@ -1,0 +1,25 @@
+//! A received message with what is known of its sender.
+
+use std::net::SocketAddr;
+
+use crate::credential::{Identity, Role};
+use crate::rt::Instant;
+
+/// A received message, where it came from, and when.
+///
+/// [`recv_detailed`](super::TransportLayerSocket::recv_detailed) returns it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Received<M> {
+    /// The address to answer to.
+    pub from: SocketAddr,
+    /// The identity that the sender has proved; [`Identity::UNPROVED`] on a network without
+    /// authentication.
+    pub identity: Identity,
+    /// What the sender may do in the cluster.
+    pub role: Role,
+    /// When the message was read from its connection. It may have waited for `recv` since then.
+    pub at: Instant,
+    /// The message.
+    pub message: M,
+}
