@@ -1,11 +1,9 @@
 //! Clusters of nodes of the published crate, and of participants of ours.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Mutex;
 use std::time::Duration;
 
-use chitchat_013::transport::{Socket, Transport};
+use chitchat_013::transport::Transport;
 use chitchat_013::{
     ChitchatConfig, ChitchatHandle, FailureDetectorConfig, ProtocolVersion, spawn_chitchat,
 };
@@ -14,29 +12,14 @@ use gossip_transport::tcp::TcpTransport;
 use gossip_transport::{ClusterSecret, TransportLayerTransport};
 use tokio::time::Instant;
 
-use super::{ANY_PORT, INTERVAL, PATIENCE, credential, transport};
+use super::{INTERVAL, transport};
+use crate::support::upstream::Bound;
+use crate::support::{ANY_PORT, PATIENCE, member};
 
 /// Nodes of upstream's, each on a socket of ours.
 pub struct Node {
     pub handle: ChitchatHandle,
     pub name: String,
-}
-
-/// A socket that is bound before its node knows its address.
-struct Bound(Mutex<Option<Box<dyn Socket>>>);
-
-impl Transport for Bound {
-    // What `async_trait` makes of `async fn open`.
-    fn open<'a, 'f>(
-        &'a self,
-        _listen_addr: SocketAddr,
-    ) -> Pin<Box<dyn Future<Output = anyhow::Result<Box<dyn Socket>>> + Send + 'f>>
-    where
-        'a: 'f,
-        Self: 'f,
-    {
-        Box::pin(async move { Ok(self.0.lock().unwrap().take().unwrap()) })
-    }
 }
 
 impl Node {
@@ -47,7 +30,7 @@ impl Node {
         version: ProtocolVersion,
         seeds: &[SocketAddr],
     ) -> Self {
-        let socket = transport(secret).open(ANY_PORT.into()).await.unwrap();
+        let socket = transport(secret).open(ANY_PORT).await.unwrap();
         let addr = socket.local_addr().unwrap();
         let name = format!("theirs-{n}");
         let config = ChitchatConfig {
@@ -66,7 +49,7 @@ impl Node {
             extra_liveness_predicate: None,
             protocol_version: version,
         };
-        let bound = Bound(Mutex::new(Some(socket)));
+        let bound = Bound::new(socket);
         let handle = spawn_chitchat(config, Vec::new(), &bound).await.unwrap();
         Self { handle, name }
     }
@@ -153,9 +136,8 @@ impl Cluster {
             cluster.theirs.push(node);
         }
         for n in 0..ours {
-            let network =
-                TransportLayerTransport::new(TcpTransport::default(), credential(&secret));
-            let socket = network.open(ANY_PORT.into()).await.unwrap();
+            let network = TransportLayerTransport::new(TcpTransport::default(), member(&secret));
+            let socket = network.open(ANY_PORT).await.unwrap();
             let config = our_config(&format!("ours-{n}"), &seeds, versions(n));
             cluster
                 .ours

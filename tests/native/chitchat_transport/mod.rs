@@ -13,22 +13,17 @@ use gossip_transport::memory::MemoryNetwork;
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::transport_layer::OverflowPolicy;
 use gossip_transport::{
-    ClusterSecret, Message as _, NetCredential, TransportLayerConfig, TransportLayerSocket,
-    TransportLayerTransport, Trust,
+    ClusterSecret, Message as _, TransportLayerConfig, TransportLayerSocket,
+    TransportLayerTransport,
 };
 use tokio::time::{Instant, timeout};
 
-const INTERVAL: Duration = Duration::from_millis(150);
-/// What takes longer never happens, even on a machine with much else to do.
-const PATIENCE: Duration = Duration::from_secs(90);
-const ANY_PORT: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
+use crate::support::{ANY_PORT, PATIENCE, anyone, member};
 
-fn credential(secret: &ClusterSecret) -> NetCredential {
-    NetCredential::generate(Trust::secret(secret.clone()))
-}
+const INTERVAL: Duration = Duration::from_millis(150);
 
 fn transport(secret: &ClusterSecret) -> ChitchatTransport<TcpTransport> {
-    ChitchatTransport::new(TcpTransport::default(), credential(secret))
+    ChitchatTransport::new(TcpTransport::default(), member(secret))
 }
 
 fn empty_syn() -> ChitchatEnvelope {
@@ -46,7 +41,7 @@ fn empty_syn() -> ChitchatEnvelope {
 #[tokio::test]
 async fn an_address_cannot_be_opened_twice_and_is_free_once_its_socket_is_dropped() {
     let transport = transport(&ClusterSecret::generate());
-    let mut socket = transport.open(ANY_PORT.into()).await.unwrap();
+    let mut socket = transport.open(ANY_PORT).await.unwrap();
     let addr = socket.local_addr().unwrap();
     for _ in 0..100 {
         assert!(transport.open(addr).await.is_err());
@@ -58,8 +53,8 @@ async fn an_address_cannot_be_opened_twice_and_is_free_once_its_socket_is_droppe
 #[tokio::test]
 async fn recv_waits_for_an_envelope_and_both_sides_count_the_same_bytes() {
     let transport = transport(&ClusterSecret::generate());
-    let mut a = transport.open(ANY_PORT.into()).await.unwrap();
-    let mut b = transport.open(ANY_PORT.into()).await.unwrap();
+    let mut a = transport.open(ANY_PORT).await.unwrap();
+    let mut b = transport.open(ANY_PORT).await.unwrap();
     let early = timeout(Duration::from_millis(200), b.recv()).await;
     assert!(early.is_err(), "nothing has been sent");
     let to = b.local_addr().unwrap();
@@ -85,7 +80,7 @@ async fn any_network_will_do() {
     let network = MemoryNetwork::new(1);
     let open = async |n: u8| {
         let addr = SocketAddr::from(([10, 0, 0, n], 7000));
-        let credential = NetCredential::generate(Trust::dangerously_anyone());
+        let credential = anyone();
         let transport = ChitchatTransport::new(network.host(addr.ip()), credential);
         transport.open(addr).await.unwrap()
     };
@@ -100,9 +95,9 @@ async fn sending_to_an_unbound_address_is_fine_and_waits_for_nothing() {
     // Even where waiting was asked for: upstream's only loop waits for each send.
     let mut config = TransportLayerConfig::default();
     config.outgoing.overflow = OverflowPolicy::Backpressure;
-    let credential = credential(&ClusterSecret::generate());
+    let credential = member(&ClusterSecret::generate());
     let transport = ChitchatTransport::with_config(TcpTransport::default(), credential, config);
-    let mut socket = transport.open(ANY_PORT.into()).await.unwrap();
+    let mut socket = transport.open(ANY_PORT).await.unwrap();
     let mut unbound = socket.local_addr().unwrap();
     unbound.set_ip([127, 0, 0, 2].into());
     let sending = async {
@@ -122,8 +117,8 @@ async fn sending_to_an_unbound_address_is_fine_and_waits_for_nothing() {
 #[tokio::test]
 async fn a_cancelled_recv_loses_nothing() {
     let transport = transport(&ClusterSecret::generate());
-    let mut a = transport.open(ANY_PORT.into()).await.unwrap();
-    let mut b = transport.open(ANY_PORT.into()).await.unwrap();
+    let mut a = transport.open(ANY_PORT).await.unwrap();
+    let mut b = transport.open(ANY_PORT).await.unwrap();
     let to = b.local_addr().unwrap();
     for _ in 0..200 {
         a.send(to, empty_syn()).await.unwrap();
@@ -157,16 +152,16 @@ async fn a_cancelled_recv_loses_nothing() {
 async fn what_is_no_envelope_is_counted_and_what_follows_arrives() {
     let secret = ClusterSecret::generate();
     let transport = transport(&secret);
-    let mut node = transport.open(ANY_PORT.into()).await.unwrap();
+    let mut node = transport.open(ANY_PORT).await.unwrap();
     let to = node.local_addr().unwrap();
     let mut config = TransportLayerConfig::default();
     config.alpn.push(gossip_transport::ChitchatMessage::ALPN);
     let peer = TransportLayerTransport::<_, bytes::Bytes>::with_config(
         TcpTransport::default(),
-        credential(&secret),
+        member(&secret),
         config,
     );
-    let peer: TransportLayerSocket<_, _> = peer.open(ANY_PORT.into()).await.unwrap();
+    let peer: TransportLayerSocket<_, _> = peer.open(ANY_PORT).await.unwrap();
     for junk in [&b"junk"[..], b"", &[7; 65_507], &[0; 200_000]] {
         let junk = bytes::Bytes::copy_from_slice(junk);
         peer.send(to, junk).await.unwrap();
@@ -232,9 +227,9 @@ async fn an_answer_may_tell_of_more_members_than_a_datagram_holds() {
     const MEMBERS: u16 = 3000;
     let secret = ClusterSecret::generate();
     let node = Node::start(&secret, 0, 1, ProtocolVersion::V1, &[]).await;
-    let peer = TransportLayerTransport::new(TcpTransport::default(), credential(&secret));
+    let peer = TransportLayerTransport::new(TcpTransport::default(), member(&secret));
     let peer: TransportLayerSocket<_, gossip_transport::ChitchatMessage> =
-        peer.open(ANY_PORT.into()).await.unwrap();
+        peer.open(ANY_PORT).await.unwrap();
     let syn = |version, members: u16| {
         let entries = (0..members).map(|n| {
             let id = ChitchatId::new(format!("member-{n:05}"), 1, ([10, 0, 0, 1], n).into());

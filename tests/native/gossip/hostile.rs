@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::support::messages::{Scale, any_message, any_version};
 use gossip_transport::gossip::{Engine, Event, GossipConfig, Liveness, Output};
 use gossip_transport::message::{
     ChitchatId, ChitchatMessage, DeletionStatus, Delta, Digest, KeyValueMutation, Message,
@@ -13,6 +12,8 @@ use gossip_transport::message::{
 };
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
+
+use crate::support::messages::{Scale, any_message, any_version};
 
 const CLUSTER: &str = "cluster";
 const MAX_MEMBERS: usize = 12;

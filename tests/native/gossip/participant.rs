@@ -7,11 +7,10 @@ use gossip_transport::gossip::{GossipConfig, JoinError, Liveness, Participant};
 use gossip_transport::memory::{LinkFaults, MemoryNetwork, MemoryTransport};
 use gossip_transport::net::NetTransport;
 use gossip_transport::tcp::TcpTransport;
-use gossip_transport::{ClusterSecret, NetCredential, TransportLayerTransport, Trust};
+use gossip_transport::{ClusterSecret, NetCredential, TransportLayerTransport};
 use tokio::time::timeout;
 
-/// In virtual time this passes at once; over TCP it is what never takes that long.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::support::{ANY_PORT, PATIENCE, member};
 
 fn config(name: &str, seeds: &[SocketAddr]) -> GossipConfig {
     let mut config = GossipConfig::new("cluster", name);
@@ -29,7 +28,7 @@ async fn join<T: NetTransport>(
     listen: SocketAddr,
     config: GossipConfig,
 ) -> anyhow::Result<Participant<T>> {
-    let credential = NetCredential::generate(Trust::secret(secret.clone()));
+    let credential = member(secret);
     let transport = TransportLayerTransport::new(network, credential);
     Participant::join(transport.open(listen).await?, config).await
 }
@@ -136,7 +135,7 @@ async fn keys_come_and_go_over_tcp() {
     for n in 1..=3 {
         let config = config(&format!("m{n}"), &seeds);
         let network = TcpTransport::default();
-        let listen = ([127, 0, 0, 1], 0).into();
+        let listen = ANY_PORT;
         let participant = join(network, &secret(), listen, config).await.unwrap();
         seeds.push(participant.id().gossip_advertise_addr);
         participants.push(participant);
@@ -175,7 +174,7 @@ async fn a_member_that_vanishes_is_dead_and_one_that_returns_is_another() {
 
 #[tokio::test]
 async fn dropping_a_member_frees_its_port_at_once() {
-    let listen: SocketAddr = ([127, 0, 0, 1], 0).into();
+    let listen: SocketAddr = ANY_PORT;
     let config = || config("m", &[]);
     let first = join(TcpTransport::default(), &secret(), listen, config()).await;
     let mut member = first.unwrap();

@@ -1,13 +1,11 @@
 //! Our engine and real nodes of the published chitchat 0.13 in one cluster, over UDP on loopback.
 
-use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use chitchat_013::transport::{Socket, Transport, UdpSocket as UpstreamSocket};
+use chitchat_013::transport::{Socket as _, UdpSocket as UpstreamSocket};
 use chitchat_013::{ChitchatConfig, ChitchatHandle, FailureDetectorConfig};
 use gossip_transport::gossip::{Engine, Event, GossipConfig, Liveness, Output};
 use gossip_transport::message::{ChitchatId, ChitchatMessage, Message, ProtocolVersion};
@@ -15,27 +13,11 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::support::upstream::Bound;
+use crate::support::{ANY_PORT, until};
+
 const INTERVAL: Duration = Duration::from_millis(40);
 const GRACE: Duration = Duration::from_millis(1500);
-/// What takes longer never happens, even on a machine with much else to do.
-const PATIENCE: Duration = Duration::from_secs(90);
-
-/// A socket that is bound before its node knows its address.
-struct Bound(Mutex<Option<Box<dyn Socket>>>);
-
-impl Transport for Bound {
-    // What `async_trait` makes of `async fn open`.
-    fn open<'a, 'f>(
-        &'a self,
-        _listen_addr: SocketAddr,
-    ) -> Pin<Box<dyn Future<Output = anyhow::Result<Box<dyn Socket>>> + Send + 'f>>
-    where
-        'a: 'f,
-        Self: 'f,
-    {
-        Box::pin(async move { Ok(self.0.lock().unwrap().take().unwrap()) })
-    }
-}
 
 fn upstream_version(version: ProtocolVersion) -> chitchat_013::ProtocolVersion {
     match version {
@@ -58,9 +40,7 @@ async fn upstream_in(
     version: ProtocolVersion,
     seed: Option<SocketAddr>,
 ) -> ChitchatHandle {
-    let socket = UpstreamSocket::open(([127, 0, 0, 1], 0).into())
-        .await
-        .unwrap();
+    let socket = UpstreamSocket::open(ANY_PORT).await.unwrap();
     let addr = socket.local_addr().unwrap();
     let config = ChitchatConfig {
         chitchat_id: chitchat_013::ChitchatId::new(name, 1, addr),
@@ -78,7 +58,7 @@ async fn upstream_in(
         extra_liveness_predicate: None,
         protocol_version: upstream_version(version),
     };
-    let transport = Bound(Mutex::new(Some(Box::new(socket))));
+    let transport = Bound::new(Box::new(socket));
     chitchat_013::spawn_chitchat(config, Vec::new(), &transport)
         .await
         .unwrap()
@@ -102,7 +82,7 @@ impl Ours {
         version: ProtocolVersion,
         seed: Option<SocketAddr>,
     ) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let socket = UdpSocket::bind(ANY_PORT).await.unwrap();
         let id = ChitchatId::new(name, 1, socket.local_addr().unwrap());
         let mut config = GossipConfig::new(cluster, name);
         config.gossip_interval = INTERVAL;
@@ -212,7 +192,7 @@ impl Mixed {
     }
 
     async fn all_see_live(&self, members: usize) {
-        wait_for("everyone to see who is live", async || {
+        until("everyone to see who is live", async || {
             for node in &self.theirs {
                 if upstream_live(node).await != members {
                     return false;
@@ -224,7 +204,7 @@ impl Mixed {
     }
 
     async fn all_read(&self, of: &str, key: &str, value: Option<&str>) {
-        wait_for(&format!("{of}'s {key} to be {value:?}"), async || {
+        until(&format!("{of}'s {key} to be {value:?}"), async || {
             for node in &self.theirs {
                 if upstream_reads(node, of, key).await.as_deref() != value {
                     return false;
@@ -235,15 +215,6 @@ impl Mixed {
                 .all(|node| node.read(of, key).as_deref() == value)
         })
         .await;
-    }
-}
-
-async fn wait_for(what: &str, condition: impl AsyncFn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(Instant::now() < deadline, "waited too long for {what}");
-        // Looked at again after a moment: upstream has nothing to wait on for this.
-        tokio::time::sleep(INTERVAL / 4).await;
     }
 }
 
@@ -340,13 +311,13 @@ async fn news_reaches_members_of_upstream_without_a_round() {
         let teller = &mixed.ours[0];
         // It neither asks nor answers any more: nothing but the rumour can bring the news.
         teller.task.abort();
-        wait_for("its task to end", async || teller.task.is_finished()).await;
+        until("its task to end", async || teller.task.is_finished()).await;
         let outputs = teller.with(|engine, now| {
             engine.set("news", "fresh", now).unwrap();
             engine.handle(Event::Rumours, now)
         });
         assert_eq!(outputs.len(), 4, "one for each other member: {outputs:?}");
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let socket = UdpSocket::bind(ANY_PORT).await.unwrap();
         for output in outputs {
             if let Output::Send { to, message } = output {
                 let bytes = message.into_bytes().unwrap();
@@ -385,7 +356,7 @@ async fn each_side_keeps_members_of_another_cluster_out() {
     let stranger = Ours::start_in("other", "stranger", version, Some(their_addr)).await;
     let other = upstream_in("other", "other", version, Some(our_addr)).await;
     // Refused several times: one that slipped in now and then would have done so.
-    wait_for("refusals", async || {
+    until("refusals", async || {
         ours.with(|engine, _| engine.counts().foreign_syns) > 5
             && stranger.with(|engine, _| engine.counts().rejections) > 5
     })

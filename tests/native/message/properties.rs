@@ -1,12 +1,13 @@
 //! What must hold for every message and for every sequence of bytes, whoever made them.
 
-use crate::support::messages::{Scale, any_delta, any_digest, any_message, any_version};
 use bytes::Bytes;
 use gossip_transport::message::{
     ChitchatMessage, DeltaBuilder, HEADER_LEN, MAX_DATAGRAM_LEN, Message, syn_overhead,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
+
+use crate::support::messages::{Scale, any_delta, any_digest, any_message, any_version};
 
 /// What the network may do to a byte.
 #[derive(Debug, Clone)]

@@ -4,13 +4,14 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 
-use crate::support::messages::reference::{delta_contents, put_block, put_id, put_str, stream};
 use bytes::Bytes;
 use gossip_transport::message::{
     ChitchatId, ChitchatMessage, DecodeError, DeletionStatus, Delta, Digest, EncodeError,
     KeyValueMutation, MAX_BLOCK_LEN, MAX_STREAM_LEN, Message, NodeDelta, NodeDigest,
     ProtocolVersion,
 };
+
+use crate::support::messages::reference::{delta_contents, put_block, put_id, put_str, stream};
 
 const SYN: u8 = 0;
 const ACK: u8 = 2;

@@ -5,12 +5,13 @@
 //! the tests' own reference writer), and meanings are compared there: by upstream's `Debug`, which
 //! shows every field, without the one that says how long the encoding was.
 
-use crate::support::messages::reference::{bytes_of, digest_bytes, read_stream};
-use crate::support::messages::{Scale, any_message, without_encoded_len};
 use bytes::Bytes;
 use chitchat_011::{Deserializable, Serializable};
 use gossip_transport::message::{ChitchatMessage, Message, ProtocolVersion};
 use proptest::prelude::*;
+
+use crate::support::messages::reference::{bytes_of, digest_bytes, read_stream};
+use crate::support::messages::{Scale, any_message, without_encoded_len};
 
 type Upstream = chitchat_011::ChitchatMessage;
 

@@ -6,15 +6,12 @@
 //! upstream's own socket decodes each datagram and its translation, and the two have to be equal.
 
 use std::collections::{BTreeSet, HashMap};
-use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::support::messages::without_encoded_len;
 use bytes::Bytes;
-use chitchat_013::transport::{Socket, Transport, UdpSocket as UpstreamSocket};
+use chitchat_013::transport::{Socket as _, UdpSocket as UpstreamSocket};
 use chitchat_013::{ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig};
 use gossip_transport::message::{
     ChitchatMessage, DeletionStatus, Digest, MAX_DATAGRAM_LEN, Message, ProtocolVersion,
@@ -24,7 +21,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::support::messages::without_encoded_len;
+use crate::support::upstream::Bound;
+use crate::support::{ANY_PORT, PATIENCE};
+
 const CLUSTER: &str = "one";
 
 /// One datagram between two nodes, and what this crate made of it.
@@ -46,7 +46,7 @@ impl Relay {
     async fn new(nodes: usize) -> Self {
         let mut sockets = Vec::new();
         for _ in 0..nodes {
-            sockets.push(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+            sockets.push(UdpSocket::bind(ANY_PORT).await.unwrap());
         }
         Self {
             sockets,
@@ -90,40 +90,19 @@ impl Relay {
     }
 }
 
-/// Upstream's UDP transport, on any free port, which it remembers.
-#[derive(Default)]
-struct AnyPort(OnceLock<SocketAddr>);
-
-impl Transport for AnyPort {
-    // What `async_trait` makes of `async fn open`.
-    fn open<'a, 'f>(
-        &'a self,
-        listen_addr: SocketAddr,
-    ) -> Pin<Box<dyn Future<Output = anyhow::Result<Box<dyn Socket>>> + Send + 'f>>
-    where
-        'a: 'f,
-        Self: 'f,
-    {
-        Box::pin(async move {
-            let socket = UpstreamSocket::open(listen_addr).await?;
-            self.0.set(socket.local_addr()?).unwrap();
-            Ok(Box::new(socket) as Box<dyn Socket>)
-        })
-    }
-}
-
 async fn start(
     relay: &Relay,
     node: usize,
     cluster_id: &str,
     version: chitchat_013::ProtocolVersion,
 ) -> ChitchatHandle {
-    let transport = AnyPort::default();
+    let socket = UpstreamSocket::open(ANY_PORT).await.unwrap();
+    let addr = socket.local_addr().unwrap();
     let config = ChitchatConfig {
         chitchat_id: ChitchatId::new(format!("node-{node}"), 7, relay.advertised(node)),
         cluster_id: cluster_id.to_owned(),
         gossip_interval: Duration::from_millis(25),
-        listen_addr: "127.0.0.1:0".parse().unwrap(),
+        listen_addr: addr,
         seed_nodes: vec![relay.advertised(0).to_string()],
         failure_detector_config: FailureDetectorConfig::default(),
         marked_for_deletion_grace_period: Duration::from_millis(500),
@@ -132,11 +111,10 @@ async fn start(
         protocol_version: version,
     };
     let initial = vec![(format!("from-{node}"), "héllo".to_owned())];
-    let handle = chitchat_013::spawn_chitchat(config, initial, &transport)
+    let handle = chitchat_013::spawn_chitchat(config, initial, &Bound::new(Box::new(socket)))
         .await
         .unwrap();
-    let bound = *transport.0.get().unwrap();
-    relay.nodes.lock().unwrap().insert(bound, node);
+    relay.nodes.lock().unwrap().insert(addr, node);
     handle
 }
 
@@ -304,10 +282,8 @@ async fn nodes_converge_through_the_codec(
     expected: ProtocolVersion,
 ) {
     let all = exchange(version).await;
-    let from = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let mut socket = UpstreamSocket::open("127.0.0.1:0".parse().unwrap())
-        .await
-        .unwrap();
+    let from = UdpSocket::bind(ANY_PORT).await.unwrap();
+    let mut socket = UpstreamSocket::open(ANY_PORT).await.unwrap();
     for recorded in &all {
         assert_eq!(recorded.message.version(), expected);
         assert!(recorded.translated.len() <= MAX_DATAGRAM_LEN);

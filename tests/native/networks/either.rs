@@ -15,17 +15,16 @@ use gossip_transport::net::{
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::udp::PlaintextUdpTransport;
 use gossip_transport::{
-    ClusterSecret, Identity, NetCredential, TransportLayerSocket, TransportLayerTransport, Trust,
+    ClusterSecret, Identity, NetCredential, TransportLayerSocket, TransportLayerTransport,
 };
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
+
+use crate::support::{self, ANY_PORT, anyone, member, soon, until};
 
 const INTERVAL: Duration = Duration::from_millis(100);
-/// What takes longer never happens, even on a machine with much else to do.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Longer than the first network's head start, and much shorter than a dial that is not answered.
 const NO_STALL: Duration = Duration::from_secs(5);
-const ANY_PORT: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 
 type Both = EitherTransport<TcpTransport, PlaintextUdpTransport>;
 type Socket<T> = TransportLayerSocket<T, ChitchatMessage>;
@@ -35,23 +34,7 @@ fn both() -> Both {
 }
 
 async fn open<T: NetTransport>(network: T, secret: &ClusterSecret) -> Socket<T> {
-    let credential = NetCredential::generate(Trust::secret(secret.clone()));
-    let transport = TransportLayerTransport::new(network, credential);
-    transport.open(ANY_PORT.into()).await.unwrap()
-}
-
-async fn soon<T: Future>(future: T) -> T::Output {
-    timeout(PATIENCE, future)
-        .await
-        .expect("should have happened by now")
-}
-
-async fn until(what: &str, condition: impl AsyncFn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(Instant::now() < deadline, "waited too long for {what}");
-        tokio::time::sleep(INTERVAL / 4).await;
-    }
+    support::open(network, member(secret)).await
 }
 
 fn message() -> ChitchatMessage {
@@ -93,12 +76,12 @@ async fn one_port_takes_both_kinds_and_each_is_answered_as_it_came() {
 #[tokio::test]
 async fn both_ports_are_free_once_the_socket_is_dropped() {
     let secret = ClusterSecret::generate();
-    let credential = NetCredential::generate(Trust::secret(secret));
+    let credential = member(&secret);
     let transport = TransportLayerTransport::<_, ChitchatMessage>::new(both(), credential);
-    let mut socket = transport.open(ANY_PORT.into()).await.unwrap();
+    let mut socket = transport.open(ANY_PORT).await.unwrap();
     let addr = socket.local_addr();
     // It knocks, and says nothing: a dial of the first network that is still under way.
-    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = TcpListener::bind(ANY_PORT).await.unwrap();
     for _ in 0..20 {
         assert!(transport.open(addr).await.is_err());
         socket
@@ -143,7 +126,7 @@ async fn a_stranger_is_reached_by_whatever_it_speaks() {
 async fn a_stranger_whose_tcp_is_silent_is_reached_by_udp_without_a_stall() {
     let node = open(both(), &ClusterSecret::generate()).await;
     // Accepted by the system, and never read.
-    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = TcpListener::bind(ANY_PORT).await.unwrap();
     let addr = silent.local_addr().unwrap();
     let datagrams = UdpSocket::bind(addr).await.unwrap();
     let begin = Instant::now();
@@ -164,7 +147,7 @@ async fn tcp_that_comes_through_late_takes_over() {
     let node = open(both(), &secret).await;
     let slow = open(TcpTransport::default(), &secret).await;
     // A way to it that takes a second.
-    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = TcpListener::bind(ANY_PORT).await.unwrap();
     let addr = proxy.local_addr().unwrap();
     let to = slow.local_addr();
     tokio::spawn(async move {
@@ -218,7 +201,7 @@ fn config(name: &str, seeds: &[SocketAddr], version: ProtocolVersion) -> GossipC
 
 async fn upstream(name: &str, seeds: &[SocketAddr], version: ProtocolVersion) -> ChitchatHandle {
     // Free a moment ago, and not given to anybody else at once.
-    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let free = std::net::UdpSocket::bind(ANY_PORT).unwrap();
     let addr = free.local_addr().unwrap();
     drop(free);
     let config = ChitchatConfig {
@@ -342,7 +325,7 @@ impl InMemory {
     fn new() -> Self {
         Self {
             networks: [MemoryNetwork::new(1), MemoryNetwork::new(2)],
-            credential: NetCredential::generate(Trust::dangerously_anyone()),
+            credential: anyone(),
         }
     }
 

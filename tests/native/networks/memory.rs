@@ -12,8 +12,9 @@ use gossip_transport::net::{
     Alpn, CloseReason, ConnectError, NetConnection as _, NetIncomingRequest as _, NetListener as _,
     NetTransport as _,
 };
-use gossip_transport::{NetCredential, Trust};
 use tokio::time::Instant;
+
+use crate::support::anyone;
 
 const ALPN: Alpn = Alpn::from_static(b"memory-test/1");
 /// Virtual: costs nothing.
@@ -21,10 +22,6 @@ const AN_HOUR: Duration = Duration::from_secs(3600);
 
 fn ip(last: u8) -> IpAddr {
     [10, 0, 0, last].into()
-}
-
-fn anyone() -> NetCredential {
-    NetCredential::generate(Trust::dangerously_anyone())
 }
 
 async fn never<T: Future>(future: T) {

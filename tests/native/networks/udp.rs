@@ -13,46 +13,23 @@ use gossip_transport::message::{ChitchatMessage, MAX_DATAGRAM_LEN, Message as _,
 use gossip_transport::net::{NetConnection as _, NetListener as _, NetTransport as _};
 use gossip_transport::transport_layer::DropReason;
 use gossip_transport::udp::{PlaintextUdpTransport, UdpConfig, UdpError};
-use gossip_transport::{
-    Identity, NetCredential, TransportLayerSocket, TransportLayerTransport, Trust,
-};
+use gossip_transport::{Identity, TransportLayerSocket, TransportLayerTransport};
 use tokio::net::UdpSocket;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
+
+use crate::support::{self, ANY_PORT, anyone, soon, until};
 
 const INTERVAL: Duration = Duration::from_millis(100);
-/// What takes longer never happens, even on a machine with much else to do.
-const PATIENCE: Duration = Duration::from_secs(60);
-const ANY_PORT: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 
 type OurSocket = TransportLayerSocket<PlaintextUdpTransport, ChitchatMessage>;
 
-fn nobody_trusted() -> NetCredential {
-    // Not used on this network.
-    NetCredential::generate(Trust::dangerously_anyone())
-}
-
 async fn open(network: &PlaintextUdpTransport) -> OurSocket {
-    let transport = TransportLayerTransport::new(network.clone(), nobody_trusted());
-    transport.open(ANY_PORT.into()).await.unwrap()
-}
-
-async fn soon<T: Future>(future: T) -> T::Output {
-    timeout(PATIENCE, future)
-        .await
-        .expect("should have happened by now")
+    support::open(network.clone(), anyone()).await
 }
 
 fn bad_cluster() -> ChitchatMessage {
     ChitchatMessage::BadCluster {
         version: ProtocolVersion::V0,
-    }
-}
-
-async fn until(what: &str, condition: impl AsyncFn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(Instant::now() < deadline, "waited too long for {what}");
-        tokio::time::sleep(INTERVAL / 4).await;
     }
 }
 
@@ -74,7 +51,7 @@ async fn a_message_is_answered_from_and_to_the_listening_port() {
 #[tokio::test]
 async fn upstreams_socket_reads_ours_and_ours_reads_upstreams() {
     let ours = open(&PlaintextUdpTransport::default()).await;
-    let mut theirs = UpstreamSocket::open(ANY_PORT.into()).await.unwrap();
+    let mut theirs = UpstreamSocket::open(ANY_PORT).await.unwrap();
     let to = theirs.local_addr().unwrap();
     ours.send(to, bad_cluster()).await.unwrap();
     let received = soon(theirs.recv()).await.unwrap();
@@ -100,21 +77,21 @@ async fn upstreams_socket_reads_ours_and_ours_reads_upstreams() {
 #[tokio::test]
 async fn a_port_is_taken_once_and_free_once_its_socket_is_dropped() {
     let network = PlaintextUdpTransport::default();
-    let transport = TransportLayerTransport::new(network, nobody_trusted());
-    let mut socket: OurSocket = transport.open(ANY_PORT.into()).await.unwrap();
+    let transport = TransportLayerTransport::new(network, anyone());
+    let mut socket: OurSocket = transport.open(ANY_PORT).await.unwrap();
     let addr = socket.local_addr();
     for _ in 0..100 {
         let error = transport.open(addr).await.unwrap_err();
         let kind = error.downcast_ref::<std::io::Error>().map(|e| e.kind());
         assert_eq!(kind, Some(std::io::ErrorKind::AddrInUse), "{error:#}");
         // With connections open, both dialled and accepted.
-        let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let peer = UdpSocket::bind(ANY_PORT).await.unwrap();
         socket
             .send(peer.local_addr().unwrap(), bad_cluster())
             .await
             .unwrap();
         let bytes = bad_cluster().into_bytes().unwrap();
-        let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let stranger = UdpSocket::bind(ANY_PORT).await.unwrap();
         stranger.send_to(&bytes, addr).await.unwrap();
         soon(socket.recv()).await.unwrap();
         drop(socket);
@@ -125,8 +102,8 @@ async fn a_port_is_taken_once_and_free_once_its_socket_is_dropped() {
 #[tokio::test]
 async fn other_protocols_and_messages_longer_than_a_datagram_are_refused() {
     let network = PlaintextUdpTransport::default();
-    let bytes = TransportLayerTransport::<_, Bytes>::new(network.clone(), nobody_trusted());
-    let error = bytes.open(ANY_PORT.into()).await.unwrap_err();
+    let bytes = TransportLayerTransport::<_, Bytes>::new(network.clone(), anyone());
+    let error = bytes.open(ANY_PORT).await.unwrap_err();
     assert!(matches!(
         error.downcast_ref(),
         Some(UdpError::NotChitchat { .. })
@@ -153,13 +130,13 @@ async fn what_waits_is_bounded_for_strangers_and_for_peers() {
     let network = PlaintextUdpTransport::new(config);
     let alpn = [ChitchatMessage::ALPN];
     let listener = network
-        .create_listener(ANY_PORT.into(), &alpn, &nobody_trusted())
+        .create_listener(ANY_PORT, &alpn, &anyone())
         .await
         .unwrap();
     let bytes = bad_cluster().into_bytes().unwrap();
     let mut strangers = Vec::new();
     for _ in 0..10 {
-        let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let stranger = UdpSocket::bind(ANY_PORT).await.unwrap();
         stranger
             .send_to(&bytes, listener.local_addr())
             .await
@@ -226,7 +203,7 @@ impl Mixed {
         let mut seeds = Vec::new();
         for n in 0..theirs {
             // Free a moment ago, and not given to anybody else at once.
-            let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            let free = std::net::UdpSocket::bind(ANY_PORT).unwrap();
             let addr = free.local_addr().unwrap();
             drop(free);
             let config = ChitchatConfig {
@@ -337,7 +314,7 @@ async fn nodes_of_0_11_are_members_beside_those_of_0_13() {
     let seed = mixed.ours[0].id().gossip_advertise_addr;
     let mut older = Vec::new();
     for n in 0..2 {
-        let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let free = std::net::UdpSocket::bind(ANY_PORT).unwrap();
         let addr = free.local_addr().unwrap();
         drop(free);
         let config = chitchat_011::ChitchatConfig {
@@ -383,7 +360,7 @@ async fn nodes_of_0_11_are_members_beside_those_of_0_13() {
 async fn noise_of_strangers_is_counted_and_harms_nobody() {
     let mixed = Mixed::start(2, 2, ProtocolVersion::V0).await;
     let to = mixed.ours[0].id().gossip_advertise_addr;
-    let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let stranger = UdpSocket::bind(ANY_PORT).await.unwrap();
     let syn = ChitchatMessage::Syn {
         version: ProtocolVersion::V0,
         cluster_id: "mixed".to_owned(),

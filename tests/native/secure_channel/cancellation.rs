@@ -6,6 +6,7 @@ use bytes::Bytes;
 use gossip_transport::net::NetConnection;
 
 use super::common::*;
+use crate::support::soon;
 
 fn messages() -> Vec<Bytes> {
     let mut random = fastrand::Rng::with_seed(3);
@@ -45,8 +46,8 @@ async fn a_dropped_send_leaves_each_message_in_the_batch_or_on_its_way() {
     assert!(drops > 20, "{drops}");
     meeting.to_acceptor.unstall();
     // What is on its way leaves with the next call, whatever it is.
-    within(dialled.keepalive()).await.unwrap();
-    within(dialled.send_many(&mut batch)).await.unwrap();
+    soon(dialled.keepalive()).await.unwrap();
+    soon(dialled.send_many(&mut batch)).await.unwrap();
     for message in messages {
         assert!(recv(&accepted).await == message);
     }
@@ -71,7 +72,7 @@ async fn a_dropped_recv_loses_nothing() {
             tokio::task::yield_now().await;
         }
     };
-    let (sent, ()) = within(async { futures::join!(dialled.send_many(&mut batch), receive) }).await;
+    let (sent, ()) = soon(async { futures::join!(dialled.send_many(&mut batch), receive) }).await;
     sent.unwrap();
     assert!(received == messages);
     assert!(drops > 20, "{drops}");

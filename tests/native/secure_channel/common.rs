@@ -1,7 +1,6 @@
 //! Two ends of a channel, and what tests say often.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use bytes::Bytes;
 use gossip_transport::net::{Alpn, NetConnection};
@@ -11,6 +10,7 @@ use gossip_transport::secure::{
 use gossip_transport::{ClusterSecret, NetCredential, Trust};
 
 use super::carrier::{Pipe, Reader, Writer};
+use crate::support::soon;
 
 pub type Connection = SecureConnection<Reader, Writer>;
 pub type Outcome = Result<Connection, HandshakeError>;
@@ -104,7 +104,7 @@ impl Meeting {
     }
 
     pub async fn meet(&self) -> (Outcome, Outcome) {
-        within(async { futures::join!(self.dial(), self.accept()) }).await
+        soon(async { futures::join!(self.dial(), self.accept()) }).await
     }
 
     pub async fn connect(&self) -> (Connection, Connection) {
@@ -114,14 +114,8 @@ impl Meeting {
 }
 
 /// Fails instead of hanging.
-pub async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(300), future)
-        .await
-        .expect("it hangs")
-}
-
 pub async fn recv(connection: &Connection) -> Bytes {
-    within(connection.recv()).await.unwrap().expect("a message")
+    soon(connection.recv()).await.unwrap().expect("a message")
 }
 
 pub fn frame_error(error: &anyhow::Error) -> &FrameError {

@@ -6,6 +6,7 @@ use gossip_transport::secure::{HandshakeError, Suite};
 use gossip_transport::{ClusterSecret, Identity, NetCredential, Trust};
 
 use super::common::*;
+use crate::support::soon;
 
 #[tokio::test(start_paused = true)]
 async fn two_ends_meet_and_know_each_other() {
@@ -281,7 +282,7 @@ async fn a_replayed_dialler_does_not_get_in() {
         for frame in recorded {
             replay.to_acceptor.inject(&frame);
         }
-        let error = refused(within(replay.accept()).await);
+        let error = refused(soon(replay.accept()).await);
         assert!(matches!(error, HandshakeError::Decrypt), "{error}");
     }
 }
@@ -315,7 +316,7 @@ async fn an_oversized_handshake_message_is_refused_on_both_sides() {
 async fn a_peer_that_never_answers_is_given_up_in_time() {
     let meeting = Meeting::of_anyone();
     let start = tokio::time::Instant::now();
-    let error = refused(within(meeting.dial()).await);
+    let error = refused(soon(meeting.dial()).await);
     assert!(matches!(error, HandshakeError::Timeout { .. }));
     assert_eq!(start.elapsed().as_secs(), 10);
 
@@ -331,7 +332,7 @@ async fn a_peer_that_never_answers_is_given_up_in_time() {
     let start = tokio::time::Instant::now();
     tokio::select! {
         () = drip => unreachable!(),
-        accepted = within(meeting.accept()) => {
+        accepted = soon(meeting.accept()) => {
             assert!(matches!(refused(accepted), HandshakeError::Timeout { .. }));
         }
     }
@@ -357,7 +358,7 @@ async fn every_stranger_sees_the_same_silence() {
             meeting.to_acceptor.inject(frame);
         }
         meeting.to_acceptor.cut();
-        refused(within(meeting.accept()).await);
+        refused(soon(meeting.accept()).await);
         assert!(meeting.to_dialler.log().is_empty(), "{frames:?}");
         assert!(meeting.to_dialler.was_shut_down(), "{frames:?}");
     }
@@ -388,8 +389,8 @@ async fn random_bytes_never_get_in_and_never_panic() {
         }
         pipe.cut();
         refused(match as_dialler {
-            true => within(meeting.dial()).await,
-            false => within(meeting.accept()).await,
+            true => soon(meeting.dial()).await,
+            false => soon(meeting.accept()).await,
         });
     }
 }

@@ -12,8 +12,15 @@ use gossip_transport::secure::FrameError;
 use tokio::time::Instant;
 
 use super::common::*;
+use crate::support::soon;
 
 const SILENCE: Duration = Duration::from_secs(90);
+
+/// Returns the output of `future`, which may take as long as a silent peer is waited for.
+async fn given_up<F: Future>(future: F) -> F::Output {
+    let outcome = tokio::time::timeout(SILENCE * 2, future).await;
+    outcome.expect("the silence timeout should have passed")
+}
 
 #[track_caller]
 fn closed(error: anyhow::Error) -> CloseReason {
@@ -31,16 +38,16 @@ async fn a_goodbye_and_its_code_arrive_after_the_last_message() {
         // Both directions, whoever dialled.
         let (from, to) = if code.0 == 3 { (b, a) } else { (a, b) };
         from.send(Bytes::from_static(b"last")).await.unwrap();
-        within(from.close(code)).await;
+        soon(from.close(code)).await;
         assert!(matches!(from.watch_close().await, CloseReason::Local(c) if c == code));
         let late = from.send(Bytes::new()).await.unwrap_err();
         assert!(matches!(closed(late), CloseReason::Local(c) if c == code));
 
         assert_eq!(recv(&to).await, "last");
         for _ in 0..2 {
-            assert!(within(to.recv()).await.unwrap().is_none());
+            assert!(soon(to.recv()).await.unwrap().is_none());
         }
-        assert!(matches!(within(to.watch_close()).await, CloseReason::Remote(c) if c == code));
+        assert!(matches!(soon(to.watch_close()).await, CloseReason::Remote(c) if c == code));
         let late = to.send(Bytes::new()).await.unwrap_err();
         assert!(matches!(closed(late), CloseReason::Remote(c) if c == code));
     }
@@ -50,9 +57,9 @@ async fn a_goodbye_and_its_code_arrive_after_the_last_message() {
 async fn both_may_close_at_once_and_more_than_once() {
     let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
-    within(async { futures::join!(a.close(CloseCode(300)), b.close(CloseCode(400))) }).await;
+    soon(async { futures::join!(a.close(CloseCode(300)), b.close(CloseCode(400))) }).await;
     let records = meeting.to_acceptor.log().len();
-    within(a.close(CloseCode(500))).await;
+    soon(a.close(CloseCode(500))).await;
     assert_eq!(meeting.to_acceptor.log().len(), records);
     assert!(matches!(
         a.watch_close().await,
@@ -82,7 +89,7 @@ async fn closing_wakes_whoever_waits() {
     }));
     assert!(poll_once(waiting.next()).await.is_none());
     let close = a.close(CloseCode::GOING_AWAY);
-    let (reasons, ()) = within(async { futures::join!(waiting.collect::<Vec<_>>(), close) }).await;
+    let (reasons, ()) = soon(async { futures::join!(waiting.collect::<Vec<_>>(), close) }).await;
     assert_eq!(reasons.len(), 5);
     for reason in reasons {
         assert!(matches!(reason, CloseReason::Local(CloseCode::GOING_AWAY)));
@@ -104,9 +111,9 @@ async fn a_goodbye_waits_for_a_line_that_moves_again() {
     let mut close = std::pin::pin!(a.close(CloseCode(7)));
     assert!(poll_once(close.as_mut()).await.is_none());
     meeting.to_acceptor.unstall();
-    within(close).await;
+    soon(close).await;
     assert!(recv(&b).await == long);
-    assert!(within(b.recv()).await.unwrap().is_none());
+    assert!(soon(b.recv()).await.unwrap().is_none());
     assert!(matches!(
         b.watch_close().await,
         CloseReason::Remote(CloseCode(7))
@@ -118,10 +125,10 @@ async fn closing_shuts_the_carrier_though_clones_live_on() {
     let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
     let _clone = a.clone();
-    within(a.close(CloseCode::NORMAL)).await;
+    soon(a.close(CloseCode::NORMAL)).await;
     assert!(meeting.to_acceptor.was_shut_down());
-    assert!(within(b.recv()).await.unwrap().is_none());
-    within(b.close(CloseCode::NORMAL)).await;
+    assert!(soon(b.recv()).await.unwrap().is_none());
+    soon(b.close(CloseCode::NORMAL)).await;
     assert!(meeting.to_dialler.was_shut_down());
 }
 
@@ -130,7 +137,7 @@ async fn an_end_that_recv_notices_releases_the_reading_half_though_clones_live_o
     let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
     let _clone = a.clone();
-    within(a.recv()).await.expect_err("the peer is silent");
+    given_up(a.recv()).await.expect_err("the peer is silent");
     assert!(meeting.to_dialler.is_closed());
     let _others = b;
 
@@ -138,8 +145,8 @@ async fn an_end_that_recv_notices_releases_the_reading_half_though_clones_live_o
     let (a, b) = meeting.connect().await;
     let mut waiting = std::pin::pin!(a.recv());
     assert!(poll_once(waiting.as_mut()).await.is_none());
-    within(a.close(CloseCode::NORMAL)).await;
-    within(waiting).await.expect_err("it is closed");
+    soon(a.close(CloseCode::NORMAL)).await;
+    soon(waiting).await.expect_err("it is closed");
     assert!(meeting.to_dialler.is_closed());
     let _others = b;
 }
@@ -152,7 +159,7 @@ async fn dropping_the_last_clone_drops_the_line() {
     drop(a);
     assert!(poll_once(b.recv()).await.is_none());
     drop(clone);
-    let error = within(b.recv()).await.unwrap_err();
+    let error = soon(b.recv()).await.unwrap_err();
     assert!(matches!(frame_error(&error), FrameError::Truncated));
 }
 
@@ -160,7 +167,7 @@ async fn dropping_the_last_clone_drops_the_line() {
 async fn a_broken_line_wakes_whoever_waits_for_the_end() {
     let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
-    let (received, reasons, ()) = within(async {
+    let (received, reasons, ()) = soon(async {
         futures::join!(
             a.recv(),
             futures::future::join_all((0..50).map(|_| a.watch_close())),
@@ -202,7 +209,7 @@ async fn reading_and_writing_do_not_wait_for_each_other() {
     assert!(poll_once(waiting.as_mut()).await.is_none());
 
     meeting.to_acceptor.unstall();
-    within(stuck).await.unwrap();
+    soon(stuck).await.unwrap();
     assert_eq!(recv(&b).await, "stuck");
 }
 
@@ -210,7 +217,7 @@ async fn reading_and_writing_do_not_wait_for_each_other() {
 async fn two_receivers_get_one_message_each() {
     let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
-    let (one, two, ()) = within(async {
+    let (one, two, ()) = soon(async {
         futures::join!(recv(&b), recv(&b), async {
             a.send(Bytes::from_static(b"1")).await.unwrap();
             a.send(Bytes::from_static(b"2")).await.unwrap();
@@ -241,7 +248,7 @@ async fn a_silent_peer_is_given_up_after_the_silence_timeout() {
     let meeting = Meeting::of_anyone();
     let (a, _b) = meeting.connect().await;
     let start = Instant::now();
-    let error = within(a.recv()).await.unwrap_err();
+    let error = given_up(a.recv()).await.unwrap_err();
     assert!(matches!(frame_error(&error), FrameError::Silent { after } if *after == SILENCE));
     assert_eq!(start.elapsed().as_secs(), 90);
     assert!(matches!(a.watch_close().await, CloseReason::Lost(_)));
@@ -301,7 +308,7 @@ async fn a_timer_that_fires_late_lets_what_arrived_be_read_first() {
     tokio::time::advance(Duration::from_secs(3600)).await;
     assert!(poll_once(waiting.as_mut()).await.is_none());
     meeting.to_dialler.release();
-    assert_eq!(within(waiting).await.unwrap().unwrap(), "in time");
+    assert_eq!(soon(waiting).await.unwrap().unwrap(), "in time");
 }
 
 #[tokio::test(start_paused = true)]
@@ -312,7 +319,7 @@ async fn after_a_freeze_a_dead_peer_is_still_given_up() {
     assert!(poll_once(waiting.as_mut()).await.is_none());
     tokio::time::advance(Duration::from_secs(3600)).await;
     let start = Instant::now();
-    let error = within(waiting).await.unwrap_err();
+    let error = soon(waiting).await.unwrap_err();
     assert!(matches!(frame_error(&error), FrameError::Silent { .. }));
     assert!(start.elapsed() < Duration::from_secs(5));
 }

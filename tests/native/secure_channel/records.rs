@@ -8,6 +8,7 @@ use gossip_transport::secure::FrameError;
 use proptest::prelude::*;
 
 use super::common::*;
+use crate::support::soon;
 
 fn message(len: usize, fill: u8) -> Bytes {
     vec![fill; len].into()
@@ -31,7 +32,7 @@ async fn after(f: impl Fn(&mut VecDeque<BytesMut>)) -> (usize, FrameError) {
 
         let mut received = 0;
         let error = loop {
-            match within(accepted.recv()).await {
+            match soon(accepted.recv()).await {
                 Ok(message) => assert_eq!(message.unwrap(), vec![received; 100]),
                 Err(error) => break error,
             }
@@ -39,13 +40,13 @@ async fn after(f: impl Fn(&mut VecDeque<BytesMut>)) -> (usize, FrameError) {
         };
         let error = frame_error(&error).clone();
         // It stays as it is, for everyone.
-        let again = within(accepted.recv()).await.unwrap_err();
+        let again = soon(accepted.recv()).await.unwrap_err();
         assert_eq!(frame_error(&again).to_string(), error.to_string());
-        let again = within(accepted.send(Bytes::new())).await.unwrap_err();
+        let again = soon(accepted.send(Bytes::new())).await.unwrap_err();
         assert_eq!(frame_error(&again).to_string(), error.to_string());
-        let again = within(accepted.keepalive()).await.unwrap_err();
+        let again = soon(accepted.keepalive()).await.unwrap_err();
         assert_eq!(frame_error(&again).to_string(), error.to_string());
-        let CloseReason::Lost(reason) = within(accepted.watch_close()).await else {
+        let CloseReason::Lost(reason) = soon(accepted.watch_close()).await else {
             panic!("not lost");
         };
         assert!(reason.downcast_ref::<FrameError>().is_some());
@@ -97,7 +98,7 @@ async fn a_record_sent_back_to_its_sender_ends_the_connection() {
     let (dialled, _accepted) = meeting.connect().await;
     dialled.send(message(10, 1)).await.unwrap();
     meeting.to_dialler.inject(&meeting.to_acceptor.log()[3]);
-    let error = within(dialled.recv()).await.unwrap_err();
+    let error = soon(dialled.recv()).await.unwrap_err();
     assert!(matches!(frame_error(&error), FrameError::Tampered));
 }
 
@@ -117,7 +118,7 @@ async fn a_message_over_the_limit_is_refused_and_the_connection_lives_on() {
     let meeting = Meeting::of_anyone().configure(|config| config.max_message_len = 1000);
     let (dialled, accepted) = meeting.connect().await;
     let mut batch = VecDeque::from([message(1000, 1), message(1001, 2), message(3, 3)]);
-    let error = within(dialled.send_many(&mut batch)).await.unwrap_err();
+    let error = soon(dialled.send_many(&mut batch)).await.unwrap_err();
     assert!(matches!(
         frame_error(&error),
         FrameError::MessageTooLong {
@@ -126,7 +127,7 @@ async fn a_message_over_the_limit_is_refused_and_the_connection_lives_on() {
         }
     ));
     assert_eq!(batch, [message(3, 3)]);
-    within(dialled.send_many(&mut batch)).await.unwrap();
+    soon(dialled.send_many(&mut batch)).await.unwrap();
     assert_eq!(recv(&accepted).await, message(1000, 1));
     assert_eq!(recv(&accepted).await, message(3, 3));
 }
@@ -139,7 +140,7 @@ async fn a_peer_that_sends_more_than_our_limit_is_cut_off() {
     dialled.send(message(1000, 1)).await.unwrap();
     dialled.send(message(1001, 2)).await.unwrap();
     assert_eq!(recv(&accepted).await, message(1000, 1));
-    let error = within(accepted.recv()).await.unwrap_err();
+    let error = soon(accepted.recv()).await.unwrap_err();
     assert!(matches!(
         frame_error(&error),
         FrameError::PeerMessageTooLong {
@@ -157,7 +158,7 @@ async fn the_longest_and_the_shortest_message_arrive() {
         let (dialled, accepted) = meeting.connect().await;
         let long: Bytes = (0..16 << 20).map(|i| (i % 251) as u8).collect();
         let mut batch = VecDeque::from([Bytes::new(), long.clone(), Bytes::new()]);
-        within(dialled.send_many(&mut batch)).await.unwrap();
+        soon(dialled.send_many(&mut batch)).await.unwrap();
         assert_eq!(recv(&accepted).await, "");
         assert!(recv(&accepted).await == long);
         assert_eq!(recv(&accepted).await, "");
@@ -176,7 +177,7 @@ async fn many_small_messages_take_few_writes_and_few_records() {
         .map(|i| Bytes::copy_from_slice(&i.to_be_bytes()))
         .collect();
     let mut batch: VecDeque<_> = messages.iter().cloned().collect();
-    within(dialled.send_many(&mut batch)).await.unwrap();
+    soon(dialled.send_many(&mut batch)).await.unwrap();
     assert_eq!(meeting.to_acceptor.writes() - writes, 1);
     assert_eq!(meeting.to_acceptor.log().len() - records, 2);
     for message in messages {
@@ -261,7 +262,7 @@ proptest! {
                     assert!(recv(&accepted).await == *message);
                 }
             };
-            within(async { futures::join!(send, receive) }).await;
+            soon(async { futures::join!(send, receive) }).await;
         });
     }
 }

@@ -1,6 +1,5 @@
 //! Sockets over the network in memory, and how to wait for what they do.
 
-use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -9,7 +8,9 @@ use gossip_transport::memory::{MemoryConfig, MemoryNetwork, MemoryTransport};
 use gossip_transport::transport_layer::{
     SocketStats, TransportLayerConfig, TransportLayerSocket, TransportLayerTransport,
 };
-use gossip_transport::{ClusterSecret, Message, NetCredential, Trust};
+use gossip_transport::{ClusterSecret, Message, NetCredential};
+
+use super::{PATIENCE, member};
 
 pub(crate) type Socket = TransportLayerSocket<MemoryTransport, Bytes>;
 
@@ -31,20 +32,12 @@ pub(crate) fn configured(change: impl FnOnce(&mut TransportLayerConfig)) -> Tran
     config
 }
 
-/// What takes longer than this never happens: generous on the real clock, and at once on the
-/// paused one.
-pub(crate) async fn soon<T: Future>(future: T) -> T::Output {
-    tokio::time::timeout(secs(600), future)
-        .await
-        .expect("should have happened by now")
-}
-
 /// Waits until the statistics look as wanted.
 pub(crate) async fn until<T: gossip_transport::net::NetTransport, M: Message>(
     socket: &TransportLayerSocket<T, M>,
     wanted: impl Fn(&SocketStats) -> bool,
 ) -> SocketStats {
-    let deadline = tokio::time::Instant::now() + secs(600);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let stats = socket.stats();
         check_sums(&stats);
@@ -91,7 +84,7 @@ impl World {
     }
 
     pub(crate) fn credential(&self) -> NetCredential {
-        NetCredential::generate(Trust::secret(self.secret.clone()))
+        member(&self.secret)
     }
 
     pub(crate) async fn open(&self, n: u8, config: TransportLayerConfig) -> Socket {

@@ -3,9 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::support::layer::{
-    World, addr, config, configured, ip, ms, number, numbered, secs, soon, until,
-};
 use gossip_transport::NetCredential;
 use gossip_transport::memory::{
     DialFault, LinkFaults, MemoryConnection, MemoryListener, MemoryTransport,
@@ -15,6 +12,11 @@ use gossip_transport::transport_layer::{
     ClosedError, Direction, DropReason, OverflowPolicy, PeerState, TransportLayerTransport,
 };
 use tokio::time::{Instant, sleep};
+
+use crate::support::layer::{
+    World, addr, config, configured, ip, ms, number, numbered, secs, until,
+};
+use crate::support::soon;
 
 #[tokio::test(start_paused = true)]
 async fn a_reply_goes_back_over_the_connection_by_which_the_message_came() {

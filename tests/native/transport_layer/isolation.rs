@@ -3,18 +3,18 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::support::layer::{
-    World, addr, config, configured, ip, ms, number, numbered, secs, soon, until,
-};
 use bytes::Bytes;
+use gossip_transport::ClusterSecret;
 use gossip_transport::memory::{DialFault, LinkFaults};
 use gossip_transport::net::{NetListener, NetTransport};
 use gossip_transport::tcp::TcpTransport;
-use gossip_transport::transport_layer::{
-    DropReason, OverflowPolicy, TransportLayerSocket, TransportLayerTransport,
-};
-use gossip_transport::{ClusterSecret, NetCredential, Trust};
+use gossip_transport::transport_layer::{DropReason, OverflowPolicy, TransportLayerSocket};
 use tokio::time::Instant;
+
+use crate::support::layer::{
+    Socket, World, addr, config, configured, ip, ms, number, numbered, secs, until,
+};
+use crate::support::{ANY_PORT, member, open, soon};
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_never_answers_does_not_delay_the_others_by_a_moment() {
@@ -91,11 +91,7 @@ async fn flooded(
     flood: u64,
     few: u64,
     change: impl FnOnce(&mut gossip_transport::TransportLayerConfig),
-) -> (
-    World,
-    Vec<crate::support::layer::Socket>,
-    Vec<(SocketAddr, u64)>,
-) {
+) -> (World, Vec<Socket>, Vec<(SocketAddr, u64)>) {
     let world = World::new();
     let sink = world.open(1, configured(change)).await;
     let mut sockets = Vec::new();
@@ -236,14 +232,6 @@ async fn under_back_pressure_the_connection_is_not_read_and_nothing_is_lost() {
 
 type TcpSocket = TransportLayerSocket<TcpTransport, Bytes>;
 
-async fn open_tcp(secret: &ClusterSecret) -> TcpSocket {
-    let credential = NetCredential::generate(Trust::secret(secret.clone()));
-    TransportLayerTransport::<_, Bytes>::new(TcpTransport::default(), credential)
-        .open(([127, 0, 0, 1], 0).into())
-        .await
-        .unwrap()
-}
-
 /// How long a message and its answer take.
 async fn round_trip(a: &TcpSocket, b: &TcpSocket) -> Duration {
     let start = Instant::now();
@@ -257,14 +245,17 @@ async fn round_trip(a: &TcpSocket, b: &TcpSocket) -> Duration {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_tcp_bad_peers_do_not_delay_a_round_trip_with_a_good_one() {
     let secret = ClusterSecret::generate();
-    let (a, b) = (open_tcp(&secret).await, open_tcp(&secret).await);
+    let (a, b) = (
+        open(TcpTransport::default(), member(&secret)).await,
+        open(TcpTransport::default(), member(&secret)).await,
+    );
     round_trip(&a, &b).await;
 
     // It accepts and never answers the handshake.
-    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mute = tokio::net::TcpListener::bind(ANY_PORT).await.unwrap();
     // Its backlog is full, so that further SYNs are dropped.
     let full = tokio::net::TcpSocket::new_v4().unwrap();
-    full.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    full.bind(ANY_PORT).unwrap();
     let full = full.listen(0).unwrap();
     let full_addr = full.local_addr().unwrap();
     let _fill: Vec<_> = (0..4)
@@ -277,10 +268,10 @@ async fn over_tcp_bad_peers_do_not_delay_a_round_trip_with_a_good_one() {
         })
         .collect();
     // It accepts, shakes hands and never reads.
-    let credential = NetCredential::generate(Trust::secret(secret.clone()));
+    let credential = member(&secret);
     let deaf = TcpTransport::default()
         .create_listener(
-            ([127, 0, 0, 1], 0).into(),
+            ANY_PORT,
             &[<Bytes as gossip_transport::Message>::ALPN],
             &credential,
         )

@@ -4,20 +4,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Context;
 
-use crate::support::layer::{
-    World, addr, config, configured, ip, ms, number, numbered, secs, soon, until,
-};
 use bytes::Bytes;
 use gossip_transport::memory::{DialFault, LinkFaults};
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::transport_layer::{
     ClosedError, DropReason, OverflowPolicy, TransportLayerConfig, TransportLayerTransport,
 };
-use gossip_transport::{NetCredential, Trust};
 use tokio::time::Instant;
 
+use crate::support::layer::{
+    World, addr, config, configured, ip, ms, number, numbered, secs, until,
+};
+use crate::support::{ANY_PORT, anyone, soon};
+
 fn tcp(config: TransportLayerConfig) -> TransportLayerTransport<TcpTransport, Bytes> {
-    let credential = NetCredential::generate(Trust::dangerously_anyone());
+    let credential = anyone();
     TransportLayerTransport::with_config(TcpTransport::default(), credential, config)
 }
 
@@ -27,8 +28,8 @@ async fn over_tcp_a_dropped_socket_frees_its_port_at_once_a_thousand_times() {
     let transport = tcp(configured(|c| {
         (c.backoff_min, c.backoff_max) = (ms(1), ms(1))
     }));
-    let peer = transport.open(([127, 0, 0, 1], 0).into()).await.unwrap();
-    let first = transport.open(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let peer = transport.open(ANY_PORT).await.unwrap();
+    let first = transport.open(ANY_PORT).await.unwrap();
     let addr = first.local_addr();
     drop(first);
     for n in 0..1000 {
@@ -68,7 +69,7 @@ async fn in_memory_a_dropped_socket_frees_its_address_at_once_a_thousand_times()
 #[tokio::test]
 async fn opening_a_taken_port_fails() {
     let transport = tcp(config());
-    let socket = transport.open(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let socket = transport.open(ANY_PORT).await.unwrap();
     assert!(transport.open(socket.local_addr()).await.is_err());
     let world = World::new();
     let _socket = world.open(1, config()).await;
@@ -259,7 +260,7 @@ async fn several_callers_of_recv_share_the_messages() {
 async fn one_handshake_too_many_ends_the_oldest_and_nobody_waits_for_it() {
     // A raw stranger connects over TCP and says nothing; many of them leave room for a peer.
     let transport = tcp(configured(|c| c.max_pending_handshakes = 4));
-    let socket = transport.open(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let socket = transport.open(ANY_PORT).await.unwrap();
     let mut strangers = Vec::new();
     for _ in 0..20 {
         strangers.push(
@@ -269,7 +270,7 @@ async fn one_handshake_too_many_ends_the_oldest_and_nobody_waits_for_it() {
         );
     }
     until(&socket, |s| s.accept_failed == 16).await;
-    let peer = transport.open(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let peer = transport.open(ANY_PORT).await.unwrap();
     peer.send(socket.local_addr(), numbered(3, 8))
         .await
         .unwrap();

@@ -5,9 +5,6 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::Poll;
 
-use crate::support::layer::{
-    World, addr, config, configured, ip, ms, number, numbered, secs, soon, until,
-};
 use bytes::{Bytes, BytesMut};
 use gossip_transport::Message;
 use gossip_transport::memory::{DialFault, LinkFaults, MemoryConfig};
@@ -17,8 +14,13 @@ use gossip_transport::transport_layer::{
     DropReason, OverflowPolicy, PeerState, PeerStats, TransportLayerConfig, TransportLayerTransport,
 };
 
+use crate::support::layer::{
+    Socket, World, addr, check_sums, config, configured, ip, ms, number, numbered, secs, until,
+};
+use crate::support::soon;
+
 /// No more than `count` messages fit, and the peer cannot be reached.
-async fn blocked(overflow: OverflowPolicy, count: usize) -> (World, crate::support::layer::Socket) {
+async fn blocked(overflow: OverflowPolicy, count: usize) -> (World, Socket) {
     let world = World::new();
     let faults = LinkFaults::dialing(DialFault::Ignored);
     world.network.set_faults(ip(1), ip(2), faults);
@@ -367,7 +369,7 @@ async fn every_snapshot_adds_up_while_networks_break_and_heal() {
                 _ => socket.send(addr(y), numbered(0, 100)).await.unwrap(),
             }
             let stats = socket.stats();
-            crate::support::layer::check_sums(&stats);
+            check_sums(&stats);
             assert!(stats.connections.len() <= 3);
             // A peer that is forgotten is listed as long as messages of it wait.
             let known = |peer: &&PeerStats| peer.incoming_queued == 0;
@@ -380,7 +382,7 @@ async fn every_snapshot_adds_up_while_networks_break_and_heal() {
         for socket in &sockets {
             soon(socket.shutdown(ms(50))).await;
             let stats = socket.stats();
-            crate::support::layer::check_sums(&stats);
+            check_sums(&stats);
             assert_eq!(stats.total.queued, 0);
         }
     }

@@ -8,6 +8,8 @@ use gossip_transport::memory::{MemoryNetwork, MemoryTransport};
 use gossip_transport::net::NetTransport;
 use gossip_transport::tcp::TcpTransport;
 
+use crate::support::ANY_PORT;
+
 /// Gives each test two hosts of a network of its own.
 trait Fixture {
     type Transport: NetTransport;
@@ -48,12 +50,12 @@ impl Fixture for Tcp {
     }
 
     fn bind_addr() -> SocketAddr {
-        ([127, 0, 0, 1], 0).into()
+        ANY_PORT
     }
 
     fn dead_addr() -> SocketAddr {
         // Bound and dropped: free a moment ago, and not handed out again at once.
-        let socket = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let socket = std::net::TcpListener::bind(ANY_PORT).unwrap();
         socket.local_addr().unwrap()
     }
 }

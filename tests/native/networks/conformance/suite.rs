@@ -1,7 +1,6 @@
 //! The behaviours, each over any network.
 
 use std::collections::VecDeque;
-use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +12,7 @@ use gossip_transport::secure::{FrameError, HandshakeError};
 use gossip_transport::{ClusterSecret, NetCredential, Trust};
 
 use super::Fixture;
+use crate::support::{anyone, member, soon};
 
 const ALPN: Alpn = Alpn::from_static(b"conformance/1");
 static OURS: [Alpn; 1] = [ALPN];
@@ -21,16 +21,6 @@ const OTHER: Alpn = Alpn::from_static(b"conformance/2");
 type Connection<F> = <<F as Fixture>::Transport as NetTransport>::Connection;
 
 /// What takes longer than this never happens.
-async fn soon<T: Future>(future: T) -> T::Output {
-    tokio::time::timeout(Duration::from_secs(20), future)
-        .await
-        .expect("should have happened by now")
-}
-
-fn member(secret: &ClusterSecret) -> NetCredential {
-    NetCredential::generate(Trust::secret(secret.clone()))
-}
-
 fn two_members() -> (NetCredential, NetCredential) {
     let secret = ClusterSecret::generate();
     (member(&secret), member(&secret))
@@ -179,7 +169,7 @@ pub async fn another_secret_is_refused<F: Fixture>() {
 }
 
 pub async fn an_untrusted_dialler_is_refused<F: Fixture>() {
-    let dialler = NetCredential::generate(Trust::dangerously_anyone());
+    let dialler = anyone();
     let friend = two_members().0.identity();
     let acceptor = NetCredential::generate(Trust::keys([friend]));
     let met = meet_as::<F>(&acceptor, &dialler, &OURS, &OURS).await;
@@ -191,7 +181,7 @@ pub async fn an_untrusted_dialler_is_refused<F: Fixture>() {
 }
 
 pub async fn an_untrusted_acceptor_is_refused<F: Fixture>() {
-    let acceptor = NetCredential::generate(Trust::dangerously_anyone());
+    let acceptor = anyone();
     let friend = two_members().0.identity();
     let dialler = NetCredential::generate(Trust::keys([friend]));
     let (a, b) = meet_as::<F>(&acceptor, &dialler, &OURS, &OURS).await;

@@ -1,10 +1,9 @@
 //! What tests hold against the listener: a server that reports every outcome, a WebSocket client
 //! that carries frames, and a plain stream that says whatever it is told.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use futures::stream::{SplitSink, SplitStream};
@@ -16,25 +15,16 @@ use gossip_transport::secure::{
     SecureConfig, SecureConnection, Suite,
 };
 use gossip_transport::tcp::{TcpConfig, TcpConnection, TcpTransport};
-use gossip_transport::{ClusterSecret, NetCredential, Trust};
+use gossip_transport::{ClusterSecret, NetCredential};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_websockets::{ClientBuilder, Message, WebSocketStream};
 
+use crate::support::{ANY_PORT, member, soon};
+
 pub const ALPN: Alpn = Alpn::from_static(b"listener-test/1");
-
-/// What takes longer than this never happens.
-pub async fn soon<T: Future>(future: T) -> T::Output {
-    tokio::time::timeout(Duration::from_secs(20), future)
-        .await
-        .expect("should have happened by now")
-}
-
-pub fn member(secret: &ClusterSecret) -> NetCredential {
-    NetCredential::generate(Trust::secret(secret.clone()))
-}
 
 pub fn config(change: impl FnOnce(&mut TcpConfig)) -> TcpConfig {
     let mut config = TcpConfig::default();
@@ -56,7 +46,7 @@ impl Server {
         let secret = ClusterSecret::generate();
         let credential = member(&secret);
         let listener = TcpTransport::new(config)
-            .create_listener(([127, 0, 0, 1], 0).into(), &[ALPN], &credential)
+            .create_listener(ANY_PORT, &[ALPN], &credential)
             .await
             .unwrap();
         let addr = listener.local_addr();
@@ -127,7 +117,7 @@ impl Server {
         credential: &NetCredential,
     ) -> Result<WebSocketConnection, HandshakeError> {
         let endpoints = Endpoints {
-            local: ([127, 0, 0, 1], 0).into(),
+            local: ANY_PORT,
             remote: self.addr,
         };
         let config = SecureConfig::default();

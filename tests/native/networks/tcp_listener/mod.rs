@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use client::{ALPN, Server, config, everything_said_to, member, soon, stranger, stranger_from};
+use client::{ALPN, Server, config, everything_said_to, stranger, stranger_from};
 use futures::SinkExt as _;
 use gossip_transport::ClusterSecret;
 use gossip_transport::net::{CloseCode, CloseReason, NetConnection, NetListener, NetTransport};
@@ -15,6 +15,8 @@ use gossip_transport::tcp::{AcceptError, TcpConfig, TcpTransport};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_websockets::{CloseCode as WebSocketCode, Message};
+
+use crate::support::{ANY_PORT, member, soon};
 
 const UPGRADE: &str = "Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -252,7 +254,7 @@ async fn a_stranger_over_the_limit_is_counted() {
     let one = config(|c| c.max_unauthenticated = 1);
     let credential = member(&ClusterSecret::generate());
     let listener = TcpTransport::new(one)
-        .create_listener(([127, 0, 0, 1], 0).into(), &[ALPN], &credential)
+        .create_listener(ANY_PORT, &[ALPN], &credential)
         .await
         .unwrap();
     let _waiting = stranger(listener.local_addr(), b"").await;
@@ -386,7 +388,7 @@ async fn an_answered_ping_is_a_sign_of_life() {
 async fn a_listener_can_be_opened_again_at_once_though_its_connections_live() {
     let credential = member(&ClusterSecret::generate());
     let transport = TcpTransport::default();
-    let mut addr = ([127, 0, 0, 1], 0).into();
+    let mut addr = ANY_PORT;
     let mut connections = Vec::new();
     for cycle in 0..2000 {
         let listener = transport
