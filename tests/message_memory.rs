@@ -11,13 +11,15 @@
     reason = "a test fails by panicking"
 )]
 
-mod message_strategies;
+#[path = "native/support/messages/mod.rs"]
+#[allow(dead_code, reason = "this test uses a part")]
+mod messages;
 
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 use gossip_transport::message::{ChitchatId, ChitchatMessage, MAX_STREAM_LEN, Message};
-use message_strategies::reference::{put_id, put_str, stream};
+use messages::reference::{put_id, put_str, stream};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -42,7 +44,7 @@ fn message(version: u8, kind: u8, body: &[u8]) -> Vec<u8> {
 fn ack_of_blocks(blocks: &[Vec<u8>]) -> Vec<u8> {
     let mut body = Vec::new();
     for block in blocks {
-        message_strategies::reference::put_block(&mut body, 1, block);
+        messages::reference::put_block(&mut body, 1, block);
     }
     body.push(0);
     message(0, 2, &body)

@@ -1,0 +1,392 @@
+//! An engine that is told lies: whatever a peer can put into a valid message, the engine lives on,
+//! keeps its own keys, and stays within its bounds.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use gossip_transport::gossip::{Engine, Event, GossipConfig, Liveness, Output};
+use gossip_transport::message::{
+    ChitchatId, ChitchatMessage, DeletionStatus, Delta, Digest, KeyValueMutation, Message,
+    NodeDelta, NodeDigest, ProtocolVersion, Version,
+};
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+
+use crate::support::messages::{Scale, any_message, any_version};
+
+const CLUSTER: &str = "cluster";
+const MAX_MEMBERS: usize = 12;
+const MAX_BYTES: usize = 3_000;
+const MAX_BYTES_OF_ALL: usize = 20_000;
+const MAX_MESSAGE_LEN: usize = 8_000;
+const LIAR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
+const KEPT: (&str, &str) = ("kept", "whatever they say");
+
+/// The engine is the first; few enough that lies about one and the same member meet. Some have
+/// names of which few fit a message.
+fn id(n: u16) -> ChitchatId {
+    let long = match n % 20 {
+        18 => 1_000,
+        19 => 7_000,
+        _ => 0,
+    };
+    ChitchatId::new(
+        format!("node-{n}{}", "-".repeat(long)),
+        u64::from(n % 3),
+        ([127, 0, 0, 1], n).into(),
+    )
+}
+
+fn some_id() -> impl Strategy<Value = ChitchatId> {
+    (0..20_u16).prop_map(id)
+}
+
+/// Where rules change: the small, the largest, and the largest that is believed of ourselves.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        6 => 0..12_u64,
+        1 => Just(u64::MAX / 2 - 1),
+        1 => Just(u64::MAX / 2),
+        1 => Just(u64::MAX / 2 + 1),
+        1 => Just(u64::MAX - 1),
+        1 => Just(u64::MAX),
+    ]
+}
+
+fn digest() -> impl Strategy<Value = Digest> {
+    let node = (number(), number(), number());
+    let node = node.prop_map(|(heartbeat, last_gc_version, max_version)| NodeDigest {
+        heartbeat,
+        last_gc_version,
+        max_version,
+    });
+    btree_map(some_id(), node, 0..20).prop_map(|node_digests| Digest { node_digests })
+}
+
+fn mutation() -> impl Strategy<Value = KeyValueMutation> {
+    let status = prop_oneof![
+        Just(DeletionStatus::Set),
+        Just(DeletionStatus::Deleted),
+        Just(DeletionStatus::DeleteAfterTtl),
+    ];
+    let key = prop_oneof![Just("kept"), Just(""), Just("ä"), Just("k"), Just("l")];
+    (key, 0..1_500_usize, number(), status).prop_map(|(key, len, version, status)| {
+        KeyValueMutation {
+            key: key.to_owned(),
+            value: "x".repeat(len),
+            version,
+            status,
+        }
+    })
+}
+
+fn delta() -> impl Strategy<Value = Delta> {
+    let node = (
+        some_id(),
+        number(),
+        number(),
+        vec(mutation(), 0..5),
+        number(),
+    );
+    let node = node.prop_map(|(chitchat_id, gc, from, mut key_values, max)| {
+        // A decoder refuses what is not in order.
+        key_values.sort_by_key(|mutation| mutation.version);
+        let last = key_values.last().map_or(0, |mutation| mutation.version);
+        NodeDelta {
+            chitchat_id,
+            last_gc_version: gc,
+            from_version_excluded: from,
+            key_values,
+            max_version: max.max(last),
+        }
+    });
+    vec(node, 0..6).prop_map(|node_deltas| Delta { node_deltas })
+}
+
+fn lie() -> impl Strategy<Value = ChitchatMessage> {
+    prop_oneof![
+        (any_version(), digest()).prop_map(|(version, digest)| ChitchatMessage::Syn {
+            version,
+            cluster_id: CLUSTER.to_owned(),
+            digest,
+        }),
+        (any_version(), digest(), delta()).prop_map(|(version, digest, delta)| {
+            ChitchatMessage::SynAck {
+                version,
+                digest,
+                delta,
+            }
+        }),
+        (any_version(), delta())
+            .prop_map(|(version, delta)| ChitchatMessage::Ack { version, delta }),
+        any_message(Scale::Small),
+    ]
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Told(Box<ChitchatMessage>),
+    /// Milliseconds later, a round.
+    Round(u64),
+    SetOwn(u8),
+    DeleteOwn(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => lie().prop_map(|message| Step::Told(Box::new(message))),
+        3 => prop_oneof![Just(0), 900..1_100_u64, Just(60_000)].prop_map(Step::Round),
+        1 => (0..4_u8).prop_map(Step::SetOwn),
+        1 => (0..4_u8).prop_map(Step::DeleteOwn),
+    ]
+}
+
+/// An engine, and what has to hold of it at every moment.
+struct Watched {
+    engine: Engine,
+    now: Duration,
+    own_keys: BTreeMap<String, String>,
+    heartbeat: u64,
+    /// By member: what the engine has last claimed to know of it.
+    claims: BTreeMap<ChitchatId, (Version, Version)>,
+}
+
+impl Watched {
+    fn new(version: ProtocolVersion) -> Self {
+        let mut config = GossipConfig::new(CLUSTER, "node-0");
+        config.protocol_version = version;
+        config.max_members = MAX_MEMBERS;
+        config.max_bytes_per_member = MAX_BYTES;
+        config.max_bytes = MAX_BYTES_OF_ALL;
+        config.max_message_len = MAX_MESSAGE_LEN;
+        config.marked_for_deletion_grace_period = Duration::from_secs(3);
+        config.rng_seed = Some(1);
+        config.initial_key_values = vec![(KEPT.0.to_owned(), KEPT.1.to_owned())];
+        Self {
+            engine: Engine::new(config, id(0), Duration::ZERO).unwrap(),
+            now: Duration::ZERO,
+            own_keys: BTreeMap::from([(KEPT.0.to_owned(), KEPT.1.to_owned())]),
+            heartbeat: 0,
+            claims: BTreeMap::new(),
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Told(message) => self.told(*message),
+            Step::Round(millis) => {
+                self.now += Duration::from_millis(millis);
+                self.handle(Event::Round);
+            }
+            Step::SetOwn(n) => {
+                let (key, value) = (format!("own-{n}"), format!("{:?}", self.now));
+                self.engine.set(&key, &value, self.now).unwrap();
+                self.own_keys.insert(key, value);
+            }
+            Step::DeleteOwn(n) => {
+                let key = format!("own-{n}");
+                let deleted = self.engine.delete(&key, self.now).is_ok();
+                assert_eq!(deleted, self.own_keys.remove(&key).is_some());
+            }
+        }
+        self.check_members();
+    }
+
+    /// As it would arrive; what the decoder refuses never does.
+    fn told(&mut self, message: ChitchatMessage) {
+        let Ok(bytes) = message.into_bytes() else {
+            return;
+        };
+        if let Ok(message) = ChitchatMessage::decode(bytes) {
+            let from = LIAR;
+            self.handle(Event::Message { from, message });
+        }
+    }
+
+    /// Lets `peer` open exchanges until it has our keys; a few are enough, whatever else it gets.
+    fn teach(&mut self, peer: &mut Engine) {
+        for _ in 0..20 {
+            peer.handle(Event::Seeds(vec![LIAR]), self.now);
+            for syn in sent(peer.handle(Event::Round, self.now)) {
+                for syn_ack in self.handle(Event::Message {
+                    from: LIAR,
+                    message: syn,
+                }) {
+                    let from = self.engine.id().gossip_advertise_addr;
+                    let message = syn_ack;
+                    for message in sent(peer.handle(Event::Message { from, message }, self.now)) {
+                        self.handle(Event::Message {
+                            from: LIAR,
+                            message,
+                        });
+                    }
+                }
+            }
+            if self.keys_at(peer) == self.own_keys {
+                return;
+            }
+        }
+        panic!("{:?} for {:?}", self.keys_at(peer), self.own_keys);
+    }
+
+    fn keys_at(&self, peer: &Engine) -> BTreeMap<String, String> {
+        let members = peer.members().into_iter();
+        members
+            .filter(|member| member.id == *self.engine.id())
+            .flat_map(|member| member.key_values)
+            .map(|(key, value)| (key, value.value))
+            .collect()
+    }
+
+    /// Says what was sent.
+    fn handle(&mut self, event: Event) -> Vec<ChitchatMessage> {
+        let messages: Vec<_> = sent(self.engine.handle(event, self.now)).collect();
+        for message in &messages {
+            if let ChitchatMessage::Syn { digest, .. } | ChitchatMessage::SynAck { digest, .. } =
+                message
+            {
+                self.check_claims(digest);
+            }
+            if let ChitchatMessage::SynAck { delta, .. } | ChitchatMessage::Ack { delta, .. } =
+                message
+            {
+                assert_harms_nobody(delta);
+            }
+            let bytes = message.clone().into_bytes().unwrap();
+            assert!(bytes.len() <= MAX_MESSAGE_LEN, "{} bytes", bytes.len());
+            assert_eq!(ChitchatMessage::decode(bytes).unwrap(), *message);
+        }
+        messages
+    }
+
+    fn check_claims(&mut self, digest: &Digest) {
+        for (id, node) in &digest.node_digests {
+            let claim = (node.last_gc_version, node.max_version);
+            let before = self.claims.insert(id.clone(), claim);
+            assert!(before <= Some(claim), "{id:?}: {claim:?} after {before:?}");
+        }
+    }
+
+    fn check_members(&mut self) {
+        let members = self.engine.members();
+        assert!(members.len() <= MAX_MEMBERS);
+        let mut bytes_of_all = 0;
+        for member in members {
+            let keys = member.key_values.into_iter();
+            let keys: BTreeMap<_, _> = keys.map(|(key, value)| (key, value.value)).collect();
+            let bytes: usize = keys.iter().map(|(k, v)| k.len() + v.len()).sum();
+            assert!(bytes <= 2 * MAX_BYTES, "{bytes} bytes of {:?}", member.id);
+            if member.liveness == Liveness::Myself {
+                assert_eq!(keys, self.own_keys);
+                assert!(member.heartbeat >= self.heartbeat);
+                self.heartbeat = member.heartbeat;
+            } else {
+                // It would crash an upstream peer to which we pass it on.
+                assert!(!keys.contains_key("ä"));
+                bytes_of_all += bytes;
+            }
+        }
+        assert!(bytes_of_all <= MAX_BYTES_OF_ALL, "{bytes_of_all} bytes");
+    }
+}
+
+fn newcomer() -> Engine {
+    let id = id(999);
+    let config = GossipConfig::new(CLUSTER, &*id.node_id);
+    Engine::new(config, id, Duration::ZERO).unwrap()
+}
+
+/// What upstream needs of a delta beyond that it can be decoded: it crashes on the rest, or forgets
+/// what it knew.
+fn assert_harms_nobody(delta: &Delta) {
+    for node in &delta.node_deltas {
+        let mut last = node.from_version_excluded;
+        for change in &node.key_values {
+            assert!(change.version > last, "{} after {last}", change.version);
+            last = change.version;
+            assert!(change.key.bytes().next().is_none_or(|b| b.is_ascii()));
+        }
+        assert!(node.max_version >= last && node.max_version > node.from_version_excluded);
+    }
+}
+
+/// The messages among `outputs`.
+fn sent(outputs: Vec<Output>) -> impl Iterator<Item = ChitchatMessage> {
+    outputs.into_iter().filter_map(|output| match output {
+        Output::Send { message, .. } => Some(message),
+        Output::MembershipChanged => None,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        // It would be written beside the tests; a failure prints its input.
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(200)
+    })]
+
+    #[test]
+    fn no_lie_breaks_an_engine_or_touches_its_own_keys(
+        version in any_version(),
+        steps in vec(step(), 1..40),
+    ) {
+        let mut watched = Watched::new(version);
+        for step in steps {
+            watched.take(step);
+        }
+        // It still beats, and whoever comes still learns its keys, the latest as well.
+        let before = watched.heartbeat;
+        watched.take(Step::Round(1000));
+        prop_assert!(watched.heartbeat > before);
+        let mut newcomer = newcomer();
+        watched.teach(&mut newcomer);
+        watched.take(Step::Round(1000));
+        watched.take(Step::SetOwn(0));
+        watched.teach(&mut newcomer);
+    }
+}
+
+#[test]
+fn thousands_of_invented_members_with_keys_take_bounded_room() {
+    let mut watched = Watched::new(ProtocolVersion::V0);
+    for batch in 0..100_u16 {
+        let invented: Vec<_> = (1..100).map(|n| id(batch * 100 + n)).collect();
+        let node = NodeDigest {
+            heartbeat: 1,
+            last_gc_version: 0,
+            max_version: u64::MAX,
+        };
+        let digest = Digest {
+            node_digests: invented.iter().map(|id| (id.clone(), node)).collect(),
+        };
+        let node_deltas = invented.into_iter().map(|chitchat_id| NodeDelta {
+            chitchat_id,
+            last_gc_version: 0,
+            from_version_excluded: 0,
+            key_values: (1..=50)
+                .map(|version| KeyValueMutation {
+                    key: format!("{batch}-{version}"),
+                    value: "x".repeat(100),
+                    version: u64::from(batch) * 50 + version,
+                    status: DeletionStatus::Set,
+                })
+                .collect(),
+            max_version: u64::from(batch) * 50 + 50,
+        });
+        watched.take(Step::Told(Box::new(ChitchatMessage::SynAck {
+            version: ProtocolVersion::V1,
+            digest,
+            delta: Delta {
+                node_deltas: node_deltas.collect(),
+            },
+        })));
+        watched.take(Step::Round(1000));
+    }
+    let members = watched.engine.members();
+    assert_eq!(members.len(), MAX_MEMBERS);
+    assert!(watched.engine.counts().refused_members > 9_000);
+    // Not by taking nothing at all.
+    let most = members.iter().map(|member| member.key_values.len()).max();
+    assert!(most > Some(20), "{most:?}");
+}

@@ -1,0 +1,407 @@
+//! Participants on sockets: over the network in memory in virtual time, and over real TCP.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use gossip_transport::gossip::{GossipConfig, JoinError, Liveness, Participant};
+use gossip_transport::memory::{LinkFaults, MemoryNetwork, MemoryTransport};
+use gossip_transport::net::NetTransport;
+use gossip_transport::tcp::TcpTransport;
+use gossip_transport::{ClusterSecret, NetCredential, TransportLayerTransport};
+use tokio::time::timeout;
+
+use crate::support::{ANY_PORT, PATIENCE, member};
+
+fn config(name: &str, seeds: &[SocketAddr]) -> GossipConfig {
+    let mut config = GossipConfig::new("cluster", name);
+    config.seeds = seeds.iter().map(SocketAddr::to_string).collect();
+    config.gossip_interval = Duration::from_millis(100);
+    config.failure_detector.initial_interval = Duration::from_millis(500);
+    config.failure_detector.max_interval = Duration::from_secs(1);
+    config.marked_for_deletion_grace_period = Duration::from_secs(3);
+    config
+}
+
+async fn join<T: NetTransport>(
+    network: T,
+    secret: &ClusterSecret,
+    listen: SocketAddr,
+    config: GossipConfig,
+) -> anyhow::Result<Participant<T>> {
+    let credential = member(secret);
+    let transport = TransportLayerTransport::new(network, credential);
+    Participant::join(transport.open(listen).await?, config).await
+}
+
+/// Waits for changes until `done`.
+async fn until<T: NetTransport>(
+    participant: &Participant<T>,
+    what: &str,
+    done: impl Fn(&Participant<T>) -> bool,
+) {
+    let mut watch = participant.watch();
+    let waiting = async {
+        while !done(participant) {
+            assert!(watch.changed().await, "has left");
+        }
+    };
+    let in_time = timeout(PATIENCE, waiting).await.is_ok();
+    assert!(in_time, "waited for {what}: {:?}", participant.members());
+}
+
+fn sees<T: NetTransport>(participant: &Participant<T>, name: &str) -> Option<Liveness> {
+    let members = participant.members();
+    let mut named = members
+        .iter()
+        .filter(|m| &*m.id.node_id == name && !m.superseded);
+    named.next().map(|member| member.liveness)
+}
+
+fn reads<T: NetTransport>(participant: &Participant<T>, name: &str, key: &str) -> Option<String> {
+    let members = participant.members();
+    let member = members
+        .into_iter()
+        .find(|m| &*m.id.node_id == name && !m.superseded)?;
+    Some(member.key_values.get(key)?.value.clone())
+}
+
+async fn until_all_live<T: NetTransport>(participants: &[Participant<T>]) {
+    for participant in participants {
+        for other in participants {
+            let name = other.id().node_id.clone();
+            until(participant, "all to be live", |p| {
+                sees(p, &name).is_some_and(|liveness| liveness != Liveness::Dead)
+            })
+            .await;
+        }
+    }
+}
+
+/// Three members, on three hosts.
+async fn three_in_memory(network: &MemoryNetwork) -> Vec<Participant<MemoryTransport>> {
+    let secret = secret();
+    let seed: SocketAddr = ([10, 0, 0, 1], 7000).into();
+    let mut participants = Vec::new();
+    for n in 1..=3 {
+        let ip = [10, 0, 0, n];
+        let config = config(&format!("m{n}"), &[seed]);
+        let host = network.host(ip.into());
+        participants.push(
+            join(host, &secret, (ip, 7000).into(), config)
+                .await
+                .unwrap(),
+        );
+    }
+    until_all_live(&participants).await;
+    participants
+}
+
+fn secret() -> ClusterSecret {
+    ClusterSecret::from_bytes(b"the same for all of a test").unwrap()
+}
+
+async fn keys_come_and_go<T: NetTransport>(participants: &[Participant<T>]) {
+    let [a, others @ ..] = participants else {
+        panic!("nobody")
+    };
+    let name = a.id().node_id.clone();
+    a.set("k", "v").unwrap();
+    a.set_with_ttl("brief", "yes").unwrap();
+    assert_eq!(a.get("k").as_deref(), Some("v"));
+    for other in others {
+        until(other, "the keys", |p| {
+            reads(p, &name, "k").as_deref() == Some("v") && reads(p, &name, "brief").is_some()
+        })
+        .await;
+    }
+    a.delete("k").unwrap();
+    for other in others {
+        until(other, "the keys to go", |p| {
+            reads(p, &name, "k").is_none() && reads(p, &name, "brief").is_none()
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_come_and_go_in_memory() {
+    keys_come_and_go(&three_in_memory(&MemoryNetwork::new(1)).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_come_and_go_over_tcp() {
+    let mut participants = Vec::new();
+    let mut seeds = Vec::new();
+    for n in 1..=3 {
+        let config = config(&format!("m{n}"), &seeds);
+        let network = TcpTransport::default();
+        let listen = ANY_PORT;
+        let participant = join(network, &secret(), listen, config).await.unwrap();
+        seeds.push(participant.id().gossip_advertise_addr);
+        participants.push(participant);
+    }
+    until_all_live(&participants).await;
+    keys_come_and_go(&participants).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_vanishes_is_dead_and_one_that_returns_is_another() {
+    let network = MemoryNetwork::new(2);
+    let mut participants = three_in_memory(&network).await;
+    let gone = participants.pop().unwrap();
+    let addr = gone.id().gossip_advertise_addr;
+    drop(gone);
+    for other in &participants {
+        until(other, "the death", |p| {
+            sees(p, "m3") == Some(Liveness::Dead)
+        })
+        .await;
+    }
+    let seed = participants[0].id().gossip_advertise_addr;
+    let host = network.host(addr.ip());
+    let mut config = config("m3", &[seed]);
+    // The machine's clock does not run with the test's.
+    config.generation_id = Some(u64::MAX);
+    let back = join(host, &secret(), addr, config).await.unwrap();
+    for other in &participants {
+        until(other, "the return", |p| {
+            sees(p, "m3") == Some(Liveness::Live)
+        })
+        .await;
+    }
+    drop(back);
+}
+
+#[tokio::test]
+async fn dropping_a_member_frees_its_port_at_once() {
+    let listen: SocketAddr = ANY_PORT;
+    let config = || config("m", &[]);
+    let first = join(TcpTransport::default(), &secret(), listen, config()).await;
+    let mut member = first.unwrap();
+    let addr = member.id().gossip_advertise_addr;
+    for _ in 0..100 {
+        drop(member);
+        let again = join(TcpTransport::default(), &secret(), addr, config()).await;
+        member = again.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_takes_its_last_words_to_the_others() {
+    let network = MemoryNetwork::new(3);
+    let mut participants = three_in_memory(&network).await;
+    let leaver = participants.pop().unwrap();
+    let mut watch = leaver.watch();
+    leaver.set("last", "words").unwrap();
+    leaver.leave(Duration::from_secs(1)).await;
+    // What had changed before it left is told first.
+    while watch.changed().await {}
+    for other in &participants {
+        until(other, "the last words", |p| {
+            reads(p, "m3", "last").as_deref() == Some("words")
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_know_its_address_learns_it_from_the_first_seed_that_answers() {
+    let network = MemoryNetwork::new(4);
+    let seed: SocketAddr = ([10, 0, 0, 1], 7000).into();
+    let nobody: SocketAddr = ([10, 0, 0, 9], 7000).into();
+    let unspecified: SocketAddr = ([0, 0, 0, 0], 0).into();
+    let tab = {
+        let host = DialOnly(network.host([10, 0, 0, 5].into()));
+        let config = config("tab", &[nobody, seed]);
+        tokio::spawn(async move { join(host, &secret(), unspecified, config).await })
+    };
+    // The seed comes later than the one that looks for it.
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(!tab.is_finished());
+    let host = DialOnly(network.host([10, 0, 0, 1].into()));
+    let node = join(host, &secret(), seed, config("node", &[]))
+        .await
+        .unwrap();
+    let tab = timeout(PATIENCE, tab).await.unwrap().unwrap().unwrap();
+    let addr = tab.id().gossip_advertise_addr;
+    assert_eq!(addr.ip(), std::net::IpAddr::from([10, 0, 0, 5]));
+    assert_ne!(addr.port(), 0);
+    until(&node, "the tab", |p| sees(p, "tab") == Some(Liveness::Live)).await;
+    until(&tab, "the node", |p| {
+        sees(p, "node") == Some(Liveness::Live)
+    })
+    .await;
+    // The node's own messages go back over the connection that the tab has opened.
+    let stats = node.stats();
+    assert!(stats.peers[&addr].sent > 0, "{stats:?}");
+}
+
+/// A network whose listeners keep the address that they were given, as a browser's does.
+#[derive(Clone)]
+struct DialOnly(MemoryTransport);
+
+impl NetTransport for DialOnly {
+    type Listener = dial_only::Listener;
+    type Connection = gossip_transport::memory::MemoryConnection;
+
+    async fn create_listener(
+        &self,
+        bind_addr: SocketAddr,
+        alpn_supported: &[gossip_transport::net::Alpn],
+        credential: &NetCredential,
+    ) -> anyhow::Result<dial_only::Listener> {
+        let listener = self
+            .0
+            .create_listener(bind_addr, alpn_supported, credential)
+            .await?;
+        Ok(dial_only::Listener(listener, bind_addr))
+    }
+
+    async fn connect(
+        &self,
+        addr: SocketAddr,
+        alpn_preferred: &[gossip_transport::net::Alpn],
+        credential: &NetCredential,
+    ) -> anyhow::Result<Self::Connection> {
+        self.0.connect(addr, alpn_preferred, credential).await
+    }
+
+    async fn resolve(&self, name: &str) -> anyhow::Result<Vec<SocketAddr>> {
+        self.0.resolve(name).await
+    }
+}
+
+mod dial_only {
+    use std::net::SocketAddr;
+
+    use gossip_transport::memory::{MemoryConnection, MemoryIncomingRequest, MemoryListener};
+    use gossip_transport::net::NetListener;
+
+    pub struct Listener(pub MemoryListener, pub SocketAddr);
+
+    impl NetListener for Listener {
+        type IncomingRequest = MemoryIncomingRequest;
+        type Connection = MemoryConnection;
+
+        fn local_addr(&self) -> SocketAddr {
+            self.1
+        }
+
+        async fn accept(&self) -> anyhow::Result<MemoryIncomingRequest> {
+            self.0.accept().await
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_seed_an_unknown_address_is_an_error() {
+    let host = DialOnly(MemoryNetwork::new(5).host([10, 0, 0, 1].into()));
+    let unspecified: SocketAddr = ([0, 0, 0, 0], 0).into();
+    let error = join(host, &secret(), unspecified, config("m", &[])).await;
+    let error = error.err().unwrap().downcast::<JoinError>().unwrap();
+    assert!(matches!(error, JoinError::AddressUnknown { .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_cannot_be_set_is_told_at_the_start() {
+    let host = MemoryNetwork::new(6).host([10, 0, 0, 1].into());
+    let mut config = config("m", &[]);
+    config.initial_key_values = vec![("ß".to_owned(), "v".to_owned())];
+    let error = join(host, &secret(), ([10, 0, 0, 1], 1).into(), config).await;
+    let error = error.err().unwrap().downcast::<JoinError>().unwrap();
+    assert!(matches!(error, JoinError::InitialKey(_)), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_makes_each_side_dead_for_the_other_until_it_heals() {
+    let network = MemoryNetwork::new(7);
+    let participants = three_in_memory(&network).await;
+    let ip = |n: u8| std::net::IpAddr::from([10, 0, 0, n]);
+    network.partition(&[ip(1), ip(2)], &[ip(3)]);
+    until(&participants[0], "the cut", |p| {
+        sees(p, "m3") == Some(Liveness::Dead)
+    })
+    .await;
+    until(&participants[2], "the cut", |p| {
+        sees(p, "m1") == Some(Liveness::Dead)
+    })
+    .await;
+    assert_eq!(sees(&participants[0], "m2"), Some(Liveness::Live));
+    participants[2].set("k", "from the island").unwrap();
+    network.heal();
+    until_all_live(&participants).await;
+    for other in &participants[..2] {
+        until(other, "news", |p| reads(p, "m3", "k").is_some()).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_seed_and_a_slow_peer_hold_up_nobody() {
+    let network = MemoryNetwork::new(8);
+    let participants = three_in_memory(&network).await;
+    let ip = |n: u8| std::net::IpAddr::from([10, 0, 0, n]);
+    // The third takes nothing more, and still lives as far as TCP is concerned.
+    network.set_faults(ip(1), ip(3), LinkFaults::stalled());
+    let before = tokio::time::Instant::now();
+    participants[0].set("k", "v").unwrap();
+    until(&participants[1], "the key", |p| {
+        reads(p, "m1", "k").is_some()
+    })
+    .await;
+    let took = before.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    // And over the second, the third learns of it as well.
+    until(&participants[2], "the key", |p| {
+        reads(p, "m1", "k").is_some()
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_that_were_suspended_come_back_without_a_restart() {
+    let network = MemoryNetwork::new(9);
+    let participants = three_in_memory(&network).await;
+    let ids: Vec<_> = participants.iter().map(|p| p.id().clone()).collect();
+    // Everyone's clock jumps, as on a machine that was suspended.
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    // Looked at through the rounds that follow: nobody takes its own sleep for another's death.
+    for _ in 0..200 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        for participant in &participants {
+            let members = participant.members();
+            let all_live = members.iter().all(|m| m.liveness != Liveness::Dead);
+            assert!(all_live, "{members:?}");
+        }
+    }
+    participants[2].set("k", "after the sleep").unwrap();
+    for other in &participants[..2] {
+        until(other, "news", |p| reads(p, "m3", "k").is_some()).await;
+    }
+    until_all_live(&participants).await;
+    for participant in &participants {
+        let known: Vec<_> = participant.members().into_iter().map(|m| m.id).collect();
+        assert_eq!(known, ids);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_tells_of_changes_and_not_of_heartbeats() {
+    let network = MemoryNetwork::new(10);
+    let participants = three_in_memory(&network).await;
+    let mut watch = participants[0].watch();
+    let quiet = Duration::from_secs(30);
+    // What is still settling is told first.
+    while timeout(quiet, watch.changed()).await.is_ok() {}
+    let heartbeat = |p: &Participant<_>| p.members()[1].heartbeat;
+    let before = heartbeat(&participants[0]);
+    assert!(timeout(quiet, watch.changed()).await.is_err());
+    assert!(heartbeat(&participants[0]) > before);
+
+    participants[1].set("k", "v").unwrap();
+    assert!(timeout(PATIENCE, watch.changed()).await.unwrap());
+    // Setting the same again is no change.
+    participants[1].set("k", "v").unwrap();
+    assert!(timeout(quiet, watch.changed()).await.is_err());
+    drop(participants);
+    assert!(!timeout(PATIENCE, watch.changed()).await.unwrap());
+}

@@ -1,0 +1,240 @@
+//! News between rounds: a hundred engines in virtual milliseconds, over a network with latency and
+//! loss. No socket, no clock; the same seed gives the same run.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use gossip_transport::Message as _;
+use gossip_transport::gossip::{Engine, Event, GossipConfig, Output};
+use gossip_transport::message::{ChitchatId, ChitchatMessage};
+
+struct World {
+    engines: Vec<Engine>,
+    in_flight: BTreeMap<(Duration, u64), (usize, SocketAddr, ChitchatMessage)>,
+    sent: u64,
+    /// Bytes of Acks that nobody has asked for.
+    rumour_bytes: usize,
+    now: Duration,
+    loss: f64,
+    rng: fastrand::Rng,
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn addr(n: usize) -> SocketAddr {
+    ([10, 0, 0, 1], 1000 + n as u16).into()
+}
+
+fn id(n: usize) -> ChitchatId {
+    ChitchatId::new(format!("node-{n:03}"), 1, addr(n))
+}
+
+impl World {
+    /// Members that know each other, and whose rounds are spread over the second.
+    fn new(members: usize, change: impl Fn(&mut GossipConfig)) -> Self {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let engines = (0..members).map(|n| {
+            let mut config = GossipConfig::new("cluster", "unused");
+            config.rng_seed = Some(rng.u64(..));
+            change(&mut config);
+            let mut engine = Engine::new(config, id(n), Duration::ZERO).unwrap();
+            engine.handle(Event::Seeds(vec![addr(0)]), Duration::ZERO);
+            engine
+        });
+        let mut world = Self {
+            engines: engines.collect(),
+            in_flight: BTreeMap::new(),
+            sent: 0,
+            rumour_bytes: 0,
+            now: Duration::ZERO,
+            loss: 0.0,
+            rng,
+        };
+        for n in 0..members {
+            world.now = Duration::from_secs(1) * n as u32 / members as u32;
+            world.step(n, Event::Round);
+        }
+        world.run_for(Duration::from_secs(20));
+        for engine in &world.engines {
+            assert_eq!(engine.members().len(), members);
+        }
+        world
+    }
+
+    fn step(&mut self, n: usize, event: Event) {
+        let unasked = matches!(event, Event::Rumours);
+        for output in self.engines[n].handle(event, self.now) {
+            let Output::Send { to, message } = output else {
+                continue;
+            };
+            if unasked {
+                self.rumour_bytes += message.clone().into_bytes().unwrap().len();
+            }
+            if self.rng.f64() < self.loss {
+                continue;
+            }
+            let due = self.now + Duration::from_micros(self.rng.u64(1_000..10_000));
+            let to = usize::from(to.port() - 1000);
+            self.sent += 1;
+            self.in_flight
+                .insert((due, self.sent), (to, addr(n), message));
+        }
+    }
+
+    /// What happens next, up to `end`.
+    fn next(&mut self, end: Duration) -> bool {
+        let due = |engine: &Engine| {
+            let round = (engine.next_round(), true);
+            engine
+                .next_rumours()
+                .map_or(round, |at| round.min((at, false)))
+        };
+        let timers = self.engines.iter().map(due).enumerate();
+        let (n, (at, is_round)) = timers.min_by_key(|(_, due)| *due).unwrap();
+        let message = self.in_flight.keys().next().copied();
+        if let Some(key) = message.filter(|(due, _)| *due <= at.min(end)) {
+            self.now = self.now.max(key.0);
+            let (to, from, message) = self.in_flight.remove(&key).unwrap();
+            self.step(to, Event::Message { from, message });
+        } else if at <= end {
+            self.now = self.now.max(at);
+            self.step(
+                n,
+                if is_round {
+                    Event::Round
+                } else {
+                    Event::Rumours
+                },
+            );
+        } else {
+            self.now = end;
+            return false;
+        }
+        true
+    }
+
+    fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.next(end) {}
+    }
+
+    fn set(&mut self, n: usize, key: &str, value: &str) {
+        self.engines[n].set(key, value, self.now).unwrap();
+    }
+
+    /// Who has `value` under `key` of member `of`.
+    fn have(&self, of: usize, key: &str, value: &str) -> usize {
+        let reads = |engine: &&Engine| engine.member_value(&id(of), key) == Some(value);
+        self.engines.iter().filter(reads).count()
+    }
+
+    /// From a set until all have it.
+    fn time_to_everyone(&mut self, of: usize, value: &str, most: Duration) -> Duration {
+        self.set(of, "k", value);
+        let start = self.now;
+        while self.have(of, "k", value) < self.engines.len() {
+            assert!(self.next(start + most), "not within {most:?}");
+        }
+        self.now - start
+    }
+
+    fn rumours_sent(&self) -> u64 {
+        self.engines.iter().map(|e| e.counts().rumours_sent).sum()
+    }
+}
+
+#[test]
+fn ninety_nine_of_a_hundred_changes_reach_a_hundred_members_within_a_quarter_of_a_second() {
+    let mut world = World::new(100, |_| {});
+    let mut times: Vec<_> = (0..150)
+        .map(|n| {
+            let member = world.rng.usize(0..100);
+            let time = world.time_to_everyone(member, &n.to_string(), Duration::from_secs(5));
+            world.run_for(ms(300));
+            time
+        })
+        .collect();
+    times.sort_unstable();
+    println!(
+        "p50 {:?}, p99 {:?}, max {:?}",
+        times[75], times[148], times[149]
+    );
+    assert!(times[148] < ms(250), "{:?}", &times[140..]);
+}
+
+#[test]
+fn without_news_nothing_is_said_between_rounds() {
+    let mut world = World::new(20, |_| {});
+    world.run_for(Duration::from_secs(10));
+    let before = world.rumours_sent();
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(world.rumours_sent(), before);
+    assert!(world.engines.iter().all(|e| e.next_rumours().is_none()));
+}
+
+#[test]
+fn what_rumours_miss_on_a_bad_network_is_brought_by_rounds_and_repairs() {
+    let mut world = World::new(50, |_| {});
+    world.loss = 0.3;
+    for n in 0..20 {
+        let member = world.rng.usize(0..50);
+        world.time_to_everyone(member, &n.to_string(), Duration::from_secs(20));
+    }
+}
+
+#[test]
+fn a_gap_is_asked_for_at_once() {
+    let mut world = World::new(2, |_| {});
+    world.loss = 1.0;
+    world.set(0, "missed", "v");
+    world.run_for(ms(60));
+    world.loss = 0.0;
+    // Not by a round: the next one of either is further away than this.
+    let next_round = world.engines.iter().map(Engine::next_round).min().unwrap();
+    if next_round - world.now < ms(100) {
+        world.loss = 1.0;
+        world.run_for(ms(150));
+        world.loss = 0.0;
+    }
+    world.set(0, "k", "v");
+    world.run_for(ms(60));
+    assert_eq!(world.have(0, "missed", "v"), 2);
+    assert_eq!(world.have(0, "k", "v"), 2);
+}
+
+#[test]
+fn a_member_that_changes_all_the_time_stays_within_its_budget() {
+    const A_SECOND: usize = 20_000;
+    let mut world = World::new(10, |config| config.rumours.max_bytes_per_second = A_SECOND);
+    world.run_for(Duration::from_secs(5));
+    world.rumour_bytes = 0;
+    let seconds = 5;
+    for n in 0..seconds * 1000 {
+        world.set(0, &format!("k{}", n % 50), &format!("{n:0>100}"));
+        world.run_for(ms(1));
+    }
+    // All ten pass it on.
+    let most = 10 * (seconds + 1) * A_SECOND;
+    assert!(
+        world.rumour_bytes <= most,
+        "{} of {most}",
+        world.rumour_bytes
+    );
+    assert!(world.rumour_bytes > A_SECOND, "{}", world.rumour_bytes);
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(
+        world.have(0, "k49", &format!("{:0>100}", seconds * 1000 - 1)),
+        10
+    );
+}
+
+#[test]
+fn a_fanout_of_zero_leaves_everything_to_the_rounds() {
+    let mut world = World::new(20, |config| config.rumours.fanout = 0);
+    let time = world.time_to_everyone(0, "v", Duration::from_secs(10));
+    assert!(time > ms(300), "{time:?}");
+    assert_eq!(world.rumours_sent(), 0);
+}

@@ -1,0 +1,407 @@
+//! TCP and plaintext UDP on one socket: each peer is reached by what it speaks.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use chitchat_013::transport::UdpTransport;
+use chitchat_013::{ChitchatConfig, ChitchatHandle, FailureDetectorConfig, spawn_chitchat};
+use gossip_transport::either::EitherTransport;
+use gossip_transport::gossip::{GossipConfig, Liveness, Participant};
+use gossip_transport::memory::{LinkFaults, MemoryNetwork, MemoryTransport};
+use gossip_transport::message::{ChitchatMessage, Message as _, ProtocolVersion};
+use gossip_transport::net::{
+    Alpn, NetConnection as _, NetIncomingRequest as _, NetListener as _, NetTransport,
+};
+use gossip_transport::tcp::TcpTransport;
+use gossip_transport::udp::PlaintextUdpTransport;
+use gossip_transport::{
+    ClusterSecret, Identity, NetCredential, TransportLayerSocket, TransportLayerTransport,
+};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::time::Instant;
+
+use crate::support::{self, ANY_PORT, anyone, member, soon, until};
+
+const INTERVAL: Duration = Duration::from_millis(100);
+/// Longer than the first network's head start, and much shorter than a dial that is not answered.
+const NO_STALL: Duration = Duration::from_secs(5);
+
+type Both = EitherTransport<TcpTransport, PlaintextUdpTransport>;
+type Socket<T> = TransportLayerSocket<T, ChitchatMessage>;
+
+fn both() -> Both {
+    EitherTransport::new(TcpTransport::default(), PlaintextUdpTransport::default())
+}
+
+async fn open<T: NetTransport>(network: T, secret: &ClusterSecret) -> Socket<T> {
+    support::open(network, member(secret)).await
+}
+
+fn message() -> ChitchatMessage {
+    ChitchatMessage::BadCluster {
+        version: ProtocolVersion::V0,
+    }
+}
+
+/// Whether the only connection with `peer` is authenticated.
+fn is_secure<T: NetTransport>(socket: &Socket<T>, peer: SocketAddr) -> bool {
+    let stats = socket.stats();
+    let mut with_peer = stats
+        .connections
+        .iter()
+        .filter(|info| info.remote_addr == peer);
+    let info = with_peer.next().expect("a connection");
+    assert!(with_peer.next().is_none(), "one connection");
+    info.remote_identity != Identity::UNPROVED
+}
+
+#[tokio::test]
+async fn one_port_takes_both_kinds_and_each_is_answered_as_it_came() {
+    let secret = ClusterSecret::generate();
+    let node = open(both(), &secret).await;
+    let tcp = open(TcpTransport::default(), &secret).await;
+    let udp = open(PlaintextUdpTransport::default(), &secret).await;
+    tcp.send(node.local_addr(), message()).await.unwrap();
+    let (from_tcp, _) = soon(node.recv()).await.unwrap();
+    udp.send(node.local_addr(), message()).await.unwrap();
+    let (from_udp, _) = soon(node.recv()).await.unwrap();
+    assert_eq!(from_udp, udp.local_addr());
+    assert!(is_secure(&node, from_tcp) && !is_secure(&node, from_udp));
+    node.send(from_tcp, message()).await.unwrap();
+    node.send(from_udp, message()).await.unwrap();
+    assert_eq!(soon(tcp.recv()).await.unwrap().0, node.local_addr());
+    assert_eq!(soon(udp.recv()).await.unwrap().0, node.local_addr());
+}
+
+#[tokio::test]
+async fn both_ports_are_free_once_the_socket_is_dropped() {
+    let secret = ClusterSecret::generate();
+    let credential = member(&secret);
+    let transport = TransportLayerTransport::<_, ChitchatMessage>::new(both(), credential);
+    let mut socket = transport.open(ANY_PORT).await.unwrap();
+    let addr = socket.local_addr();
+    // It knocks, and says nothing: a dial of the first network that is still under way.
+    let silent = TcpListener::bind(ANY_PORT).await.unwrap();
+    for _ in 0..20 {
+        assert!(transport.open(addr).await.is_err());
+        socket
+            .send(silent.local_addr().unwrap(), message())
+            .await
+            .unwrap();
+        until("a connection", async || {
+            !socket.stats().connections.is_empty()
+        })
+        .await;
+        drop(socket);
+        TcpListener::bind(addr).await.unwrap();
+        UdpSocket::bind(addr).await.unwrap();
+        socket = transport.open(addr).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_is_reached_by_whatever_it_speaks() {
+    let secret = ClusterSecret::generate();
+    let node = open(both(), &secret).await;
+    let tcp = open(TcpTransport::default(), &secret).await;
+    let udp = open(PlaintextUdpTransport::default(), &secret).await;
+    let twin = open(both(), &secret).await;
+    let begin = Instant::now();
+    for addr in [tcp.local_addr(), udp.local_addr(), twin.local_addr()] {
+        node.send(addr, message()).await.unwrap();
+    }
+    soon(tcp.recv()).await.unwrap();
+    soon(udp.recv()).await.unwrap();
+    soon(twin.recv()).await.unwrap();
+    assert!(begin.elapsed() < NO_STALL, "{:?}", begin.elapsed());
+    assert!(is_secure(&node, tcp.local_addr()));
+    assert!(!is_secure(&node, udp.local_addr()));
+    assert!(
+        is_secure(&node, twin.local_addr()),
+        "the first is preferred"
+    );
+}
+
+#[tokio::test]
+async fn a_stranger_whose_tcp_is_silent_is_reached_by_udp_without_a_stall() {
+    let node = open(both(), &ClusterSecret::generate()).await;
+    // Accepted by the system, and never read.
+    let silent = TcpListener::bind(ANY_PORT).await.unwrap();
+    let addr = silent.local_addr().unwrap();
+    let datagrams = UdpSocket::bind(addr).await.unwrap();
+    let begin = Instant::now();
+    node.send(addr, message()).await.unwrap();
+    let mut buffer = [0; 100];
+    let (len, from) = soon(datagrams.recv_from(&mut buffer)).await.unwrap();
+    assert!(begin.elapsed() < NO_STALL, "{:?}", begin.elapsed());
+    assert_eq!(buffer[..len], message().into_bytes().unwrap()[..]);
+    assert_eq!(from, node.local_addr());
+    // Answered: this is what it speaks.
+    datagrams.send_to(&buffer[..len], from).await.unwrap();
+    assert_eq!(soon(node.recv()).await.unwrap().0, addr);
+}
+
+#[tokio::test]
+async fn tcp_that_comes_through_late_takes_over() {
+    let secret = ClusterSecret::generate();
+    let node = open(both(), &secret).await;
+    let slow = open(TcpTransport::default(), &secret).await;
+    // A way to it that takes a second.
+    let proxy = TcpListener::bind(ANY_PORT).await.unwrap();
+    let addr = proxy.local_addr().unwrap();
+    let to = slow.local_addr();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = proxy.accept().await {
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let mut far = TcpStream::connect(to).await?;
+                tokio::io::copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    });
+    let (mut sent, received) = (0, async { soon(slow.recv()).await.unwrap() });
+    let sending = async {
+        // By UDP at first, where nobody listens.
+        loop {
+            node.send(addr, message()).await.unwrap();
+            sent += 1;
+            tokio::time::sleep(INTERVAL).await;
+        }
+    };
+    tokio::select! {
+        (_, got) = received => assert_eq!(got, message()),
+        () = sending => {}
+    }
+    assert!(sent > 3, "{sent} sent");
+    assert!(is_secure(&node, addr));
+    let total = node.stats().total;
+    assert_eq!(
+        total.submitted,
+        total.sent + total.queued + total.dropped.total()
+    );
+}
+
+/// Two upstream nodes on UDP, two members on TCP, and between them one that speaks both.
+struct Bridged {
+    upstream: Vec<ChitchatHandle>,
+    bridge: Participant<Both>,
+    tcp: Vec<Participant<TcpTransport>>,
+}
+
+fn config(name: &str, seeds: &[SocketAddr], version: ProtocolVersion) -> GossipConfig {
+    let mut config = GossipConfig::new("bridged", name);
+    config.seeds = seeds.iter().map(SocketAddr::to_string).collect();
+    config.gossip_interval = INTERVAL;
+    config.failure_detector.initial_interval = INTERVAL * 5;
+    config.failure_detector.max_interval = INTERVAL * 10;
+    config.protocol_version = version;
+    config.initial_key_values = vec![("name".to_owned(), name.to_owned())];
+    config
+}
+
+async fn upstream(name: &str, seeds: &[SocketAddr], version: ProtocolVersion) -> ChitchatHandle {
+    // Free a moment ago, and not given to anybody else at once.
+    let free = std::net::UdpSocket::bind(ANY_PORT).unwrap();
+    let addr = free.local_addr().unwrap();
+    drop(free);
+    let config = ChitchatConfig {
+        chitchat_id: chitchat_013::ChitchatId::new(name, 1, addr),
+        cluster_id: "bridged".to_owned(),
+        gossip_interval: INTERVAL,
+        listen_addr: addr,
+        seed_nodes: seeds.iter().map(SocketAddr::to_string).collect(),
+        failure_detector_config: FailureDetectorConfig {
+            initial_interval: INTERVAL * 5,
+            max_interval: INTERVAL * 10,
+            ..FailureDetectorConfig::default()
+        },
+        marked_for_deletion_grace_period: Duration::from_secs(60),
+        catchup_callback: None,
+        extra_liveness_predicate: None,
+        protocol_version: match version {
+            ProtocolVersion::V0 => chitchat_013::ProtocolVersion::V0,
+            ProtocolVersion::V1 => chitchat_013::ProtocolVersion::V1,
+        },
+    };
+    let keys = vec![("name".to_owned(), name.to_owned())];
+    spawn_chitchat(config, keys, &UdpTransport).await.unwrap()
+}
+
+impl Bridged {
+    async fn start(version: ProtocolVersion) -> Self {
+        let secret = ClusterSecret::generate();
+        let mut nodes = vec![upstream("up-0", &[], version).await];
+        let seed = [nodes[0].chitchat_id().gossip_advertise_addr];
+        nodes.push(upstream("up-1", &seed, version).await);
+        let bridge = open(both(), &secret).await;
+        let bridge = Participant::join(bridge, config("bridge", &seed, version))
+            .await
+            .unwrap();
+        let seed = [bridge.id().gossip_advertise_addr];
+        let mut tcp = Vec::new();
+        for name in ["tcp-0", "tcp-1"] {
+            let socket = open(TcpTransport::default(), &secret).await;
+            tcp.push(
+                Participant::join(socket, config(name, &seed, version))
+                    .await
+                    .unwrap(),
+            );
+        }
+        Self {
+            upstream: nodes,
+            bridge,
+            tcp,
+        }
+    }
+
+    /// How many each knows as live, with the key that each has.
+    async fn views(&self) -> Vec<usize> {
+        let mut views = Vec::new();
+        for node in &self.upstream {
+            let view = node
+                .with_chitchat(|chitchat| {
+                    let live: Vec<_> = chitchat.live_nodes().cloned().collect();
+                    let states = live.iter().filter_map(|id| chitchat.node_state(id));
+                    states.filter(|state| state.get("name").is_some()).count()
+                })
+                .await;
+            views.push(view);
+        }
+        let of_ours = |members: Vec<gossip_transport::gossip::Member>| {
+            let live = members.iter().filter(|member| {
+                member.liveness != Liveness::Dead && member.key_values.contains_key("name")
+            });
+            live.count()
+        };
+        views.push(of_ours(self.bridge.members()));
+        views.extend(self.tcp.iter().map(|member| of_ours(member.members())));
+        views
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bridge_makes_one_cluster_of_upstream_nodes_and_secure_members() {
+    for version in [ProtocolVersion::V0, ProtocolVersion::V1] {
+        let mut bridged = Bridged::start(version).await;
+        until("all to be one cluster", async || {
+            bridged.views().await == [5; 5]
+        })
+        .await;
+        // A dead one on either side is dead on the other.
+        bridged.upstream.pop().unwrap().abort();
+        until("its death to be known", async || {
+            bridged.views().await == [4; 4]
+        })
+        .await;
+        drop(bridged.tcp.pop());
+        until("both deaths to be known", async || {
+            bridged.views().await == [3; 3]
+        })
+        .await;
+        bridged.tcp[0].set("late", "yes").unwrap();
+        until("news to cross", async || {
+            let of_tcp = |chitchat: &mut chitchat_013::Chitchat| {
+                let mut states = chitchat.node_states().iter();
+                let found = states.find(|(id, _)| &*id.node_id == "tcp-0");
+                found.is_some_and(|(_, state)| state.get("late") == Some("yes"))
+            };
+            bridged.upstream[0].with_chitchat(of_tcp).await
+        })
+        .await;
+    }
+}
+
+/// Two networks in memory, and a node and a peer on both of them.
+struct InMemory {
+    networks: [MemoryNetwork; 2],
+    credential: NetCredential,
+}
+
+static ALPN: [Alpn; 1] = [Alpn::from_static(b"either/1")];
+const NODE: ([u8; 4], u16) = ([10, 0, 0, 1], 7000);
+const PEER: ([u8; 4], u16) = ([10, 0, 0, 2], 7000);
+
+impl InMemory {
+    fn new() -> Self {
+        Self {
+            networks: [MemoryNetwork::new(1), MemoryNetwork::new(2)],
+            credential: anyone(),
+        }
+    }
+
+    fn node(&self) -> EitherTransport<MemoryTransport, MemoryTransport> {
+        let [first, second] = self.hosts(NODE);
+        EitherTransport::new(first, second)
+    }
+
+    fn hosts(&self, addr: ([u8; 4], u16)) -> [MemoryTransport; 2] {
+        [0, 1].map(|n: usize| self.networks[n].host(addr.0.into()))
+    }
+}
+
+#[tokio::test]
+async fn strangers_of_both_networks_are_let_in_by_turns() {
+    let memory = InMemory::new();
+    let node = memory.node();
+    let listener = node.create_listener(NODE.into(), &ALPN, &memory.credential);
+    let listener = listener.await.unwrap();
+    let mut dials = Vec::new();
+    for host in memory.hosts(PEER) {
+        for _ in 0..10 {
+            let (host, credential) = (host.clone(), memory.credential.clone());
+            dials.push(tokio::spawn(async move {
+                host.connect(NODE.into(), &ALPN, &credential).await
+            }));
+        }
+    }
+    // All of them knock.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let mut kinds = Vec::new();
+    for _ in 0..20 {
+        let request = soon(listener.accept()).await.unwrap();
+        kinds.push(request.accept().await.unwrap().as_first().is_some());
+    }
+    for pair in kinds.chunks(2) {
+        assert_ne!(pair[0], pair[1], "{kinds:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_answered_by_the_second_network_is_dialled_by_it_at_once() {
+    let memory = InMemory::new();
+    let node = memory.node();
+    // The first network says nothing, not even that nobody is there.
+    memory.networks[0].set_faults_between(NODE.0.into(), PEER.0.into(), LinkFaults::cut());
+    let [_, second] = memory.hosts(PEER);
+    let listener = second.create_listener(PEER.into(), &ALPN, &memory.credential);
+    let listener = listener.await.unwrap();
+    let meet = async || {
+        let begin = Instant::now();
+        let dial = node.connect(PEER.into(), &ALPN, &memory.credential);
+        let accept = async { listener.accept().await.unwrap().accept().await };
+        let (dialled, accepted) = tokio::join!(dial, accept);
+        (begin.elapsed(), dialled.unwrap(), accepted.unwrap())
+    };
+    let (took, dialled, accepted) = meet().await;
+    assert!(took >= Duration::from_millis(250) && dialled.as_second().is_some());
+    // While the first is still being tried, nothing is waited for.
+    let (took, _, _) = meet().await;
+    assert!(took < Duration::from_millis(100), "{took:?}");
+    // That trial is given up at last, and nothing has answered yet.
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let (took, _, _) = meet().await;
+    assert!(took >= Duration::from_millis(250), "{took:?}");
+    tokio::time::sleep(Duration::from_secs(600)).await;
+
+    accepted.send("an answer".into()).await.unwrap();
+    let mut messages = Vec::new();
+    assert!(dialled.recv_many(&mut messages).await.unwrap());
+    let (took, dialled, _) = meet().await;
+    assert!(took < Duration::from_millis(100) && dialled.as_second().is_some());
+    // That does not count for ever.
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    let (took, _, _) = meet().await;
+    assert!(took >= Duration::from_millis(250), "{took:?}");
+}

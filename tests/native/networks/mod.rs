@@ -1,0 +1,7 @@
+//! The networks: one suite that all of them pass, and the tests of each.
+
+mod conformance;
+mod either;
+mod memory;
+mod tcp_listener;
+mod udp;

@@ -1,0 +1,202 @@
+//! What tests hold against the listener: a server that reports every outcome, a WebSocket client
+//! that carries frames, and a plain stream that says whatever it is told.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+
+use bytes::BytesMut;
+use futures::stream::{SplitSink, SplitStream};
+use futures::{SinkExt as _, StreamExt as _};
+use gossip_transport::net::{Alpn, NetIncomingRequest as _, NetListener as _, NetTransport as _};
+use gossip_transport::rt::Task;
+use gossip_transport::secure::{
+    self, Endpoints, FrameBuffer, FrameEvent, FrameReader, FrameWriter, HandshakeError,
+    SecureConfig, SecureConnection, Suite,
+};
+use gossip_transport::tcp::{TcpConfig, TcpConnection, TcpTransport};
+use gossip_transport::{ClusterSecret, NetCredential};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_websockets::{ClientBuilder, Message, WebSocketStream};
+
+use crate::support::{ANY_PORT, member, soon};
+
+pub const ALPN: Alpn = Alpn::from_static(b"listener-test/1");
+
+pub fn config(change: impl FnOnce(&mut TcpConfig)) -> TcpConfig {
+    let mut config = TcpConfig::default();
+    change(&mut config);
+    config
+}
+
+/// A listener on a free port that lets each stranger shake hands by itself.
+pub struct Server {
+    pub addr: SocketAddr,
+    pub secret: ClusterSecret,
+    pub credential: NetCredential,
+    outcomes: mpsc::Receiver<anyhow::Result<TcpConnection>>,
+    _task: Task,
+}
+
+impl Server {
+    pub async fn start(config: TcpConfig) -> Self {
+        let secret = ClusterSecret::generate();
+        let credential = member(&secret);
+        let listener = TcpTransport::new(config)
+            .create_listener(ANY_PORT, &[ALPN], &credential)
+            .await
+            .unwrap();
+        let addr = listener.local_addr();
+        let (report, outcomes) = mpsc::channel(64);
+        let task = Task::spawn(async move {
+            let mut handshakes = JoinSet::new();
+            loop {
+                let request = listener.accept().await.unwrap();
+                let report = report.clone();
+                handshakes.spawn(async move {
+                    let outcome = request.accept().await;
+                    let _ = report.send(outcome).await;
+                });
+            }
+        });
+        Self {
+            addr,
+            secret,
+            credential,
+            outcomes,
+            _task: task,
+        }
+    }
+
+    /// How the next handshake that ends has ended.
+    pub async fn outcome(&mut self) -> anyhow::Result<TcpConnection> {
+        soon(self.outcomes.recv()).await.unwrap()
+    }
+
+    /// The next failure's typed error.
+    pub async fn failure<E: std::error::Error + Send + Sync + 'static>(&mut self) -> E {
+        let error = self.outcome().await.expect_err("should have been refused");
+        error.downcast().unwrap()
+    }
+
+    pub fn member(&self) -> NetCredential {
+        member(&self.secret)
+    }
+
+    pub async fn dial_raw(&self) -> anyhow::Result<TcpConnection> {
+        let dialling = async {
+            let credential = self.member();
+            let transport = TcpTransport::default();
+            transport.connect(self.addr, &[ALPN], &credential).await
+        };
+        soon(dialling).await
+    }
+
+    pub async fn dial_websocket(&self) -> Result<WebSocketConnection, HandshakeError> {
+        let (reader, writer) = self.upgrade().await;
+        self.shake_hands(reader, writer, &self.member()).await
+    }
+
+    /// A WebSocket without a handshake inside.
+    pub async fn upgrade(&self) -> (WebSocketReader, WebSocketWriter) {
+        let stream = TcpStream::connect(self.addr).await.unwrap();
+        let uri = format!("ws://{}/any/path?at=all", self.addr);
+        let builder = ClientBuilder::new().uri(&uri).unwrap();
+        let (stream, _answer) = soon(builder.connect_on(stream)).await.unwrap();
+        let (writer, reader) = stream.split();
+        (WebSocketReader(reader), WebSocketWriter(writer))
+    }
+
+    pub async fn shake_hands(
+        &self,
+        reader: WebSocketReader,
+        writer: WebSocketWriter,
+        credential: &NetCredential,
+    ) -> Result<WebSocketConnection, HandshakeError> {
+        let endpoints = Endpoints {
+            local: ANY_PORT,
+            remote: self.addr,
+        };
+        let config = SecureConfig::default();
+        let dialling = async {
+            let suite = Suite::ChaChaPoly;
+            secure::dial(
+                reader,
+                writer,
+                endpoints,
+                suite,
+                &[ALPN],
+                credential,
+                &config,
+            )
+            .await
+        };
+        soon(dialling).await
+    }
+}
+
+pub type WebSocketConnection = SecureConnection<WebSocketReader, WebSocketWriter>;
+
+pub struct WebSocketReader(pub SplitStream<WebSocketStream<TcpStream>>);
+pub struct WebSocketWriter(pub SplitSink<WebSocketStream<TcpStream>, Message>);
+
+impl FrameReader for WebSocketReader {
+    async fn read_frame(&mut self) -> io::Result<Option<FrameEvent>> {
+        match self.0.next().await {
+            None => Ok(None),
+            Some(Err(error)) => Err(io::Error::other(error)),
+            Some(Ok(message)) if message.is_binary() => Ok(Some(FrameEvent::Frame(
+                BytesMut::from(message.into_payload()),
+            ))),
+            Some(Ok(_)) => Ok(Some(FrameEvent::Activity)),
+        }
+    }
+}
+
+impl FrameWriter for WebSocketWriter {
+    async fn write_frames(&mut self, frames: &mut FrameBuffer) -> io::Result<()> {
+        loop {
+            poll_fn(|cx| self.0.poll_ready_unpin(cx))
+                .await
+                .map_err(io::Error::other)?;
+            let Some(frame) = frames.pop() else { break };
+            let message = Message::binary(frame);
+            self.0.start_send_unpin(message).map_err(io::Error::other)?;
+        }
+        self.0.flush().await.map_err(io::Error::other)
+    }
+
+    async fn shutdown(&mut self) -> io::Result<()> {
+        self.0.close().await.map_err(io::Error::other)
+    }
+}
+
+/// A stranger that has said `start`.
+pub async fn stranger(addr: SocketAddr, start: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream.write_all(start).await.unwrap();
+    stream
+}
+
+/// A stranger on another address of the loopback network.
+pub async fn stranger_from(ip: [u8; 4], addr: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((ip, 0).into()).unwrap();
+    socket.connect(addr).await.unwrap()
+}
+
+/// All that is said to `stream` until its end, however it ends.
+pub async fn everything_said_to(stream: &mut TcpStream) -> Vec<u8> {
+    let mut said = Vec::new();
+    let mut chunk = [0; 4096];
+    while let Ok(read) = soon(stream.read(&mut chunk)).await {
+        if read == 0 {
+            break;
+        }
+        said.extend_from_slice(&chunk[..read]);
+    }
+    said
+}

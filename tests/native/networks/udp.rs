@@ -1,0 +1,415 @@
+//! Plaintext UDP: real datagrams, real upstream nodes, and what strangers send.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chitchat_013::transport::{Socket as _, UdpSocket as UpstreamSocket, UdpTransport};
+use chitchat_013::{
+    ChitchatConfig, ChitchatEnvelope, ChitchatHandle, FailureDetectorConfig, spawn_chitchat,
+};
+use gossip_transport::gossip::{GossipConfig, Liveness, Participant};
+use gossip_transport::message::{ChitchatMessage, MAX_DATAGRAM_LEN, Message as _, ProtocolVersion};
+use gossip_transport::net::{NetConnection as _, NetListener as _, NetTransport as _};
+use gossip_transport::transport_layer::DropReason;
+use gossip_transport::udp::{PlaintextUdpTransport, UdpConfig, UdpError};
+use gossip_transport::{Identity, TransportLayerSocket, TransportLayerTransport};
+use tokio::net::UdpSocket;
+use tokio::time::Instant;
+
+use crate::support::{self, ANY_PORT, anyone, soon, until};
+
+const INTERVAL: Duration = Duration::from_millis(100);
+
+type OurSocket = TransportLayerSocket<PlaintextUdpTransport, ChitchatMessage>;
+
+async fn open(network: &PlaintextUdpTransport) -> OurSocket {
+    support::open(network.clone(), anyone()).await
+}
+
+fn bad_cluster() -> ChitchatMessage {
+    ChitchatMessage::BadCluster {
+        version: ProtocolVersion::V0,
+    }
+}
+
+#[tokio::test]
+async fn a_message_is_answered_from_and_to_the_listening_port() {
+    let network = PlaintextUdpTransport::default();
+    let (a, b) = (open(&network).await, open(&network).await);
+    a.send(b.local_addr(), bad_cluster()).await.unwrap();
+    let (from, message) = soon(b.recv()).await.unwrap();
+    assert_eq!((from, message), (a.local_addr(), bad_cluster()));
+    b.send(from, bad_cluster()).await.unwrap();
+    assert_eq!(soon(a.recv()).await.unwrap().0, b.local_addr());
+    assert_eq!(a.stats().accepted, 0, "the answer came by what was dialled");
+    assert_eq!(b.stats().dials, 0, "and was sent by what was accepted");
+    let info = &b.stats().connections[0];
+    assert_eq!(info.remote_identity, Identity::UNPROVED);
+}
+
+#[tokio::test]
+async fn upstreams_socket_reads_ours_and_ours_reads_upstreams() {
+    let ours = open(&PlaintextUdpTransport::default()).await;
+    let mut theirs = UpstreamSocket::open(ANY_PORT).await.unwrap();
+    let to = theirs.local_addr().unwrap();
+    ours.send(to, bad_cluster()).await.unwrap();
+    let received = soon(theirs.recv()).await.unwrap();
+    assert_eq!(received.from_addr, ours.local_addr());
+    assert_eq!(
+        received.envelope.message,
+        chitchat_013::ChitchatMessage::BadCluster
+    );
+    let envelope = ChitchatEnvelope {
+        version: chitchat_013::ProtocolVersion::V1,
+        message: chitchat_013::ChitchatMessage::Syn {
+            cluster_id: "cluster".to_owned(),
+            digest: Default::default(),
+        },
+    };
+    theirs.send(received.from_addr, envelope).await.unwrap();
+    let (from, message) = soon(ours.recv()).await.unwrap();
+    assert_eq!(from, to);
+    assert_eq!(message.version(), ProtocolVersion::V1);
+    assert!(matches!(message, ChitchatMessage::Syn { cluster_id, .. } if cluster_id == "cluster"));
+}
+
+#[tokio::test]
+async fn a_port_is_taken_once_and_free_once_its_socket_is_dropped() {
+    let network = PlaintextUdpTransport::default();
+    let transport = TransportLayerTransport::new(network, anyone());
+    let mut socket: OurSocket = transport.open(ANY_PORT).await.unwrap();
+    let addr = socket.local_addr();
+    for _ in 0..100 {
+        let error = transport.open(addr).await.unwrap_err();
+        let kind = error.downcast_ref::<std::io::Error>().map(|e| e.kind());
+        assert_eq!(kind, Some(std::io::ErrorKind::AddrInUse), "{error:#}");
+        // With connections open, both dialled and accepted.
+        let peer = UdpSocket::bind(ANY_PORT).await.unwrap();
+        socket
+            .send(peer.local_addr().unwrap(), bad_cluster())
+            .await
+            .unwrap();
+        let bytes = bad_cluster().into_bytes().unwrap();
+        let stranger = UdpSocket::bind(ANY_PORT).await.unwrap();
+        stranger.send_to(&bytes, addr).await.unwrap();
+        soon(socket.recv()).await.unwrap();
+        drop(socket);
+        socket = transport.open(addr).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn other_protocols_and_messages_longer_than_a_datagram_are_refused() {
+    let network = PlaintextUdpTransport::default();
+    let bytes = TransportLayerTransport::<_, Bytes>::new(network.clone(), anyone());
+    let error = bytes.open(ANY_PORT).await.unwrap_err();
+    assert!(matches!(
+        error.downcast_ref(),
+        Some(UdpError::NotChitchat { .. })
+    ));
+
+    let socket = open(&network).await;
+    let to = ([127, 0, 0, 1], 9).into();
+    let too_long = ChitchatMessage::Syn {
+        version: ProtocolVersion::V0,
+        cluster_id: "x".repeat(MAX_DATAGRAM_LEN - 7),
+        digest: Default::default(),
+    };
+    // A cluster id has to fit 65,535 bytes, so that this is the header's fault alone.
+    socket.send(to, too_long).await.unwrap();
+    let total = socket.stats().total;
+    assert_eq!(total.dropped.count(DropReason::TooLarge), 1);
+}
+
+#[tokio::test]
+async fn what_waits_is_bounded_for_strangers_and_for_peers() {
+    let mut config = UdpConfig::default();
+    config.max_waiting_strangers = 3;
+    config.max_messages_per_peer = 5;
+    let network = PlaintextUdpTransport::new(config);
+    let alpn = [ChitchatMessage::ALPN];
+    let listener = network
+        .create_listener(ANY_PORT, &alpn, &anyone())
+        .await
+        .unwrap();
+    let bytes = bad_cluster().into_bytes().unwrap();
+    let mut strangers = Vec::new();
+    for _ in 0..10 {
+        let stranger = UdpSocket::bind(ANY_PORT).await.unwrap();
+        stranger
+            .send_to(&bytes, listener.local_addr())
+            .await
+            .unwrap();
+        strangers.push(stranger);
+    }
+    until("seven to be refused", async || {
+        network.counts().refused == 7
+    })
+    .await;
+    let request = soon(listener.accept()).await.unwrap();
+    let connection = gossip_transport::net::NetIncomingRequest::accept(request)
+        .await
+        .unwrap();
+    let first = strangers
+        .iter()
+        .find(|s| s.local_addr().unwrap() == connection.remote_addr())
+        .unwrap();
+    for _ in 0..9 {
+        first.send_to(&bytes, listener.local_addr()).await.unwrap();
+    }
+    until("five to be dropped", async || {
+        network.counts().overflowed == 5
+    })
+    .await;
+    for _ in 0..5 {
+        assert_eq!(soon(connection.recv()).await.unwrap().unwrap(), bytes);
+    }
+    connection
+        .close(gossip_transport::net::CloseCode::NORMAL)
+        .await;
+    assert!(connection.recv().await.is_err());
+    // It is a stranger again, and again once what was accepted is dropped.
+    first.send_to(&bytes, listener.local_addr()).await.unwrap();
+    let (_, _) = (soon(listener.accept()).await, soon(listener.accept()).await);
+    let again = soon(listener.accept()).await.unwrap();
+    assert_eq!(
+        gossip_transport::net::NetIncomingRequest::remote_addr(&again),
+        first.local_addr().unwrap()
+    );
+    drop(
+        gossip_transport::net::NetIncomingRequest::accept(again)
+            .await
+            .unwrap(),
+    );
+    first.send_to(&bytes, listener.local_addr()).await.unwrap();
+    soon(listener.accept()).await.unwrap();
+}
+
+/// Upstream nodes on upstream's own transport, and participants of ours.
+struct Mixed {
+    theirs: Vec<ChitchatHandle>,
+    ours: Vec<Participant<PlaintextUdpTransport>>,
+    network: PlaintextUdpTransport,
+}
+
+impl Mixed {
+    async fn start(theirs: usize, ours: usize, version: ProtocolVersion) -> Self {
+        let mut mixed = Self {
+            theirs: Vec::new(),
+            ours: Vec::new(),
+            network: PlaintextUdpTransport::default(),
+        };
+        let mut seeds = Vec::new();
+        for n in 0..theirs {
+            // Free a moment ago, and not given to anybody else at once.
+            let free = std::net::UdpSocket::bind(ANY_PORT).unwrap();
+            let addr = free.local_addr().unwrap();
+            drop(free);
+            let config = ChitchatConfig {
+                chitchat_id: chitchat_013::ChitchatId::new(format!("theirs-{n}"), 1, addr),
+                cluster_id: "mixed".to_owned(),
+                gossip_interval: INTERVAL,
+                listen_addr: addr,
+                seed_nodes: seeds.iter().map(SocketAddr::to_string).collect(),
+                failure_detector_config: FailureDetectorConfig {
+                    initial_interval: INTERVAL * 5,
+                    max_interval: INTERVAL * 10,
+                    ..FailureDetectorConfig::default()
+                },
+                marked_for_deletion_grace_period: Duration::from_secs(60),
+                catchup_callback: None,
+                extra_liveness_predicate: None,
+                protocol_version: match version {
+                    ProtocolVersion::V0 => chitchat_013::ProtocolVersion::V0,
+                    ProtocolVersion::V1 => chitchat_013::ProtocolVersion::V1,
+                },
+            };
+            seeds.push(addr);
+            let keys = vec![("name".to_owned(), format!("theirs-{n}"))];
+            let node = spawn_chitchat(config, keys, &UdpTransport).await.unwrap();
+            mixed.theirs.push(node);
+        }
+        for n in 0..ours {
+            let mut config = GossipConfig::new("mixed", format!("ours-{n}"));
+            config.seeds = seeds.iter().map(SocketAddr::to_string).collect();
+            config.gossip_interval = INTERVAL;
+            config.failure_detector.initial_interval = INTERVAL * 5;
+            config.failure_detector.max_interval = INTERVAL * 10;
+            config.protocol_version = version;
+            config.initial_key_values = vec![("name".to_owned(), format!("ours-{n}"))];
+            let socket = open(&mixed.network).await;
+            let member = Participant::join(socket, config).await.unwrap();
+            mixed.ours.push(member);
+        }
+        until("all to be one cluster", async || mixed.is_whole().await).await;
+        mixed
+    }
+
+    fn len(&self) -> usize {
+        self.theirs.len() + self.ours.len()
+    }
+
+    /// Everyone sees everyone live, with the key that each has.
+    async fn is_whole(&self) -> bool {
+        self.sees(self.len()).await
+    }
+
+    /// Everyone sees so many live, with the key that each has.
+    async fn sees(&self, count: usize) -> bool {
+        for node in &self.theirs {
+            let known = node
+                .with_chitchat(|chitchat| {
+                    let named = chitchat.node_states().values();
+                    let named = named.filter(|state| state.get("name").is_some()).count();
+                    named.min(chitchat.live_nodes().count())
+                })
+                .await;
+            if known != count {
+                return false;
+            }
+        }
+        self.ours.iter().all(|member| {
+            let members = member.members();
+            let live = members.iter().filter(|member| {
+                member.liveness != Liveness::Dead && member.key_values.contains_key("name")
+            });
+            live.count() == count
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ours_join_an_unmodified_cluster_in_either_version() {
+    for version in [ProtocolVersion::V0, ProtocolVersion::V1] {
+        let mixed = Mixed::start(3, 2, version).await;
+        let theirs = mixed.theirs[0].with_chitchat(|c| c.self_node_state().set("late", "yes"));
+        theirs.await;
+        mixed.ours[0].set("late", "yes").unwrap();
+        until("late keys to be everywhere", async || {
+            for node in &mixed.theirs {
+                let late = node
+                    .with_chitchat(|chitchat| {
+                        let states = chitchat.node_states().values();
+                        states.filter(|state| state.get("late").is_some()).count()
+                    })
+                    .await;
+                if late != 2 {
+                    return false;
+                }
+            }
+            mixed.ours.iter().all(|member| {
+                let members = member.members();
+                let late = members.iter().filter(|m| m.key_values.contains_key("late"));
+                late.count() == 2
+            })
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_of_0_11_are_members_beside_those_of_0_13() {
+    let mixed = Mixed::start(1, 1, ProtocolVersion::V0).await;
+    let seed = mixed.ours[0].id().gossip_advertise_addr;
+    let mut older = Vec::new();
+    for n in 0..2 {
+        let free = std::net::UdpSocket::bind(ANY_PORT).unwrap();
+        let addr = free.local_addr().unwrap();
+        drop(free);
+        let config = chitchat_011::ChitchatConfig {
+            chitchat_id: chitchat_011::ChitchatId::new(format!("older-{n}"), 1, addr),
+            cluster_id: "mixed".to_owned(),
+            gossip_interval: INTERVAL,
+            listen_addr: addr,
+            // Ours is all that they know.
+            seed_nodes: vec![seed.to_string()],
+            failure_detector_config: chitchat_011::FailureDetectorConfig {
+                initial_interval: INTERVAL * 5,
+                max_interval: INTERVAL * 10,
+                ..chitchat_011::FailureDetectorConfig::default()
+            },
+            marked_for_deletion_grace_period: Duration::from_secs(60),
+            catchup_callback: None,
+            extra_liveness_predicate: None,
+        };
+        let keys = vec![("name".to_owned(), format!("older-{n}"))];
+        let transport = chitchat_011::transport::UdpTransport;
+        let node = chitchat_011::spawn_chitchat(config, keys, &transport);
+        older.push(node.await.unwrap());
+    }
+    until("all four to know each other", async || {
+        for node in &older {
+            let known = node
+                .with_chitchat(|chitchat| {
+                    let live: Vec<_> = chitchat.live_nodes().cloned().collect();
+                    let states = live.iter().filter_map(|id| chitchat.node_state(id));
+                    states.filter(|state| state.get("name").is_some()).count()
+                })
+                .await;
+            if known != 4 {
+                return false;
+            }
+        }
+        mixed.sees(4).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn noise_of_strangers_is_counted_and_harms_nobody() {
+    let mixed = Mixed::start(2, 2, ProtocolVersion::V0).await;
+    let to = mixed.ours[0].id().gossip_advertise_addr;
+    let stranger = UdpSocket::bind(ANY_PORT).await.unwrap();
+    let syn = ChitchatMessage::Syn {
+        version: ProtocolVersion::V0,
+        cluster_id: "mixed".to_owned(),
+        digest: Default::default(),
+    };
+    let syn = syn.into_bytes().unwrap();
+    let mut wrong_magic = syn.to_vec();
+    wrong_magic[0] ^= 1;
+    let noise: Vec<u8> = (0..MAX_DATAGRAM_LEN).map(|_| fastrand::u8(..)).collect();
+    let mut header_and_noise = noise.clone();
+    header_and_noise[..4].copy_from_slice(&syn[..4]);
+    let kinds = [
+        &b""[..],
+        &wrong_magic,
+        &syn[..3],
+        &syn[..syn.len() - 1],
+        &noise,
+        &header_and_noise,
+    ];
+    let (begin, mut sent) = (Instant::now(), 0_u32);
+    // 10,000 a second, for two seconds.
+    while begin.elapsed() < Duration::from_secs(2) {
+        for kind in kinds {
+            stranger.send_to(kind, to).await.unwrap();
+            sent += 1;
+        }
+        let due = begin + Duration::from_micros(100) * sent;
+        tokio::time::sleep_until(due).await;
+        if sent % 600 == 0 {
+            assert!(mixed.is_whole().await, "after {sent} datagrams");
+        }
+    }
+    let malformed = mixed.network.counts().malformed;
+    // What the system dropped of them has not come.
+    assert!(
+        malformed > 1000 && malformed <= sent.into(),
+        "{malformed} of {sent}"
+    );
+    let stats = mixed.ours[0].stats();
+    assert!(
+        stats
+            .peers
+            .keys()
+            .all(|peer| *peer != stranger.local_addr().unwrap())
+    );
+    mixed.ours[0].set("after", "all").unwrap();
+    until("the news to arrive", async || {
+        let id = mixed.ours[0].id();
+        mixed.ours[1].member_value(id, "after").as_deref() == Some("all")
+    })
+    .await;
+}

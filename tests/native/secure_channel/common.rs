@@ -1,0 +1,133 @@
+//! Two ends of a channel, and what tests say often.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use gossip_transport::net::{Alpn, NetConnection};
+use gossip_transport::secure::{
+    self, Endpoints, FrameError, HandshakeError, SecureConfig, SecureConnection, Suite,
+};
+use gossip_transport::{ClusterSecret, NetCredential, Trust};
+
+use super::carrier::{Pipe, Reader, Writer};
+use crate::support::soon;
+
+pub type Connection = SecureConnection<Reader, Writer>;
+pub type Outcome = Result<Connection, HandshakeError>;
+
+pub const GOSSIP: Alpn = Alpn::from_static(b"gossip/1");
+pub const OTHER: Alpn = Alpn::from_static(b"other/1");
+pub const SUITES: [Suite; 2] = [Suite::AesGcm, Suite::ChaChaPoly];
+
+pub fn dialler_addr() -> SocketAddr {
+    "203.0.113.7:50123".parse().unwrap()
+}
+pub fn acceptor_addr() -> SocketAddr {
+    "[2001:db8::1]:7000".parse().unwrap()
+}
+
+/// What two ends need to meet; tests change the part that they are about.
+pub struct Meeting {
+    pub dialler: NetCredential,
+    pub acceptor: NetCredential,
+    pub offered: Vec<Alpn>,
+    pub supported: Vec<Alpn>,
+    pub suite: Suite,
+    pub dial_config: SecureConfig,
+    pub accept_config: SecureConfig,
+    pub to_acceptor: Pipe,
+    pub to_dialler: Pipe,
+}
+
+impl Meeting {
+    pub fn of_anyone() -> Self {
+        Self::trusting(Trust::dangerously_anyone)
+    }
+
+    pub fn trusting(trust: impl Fn() -> Trust) -> Self {
+        Self {
+            dialler: NetCredential::generate(trust()),
+            acceptor: NetCredential::generate(trust()),
+            offered: vec![GOSSIP],
+            supported: vec![GOSSIP],
+            suite: Suite::ChaChaPoly,
+            dial_config: SecureConfig::default(),
+            accept_config: SecureConfig::default(),
+            to_acceptor: Pipe::default(),
+            to_dialler: Pipe::default(),
+        }
+    }
+
+    pub fn with_secret() -> Self {
+        let secret = ClusterSecret::generate();
+        Self::trusting(|| Trust::secret(secret.clone()))
+    }
+
+    pub fn configure(mut self, f: impl Fn(&mut SecureConfig)) -> Self {
+        f(&mut self.dial_config);
+        f(&mut self.accept_config);
+        self
+    }
+
+    pub async fn dial(&self) -> Outcome {
+        // The dialler's bound address is unknown behind a NAT; the acceptor tells it.
+        let endpoints = Endpoints {
+            local: "0.0.0.0:0".parse().unwrap(),
+            remote: acceptor_addr(),
+        };
+        secure::dial(
+            self.to_dialler.reader(),
+            self.to_acceptor.writer(),
+            endpoints,
+            self.suite,
+            &self.offered,
+            &self.dialler,
+            &self.dial_config,
+        )
+        .await
+    }
+
+    pub async fn accept(&self) -> Outcome {
+        let endpoints = Endpoints {
+            local: acceptor_addr(),
+            remote: dialler_addr(),
+        };
+        secure::accept(
+            self.to_acceptor.reader(),
+            self.to_dialler.writer(),
+            endpoints,
+            &self.supported,
+            &self.acceptor,
+            &self.accept_config,
+        )
+        .await
+    }
+
+    pub async fn meet(&self) -> (Outcome, Outcome) {
+        soon(async { futures::join!(self.dial(), self.accept()) }).await
+    }
+
+    pub async fn connect(&self) -> (Connection, Connection) {
+        let (dialled, accepted) = self.meet().await;
+        (dialled.unwrap(), accepted.unwrap())
+    }
+}
+
+/// Fails instead of hanging.
+pub async fn recv(connection: &Connection) -> Bytes {
+    soon(connection.recv()).await.unwrap().expect("a message")
+}
+
+pub fn frame_error(error: &anyhow::Error) -> &FrameError {
+    error.downcast_ref().expect("a frame error")
+}
+
+/// Polls `future` once and drops it if it is not ready.
+pub async fn poll_once<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
+}

@@ -1,0 +1,268 @@
+//! Messages that arrive, and records that must not.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use gossip_transport::net::{CloseReason, NetConnection};
+use gossip_transport::secure::FrameError;
+use proptest::prelude::*;
+
+use super::common::*;
+use crate::support::soon;
+
+fn message(len: usize, fill: u8) -> Bytes {
+    vec![fill; len].into()
+}
+
+/// Sends three messages in a record each, lets `f` at the records, and gives what the receiver
+/// makes of it.
+async fn after(f: impl Fn(&mut VecDeque<BytesMut>)) -> (usize, FrameError) {
+    let mut result = None;
+    for suite in SUITES {
+        let mut meeting = Meeting::of_anyone();
+        meeting.suite = suite;
+        let (dialled, accepted) = meeting.connect().await;
+        meeting.to_acceptor.hold();
+        for i in 0..3 {
+            dialled.send(message(100, i)).await.unwrap();
+        }
+        meeting.to_acceptor.edit(&f);
+        meeting.to_acceptor.cut();
+        meeting.to_acceptor.release();
+
+        let mut received = 0;
+        let error = loop {
+            match soon(accepted.recv()).await {
+                Ok(message) => assert_eq!(message.unwrap(), vec![received; 100]),
+                Err(error) => break error,
+            }
+            received += 1;
+        };
+        let error = frame_error(&error).clone();
+        // It stays as it is, for everyone.
+        let again = soon(accepted.recv()).await.unwrap_err();
+        assert_eq!(frame_error(&again).to_string(), error.to_string());
+        let again = soon(accepted.send(Bytes::new())).await.unwrap_err();
+        assert_eq!(frame_error(&again).to_string(), error.to_string());
+        let again = soon(accepted.keepalive()).await.unwrap_err();
+        assert_eq!(frame_error(&again).to_string(), error.to_string());
+        let CloseReason::Lost(reason) = soon(accepted.watch_close()).await else {
+            panic!("not lost");
+        };
+        assert!(reason.downcast_ref::<FrameError>().is_some());
+        result = Some((usize::from(received), error));
+    }
+    result.unwrap()
+}
+
+#[track_caller]
+fn tampered_after(expected: usize, (received, error): (usize, FrameError)) {
+    assert!(matches!(error, FrameError::Tampered), "{error}");
+    assert_eq!(received, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flipped_record_ends_the_connection() {
+    for at in [0, 50, 103, 104, 119] {
+        tampered_after(1, after(|records| records[1][at] ^= 0x80).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replayed_record_ends_the_connection() {
+    let replay = |records: &mut VecDeque<BytesMut>| records.insert(2, records[1].clone());
+    tampered_after(2, after(replay).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reordered_record_ends_the_connection() {
+    tampered_after(1, after(|records| records.swap(1, 2)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_record_ends_the_connection() {
+    let drop_one = |records: &mut VecDeque<BytesMut>| drop(records.remove(1));
+    tampered_after(1, after(drop_one).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_cut_short_or_past_its_limit_ends_the_connection() {
+    for len in [0, 1, 15, 16, 119, 121, 65_535, 65_536, 100_000] {
+        tampered_after(1, after(|records| records[1].resize(len, 0)).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_sent_back_to_its_sender_ends_the_connection() {
+    let meeting = Meeting::of_anyone();
+    let (dialled, _accepted) = meeting.connect().await;
+    dialled.send(message(10, 1)).await.unwrap();
+    meeting.to_dialler.inject(&meeting.to_acceptor.log()[3]);
+    let error = soon(dialled.recv()).await.unwrap_err();
+    assert!(matches!(frame_error(&error), FrameError::Tampered));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_ends_without_a_goodbye_is_told_from_one_that_ends_in_order() {
+    let (received, error) = after(|_| {}).await;
+    assert_eq!(received, 3);
+    assert!(matches!(error, FrameError::Truncated), "{error}");
+    // The last record is gone: as if the message had never been sent.
+    let (received, error) = after(|records| drop(records.pop_back())).await;
+    assert_eq!(received, 2);
+    assert!(matches!(error, FrameError::Truncated), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_over_the_limit_is_refused_and_the_connection_lives_on() {
+    let meeting = Meeting::of_anyone().configure(|config| config.max_message_len = 1000);
+    let (dialled, accepted) = meeting.connect().await;
+    let mut batch = VecDeque::from([message(1000, 1), message(1001, 2), message(3, 3)]);
+    let error = soon(dialled.send_many(&mut batch)).await.unwrap_err();
+    assert!(matches!(
+        frame_error(&error),
+        FrameError::MessageTooLong {
+            len: 1001,
+            max: 1000
+        }
+    ));
+    assert_eq!(batch, [message(3, 3)]);
+    soon(dialled.send_many(&mut batch)).await.unwrap();
+    assert_eq!(recv(&accepted).await, message(1000, 1));
+    assert_eq!(recv(&accepted).await, message(3, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_sends_more_than_our_limit_is_cut_off() {
+    let mut meeting = Meeting::of_anyone();
+    meeting.accept_config.max_message_len = 1000;
+    let (dialled, accepted) = meeting.connect().await;
+    dialled.send(message(1000, 1)).await.unwrap();
+    dialled.send(message(1001, 2)).await.unwrap();
+    assert_eq!(recv(&accepted).await, message(1000, 1));
+    let error = soon(accepted.recv()).await.unwrap_err();
+    assert!(matches!(
+        frame_error(&error),
+        FrameError::PeerMessageTooLong {
+            len: 1001,
+            max: 1000
+        }
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_and_the_shortest_message_arrive() {
+    for suite in SUITES {
+        let mut meeting = Meeting::of_anyone();
+        meeting.suite = suite;
+        let (dialled, accepted) = meeting.connect().await;
+        let long: Bytes = (0..16 << 20).map(|i| (i % 251) as u8).collect();
+        let mut batch = VecDeque::from([Bytes::new(), long.clone(), Bytes::new()]);
+        soon(dialled.send_many(&mut batch)).await.unwrap();
+        assert_eq!(recv(&accepted).await, "");
+        assert!(recv(&accepted).await == long);
+        assert_eq!(recv(&accepted).await, "");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_small_messages_take_few_writes_and_few_records() {
+    let meeting = Meeting::of_anyone();
+    let (dialled, accepted) = meeting.connect().await;
+    let (writes, records) = (
+        meeting.to_acceptor.writes(),
+        meeting.to_acceptor.log().len(),
+    );
+    let messages: Vec<Bytes> = (0..10_000_u32)
+        .map(|i| Bytes::copy_from_slice(&i.to_be_bytes()))
+        .collect();
+    let mut batch: VecDeque<_> = messages.iter().cloned().collect();
+    soon(dialled.send_many(&mut batch)).await.unwrap();
+    assert_eq!(meeting.to_acceptor.writes() - writes, 1);
+    assert_eq!(meeting.to_acceptor.log().len() - records, 2);
+    for message in messages {
+        assert_eq!(recv(&accepted).await, message);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_change_on_the_way_even_if_the_two_are_configured_differently() {
+    for suite in SUITES {
+        let mut meeting = Meeting::of_anyone();
+        meeting.suite = suite;
+        meeting.dial_config.rekey_after_records = 3;
+        meeting.accept_config.rekey_after_records = 0;
+        let (dialled, accepted) = meeting.connect().await;
+        for i in 0..200 {
+            dialled.send(message(usize::from(i), i)).await.unwrap();
+            accepted.send(message(70_000, i)).await.unwrap();
+            assert_eq!(recv(&accepted).await, message(usize::from(i), i));
+            assert_eq!(recv(&dialled).await, message(70_000, i));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn equal_messages_never_look_equal_on_the_wire() {
+    let meeting = Meeting::of_anyone().configure(|config| config.rekey_after_records = 2);
+    let (dialled, _accepted) = meeting.connect().await;
+    for _ in 0..20 {
+        dialled.send(message(32, 0)).await.unwrap();
+    }
+    let mut log = meeting.to_acceptor.log().split_off(3);
+    log.sort_unstable();
+    log.dedup();
+    assert_eq!(log.len(), 20);
+}
+
+/// Lengths around the borders that exist: none, small, a record's end, several records.
+fn lengths() -> impl Strategy<Value = usize> {
+    prop_oneof![
+        4 => 0..300_usize,
+        2 => 65_500..65_540_usize,
+        1 => 0..200_000_usize,
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn whatever_is_sent_arrives_in_order(
+        batches in prop::collection::vec(prop::collection::vec(lengths(), 0..12), 1..6),
+        aes in any::<bool>(),
+        lazy in any::<bool>(),
+        rekey in 1..9_u64,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut meeting = Meeting::of_anyone().configure(|c| c.rekey_after_records = rekey);
+            meeting.suite = SUITES[usize::from(!aes)];
+            if lazy {
+                meeting.to_acceptor.make_lazy();
+            }
+            let (dialled, accepted) = meeting.connect().await;
+            let messages: Vec<Vec<Bytes>> = batches
+                .iter()
+                .enumerate()
+                .map(|(i, batch)| batch.iter().map(|len| message(*len, i as u8)).collect())
+                .collect();
+            let send = async {
+                for batch in &messages {
+                    let mut batch = batch.iter().cloned().collect();
+                    dialled.send_many(&mut batch).await.unwrap();
+                    assert!(batch.is_empty());
+                }
+            };
+            let receive = async {
+                for message in messages.iter().flatten() {
+                    assert!(recv(&accepted).await == *message);
+                }
+            };
+            soon(async { futures::join!(send, receive) }).await;
+        });
+    }
+}

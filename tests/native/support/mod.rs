@@ -1,0 +1,67 @@
+//! Helpers that several tests share: waiting with a deadline, credentials, sockets.
+
+pub(crate) mod layer;
+pub(crate) mod messages;
+pub(crate) mod upstream;
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use gossip_transport::net::NetTransport;
+use gossip_transport::{
+    ClusterSecret, Message, NetCredential, TransportLayerSocket, TransportLayerTransport, Trust,
+};
+use tokio::time::Instant;
+
+/// Deadline for everything that a test waits for.
+///
+/// Long enough for a machine that is busy with something else, and shorter than the 90 s of silence
+/// after which a connection is given up: no test passes merely because of that. Costs nothing on a
+/// paused clock.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(80);
+
+/// Any free port on loopback.
+pub(crate) const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Returns the output of `future`. Panics if that takes longer than [`PATIENCE`].
+#[track_caller]
+pub(crate) fn soon<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let caller = std::panic::Location::caller();
+    async move {
+        match tokio::time::timeout(PATIENCE, future).await {
+            Ok(output) => output,
+            Err(_) => panic!("waited too long at {caller}"),
+        }
+    }
+}
+
+/// Checks `condition` every 25 ms until it holds. Panics after [`PATIENCE`].
+///
+/// For conditions that cannot be waited on, such as the state of an upstream node.
+pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "waited too long for {what}");
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+}
+
+/// A new credential of a member of the cluster that has `secret`.
+pub(crate) fn member(secret: &ClusterSecret) -> NetCredential {
+    NetCredential::generate(Trust::secret(secret.clone()))
+}
+
+/// A new credential that trusts every identity.
+pub(crate) fn anyone() -> NetCredential {
+    NetCredential::generate(Trust::dangerously_anyone())
+}
+
+/// Opens a socket on a free port of loopback, with the default configuration.
+pub(crate) async fn open<T: NetTransport, M: Message>(
+    network: T,
+    credential: NetCredential,
+) -> TransportLayerSocket<T, M> {
+    let transport = TransportLayerTransport::new(network, credential);
+    transport.open(ANY_PORT).await.unwrap()
+}

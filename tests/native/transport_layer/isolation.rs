@@ -1,0 +1,307 @@
+//! A peer that is slow, silent or hostile delays nobody else, and evicts nobody's messages.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use gossip_transport::ClusterSecret;
+use gossip_transport::memory::{DialFault, LinkFaults};
+use gossip_transport::net::{NetListener, NetTransport};
+use gossip_transport::tcp::TcpTransport;
+use gossip_transport::transport_layer::{DropReason, OverflowPolicy, TransportLayerSocket};
+use tokio::time::Instant;
+
+use crate::support::layer::{
+    Socket, World, addr, config, configured, ip, ms, number, numbered, secs, until,
+};
+use crate::support::{ANY_PORT, member, open, soon};
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_never_answers_does_not_delay_the_others_by_a_moment() {
+    for fault in [DialFault::Ignored, DialFault::HandshakeUnanswered] {
+        let world = World::new();
+        let (a, b) = (world.open(1, config()).await, world.open(2, config()).await);
+        for n in 3..100 {
+            world
+                .network
+                .set_faults(ip(1), ip(n), LinkFaults::dialing(fault));
+            a.send(addr(n), numbered(0, 8)).await.unwrap();
+        }
+        a.send(addr(2), numbered(1, 8)).await.unwrap();
+        let (from, _) = soon(b.recv()).await.unwrap();
+        b.send(from, numbered(2, 8)).await.unwrap();
+        // The paused clock moves only when everybody waits for it.
+        let start = Instant::now();
+        soon(a.recv()).await.unwrap();
+        assert!(start.elapsed() <= ms(1), "{:?}", start.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_never_reads_does_not_delay_the_others_by_a_moment() {
+    let world = World::new();
+    let (a, b) = (world.open(1, config()).await, world.open(2, config()).await);
+    let _c = world.open(3, config()).await;
+    world
+        .network
+        .set_faults(ip(1), ip(3), LinkFaults::stalled());
+    for n in 0..900 {
+        a.send(addr(3), numbered(n, 1000)).await.unwrap();
+    }
+    until(&a, |s| s.connections.len() == 1).await;
+    let start = Instant::now();
+    for n in 0..100 {
+        a.send(addr(3), numbered(n, 1000)).await.unwrap();
+        a.send(addr(2), numbered(n, 8)).await.unwrap();
+        let (from, message) = soon(b.recv()).await.unwrap();
+        assert_eq!(number(&message), n);
+        b.send(from, numbered(n, 8)).await.unwrap();
+        soon(a.recv()).await.unwrap();
+    }
+    assert!(start.elapsed() <= ms(1), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_back_pressure_only_the_full_queue_waits() {
+    let world = World::new();
+    let full = |c: &mut gossip_transport::TransportLayerConfig| {
+        c.outgoing.overflow = OverflowPolicy::Backpressure;
+        c.outgoing.max_messages = 1;
+    };
+    let a = world.open(1, configured(full)).await;
+    let b = world.open(2, config()).await;
+    world
+        .network
+        .set_faults(ip(1), ip(3), LinkFaults::dialing(DialFault::Ignored));
+    a.send(addr(3), numbered(0, 8)).await.unwrap();
+    let mut stuck = std::pin::pin!(a.send(addr(3), numbered(1, 8)));
+    assert!(futures::poll!(&mut stuck).is_pending());
+    let start = Instant::now();
+    a.send(addr(2), numbered(2, 8)).await.unwrap();
+    soon(b.recv()).await.unwrap();
+    assert!(start.elapsed() <= ms(1));
+    // The TTL makes room.
+    soon(stuck).await.unwrap();
+    assert!(start.elapsed() >= secs(29));
+}
+
+/// `flooders` hosts send `flood` messages each before anybody takes one; host 2 sends `few`.
+async fn flooded(
+    flooders: std::ops::Range<u8>,
+    flood: u64,
+    few: u64,
+    change: impl FnOnce(&mut gossip_transport::TransportLayerConfig),
+) -> (World, Vec<Socket>, Vec<(SocketAddr, u64)>) {
+    let world = World::new();
+    let sink = world.open(1, configured(change)).await;
+    let mut sockets = Vec::new();
+    let quiet = world.open(2, config()).await;
+    for n in 0..few / 2 {
+        quiet.send(addr(1), numbered(n, 8)).await.unwrap();
+    }
+    until(&quiet, |s| s.total.sent == few / 2).await;
+    let queued = until(&sink, |s| s.total.received == few / 2).await;
+    assert_eq!(queued.total.incoming_queued, few / 2);
+    for host in flooders {
+        let flooder = world.open(host, config()).await;
+        for n in 0..flood {
+            flooder.send(addr(1), numbered(n, 8)).await.unwrap();
+            if n % 500 == 499 {
+                until(&flooder, |s| s.total.queued == 0).await;
+            }
+        }
+        until(&flooder, |s| s.total.queued == 0).await;
+        sockets.push(flooder);
+    }
+    for n in few / 2..few {
+        quiet.send(addr(1), numbered(n, 8)).await.unwrap();
+    }
+    until(&quiet, |s| s.total.sent == few).await;
+    let expected = few + flood * sockets.len() as u64;
+    until(&sink, |s| s.total.received == expected).await;
+    let mut got = Vec::new();
+    while sink.stats().total.incoming_queued > 0 {
+        let (from, message) = soon(sink.recv()).await.unwrap();
+        got.push((from, number(&message)));
+    }
+    until(&sink, |_| true).await;
+    sockets.push(quiet);
+    sockets.push(sink);
+    (world, sockets, got)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_floods_loses_its_own_messages_and_nobody_elses() {
+    let (_world, sockets, got) = flooded(3..4, 5000, 10, |_| {}).await;
+    let quiet: Vec<_> = got.iter().filter(|(from, _)| from.ip() == ip(2)).collect();
+    assert_eq!(quiet.len(), 10);
+    assert!(quiet.iter().map(|(_, n)| *n).eq(0..10));
+    let flood: Vec<_> = got.iter().filter(|(from, _)| from.ip() == ip(3)).collect();
+    // Its newest, as many as one peer may have.
+    assert!(flood.iter().map(|(_, n)| *n).eq(4000..5000));
+    let dropped = sockets[2].stats().total.incoming_dropped;
+    assert_eq!(dropped.count(DropReason::Overflow), 4000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_whole_queue_is_full_whoever_has_the_most_loses() {
+    let (_world, _sockets, got) = flooded(3..6, 400, 10, |c| c.incoming.max_messages = 310).await;
+    let count = |n| got.iter().filter(|(from, _)| from.ip() == ip(n)).count();
+    assert_eq!(
+        [count(2), count(3), count(4), count(5)],
+        [10, 100, 100, 100]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_queue_is_full_by_bytes_whoever_has_the_most_bytes_loses() {
+    let (_world, sockets, got) = flooded(3..4, 400, 10, |c| c.incoming.max_bytes = 800).await;
+    let count = |n| got.iter().filter(|(from, _)| from.ip() == ip(n)).count();
+    assert_eq!([count(2), count(3)], [10, 90]);
+    let stats = sockets[2].stats();
+    assert_eq!(
+        stats.total.incoming_dropped.count(DropReason::Overflow),
+        310
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn peers_take_turns_when_messages_are_taken() {
+    let (_world, _sockets, got) = flooded(3..5, 100, 20, |_| {}).await;
+    // Sixty messages in, everybody has had the same number of turns.
+    let first: Vec<_> = got.iter().take(60).map(|(from, _)| from.ip()).collect();
+    for n in 2..5 {
+        assert_eq!(first.iter().filter(|from| **from == ip(n)).count(), 20);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_incoming_queue_can_drop_the_newest() {
+    let (_world, _sockets, got) = flooded(3..4, 100, 10, |c| {
+        c.incoming.max_messages_per_peer = 10;
+        c.incoming.overflow = OverflowPolicy::DropNewest;
+    })
+    .await;
+    let flood = got.iter().filter(|(from, _)| from.ip() == ip(3));
+    assert!(flood.map(|(_, n)| *n).eq(0..10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_back_pressure_the_connection_is_not_read_and_nothing_is_lost() {
+    let world = World::new();
+    let sink = world
+        .open(
+            1,
+            configured(|c| {
+                c.incoming.max_messages_per_peer = 10;
+                c.incoming.overflow = OverflowPolicy::Backpressure;
+            }),
+        )
+        .await;
+    let (b, c) = (world.open(2, config()).await, world.open(3, config()).await);
+    // The network takes 1,024 messages on their way.
+    for n in 0..900 {
+        b.send(addr(1), numbered(n, 8)).await.unwrap();
+    }
+    until(&b, |s| s.total.sent == 900).await;
+    for n in 900..1500 {
+        b.send(addr(1), numbered(n, 8)).await.unwrap();
+    }
+    tokio::time::sleep(secs(1)).await;
+    let stats = b.stats();
+    assert!(stats.total.queued > 400, "{stats:#?}");
+    assert_eq!(sink.stats().total.incoming_queued, 10);
+    // Somebody else is read.
+    let start = Instant::now();
+    c.send(addr(1), numbered(7, 8)).await.unwrap();
+    loop {
+        let (from, _) = soon(sink.recv()).await.unwrap();
+        if from.ip() == ip(3) {
+            break;
+        }
+    }
+    assert!(start.elapsed() <= ms(1));
+    let mut got = Vec::new();
+    while got.last() != Some(&1499) {
+        got.push(number(&soon(sink.recv()).await.unwrap().1));
+    }
+    assert!(got.windows(2).all(|w| w[1] == w[0] + 1));
+    let stats = until(&sink, |s| s.total.received == 1501).await;
+    assert_eq!(stats.total.incoming_dropped.total(), 0);
+}
+
+type TcpSocket = TransportLayerSocket<TcpTransport, Bytes>;
+
+/// How long a message and its answer take.
+async fn round_trip(a: &TcpSocket, b: &TcpSocket) -> Duration {
+    let start = Instant::now();
+    a.send(b.local_addr(), numbered(1, 8)).await.unwrap();
+    let (from, message) = soon(b.recv()).await.unwrap();
+    b.send(from, message).await.unwrap();
+    soon(a.recv()).await.unwrap();
+    start.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tcp_bad_peers_do_not_delay_a_round_trip_with_a_good_one() {
+    let secret = ClusterSecret::generate();
+    let (a, b) = (
+        open(TcpTransport::default(), member(&secret)).await,
+        open(TcpTransport::default(), member(&secret)).await,
+    );
+    round_trip(&a, &b).await;
+
+    // It accepts and never answers the handshake.
+    let mute = tokio::net::TcpListener::bind(ANY_PORT).await.unwrap();
+    // Its backlog is full, so that further SYNs are dropped.
+    let full = tokio::net::TcpSocket::new_v4().unwrap();
+    full.bind(ANY_PORT).unwrap();
+    let full = full.listen(0).unwrap();
+    let full_addr = full.local_addr().unwrap();
+    let _fill: Vec<_> = (0..4)
+        .map(|_| {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            gossip_transport::rt::Task::spawn(async move {
+                let _held = socket.connect(full_addr).await;
+                std::future::pending::<()>().await;
+            })
+        })
+        .collect();
+    // It accepts, shakes hands and never reads.
+    let credential = member(&secret);
+    let deaf = TcpTransport::default()
+        .create_listener(
+            ANY_PORT,
+            &[<Bytes as gossip_transport::Message>::ALPN],
+            &credential,
+        )
+        .await
+        .unwrap();
+    let deaf_addr = deaf.local_addr();
+
+    a.send(mute.local_addr().unwrap(), numbered(0, 8))
+        .await
+        .unwrap();
+    a.send(full_addr, numbered(0, 8)).await.unwrap();
+    a.send(deaf_addr, numbered(0, 8)).await.unwrap();
+    let request = soon(deaf.accept()).await.unwrap();
+    let _never_read = soon(gossip_transport::net::NetIncomingRequest::accept(request))
+        .await
+        .unwrap();
+    // More than the system buffers, until it backs up into the queue.
+    let mut n = 0;
+    while a.stats().peers[&deaf_addr].queued < 8 {
+        a.send(deaf_addr, numbered(n, 200_000)).await.unwrap();
+        n += 1;
+        tokio::task::yield_now().await;
+    }
+    let mut trips = Vec::new();
+    for _ in 0..50 {
+        a.send(deaf_addr, numbered(0, 8)).await.unwrap();
+        trips.push(round_trip(&a, &b).await);
+    }
+    trips.sort();
+    // The median, since other tests share the machine; one wait for a bad peer costs seconds.
+    assert!(trips[25] < ms(20), "{trips:?}");
+    assert!(trips[49] < ms(1000), "{trips:?}");
+}
