@@ -22,7 +22,7 @@ use futures::lock::Mutex;
 use super::ending::{End, Ending};
 use super::handshake::Established;
 use super::record::Opener;
-use super::silence::{Activity, SilenceWatch};
+use super::silence::Activity;
 use super::stream::{Event, Inbox, LONGEST_MESSAGE, Outbox};
 use super::{Endpoints, FrameError, FrameEvent, FrameReader, FrameWriter, SecureConfig};
 use crate::credential::Identity;
@@ -39,8 +39,8 @@ const RECV_MANY: usize = 1024;
 ///
 /// Clones share it; dropping the last one drops the carrier without a goodbye.
 ///
-/// Beyond what [`NetConnection`] says: the errors are [`FrameError`]s. The peer's goodbye, its
-/// silence and a broken carrier are noticed by whoever waits in `recv`. Several may call `recv` at
+/// Beyond what [`NetConnection`] says: the errors are [`FrameError`]s. The peer's goodbye
+/// and a broken carrier are noticed by whoever waits in `recv`. Several may call `recv` at
 /// a time; each message goes to one of them.
 pub struct SecureConnection<R, W>(Arc<Inner<R, W>>);
 
@@ -51,7 +51,6 @@ struct Inner<R, W> {
     remote_identity: Identity,
     alpn: Alpn,
     max_message_len: usize,
-    silence_timeout: Duration,
     heard: Activity,
     ending: Ending,
     reading: Mutex<Reading<R>>,
@@ -63,7 +62,6 @@ struct Reading<R> {
     carrier: Option<R>,
     opener: Opener,
     inbox: Inbox,
-    silence: SilenceWatch,
 }
 
 struct Writing<W> {
@@ -89,14 +87,12 @@ impl<R: FrameReader, W: FrameWriter> SecureConnection<R, W> {
             remote_identity: established.remote_identity,
             alpn: established.alpn,
             max_message_len,
-            silence_timeout: config.silence_timeout,
             heard: Activity::new(),
             ending: Ending::default(),
             reading: Mutex::new(Reading {
                 carrier: Some(reader),
                 opener: established.opener,
                 inbox: Inbox::new(max_message_len),
-                silence: SilenceWatch::new(config.silence_timeout),
             }),
             writing: Mutex::new(Writing {
                 carrier: Some(writer),
@@ -287,32 +283,17 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
 
     async fn next_record(&self, reading: &mut Reading<R>) -> Result<BytesMut, FrameError> {
         loop {
-            let Reading {
-                carrier, silence, ..
-            } = reading;
-            let Some(carrier) = carrier else {
+            let Some(carrier) = &mut reading.carrier else {
                 return Err(self.lose(FrameError::Truncated));
             };
-            let mut read = pin!(carrier.read_frame());
-            // The reader first: what has arrived beats a timer that fired at the same time.
-            let read = self.until_end(poll_fn(|cx| {
-                if let Poll::Ready(frame) = read.as_mut().poll(cx) {
-                    return Poll::Ready(Some(frame));
-                }
-                silence.poll_silent(cx, &self.heard).map(|()| None)
-            }));
-            match read.await? {
-                Some(Ok(Some(FrameEvent::Frame(frame)))) => return Ok(frame),
-                Some(Ok(Some(FrameEvent::Activity))) => self.heard.heard(),
-                Some(Ok(None)) => return Err(self.lose(FrameError::Truncated)),
-                Some(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            match self.until_end(carrier.read_frame()).await? {
+                Ok(Some(FrameEvent::Frame(frame))) => return Ok(frame),
+                Ok(Some(FrameEvent::Activity)) => self.heard.heard(),
+                Ok(None) => return Err(self.lose(FrameError::Truncated)),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     return Err(self.lose(FrameError::Truncated));
                 }
-                Some(Err(error)) => return Err(self.lose(error.into())),
-                None => {
-                    let after = self.silence_timeout;
-                    return Err(self.lose(FrameError::Silent { after }));
-                }
+                Err(error) => return Err(self.lose(error.into())),
             }
         }
     }

@@ -116,12 +116,6 @@ pub enum FrameError {
     /// connection may help.
     #[error("the stream ended without a goodbye")]
     Truncated,
-    /// Nothing from the peer for too long: it or the network is gone. A new connection may help.
-    #[error("the peer was silent for {after:?}")]
-    Silent {
-        /// The limit that passed.
-        after: Duration,
-    },
     /// The network below failed. A new connection may help.
     #[error("the connection broke: {0}")]
     Carrier(#[source] Arc<io::Error>),

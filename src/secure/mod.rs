@@ -71,9 +71,6 @@ pub struct SecureConfig {
     pub max_message_len: usize,
     /// How long a handshake may take in all. Default 10 s.
     pub handshake_timeout: Duration,
-    /// Silence after which a peer counts as gone. Default 90 s: a hidden tab's timers may fire
-    /// only once a minute.
-    pub silence_timeout: Duration,
     /// Records that we send under one key before the next key is derived; the peer is told, and
     /// may have another number. Default 2^20, far below AES-GCM's bound; 0 counts as 1.
     pub rekey_after_records: u64,
@@ -84,7 +81,6 @@ impl Default for SecureConfig {
         Self {
             max_message_len: 16 << 20,
             handshake_timeout: Duration::from_secs(10),
-            silence_timeout: Duration::from_secs(90),
             rekey_after_records: 1 << 20,
         }
     }

@@ -4,3 +4,4 @@ mod connections;
 mod isolation;
 mod lifecycle;
 mod queues;
+mod silence;
