@@ -1,39 +1,30 @@
-//! The participant: a member of a chitchat cluster.
+//! The participant: a member of a chitchat cluster, on a native node or in a browser tab.
 //!
-//! A pure engine (events in, outputs out, time as an argument), and the one file that joins it to
-//! a socket. The protocol is that of the published `chitchat` crate, which does not compile for a
-//! browser; members of both kinds share a cluster.
+//! The protocol is that of the published `chitchat` crate, which does not compile for a browser.
+//! Members of both kinds share a cluster. The decisions are made by [`engine`], a state machine
+//! without network, clock or runtime; [`Participant`] runs one on a socket. This module does not
+//! dial, encrypt or queue: that is the job of [`transport_layer`](crate::transport_layer).
+//! Invariant: [`engine`] does not depend on the other files here.
 //!
 //! | where | what |
 //! |---|---|
-//! | `engine` | the protocol: rounds, messages, keys |
-//! | `cluster` | what is known of all members; digests and deltas |
-//! | `node_state` | what is known of one member; applying, collecting |
-//! | `failure_detector` | who lives |
-//! | `contacts` | who answers us |
-//! | `peers` | whom to gossip with |
-//! | `rumours` | news that is told at once |
-//! | `participant` | the engine on a socket: the only file here that knows a runtime |
-//! | `join` | finding our own address before we can have an id |
-//! | `watch` | waiting for changes |
+//! | [`engine`] | the protocol, with its outline and an example of a driver loop |
+//! | `participant` | runs an engine on a socket; the only file here with tasks and timers |
+//! | `join` | finds the address of this member before it has an id |
+//! | `watch` | waits for changes of the membership |
+//! | `error` | the errors of all of these |
 
-mod cluster;
-mod config;
-mod contacts;
-mod engine;
-mod failure_detector;
+pub mod engine;
+mod error;
 mod join;
-mod member;
-mod node_state;
-mod order;
 mod participant;
-mod peers;
-mod rumours;
 mod watch;
 
-pub use config::{FailureDetectorConfig, GossipConfig, RumourConfig};
-pub use engine::{Engine, EngineCounts, Event, Output};
-pub use join::JoinError;
-pub use member::{DeleteError, Liveness, Member, MemberValue, SetError};
+#[doc(inline)]
+pub use engine::{
+    Engine, EngineCounts, Event, FailureDetectorConfig, GossipConfig, Liveness, Member,
+    MemberValue, Output, RumourConfig,
+};
+pub use error::{DeleteError, JoinError, SetError};
 pub use participant::Participant;
 pub use watch::MembershipWatch;

@@ -1,8 +1,9 @@
-//! The engine on a socket.
+//! [`Participant`]: runs an engine on a socket.
 //!
-//! One task receives, and gossips when a round is due; another resolves the seeds from time to
-//! time, so that a slow name server holds up nobody. What a message means is the engine's affair.
-//! Invariant: the engine's lock is never held over an await, and sending never waits.
+//! One task receives messages and passes in the rounds and rumours that are due. Another resolves
+//! the seeds from time to time, so that a slow name server does not delay the first. This file does
+//! not look into messages; the engine does. Invariant: the engine's lock is never held over an
+//! await, and sending never waits.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,29 +12,30 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::{Either, select};
 
+use super::engine::{Engine, EngineCounts, Event, GossipConfig, Liveness, Member, Output};
+use super::error::{DeleteError, JoinError, SetError};
+use super::join;
 use super::watch::{Changes, MembershipWatch};
-use super::{
-    DeleteError, Engine, EngineCounts, Event, GossipConfig, JoinError, Liveness, Member, Output,
-    SetError, join,
-};
+use crate::credential::{Identity, Role};
 use crate::message::{ChitchatId, ChitchatMessage};
 use crate::net::NetTransport;
 use crate::rt::sync::{Epoch, Mutex, MutexGuard};
 use crate::rt::{self, Instant, Task};
 use crate::transport_layer::{SocketStats, TransportLayerSocket};
 
-/// How often the seeds are resolved again.
+/// The time after which the seeds are resolved again.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(60);
-/// How often, while no other member is live.
+/// The same while no other member is live.
 const LONELY_RESOLVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A member of a cluster.
 ///
-/// Every method but [`leave`](Self::leave) takes `&self` and returns at once; share it in an
-/// [`Arc`]. Dropping it leaves without a goodbye and frees its port before `drop` returns.
+/// All methods except [`join`](Self::join) and [`leave`](Self::leave) take `&self` and return
+/// immediately; share a participant in an [`Arc`]. Dropping it leaves the cluster without a last
+/// message, and frees its port before `drop` returns.
 #[derive(Debug)]
 pub struct Participant<T: NetTransport> {
-    // The tasks first: they end before what they use is dropped.
+    // The tasks come first, so that they end before what they use is dropped.
     driver: Option<Task>,
     seeds: Option<Task>,
     shared: Arc<Shared<T>>,
@@ -45,28 +47,30 @@ struct Shared<T: NetTransport> {
     engine: Mutex<Engine>,
     id: ChitchatId,
     gossip_interval: Duration,
-    // The engine's time is counted from here.
+    // The zero of the engine's time.
     start: Instant,
     changes: Arc<Changes>,
-    /// Our own keys have changed: the driver has something to tell.
-    news: Epoch,
+    /// Advances when own keys change, so that the driver looks at the engine's deadlines again.
+    own_changes: Epoch,
 }
 
 impl<T: NetTransport> Participant<T> {
-    /// Joins the cluster over `socket`. Where the own address is not known (see
-    /// [`GossipConfig::advertise_addr`]), waits for the first seed that answers, for as long as it
-    /// takes; otherwise returns at once, and finds the others in the background.
+    /// Joins a cluster over `socket`. If the address of this member is known (see
+    /// [`GossipConfig::advertise_addr`]), returns immediately and finds the other members in the
+    /// background. Otherwise it waits for the first seed that answers, for as long as it takes.
     ///
     /// Dropping the future drops the socket.
     ///
     /// # Errors
     ///
-    /// [`JoinError`] inside: the configuration is invalid, or the socket is closed.
+    /// Fails if a configuration value is out of bounds ([`ConfigError`](crate::ConfigError)), or if
+    /// the address is unknown and there is no seed, an initial key is refused, or the socket is
+    /// closed ([`JoinError`]). Both can be downcast from the returned error.
     pub async fn join(
         socket: TransportLayerSocket<T, ChitchatMessage>,
         config: GossipConfig,
     ) -> anyhow::Result<Self> {
-        join::check(&config)?;
+        config.validate()?;
         let addr = join::advertise_addr(&socket, &config).await?;
         let generation = config.generation_id.unwrap_or_else(start_time);
         let id = ChitchatId::new(config.node_id.as_str(), generation, addr);
@@ -82,7 +86,7 @@ impl<T: NetTransport> Participant<T> {
             gossip_interval,
             start: Instant::now(),
             changes: Arc::default(),
-            news: Epoch::default(),
+            own_changes: Epoch::default(),
         });
         Ok(Self {
             driver: Some(Task::spawn(drive(Arc::clone(&shared)))),
@@ -91,17 +95,17 @@ impl<T: NetTransport> Participant<T> {
         })
     }
 
-    /// Who we are.
+    /// Returns the id of this member.
     pub fn id(&self) -> &ChitchatId {
         &self.shared.id
     }
 
-    /// Sets a key of our own. Others are told at once; whoever misses that learns of it within a
-    /// few rounds.
+    /// Sets a key of this member. The change is pushed to other members immediately; members that
+    /// miss that learn of it within a few rounds.
     ///
     /// # Errors
     ///
-    /// See [`SetError`].
+    /// Fails if the key or the value breaks a limit, or the participant has left. See [`SetError`].
     pub fn set(&self, key: &str, value: &str) -> Result<(), SetError> {
         if self.shared.changes.has_left() {
             return Err(SetError::Left);
@@ -112,12 +116,12 @@ impl<T: NetTransport> Participant<T> {
         Ok(())
     }
 
-    /// Sets a key that goes away everywhere after
+    /// Sets a key of this member that all members remove after
     /// [`marked_for_deletion_grace_period`](GossipConfig::marked_for_deletion_grace_period).
     ///
     /// # Errors
     ///
-    /// See [`SetError`].
+    /// Fails if the key or the value breaks a limit, or the participant has left. See [`SetError`].
     pub fn set_with_ttl(&self, key: &str, value: &str) -> Result<(), SetError> {
         if self.shared.changes.has_left() {
             return Err(SetError::Left);
@@ -128,16 +132,16 @@ impl<T: NetTransport> Participant<T> {
         Ok(())
     }
 
-    /// A key of our own.
+    /// Returns the value of a key of this member.
     pub fn get(&self, key: &str) -> Option<String> {
         self.shared.engine().get(key).map(str::to_owned)
     }
 
-    /// Deletes a key of our own.
+    /// Deletes a key of this member. The change is pushed to other members immediately.
     ///
     /// # Errors
     ///
-    /// See [`DeleteError`].
+    /// Fails if there is no such key, or the participant has left.
     pub fn delete(&self, key: &str) -> Result<(), DeleteError> {
         if self.shared.changes.has_left() {
             return Err(DeleteError::Left);
@@ -148,40 +152,41 @@ impl<T: NetTransport> Participant<T> {
         Ok(())
     }
 
-    /// A key of `member`; `None` if either is not known.
+    /// Returns the value of a key of `member`, or `None` if either is unknown.
     pub fn member_value(&self, member: &ChitchatId, key: &str) -> Option<String> {
         let engine = self.shared.engine();
         engine.member_value(member, key).map(str::to_owned)
     }
 
-    /// Every member known, ourselves included, in the order of their ids.
+    /// Returns a snapshot of all known members, this one included, sorted by id.
     pub fn members(&self) -> Vec<Member> {
         self.shared.engine().members()
     }
 
-    /// Tells when members, their liveness or their keys have changed from now on.
+    /// Returns a watch that waits for changes of members, their liveness or their keys from now on.
     pub fn watch(&self) -> MembershipWatch {
         MembershipWatch::new(Arc::clone(&self.shared.changes))
     }
 
-    /// The silence after which `id` would be found dead, as things stand; `None` if that cannot be
-    /// told yet.
+    /// Returns the silence after which `id` would be found dead, given the heartbeats so far.
+    /// `None` if they are too few, and for this member itself.
     pub fn failure_detection_timeout(&self, id: &ChitchatId) -> Option<Duration> {
         self.shared.engine().failure_detection_timeout(id)
     }
 
-    /// The socket's counters.
+    /// Returns the counters of the socket.
     pub fn stats(&self) -> SocketStats {
         self.shared.socket.stats()
     }
 
-    /// The engine's counters.
+    /// Returns the counters of the engine.
     pub fn engine_counts(&self) -> EngineCounts {
         self.shared.engine().counts()
     }
 
-    /// Tells a few live peers our latest state, closes every connection within `deadline`, and
-    /// stops. The protocol has no goodbye: others find us dead by our silence.
+    /// Pushes the latest state of this member to a few live members, closes every connection within
+    /// `deadline`, and stops. The protocol has no message for leaving: other members find this one
+    /// dead by its silence.
     pub async fn leave(mut self, deadline: Duration) {
         self.driver.take();
         self.seeds.take();
@@ -194,7 +199,7 @@ impl<T: NetTransport> Participant<T> {
 
 impl<T: NetTransport> Drop for Participant<T> {
     fn drop(&mut self) {
-        // Before the tasks' drop, which is what frees the socket.
+        // Watchers end before the tasks do, whose end frees the socket.
         self.shared.changes.leave();
     }
 }
@@ -211,7 +216,7 @@ impl<T: NetTransport> Shared<T> {
     fn own_keys_changed(&self, changed: bool) {
         if changed {
             self.changes.notify();
-            self.news.advance();
+            self.own_changes.advance();
         }
     }
 
@@ -230,7 +235,8 @@ impl<T: NetTransport> Shared<T> {
         }
     }
 
-    /// Queues a message. A queue that would make us wait is full: the next round says it anew.
+    /// Queues a message without waiting. If the queue is full, the message is not sent; the next
+    /// round repairs that.
     fn send(&self, to: SocketAddr, message: ChitchatMessage) {
         match self.socket.send(to, message).now_or_never() {
             Some(Ok(())) => {}
@@ -245,10 +251,10 @@ impl<T: NetTransport> Shared<T> {
     }
 }
 
-/// Receives, gossips when a round is due, and tells news.
+/// Receives messages, and passes in rounds and rumours when they are due.
 async fn drive<T: NetTransport>(shared: Arc<Shared<T>>) {
     loop {
-        let epoch = shared.news.current();
+        let epoch = shared.own_changes.current();
         let (event, due) = {
             let engine = shared.engine();
             let round = engine.next_round();
@@ -262,14 +268,20 @@ async fn drive<T: NetTransport>(shared: Arc<Shared<T>>) {
             shared.handle(event);
             continue;
         }
-        // Also looked at after each message: a hidden tab's timers may fire once a minute only,
-        // but its messages arrive.
+        // The deadline is looked at after each message as well: the timers of a hidden tab may
+        // fire only once a minute, but its messages arrive.
         let timer = std::pin::pin!(rt::sleep(wait));
-        let news = std::pin::pin!(shared.news.later_than(epoch));
+        let changed = std::pin::pin!(shared.own_changes.later_than(epoch));
         let message = std::pin::pin!(shared.socket.recv());
-        match select(message, select(timer, news)).await {
+        match select(message, select(timer, changed)).await {
             Either::Left((Ok((from, message)), _)) => {
-                shared.handle(Event::Message { from, message });
+                let (identity, role) = (Identity::UNPROVED, Role::default());
+                shared.handle(Event::Message {
+                    from,
+                    identity,
+                    role,
+                    message,
+                });
             }
             Either::Left((Err(_closed), _)) => break,
             Either::Right(_) => {}
@@ -278,14 +290,14 @@ async fn drive<T: NetTransport>(shared: Arc<Shared<T>>) {
     shared.changes.leave();
 }
 
-/// Keeps the engine's seeds up to date.
+/// Resolves the seeds from time to time and passes their addresses to the engine.
 async fn keep_resolving<T: NetTransport>(shared: Arc<Shared<T>>, seeds: Vec<String>) {
     if seeds.is_empty() {
         return;
     }
     loop {
         let addrs = join::resolve(shared.socket.transport(), &seeds).await;
-        // A name server that fails for a while does not make us forget the seeds.
+        // If the name server fails, the previous addresses are kept.
         if !addrs.is_empty() {
             shared.handle(Event::Seeds(addrs));
         }
@@ -298,7 +310,7 @@ async fn keep_resolving<T: NetTransport>(shared: Arc<Shared<T>>, seeds: Vec<Stri
     }
 }
 
-/// Now, in microseconds since 1970: higher after each restart.
+/// Returns the present time in microseconds since 1970, which is higher after each restart.
 fn start_time() -> u64 {
     u64::try_from(rt::unix_time().as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,14 +1,15 @@
-//! Waiting for changes of the membership.
+//! [`MembershipWatch`]: waits for changes of the membership.
 //!
-//! It says that something has changed, never what: whoever waits looks at the members as they are
-//! then, so that nothing queues up behind a slow reader.
+//! A watch reports that something has changed, and not what. The caller then looks at the members as
+//! they are, so that nothing queues up for a slow caller. Invariant: a change is never missed, and
+//! several changes may be reported as one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::rt::sync::Epoch;
 
-/// The participant's side.
+/// The participant's side of its watches.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     epoch: Epoch,
@@ -43,9 +44,11 @@ impl MembershipWatch {
         Self { changes, seen }
     }
 
-    /// Completes when members, their liveness or their keys have changed since it last completed;
-    /// several changes in between are one. Heartbeats alone are no change. `false` once the
-    /// participant has left. Cancel-safe.
+    /// Waits until members, their liveness or their keys have changed, and returns true. Changes
+    /// since the last call count; several of them are reported as one. A heartbeat is not a change.
+    /// Returns false once the participant has left.
+    ///
+    /// Cancel-safe: if the future is dropped, the next call reports the change.
     pub async fn changed(&mut self) -> bool {
         loop {
             if self.changes.has_left() {

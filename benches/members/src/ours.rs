@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use cpu_time::ProcessTime;
 use gossip_benches::clusters::Version;
-use gossip_transport::Message as _;
 use gossip_transport::gossip::{Engine, Event, GossipConfig, Output};
 use gossip_transport::message::{
     ChitchatId, ChitchatMessage, DeletionStatus, Delta, Digest, KeyValueMutation, NodeDelta,
     NodeDigest, ProtocolVersion,
 };
+use gossip_transport::{Identity, Message as _, Role};
 
 use crate::{CHANGES, Cost, KEYS, MOST_ROUNDS, Row, addr, key_values, node_id, row};
 
@@ -106,8 +106,16 @@ fn feed(engine: &mut Engine, members: std::ops::Range<usize>) {
         },
         ChitchatMessage::Ack { version, delta },
     ] {
-        let from = addr(0);
-        engine.handle(Event::Message { from, message }, Duration::ZERO);
+        engine.handle(received(addr(0), message), Duration::ZERO);
+    }
+}
+
+fn received(from: SocketAddr, message: ChitchatMessage) -> Event {
+    Event::Message {
+        from,
+        identity: Identity::UNPROVED,
+        role: Role::Core,
+        message,
     }
 }
 
@@ -162,8 +170,7 @@ impl World {
                 outputs = match self.engines.get_mut(to) {
                     Some(engine) => {
                         let message = ChitchatMessage::decode(bytes)?;
-                        let from = addr(sender);
-                        engine.handle(Event::Message { from, message }, now)
+                        engine.handle(received(addr(sender), message), now)
                     }
                     // Nobody lives there.
                     None => Vec::new(),

@@ -10,6 +10,7 @@ use gossip_transport::message::{
     ChitchatId, ChitchatMessage, DeletionStatus, Delta, Digest, KeyValueMutation, Message,
     NodeDelta, NodeDigest, ProtocolVersion, Version,
 };
+use gossip_transport::{Identity, Role};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
@@ -199,8 +200,7 @@ impl Watched {
             return;
         };
         if let Ok(message) = ChitchatMessage::decode(bytes) {
-            let from = LIAR;
-            self.handle(Event::Message { from, message });
+            self.handle(received(LIAR, message));
         }
     }
 
@@ -209,17 +209,10 @@ impl Watched {
         for _ in 0..20 {
             peer.handle(Event::Seeds(vec![LIAR]), self.now);
             for syn in sent(peer.handle(Event::Round, self.now)) {
-                for syn_ack in self.handle(Event::Message {
-                    from: LIAR,
-                    message: syn,
-                }) {
+                for syn_ack in self.handle(received(LIAR, syn)) {
                     let from = self.engine.id().gossip_advertise_addr;
-                    let message = syn_ack;
-                    for message in sent(peer.handle(Event::Message { from, message }, self.now)) {
-                        self.handle(Event::Message {
-                            from: LIAR,
-                            message,
-                        });
+                    for ack in sent(peer.handle(received(from, syn_ack), self.now)) {
+                        self.handle(received(LIAR, ack));
                     }
                 }
             }
@@ -308,6 +301,16 @@ fn assert_harms_nobody(delta: &Delta) {
             assert!(change.key.bytes().next().is_none_or(|b| b.is_ascii()));
         }
         assert!(node.max_version >= last && node.max_version > node.from_version_excluded);
+    }
+}
+
+/// Returns the event of a message from `from`, on a network without authentication.
+fn received(from: SocketAddr, message: ChitchatMessage) -> Event {
+    Event::Message {
+        from,
+        identity: Identity::UNPROVED,
+        role: Role::Core,
+        message,
     }
 }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use gossip_transport::Message as _;
 use gossip_transport::gossip::{Engine, Event, GossipConfig, Output};
 use gossip_transport::message::{ChitchatId, ChitchatMessage};
+use gossip_transport::{Identity, Message as _, Role};
 
 struct World {
     engines: Vec<Engine>,
@@ -30,6 +30,16 @@ fn addr(n: usize) -> SocketAddr {
 
 fn id(n: usize) -> ChitchatId {
     ChitchatId::new(format!("node-{n:03}"), 1, addr(n))
+}
+
+/// Returns the event of a message from `from`, on a network without authentication.
+fn received(from: SocketAddr, message: ChitchatMessage) -> Event {
+    Event::Message {
+        from,
+        identity: Identity::UNPROVED,
+        role: Role::Core,
+        message,
+    }
 }
 
 impl World {
@@ -98,7 +108,7 @@ impl World {
         if let Some(key) = message.filter(|(due, _)| *due <= at.min(end)) {
             self.now = self.now.max(key.0);
             let (to, from, message) = self.in_flight.remove(&key).unwrap();
-            self.step(to, Event::Message { from, message });
+            self.step(to, received(from, message));
         } else if at <= end {
             self.now = self.now.max(at);
             self.step(

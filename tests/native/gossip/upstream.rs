@@ -9,6 +9,7 @@ use chitchat_013::transport::{Socket as _, UdpSocket as UpstreamSocket};
 use chitchat_013::{ChitchatConfig, ChitchatHandle, FailureDetectorConfig};
 use gossip_transport::gossip::{Engine, Event, GossipConfig, Liveness, Output};
 use gossip_transport::message::{ChitchatId, ChitchatMessage, Message, ProtocolVersion};
+use gossip_transport::{Identity, Role};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -137,7 +138,8 @@ async fn drive(engine: Arc<Mutex<Engine>>, socket: UdpSocket, start: Instant) {
                 let (len, from) = received.unwrap();
                 let bytes = Bytes::copy_from_slice(&buffer[..len]);
                 let message = ChitchatMessage::decode(bytes).unwrap();
-                Event::Message { from, message }
+                let (identity, role) = (Identity::UNPROVED, Role::Core);
+                Event::Message { from, identity, role, message }
             }
         };
         let outputs = engine.lock().unwrap().handle(event, start.elapsed());

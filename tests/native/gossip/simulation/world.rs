@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use gossip_transport::gossip::{Engine, Event, GossipConfig, Liveness, Member, Output};
 use gossip_transport::message::{ChitchatId, ChitchatMessage, Message, Version};
+use gossip_transport::{Identity, Role};
 
 const GRACE: Duration = Duration::from_secs(40);
 
@@ -190,7 +191,13 @@ impl World {
             return;
         };
         let message = ChitchatMessage::decode(bytes).unwrap();
-        let outputs = engine.handle(Event::Message { from, message }, now);
+        let event = Event::Message {
+            from,
+            identity: Identity::UNPROVED,
+            role: Role::Core,
+            message,
+        };
+        let outputs = engine.handle(event, now);
         self.post(to, outputs);
     }
 

@@ -1,9 +1,10 @@
-//! What is known of one member: its keys, their versions, and what has been collected.
+//! The known state of one member: its keys, their versions, and how far tombstones were collected.
 //!
-//! The rules of applying a delta are upstream chitchat's (its `state.rs`): the state holds every
-//! key up to `max_version`, and every tombstone above `last_gc_version`. No size in bytes on the
-//! wire is known here, and nobody else's state. Invariant: `(last_gc_version, max_version)` never
-//! falls, and a key's version never falls while the key is there.
+//! Deltas are applied by the rules of the published `chitchat` crate (its `state.rs`): the state
+//! holds every key up to `max_version`, and every tombstone above `last_gc_version`. This file does
+//! not know the length of anything on the wire, nor the state of any other member. Invariant:
+//! `(last_gc_version, max_version)` never decreases, and the version of a key never decreases while
+//! the key exists.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,14 +20,15 @@ pub(super) struct NodeState {
     pub(super) max_version: Version,
     pub(super) last_gc_version: Version,
     keys: BTreeMap<String, Entry>,
-    // Of all keys and values, as `entry_len` counts them.
+    // The size of all keys and values, as `entry_len` counts it.
     bytes: usize,
 }
 
-/// What a key takes beside its own bytes and its value's, roughly: many tiny keys are not free.
+/// The approximate memory of an entry beside its key and value, in bytes, so that the limits also
+/// bound many tiny keys.
 const ENTRY_OVERHEAD: usize = 64;
 
-/// What a key with its value counts against a limit, in bytes.
+/// Returns the size of a key and its value as the limits count it, in bytes.
 pub(super) fn entry_len(key: &str, value: &str) -> usize {
     key.len() + value.len() + ENTRY_OVERHEAD
 }
@@ -36,30 +38,32 @@ pub(super) struct Entry {
     pub(super) value: String,
     pub(super) version: Version,
     pub(super) status: DeletionStatus,
-    /// When it got its status, by our clock; upstream counts from each receipt as well.
+    /// When it was set or received, by our own clock. The published crate counts from its receipt,
+    /// too.
     since: Duration,
 }
 
-/// What became of a delta.
+/// The result of applying a delta.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Applied {
-    /// It brought nothing new, or could not be applied to what is known.
+    /// The delta contains nothing new, or does not connect to the known state.
     Rejected,
-    /// It brought something.
+    /// The delta was applied.
     Changed,
-    /// What was known was forgotten first: too many tombstones had been missed.
+    /// The known state was dropped first, because tombstones were missed; then the delta was
+    /// applied.
     Reset,
-    /// It brought more than there is room for. What came before that was taken.
+    /// The delta would exceed the limit. It was applied up to there.
     Truncated {
-        /// Whether that changed anything.
+        /// Whether the applied part changed anything.
         changed: bool,
     },
 }
 
-/// What a state takes from others.
+/// How much of other members' deltas a state accepts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Bytes of keys and values of one member, as [`entry_len`] counts them.
+    /// The size of all keys and values of one member, as [`entry_len`] counts it.
     pub(super) max_bytes: usize,
 }
 
@@ -72,8 +76,8 @@ impl NodeState {
         }
     }
 
-    /// Notes a heartbeat that was heard of; true if it shows life. The first one ever does not: it
-    /// may be of a member that died long ago.
+    /// Notes a heartbeat. Returns true if it shows that the member is alive: it has risen, and is
+    /// not the first one, which may belong to a member that died long ago.
     pub(super) fn note_heartbeat(&mut self, heartbeat: u64) -> bool {
         let first = self.heartbeat == 0;
         let rises = heartbeat > self.heartbeat;
@@ -83,12 +87,12 @@ impl NodeState {
         rises && !first
     }
 
-    /// Every key, tombstones included.
+    /// Returns every key with its entry, tombstones included.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.keys.iter().map(|(key, entry)| (key.as_str(), entry))
     }
 
-    /// A key's value, unless it is deleted.
+    /// Returns the value of `key`, unless it is deleted.
     pub(super) fn get(&self, key: &str) -> Option<&str> {
         let entry = self.keys.get(key)?;
         entry.is_visible().then_some(entry.value.as_str())
@@ -98,7 +102,7 @@ impl NodeState {
         self.keys.get(key)
     }
 
-    /// Changes above `floor`, in the order of their versions.
+    /// Returns the entries with a version above `floor`, sorted by version.
     pub(super) fn stale_entries(&self, floor: Version) -> Vec<(&str, &Entry)> {
         let stale = self.entries().filter(|(_, entry)| entry.version > floor);
         order::sorted(stale.collect(), |(_, entry)| (false, entry.version, 0))
@@ -108,7 +112,8 @@ impl NodeState {
         self.keys.values().filter(|e| e.version > floor).count()
     }
 
-    /// Gives `key` a next version; false if that would change nothing.
+    /// Sets `key` at the next version. Returns false, and keeps the version, if that would change
+    /// nothing.
     pub(super) fn set(
         &mut self,
         key: &str,
@@ -133,9 +138,9 @@ impl NodeState {
         true
     }
 
-    /// Makes everything newer than `floor`, in the same order, and says that every tombstone up to
-    /// there has been collected: so every peer, whatever it has of us, starts afresh with what we
-    /// have now.
+    /// Raises the versions of all entries above `floor`, keeping their order, and declares every
+    /// tombstone up to there collected. A peer then drops whatever it holds of this member and
+    /// takes the present entries.
     pub(super) fn start_afresh_above(&mut self, floor: Version) {
         self.max_version = floor.max(self.max_version).saturating_add(1);
         self.last_gc_version = self.max_version;
@@ -146,12 +151,12 @@ impl NodeState {
         }
     }
 
-    /// Bytes of all keys and values, tombstones included, as [`entry_len`] counts them.
+    /// Returns the size of all keys and values, tombstones included, as [`entry_len`] counts it.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Takes what a peer says of this member.
+    /// Applies a delta that a peer sent about this member.
     pub(super) fn apply(&mut self, delta: NodeDelta, limits: Limits, now: Duration) -> Applied {
         let applied = self.judge(&delta);
         if applied == Applied::Rejected {
@@ -172,8 +177,8 @@ impl NodeState {
                 version,
                 status,
             } = mutation;
-            // Also what is out of order within the delta: honest ones are in the order of their
-            // versions, and two keys of one version could not be passed on.
+            // This also skips changes that are out of order within the delta. Honest deltas are
+            // sorted by version, and two keys of the same version could not be passed on.
             if version <= self.max_version {
                 continue;
             }
@@ -182,12 +187,12 @@ impl NodeState {
                 continue;
             }
             if !is_harmless_key(&key) {
-                // Left out, here and so in all that we pass on; see `is_harmless_key`.
+                // It would crash members of the published crate to which we pass it on.
                 continue;
             }
             let replaced = self.keys.get(&key).map_or(0, |e| entry_len(&key, &e.value));
             if self.bytes.saturating_sub(replaced) + entry_len(&key, &value) > limits.max_bytes {
-                // Known up to here: what does not fit is not claimed.
+                // `max_version` stays below what was left out, so that we do not claim to know it.
                 return Applied::Truncated { changed };
             }
             changed = true;
@@ -206,13 +211,13 @@ impl NodeState {
 
     fn judge(&self, delta: &NodeDelta) -> Applied {
         if delta.from_version_excluded > self.max_version {
-            // There is a gap in between: we have been reset since the peer read our digest.
+            // Changes in between are missing: the state was reset since the peer read our digest.
             return Applied::Rejected;
         }
         let tombstones_known = delta.last_gc_version <= self.last_gc_version
             || delta.last_gc_version <= self.max_version;
         if !tombstones_known {
-            // A delta that says nothing but "start afresh" would wipe what is known for nothing.
+            // A delta without any change would drop the known state and put nothing in its place.
             return if delta.from_version_excluded == 0 && delta.max_version > 0 {
                 Applied::Reset
             } else {
@@ -226,7 +231,8 @@ impl NodeState {
         }
     }
 
-    /// Collects tombstones and keys whose time is up; true if a visible key went.
+    /// Removes tombstones and keys with a TTL that are older than `grace`. Returns true if one of
+    /// them was visible.
     pub(super) fn collect_garbage(&mut self, grace: Duration, now: Duration) -> bool {
         let mut collected = self.last_gc_version;
         let mut freed = 0;
@@ -297,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn setting_the_same_again_changes_nothing() {
+    fn setting_the_same_value_again_changes_nothing() {
         let mut state = state(&[("k", "v")]);
         assert!(!state.set("k", "v", DeletionStatus::Set, NOW));
         assert!(state.set("k", "v", DeletionStatus::DeleteAfterTtl, NOW));
@@ -336,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delta_that_brings_nothing_new_is_rejected() {
+    fn a_delta_without_anything_new_is_rejected() {
         let mut state = state(&[("k", "v"), ("l", "w")]);
         let applied = state.apply(delta(0, 0, &[("k", "old", 1)]), LIMITS, NOW);
         assert_eq!(applied, Applied::Rejected);
@@ -344,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn missed_tombstones_force_a_fresh_start_from_zero_only() {
+    fn missed_tombstones_reset_the_state_if_the_delta_starts_at_zero() {
         let mut state = state(&[("gone", "v")]);
         let rejected = state.apply(delta(1, 7, &[("l", "w", 8)]), LIMITS, NOW);
         assert_eq!(rejected, Applied::Rejected);
@@ -356,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fresh_start_that_brings_nothing_wipes_nothing() {
+    fn a_reset_without_changes_is_rejected() {
         let mut state = state(&[("k", "v")]);
         assert_eq!(
             state.apply(delta(0, 7, &[]), LIMITS, NOW),
@@ -389,14 +395,14 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_not_claimed_to_be_known() {
+    fn changes_that_do_not_fit_are_not_claimed_to_be_known() {
         let mut state = NodeState::default();
         let large = "x".repeat(998);
         let changes = [("a", "v", 1), ("b", &large, 2), ("c", "w", 3)];
         state.apply(delta(0, 0, &changes), LIMITS, NOW);
         assert_eq!(state.max_version, 1);
         assert_eq!(state.entries().count(), 1);
-        // Again and again, and nobody is told of a change.
+        // The same again reports no change.
         let changed = false;
         assert_eq!(
             state.apply(delta(0, 0, &changes), LIMITS, NOW),
@@ -405,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_replaces_another_takes_its_room() {
+    fn a_value_that_replaces_another_reuses_its_room() {
         let mut state = NodeState::default();
         let [first, second] = ["x".repeat(800), "y".repeat(900)];
         state.apply(delta(0, 0, &[("k", &first, 1)]), LIMITS, NOW);
@@ -415,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_out_of_the_order_of_their_versions_are_left_out() {
+    fn changes_that_are_not_sorted_by_version_are_left_out() {
         let mut state = NodeState::default();
         let changes = [("a", "1", 3), ("b", "2", 3), ("c", "3", 2), ("d", "4", 4)];
         state.apply(delta(0, 0, &changes), LIMITS, NOW);
@@ -424,22 +430,22 @@ mod tests {
     }
 
     #[test]
-    fn who_starts_afresh_resets_every_peer_and_keeps_the_order() {
+    fn starting_afresh_resets_every_peer_and_keeps_the_order_of_the_keys() {
         let mut ours = state(&[("b", "1"), ("a", "2")]);
         ours.start_afresh_above(40);
         assert_eq!(ours.last_gc_version, 41);
         assert_eq!(ours.entry("b").unwrap().version, 42);
         assert_eq!(ours.entry("a").unwrap().version, 43);
 
-        let mut peers = state(&[("old", "v")]);
-        peers.max_version = 40;
+        let mut known = state(&[("old", "v")]);
+        known.max_version = 40;
         let afresh = delta(0, 41, &[("b", "1", 42), ("a", "2", 43)]);
-        assert_eq!(peers.apply(afresh, LIMITS, NOW), Applied::Reset);
-        assert_eq!(peers.get("old"), None);
+        assert_eq!(known.apply(afresh, LIMITS, NOW), Applied::Reset);
+        assert_eq!(known.get("old"), None);
     }
 
     #[test]
-    fn the_first_heartbeat_shows_no_life() {
+    fn the_first_heartbeat_does_not_show_that_a_member_is_alive() {
         let mut state = NodeState::default();
         assert!(!state.note_heartbeat(7));
         assert!(!state.note_heartbeat(7));

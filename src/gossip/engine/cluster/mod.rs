@@ -1,54 +1,58 @@
-//! What is known of all members, and the Scuttlebutt reconciliation between two such views.
+//! The known states of all members, and the Scuttlebutt reconciliation between two such views.
 //!
 //! After van Renesse et al., "Efficient reconciliation and flow control for anti-entropy
-//! protocols" (2008), with upstream chitchat's rules of order and of resets. It knows no time but
-//! its arguments and sends nothing. Invariants: digests create members, deltas never do; our own
-//! state is changed by nobody but ourselves; the memory that others can make us use is bounded.
+//! protocols" (2008), with the rules of the published `chitchat` crate for the order of changes and
+//! for resets. This file sends nothing and does not judge whether a member is live. Invariants:
+//! digests create members, deltas never do; only this member changes its own keys; the memory that
+//! other members can make us use is bounded.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::config::MAX_NAME_LEN;
 use super::node_state::{Applied, Limits, NodeState};
 use super::order::{self, Members, Rank};
 use crate::message::{
     ChitchatId, Delta, DeltaBuilder, Digest, NodeDigest, ProtocolVersion, Version,
 };
 
-/// Versions and heartbeats above this are not believed of ourselves: nobody gets there honestly,
-/// and there must be room to go on.
+#[cfg(test)]
+mod tests;
+
+/// The highest version or heartbeat that we believe a peer to have seen of this member. Honest
+/// counting never gets there, and there must be room above it to go on.
 const MAX_CREDIBLE: u64 = u64::MAX / 2;
-/// A longer name is not taken in: a few of them could fill every message. Nobody has one.
-pub(super) const MAX_NODE_ID_LEN: usize = 1024;
-/// Members that were forgotten and are remembered as such, so that a peer that still speaks of
-/// them does not bring them back. Upstream's number.
+/// How many forgotten members are remembered as such, so that a peer that still lists them does not
+/// bring them back. The number is that of the published crate.
 const FORGOTTEN_HISTORY: usize = 5_000;
 
+/// The states of all known members, the own one included.
 #[derive(Debug)]
 pub(super) struct Cluster {
     self_id: ChitchatId,
     nodes: Members<NodeState>,
     forgotten: Forgotten,
     limits: ClusterLimits,
-    // Where the next digest that has no room for everyone begins.
+    // The member with which the next digest begins that has no room for all members.
     digest_cursor: Option<ChitchatId>,
-    // Of all keys and values of the others.
+    // The size of all keys and values of other members.
     foreign_bytes: usize,
-    /// Members that were heard of and not taken in, for want of room or with too long a name.
+    /// Counts members that were refused because there is no room, or because of a too long name.
     pub(super) refused_members: u64,
-    /// Times that a member's keys were not taken in, for want of room.
+    /// Counts deltas of a member that were not applied, or only in part, because there is no room.
     pub(super) refused_keys: u64,
 }
 
-/// What others can make us remember.
+/// Bounds of the memory that other members can make us use.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ClusterLimits {
     pub(super) max_members: usize,
     pub(super) max_bytes_per_member: usize,
-    /// Of all others together.
+    /// The size of all other members' keys and values together.
     pub(super) max_bytes: usize,
 }
 
-/// The last heartbeats of members that were forgotten; the oldest go first.
+/// The last heartbeats of forgotten members. The ones forgotten first are dropped first.
 #[derive(Debug, Default)]
 struct Forgotten {
     heartbeats: Members<u64>,
@@ -96,32 +100,32 @@ impl Cluster {
         self.nodes.keys().filter(|id| **id != self.self_id)
     }
 
-    /// Takes a peer's word for who is there, how far their heartbeats have come, and what it knows
-    /// of ourselves.
+    /// Notes the members and heartbeats that the digest of a peer lists, and catches up with what
+    /// it says of this member.
     pub(super) fn note_heartbeats<'a>(&mut self, digest: &'a Digest) -> Beats<'a> {
         let mut beats = Beats::default();
-        let (mut own, mut strangers) = (None, Vec::new());
+        let (mut own, mut unknown) = (None, Vec::new());
         let self_id = &self.self_id;
-        let said = digest.node_digests.iter();
-        order::meet(&mut self.nodes, said, |id, known, said| match known {
-            Some(_) if id == self_id => own = Some(*said),
+        let listed = digest.node_digests.iter();
+        order::meet(&mut self.nodes, listed, |id, known, listed| match known {
+            Some(_) if id == self_id => own = Some(*listed),
             Some(state) => {
-                if state.note_heartbeat(said.heartbeat) {
+                if state.note_heartbeat(listed.heartbeat) {
                     beats.risen.push(id);
                 }
             }
-            None => strangers.push((id, said.heartbeat)),
+            None => unknown.push((id, listed.heartbeat)),
         });
         if let Some(known) = own {
             self.catch_up_with_own_past(known);
         }
-        for (id, heartbeat) in strangers {
+        for (id, heartbeat) in unknown {
             beats.has_new |= self.note_heartbeat(id, heartbeat) == Noted::New;
         }
         beats
     }
 
-    /// Notes the heartbeat of a member that a peer knows; true if it shows life.
+    /// Notes the heartbeat of a member that a peer knows.
     pub(super) fn note_heartbeat(&mut self, id: &ChitchatId, heartbeat: u64) -> Noted {
         if let Some(state) = self.nodes.get_mut(id) {
             return if state.note_heartbeat(heartbeat) {
@@ -133,7 +137,7 @@ impl Cluster {
         if self.forgotten.last_heartbeat(id) >= Some(heartbeat) {
             return Noted::Nothing;
         }
-        if self.nodes.len() >= self.limits.max_members || id.node_id.len() > MAX_NODE_ID_LEN {
+        if self.nodes.len() >= self.limits.max_members || id.node_id.len() > MAX_NAME_LEN {
             self.refused_members += 1;
             return Noted::Nothing;
         }
@@ -144,16 +148,16 @@ impl Cluster {
         Noted::New
     }
 
-    /// What a peer says of ourselves. Only after a restart under the same id and generation can it
-    /// be ahead of us in anything; then our keys are made newer than all that it knows, and what it
-    /// has of our earlier life is wiped, since nobody sets our keys but we.
+    /// Compares what a peer knows of this member with our own state. The peer can be ahead only if
+    /// this member has restarted under the same id and generation. Then our keys are made newer
+    /// than all that the peer knows, so that it drops what it holds from before the restart.
     pub(super) fn catch_up_with_own_past(&mut self, known: NodeDigest) {
         let own = self.own();
         let floor = known.max_version.max(known.last_gc_version);
         let mut earlier_life = floor > own.max_version;
         if known.heartbeat > own.heartbeat && known.heartbeat <= MAX_CREDIBLE {
             own.heartbeat = known.heartbeat;
-            // Even if we have set more keys by now than we had then: theirs are the old ones.
+            // Even if our version is higher by now: the keys that the peer holds are the old ones.
             earlier_life |= floor > 0;
         }
         if earlier_life && floor <= MAX_CREDIBLE {
@@ -161,7 +165,7 @@ impl Cluster {
         }
     }
 
-    /// Takes what a peer sent.
+    /// Applies a delta that a peer sent.
     pub(super) fn apply(&mut self, delta: Delta, now: Duration) -> Learnt {
         let mut learnt = Learnt::default();
         for node_delta in delta.node_deltas {
@@ -181,44 +185,45 @@ impl Cluster {
             let known = state.max_version;
             let above = node_delta.from_version_excluded.min(known);
             let claimed = node_delta.max_version;
-            let of_the_others = self.foreign_bytes.saturating_sub(state.bytes());
+            let bytes_of_others = self.foreign_bytes.saturating_sub(state.bytes());
             let limits = Limits {
-                // Twice what a member may have: of several changes only the last of each key is
-                // sent, and so one that grew may come before the one that made room for it.
+                // Twice the limit of a member: only the last change of each key is sent, so that a
+                // key that grew may arrive before the one that made room for it.
                 max_bytes: (self.limits.max_bytes_per_member.saturating_mul(2))
-                    .min(self.limits.max_bytes.saturating_sub(of_the_others)),
+                    .min(self.limits.max_bytes.saturating_sub(bytes_of_others)),
             };
             match state.apply(node_delta, limits, now) {
                 Applied::Rejected => learnt.has_gap |= claimed > known,
                 Applied::Changed => {
                     learnt.changed = true;
-                    learnt.news.push((id, above));
+                    learnt.changes.push((id, above));
                 }
                 Applied::Reset => {
                     learnt.changed = true;
-                    learnt.news.push((id, 0));
+                    learnt.changes.push((id, 0));
                 }
                 Applied::Truncated { changed } => {
                     self.refused_keys += 1;
                     learnt.changed |= changed;
                 }
             }
-            self.foreign_bytes = of_the_others + state.bytes();
+            self.foreign_bytes = bytes_of_others + state.bytes();
         }
         learnt
     }
 
-    /// What is known of the members in `news`, each above the version beside it, in at most `room`
-    /// bytes. Nobody is told to start afresh by it who has not to.
+    /// Returns a delta of at most `room` bytes with the changes of the members in `floors`, of each
+    /// those above the version beside it. It makes no receiver start afresh that already has the
+    /// state up to that version.
     pub(super) fn delta_above(
         &self,
-        news: &Members<Version>,
+        floors: &Members<Version>,
         room: usize,
         skip: impl Fn(&ChitchatId) -> bool,
         rng: &mut fastrand::Rng,
     ) -> Delta {
         let mut digest = Digest::default();
-        for (id, above) in news {
+        for (id, above) in floors {
             let last_gc_version = self.nodes.get(id).map_or(0, |state| state.last_gc_version);
             let known = NodeDigest {
                 last_gc_version,
@@ -227,15 +232,15 @@ impl Cluster {
             };
             digest.node_digests.insert(id.clone(), known);
         }
-        let skip = |id: &ChitchatId| !news.contains_key(id) || skip(id);
+        let skip = |id: &ChitchatId| !floors.contains_key(id) || skip(id);
         self.delta(&digest, room, skip, rng)
     }
 
-    /// Who is known, and how far, for a message with `room` bytes for it. `skip` are members that
-    /// are no longer spoken of.
+    /// Returns a digest of the known members, of at most `room` bytes. Members for which `skip`
+    /// returns true are left out.
     ///
-    /// Where there is not room for all, the digest has ourselves and then as many others as fit,
-    /// taking turns from digest to digest.
+    /// If there is no room for all members, the digest contains this member and as many others as
+    /// fit. The next digest continues with those that did not.
     pub(super) fn digest(
         &mut self,
         version: ProtocolVersion,
@@ -261,12 +266,12 @@ impl Cluster {
             .partition(|(id, _)| start.as_ref().is_some_and(|start| id < start));
         let mut len = digest.encoded_len_bound(version);
         for (id, node_digest) in from.into_iter().chain(before) {
-            // The bound of a block stream is not quite additive: its blocks have headers.
+            // The bound of a block stream is not exactly additive: its blocks have headers.
             let entry_len = id.digest_entry_len();
             let entry_len = entry_len + entry_len / 1024 + 4;
             if len + entry_len > room {
                 if digest.node_digests.len() <= 1 {
-                    // It fits into no digest: not even the next one can begin with it.
+                    // It fits into no digest, so the next one must not begin with it either.
                     continue;
                 }
                 self.digest_cursor = Some(id);
@@ -278,9 +283,9 @@ impl Cluster {
         digest
     }
 
-    /// What a peer with `digest` lacks, in at most `room` bytes. Members that it does not know
-    /// come first, the smallest before the largest; then those of whom it lacks the most. `rng`
-    /// orders equals.
+    /// Returns a delta of at most `room` bytes with the changes that a peer with `digest` lacks.
+    /// Members that the peer does not know come first, those with the lowest version before others;
+    /// then the members of which it lacks the most changes. `rng` decides between equals.
     pub(super) fn delta(
         &self,
         digest: &Digest,
@@ -288,7 +293,7 @@ impl Cluster {
         skip: impl Fn(&ChitchatId) -> bool,
         rng: &mut fastrand::Rng,
     ) -> Delta {
-        // Both are in the same order: one walk instead of a search for each.
+        // Both are sorted by id: they are walked once, without a search for each.
         let mut theirs = digest.node_digests.iter().peekable();
         let stale: Vec<Stale<'_>> = self
             .nodes
@@ -308,7 +313,8 @@ impl Cluster {
                 id, state, from, ..
             } = stale;
             let entries = state.stale_entries(from);
-            // What could not go out even alone holds up its own node only. (Upstream's ends here.)
+            // A change that does not fit even alone holds up its own member only. (The published
+            // crate ends the delta here.)
             if let Some((key, entry)) = entries.first()
                 && DeltaBuilder::len_bound_alone(id, key, &entry.value) > room
             {
@@ -333,16 +339,17 @@ impl Cluster {
         builder.finish()
     }
 
-    /// Our own state as a peer takes it unasked: all of it if it fits, else the newest changes
-    /// that fit, which whoever knows the older ones can apply.
+    /// Returns a delta with our own state, of at most `room` bytes, for peers that did not ask: the
+    /// whole state if it fits, otherwise the newest changes that fit. A peer that has the older
+    /// changes can apply those.
     pub(super) fn own_delta(&self, room: usize) -> Delta {
         let Some(own) = self.own_ref() else {
             return Delta::default();
         };
         let above = |floor: Version| {
-            let mut news = Members::new();
-            news.insert(self.self_id.clone(), floor);
-            self.delta_above(&news, room, |_| false, &mut fastrand::Rng::with_seed(0))
+            let mut floors = Members::new();
+            floors.insert(self.self_id.clone(), floor);
+            self.delta_above(&floors, room, |_| false, &mut fastrand::Rng::with_seed(0))
         };
         let is_whole = |delta: &Delta| {
             let reached = delta.node_deltas.first().map(|node| node.max_version);
@@ -357,18 +364,19 @@ impl Cluster {
             .map_or_else(Delta::default, |floor| above(*floor))
     }
 
-    /// Collects what has outlived its grace period; true if a visible key went.
+    /// Removes tombstones and keys with a TTL that are older than `grace`. Returns true if one of
+    /// them was visible.
     pub(super) fn collect_garbage(&mut self, grace: Duration, now: Duration) -> bool {
-        let mut visible_went = false;
+        let mut removed_visible = false;
         for (_, state) in self.nodes.iter_mut() {
-            visible_went |= state.collect_garbage(grace, now);
+            removed_visible |= state.collect_garbage(grace, now);
         }
         let all: usize = self.nodes.values().map(NodeState::bytes).sum();
         self.foreign_bytes = all.saturating_sub(self.own().bytes());
-        visible_went
+        removed_visible
     }
 
-    /// Forgets a member that has been dead for long.
+    /// Forgets a member. It is not added again until its heartbeat is higher than now.
     pub(super) fn forget(&mut self, id: &ChitchatId) {
         if *id == self.self_id {
             return;
@@ -379,9 +387,9 @@ impl Cluster {
         }
     }
 
-    /// Whether a member with the same name and a later generation is known.
+    /// Returns true if a member with the same name and a later generation is known.
     pub(super) fn is_superseded(&self, id: &ChitchatId) -> bool {
-        // Ids are in the order of name and generation: those of the same name lie together.
+        // Ids are sorted by name and generation: those of the same name are adjacent.
         let (Ok(first) | Err(first)) = self.nodes.find_index(id);
         self.nodes
             .iter()
@@ -391,42 +399,43 @@ impl Cluster {
     }
 }
 
-/// What a delta has brought.
+/// The result of applying a delta.
 #[derive(Debug, Default)]
 pub(super) struct Learnt {
-    /// Whether anything visible may have changed.
+    /// True if anything visible may have changed.
     pub(super) changed: bool,
-    /// Of whom something was new, above which version.
-    pub(super) news: Vec<(ChitchatId, Version)>,
-    /// Whether it spoke of something that we lack and could not take.
+    /// The members with new changes, and the version above which they are new.
+    pub(super) changes: Vec<(ChitchatId, Version)>,
+    /// True if the delta contained changes that are missing here and could not be applied.
     pub(super) has_gap: bool,
 }
 
-/// What became of a heartbeat.
+/// The result of noting a heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Noted {
+    /// The heartbeat shows nothing, or the member was refused.
     Nothing,
-    /// A member that was not known.
+    /// The member was not known before.
     New,
-    /// A sign of life.
+    /// The heartbeat has risen: the member is alive.
     Risen,
 }
 
-/// What a digest has said of everyone.
+/// The result of noting all heartbeats of a digest.
 #[derive(Debug, Default)]
 pub(super) struct Beats<'a> {
-    /// Whether a member is new.
+    /// True if a member was not known before.
     pub(super) has_new: bool,
-    /// Members that have shown life, in their order.
+    /// The members whose heartbeat has risen, sorted by id.
     pub(super) risen: Vec<&'a ChitchatId>,
 }
 
-/// A member of whom a peer lacks something.
+/// A member of which a peer lacks changes.
 struct Stale<'a> {
     id: &'a ChitchatId,
     state: &'a NodeState,
     from: Version,
-    /// Ascending: who comes first.
+    /// The position in the delta, ascending.
     order: Rank,
 }
 
@@ -440,7 +449,7 @@ impl<'a> Stale<'a> {
         if state.max_version <= known.max_version {
             return None;
         }
-        // Tombstones that the peer has not seen are gone here: it has to start afresh.
+        // Tombstones that the peer has not seen are collected here: it must start afresh.
         let afresh = known.last_gc_version < state.last_gc_version
             && known.max_version < state.last_gc_version;
         let from = if afresh { 0 } else { known.max_version };
@@ -481,6 +490,3 @@ impl Forgotten {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,17 +1,18 @@
-//! Who answers us.
+//! Which members answer the Syns that we send them.
 //!
-//! Not everyone that lives can be reached by everyone: a tab does not speak UDP, and a firewall may
-//! stand between two nodes that a third can reach. Of such a member we hear through others, and
-//! asking it is a wasted part of a round: in a large cluster behind one bridge nearly all of it.
-//! This is a preference and no judgement: a member is found dead by its heartbeat alone. Invariant:
-//! what is remembered is bounded by the members and seeds.
+//! A live member is not always reachable from here: a tab does not speak UDP, and a firewall may
+//! stand between two nodes that a third can reach. We hear of such a member through others, and a
+//! Syn to it is wasted; in a large cluster behind one bridge that would be nearly all Syns.
+//!
+//! This file influences which members are selected, and does not judge them: a member is found dead
+//! by its heartbeat alone. Invariant: only addresses of members and seeds are remembered.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use litemap::LiteMap;
 
-/// Those whom we have asked.
+/// The addresses to which a Syn was sent, and whether they answered.
 #[derive(Debug)]
 pub(super) struct Contacts {
     /// How long an answer may take.
@@ -22,8 +23,8 @@ pub(super) struct Contacts {
 #[derive(Debug, Default)]
 struct Contact {
     has_answered: bool,
-    /// Since when it owes us an answer.
-    owes_since: Option<Duration>,
+    /// The time of the first Syn that has not been answered.
+    unanswered_since: Option<Duration>,
 }
 
 impl Contacts {
@@ -34,26 +35,29 @@ impl Contacts {
         }
     }
 
+    /// Notes that a Syn was sent to `addr`.
     pub(super) fn note_asked(&mut self, addr: SocketAddr, now: Duration) {
         let contact = self.asked.entry(addr).or_default();
-        contact.owes_since.get_or_insert(now);
+        contact.unanswered_since.get_or_insert(now);
     }
 
-    /// Something has come from `addr`: it can be reached, whatever it says.
+    /// Notes a message from `addr`. Any message counts as an answer: it shows that the address can
+    /// be reached.
     pub(super) fn note_heard(&mut self, addr: SocketAddr) {
         if let Some(contact) = self.asked.get_mut(&addr) {
             contact.has_answered = true;
-            contact.owes_since = None;
+            contact.unanswered_since = None;
         }
     }
 
-    /// It was asked, and has not answered in time.
+    /// Returns true if `addr` has not answered in time.
     pub(super) fn is_silent(&self, addr: SocketAddr, now: Duration) -> bool {
-        let since = self.asked.get(&addr).and_then(|c| c.owes_since);
+        let since = self.asked.get(&addr).and_then(|c| c.unanswered_since);
         since.is_some_and(|since| now >= since.saturating_add(self.patience))
     }
 
-    /// It has answered when it was asked last, or may still do so as it did before.
+    /// Returns true if `addr` has answered before and still has time for its next answer, if one is
+    /// due.
     pub(super) fn answers(&self, addr: SocketAddr, now: Duration) -> bool {
         let contact = self.asked.get(&addr);
         contact.is_some_and(|c| c.has_answered) && !self.is_silent(addr, now)
@@ -63,6 +67,7 @@ impl Contacts {
         self.asked.len()
     }
 
+    /// Forgets the addresses for which `keep` returns false.
     pub(super) fn retain(&mut self, keep: impl Fn(&SocketAddr) -> bool) {
         self.asked.retain(|addr, _| keep(addr));
     }
@@ -79,12 +84,12 @@ mod tests {
     }
 
     #[test]
-    fn who_owes_an_answer_for_long_is_silent_until_it_is_heard() {
+    fn an_address_that_does_not_answer_in_time_is_silent_until_it_is_heard() {
         let mut contacts = Contacts::new(PATIENCE);
         let at = Duration::from_secs;
         assert!(!contacts.is_silent(addr(1), at(0)));
         contacts.note_asked(addr(1), at(0));
-        // Asking again gives no more time.
+        // A second Syn does not extend the time.
         contacts.note_asked(addr(1), at(1));
         assert!(!contacts.is_silent(addr(1), at(1)));
         assert!(contacts.is_silent(addr(1), at(2)));
@@ -97,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_and_those_who_are_gone_are_not_remembered() {
+    fn addresses_that_were_never_asked_or_are_gone_are_not_remembered() {
         let mut contacts = Contacts::new(PATIENCE);
         contacts.note_heard(addr(1));
         assert!(!contacts.answers(addr(1), Duration::ZERO));

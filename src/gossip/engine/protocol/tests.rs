@@ -1,10 +1,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::gossip::DeleteError;
-use crate::message::{
-    DeletionStatus, Delta, KeyValueMutation, Message as _, NodeDelta, NodeDigest,
-};
+use crate::credential::{Identity, Role};
+use crate::message::{KeyValueMutation, Message as _, NodeDelta, NodeDigest};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -63,11 +61,19 @@ fn delta_of(id: &ChitchatId, key: &str, version: u64) -> Delta {
 }
 
 fn receive(engine: &mut Engine, message: ChitchatMessage, now: Duration) -> Vec<Output> {
-    let from = addr(999);
-    engine.handle(Event::Message { from, message }, now)
+    engine.handle(received(addr(999), message), now)
 }
 
-/// The only message that goes out.
+fn received(from: SocketAddr, message: ChitchatMessage) -> Event {
+    Event::Message {
+        from,
+        identity: Identity::UNPROVED,
+        role: Role::Core,
+        message,
+    }
+}
+
+/// Returns the only message in `outputs`.
 fn reply(outputs: &[Output]) -> (SocketAddr, &ChitchatMessage) {
     let mut sends = outputs.iter().filter_map(|output| match output {
         Output::Send { to, message } => Some((*to, message)),
@@ -87,7 +93,7 @@ fn liveness(engine: &Engine, of: &ChitchatId) -> Liveness {
     members.iter().find(|m| m.id == *of).unwrap().liveness
 }
 
-/// Tells `engine` of `of`'s heartbeats `from..=to`, one a second, with a round after each.
+/// Passes in the heartbeats `from..=to` of the member `of`, one each second, and a round after each.
 fn beat(engine: &mut Engine, of: &ChitchatId, from: u64, to: u64) {
     for at in from..=to {
         let now = SECOND * u32::try_from(at).unwrap();
@@ -98,7 +104,7 @@ fn beat(engine: &mut Engine, of: &ChitchatId, from: u64, to: u64) {
 }
 
 #[test]
-fn a_syn_of_another_cluster_is_told_so_and_teaches_nothing() {
+fn a_syn_of_another_cluster_is_answered_with_bad_cluster_and_changes_nothing() {
     let mut us = engine(1);
     let foreign = syn("other", ProtocolVersion::V1, digest(&[(id(2), 5)]));
     let outputs = receive(&mut us, foreign, SECOND);
@@ -112,7 +118,7 @@ fn a_syn_of_another_cluster_is_told_so_and_teaches_nothing() {
 }
 
 #[test]
-fn a_reply_goes_where_the_message_came_from_in_its_version() {
+fn a_reply_goes_to_the_sender_in_the_version_of_its_message() {
     for version in [ProtocolVersion::V0, ProtocolVersion::V1] {
         let mut us = engine(1);
         let outputs = receive(
@@ -137,7 +143,7 @@ fn a_reply_goes_where_the_message_came_from_in_its_version() {
 }
 
 #[test]
-fn our_heartbeat_rises_with_every_message_and_every_round() {
+fn the_own_heartbeat_rises_with_every_message_and_every_round() {
     let mut us = engine(1);
     let start = own_heartbeat(&us);
     receive(
@@ -161,7 +167,7 @@ fn a_member_is_live_from_its_third_rising_heartbeat() {
 }
 
 #[test]
-fn a_heartbeat_that_does_not_rise_shows_no_life() {
+fn a_member_whose_heartbeat_does_not_rise_stays_dead() {
     let mut us = engine(1);
     for at in 1..20 {
         let heard = syn("cluster", ProtocolVersion::V0, digest(&[(id(2), 9)]));
@@ -172,7 +178,7 @@ fn a_heartbeat_that_does_not_rise_shows_no_life() {
 }
 
 #[test]
-fn silence_kills_within_the_detectors_own_bound_and_is_told() {
+fn a_silent_member_is_found_dead_at_the_reported_timeout() {
     let mut us = engine(1);
     beat(&mut us, &id(2), 1, 20);
     assert_eq!(liveness(&us, &id(2)), Liveness::Live);
@@ -191,7 +197,7 @@ fn silence_kills_within_the_detectors_own_bound_and_is_told() {
 }
 
 #[test]
-fn a_long_sleep_of_ours_kills_nobody() {
+fn a_long_pause_of_this_process_finds_no_member_dead() {
     let mut us = engine(1);
     beat(&mut us, &id(2), 1, 20);
     us.handle(Event::Round, SECOND * 4000);
@@ -199,7 +205,7 @@ fn a_long_sleep_of_ours_kills_nobody() {
 }
 
 #[test]
-fn an_ack_that_nobody_asked_for_is_applied() {
+fn an_ack_without_a_preceding_syn_ack_is_applied() {
     let mut us = engine(1);
     beat(&mut us, &id(2), 1, 1);
     let ack = ChitchatMessage::Ack {
@@ -212,7 +218,7 @@ fn an_ack_that_nobody_asked_for_is_applied() {
 }
 
 #[test]
-fn keys_that_would_hurt_or_never_arrive_are_refused() {
+fn keys_that_crash_peers_or_exceed_a_limit_are_refused() {
     let mut us = engine(1);
     assert!(matches!(
         us.set("ä", "v", SECOND),
@@ -233,7 +239,7 @@ fn keys_that_would_hurt_or_never_arrive_are_refused() {
 }
 
 #[test]
-fn only_a_visible_key_of_our_own_can_be_deleted() {
+fn only_a_visible_key_can_be_deleted() {
     let mut us = engine(1);
     us.set("k", "v", SECOND).unwrap();
     us.delete("k", SECOND).unwrap();
@@ -254,34 +260,34 @@ fn a_key_that_is_deleted_and_set_again_is_visible() {
 }
 
 #[test]
-fn the_long_dead_are_no_longer_spoken_of_and_then_forgotten() {
+fn a_member_that_is_dead_for_long_is_left_out_of_digests_and_then_forgotten() {
     let mut us = engine(1);
     beat(&mut us, &id(2), 1, 20);
     let half = us.config.failure_detector.dead_node_grace_period / 2;
-    // Small steps, so that the time is theirs and not a sleep of ours.
+    // Small steps, so that the time does not look like a pause of this process.
     let mut now = SECOND * 20;
     us.config.gossip_interval = half / 20;
-    let mut step = |us: &mut Engine, until: Duration| {
+    let mut advance = |us: &mut Engine, until: Duration| {
         while now < until {
             now += half / 20;
             us.handle(Event::Round, now);
         }
         now
     };
-    let now = step(&mut us, half / 2);
+    let now = advance(&mut us, half / 2);
     assert!(
         us.digest(ProtocolVersion::V0, 60_000, now)
             .node_digests
             .contains_key(&id(2))
     );
-    let now = step(&mut us, half * 5 / 4);
+    let now = advance(&mut us, half * 5 / 4);
     assert!(
         !us.digest(ProtocolVersion::V0, 60_000, now)
             .node_digests
             .contains_key(&id(2))
     );
     assert_eq!(us.members().len(), 2);
-    step(&mut us, half * 9 / 4);
+    advance(&mut us, half * 9 / 4);
     assert_eq!(us.members().len(), 1);
 }
 
@@ -333,7 +339,7 @@ fn no_message_is_longer_than_the_limit() {
                 }
             }
             assert!(longest <= max_message_len, "{longest} of {max_message_len}");
-            // V1's digest is measured before it is compressed, and so leaves room.
+            // In V1 a digest is measured before it is compressed, so that it leaves room unused.
             let used = longest > max_message_len / 2;
             assert!(used || version == ProtocolVersion::V1, "{longest}");
         }
@@ -341,7 +347,7 @@ fn no_message_is_longer_than_the_limit() {
 }
 
 #[test]
-fn a_farewell_tells_live_peers_all_that_we_have() {
+fn a_farewell_sends_the_whole_own_state_to_live_members() {
     let mut us = engine(1);
     beat(&mut us, &id(2), 1, 5);
     us.set("last", "words", SECOND * 5).unwrap();
@@ -355,10 +361,10 @@ fn a_farewell_tells_live_peers_all_that_we_have() {
 }
 
 #[test]
-fn who_does_not_answer_is_told_no_news() {
+fn rumours_and_farewells_go_to_a_member_that_answers() {
     const OTHERS: std::ops::Range<u16> = 2..32;
     let mut us = engine(1);
-    // Member 2 answers, and says that all the others live.
+    // Member 2 answers, and lists rising heartbeats of all others.
     for at in 1..60 {
         let now = SECOND * at;
         for output in us.handle(Event::Round, now) {
@@ -372,7 +378,7 @@ fn who_does_not_answer_is_told_no_news() {
                     digest: digest(&heard),
                     delta: Delta::default(),
                 };
-                us.handle(Event::Message { from: to, message }, now);
+                us.handle(received(to, message), now);
             }
         }
         if at == 1 {
@@ -381,13 +387,13 @@ fn who_does_not_answer_is_told_no_news() {
     }
     assert_eq!(us.detector.live().count(), OTHERS.len());
     us.set("k", "v", SECOND * 60).unwrap();
-    let told = us.handle(Event::Rumours, SECOND * 60);
-    assert_eq!(reply(&told).0, addr(2));
+    let pushed = us.handle(Event::Rumours, SECOND * 60);
+    assert_eq!(reply(&pushed).0, addr(2));
     assert_eq!(reply(&us.farewell(SECOND * 60)).0, addr(2));
 }
 
 #[test]
-fn the_same_seed_and_the_same_calls_give_the_same_outputs() {
+fn the_same_seed_and_the_same_calls_produce_the_same_outputs() {
     let run = || {
         let mut us = engine(1);
         us.handle(Event::Seeds((2..9).map(addr).collect()), Duration::ZERO);
@@ -408,7 +414,7 @@ fn the_same_seed_and_the_same_calls_give_the_same_outputs() {
 }
 
 #[test]
-fn incredible_numbers_are_survived() {
+fn the_highest_possible_numbers_do_no_harm() {
     let mut us = engine(1);
     us.set("k", "v", SECOND).unwrap();
     let worst = NodeDigest {
@@ -441,7 +447,7 @@ fn incredible_numbers_are_survived() {
 }
 
 #[test]
-fn a_digest_of_thousands_takes_bounded_room() {
+fn a_digest_of_thousands_adds_members_up_to_the_limit_only() {
     let mut us = Engine::new(
         GossipConfig {
             max_members: 50,

@@ -1,39 +1,45 @@
-//! The protocol itself: events in, outputs out, time as an argument.
+//! [`Engine`]: handles events, and decides what to send and what to believe.
 //!
-//! No runtime, no socket, no clock, no task: whoever drives it calls [`Engine::handle`] with what
-//! has happened and does what the outputs say. Time is a [`Duration`] since any fixed moment; it
-//! may not run backwards. Invariant: the same seed and the same calls give the same outputs.
-//!
-//! The rules are upstream chitchat's; where this one is stricter, it says so at the spot.
+//! It combines the other files of this folder and leaves the rules of each to them. Invariant: an
+//! output never contains a message above the configured length.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::GossipConfig;
 use super::cluster::{Cluster, ClusterLimits, Learnt};
+use super::config::GossipConfig;
 use super::contacts::Contacts;
+use super::event::{EngineCounts, Event, Output};
 use super::failure_detector::FailureDetector;
-use super::member::{Liveness, Member, MemberValue, SetError};
-use super::node_state::NodeState;
+use super::member::{Liveness, Member, visible_keys};
 use super::order;
-use super::peers::{self, Candidates};
-use super::rumours::Rumours;
+use super::own_keys::{self, OwnLimits};
+use super::rumours::{self, Rumours};
+use super::selection::{self, Candidates};
+use crate::gossip::error::{DeleteError, SetError};
 use crate::message::{
-    ChitchatId, ChitchatMessage, Delta, Digest, HEADER_LEN, NodeDelta, ProtocolVersion,
-    syn_overhead,
+    ChitchatId, ChitchatMessage, DeletionStatus, Delta, Digest, HEADER_LEN, ProtocolVersion,
+    Version, syn_overhead,
 };
 
-/// What a SynAck's digest leaves for its delta, at least: enough for news to get through even in a
-/// cluster whose digest fills the message.
+#[cfg(test)]
+mod tests;
+
+/// The bytes that the digest of a SynAck leaves for its delta, so that changes get through even in
+/// a cluster whose digest would fill the message.
 const MIN_DELTA_ROOM: usize = 4 << 10;
-/// A pause between two of our rounds of more than so many intervals is a sleep of ours (a frozen
-/// tab, a suspended laptop) and not the others' silence.
+/// A pause between two rounds of more than this many intervals means that this process was
+/// suspended (a frozen tab, a sleeping laptop), and not that the other members were silent.
 const PAUSE_INTERVALS: u32 = 4;
-/// Who has not answered within so many intervals is asked less.
+/// A member that does not answer within this many intervals is selected less often.
 const ANSWER_INTERVALS: u32 = 2;
 
-/// A participant's protocol, without its network.
+/// The protocol of one participant, without network, clock or runtime.
+///
+/// A driver passes in events with [`handle`](Self::handle) and performs the outputs that it
+/// returns; the module documentation has a complete driver loop. Time is a [`Duration`] since any
+/// fixed moment, and must not decrease from call to call.
 #[derive(Debug)]
 pub struct Engine {
     config: GossipConfig,
@@ -47,64 +53,14 @@ pub struct Engine {
     counts: EngineCounts,
 }
 
-/// What has happened.
-#[derive(Debug, Clone)]
-pub enum Event {
-    /// A round is due: [`Engine::next_round`].
-    Round,
-    /// News is to be told: [`Engine::next_rumours`].
-    Rumours,
-    /// A message has come; a reply goes to `from`.
-    Message {
-        /// Where it came from.
-        from: SocketAddr,
-        /// What it says.
-        message: ChitchatMessage,
-    },
-    /// The addresses of the seeds are now these.
-    Seeds(Vec<SocketAddr>),
-}
-
-/// What is to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
-    /// Send this.
-    Send {
-        /// To this address.
-        to: SocketAddr,
-        /// The message; never longer than the configured limit.
-        message: ChitchatMessage,
-    },
-    /// Members, their liveness or their keys have changed.
-    MembershipChanged,
-}
-
-/// What an engine has counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct EngineCounts {
-    /// Rounds.
-    pub rounds: u64,
-    /// Messages that told news between rounds.
-    pub rumours_sent: u64,
-    /// Syns of another cluster, answered with a BadCluster.
-    pub foreign_syns: u64,
-    /// BadClusters received: a peer says that we are of another cluster.
-    pub rejections: u64,
-    /// Members that were heard of and not taken in, once for each time: there were too many, or
-    /// their names were longer than 1,024 bytes.
-    pub refused_members: u64,
-    /// Times that a member's keys were not taken in, or not all of them: its state, or the state of
-    /// all members together, would have been too large.
-    pub refused_keys: u64,
-}
-
 impl Engine {
-    /// A participant `id` at time `now`, with the configuration's keys set.
+    /// Returns an engine for the member `id`, with the initial keys of `config` set. It uses `id`
+    /// as given, and not the names in `config`. The configuration is not checked; call
+    /// [`GossipConfig::validate`] first.
     ///
     /// # Errors
     ///
-    /// One of the keys cannot be set.
+    /// Fails if one of the initial keys cannot be set.
     pub fn new(config: GossipConfig, id: ChitchatId, now: Duration) -> Result<Self, SetError> {
         let rng = match config.rng_seed {
             Some(seed) => fastrand::Rng::with_seed(seed),
@@ -131,37 +87,41 @@ impl Engine {
         for (key, value) in std::mem::take(&mut engine.config.initial_key_values) {
             engine.set(&key, &value, now)?;
         }
-        // What is there from the beginning is no news: whoever hears of us asks for it.
+        // Initial keys are not pushed: a member that learns of this one asks for them.
         engine.rumours = Rumours::new(engine.config.rumours.clone());
         Ok(engine)
     }
 
-    /// Who we are.
+    /// Returns the id of this member.
     pub fn id(&self) -> &ChitchatId {
         self.cluster.self_id()
     }
 
-    /// When the next round is due.
+    /// Returns the time at which the driver must pass in [`Event::Round`].
     pub fn next_round(&self) -> Duration {
         self.last_round
             .map_or(Duration::ZERO, |last| last + self.config.gossip_interval)
     }
 
-    /// When news is to be told; `None` while there is none.
+    /// Returns the time at which the driver must pass in [`Event::Rumours`], or `None` while there
+    /// are no changes to push. Any call of [`handle`](Self::handle), [`set`](Self::set),
+    /// [`set_with_ttl`](Self::set_with_ttl) or [`delete`](Self::delete) may change it.
     pub fn next_rumours(&self) -> Option<Duration> {
         self.rumours.due()
     }
 
-    /// Takes what has happened and says what to do.
+    /// Handles an event and returns what the driver must do, in this order. `now` must not be
+    /// earlier than in any previous call.
     pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Output> {
         let mut outputs = Vec::new();
         let changed = match event {
             Event::Round => self.round(now, &mut outputs),
             Event::Rumours => {
-                self.tell_rumours(now, &mut outputs);
+                self.send_rumours(now, &mut outputs);
                 false
             }
-            Event::Message { from, message } => self.message(from, message, now, &mut outputs),
+            // Every sender may change everything so far, whatever its identity and role.
+            Event::Message { from, message, .. } => self.message(from, message, now, &mut outputs),
             Event::Seeds(seeds) => {
                 let own = self.id().gossip_advertise_addr;
                 self.seeds = order::set(seeds.into_iter().filter(|addr| *addr != own));
@@ -174,12 +134,54 @@ impl Engine {
         outputs
     }
 
-    /// A key of `member`, without a copy of everyone's; `None` if either is not known.
+    /// Sets a key of this member. Returns false if the key has that value already.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the key or the value breaks a limit. See [`SetError`].
+    pub fn set(&mut self, key: &str, value: &str, now: Duration) -> Result<bool, SetError> {
+        self.set_with(key, value, DeletionStatus::Set, now)
+    }
+
+    /// Sets a key of this member that all members remove after
+    /// [`marked_for_deletion_grace_period`](GossipConfig::marked_for_deletion_grace_period).
+    /// Returns false if the key has that value and will be removed already.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the key or the value breaks a limit. See [`SetError`].
+    pub fn set_with_ttl(
+        &mut self,
+        key: &str,
+        value: &str,
+        now: Duration,
+    ) -> Result<bool, SetError> {
+        self.set_with(key, value, DeletionStatus::DeleteAfterTtl, now)
+    }
+
+    /// Deletes a key of this member. It becomes invisible at once; its tombstone is kept for
+    /// [`marked_for_deletion_grace_period`](GossipConfig::marked_for_deletion_grace_period).
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no such key.
+    pub fn delete(&mut self, key: &str, now: Duration) -> Result<(), DeleteError> {
+        let above = own_keys::delete(&mut self.cluster, key, now)?;
+        self.note_change(above, now);
+        Ok(())
+    }
+
+    /// Returns the value of a key of this member.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.cluster.own_ref()?.get(key)
+    }
+
+    /// Returns the value of a key of `member`, or `None` if either is unknown.
     pub fn member_value(&self, member: &ChitchatId, key: &str) -> Option<&str> {
         self.cluster.get(member)?.get(key)
     }
 
-    /// Every member known, ourselves included, in the order of their ids.
+    /// Returns a snapshot of all known members, this one included, sorted by id.
     pub fn members(&self) -> Vec<Member> {
         self.cluster
             .nodes()
@@ -189,18 +191,18 @@ impl Engine {
                 superseded: self.cluster.is_superseded(id),
                 heartbeat: state.heartbeat,
                 max_version: state.max_version,
-                key_values: visible(state),
+                key_values: visible_keys(state),
             })
             .collect()
     }
 
-    /// The silence after which `id` would be found dead, as things stand; `None` if that cannot be
-    /// told yet, and for ourselves.
+    /// Returns the silence after which `id` would be found dead, given the heartbeats so far.
+    /// `None` if they are too few, and for this member itself.
     pub fn failure_detection_timeout(&self, id: &ChitchatId) -> Option<Duration> {
         self.detector.timeout(id)
     }
 
-    /// What has been counted.
+    /// Returns the counters.
     pub fn counts(&self) -> EngineCounts {
         EngineCounts {
             refused_members: self.cluster.refused_members,
@@ -209,12 +211,12 @@ impl Engine {
         }
     }
 
-    /// Tells a few live peers all of our own state, unasked: for a participant that leaves. Where
-    /// that takes more than a message, its newest part.
+    /// Returns messages that push the whole state of this member to a few live members, for a
+    /// participant that leaves. If the state exceeds a message, they contain its newest changes.
     pub fn farewell(&mut self, now: Duration) -> Vec<Output> {
         let delta = self.cluster.own_delta(self.delta_room(0));
         let candidates = self.candidates(now);
-        let chosen = peers::choose_live(&candidates, &mut self.rng);
+        let chosen = selection::choose_live(&candidates, &mut self.rng);
         let version = self.config.protocol_version;
         let ack = ChitchatMessage::Ack { version, delta };
         chosen
@@ -224,6 +226,29 @@ impl Engine {
                 message: ack.clone(),
             })
             .collect()
+    }
+
+    fn set_with(
+        &mut self,
+        key: &str,
+        value: &str,
+        status: DeletionStatus,
+        now: Duration,
+    ) -> Result<bool, SetError> {
+        let limits = OwnLimits {
+            delta_room: self.delta_room(0),
+            max_bytes: self.config.max_bytes_per_member,
+        };
+        let above = own_keys::set(&mut self.cluster, (key, value), status, limits, now)?;
+        if let Some(above) = above {
+            self.note_change(above, now);
+        }
+        Ok(above.is_some())
+    }
+
+    /// Notes a change of this member's keys above version `above`, to be pushed.
+    fn note_change(&mut self, above: Version, now: Duration) {
+        self.rumours.note(self.cluster.self_id(), above, now);
     }
 
     fn liveness(&self, id: &ChitchatId) -> Liveness {
@@ -236,7 +261,8 @@ impl Engine {
         }
     }
 
-    /// One round: gossip with a few, collect garbage, judge everyone.
+    /// Performs a round: collects garbage, sends Syns to a few members, and judges all members.
+    /// Returns true if the membership has changed.
     fn round(&mut self, now: Duration, outputs: &mut Vec<Output>) -> bool {
         self.counts.rounds += 1;
         self.forgive_own_pause(now);
@@ -249,7 +275,7 @@ impl Engine {
         if self.contacts.len() > candidates.len() {
             self.contacts.retain(|addr| candidates.contains(addr));
         }
-        for to in peers::choose(&candidates, &mut self.rng) {
+        for to in selection::choose(&candidates, &mut self.rng) {
             self.contacts.note_asked(to, now);
             let message = syn.clone();
             outputs.push(Output::Send { to, message });
@@ -262,10 +288,10 @@ impl Engine {
         changed
     }
 
-    /// Tells a few live members what is new, unasked.
-    fn tell_rumours(&mut self, now: Duration, outputs: &mut Vec<Output>) {
-        let news = self.rumours.begin(now);
-        if news.is_empty() {
+    /// Pushes pending changes to a few live members.
+    fn send_rumours(&mut self, now: Duration, outputs: &mut Vec<Output>) {
+        let changes = self.rumours.begin(now);
+        if changes.is_empty() {
             return;
         }
         let candidates = self.candidates(now);
@@ -273,15 +299,17 @@ impl Engine {
         let room = self.rumours.room(now).min(self.delta_room(0));
         let detector = &self.detector;
         let skip = |id: &ChitchatId| detector.is_scheduled_for_deletion(id, now);
-        let delta = self.cluster.delta_above(&news, room, skip, &mut self.rng);
+        let delta = self
+            .cluster
+            .delta_above(&changes, room, skip, &mut self.rng);
         let chosen = if delta.node_deltas.is_empty() {
             Vec::new()
         } else {
             let mut chosen = self.rumours.choose(live, &mut self.rng);
-            peers::include_an_answering_one(&mut chosen, &candidates, &mut self.rng);
+            selection::include_an_answering_one(&mut chosen, &candidates, &mut self.rng);
             chosen
         };
-        let len = approximate_len(&delta);
+        let len = rumours::approximate_len(&delta);
         self.rumours.end(chosen.len(), live.len(), len);
         self.counts.rumours_sent += chosen.len() as u64;
         let version = self.config.protocol_version;
@@ -292,10 +320,10 @@ impl Engine {
         }));
     }
 
-    /// Takes a delta, and passes on what is new in it.
+    /// Applies a delta, and notes the new changes in it to be pushed.
     fn learn(&mut self, delta: Delta, now: Duration) -> Learnt {
         let learnt = self.cluster.apply(delta, now);
-        for (id, above) in &learnt.news {
+        for (id, above) in &learnt.changes {
             self.rumours.note(id, *above, now);
         }
         learnt
@@ -324,13 +352,13 @@ impl Engine {
             order::set(addrs.filter(|addr| *addr != own))
         };
         let live = addrs(&mut self.detector.live());
-        // A member that has restarted where it was before is not asked as a dead one, too.
-        // Nor is one that is known to have become another: a tab that was reloaded, say.
+        // The earlier generation of a member that has restarted is not selected as a dead member,
+        // whether it restarted at the same address or elsewhere, as a reloaded tab does.
         let cluster = &self.cluster;
         let mut dead = addrs(&mut self.detector.dead().filter(|id| !cluster.is_superseded(id)));
         dead.retain(|addr| !live.contains(addr));
         Candidates {
-            // Asked only while nobody lives.
+            // Used only while no member is live.
             known: if live.is_empty() {
                 addrs(&mut self.cluster.others())
             } else {
@@ -365,7 +393,7 @@ impl Engine {
         outputs: &mut Vec<Output>,
     ) -> bool {
         self.contacts.note_heard(from);
-        // At every message as well as in every round, as upstream does.
+        // With every message as well as in every round, as in the published crate.
         self.beat();
         match message {
             ChitchatMessage::Syn {
@@ -413,7 +441,7 @@ impl Engine {
                     tracing::warn!(
                         %from,
                         rejections = self.counts.rejections,
-                        "a peer says that it is of another cluster"
+                        "a peer belongs to another cluster"
                     );
                 }
                 false
@@ -421,7 +449,7 @@ impl Engine {
         }
     }
 
-    /// Takes a digest's word for who is there and who lives; true if there is anyone new.
+    /// Notes the members and heartbeats that a digest lists. Returns true if a member is new.
     fn note_heartbeats(&mut self, digest: &Digest, now: Duration) -> bool {
         let noted = self.cluster.note_heartbeats(digest);
         self.detector.heartbeats(noted.risen.into_iter(), now);
@@ -458,7 +486,7 @@ impl Engine {
         self.cluster.delta(theirs, room, skip, &mut self.rng)
     }
 
-    /// Bytes for a delta in a message that has `taken` bytes beside it and its header.
+    /// Returns the bytes for a delta in a message with a header and `taken` further bytes.
     fn delta_room(&self, taken: usize) -> usize {
         self.config
             .max_message_len
@@ -466,34 +494,3 @@ impl Engine {
             .saturating_sub(taken)
     }
 }
-
-/// The keys of a member as users see them.
-fn visible(state: &NodeState) -> BTreeMap<String, MemberValue> {
-    let entries = state.entries().filter(|(_, entry)| entry.is_visible());
-    let mut visible = BTreeMap::new();
-    visible.extend(entries.map(|(key, entry)| {
-        let value = MemberValue {
-            value: entry.value.clone(),
-            version: entry.version,
-            status: entry.status,
-        };
-        (key.to_owned(), value)
-    }));
-    visible
-}
-
-/// What `delta` takes before compression, roughly.
-fn approximate_len(delta: &Delta) -> usize {
-    let of_node = |node: &NodeDelta| {
-        let keys = node
-            .key_values
-            .iter()
-            .map(|kv| kv.key.len() + kv.value.len() + 16);
-        keys.sum::<usize>() + node.chitchat_id.node_id.len() + 64
-    };
-    delta.node_deltas.iter().map(of_node).sum()
-}
-
-mod own_keys;
-#[cfg(test)]
-mod tests;

@@ -24,23 +24,23 @@ fn known(heartbeat: u64, max_version: Version) -> NodeDigest {
     }
 }
 
-fn nobody(_: &ChitchatId) -> bool {
+fn none(_: &ChitchatId) -> bool {
     false
 }
 
-/// One exchange in one direction: `to` learns what `from` knows.
+/// Runs one exchange in one direction: `to` learns what `from` knows.
 fn teach(from: &mut Cluster, to: &mut Cluster) {
-    let theirs = from.digest(ProtocolVersion::V0, 60_000, nobody);
+    let theirs = from.digest(ProtocolVersion::V0, 60_000, none);
     for (id, node) in &theirs.node_digests {
         to.note_heartbeat(id, node.heartbeat);
     }
-    let ours = to.digest(ProtocolVersion::V0, 60_000, nobody);
-    let delta = from.delta(&ours, 60_000, nobody, &mut fastrand::Rng::with_seed(1));
+    let ours = to.digest(ProtocolVersion::V0, 60_000, none);
+    let delta = from.delta(&ours, 60_000, none, &mut fastrand::Rng::with_seed(1));
     to.apply(delta, NOW);
 }
 
 #[test]
-fn one_exchange_brings_all_that_a_peer_knows() {
+fn one_exchange_transfers_all_that_a_peer_knows() {
     let (mut a, mut b, mut c) = (cluster(1), cluster(2), cluster(3));
     a.own().set("k", "v", DeletionStatus::Set, NOW);
     teach(&mut a, &mut b);
@@ -68,7 +68,7 @@ fn a_forgotten_member_returns_only_with_a_higher_heartbeat() {
 }
 
 #[test]
-fn more_members_than_there_is_room_for_are_counted() {
+fn members_beyond_the_limit_are_refused_and_counted() {
     let mut cluster = Cluster::new(
         id(1),
         ClusterLimits {
@@ -84,7 +84,7 @@ fn more_members_than_there_is_room_for_are_counted() {
 }
 
 #[test]
-fn a_restart_under_the_same_generation_wipes_its_earlier_life() {
+fn a_restart_under_the_same_generation_replaces_the_keys_from_before() {
     let (mut old, mut peer) = (cluster(1), cluster(2));
     for key in ["a", "b", "c"] {
         old.own().set(key, "old", DeletionStatus::Set, NOW);
@@ -94,7 +94,7 @@ fn a_restart_under_the_same_generation_wipes_its_earlier_life() {
 
     let mut new = cluster(1);
     new.own().set("a", "new", DeletionStatus::Set, NOW);
-    let theirs = peer.digest(ProtocolVersion::V0, 60_000, nobody);
+    let theirs = peer.digest(ProtocolVersion::V0, 60_000, none);
     let of_us = theirs.node_digests[&id(1)];
     new.catch_up_with_own_past(of_us);
     assert_eq!(new.own().heartbeat, 50);
@@ -106,22 +106,22 @@ fn a_restart_under_the_same_generation_wipes_its_earlier_life() {
 }
 
 #[test]
-fn a_digest_tells_of_strangers_of_life_and_of_our_own_past() {
+fn a_digest_adds_new_members_raises_heartbeats_and_catches_up_with_our_own_past() {
     let mut us = cluster(2);
     us.note_heartbeat(&id(1), 5);
     us.note_heartbeat(&id(3), 5);
     us.own().set("k", "v", DeletionStatus::Set, NOW);
-    let said = |heartbeat, max_version| NodeDigest {
+    let listed = |heartbeat, max_version| NodeDigest {
         heartbeat,
         max_version,
         ..NodeDigest::default()
     };
     let digest = Digest {
         node_digests: [
-            (id(1), said(6, 0)),
-            (id(2), said(50, 9)),
-            (id(3), said(5, 0)),
-            (id(4), said(1, 0)),
+            (id(1), listed(6, 0)),
+            (id(2), listed(50, 9)),
+            (id(3), listed(5, 0)),
+            (id(4), listed(1, 0)),
         ]
         .into(),
     };
@@ -131,13 +131,13 @@ fn a_digest_tells_of_strangers_of_life_and_of_our_own_past() {
     assert_eq!(us.own().heartbeat, 50);
     assert!(
         us.own().max_version > 9,
-        "newer than all that is known of us"
+        "our keys must be newer than all that the peer knows of us"
     );
     assert!(!us.note_heartbeats(&digest).has_new);
 }
 
 #[test]
-fn a_delta_about_ourselves_changes_none_of_our_keys() {
+fn a_delta_about_this_member_changes_none_of_its_keys() {
     let (mut liar, mut us) = (cluster(2), cluster(2));
     liar.own().set("k", "lie", DeletionStatus::Set, NOW);
     liar.own().set("l", "lie", DeletionStatus::Set, NOW);
@@ -147,12 +147,12 @@ fn a_delta_about_ourselves_changes_none_of_our_keys() {
     assert_eq!(us.own().get("l"), None);
     assert!(
         us.own().max_version > 2,
-        "and ours is news to whom the lie was told"
+        "our keys must be newer than those of the false delta"
     );
 }
 
 #[test]
-fn an_incredible_version_of_ourselves_is_not_believed() {
+fn an_impossible_version_of_this_member_is_ignored() {
     let mut us = cluster(1);
     us.own().set("k", "v", DeletionStatus::Set, NOW);
     us.catch_up_with_own_past(known(u64::MAX, u64::MAX));
@@ -161,7 +161,7 @@ fn an_incredible_version_of_ourselves_is_not_believed() {
 }
 
 #[test]
-fn a_digest_without_room_for_all_names_us_and_the_others_in_turn() {
+fn digests_without_room_for_all_list_this_member_and_the_others_in_turn() {
     let mut us = cluster(0);
     for name in 1..80 {
         us.note_heartbeat(&id(name), 1);
@@ -169,7 +169,7 @@ fn a_digest_without_room_for_all_names_us_and_the_others_in_turn() {
     let room = 1000;
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..8 {
-        let digest = us.digest(ProtocolVersion::V0, room, nobody);
+        let digest = us.digest(ProtocolVersion::V0, room, none);
         assert!(digest.encoded_len(ProtocolVersion::V0).unwrap() <= room);
         assert!(digest.node_digests.contains_key(&id(0)));
         assert!(digest.node_digests.len() > 10);
@@ -179,7 +179,7 @@ fn a_digest_without_room_for_all_names_us_and_the_others_in_turn() {
 }
 
 #[test]
-fn a_delta_fits_its_room_and_the_rest_comes_with_the_next() {
+fn a_delta_fits_its_room_and_the_next_one_continues() {
     let (mut a, mut b) = (cluster(1), cluster(2));
     for n in 0..100 {
         let key = format!("key-{n:03}");
@@ -187,8 +187,8 @@ fn a_delta_fits_its_room_and_the_rest_comes_with_the_next() {
     }
     b.note_heartbeat(&id(1), 1);
     for exchange in 1.. {
-        let digest = b.digest(ProtocolVersion::V0, 60_000, nobody);
-        let delta = a.delta(&digest, 1000, nobody, &mut fastrand::Rng::with_seed(1));
+        let digest = b.digest(ProtocolVersion::V0, 60_000, none);
+        let delta = a.delta(&digest, 1000, none, &mut fastrand::Rng::with_seed(1));
         b.apply(delta, NOW);
         let known = b.nodes().find(|(known, _)| **known == id(1)).unwrap().1;
         if known.entries().count() == 100 {
@@ -200,7 +200,7 @@ fn a_delta_fits_its_room_and_the_rest_comes_with_the_next() {
 }
 
 #[test]
-fn unknown_members_come_first_and_then_those_who_lack_most() {
+fn unknown_members_come_first_and_then_those_that_lack_most_changes() {
     let mut us = cluster(0);
     let mut digest = Digest::default();
     for (name, keys, known) in [(1, 9, 0), (2, 3, 0), (3, 9, 7), (4, 9, 2)] {
@@ -212,7 +212,7 @@ fn unknown_members_come_first_and_then_those_who_lack_most() {
         let node = digest.node_digests.entry(id(name)).or_default();
         node.max_version = known;
     }
-    let delta = us.delta(&digest, 60_000, nobody, &mut fastrand::Rng::with_seed(1));
+    let delta = us.delta(&digest, 60_000, none, &mut fastrand::Rng::with_seed(1));
     let order: Vec<_> = delta.node_deltas.iter().map(|d| &d.chitchat_id).collect();
     assert_eq!(order, [&id(2), &id(1), &id(4), &id(3)]);
 }
@@ -231,7 +231,7 @@ fn a_later_generation_supersedes_an_earlier_one_only() {
 }
 
 #[test]
-fn a_restart_that_has_set_more_keys_than_before_wipes_its_earlier_life_too() {
+fn a_restart_that_has_set_more_keys_than_before_replaces_the_earlier_keys_too() {
     let (mut old, mut peer) = (cluster(1), cluster(2));
     old.own().set("old", "v", DeletionStatus::Set, NOW);
     old.own().heartbeat = 50;
@@ -242,9 +242,7 @@ fn a_restart_that_has_set_more_keys_than_before_wipes_its_earlier_life_too() {
     for key in ["a", "b", "c"] {
         new.own().set(key, "new", DeletionStatus::Set, NOW);
     }
-    let of_us = peer
-        .digest(ProtocolVersion::V0, 60_000, nobody)
-        .node_digests[&id(1)];
+    let of_us = peer.digest(ProtocolVersion::V0, 60_000, none).node_digests[&id(1)];
     assert!(of_us.max_version < new.own().max_version);
     new.catch_up_with_own_past(of_us);
     teach(&mut new, &mut peer);
@@ -255,7 +253,7 @@ fn a_restart_that_has_set_more_keys_than_before_wipes_its_earlier_life_too() {
 }
 
 #[test]
-fn a_key_that_fits_no_message_holds_up_its_own_member_only() {
+fn a_key_that_fits_no_message_delays_its_own_member_only() {
     let mut us = cluster(0);
     for name in 1..4 {
         us.note_heartbeat(&id(name), 1);
@@ -266,13 +264,13 @@ fn a_key_that_fits_no_message_holds_up_its_own_member_only() {
         state.max_version += u64::from(name);
     }
     let mut rng = fastrand::Rng::with_seed(1);
-    let delta = us.delta(&Digest::default(), 1000, nobody, &mut rng);
+    let delta = us.delta(&Digest::default(), 1000, none, &mut rng);
     let sent: Vec<_> = delta.node_deltas.iter().map(|d| &d.chitchat_id).collect();
     assert_eq!(sent, [&id(2), &id(3)]);
 }
 
 #[test]
-fn a_member_with_an_overlong_name_is_not_taken_in() {
+fn a_member_with_a_too_long_name_is_refused() {
     let mut us = cluster(0);
     let name = |len| ChitchatId::new("x".repeat(len), 1, ([127, 0, 0, 1], 9).into());
     assert_eq!(us.note_heartbeat(&name(1025), 1), Noted::Nothing);
@@ -281,7 +279,7 @@ fn a_member_with_an_overlong_name_is_not_taken_in() {
 }
 
 #[test]
-fn a_member_that_fits_no_digest_does_not_keep_the_others_out() {
+fn a_member_that_fits_no_digest_does_not_keep_others_out_of_it() {
     let mut us = cluster(0);
     us.note_heartbeat(
         &ChitchatId::new("a".repeat(1000), 1, ([127, 0, 0, 1], 9).into()),
@@ -292,7 +290,7 @@ fn a_member_that_fits_no_digest_does_not_keep_the_others_out() {
     }
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..12 {
-        let digest = us.digest(ProtocolVersion::V0, 500, nobody);
+        let digest = us.digest(ProtocolVersion::V0, 500, none);
         assert!(digest.encoded_len(ProtocolVersion::V0).unwrap() <= 500);
         seen.extend(digest.node_digests.into_keys());
     }
@@ -300,7 +298,7 @@ fn a_member_that_fits_no_digest_does_not_keep_the_others_out() {
 }
 
 #[test]
-fn the_keys_of_all_others_are_bounded_together() {
+fn the_keys_of_all_other_members_are_bounded_together() {
     let limits = ClusterLimits {
         max_bytes: 3000,
         ..LIMITS
@@ -320,12 +318,12 @@ fn the_keys_of_all_others_are_bounded_together() {
     let with_keys = |us: &Cluster| us.nodes().filter(|(_, s)| s.bytes() > 0).count();
     assert_eq!(with_keys(&us), 3);
     assert_eq!(us.refused_keys, 2);
-    // Everyone is known all the same, and what is freed is used again.
+    // All members are known nevertheless, and room that is freed is used again.
     assert_eq!(us.nodes().len(), 6);
     us.forget(&id(1));
     teach_of(&mut us, 5);
     assert_eq!(with_keys(&us), 3);
-    // Our own count for themselves.
+    // Our own keys do not count.
     us.own()
         .set("k", &"v".repeat(900), DeletionStatus::Set, NOW);
     us.collect_garbage(Duration::ZERO, NOW);
@@ -335,7 +333,7 @@ fn the_keys_of_all_others_are_bounded_together() {
 }
 
 #[test]
-fn a_state_larger_than_a_message_says_its_newest_part_unasked() {
+fn a_state_larger_than_a_message_is_pushed_by_its_newest_part() {
     let (mut us, mut peer) = (cluster(1), cluster(2));
     us.own().heartbeat = 1;
     for n in 0..100 {

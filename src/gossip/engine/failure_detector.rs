@@ -1,38 +1,40 @@
-//! Phi-accrual failure detection: how long a member has been silent, measured in its own rhythm.
+//! Phi-accrual failure detection: relates the silence of a member to its usual heartbeat interval.
 //!
-//! After Hayashibara et al., "The phi accrual failure detector" (2004), in the form that upstream
-//! chitchat has it: intervals between heartbeats are taken to be exponential, so that phi is the
-//! time since the last heartbeat over their mean, smoothed by five samples of a prior.
+//! After Hayashibara et al., "The phi accrual failure detector" (2004), in the form that the
+//! published `chitchat` crate uses: intervals between heartbeats are assumed to be exponentially
+//! distributed, so that phi is the time since the last heartbeat divided by the mean interval. The
+//! mean includes five samples of a prior.
 //!
-//! It judges; it neither sends nor forgets anybody's state. Invariant: a member is in exactly one
-//! of "live" and "dead" once it has been judged, and live only after two intervals could be told.
+//! The detector judges; it sends nothing and removes no state of a member. Invariant: once a member
+//! has been judged, it is either live or dead, and it is live only if an interval between two of
+//! its heartbeats was measured.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::FailureDetectorConfig;
+use super::config::FailureDetectorConfig;
 use super::order::{self, Members};
 use crate::message::ChitchatId;
 
-/// How many samples the prior counts for.
+/// The number of samples that the prior counts for.
 const PRIOR_WEIGHT: f64 = 5.0;
 
 #[derive(Debug)]
 pub(super) struct FailureDetector {
     config: FailureDetectorConfig,
     heard: Members<Heard>,
-    /// With the time of death.
+    /// Dead members, and the time at which each was found dead.
     dead: Members<Duration>,
 }
 
-/// A member of which a heartbeat has been heard.
+/// What is remembered of a member whose heartbeat has risen.
 #[derive(Debug, Default)]
 struct Heard {
     window: Window,
     live: bool,
 }
 
-/// The latest intervals between a member's heartbeats.
+/// The most recent intervals between the heartbeats of a member.
 #[derive(Debug, Default)]
 struct Window {
     seconds: VecDeque<f64>,
@@ -49,26 +51,27 @@ impl FailureDetector {
         }
     }
 
-    /// The heartbeats of `ids`, in their order, have risen.
+    /// Notes that the heartbeats of `ids` have risen. `ids` must be sorted.
     pub(super) fn heartbeats<'a>(
         &mut self,
         ids: impl Iterator<Item = &'a ChitchatId>,
         now: Duration,
     ) {
         let config = &self.config;
-        let mut strangers = Vec::new();
+        let mut unknown = Vec::new();
         let ids = ids.map(|id| (id, ()));
         order::meet(&mut self.heard, ids, |id, heard, ()| match heard {
             Some(heard) => heard.window.heartbeat(config, now),
-            None => strangers.push(id),
+            None => unknown.push(id),
         });
-        for id in strangers {
+        for id in unknown {
             let heard = self.heard.entry(id.clone()).or_default();
             heard.window.heartbeat(config, now);
         }
     }
 
-    /// Judges `ids`, in their order, anew; true if one has changed sides.
+    /// Judges `ids` again, which must be sorted. Returns true if one of them was found live or dead
+    /// that was not before.
     pub(super) fn judge<'a>(
         &mut self,
         ids: impl Iterator<Item = &'a ChitchatId>,
@@ -90,7 +93,7 @@ impl FailureDetector {
                     }
                     return;
                 }
-                // A member that comes back starts with a fresh rhythm.
+                // A member that comes back is judged by intervals measured since then.
                 heard.window.forget_intervals();
             }
             if was_live || !dead.contains_key(id) {
@@ -114,8 +117,9 @@ impl FailureDetector {
         self.dead.keys()
     }
 
-    /// Whether `id` has been dead for half of the time after which it is forgotten: it is no
-    /// longer spoken of, so that everyone can forget it.
+    /// Returns true if `id` has been dead for more than half of the time after which it is
+    /// forgotten. Such a member is left out of digests and deltas, so that every member can forget
+    /// it without learning of it again.
     pub(super) fn is_scheduled_for_deletion(&self, id: &ChitchatId, now: Duration) -> bool {
         let half = self.config.dead_node_grace_period / 2;
         self.dead
@@ -123,7 +127,7 @@ impl FailureDetector {
             .is_some_and(|died| now.saturating_sub(*died) > half)
     }
 
-    /// Takes out those who have been dead for so long that they are to be forgotten.
+    /// Removes and returns the members that have been dead for the whole grace period.
     pub(super) fn take_forgotten(&mut self, now: Duration) -> Vec<ChitchatId> {
         let grace = self.config.dead_node_grace_period;
         let forgotten: Vec<_> = self
@@ -139,7 +143,8 @@ impl FailureDetector {
         forgotten
     }
 
-    /// The silence after which `id` would be dead, as things stand; `None` without two intervals.
+    /// Returns the silence after which `id` would be found dead, given the intervals measured so
+    /// far, or `None` if none was measured.
     pub(super) fn timeout(&self, id: &ChitchatId) -> Option<Duration> {
         let mean = self
             .heard
@@ -149,7 +154,8 @@ impl FailureDetector {
         Duration::try_from_secs_f64(mean * self.config.phi_threshold).ok()
     }
 
-    /// Treats the last `pause` as if it had not been: this process slept, not the others.
+    /// Excludes the last `pause` from the silence of all members: it was this process that was
+    /// suspended.
     pub(super) fn forgive(&mut self, pause: Duration, now: Duration) {
         for (_, heard) in self.heard.iter_mut() {
             if let Some(last) = &mut heard.window.last_heartbeat {
@@ -188,7 +194,7 @@ impl Window {
 
     fn mean(&self, prior: Duration) -> Option<f64> {
         if self.seconds.is_empty() {
-            // One heartbeat says nothing: it may be of a member that died long ago.
+            // One heartbeat is no evidence: it may belong to a member that died long ago.
             return None;
         }
         #[expect(
@@ -226,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_is_live_after_an_interval_could_be_told() {
+    fn a_member_is_live_once_an_interval_was_measured() {
         let mut detector = beating(1);
         detector.judge([&id()].into_iter(), seconds(1));
         assert!(!detector.is_live(&id()));
@@ -236,13 +242,13 @@ mod tests {
     }
 
     #[test]
-    fn an_older_member_is_found_dead_sooner_since_the_prior_fades() {
+    fn a_member_that_is_known_longer_is_found_dead_sooner_because_the_prior_counts_less() {
         // Mean (n + 25) / (n + 5) seconds after n intervals of 1 s; dead at 8 times that.
         for (intervals, timeout) in [(1, 8.0 * 26.0 / 6.0), (95, 8.0 * 120.0 / 100.0)] {
             let mut detector = beating(intervals + 1);
             assert!(detector.judge([&id()].into_iter(), seconds(intervals + 1)));
-            let told = detector.timeout(&id()).unwrap().as_secs_f64();
-            assert!((told - timeout).abs() < 1e-6, "{told} for {timeout}");
+            let actual = detector.timeout(&id()).unwrap().as_secs_f64();
+            assert!((actual - timeout).abs() < 1e-6, "{actual} for {timeout}");
             let last = seconds(intervals + 1).as_secs_f64();
             let just_before = Duration::from_secs_f64(last + timeout - 0.01);
             assert!(!detector.judge([&id()].into_iter(), just_before));
@@ -252,14 +258,14 @@ mod tests {
     }
 
     #[test]
-    fn intervals_longer_than_the_longest_are_not_counted() {
+    fn intervals_above_the_maximum_are_not_counted() {
         let mut detector = beating(1);
         detector.heartbeats([&id()].into_iter(), seconds(60));
         assert!(detector.timeout(&id()).is_none());
     }
 
     #[test]
-    fn a_member_that_comes_back_needs_a_fresh_interval() {
+    fn a_member_that_comes_back_needs_a_new_interval_to_be_live() {
         let mut detector = beating(10);
         detector.judge([&id()].into_iter(), seconds(10));
         detector.judge([&id()].into_iter(), seconds(100));
@@ -274,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dead_are_hushed_at_half_time_and_forgotten_at_the_end() {
+    fn a_dead_member_is_left_out_after_half_the_grace_period_and_forgotten_after_all_of_it() {
         let mut detector = beating(10);
         detector.judge([&id()].into_iter(), seconds(1000));
         let day = seconds(24 * 3600);
@@ -285,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_pause_kills_nobody() {
+    fn a_pause_of_this_process_finds_no_member_dead() {
         let mut detector = beating(10);
         detector.judge([&id()].into_iter(), seconds(10));
         detector.forgive(seconds(600), seconds(611));
@@ -294,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_is_bounded_and_its_sum_is_that_of_its_samples() {
+    fn the_window_is_bounded_and_its_sum_is_the_sum_of_its_samples() {
         let mut window = Window::default();
         for n in 1..=1000 {
             window.push(Duration::from_millis(n), 10);

@@ -1,11 +1,14 @@
-//! Whom to gossip with in a round.
+//! Selects the members to gossip with in a round.
 //!
-//! Upstream chitchat's choice, after Cassandra's: up to three live members; with a probability
-//! that grows with their share, one that is dead, so that a healed partition is noticed; and with
-//! a like probability one seed, so that islands around seeds find each other. Beyond upstream's:
-//! those who do not answer us are asked as the dead are, and one of those who do is among the
-//! chosen then. Where everyone answers, the choice is upstream's. It knows addresses only. Invariant:
-//! the choice is a function of its arguments and the generator's state.
+//! The selection is that of the published `chitchat` crate, which follows Cassandra: up to three
+//! live members; with a probability that grows with their share one dead member, so that the end of
+//! a partition is noticed; and with a similar probability one seed, so that separate groups around
+//! seeds find each other. In addition, live members that do not answer us are selected as rarely as
+//! dead ones, and at least one member that answers is selected then. If all members answer, the
+//! selection is that of the published crate.
+//!
+//! This file knows addresses only. Invariant: the selection is a function of its arguments and the
+//! state of the random generator.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -14,26 +17,28 @@ use std::time::Duration;
 use super::contacts::Contacts;
 use super::order;
 
-/// Live members a round.
-pub(super) const GOSSIP_COUNT: usize = 3;
+/// The number of live members that are selected in a round.
+const GOSSIP_COUNT: usize = 3;
 
-/// The addresses that there are, without our own.
+/// The addresses to select from, without our own.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
-    /// Every member known.
+    /// Every known member. Empty if a member is live, since it is not used then.
     pub(super) known: BTreeSet<SocketAddr>,
-    /// Those that live, and have not kept us waiting for an answer.
+    /// Live members that do not owe us an overdue answer.
     pub(super) live: BTreeSet<SocketAddr>,
-    /// Those of `live` that have answered us; empty while nobody is silent.
+    /// The members in `live` that have answered us. Empty while `silent` is.
     pub(super) answering: BTreeSet<SocketAddr>,
-    /// Those that live by others' word, and do not answer us.
+    /// Members that are live according to others, and do not answer us.
     pub(super) silent: BTreeSet<SocketAddr>,
+    /// Dead members.
     pub(super) dead: BTreeSet<SocketAddr>,
+    /// The seeds, whether they are known as members or not.
     pub(super) seeds: BTreeSet<SocketAddr>,
 }
 
 impl Candidates {
-    /// Of the members that live, by whether they answer.
+    /// Returns candidates that consist of the `live` members, divided by whether they answer.
     pub(super) fn of_live(
         mut live: BTreeSet<SocketAddr>,
         contacts: &Contacts,
@@ -47,7 +52,7 @@ impl Candidates {
             silent,
             ..Self::default()
         };
-        // Asked only where some do not answer.
+        // Needed only if some do not answer.
         if !candidates.silent.is_empty() {
             let live = candidates.live.iter().copied();
             candidates.answering = order::set(live.filter(|addr| contacts.answers(*addr, now)));
@@ -55,7 +60,8 @@ impl Candidates {
         candidates
     }
 
-    /// The live members that can be reached, as far as we know: where nobody answers, all of them.
+    /// Returns the live members that can be reached as far as we know. If none answers, these are
+    /// all live members.
     pub(super) fn reachable(&self) -> &BTreeSet<SocketAddr> {
         if self.live.is_empty() {
             &self.silent
@@ -64,7 +70,7 @@ impl Candidates {
         }
     }
 
-    /// How many there are, some of them twice.
+    /// Returns the number of candidates. A member that is both live and a seed counts twice.
     pub(super) fn len(&self) -> usize {
         let Self {
             known,
@@ -89,7 +95,7 @@ impl Candidates {
     }
 }
 
-/// The addresses of a round, each once.
+/// Returns the addresses to gossip with in a round, each of them once.
 pub(super) fn choose(candidates: &Candidates, rng: &mut fastrand::Rng) -> Vec<SocketAddr> {
     let Candidates {
         live,
@@ -100,7 +106,7 @@ pub(super) fn choose(candidates: &Candidates, rng: &mut fastrand::Rng) -> Vec<So
     } = candidates;
     let mut chosen = choose_live(candidates, rng);
     let all_live = live.len() + silent.len();
-    // Where nobody answers, they are the chosen already.
+    // If none answers, silent members were selected already.
     let some_answer = !live.is_empty() && !silent.is_empty();
     if some_answer && share(silent.len(), all_live) > rng.f64() {
         push_one_of(&mut chosen, silent, rng);
@@ -116,8 +122,8 @@ pub(super) fn choose(candidates: &Candidates, rng: &mut fastrand::Rng) -> Vec<So
     chosen
 }
 
-/// Live members, one that answers among them; at the start, when nobody is known to be live yet,
-/// any.
+/// Selects live members, one that answers among them. At the start, when no member is known to be
+/// live yet, it selects from all known members.
 pub(super) fn choose_live(candidates: &Candidates, rng: &mut fastrand::Rng) -> Vec<SocketAddr> {
     let reachable = candidates.reachable();
     let pool = if reachable.is_empty() {
@@ -130,7 +136,8 @@ pub(super) fn choose_live(candidates: &Candidates, rng: &mut fastrand::Rng) -> V
     chosen
 }
 
-/// Replaces one of the `chosen` where none of them is known to answer, and somebody is.
+/// Replaces one of the `chosen` by a member that answers, if there is one and none of the chosen
+/// does.
 pub(super) fn include_an_answering_one(
     chosen: &mut [SocketAddr],
     candidates: &Candidates,
@@ -157,7 +164,7 @@ fn push_one_of(chosen: &mut Vec<SocketAddr>, from: &BTreeSet<SocketAddr>, rng: &
 
 #[expect(
     clippy::cast_precision_loss,
-    reason = "a probability, of small numbers"
+    reason = "a probability, computed from small numbers"
 )]
 fn share(part: usize, whole: usize) -> f64 {
     part as f64 / whole.max(1) as f64
@@ -187,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn three_live_members_a_round_and_nobody_twice() {
+    fn a_round_selects_three_different_live_members() {
         let candidates = Candidates {
             known: addrs(0..20),
             live: addrs(0..20),
@@ -200,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_do_not_answer_are_asked_once_a_round_and_who_does_in_each() {
+    fn a_round_selects_the_member_that_answers_and_at_most_one_that_is_silent() {
         let candidates = Candidates {
             live: addrs([0]),
             answering: addrs([0]),
@@ -215,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn where_some_do_not_answer_one_who_does_is_in_every_round() {
+    fn every_round_selects_a_member_that_answers() {
         let candidates = Candidates {
             live: addrs(0..40),
             answering: addrs([7]),
@@ -229,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn where_everyone_answers_or_may_yet_the_choice_is_upstreams() {
+    fn only_members_that_owe_an_overdue_answer_change_the_selection() {
         let mut contacts = Contacts::new(Duration::from_secs(2));
         let at = Duration::from_secs;
         for addr in addrs(0..10) {
@@ -246,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_answers_all_are_asked_as_before() {
+    fn if_no_member_answers_all_are_selected_from() {
         let candidates = Candidates {
             silent: addrs(0..20),
             ..Candidates::default()
@@ -257,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_start_a_seed_is_asked_in_every_round() {
+    fn at_the_start_every_round_selects_a_seed() {
         let candidates = Candidates {
             seeds: addrs([1, 2]),
             ..Candidates::default()
@@ -268,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dead_are_asked_by_their_share() {
+    fn a_dead_member_is_selected_in_proportion_to_the_dead() {
         let candidates = Candidates {
             known: addrs(0..12),
             live: addrs(0..9),
@@ -280,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_is_asked_by_its_share_where_no_live_one_was_chosen() {
+    fn a_seed_is_selected_in_proportion_to_the_seeds() {
         let candidates = Candidates {
             known: addrs(0..10),
             live: addrs(0..10),

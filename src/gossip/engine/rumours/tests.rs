@@ -19,7 +19,7 @@ fn rumours() -> Rumours {
 }
 
 #[test]
-fn the_first_news_is_told_at_once_and_what_follows_is_gathered() {
+fn the_first_change_is_sent_at_once_and_those_that_follow_are_gathered() {
     let mut rumours = rumours();
     let start = Duration::from_secs(100);
     assert_eq!(rumours.due(), None);
@@ -27,7 +27,7 @@ fn the_first_news_is_told_at_once_and_what_follows_is_gathered() {
     assert_eq!(rumours.due(), Some(start));
     assert_eq!(rumours.begin(start), Members::from_iter([(id(1), 7)]));
     rumours.end(1, 1, 100);
-    assert_eq!(rumours.due(), None, "one other, who has been told");
+    assert_eq!(rumours.due(), None, "the only other member has it");
 
     let soon = start + TICK / 4;
     rumours.note(&id(1), 8, soon);
@@ -40,40 +40,40 @@ fn the_first_news_is_told_at_once_and_what_follows_is_gathered() {
 }
 
 #[test]
-fn a_rumour_is_told_a_few_times_to_different_members() {
+fn a_rumour_is_sent_a_few_times_to_different_members() {
     let mut rumours = rumours();
     let mut rng = fastrand::Rng::with_seed(1);
     rumours.note(&id(1), 7, Duration::ZERO);
-    let mut told = Vec::new();
+    let mut receivers = Vec::new();
     while let Some(due) = rumours.due() {
         assert!(!rumours.begin(due).is_empty());
         let chosen = rumours.choose(&live(99), &mut rng);
         rumours.end(chosen.len(), 99, 100);
-        told.extend(chosen);
+        receivers.extend(chosen);
     }
-    // ln 99 + 5 = 9.6 contacts, four at a time.
-    assert_eq!(told.len(), 12);
-    let distinct: BTreeSet<_> = told.iter().collect();
+    // ln 99 + 5 = 9.6 receivers, four in each transmission.
+    assert_eq!(receivers.len(), 12);
+    let distinct: BTreeSet<_> = receivers.iter().collect();
     assert_eq!(distinct.len(), 12);
 }
 
 #[test]
-fn what_keeps_changing_is_not_told_from_the_beginning_for_ever() {
+fn frequent_changes_do_not_keep_older_ones_in_the_rumours() {
     let mut rumours = rumours();
     let mut now = Duration::ZERO;
     for version in 0..100 {
         rumours.note(&id(1), version, now);
         let due = rumours.due().unwrap();
         now = now.max(due);
-        let news = rumours.begin(now);
-        let above = news.get(&id(1)).copied().unwrap();
+        let changes = rumours.begin(now);
+        let above = changes.get(&id(1)).copied().unwrap();
         assert!(above + 3 > version, "{above} at {version}");
         rumours.end(4, 99, 100);
     }
 }
 
 #[test]
-fn those_who_have_gone_are_not_chosen_and_nobody_is_chosen_twice_at_a_time() {
+fn a_transmission_goes_to_different_members_that_are_still_live() {
     let mut rumours = rumours();
     let mut rng = fastrand::Rng::with_seed(2);
     rumours.choose(&live(9), &mut rng);
@@ -88,7 +88,7 @@ fn those_who_have_gone_are_not_chosen_and_nobody_is_chosen_twice_at_a_time() {
 }
 
 #[test]
-fn ten_seconds_of_news_cost_no_more_than_the_budget_and_a_seconds_burst() {
+fn ten_seconds_of_changes_cost_no_more_than_the_budget_and_a_burst_of_one_second() {
     let mut rumours = rumours();
     let a_second = RumourConfig::default().max_bytes_per_second;
     let mut sent = 0;
@@ -98,7 +98,7 @@ fn ten_seconds_of_news_cost_no_more_than_the_budget_and_a_seconds_burst() {
         rumours.note(&id(1), 0, now);
         now = now.max(rumours.due().unwrap());
         if !rumours.begin(now).is_empty() {
-            // As long as it may be.
+            // The longest message that is allowed.
             let len = rumours.room(now);
             rumours.end(4, 99, len);
             sent += 4 * len;
@@ -109,7 +109,7 @@ fn ten_seconds_of_news_cost_no_more_than_the_budget_and_a_seconds_burst() {
 }
 
 #[test]
-fn what_is_lacked_is_asked_for_now_and_then_only() {
+fn missing_changes_are_asked_for_at_most_five_times_a_second() {
     let mut rumours = rumours();
     let asked = (0..1000)
         .filter(|ms| rumours.may_repair(Duration::from_millis(*ms)))
@@ -118,7 +118,7 @@ fn what_is_lacked_is_asked_for_now_and_then_only() {
 }
 
 #[test]
-fn a_fanout_of_zero_says_nothing() {
+fn a_fanout_of_zero_turns_rumours_off() {
     let mut rumours = Rumours::new(RumourConfig {
         fanout: 0,
         ..RumourConfig::default()

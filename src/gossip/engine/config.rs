@@ -1,0 +1,392 @@
+//! The configuration of a participant and its engine.
+//!
+//! Values and their bounds; nothing here acts. Where the published `chitchat` crate has a default,
+//! it is the same here. Invariant: the defaults make a member that members of the published crate
+//! accept.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::config::{ConfigError, at_least, setters};
+use crate::message::{MAX_DATAGRAM_LEN, ProtocolVersion};
+
+/// The longest name of a member or a cluster, in bytes. A few longer ones could fill every message.
+pub(super) const MAX_NAME_LEN: usize = 1024;
+/// The shortest allowed `max_message_len`, in bytes: room for the longest names, the digest of a
+/// few other members, and changes.
+const MIN_MESSAGE_LEN: usize = 8 << 10;
+/// The room of a rumour, in bytes, below which it waits until there is more.
+pub(super) const MIN_RUMOUR_ROOM: usize = 1 << 10;
+/// The shortest allowed interval. Timers are no finer on most systems.
+const MIN_INTERVAL: Duration = Duration::from_millis(1);
+
+/// The configuration of a participant.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct GossipConfig {
+    /// The name of the cluster, at most 1,024 bytes. Members with different names refuse each
+    /// other.
+    pub cluster_id: String,
+    /// The name of this member, at most 1,024 bytes. It must be unique in the cluster.
+    pub node_id: String,
+    /// A number that must be higher after every start of this member. Default: the start time, in
+    /// microseconds since 1970.
+    pub generation_id: Option<u64>,
+    /// The address at which other members reach this one. Default: the socket's bound address; if
+    /// that cannot be dialled (in a browser, or because it is unspecified), the address under which
+    /// the first seed that answers sees this member.
+    pub advertise_addr: Option<SocketAddr>,
+    /// The members to contact first, as the network resolves them (`host:port`). They are resolved
+    /// again from time to time.
+    pub seeds: Vec<String>,
+    /// The time between rounds, at least 1 ms. Default 1 s.
+    pub gossip_interval: Duration,
+    /// When a member counts as dead.
+    pub failure_detector: FailureDetectorConfig,
+    /// How long the tombstone of a deleted key is kept. Default 2 h.
+    pub marked_for_deletion_grace_period: Duration,
+    /// The version in which exchanges are opened. A reply has the version of the message that it
+    /// answers. Default V0, which every published version of the crate understands.
+    pub protocol_version: ProtocolVersion,
+    /// The longest message to send, in bytes; at least 8,192. Default 65,507, the most that a UDP
+    /// datagram carries.
+    pub max_message_len: usize,
+    /// How many members are remembered, at least 1. Further members are refused and counted.
+    /// Default 10,000.
+    pub max_members: usize,
+    /// How many bytes of keys and values one member may have, counting 64 more bytes for each key;
+    /// at least 1. Setting a key of our own beyond it fails. Of another member, up to twice as much
+    /// is kept. Default 4 MiB.
+    pub max_bytes_per_member: usize,
+    /// How many bytes of keys and values are kept of all other members together, counted in the
+    /// same way; at least 1. Keys beyond it are refused and counted until there is room again.
+    /// Default 64 MiB.
+    pub max_bytes: usize,
+    /// Keys to set before the first round.
+    pub initial_key_values: Vec<(String, String)>,
+    /// How changes are pushed between rounds.
+    pub rumours: RumourConfig,
+    /// The seed of the random choice of members. With the same seed, the same calls produce the
+    /// same outputs. Default: random.
+    pub rng_seed: Option<u64>,
+}
+
+impl GossipConfig {
+    /// The default time between rounds, which is that of the published crate.
+    pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
+
+    /// Returns the default configuration of a member named `node_id` in the cluster `cluster_id`.
+    pub fn new(cluster_id: impl Into<String>, node_id: impl Into<String>) -> Self {
+        Self {
+            cluster_id: cluster_id.into(),
+            node_id: node_id.into(),
+            generation_id: None,
+            advertise_addr: None,
+            seeds: Vec::new(),
+            gossip_interval: Self::DEFAULT_INTERVAL,
+            failure_detector: FailureDetectorConfig::default(),
+            marked_for_deletion_grace_period: Duration::from_secs(7200),
+            protocol_version: ProtocolVersion::V0,
+            max_message_len: MAX_DATAGRAM_LEN,
+            max_members: 10_000,
+            max_bytes_per_member: 4 << 20,
+            max_bytes: 64 << 20,
+            initial_key_values: Vec::new(),
+            rumours: RumourConfig::default(),
+            rng_seed: None,
+        }
+    }
+
+    setters! {
+        with_generation_id => generation_id: Option<u64>,
+        with_advertise_addr => advertise_addr: Option<SocketAddr>,
+        with_seeds => seeds: Vec<String>,
+        with_gossip_interval => gossip_interval: Duration,
+        with_failure_detector => failure_detector: FailureDetectorConfig,
+        with_marked_for_deletion_grace_period => marked_for_deletion_grace_period: Duration,
+        with_protocol_version => protocol_version: ProtocolVersion,
+        with_max_message_len => max_message_len: usize,
+        with_max_members => max_members: usize,
+        with_max_bytes_per_member => max_bytes_per_member: usize,
+        with_max_bytes => max_bytes: usize,
+        with_initial_key_values => initial_key_values: Vec<(String, String)>,
+        with_rumours => rumours: RumourConfig,
+        with_rng_seed => rng_seed: Option<u64>,
+    }
+
+    /// Sets the time between rounds, and scales the failure detector with it: its initial interval
+    /// is 5 times and its longest counted interval 10 times as long, as they are in the published
+    /// crate at the default of 1 s. All members of a cluster should use the same interval.
+    #[must_use]
+    pub fn with_interval(mut self, interval: Duration) -> Self {
+        self.gossip_interval = interval;
+        self.failure_detector.initial_interval = interval.saturating_mul(5);
+        self.failure_detector.max_interval = interval.saturating_mul(10);
+        self
+    }
+
+    /// Checks every value. [`Participant::join`](crate::gossip::Participant::join) calls it;
+    /// [`Engine::new`](super::Engine::new) does not.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the first field that is out of the bounds which its documentation states. The
+    /// fields of [`failure_detector`](Self::failure_detector) and [`rumours`](Self::rumours) are
+    /// named with a dot, for example `rumours.interval`.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        name_fits("cluster_id", &self.cluster_id)?;
+        name_fits("node_id", &self.node_id)?;
+        at_least("gossip_interval", self.gossip_interval, MIN_INTERVAL)?;
+        let detector = self.failure_detector.validate();
+        detector.map_err(|e| e.inside("failure_detector"))?;
+        at_least("max_message_len", self.max_message_len, MIN_MESSAGE_LEN)?;
+        at_least("max_members", self.max_members, 1)?;
+        at_least("max_bytes_per_member", self.max_bytes_per_member, 1)?;
+        at_least("max_bytes", self.max_bytes, 1)?;
+        self.rumours.validate().map_err(|e| e.inside("rumours"))
+    }
+}
+
+/// The configuration of rumours: changes that are pushed between rounds.
+///
+/// A change that is made here or learnt from another member is sent to a few live members at once,
+/// and several times, so that all members have it long before the rounds would bring it. Members of
+/// the published crate apply it, and pass it on in their rounds only.
+///
+/// Without changes nothing is sent. A heartbeat is not a change.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RumourConfig {
+    /// The time between two transmissions, at least 1 ms. Changes in between are gathered; the
+    /// first change after a pause is sent at once. Default 20 ms.
+    pub interval: Duration,
+    /// How many members each transmission is sent to; 0 turns rumours off and leaves all changes to
+    /// the rounds. A member sends each change to `ln(members) + 5` others in all: 12 of 100
+    /// members, in three transmissions. Default 4.
+    pub fanout: usize,
+    /// How many bytes of messages a member may spend on rumours in a second, counted before
+    /// compression. Up to one second's worth is saved while nothing is sent. Changes beyond it wait
+    /// or are left to the rounds. At least 1 KiB for each of `fanout`. Default 256 KiB.
+    pub max_bytes_per_second: usize,
+}
+
+impl RumourConfig {
+    setters! {
+        with_interval => interval: Duration,
+        with_fanout => fanout: usize,
+        with_max_bytes_per_second => max_bytes_per_second: usize,
+    }
+
+    /// Checks every value. If rumours are turned off (`fanout` is 0), all are accepted.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the first field that is out of bounds.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.fanout == 0 {
+            return Ok(());
+        }
+        at_least("interval", self.interval, MIN_INTERVAL)?;
+        at_least(
+            "max_bytes_per_second",
+            self.max_bytes_per_second,
+            MIN_RUMOUR_ROOM.saturating_mul(self.fanout),
+        )
+    }
+}
+
+impl Default for RumourConfig {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_millis(20),
+            fanout: 4,
+            max_bytes_per_second: 256 << 10,
+        }
+    }
+}
+
+/// The configuration of the phi-accrual failure detector (Hayashibara et al., 2004), in the form
+/// that the published crate uses.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct FailureDetectorConfig {
+    /// The value of phi above which a member is dead. It must be positive and finite. Default 8.
+    pub phi_threshold: f64,
+    /// How many intervals between heartbeats are remembered of each member, at least 1. Default
+    /// 1,000.
+    pub sampling_window_size: usize,
+    /// The longest interval that is counted, at least 1 ms. Default 10 s.
+    pub max_interval: Duration,
+    /// The interval that is assumed before any was measured, at least 1 ms. It counts for five
+    /// measured ones. Default 5 s.
+    pub initial_interval: Duration,
+    /// How long a dead member is remembered, at least 1 ms. Default 24 h.
+    pub dead_node_grace_period: Duration,
+}
+
+impl FailureDetectorConfig {
+    setters! {
+        with_phi_threshold => phi_threshold: f64,
+        with_sampling_window_size => sampling_window_size: usize,
+        with_max_interval => max_interval: Duration,
+        with_initial_interval => initial_interval: Duration,
+        with_dead_node_grace_period => dead_node_grace_period: Duration,
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the first field that is out of bounds.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let phi = self.phi_threshold;
+        if !(phi.is_finite() && phi > 0.0) {
+            let bound = "positive and finite";
+            return Err(ConfigError::new("phi_threshold", &phi, bound));
+        }
+        at_least("sampling_window_size", self.sampling_window_size, 1)?;
+        at_least("max_interval", self.max_interval, MIN_INTERVAL)?;
+        at_least("initial_interval", self.initial_interval, MIN_INTERVAL)?;
+        let grace = self.dead_node_grace_period;
+        at_least("dead_node_grace_period", grace, MIN_INTERVAL)
+    }
+}
+
+impl Default for FailureDetectorConfig {
+    fn default() -> Self {
+        Self {
+            phi_threshold: 8.0,
+            sampling_window_size: 1000,
+            max_interval: Duration::from_secs(10),
+            initial_interval: Duration::from_secs(5),
+            dead_node_grace_period: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// Fails if `name` is longer than [`MAX_NAME_LEN`]. The error states its length instead of its text.
+fn name_fits(field: &'static str, name: &str) -> Result<(), ConfigError> {
+    if name.len() <= MAX_NAME_LEN {
+        return Ok(());
+    }
+    let value = format_args!("{} bytes long", name.len());
+    let bound = format!("at most {MAX_NAME_LEN} bytes long");
+    Err(ConfigError::new(field, &value, bound))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_value_is_accepted_at_its_bound_and_refused_beyond_it() {
+        type Change = fn(&mut GossipConfig);
+        const SHORT: Duration = Duration::from_micros(999);
+        // At the bound, beyond it, and the error.
+        let cases: [(Change, Change, &str); 15] = [
+            (
+                |c| c.cluster_id = "x".repeat(1024),
+                |c| c.cluster_id = "x".repeat(1025),
+                "cluster_id is 1025 bytes long, but must be at most 1024 bytes long",
+            ),
+            (
+                |c| c.node_id = "x".repeat(1024),
+                |c| c.node_id = "x".repeat(1025),
+                "node_id is 1025 bytes long, but must be at most 1024 bytes long",
+            ),
+            (
+                |c| c.gossip_interval = MIN_INTERVAL,
+                |c| c.gossip_interval = SHORT,
+                "gossip_interval is 999µs, but must be at least 1ms",
+            ),
+            (
+                |c| c.failure_detector.phi_threshold = f64::MIN_POSITIVE,
+                |c| c.failure_detector.phi_threshold = 0.0,
+                "failure_detector.phi_threshold is 0.0, but must be positive and finite",
+            ),
+            (
+                |c| c.failure_detector.phi_threshold = f64::MAX,
+                |c| c.failure_detector.phi_threshold = f64::NAN,
+                "failure_detector.phi_threshold is NaN, but must be positive and finite",
+            ),
+            (
+                |c| c.failure_detector.sampling_window_size = 1,
+                |c| c.failure_detector.sampling_window_size = 0,
+                "failure_detector.sampling_window_size is 0, but must be at least 1",
+            ),
+            (
+                |c| c.failure_detector.max_interval = MIN_INTERVAL,
+                |c| c.failure_detector.max_interval = SHORT,
+                "failure_detector.max_interval is 999µs, but must be at least 1ms",
+            ),
+            (
+                |c| c.failure_detector.initial_interval = MIN_INTERVAL,
+                |c| c.failure_detector.initial_interval = SHORT,
+                "failure_detector.initial_interval is 999µs, but must be at least 1ms",
+            ),
+            (
+                |c| c.failure_detector.dead_node_grace_period = MIN_INTERVAL,
+                |c| c.failure_detector.dead_node_grace_period = SHORT,
+                "failure_detector.dead_node_grace_period is 999µs, but must be at least 1ms",
+            ),
+            (
+                |c| c.max_message_len = 8192,
+                |c| c.max_message_len = 8191,
+                "max_message_len is 8191, but must be at least 8192",
+            ),
+            (
+                |c| c.max_members = 1,
+                |c| c.max_members = 0,
+                "max_members is 0, but must be at least 1",
+            ),
+            (
+                |c| c.max_bytes_per_member = 1,
+                |c| c.max_bytes_per_member = 0,
+                "max_bytes_per_member is 0, but must be at least 1",
+            ),
+            (
+                |c| c.max_bytes = 1,
+                |c| c.max_bytes = 0,
+                "max_bytes is 0, but must be at least 1",
+            ),
+            (
+                |c| c.rumours.interval = MIN_INTERVAL,
+                |c| c.rumours.interval = SHORT,
+                "rumours.interval is 999µs, but must be at least 1ms",
+            ),
+            (
+                |c| c.rumours.max_bytes_per_second = 4096,
+                |c| c.rumours.max_bytes_per_second = 4095,
+                "rumours.max_bytes_per_second is 4095, but must be at least 4096",
+            ),
+        ];
+        for (at_bound, beyond, text) in cases {
+            let mut config = GossipConfig::new("cluster", "node");
+            at_bound(&mut config);
+            assert_eq!(config.validate(), Ok(()), "{text}");
+            beyond(&mut config);
+            assert_eq!(config.validate().unwrap_err().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn values_of_rumours_that_are_turned_off_are_not_checked() {
+        let rumours = RumourConfig::default()
+            .with_fanout(0)
+            .with_interval(Duration::ZERO)
+            .with_max_bytes_per_second(0);
+        let config = GossipConfig::new("cluster", "node").with_rumours(rumours);
+        assert_eq!(config.validate(), Ok(()));
+    }
+
+    #[test]
+    fn the_failure_detector_scales_with_the_interval() {
+        let interval = GossipConfig::DEFAULT_INTERVAL;
+        let config = GossipConfig::new("cluster", "node").with_interval(interval);
+        let (scaled, default) = (config.failure_detector, FailureDetectorConfig::default());
+        assert_eq!(scaled.initial_interval, default.initial_interval);
+        assert_eq!(scaled.max_interval, default.max_interval);
+        let shortest = GossipConfig::new("cluster", "node").with_interval(MIN_INTERVAL);
+        assert_eq!(shortest.validate(), Ok(()));
+    }
+}

@@ -1,0 +1,69 @@
+//! The events that an engine takes, the outputs that it returns, and its counters.
+//!
+//! Plain values, without behaviour.
+
+use std::net::SocketAddr;
+
+use crate::credential::{Identity, Role};
+use crate::message::ChitchatMessage;
+
+/// An event for [`Engine::handle`](super::Engine::handle).
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A round is due. See [`Engine::next_round`](super::Engine::next_round).
+    Round,
+    /// Rumours are due. See [`Engine::next_rumours`](super::Engine::next_rumours).
+    Rumours,
+    /// A message was received. A reply to it is sent to `from`.
+    Message {
+        /// The address of the sender, as the transport layer knows it.
+        from: SocketAddr,
+        /// The public key that the sender proved to own during the handshake, or
+        /// [`Identity::UNPROVED`] on a network without authentication, such as plain UDP. It
+        /// decides nothing yet.
+        identity: Identity,
+        /// What the sender's credential allows it to do in the cluster. It decides nothing yet:
+        /// every message is applied as if it came from a [`Role::Core`] member.
+        role: Role,
+        /// The message.
+        message: ChitchatMessage,
+    },
+    /// The seeds have been resolved again. These addresses replace the previous ones.
+    Seeds(Vec<SocketAddr>),
+}
+
+/// Something that the driver of an engine must do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Send a message.
+    Send {
+        /// The address to send it to.
+        to: SocketAddr,
+        /// The message. It is at most
+        /// [`max_message_len`](super::GossipConfig::max_message_len) bytes long.
+        message: ChitchatMessage,
+    },
+    /// Notify the application: members, their liveness or their keys have changed.
+    MembershipChanged,
+}
+
+/// Counters of an engine, all since its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct EngineCounts {
+    /// Rounds.
+    pub rounds: u64,
+    /// Messages that carried rumours.
+    pub rumours_sent: u64,
+    /// Syns from other clusters. Each was answered with a BadCluster.
+    pub foreign_syns: u64,
+    /// BadClusters received: a peer considers us part of another cluster.
+    pub rejections: u64,
+    /// Refused members, counted each time that one is heard of: there are
+    /// [`max_members`](super::GossipConfig::max_members) already, or the name is longer than 1,024
+    /// bytes.
+    pub refused_members: u64,
+    /// Updates of a member that were not applied, or only in part: its keys would have exceeded
+    /// the limit of one member, or the limit of all members together.
+    pub refused_keys: u64,
+}

@@ -1,0 +1,76 @@
+//! A member of the cluster, as the engine shows it to the application.
+//!
+//! Plain values: a snapshot that does not change when the engine does.
+
+use std::collections::BTreeMap;
+
+use super::node_state::NodeState;
+use crate::message::{ChitchatId, DeletionStatus, Version};
+
+/// A member of the cluster, as this participant sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Member {
+    /// The member's name, generation and advertised address.
+    pub id: ChitchatId,
+    /// The verdict of the failure detector.
+    pub liveness: Liveness,
+    /// True if a member with the same name and a later generation is known: this one has
+    /// restarted. Its earlier generation stays listed until it is forgotten.
+    pub superseded: bool,
+    /// The highest heartbeat heard of.
+    pub heartbeat: u64,
+    /// The highest version known.
+    pub max_version: Version,
+    /// The keys and their values, without those that are deleted.
+    pub key_values: BTreeMap<String, MemberValue>,
+}
+
+/// A value that a member has set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemberValue {
+    /// The value.
+    pub value: String,
+    /// The version at which the member set it. A member's versions rise with each change.
+    pub version: Version,
+    /// `Set`, or `DeleteAfterTtl` for a key that will be removed.
+    pub status: DeletionStatus,
+}
+
+/// Whether a member is live, according to the failure detector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Liveness {
+    /// This participant itself.
+    Myself,
+    /// Its heartbeat keeps rising.
+    Live,
+    /// Its heartbeat has not risen for too long, or has not risen often enough yet.
+    Dead,
+}
+
+impl Liveness {
+    /// Returns a name for metrics and logs, in lower-case letters.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Myself => "myself",
+            Self::Live => "live",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// Returns the keys of `state` that are not deleted.
+pub(super) fn visible_keys(state: &NodeState) -> BTreeMap<String, MemberValue> {
+    let entries = state.entries().filter(|(_, entry)| entry.is_visible());
+    let mut visible = BTreeMap::new();
+    visible.extend(entries.map(|(key, entry)| {
+        let value = MemberValue {
+            value: entry.value.clone(),
+            version: entry.version,
+            status: entry.status,
+        };
+        (key.to_owned(), value)
+    }));
+    visible
+}
