@@ -114,6 +114,7 @@ mod config;
 mod contacts;
 mod event;
 mod failure_detector;
+mod forgotten;
 mod member;
 mod node_state;
 mod order;

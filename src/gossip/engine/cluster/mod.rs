@@ -6,10 +6,10 @@
 //! digests create members, deltas never do; only this member changes its own keys; the memory that
 //! other members can make us use is bounded.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::config::MAX_NAME_LEN;
+use super::forgotten::Forgotten;
 use super::node_state::{Applied, Limits, NodeState};
 use super::order::{self, Members, Rank};
 use crate::message::{
@@ -22,10 +22,6 @@ mod tests;
 /// The highest version or heartbeat that we believe a peer to have seen of this member. Honest
 /// counting never gets there, and there must be room above it to go on.
 const MAX_CREDIBLE: u64 = u64::MAX / 2;
-/// How many forgotten members are remembered as such, so that a peer that still lists them does not
-/// bring them back. The number is that of the published crate.
-const FORGOTTEN_HISTORY: usize = 5_000;
-
 /// The states of all known members, the own one included.
 #[derive(Debug)]
 pub(super) struct Cluster {
@@ -50,13 +46,6 @@ pub(super) struct ClusterLimits {
     pub(super) max_bytes_per_member: usize,
     /// The size of all other members' keys and values together.
     pub(super) max_bytes: usize,
-}
-
-/// The last heartbeats of forgotten members. The ones forgotten first are dropped first.
-#[derive(Debug, Default)]
-struct Forgotten {
-    heartbeats: Members<u64>,
-    order: VecDeque<ChitchatId>,
 }
 
 impl Cluster {
@@ -465,28 +454,5 @@ impl<'a> Stale<'a> {
             from,
             order: (is_known, rank, rng.u64(..)),
         })
-    }
-}
-
-impl Forgotten {
-    fn last_heartbeat(&self, id: &ChitchatId) -> Option<u64> {
-        self.heartbeats.get(id).copied()
-    }
-
-    fn take(&mut self, id: &ChitchatId) {
-        if self.heartbeats.remove(id).is_some() {
-            self.order.retain(|other| other != id);
-        }
-    }
-
-    fn put(&mut self, id: ChitchatId, heartbeat: u64) {
-        if self.heartbeats.insert(id.clone(), heartbeat).is_none() {
-            self.order.push_back(id);
-        }
-        if self.order.len() > FORGOTTEN_HISTORY
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.heartbeats.remove(&oldest);
-        }
     }
 }
