@@ -251,6 +251,20 @@ fn only_a_visible_key_can_be_deleted() {
 }
 
 #[test]
+fn only_a_change_of_a_key_is_pushed() {
+    let mut us = engine(1);
+    assert!(us.set("k", "v", SECOND).unwrap());
+    assert_eq!(us.next_rumours(), Some(SECOND));
+    us.handle(Event::Rumours, SECOND);
+    // There is no other member to push it to.
+    assert_eq!(us.next_rumours(), None);
+    assert!(!us.set("k", "v", SECOND).unwrap());
+    assert_eq!(us.next_rumours(), None);
+    us.delete("k", SECOND).unwrap();
+    assert!(us.next_rumours().is_some());
+}
+
+#[test]
 fn a_key_that_is_deleted_and_set_again_is_visible() {
     let mut us = engine(1);
     us.set("k", "v", SECOND).unwrap();
