@@ -16,7 +16,6 @@ use super::engine::{Engine, EngineCounts, Event, GossipConfig, Liveness, Member,
 use super::error::{DeleteError, JoinError, SetError};
 use super::join;
 use super::watch::{Changes, MembershipWatch};
-use crate::credential::{Identity, Role};
 use crate::message::{ChitchatId, ChitchatMessage};
 use crate::net::NetTransport;
 use crate::rt::sync::{Epoch, Mutex, MutexGuard};
@@ -272,17 +271,14 @@ async fn drive<T: NetTransport>(shared: Arc<Shared<T>>) {
         // fire only once a minute, but its messages arrive.
         let timer = std::pin::pin!(rt::sleep(wait));
         let changed = std::pin::pin!(shared.own_changes.later_than(epoch));
-        let message = std::pin::pin!(shared.socket.recv());
-        match select(message, select(timer, changed)).await {
-            Either::Left((Ok((from, message)), _)) => {
-                let (identity, role) = (Identity::UNPROVED, Role::default());
-                shared.handle(Event::Message {
-                    from,
-                    identity,
-                    role,
-                    message,
-                });
-            }
+        let received = std::pin::pin!(shared.socket.recv_detailed());
+        match select(received, select(timer, changed)).await {
+            Either::Left((Ok(received), _)) => shared.handle(Event::Message {
+                from: received.from,
+                identity: received.identity,
+                role: received.role,
+                message: received.message,
+            }),
             Either::Left((Err(_closed), _)) => break,
             Either::Right(_) => {}
         }
