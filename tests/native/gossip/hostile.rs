@@ -1,5 +1,5 @@
-//! An engine that is told lies: whatever a peer can put into a valid message, the engine lives on,
-//! keeps its own keys, and stays within its bounds.
+//! An engine that receives false messages: whatever a peer puts into a valid message, the engine
+//! keeps working, keeps its own keys, and stays within its bounds.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,11 +21,11 @@ const MAX_MEMBERS: usize = 12;
 const MAX_BYTES: usize = 3_000;
 const MAX_BYTES_OF_ALL: usize = 20_000;
 const MAX_MESSAGE_LEN: usize = 8_000;
-const LIAR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
+const SENDER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
 const KEPT: (&str, &str) = ("kept", "whatever they say");
 
-/// The engine is the first; few enough that lies about one and the same member meet. Some have
-/// names of which few fit a message.
+/// Returns the id of member `n`; the engine itself is member 0. There are so few ids that several
+/// messages are about the same member. Some have names so long that few of them fit a message.
 fn id(n: u16) -> ChitchatId {
     let long = match n % 20 {
         18 => 1_000,
@@ -43,7 +43,8 @@ fn some_id() -> impl Strategy<Value = ChitchatId> {
     (0..20_u16).prop_map(id)
 }
 
-/// Where rules change: the small, the largest, and the largest that is believed of ourselves.
+/// Generates numbers at which rules change: small ones, the largest ones, and those around the
+/// largest that an engine believes about itself.
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![
         6 => 0..12_u64,
@@ -91,7 +92,7 @@ fn delta() -> impl Strategy<Value = Delta> {
         number(),
     );
     let node = node.prop_map(|(chitchat_id, gc, from, mut key_values, max)| {
-        // A decoder refuses what is not in order.
+        // A decoder refuses changes that are not sorted.
         key_values.sort_by_key(|mutation| mutation.version);
         let last = key_values.last().map_or(0, |mutation| mutation.version);
         NodeDelta {
@@ -105,7 +106,7 @@ fn delta() -> impl Strategy<Value = Delta> {
     vec(node, 0..6).prop_map(|node_deltas| Delta { node_deltas })
 }
 
-fn lie() -> impl Strategy<Value = ChitchatMessage> {
+fn false_message() -> impl Strategy<Value = ChitchatMessage> {
     prop_oneof![
         (any_version(), digest()).prop_map(|(version, digest)| ChitchatMessage::Syn {
             version,
@@ -127,8 +128,8 @@ fn lie() -> impl Strategy<Value = ChitchatMessage> {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Told(Box<ChitchatMessage>),
-    /// Milliseconds later, a round.
+    Receive(Box<ChitchatMessage>),
+    /// A round, this many milliseconds later.
     Round(u64),
     SetOwn(u8),
     DeleteOwn(u8),
@@ -136,20 +137,20 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => lie().prop_map(|message| Step::Told(Box::new(message))),
+        6 => false_message().prop_map(|message| Step::Receive(Box::new(message))),
         3 => prop_oneof![Just(0), 900..1_100_u64, Just(60_000)].prop_map(Step::Round),
         1 => (0..4_u8).prop_map(Step::SetOwn),
         1 => (0..4_u8).prop_map(Step::DeleteOwn),
     ]
 }
 
-/// An engine, and what has to hold of it at every moment.
+/// An engine, and the properties that must hold at every moment.
 struct Watched {
     engine: Engine,
     now: Duration,
     own_keys: BTreeMap<String, String>,
     heartbeat: u64,
-    /// By member: what the engine has last claimed to know of it.
+    /// The versions that the engine last claimed to know, by member.
     claims: BTreeMap<ChitchatId, (Version, Version)>,
 }
 
@@ -175,7 +176,7 @@ impl Watched {
 
     fn take(&mut self, step: Step) {
         match step {
-            Step::Told(message) => self.told(*message),
+            Step::Receive(message) => self.receive(*message),
             Step::Round(millis) => {
                 self.now += Duration::from_millis(millis);
                 self.handle(Event::Round);
@@ -194,25 +195,26 @@ impl Watched {
         self.check_members();
     }
 
-    /// As it would arrive; what the decoder refuses never does.
-    fn told(&mut self, message: ChitchatMessage) {
+    /// Passes `message` through the codec to the engine, unless the decoder refuses it.
+    fn receive(&mut self, message: ChitchatMessage) {
         let Ok(bytes) = message.into_bytes() else {
             return;
         };
         if let Ok(message) = ChitchatMessage::decode(bytes) {
-            self.handle(received(LIAR, message));
+            self.handle(received(SENDER, message));
         }
     }
 
-    /// Lets `peer` open exchanges until it has our keys; a few are enough, whatever else it gets.
+    /// Lets `peer` open exchanges until it has our keys. Twenty must be enough, whatever else it is
+    /// sent.
     fn teach(&mut self, peer: &mut Engine) {
         for _ in 0..20 {
-            peer.handle(Event::Seeds(vec![LIAR]), self.now);
+            peer.handle(Event::Seeds(vec![SENDER]), self.now);
             for syn in sent(peer.handle(Event::Round, self.now)) {
-                for syn_ack in self.handle(received(LIAR, syn)) {
+                for syn_ack in self.handle(received(SENDER, syn)) {
                     let from = self.engine.id().gossip_advertise_addr;
                     for ack in sent(peer.handle(received(from, syn_ack), self.now)) {
-                        self.handle(received(LIAR, ack));
+                        self.handle(received(SENDER, ack));
                     }
                 }
             }
@@ -220,7 +222,7 @@ impl Watched {
                 return;
             }
         }
-        panic!("{:?} for {:?}", self.keys_at(peer), self.own_keys);
+        panic!("{:?} instead of {:?}", self.keys_at(peer), self.own_keys);
     }
 
     fn keys_at(&self, peer: &Engine) -> BTreeMap<String, String> {
@@ -232,7 +234,7 @@ impl Watched {
             .collect()
     }
 
-    /// Says what was sent.
+    /// Passes `event` to the engine, checks the messages that it sends, and returns them.
     fn handle(&mut self, event: Event) -> Vec<ChitchatMessage> {
         let messages: Vec<_> = sent(self.engine.handle(event, self.now)).collect();
         for message in &messages {
@@ -244,7 +246,7 @@ impl Watched {
             if let ChitchatMessage::SynAck { delta, .. } | ChitchatMessage::Ack { delta, .. } =
                 message
             {
-                assert_harms_nobody(delta);
+                assert_is_harmless(delta);
             }
             let bytes = message.clone().into_bytes().unwrap();
             assert!(bytes.len() <= MAX_MESSAGE_LEN, "{} bytes", bytes.len());
@@ -275,7 +277,7 @@ impl Watched {
                 assert!(member.heartbeat >= self.heartbeat);
                 self.heartbeat = member.heartbeat;
             } else {
-                // It would crash an upstream peer to which we pass it on.
+                // It would crash a member of the published crate to which we pass it on.
                 assert!(!keys.contains_key("ä"));
                 bytes_of_all += bytes;
             }
@@ -290,9 +292,9 @@ fn newcomer() -> Engine {
     Engine::new(config, id, Duration::ZERO).unwrap()
 }
 
-/// What upstream needs of a delta beyond that it can be decoded: it crashes on the rest, or forgets
-/// what it knew.
-fn assert_harms_nobody(delta: &Delta) {
+/// Asserts what the published crate requires of a delta that it has decoded. On others it panics or
+/// drops what it knew.
+fn assert_is_harmless(delta: &Delta) {
     for node in &delta.node_deltas {
         let mut last = node.from_version_excluded;
         for change in &node.key_values {
@@ -314,7 +316,7 @@ fn received(from: SocketAddr, message: ChitchatMessage) -> Event {
     }
 }
 
-/// The messages among `outputs`.
+/// Returns the messages among `outputs`.
 fn sent(outputs: Vec<Output>) -> impl Iterator<Item = ChitchatMessage> {
     outputs.into_iter().filter_map(|output| match output {
         Output::Send { message, .. } => Some(message),
@@ -324,13 +326,13 @@ fn sent(outputs: Vec<Output>) -> impl Iterator<Item = ChitchatMessage> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        // It would be written beside the tests; a failure prints its input.
+        // A failure prints its input; a file beside the tests is not needed.
         failure_persistence: None,
         ..ProptestConfig::with_cases(200)
     })]
 
     #[test]
-    fn no_lie_breaks_an_engine_or_touches_its_own_keys(
+    fn no_false_message_stops_an_engine_or_changes_its_own_keys(
         version in any_version(),
         steps in vec(step(), 1..40),
     ) {
@@ -338,7 +340,7 @@ proptest! {
         for step in steps {
             watched.take(step);
         }
-        // It still beats, and whoever comes still learns its keys, the latest as well.
+        // Its heartbeat still rises, and a new member still learns its keys, including later changes.
         let before = watched.heartbeat;
         watched.take(Step::Round(1000));
         prop_assert!(watched.heartbeat > before);
@@ -351,7 +353,7 @@ proptest! {
 }
 
 #[test]
-fn thousands_of_invented_members_with_keys_take_bounded_room() {
+fn thousands_of_invented_members_with_keys_take_bounded_memory() {
     let mut watched = Watched::new(ProtocolVersion::V0);
     for batch in 0..100_u16 {
         let invented: Vec<_> = (1..100).map(|n| id(batch * 100 + n)).collect();
@@ -377,7 +379,7 @@ fn thousands_of_invented_members_with_keys_take_bounded_room() {
                 .collect(),
             max_version: u64::from(batch) * 50 + 50,
         });
-        watched.take(Step::Told(Box::new(ChitchatMessage::SynAck {
+        watched.take(Step::Receive(Box::new(ChitchatMessage::SynAck {
             version: ProtocolVersion::V1,
             digest,
             delta: Delta {
@@ -389,7 +391,7 @@ fn thousands_of_invented_members_with_keys_take_bounded_room() {
     let members = watched.engine.members();
     assert_eq!(members.len(), MAX_MEMBERS);
     assert!(watched.engine.counts().refused_members > 9_000);
-    // Not by taking nothing at all.
+    // The bounds do not keep all keys out.
     let most = members.iter().map(|member| member.key_values.len()).max();
     assert!(most > Some(20), "{most:?}");
 }

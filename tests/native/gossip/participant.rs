@@ -1,13 +1,13 @@
-//! Participants on sockets: over the network in memory in virtual time, and over real TCP.
+//! Participants on sockets: over the in-memory network in virtual time, and over real TCP.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use gossip_transport::gossip::{GossipConfig, JoinError, Liveness, Participant};
+use gossip_transport::gossip::{GossipConfig, JoinError, Liveness, Participant, RumourConfig};
 use gossip_transport::memory::{LinkFaults, MemoryNetwork, MemoryTransport};
 use gossip_transport::net::NetTransport;
 use gossip_transport::tcp::TcpTransport;
-use gossip_transport::{ClusterSecret, NetCredential, TransportLayerTransport};
+use gossip_transport::{ClusterSecret, ConfigError, NetCredential, TransportLayerTransport};
 use tokio::time::timeout;
 
 use crate::support::{ANY_PORT, PATIENCE, member};
@@ -15,11 +15,8 @@ use crate::support::{ANY_PORT, PATIENCE, member};
 fn config(name: &str, seeds: &[SocketAddr]) -> GossipConfig {
     let mut config = GossipConfig::new("cluster", name);
     config.seeds = seeds.iter().map(SocketAddr::to_string).collect();
-    config.gossip_interval = Duration::from_millis(100);
-    config.failure_detector.initial_interval = Duration::from_millis(500);
-    config.failure_detector.max_interval = Duration::from_secs(1);
     config.marked_for_deletion_grace_period = Duration::from_secs(3);
-    config
+    config.with_interval(Duration::from_millis(100))
 }
 
 async fn join<T: NetTransport>(
@@ -33,7 +30,7 @@ async fn join<T: NetTransport>(
     Participant::join(transport.open(listen).await?, config).await
 }
 
-/// Waits for changes until `done`.
+/// Waits until `done` returns true, and looks again after each change.
 async fn until<T: NetTransport>(
     participant: &Participant<T>,
     what: &str,
@@ -42,11 +39,15 @@ async fn until<T: NetTransport>(
     let mut watch = participant.watch();
     let waiting = async {
         while !done(participant) {
-            assert!(watch.changed().await, "has left");
+            assert!(watch.changed().await, "the participant has left");
         }
     };
     let in_time = timeout(PATIENCE, waiting).await.is_ok();
-    assert!(in_time, "waited for {what}: {:?}", participant.members());
+    assert!(
+        in_time,
+        "waited too long for {what}: {:?}",
+        participant.members()
+    );
 }
 
 fn sees<T: NetTransport>(participant: &Participant<T>, name: &str) -> Option<Liveness> {
@@ -77,7 +78,7 @@ async fn until_all_live<T: NetTransport>(participants: &[Participant<T>]) {
     }
 }
 
-/// Three members, on three hosts.
+/// Returns three members on three hosts.
 async fn three_in_memory(network: &MemoryNetwork) -> Vec<Participant<MemoryTransport>> {
     let secret = secret();
     let seed: SocketAddr = ([10, 0, 0, 1], 7000).into();
@@ -97,12 +98,12 @@ async fn three_in_memory(network: &MemoryNetwork) -> Vec<Participant<MemoryTrans
 }
 
 fn secret() -> ClusterSecret {
-    ClusterSecret::from_bytes(b"the same for all of a test").unwrap()
+    ClusterSecret::from_bytes(b"the same in all of these tests").unwrap()
 }
 
 async fn keys_come_and_go<T: NetTransport>(participants: &[Participant<T>]) {
     let [a, others @ ..] = participants else {
-        panic!("nobody")
+        panic!("there are no participants")
     };
     let name = a.id().node_id.clone();
     a.set("k", "v").unwrap();
@@ -145,7 +146,7 @@ async fn keys_come_and_go_over_tcp() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_member_that_vanishes_is_dead_and_one_that_returns_is_another() {
+async fn a_member_that_vanishes_is_found_dead_and_is_live_again_after_a_restart() {
     let network = MemoryNetwork::new(2);
     let mut participants = three_in_memory(&network).await;
     let gone = participants.pop().unwrap();
@@ -160,7 +161,7 @@ async fn a_member_that_vanishes_is_dead_and_one_that_returns_is_another() {
     let seed = participants[0].id().gossip_advertise_addr;
     let host = network.host(addr.ip());
     let mut config = config("m3", &[seed]);
-    // The machine's clock does not run with the test's.
+    // The default is the system's time, which does not advance with the test's virtual time.
     config.generation_id = Some(u64::MAX);
     let back = join(host, &secret(), addr, config).await.unwrap();
     for other in &participants {
@@ -187,14 +188,14 @@ async fn dropping_a_member_frees_its_port_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_leaves_takes_its_last_words_to_the_others() {
+async fn a_member_that_leaves_sends_its_last_changes_to_the_others() {
     let network = MemoryNetwork::new(3);
     let mut participants = three_in_memory(&network).await;
     let leaver = participants.pop().unwrap();
     let mut watch = leaver.watch();
     leaver.set("last", "words").unwrap();
     leaver.leave(Duration::from_secs(1)).await;
-    // What had changed before it left is told first.
+    // The watch reports earlier changes before the end.
     while watch.changed().await {}
     for other in &participants {
         until(other, "the last words", |p| {
@@ -205,17 +206,17 @@ async fn who_leaves_takes_its_last_words_to_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_does_not_know_its_address_learns_it_from_the_first_seed_that_answers() {
+async fn a_member_without_an_address_learns_it_from_the_first_seed_that_answers() {
     let network = MemoryNetwork::new(4);
     let seed: SocketAddr = ([10, 0, 0, 1], 7000).into();
-    let nobody: SocketAddr = ([10, 0, 0, 9], 7000).into();
+    let absent: SocketAddr = ([10, 0, 0, 9], 7000).into();
     let unspecified: SocketAddr = ([0, 0, 0, 0], 0).into();
     let tab = {
         let host = DialOnly(network.host([10, 0, 0, 5].into()));
-        let config = config("tab", &[nobody, seed]);
+        let config = config("tab", &[absent, seed]);
         tokio::spawn(async move { join(host, &secret(), unspecified, config).await })
     };
-    // The seed comes later than the one that looks for it.
+    // The seed starts later than the member that looks for it.
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert!(!tab.is_finished());
     let host = DialOnly(network.host([10, 0, 0, 1].into()));
@@ -231,12 +232,12 @@ async fn who_does_not_know_its_address_learns_it_from_the_first_seed_that_answer
         sees(p, "node") == Some(Liveness::Live)
     })
     .await;
-    // The node's own messages go back over the connection that the tab has opened.
+    // The node sends its own messages over the connection that the tab has opened.
     let stats = node.stats();
     assert!(stats.peers[&addr].sent > 0, "{stats:?}");
 }
 
-/// A network whose listeners keep the address that they were given, as a browser's does.
+/// A network whose listeners report the address that was passed to them, as the browser's does.
 #[derive(Clone)]
 struct DialOnly(MemoryTransport);
 
@@ -294,7 +295,7 @@ mod dial_only {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_seed_an_unknown_address_is_an_error() {
+async fn joining_without_an_address_and_a_seed_fails() {
     let host = DialOnly(MemoryNetwork::new(5).host([10, 0, 0, 1].into()));
     let unspecified: SocketAddr = ([0, 0, 0, 0], 0).into();
     let error = join(host, &secret(), unspecified, config("m", &[])).await;
@@ -303,7 +304,17 @@ async fn without_a_seed_an_unknown_address_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_cannot_be_set_is_told_at_the_start() {
+async fn joining_with_a_value_out_of_bounds_fails() {
+    let host = MemoryNetwork::new(11).host([10, 0, 0, 1].into());
+    let rumours = RumourConfig::default().with_interval(Duration::ZERO);
+    let config = config("m", &[]).with_rumours(rumours);
+    let error = join(host, &secret(), ([10, 0, 0, 1], 1).into(), config).await;
+    let error = error.err().unwrap().downcast::<ConfigError>().unwrap();
+    assert_eq!(error.field, "rumours.interval");
+}
+
+#[tokio::test(start_paused = true)]
+async fn joining_with_an_invalid_initial_key_fails() {
     let host = MemoryNetwork::new(6).host([10, 0, 0, 1].into());
     let mut config = config("m", &[]);
     config.initial_key_values = vec![("ß".to_owned(), "v".to_owned())];
@@ -313,34 +324,34 @@ async fn a_key_that_cannot_be_set_is_told_at_the_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_partition_makes_each_side_dead_for_the_other_until_it_heals() {
+async fn each_side_of_a_partition_finds_the_other_dead_until_it_heals() {
     let network = MemoryNetwork::new(7);
     let participants = three_in_memory(&network).await;
     let ip = |n: u8| std::net::IpAddr::from([10, 0, 0, n]);
     network.partition(&[ip(1), ip(2)], &[ip(3)]);
-    until(&participants[0], "the cut", |p| {
+    until(&participants[0], "the partition", |p| {
         sees(p, "m3") == Some(Liveness::Dead)
     })
     .await;
-    until(&participants[2], "the cut", |p| {
+    until(&participants[2], "the partition", |p| {
         sees(p, "m1") == Some(Liveness::Dead)
     })
     .await;
     assert_eq!(sees(&participants[0], "m2"), Some(Liveness::Live));
-    participants[2].set("k", "from the island").unwrap();
+    participants[2].set("k", "set in the partition").unwrap();
     network.heal();
     until_all_live(&participants).await;
     for other in &participants[..2] {
-        until(other, "news", |p| reads(p, "m3", "k").is_some()).await;
+        until(other, "the key", |p| reads(p, "m3", "k").is_some()).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_seed_and_a_slow_peer_hold_up_nobody() {
+async fn a_peer_that_stops_reading_does_not_delay_the_others() {
     let network = MemoryNetwork::new(8);
     let participants = three_in_memory(&network).await;
     let ip = |n: u8| std::net::IpAddr::from([10, 0, 0, n]);
-    // The third takes nothing more, and still lives as far as TCP is concerned.
+    // The third member reads nothing more from the first, while the connection stays open.
     network.set_faults(ip(1), ip(3), LinkFaults::stalled());
     let before = tokio::time::Instant::now();
     participants[0].set("k", "v").unwrap();
@@ -350,7 +361,7 @@ async fn a_dead_seed_and_a_slow_peer_hold_up_nobody() {
     .await;
     let took = before.elapsed();
     assert!(took < Duration::from_secs(1), "{took:?}");
-    // And over the second, the third learns of it as well.
+    // The third member learns of it from the second.
     until(&participants[2], "the key", |p| {
         reads(p, "m1", "k").is_some()
     })
@@ -362,9 +373,9 @@ async fn members_that_were_suspended_come_back_without_a_restart() {
     let network = MemoryNetwork::new(9);
     let participants = three_in_memory(&network).await;
     let ids: Vec<_> = participants.iter().map(|p| p.id().clone()).collect();
-    // Everyone's clock jumps, as on a machine that was suspended.
+    // The clock of all members jumps, as on a machine that was suspended.
     tokio::time::advance(Duration::from_secs(3600)).await;
-    // Looked at through the rounds that follow: nobody takes its own sleep for another's death.
+    // In the rounds that follow, no member takes its own pause for the death of another.
     for _ in 0..200 {
         tokio::time::sleep(Duration::from_millis(50)).await;
         for participant in &participants {
@@ -373,9 +384,9 @@ async fn members_that_were_suspended_come_back_without_a_restart() {
             assert!(all_live, "{members:?}");
         }
     }
-    participants[2].set("k", "after the sleep").unwrap();
+    participants[2].set("k", "after the pause").unwrap();
     for other in &participants[..2] {
-        until(other, "news", |p| reads(p, "m3", "k").is_some()).await;
+        until(other, "the key", |p| reads(p, "m3", "k").is_some()).await;
     }
     until_all_live(&participants).await;
     for participant in &participants {
@@ -385,12 +396,12 @@ async fn members_that_were_suspended_come_back_without_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_tells_of_changes_and_not_of_heartbeats() {
+async fn a_watch_reports_changes_and_no_heartbeats() {
     let network = MemoryNetwork::new(10);
     let participants = three_in_memory(&network).await;
     let mut watch = participants[0].watch();
     let quiet = Duration::from_secs(30);
-    // What is still settling is told first.
+    // Changes of the start are reported first.
     while timeout(quiet, watch.changed()).await.is_ok() {}
     let heartbeat = |p: &Participant<_>| p.members()[1].heartbeat;
     let before = heartbeat(&participants[0]);
@@ -399,7 +410,7 @@ async fn a_watch_tells_of_changes_and_not_of_heartbeats() {
 
     participants[1].set("k", "v").unwrap();
     assert!(timeout(PATIENCE, watch.changed()).await.unwrap());
-    // Setting the same again is no change.
+    // Setting the same value again is not a change.
     participants[1].set("k", "v").unwrap();
     assert!(timeout(quiet, watch.changed()).await.is_err());
     drop(participants);

@@ -1,5 +1,5 @@
-//! News between rounds: a hundred engines in virtual milliseconds, over a network with latency and
-//! loss. No socket, no clock; the same seed gives the same run.
+//! Rumours: a hundred engines in virtual time with a resolution of milliseconds, over a network with
+//! latency and loss. There is no socket and no clock; the same seed produces the same run.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ struct World {
     engines: Vec<Engine>,
     in_flight: BTreeMap<(Duration, u64), (usize, SocketAddr, ChitchatMessage)>,
     sent: u64,
-    /// Bytes of Acks that nobody has asked for.
+    /// Bytes of Acks that were sent as rumours.
     rumour_bytes: usize,
     now: Duration,
     loss: f64,
@@ -43,7 +43,7 @@ fn received(from: SocketAddr, message: ChitchatMessage) -> Event {
 }
 
 impl World {
-    /// Members that know each other, and whose rounds are spread over the second.
+    /// Returns members that know each other, with their rounds spread over the second.
     fn new(members: usize, change: impl Fn(&mut GossipConfig)) -> Self {
         let mut rng = fastrand::Rng::with_seed(7);
         let engines = (0..members).map(|n| {
@@ -75,12 +75,12 @@ impl World {
     }
 
     fn step(&mut self, n: usize, event: Event) {
-        let unasked = matches!(event, Event::Rumours);
+        let is_rumour = matches!(event, Event::Rumours);
         for output in self.engines[n].handle(event, self.now) {
             let Output::Send { to, message } = output else {
                 continue;
             };
-            if unasked {
+            if is_rumour {
                 self.rumour_bytes += message.clone().into_bytes().unwrap().len();
             }
             if self.rng.f64() < self.loss {
@@ -94,7 +94,7 @@ impl World {
         }
     }
 
-    /// What happens next, up to `end`.
+    /// Performs the next event up to `end`. Returns false if there is none.
     fn next(&mut self, end: Duration) -> bool {
         let due = |engine: &Engine| {
             let round = (engine.next_round(), true);
@@ -135,14 +135,14 @@ impl World {
         self.engines[n].set(key, value, self.now).unwrap();
     }
 
-    /// Who has `value` under `key` of member `of`.
+    /// Returns the number of members that know `value` for `key` of member `of`.
     fn have(&self, of: usize, key: &str, value: &str) -> usize {
         let reads = |engine: &&Engine| engine.member_value(&id(of), key) == Some(value);
         self.engines.iter().filter(reads).count()
     }
 
-    /// From a set until all have it.
-    fn time_to_everyone(&mut self, of: usize, value: &str, most: Duration) -> Duration {
+    /// Sets a key of member `of`, and returns the time until all members have it.
+    fn time_to_all(&mut self, of: usize, value: &str, most: Duration) -> Duration {
         self.set(of, "k", value);
         let start = self.now;
         while self.have(of, "k", value) < self.engines.len() {
@@ -162,7 +162,7 @@ fn ninety_nine_of_a_hundred_changes_reach_a_hundred_members_within_a_quarter_of_
     let mut times: Vec<_> = (0..150)
         .map(|n| {
             let member = world.rng.usize(0..100);
-            let time = world.time_to_everyone(member, &n.to_string(), Duration::from_secs(5));
+            let time = world.time_to_all(member, &n.to_string(), Duration::from_secs(5));
             world.run_for(ms(300));
             time
         })
@@ -176,7 +176,7 @@ fn ninety_nine_of_a_hundred_changes_reach_a_hundred_members_within_a_quarter_of_
 }
 
 #[test]
-fn without_news_nothing_is_said_between_rounds() {
+fn without_changes_nothing_is_sent_between_rounds() {
     let mut world = World::new(20, |_| {});
     world.run_for(Duration::from_secs(10));
     let before = world.rumours_sent();
@@ -186,23 +186,23 @@ fn without_news_nothing_is_said_between_rounds() {
 }
 
 #[test]
-fn what_rumours_miss_on_a_bad_network_is_brought_by_rounds_and_repairs() {
+fn rounds_and_repairs_bring_what_rumours_miss_on_a_bad_network() {
     let mut world = World::new(50, |_| {});
     world.loss = 0.3;
     for n in 0..20 {
         let member = world.rng.usize(0..50);
-        world.time_to_everyone(member, &n.to_string(), Duration::from_secs(20));
+        world.time_to_all(member, &n.to_string(), Duration::from_secs(20));
     }
 }
 
 #[test]
-fn a_gap_is_asked_for_at_once() {
+fn a_missing_change_is_asked_for_at_once() {
     let mut world = World::new(2, |_| {});
     world.loss = 1.0;
     world.set(0, "missed", "v");
     world.run_for(ms(60));
     world.loss = 0.0;
-    // Not by a round: the next one of either is further away than this.
+    // A round must not bring it: the next one of both members must be further away than this.
     let next_round = world.engines.iter().map(Engine::next_round).min().unwrap();
     if next_round - world.now < ms(100) {
         world.loss = 1.0;
@@ -226,7 +226,7 @@ fn a_member_that_changes_all_the_time_stays_within_its_budget() {
         world.set(0, &format!("k{}", n % 50), &format!("{n:0>100}"));
         world.run_for(ms(1));
     }
-    // All ten pass it on.
+    // All ten members pass the changes on.
     let most = 10 * (seconds + 1) * A_SECOND;
     assert!(
         world.rumour_bytes <= most,
@@ -244,7 +244,7 @@ fn a_member_that_changes_all_the_time_stays_within_its_budget() {
 #[test]
 fn a_fanout_of_zero_leaves_everything_to_the_rounds() {
     let mut world = World::new(20, |config| config.rumours.fanout = 0);
-    let time = world.time_to_everyone(0, "v", Duration::from_secs(10));
+    let time = world.time_to_all(0, "v", Duration::from_secs(10));
     assert!(time > ms(300), "{time:?}");
     assert_eq!(world.rumours_sent(), 0);
 }

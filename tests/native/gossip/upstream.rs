@@ -1,4 +1,4 @@
-//! Our engine and real nodes of the published chitchat 0.13 in one cluster, over UDP on loopback.
+//! Our engine and nodes of the published `chitchat` 0.13 in one cluster, over UDP on loopback.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -65,7 +65,7 @@ async fn upstream_in(
         .unwrap()
 }
 
-/// Our engine on a UDP socket; its drop is its death.
+/// Our engine on a UDP socket. Dropping it stops it without a last message.
 struct Ours {
     engine: Arc<Mutex<Engine>>,
     start: Instant,
@@ -145,7 +145,7 @@ async fn drive(engine: Arc<Mutex<Engine>>, socket: UdpSocket, start: Instant) {
         let outputs = engine.lock().unwrap().handle(event, start.elapsed());
         for output in outputs {
             if let Output::Send { to, message } = output {
-                // Nobody there any more is no error of UDP's that matters.
+                // The error that the receiver is gone does not matter here.
                 let _ = socket.send_to(&message.into_bytes().unwrap(), to).await;
             }
         }
@@ -166,7 +166,7 @@ async fn upstream_live(node: &ChitchatHandle) -> usize {
         .await
 }
 
-/// Three of theirs and two of ours.
+/// Three members of the published crate and two of ours.
 struct Mixed {
     theirs: Vec<ChitchatHandle>,
     ours: Vec<Ours>,
@@ -194,7 +194,7 @@ impl Mixed {
     }
 
     async fn all_see_live(&self, members: usize) {
-        until("everyone to see who is live", async || {
+        until("all members to see which are live", async || {
             for node in &self.theirs {
                 if upstream_live(node).await != members {
                     return false;
@@ -249,11 +249,11 @@ async fn keys_travel_both_ways(ours: ProtocolVersion, theirs: ProtocolVersion) {
     mixed.all_read("theirs-2", "brief", Some("yes")).await;
     mixed.all_read("theirs-2", "brief", None).await;
 
-    // After the tombstones have been collected, news still travel.
+    // Changes still arrive after the tombstones have been collected.
     mixed.ours[0]
-        .with(|e, now| e.set("late", "news", now))
+        .with(|e, now| e.set("late", "change", now))
         .unwrap();
-    mixed.all_read("ours-0", "late", Some("news")).await;
+    mixed.all_read("ours-0", "late", Some("change")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -267,12 +267,12 @@ async fn keys_travel_both_ways_in_v1() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_of_both_versions_is_one() {
+async fn keys_travel_both_ways_between_v0_and_v1() {
     keys_travel_both_ways(ProtocolVersion::V1, ProtocolVersion::V0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_side_finds_the_others_dead() {
+async fn each_side_finds_dead_members_of_the_other() {
     let mut mixed = Mixed::start(ProtocolVersion::V0, ProtocolVersion::V0).await;
     drop(mixed.ours.pop());
     mixed.all_see_live(4).await;
@@ -283,7 +283,7 @@ async fn each_side_finds_the_others_dead() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_state_travels_both_ways_in_several_messages() {
     let mixed = Mixed::start(ProtocolVersion::V0, ProtocolVersion::V0).await;
-    // What hardly compresses, so that it takes several datagrams.
+    // Random values hardly compress, so that they take several datagrams.
     let mut rng = fastrand::Rng::with_seed(5);
     let mut noise = || (0..900).map(|_| rng.alphanumeric()).collect::<String>();
     for n in 0..100 {
@@ -307,15 +307,15 @@ async fn a_large_state_travels_both_ways_in_several_messages() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn news_reaches_members_of_upstream_without_a_round() {
+async fn a_rumour_reaches_members_of_the_published_crate_without_a_round() {
     for version in [ProtocolVersion::V0, ProtocolVersion::V1] {
         let mixed = Mixed::start(version, version).await;
-        let teller = &mixed.ours[0];
-        // It neither asks nor answers any more: nothing but the rumour can bring the news.
-        teller.task.abort();
-        until("its task to end", async || teller.task.is_finished()).await;
-        let outputs = teller.with(|engine, now| {
-            engine.set("news", "fresh", now).unwrap();
+        let sender = &mixed.ours[0];
+        // It neither asks nor answers any more, so that only the rumour can bring the change.
+        sender.task.abort();
+        until("its task to end", async || sender.task.is_finished()).await;
+        let outputs = sender.with(|engine, now| {
+            engine.set("new", "value", now).unwrap();
             engine.handle(Event::Rumours, now)
         });
         assert_eq!(outputs.len(), 4, "one for each other member: {outputs:?}");
@@ -326,12 +326,12 @@ async fn news_reaches_members_of_upstream_without_a_round() {
                 socket.send_to(&bytes, to).await.unwrap();
             }
         }
-        mixed.all_read("ours-0", "news", Some("fresh")).await;
+        mixed.all_read("ours-0", "new", Some("value")).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn members_of_upstream_join_by_a_seed_of_ours() {
+async fn members_of_the_published_crate_join_through_a_seed_of_ours() {
     for version in [ProtocolVersion::V0, ProtocolVersion::V1] {
         let ours = Ours::start_in("mixed", "ours-0", version, None).await;
         let seed = ours.with(|engine, _| engine.id().gossip_advertise_addr);
@@ -349,25 +349,25 @@ async fn members_of_upstream_join_by_a_seed_of_ours() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_side_keeps_members_of_another_cluster_out() {
+async fn each_side_refuses_members_of_another_cluster() {
     let version = ProtocolVersion::V0;
     let theirs = upstream("theirs", version, None).await;
     let ours = Ours::start_in("mixed", "ours", version, None).await;
     let their_addr = theirs.chitchat_id().gossip_advertise_addr;
     let our_addr = ours.with(|engine, _| engine.id().gossip_advertise_addr);
-    let stranger = Ours::start_in("other", "stranger", version, Some(their_addr)).await;
+    let foreign = Ours::start_in("other", "foreign", version, Some(their_addr)).await;
     let other = upstream_in("other", "other", version, Some(our_addr)).await;
-    // Refused several times: one that slipped in now and then would have done so.
+    // Wait for several refusals, so that a member that is accepted only sometimes is noticed.
     until("refusals", async || {
         ours.with(|engine, _| engine.counts().foreign_syns) > 5
-            && stranger.with(|engine, _| engine.counts().rejections) > 5
+            && foreign.with(|engine, _| engine.counts().rejections) > 5
     })
     .await;
     for node in [&theirs, &other] {
         let known = node.with_chitchat(|chitchat| chitchat.node_states().len());
         assert_eq!(known.await, 1);
     }
-    for node in [&ours, &stranger] {
+    for node in [&ours, &foreign] {
         assert_eq!(node.with(|engine, _| engine.members().len()), 1);
     }
 }

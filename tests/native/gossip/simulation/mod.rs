@@ -1,5 +1,6 @@
-//! Many engines in virtual time, over a network that loses, doubles and reorders: every message
-//! goes through the codec. No socket, no clock; the same seed gives the same run.
+//! Many engines in virtual time, over a network that loses, duplicates and reorders messages. Every
+//! message passes through the codec. There is no socket and no clock; the same seed produces the
+//! same run.
 
 mod world;
 
@@ -9,14 +10,15 @@ use gossip_transport::gossip::Liveness;
 use proptest::prelude::*;
 use world::{Faults, World};
 
-/// Rounds that a change needs, at most, to reach `members`: a push-pull epidemic needs some
-/// logarithm of rounds (Demers et al., 1987); this is a generous multiple.
+/// Returns the number of rounds in which a change must reach all `members`. A push-pull epidemic
+/// needs a number that is logarithmic in the members (Demers et al., 1987); this is a generous
+/// multiple of it.
 fn enough_rounds(members: usize) -> usize {
     8 + 4 * members.ilog2() as usize
 }
 
 #[test]
-fn a_key_reaches_everyone_within_a_logarithm_of_rounds() {
+fn a_key_reaches_all_members_in_a_logarithmic_number_of_rounds() {
     for members in [3, 10, 30] {
         let mut world = World::new(1, members, Faults::default());
         world.converge_on_membership();
@@ -27,7 +29,7 @@ fn a_key_reaches_everyone_within_a_logarithm_of_rounds() {
 }
 
 #[test]
-fn members_that_reach_one_other_only_are_as_quick_as_all() {
+fn members_that_reach_only_one_other_receive_changes_as_quickly() {
     const MEMBERS: usize = 40;
     const BEHIND: [usize; 2] = [38, 39];
     let mut world = World::new(3, MEMBERS, Faults::default());
@@ -57,14 +59,14 @@ fn a_deleted_key_disappears_everywhere_and_its_tombstone_is_collected() {
     world.delete(3, "k");
     world.rounds_until(enough_rounds(10), |w| w.all_read(3, "k", None));
     world.run(world.grace_rounds() + 5);
-    // Later changes still arrive, after everyone has collected the tombstone.
+    // Later changes still arrive after all members have collected the tombstone.
     world.set(3, "l", "w");
     world.rounds_until(enough_rounds(10), |w| w.all_read(3, "l", Some("w")));
     assert!(world.all_read(3, "k", None));
 }
 
 #[test]
-fn a_key_with_a_ttl_goes_away_everywhere() {
+fn a_key_with_a_ttl_disappears_everywhere() {
     let mut world = World::new(3, 10, Faults::default());
     world.converge_on_membership();
     world.set_with_ttl(3, "k", "v");
@@ -74,7 +76,7 @@ fn a_key_with_a_ttl_goes_away_everywhere() {
 }
 
 #[test]
-fn someone_who_missed_collected_tombstones_starts_afresh() {
+fn a_member_that_missed_collected_tombstones_starts_afresh() {
     let mut world = World::new(4, 6, Faults::default());
     world.converge_on_membership();
     world.set(0, "old", "v");
@@ -91,28 +93,28 @@ fn someone_who_missed_collected_tombstones_starts_afresh() {
 }
 
 #[test]
-fn a_killed_member_is_dead_for_all_within_the_detectors_bound_and_returns_as_another() {
+fn a_killed_member_is_found_dead_within_the_timeout_and_supersedes_itself_when_it_returns() {
     let mut world = World::new(5, 10, Faults::default());
     world.converge_on_membership();
-    world.set(9, "k", "first life");
+    world.set(9, "k", "before the restart");
     world.run(30);
     let bound = world.detection_bound(9);
     let killed = world.now();
     world.kill(9);
     world.rounds_until(60, |w| w.all_see(9, Liveness::Dead));
     let took = world.now() - killed;
-    // The last heartbeat may have reached some a few rounds after it was sent.
+    // The last heartbeat may have reached some members a few rounds after it was sent.
     let slack = Duration::from_secs(enough_rounds(10) as u64);
     assert!(took <= bound + slack, "{took:?}, the bound is {bound:?}");
 
     world.restart(9, 2);
     world.rounds_until(30, |w| w.all_see(9, Liveness::Live));
     world.rounds_until(enough_rounds(10), |w| w.all_read(9, "k", None));
-    assert!(world.first_life_is_superseded(9));
+    assert!(world.earlier_generation_is_superseded(9));
 }
 
 #[test]
-fn keys_of_an_earlier_life_under_the_same_generation_do_not_return() {
+fn keys_from_before_a_restart_under_the_same_generation_do_not_return() {
     let mut world = World::new(6, 10, Faults::default());
     world.converge_on_membership();
     for n in 0..20 {
@@ -153,7 +155,7 @@ fn a_healed_partition_is_one_cluster_again() {
 }
 
 #[test]
-fn a_sleeper_comes_back_without_a_restart_and_holds_nobody_dead() {
+fn a_suspended_member_comes_back_without_a_restart_and_finds_no_other_dead() {
     let mut world = World::new(8, 6, Faults::default());
     world.converge_on_membership();
     world.run(20);
@@ -168,16 +170,16 @@ fn a_sleeper_comes_back_without_a_restart_and_holds_nobody_dead() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Whatever was lost, doubled and reordered: once the network is quiet, all agree.
+    /// Whatever was lost, duplicated and reordered: once the network works, all members agree.
     #[test]
-    fn a_quiet_network_converges_after_any_storm(
+    fn all_members_agree_once_a_faulty_network_works_again(
         seed in any::<u64>(),
         loss in 0.0..0.6,
-        doubled in 0.0..0.3,
+        duplicates in 0.0..0.3,
         delay in 0_usize..4,
         steps in prop::collection::vec((0_usize..6, 0_u8..5, 0_u8..4), 1..60),
     ) {
-        let mut world = World::new(seed, 6, Faults { loss, doubled, max_delay: delay });
+        let mut world = World::new(seed, 6, Faults { loss, duplicates, max_delay: delay });
         for (member, key, what) in steps {
             let key = format!("k{key}");
             match what {

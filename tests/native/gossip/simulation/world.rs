@@ -14,7 +14,7 @@ const GRACE: Duration = Duration::from_secs(40);
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Faults {
     pub loss: f64,
-    pub doubled: f64,
+    pub duplicates: f64,
     /// In rounds.
     pub max_delay: usize,
 }
@@ -24,15 +24,15 @@ pub struct World {
     frozen: BTreeSet<usize>,
     generations: Vec<u64>,
     cut_off: BTreeSet<usize>,
-    /// Who reaches nobody but a bridge, and which.
+    /// Members that reach only one other member, and that one.
     behind: BTreeMap<usize, usize>,
     faults: Faults,
     rng: fastrand::Rng,
-    /// By the round in which they arrive.
+    /// Messages by the round in which they arrive.
     in_flight: BTreeMap<usize, Vec<(SocketAddr, usize, Bytes)>>,
     round: usize,
-    /// What each has last claimed to know of each: collected up to, and known up to. It never
-    /// falls, in the order of pairs: a fresh start may know less for a moment.
+    /// The versions that each member last claimed to know of each other: collected up to, and known
+    /// up to. The pair never decreases; after a reset the second number alone may.
     claims: BTreeMap<(usize, ChitchatId), (Version, Version)>,
 }
 
@@ -112,7 +112,7 @@ impl World {
         self.cut_off.clear();
     }
 
-    /// No faults from now on.
+    /// Ends all faults.
     pub fn calm(&mut self) {
         self.faults = Faults::default();
     }
@@ -133,11 +133,11 @@ impl World {
 
     pub fn delete(&mut self, n: usize, key: &str) {
         let now = self.now();
-        // A key that is not there is an error, and none for us.
+        // A key that does not exist is not an error here.
         let _ = self.engine(n).delete(key, now);
     }
 
-    /// One second: a round of everyone, and every message that is due.
+    /// Advances by one second: a round of every member, and every message that is due.
     fn step(&mut self) {
         self.round += 1;
         let now = self.now();
@@ -150,7 +150,7 @@ impl World {
                 self.post(n, outputs);
             }
         }
-        // What is answered at once arrives in the same round, unless delayed.
+        // A reply arrives in the same round unless it is delayed.
         while let Some(messages) = self.in_flight.remove(&self.round) {
             for (from, to, bytes) in messages {
                 self.deliver(from, to, bytes, now);
@@ -170,7 +170,7 @@ impl World {
             }
             let bytes = message.into_bytes().unwrap();
             assert!(bytes.len() <= 65_507);
-            let copies = if self.rng.f64() < self.faults.doubled {
+            let copies = if self.rng.f64() < self.faults.duplicates {
                 2
             } else {
                 1
@@ -223,7 +223,7 @@ impl World {
         }
     }
 
-    /// Runs until `done`, and says how many rounds that took.
+    /// Runs until `done` returns true, and returns the number of rounds that it took.
     pub fn rounds_until(&mut self, most: usize, done: impl Fn(&Self) -> bool) -> usize {
         for rounds in 0..=most {
             if done(self) {
@@ -278,7 +278,7 @@ impl World {
             .all(|reader| self.sees(reader, of) == liveness)
     }
 
-    /// The longest silence after which any member finds `of` dead.
+    /// Returns the longest silence after which any member finds `of` dead.
     pub fn detection_bound(&self, of: usize) -> Duration {
         let id = self.id(of);
         self.alive()
@@ -287,10 +287,10 @@ impl World {
             .unwrap()
     }
 
-    pub fn first_life_is_superseded(&self, of: usize) -> bool {
+    pub fn earlier_generation_is_superseded(&self, of: usize) -> bool {
         let members = self.members[0].as_ref().unwrap().members();
         let name = self.id(of).node_id;
-        let lives: Vec<_> = members.iter().filter(|m| m.id.node_id == name).collect();
-        lives.len() == 2 && lives[0].superseded && !lives[1].superseded
+        let found: Vec<_> = members.iter().filter(|m| m.id.node_id == name).collect();
+        found.len() == 2 && found[0].superseded && !found[1].superseded
     }
 }
