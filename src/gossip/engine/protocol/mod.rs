@@ -38,8 +38,8 @@ const ANSWER_INTERVALS: u32 = 2;
 /// The protocol of one participant, without network, clock or runtime.
 ///
 /// A driver passes in events with [`handle`](Self::handle) and performs the outputs that it
-/// returns; the module documentation has a complete driver loop. Time is a [`Duration`] since any
-/// fixed moment, and must not decrease from call to call.
+/// returns; the [module documentation](crate::gossip::engine) has a complete driver loop. Time is a
+/// [`Duration`] since any fixed moment, and must not decrease from call to call.
 #[derive(Debug)]
 pub struct Engine {
     config: GossipConfig,
@@ -54,9 +54,9 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Returns an engine for the member `id`, with the initial keys of `config` set. It uses `id`
-    /// as given, and not the names in `config`. The configuration is not checked; call
-    /// [`GossipConfig::validate`] first.
+    /// Returns an engine for the member `id`, with the initial keys of `config` set. The fields of
+    /// `config` that `id` is made of (`node_id`, `generation_id` and `advertise_addr`) and `seeds`
+    /// are not used. The configuration is not checked; call [`GossipConfig::validate`] first.
     ///
     /// # Errors
     ///
@@ -110,7 +110,7 @@ impl Engine {
         self.rumours.due()
     }
 
-    /// Handles an event and returns what the driver must do, in this order. `now` must not be
+    /// Handles an event and returns what the driver must do, in that order. `now` must not be
     /// earlier than in any previous call.
     pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Output> {
         let mut outputs = Vec::new();
@@ -134,7 +134,7 @@ impl Engine {
         outputs
     }
 
-    /// Sets a key of this member. Returns false if the key has that value already.
+    /// Sets a key of this member. Returns false if that changes nothing.
     ///
     /// # Errors
     ///
@@ -145,7 +145,7 @@ impl Engine {
 
     /// Sets a key of this member that all members remove after
     /// [`marked_for_deletion_grace_period`](GossipConfig::marked_for_deletion_grace_period).
-    /// Returns false if the key has that value and will be removed already.
+    /// Returns false if that changes nothing.
     ///
     /// # Errors
     ///
