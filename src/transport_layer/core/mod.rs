@@ -37,5 +37,5 @@ pub(super) use inbox::{Inbox, Origin, ReaderPlace, Source};
 pub(super) use link::Reading;
 pub(super) use peers::Peers;
 pub(super) use queue::BATCH_BYTES;
-pub(super) use requests::{DirectWrite, Offered, Submission, Wanted};
+pub(super) use requests::{DirectWrite, Offered, SenderPlace, Wanted};
 pub(super) use step::{Effects, NewPeer, PeerKey, Step};

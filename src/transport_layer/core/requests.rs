@@ -8,42 +8,34 @@ use bytes::Bytes;
 use super::step::PeerKey;
 use crate::rt::sync::Ticket;
 
-/// A message on its way into the queue of a peer.
+/// The place of a sender that waits for room in the queue of a peer.
 #[derive(Debug)]
-pub(in crate::transport_layer) struct Submission {
+pub(in crate::transport_layer) struct SenderPlace {
     pub(in crate::transport_layer) to: SocketAddr,
-    /// Taken when the message is queued or dropped.
-    pub(in crate::transport_layer) bytes: Option<Bytes>,
     /// The id of the entry in whose queue `ticket` is a place; 0 is none.
     pub(super) entry: u64,
     pub(super) ticket: Ticket,
 }
 
-impl Submission {
-    pub(in crate::transport_layer) fn new(to: SocketAddr, bytes: Bytes) -> Self {
+impl SenderPlace {
+    pub(in crate::transport_layer) fn new(to: SocketAddr) -> Self {
         Self {
             to,
-            bytes: Some(bytes),
             entry: 0,
             ticket: None,
         }
     }
-
-    /// Returns whether the sender waits for room.
-    pub(in crate::transport_layer) fn is_waiting(&self) -> bool {
-        self.ticket.is_some()
-    }
 }
 
-/// What became of a [`Submission`].
+/// What became of a message that was offered.
 #[derive(Debug)]
 pub(in crate::transport_layer) enum Offered<C> {
-    /// The message is queued, or dropped and counted.
+    /// It is queued, or dropped and counted.
     Done,
-    /// There is no room yet. The waker is woken when there may be some.
-    Waiting,
-    /// The socket is closed. The message is still in the submission.
-    Closed,
+    /// There is no room for it, and the policy is to wait.
+    Full(Bytes),
+    /// The socket is closed.
+    Closed(Bytes),
     /// Nothing is queued before the message: the caller hands it to the connection itself, and
     /// reports with [`Peers::written`](super::Peers::written).
     Write(DirectWrite<C>),

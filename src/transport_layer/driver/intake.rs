@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt as _;
 
 use super::incoming::{Reader, handle_incoming_connection};
@@ -17,7 +18,7 @@ use super::shared::Shared;
 use crate::message::Message;
 use crate::net::{NetConnection, NetTransport};
 use crate::rt::{self, Instant, MaybeSend, MaybeSync};
-use crate::transport_layer::core::{DirectWrite, Effects, Offered, Peers, Submission, Wanted};
+use crate::transport_layer::core::{DirectWrite, Effects, Offered, Peers, SenderPlace, Wanted};
 use crate::transport_layer::error::{ClosedError, NotConnected, SendError};
 use crate::transport_layer::stats::{ConnectionInfo, Direction, DropReason};
 
@@ -28,15 +29,24 @@ pub(in crate::transport_layer) trait Outbound:
     /// Returns whether the socket still takes messages.
     fn is_open(&self) -> bool;
 
-    /// Queues, writes or drops the message. Pending only under `Backpressure`.
+    /// Queues, writes or drops a message.
+    ///
+    /// # Errors
+    ///
+    /// Returns the message if there is no room for it, and the policy is to wait, or if the socket is
+    /// closed.
+    fn offer(&self, to: SocketAddr, bytes: Bytes) -> Result<(), Refused>;
+
+    /// Offers a message for which there was no room. If there still is none, `bytes` keeps it.
     fn poll_offer(
         &self,
-        submission: &mut Submission,
+        bytes: &mut Option<Bytes>,
+        place: &mut SenderPlace,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), ClosedError>>;
 
     /// Gives up the place of a sender that waits.
-    fn withdraw(&self, submission: &mut Submission);
+    fn withdraw(&self, place: &mut SenderPlace);
 
     /// Counts a message that cannot be queued.
     fn refuse(&self, to: SocketAddr, reason: DropReason);
@@ -50,6 +60,12 @@ pub(in crate::transport_layer) trait Outbound:
 
     /// Ends what [`poll_connected`](Self::poll_connected) began.
     fn stop_wanting(&self, wanted: &mut Wanted);
+}
+
+/// A message that was not taken.
+pub(in crate::transport_layer) enum Refused {
+    Full(Bytes),
+    Closed(Bytes),
 }
 
 /// The entrance of a socket. It sits above the tasks, which it starts.
@@ -135,16 +151,39 @@ impl<T: NetTransport, M: Message> Outbound for Intake<T, M> {
         self.shared.is_open()
     }
 
+    fn offer(&self, to: SocketAddr, bytes: Bytes) -> Result<(), Refused> {
+        match self.with(|peers, fx| peers.offer(to, bytes, Instant::now, fx)) {
+            Offered::Done => Ok(()),
+            Offered::Full(bytes) => Err(Refused::Full(bytes)),
+            Offered::Closed(bytes) => Err(Refused::Closed(bytes)),
+            Offered::Write(direct) => {
+                self.write(direct);
+                Ok(())
+            }
+        }
+    }
+
     fn poll_offer(
         &self,
-        submission: &mut Submission,
+        bytes: &mut Option<Bytes>,
+        place: &mut SenderPlace,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), ClosedError>> {
-        let offered = self.with(|peers, fx| peers.offer(submission, Instant::now, cx.waker(), fx));
+        let Some(message) = bytes.take() else {
+            return Poll::Ready(Ok(()));
+        };
+        let offered = self
+            .with(|peers, fx| peers.offer_again(message, place, Instant::now(), cx.waker(), fx));
         match offered {
             Offered::Done => Poll::Ready(Ok(())),
-            Offered::Waiting => Poll::Pending,
-            Offered::Closed => Poll::Ready(Err(ClosedError)),
+            Offered::Full(message) => {
+                *bytes = Some(message);
+                Poll::Pending
+            }
+            Offered::Closed(message) => {
+                *bytes = Some(message);
+                Poll::Ready(Err(ClosedError))
+            }
             Offered::Write(direct) => {
                 self.write(direct);
                 Poll::Ready(Ok(()))
@@ -152,10 +191,8 @@ impl<T: NetTransport, M: Message> Outbound for Intake<T, M> {
         }
     }
 
-    fn withdraw(&self, submission: &mut Submission) {
-        if submission.is_waiting() {
-            self.with(|peers, fx| peers.withdraw(submission, fx));
-        }
+    fn withdraw(&self, place: &mut SenderPlace) {
+        self.with(|peers, fx| peers.withdraw(place, fx));
     }
 
     fn refuse(&self, to: SocketAddr, reason: DropReason) {
@@ -175,18 +212,6 @@ impl<T: NetTransport, M: Message> Outbound for Intake<T, M> {
     }
 }
 
-/// Withdraws the submission when the sender is dropped.
-struct Sending<'a, O: Outbound + ?Sized> {
-    outbound: &'a O,
-    submission: Submission,
-}
-
-impl<O: Outbound + ?Sized> Drop for Sending<'_, O> {
-    fn drop(&mut self) {
-        self.outbound.withdraw(&mut self.submission);
-    }
-}
-
 /// Sends a message: the body of `send` of a socket and of an
 /// [`OutgoingConnection`](crate::transport_layer::OutgoingConnection).
 pub(in crate::transport_layer) async fn submit<M: Message>(
@@ -197,31 +222,55 @@ pub(in crate::transport_layer) async fn submit<M: Message>(
     if !outbound.is_open() {
         return Err(SendError(message));
     }
-    let bytes = match message.into_bytes() {
-        Ok(bytes) => bytes,
+    let refused = match message.into_bytes() {
+        Ok(bytes) => outbound.offer(to, bytes),
         Err(error) => {
             tracing::debug!(%to, %error, "cannot encode a message");
             outbound.refuse(to, DropReason::EncodeFailed);
             return Ok(());
         }
     };
-    let mut sending = Sending {
-        outbound,
-        submission: Submission::new(to, bytes),
-    };
-    let queued = poll_fn(|cx| outbound.poll_offer(&mut sending.submission, cx)).await;
-    let Err(ClosedError) = queued else {
-        return Ok(());
+    let unsent = match refused {
+        Ok(()) => return Ok(()),
+        Err(Refused::Closed(bytes)) => Some(bytes),
+        Err(Refused::Full(bytes)) => wait_for_room(outbound, to, bytes).await,
     };
     // Given back as it came: what was encoded can be decoded.
-    let bytes = sending.submission.bytes.take();
-    match bytes.map(M::decode) {
+    match unsent.map(M::decode) {
+        None => Ok(()),
         Some(Ok(message)) => Err(SendError(message)),
-        _ => {
+        Some(Err(_)) => {
             outbound.refuse(to, DropReason::Closed);
             Ok(())
         }
     }
+}
+
+/// A sender that waits for room. Dropped, it gives up its place in line.
+struct Sending<'a, O: Outbound + ?Sized> {
+    outbound: &'a O,
+    place: SenderPlace,
+}
+
+impl<O: Outbound + ?Sized> Drop for Sending<'_, O> {
+    fn drop(&mut self) {
+        self.outbound.withdraw(&mut self.place);
+    }
+}
+
+/// Waits for room in the queue of `to`. Returns the message if the socket is closed.
+async fn wait_for_room(
+    outbound: &(impl Outbound + ?Sized),
+    to: SocketAddr,
+    bytes: Bytes,
+) -> Option<Bytes> {
+    let mut sending = Sending {
+        outbound,
+        place: SenderPlace::new(to),
+    };
+    let mut bytes = Some(bytes);
+    let queued = poll_fn(|cx| outbound.poll_offer(&mut bytes, &mut sending.place, cx)).await;
+    queued.err().and(bytes)
 }
 
 /// Ends the wish when the caller is dropped.

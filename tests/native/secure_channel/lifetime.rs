@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use super::common::*;
 use crate::support::soon;
 
-
 #[track_caller]
 fn closed(error: anyhow::Error) -> CloseReason {
     match frame_error(&error) {

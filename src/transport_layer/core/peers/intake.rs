@@ -4,12 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
+use bytes::Bytes;
+
 use super::{Peers, Phase};
 use crate::net::{self, ConnectError, NetConnection};
 use crate::rt::Instant;
-use crate::transport_layer::core::peer::TaskState;
+use crate::rt::sync::Ticket;
+use crate::transport_layer::core::peer::{Peer, TaskState};
 use crate::transport_layer::core::queue::Offer;
-use crate::transport_layer::core::requests::{DirectWrite, Offered, Submission, Wanted};
+use crate::transport_layer::core::requests::{DirectWrite, Offered, SenderPlace, Wanted};
 use crate::transport_layer::core::step::{Effects, PeerKey};
 use crate::transport_layer::error::{ClosedError, NotConnected};
 use crate::transport_layer::stats::{ConnectionInfo, DropReason};
@@ -33,94 +36,94 @@ impl<C: NetConnection> Peers<C> {
     }
 
     /// Queues or drops a message, or lets its sender write it. `clock` is read only if the time is not
-    /// known. Waiting, it keeps `waker` in line.
+    /// known.
     pub(in crate::transport_layer) fn offer(
         &mut self,
-        submission: &mut Submission,
+        to: SocketAddr,
+        bytes: Bytes,
         clock: impl FnOnce() -> Instant,
+        fx: &mut Effects<C>,
+    ) -> Offered<C> {
+        if self.phase != Phase::Open {
+            return Offered::Closed(bytes);
+        }
+        let Some(peer) = self.map.get_mut(&to) else {
+            self.ensure(to, clock(), fx);
+            return match self.map.get_mut(&to) {
+                Some(peer) => offer_to(peer, to, bytes, peer.used, None, fx),
+                None => Offered::Closed(bytes),
+            };
+        };
+        let now = match peer.task {
+            TaskState::Running(now) => now,
+            TaskState::Waiting | TaskState::Blocked => clock(),
+        };
+        if let Some(link) = peer.direct_link(bytes.len(), now) {
+            let (link, conn) = (link.id, link.conn.clone());
+            let key = PeerKey {
+                addr: to,
+                id: peer.id,
+            };
+            return match peer.queue.begin_direct(bytes, now) {
+                Ok(bytes) => Offered::Write(DirectWrite {
+                    key,
+                    link,
+                    conn,
+                    bytes,
+                }),
+                Err(bytes) => offer_to(peer, to, bytes, now, None, fx),
+            };
+        }
+        offer_to(peer, to, bytes, now, None, fx)
+    }
+
+    /// Offers a message for which there was no room. If there still is none, keeps `waker` in line at
+    /// `place`.
+    pub(in crate::transport_layer) fn offer_again(
+        &mut self,
+        bytes: Bytes,
+        place: &mut SenderPlace,
+        now: Instant,
         waker: &Waker,
         fx: &mut Effects<C>,
     ) -> Offered<C> {
         if self.phase != Phase::Open {
-            return Offered::Closed;
+            return Offered::Closed(bytes);
         }
-        let Some(bytes) = submission.bytes.take() else {
-            return Offered::Done;
+        self.ensure(place.to, now, fx);
+        let Some(peer) = self.map.get_mut(&place.to) else {
+            return Offered::Closed(bytes);
         };
-        let to = submission.to;
-        let known = self.map.get(&to).map(|peer| peer.task);
-        let now = match known {
-            Some(TaskState::Running(now)) => now,
-            Some(TaskState::Waiting | TaskState::Blocked) => clock(),
-            None => {
-                let now = clock();
-                self.ensure(to, now, fx);
-                now
-            }
-        };
-        let Some(peer) = self.map.get_mut(&to) else {
-            return Offered::Closed;
-        };
-        peer.used = now;
-        if submission.entry != peer.id {
+        if place.entry != peer.id {
             // The entry in which it had a place is gone.
-            submission.entry = peer.id;
-            submission.ticket = None;
+            place.entry = peer.id;
+            place.ticket = None;
         }
-        let offer = if peer.links.is_empty() && !net::is_dialable(to) {
-            peer.queue.refuse(DropReason::Unroutable)
+        let offered = offer_to(peer, place.to, bytes, now, place.ticket, fx);
+        if matches!(offered, Offered::Full(_)) {
+            peer.queue.senders.join(&mut place.ticket, waker);
         } else {
-            let direct = peer
-                .direct_link(bytes.len(), now)
-                .map(|link| (link.id, link.conn.clone()));
-            let bytes = match direct {
-                None => bytes,
-                Some((link, conn)) => match peer.queue.begin_direct(bytes, now) {
-                    Err(bytes) => bytes,
-                    Ok(bytes) => {
-                        let key = PeerKey {
-                            addr: to,
-                            id: peer.id,
-                        };
-                        return Offered::Write(DirectWrite {
-                            key,
-                            link,
-                            conn,
-                            bytes,
-                        });
-                    }
-                },
-            };
-            peer.queue.offer(bytes, now, submission.ticket)
-        };
-        match offer {
-            Offer::Full(bytes) => {
-                submission.bytes = Some(bytes);
-                peer.queue.senders.join(&mut submission.ticket, waker);
-                return Offered::Waiting;
-            }
-            Offer::Queued => peer.wake_task(now),
-            Offer::Dropped(_) => {}
-        }
-        if !peer.queue.senders.is_empty() {
-            peer.queue.senders.leave(&mut submission.ticket);
+            peer.queue.senders.leave(&mut place.ticket);
             fx.wakers.extend(peer.queue.ready_sender());
         }
-        Offered::Done
+        offered
     }
 
     /// Gives up the place of a sender that waits.
     pub(in crate::transport_layer) fn withdraw(
         &mut self,
-        submission: &mut Submission,
+        place: &mut SenderPlace,
         fx: &mut Effects<C>,
     ) {
         let key = PeerKey {
-            addr: submission.to,
-            id: submission.entry,
+            addr: place.to,
+            id: place.entry,
         };
+        if place.ticket.is_none() {
+            return;
+        }
         if let Some(peer) = self.get(key) {
-            peer.queue.senders.leave(&mut submission.ticket);
+            peer.queue.senders.leave(&mut place.ticket);
             fx.wakers.extend(peer.queue.ready_sender());
             // There may be nothing left to do for the peer.
             peer.signal.raise();
@@ -204,4 +207,31 @@ impl<C: NetConnection> Peers<C> {
             peer.signal.raise();
         }
     }
+}
+
+/// Queues or drops a message for a peer.
+fn offer_to<C: NetConnection>(
+    peer: &mut Peer<C>,
+    to: SocketAddr,
+    bytes: Bytes,
+    now: Instant,
+    ticket: Ticket,
+    fx: &mut Effects<C>,
+) -> Offered<C> {
+    peer.used = now;
+    let offer = if peer.links.is_empty() && !net::is_dialable(to) {
+        peer.queue.refuse(DropReason::Unroutable)
+    } else {
+        peer.queue.offer(bytes, now, ticket)
+    };
+    match offer {
+        Offer::Full(bytes) => return Offered::Full(bytes),
+        Offer::Queued => peer.wake_task(now),
+        Offer::Dropped(_) => {}
+    }
+    if !peer.queue.senders.is_empty() {
+        // Expired messages may have made room for more than this one.
+        fx.wakers.extend(peer.queue.ready_sender());
+    }
+    Offered::Done
 }
