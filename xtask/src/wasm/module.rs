@@ -1,7 +1,8 @@
-//! Builds a module for the browser: cargo, wasm-bindgen, and the two optimisers.
+//! A package as a wasm module with its JavaScript: built by cargo and wasm-bindgen, and shrunk by
+//! two optimisers.
 //!
-//! Invariant: the same sources, tools and lock file give the same bytes on every machine, so that
-//! sizes can be compared. No path of the machine gets into a module.
+//! Invariant: the same sources, tools and lock file produce the same bytes on every machine, so that
+//! sizes can be compared. A module contains no path of the machine that built it.
 
 use std::ffi::OsString;
 use std::fs;
@@ -10,20 +11,23 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
-use crate::glue::Renamed;
-use crate::tools::Tool;
-use crate::workspace::Workspace;
-use crate::{command, npm, sections, setup};
+use crate::host::tools::Tool;
+use crate::host::workspace::Workspace;
+use crate::host::{command, npm};
+use crate::wasm::glue::Renamed;
+use crate::wasm::{sections, target};
 
-/// The profile in the workspace's Cargo.toml: small before fast.
+/// The profile in the workspace's Cargo.toml that prefers small code to fast code.
 const PROFILE: &str = "web";
 
-/// Smallest after gzip of what was tried. Without the limit, functions with one caller grow into
-/// each other: 1 % less before compression, 4 % more after it.
+/// The arguments of wasm-opt with the smallest result after gzip, of those that were tried. Without
+/// the size limit, functions with one caller are inlined: 1 % less before compression, 4 % more
+/// after it.
 const OPTIMISE: [&str; 4] = [
     "-Oz",
     "--one-caller-inline-max-function-size=15",
-    // Instances of one generic function side by side, where gzip finds them: 2 % less.
+    // Puts the instances of a generic function next to each other, where gzip finds the repetition:
+    // 2 % less.
     "--reorder-functions-by-name",
     "--minify-imports-and-exports-and-modules",
 ];
@@ -32,29 +36,29 @@ const OPTIMISE: [&str; 4] = [
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Module {
     pub(crate) package: &'static str,
-    /// What its files are called.
+    /// The stem of its files' names.
     pub(crate) name: &'static str,
 }
 
-/// A member of a cluster.
+/// The participant for JavaScript, a member of a cluster.
 pub(crate) const PARTICIPANT: Module = Module {
     package: "gossip-web",
     name: "gossip_web",
 };
 
-/// The transport without the engine.
+/// The transport for JavaScript, without the gossip engine.
 pub(crate) const TRANSPORT: Module = Module {
     package: "gossip-web-transport",
     name: "gossip_web_transport",
 };
 
-/// Our side of the benchmark in a browser.
+/// The browser's side of the benchmark.
 pub(crate) const BENCH: Module = Module {
     package: "gossip-bench-page",
     name: "gossip_bench_page",
 };
 
-/// The programs that make a module small.
+/// The programs that shrink a module and its JavaScript.
 #[derive(Debug)]
 pub(crate) struct Optimisers {
     wasm_opt: PathBuf,
@@ -62,11 +66,11 @@ pub(crate) struct Optimisers {
 }
 
 impl Optimisers {
-    /// Installs what is missing.
+    /// Finds the programs, after installing those that are missing.
     ///
     /// # Errors
     ///
-    /// There is no npm, or it cannot install them.
+    /// Fails if there is no npm, or if it cannot install them.
     pub(crate) fn ensure() -> anyhow::Result<Self> {
         Ok(Self {
             wasm_opt: npm::WASM_OPT.ensure()?,
@@ -76,35 +80,37 @@ impl Optimisers {
 }
 
 impl Module {
-    /// The module in a folder that [`build`](Self::build) wrote to.
+    /// Returns the path of the wasm module in a folder that [`build`](Self::build) wrote to.
     pub(crate) fn wasm(&self, folder: &Path) -> PathBuf {
         folder.join(format!("{}_bg.wasm", self.name))
     }
 
-    /// The JavaScript beside it.
+    /// Returns the path of the JavaScript in a folder that [`build`](Self::build) wrote to.
     pub(crate) fn glue(&self, folder: &Path) -> PathBuf {
         folder.join(format!("{}.js", self.name))
     }
 
-    /// Builds into `folder`, which is made if absent. Gives the module with the names of its
-    /// functions, which the one in the folder does not have if it is optimised.
+    /// Builds the module and its JavaScript into `folder`, which is created if it is missing.
+    ///
+    /// Returns the module, function names included. With `optimisers`, the module in the folder has
+    /// no names.
     pub(crate) fn build(
         &self,
         workspace: &Workspace,
         optimisers: Option<&Optimisers>,
         folder: &Path,
     ) -> anyhow::Result<Vec<u8>> {
-        setup::wasm_target(workspace)?;
+        target::ensure(workspace)?;
         let wasm_bindgen = Tool::wasm_bindgen(workspace)?.ensure()?;
         let mut cargo = workspace.cargo(&["build", "--quiet", "--package", self.package]);
         cargo
-            .args(["--target", setup::WASM, "--profile", PROFILE])
+            .args(["--target", target::WASM, "--profile", PROFILE])
             .env("CARGO_ENCODED_RUSTFLAGS", without_paths(workspace)?)
-            // Would cut the module into pieces that are optimised one by one.
+            // Incremental builds split the module into units that are optimised separately.
             .env("CARGO_INCREMENTAL", "0");
         command::run(&mut cargo)?;
 
-        let built = workspace.target.join(setup::WASM).join(PROFILE);
+        let built = workspace.target.join(target::WASM).join(PROFILE);
         let mut bindgen = Command::new(wasm_bindgen);
         bindgen
             .args(["--target", "web", "--no-typescript", "--out-dir"])
@@ -121,10 +127,10 @@ impl Module {
     fn optimise(&self, optimisers: &Optimisers, folder: &Path) -> anyhow::Result<Vec<u8>> {
         let wasm = self.wasm(folder);
         let mut wasm_opt = Command::new(&optimisers.wasm_opt);
-        // With names, for the table of parts; they are cut off below.
+        // Keeps the names, which the table of parts needs. They are removed below.
         wasm_opt.args(OPTIMISE).arg("--debuginfo");
         wasm_opt.arg(&wasm).arg("--output").arg(&wasm);
-        let renamed = Renamed::read(&command::run_for_output(&mut wasm_opt)?)?;
+        let renamed = Renamed::parse(&command::run_for_output(&mut wasm_opt)?)?;
         let named = read(&wasm)?;
         let stripped = sections::without_custom(&named)?;
         fs::write(&wasm, stripped).with_context(|| format!("cannot write {}", wasm.display()))?;
@@ -142,16 +148,16 @@ impl Module {
     }
 }
 
-/// Compiler flags that leave the places of sources out of the messages of panics.
+/// Returns compiler flags that keep the machine's paths out of the messages of panics.
 fn without_paths(workspace: &Workspace) -> anyhow::Result<OsString> {
     let home = match std::env::var_os("CARGO_HOME").filter(|home| !home.is_empty()) {
         Some(home) => PathBuf::from(home),
         None => std::env::home_dir()
-            .context("where is cargo's home? Set CARGO_HOME")?
+            .context("no home directory: set CARGO_HOME")?
             .join(".cargo"),
     };
     let mut prefixes = vec![workspace.root.clone()];
-    // One folder for each registry.
+    // Cargo has one folder for each registry.
     let registries = fs::read_dir(home.join("registry/src"))
         .into_iter()
         .flatten();
@@ -161,7 +167,7 @@ fn without_paths(workspace: &Workspace) -> anyhow::Result<OsString> {
     let mut flags = OsString::new();
     for prefix in prefixes {
         if !flags.is_empty() {
-            // What separates flags in CARGO_ENCODED_RUSTFLAGS.
+            // The separator of flags in CARGO_ENCODED_RUSTFLAGS.
             flags.push("\u{1f}");
         }
         flags.push("--remap-path-prefix=");
@@ -172,7 +178,7 @@ fn without_paths(workspace: &Workspace) -> anyhow::Result<OsString> {
     Ok(flags)
 }
 
-/// A file's bytes.
+/// Reads a file.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }

@@ -1,13 +1,14 @@
-//! The little of WebDriver (W3C) that the check needs, over plain HTTP.
+//! A client for the part of W3C WebDriver that the demo's check and the benchmark use.
 //!
-//! One [`Session`] is one browser with windows; commands go to the window that was switched to.
+//! One [`Session`] is one browser with several windows. Commands go to the window that was last
+//! switched to.
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use crate::http::Client;
+use crate::host::http::{Answer, Client};
 
-/// How the standard names an element in JSON.
+/// The JSON field that holds an element's id, fixed by the standard.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// A browser under remote control. Dropping it closes the browser.
@@ -34,23 +35,23 @@ impl Session {
         let id = value
             .get("sessionId")
             .and_then(Value::as_str)
-            .context("the driver names no session")?;
+            .context("the driver's answer has no session id")?;
         Ok(Self {
             client,
             url: format!("{driver}/session/{id}"),
         })
     }
 
-    /// The window that commands go to.
+    /// Returns the window that commands go to.
     pub(crate) fn window(&self) -> anyhow::Result<Window> {
         let handle = self.get("window")?;
         Ok(Window(text(&handle)?))
     }
 
-    /// Opens another tab; commands still go to the one before.
+    /// Opens another tab. Commands still go to the current one.
     pub(crate) fn open_tab(&self) -> anyhow::Result<Window> {
         let opened = self.post("window/new", &json!({ "type": "tab" }))?;
-        let handle = opened.get("handle").context("the new tab has no name")?;
+        let handle = opened.get("handle").context("the new tab has no handle")?;
         Ok(Window(text(handle)?))
     }
 
@@ -69,19 +70,19 @@ impl Session {
         Ok(())
     }
 
-    /// Runs the body of a function, and returns what it returns.
+    /// Runs `script` as the body of a JavaScript function and returns its result.
     pub(crate) fn execute(&self, script: &str) -> anyhow::Result<Value> {
         self.post("execute/sync", &json!({ "script": script, "args": [] }))
     }
 
-    /// Clicks where a user would: fails if something covers the element.
+    /// Clicks an element. Fails if another element covers it.
     pub(crate) fn click(&self, selector: &str) -> anyhow::Result<()> {
         let element = self.element(selector)?;
         self.post(&format!("element/{element}/click"), &json!({}))?;
         Ok(())
     }
 
-    /// Types into a field.
+    /// Types text into an input field.
     pub(crate) fn type_into(&self, selector: &str, text: &str) -> anyhow::Result<()> {
         let element = self.element(selector)?;
         self.post(
@@ -91,7 +92,7 @@ impl Session {
         Ok(())
     }
 
-    /// A command of Chrome's own protocol.
+    /// Runs a command of the Chrome DevTools protocol.
     pub(crate) fn devtools(&self, command: &str, params: &Value) -> anyhow::Result<Value> {
         self.post(
             "goog/cdp/execute",
@@ -102,7 +103,7 @@ impl Session {
     fn element(&self, selector: &str) -> anyhow::Result<String> {
         let body = json!({ "using": "css selector", "value": selector });
         let found = self.post("element", &body)?;
-        let id = found.get(ELEMENT).context("an element without a name")?;
+        let id = found.get(ELEMENT).context("the element has no id")?;
         text(id)
     }
 
@@ -126,12 +127,14 @@ impl Drop for Session {
 }
 
 fn text(value: &Value) -> anyhow::Result<String> {
-    let text = value.as_str().context("the driver's answer has no text")?;
+    let text = value
+        .as_str()
+        .context("the driver's answer is not a string")?;
     Ok(text.to_owned())
 }
 
-/// What a command returned; the driver's own words if it failed.
-fn value(answer: &crate::http::Answer) -> anyhow::Result<Value> {
+/// Returns the result of a command. Fails with the driver's message if the command failed.
+fn value(answer: &Answer) -> anyhow::Result<Value> {
     let mut body: Value = serde_json::from_str(&answer.body)
         .with_context(|| format!("the driver answered HTTP {}", answer.status))?;
     let value = body

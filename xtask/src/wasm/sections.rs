@@ -1,4 +1,4 @@
-//! What a wasm module consists of, by sections and by functions.
+//! The sections and functions of a wasm module.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -6,10 +6,10 @@ use std::ops::Range;
 use anyhow::Context as _;
 use wasmparser::{KnownCustom, Name, Parser, Payload, TypeRef};
 
-/// The module without its custom sections: names, producers, features. None of them is needed to
-/// run it.
+/// Returns the module without its custom sections (names, producers, features), which are not
+/// needed to run it.
 pub(crate) fn without_custom(module: &[u8]) -> anyhow::Result<Vec<u8>> {
-    let mut out = module.get(..8).context("no module")?.to_vec();
+    let mut out = module.get(..8).context("not a wasm module")?.to_vec();
     for payload in Parser::new(0).parse_all(module) {
         let payload = payload?;
         let Some((id, range)) = payload.as_section() else {
@@ -19,7 +19,7 @@ pub(crate) fn without_custom(module: &[u8]) -> anyhow::Result<Vec<u8>> {
             continue;
         }
         out.push(id);
-        let bytes = within(module, range).context("a section past the end")?;
+        let bytes = within(module, range).context("a section ends after the module")?;
         push_leb(&mut out, bytes.len());
         out.extend_from_slice(bytes);
     }
@@ -32,7 +32,7 @@ fn within(module: &[u8], range: Range<u64>) -> Option<&[u8]> {
     module.get(start..end)
 }
 
-/// A number as wasm writes it: seven bits to a byte, the lowest first (LEB128).
+/// Appends a number in LEB128: seven bits a byte, the lowest first.
 fn push_leb(out: &mut Vec<u8>, mut value: usize) {
     while value >= 0x80 {
         out.push((value & 0x7f) as u8 | 0x80);
@@ -41,7 +41,7 @@ fn push_leb(out: &mut Vec<u8>, mut value: usize) {
     out.push(value as u8);
 }
 
-/// A piece of a module.
+/// A part of a module: one function, or one section that holds no functions.
 #[derive(Debug)]
 pub(crate) struct Piece<'a> {
     pub(crate) kind: Kind,
@@ -50,15 +50,15 @@ pub(crate) struct Piece<'a> {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// The code of the function of that name; without names it has none.
+    /// The code of a function, with its name. Empty if the module has no names.
     Function(String),
-    /// Constants, and the messages and places of panics.
+    /// Constants, and the messages and source locations of panics.
     Data,
     /// Types, imports, exports, tables.
     Other,
 }
 
-/// All pieces but custom sections.
+/// Returns all parts of a module except custom sections.
 pub(crate) fn pieces(module: &[u8]) -> anyhow::Result<Vec<Piece<'_>>> {
     let names = names(module)?;
     let mut index = 0;
@@ -90,7 +90,7 @@ pub(crate) fn pieces(module: &[u8]) -> anyhow::Result<Vec<Piece<'_>>> {
     Ok(pieces)
 }
 
-/// The names of functions by their indices, imports first.
+/// Returns the names of functions by their indices, in which imports come first.
 fn names(module: &[u8]) -> anyhow::Result<HashMap<u32, String>> {
     let mut names = HashMap::new();
     for payload in Parser::new(0).parse_all(module) {
@@ -116,7 +116,7 @@ fn names(module: &[u8]) -> anyhow::Result<HashMap<u32, String>> {
 mod tests {
     use super::*;
 
-    /// `(module (func $one nop) (data ...))` with a name section, by hand.
+    /// Returns `(module (func $one nop) (data ...))` with a name section.
     fn module() -> Vec<u8> {
         let mut module = b"\0asm\x01\0\0\0".to_vec();
         let sections: [(u8, &[u8]); 6] = [
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn stripped_it_is_the_same_but_for_its_names() {
+    fn stripping_a_module_removes_only_its_names() {
         let module = module();
         let stripped = without_custom(&module).unwrap();
         let custom = b"\x04name\x01\x06\x01\x00\x03one".len() + 2;

@@ -1,4 +1,4 @@
-//! A client for servers on this machine: the nodes' status, and the browser's driver.
+//! An HTTP client for servers on this machine: the nodes' status and the browser's driver.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use anyhow::Context as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// A driver that starts a browser on a busy machine takes a while; nothing else does.
+/// Limit of one request. Starting a browser on a busy machine takes this long; nothing else does.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// An answer of any status.
+/// A response with any status.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -17,13 +17,13 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The body, if the server says that all is well.
+    /// Parses the body as JSON. Fails if the status is not 2xx.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
         self.check()?;
-        serde_json::from_str(&self.body).context("an answer is not as expected")
+        serde_json::from_str(&self.body).context("unexpected JSON in an answer")
     }
 
-    /// An error unless the server says that all is well.
+    /// Fails if the status is not 2xx.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         anyhow::ensure!(
             (200..300).contains(&self.status),
@@ -35,7 +35,7 @@ impl Answer {
     }
 }
 
-/// Keeps connections open between requests.
+/// A client that keeps its connections open between requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Client(ureq::Agent);
 
@@ -43,9 +43,9 @@ impl Client {
     pub(crate) fn new() -> Self {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(TIMEOUT))
-            // What the server says about an error is worth more than its number.
+            // The body of an error response explains more than its status.
             .http_status_as_error(false)
-            // A proxy cannot reach our loopback.
+            // A proxy cannot reach this machine's loopback interface.
             .proxy(None)
             .build();
         Self(config.into())
@@ -77,6 +77,6 @@ fn answer(
     let body = response.body_mut().read_to_string();
     Ok(Answer {
         status: response.status().as_u16(),
-        body: body.with_context(|| format!("half an answer from {url}"))?,
+        body: body.with_context(|| format!("incomplete answer from {url}"))?,
     })
 }

@@ -1,45 +1,45 @@
-//! Command-line tools in exact versions, built once and kept in a cache of our own.
+//! Command-line tools in exact versions, built once and kept in a cache of their own.
 //!
-//! Each version has a folder of its own outside cargo's home: two projects that pin different
-//! versions of wasm-bindgen do not take them from one another. A tool on PATH is used where its
-//! version is the right one.
+//! Each version has its own folder outside cargo's home, so that two projects that pin different
+//! versions of wasm-bindgen do not overwrite each other's. A tool on PATH is used if its version is
+//! the pinned one.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use crate::command;
-use crate::workspace::Workspace;
+use crate::host::command;
+use crate::host::workspace::Workspace;
 
-/// A tool that `cargo install` can build.
+/// A tool that `cargo install` builds.
 #[derive(Debug)]
 pub(crate) struct Tool {
     /// The package on crates.io.
     package: &'static str,
-    /// The program, which says its version as the second word of `--version`.
+    /// The program, which prints its version as the last word of `--version`.
     program: &'static str,
     version: String,
     install_args: &'static [&'static str],
-    /// What building it took on two cores, for the user's patience.
+    /// Build time on two cores, shown to the user.
     takes: &'static str,
 }
 
 impl Tool {
-    /// wasm-bindgen in the version that Cargo.lock has for the library: the two must be equal.
+    /// Returns wasm-bindgen in the version of the library in Cargo.lock. The two must be equal.
     pub(crate) fn wasm_bindgen(workspace: &Workspace) -> anyhow::Result<Self> {
         Ok(Self {
             package: "wasm-bindgen-cli",
             program: "wasm-bindgen",
             version: workspace.locked_version("wasm-bindgen")?,
-            // Without the default features, which are a TLS client for other commands. Not
-            // `--locked`: 0.2.130 was published with a lock file that names a yanked version.
+            // The default features are a TLS client for commands that are not used here. Without
+            // `--locked`, because the lock file published with 0.2.130 names a yanked version.
             install_args: &["--no-default-features"],
             takes: "about two minutes",
         })
     }
 
-    /// wasm-pack, which runs tests in a browser.
+    /// Returns wasm-pack, which runs tests in a browser.
     pub(crate) fn wasm_pack() -> Self {
         Self {
             package: "wasm-pack",
@@ -50,7 +50,29 @@ impl Tool {
         }
     }
 
-    /// The program's path; builds it where it is absent.
+    /// Returns cargo-deny, which checks the licences, bans, sources and advisories in deny.toml.
+    pub(crate) fn cargo_deny() -> Self {
+        Self {
+            package: "cargo-deny",
+            program: "cargo-deny",
+            version: "0.20.2".to_owned(),
+            install_args: &["--locked"],
+            takes: "about three minutes",
+        }
+    }
+
+    /// Returns cargo-machete, which finds dependencies that no source file names.
+    pub(crate) fn cargo_machete() -> Self {
+        Self {
+            package: "cargo-machete",
+            program: "cargo-machete",
+            version: "0.9.2".to_owned(),
+            install_args: &["--locked"],
+            takes: "about a minute",
+        }
+    }
+
+    /// Returns the program's path, after building it if it is missing.
     pub(crate) fn ensure(&self) -> anyhow::Result<PathBuf> {
         if let Some(path) = find_program(self.program)
             && self.is_version(&path)
@@ -66,7 +88,7 @@ impl Tool {
             return Ok(program);
         }
         let _lock = lock(&cache)?;
-        // Somebody else may have built it while we waited.
+        // Another run may have built it while this one waited for the lock.
         if !self.is_version(&program) {
             self.install(&root)?;
         }
@@ -81,8 +103,8 @@ impl Tool {
             self.takes,
             root.display()
         );
-        // Of its own, so that neither the workspace's build output nor its lock is touched.
-        let build = tempfile::tempdir().context("cannot make a temporary folder")?;
+        // A separate folder, so that neither the workspace's build output nor its lock is touched.
+        let build = tempfile::tempdir().context("cannot create a temporary folder")?;
         let mut install = std::process::Command::new("cargo");
         install
             .args(["install", self.package, "--version", &self.version])
@@ -91,7 +113,7 @@ impl Tool {
             .arg("--root")
             .arg(root)
             .env("CARGO_TARGET_DIR", build.path())
-            // The workspace's settings are not meant for other people's programs.
+            // The workspace's settings are meant for its own packages only.
             .env_remove("RUSTFLAGS")
             .current_dir(build.path());
         command::run(&mut install).with_context(|| {
@@ -107,11 +129,11 @@ impl Tool {
 
     fn is_version(&self, path: &Path) -> bool {
         command::output(path, &["--version"])
-            .is_some_and(|text| text.split_whitespace().nth(1) == Some(&self.version))
+            .is_some_and(|text| text.split_whitespace().last() == Some(&self.version))
     }
 }
 
-/// A program on PATH.
+/// Returns the path of a program on PATH.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
     std::env::split_paths(&std::env::var_os("PATH")?)
@@ -119,15 +141,16 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// PATH with `folders` before everything else.
+/// Returns PATH with `folders` in front.
 pub(crate) fn path_with(folders: &[&Path]) -> anyhow::Result<std::ffi::OsString> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let before = folders.iter().map(|folder| folder.to_path_buf());
     std::env::join_paths(before.chain(std::env::split_paths(&path)))
-        .context("a folder's name cannot stand in PATH")
+        .context("the name of a folder cannot be part of PATH")
 }
 
-/// Held while something is installed: two runs at once take turns.
+/// Locks the cache until the returned file is dropped, so that two runs install one after the
+/// other.
 pub(crate) fn lock(cache: &Path) -> anyhow::Result<File> {
     let path = cache.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
@@ -139,7 +162,7 @@ pub(crate) fn lock(cache: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
-/// Where tools are kept, made if absent.
+/// Returns the folder of all tools, after creating it if it is missing.
 pub(crate) fn cache() -> anyhow::Result<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     let path = if let Some(path) = set("GOSSIP_TRANSPORT_TOOLS") {
@@ -148,12 +171,12 @@ pub(crate) fn cache() -> anyhow::Result<PathBuf> {
         Path::new(&path).join("gossip-transport/tools")
     } else {
         let home = std::env::home_dir()
-            .context("where to keep tools? Set GOSSIP_TRANSPORT_TOOLS to a folder")?;
+            .context("no home directory: set GOSSIP_TRANSPORT_TOOLS to a folder for tools")?;
         home.join(".cache/gossip-transport/tools")
     };
     std::fs::create_dir_all(&path).with_context(|| {
         format!(
-            "cannot make {}; GOSSIP_TRANSPORT_TOOLS may name another folder",
+            "cannot create {}; GOSSIP_TRANSPORT_TOOLS can name another folder",
             path.display()
         )
     })?;

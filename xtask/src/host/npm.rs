@@ -1,20 +1,20 @@
 //! Tools from npm, in exact versions, in the same cache as cargo's.
 //!
-//! They shrink what a browser downloads. Without npm a page still works, only larger: whoever
-//! needs them decides whether that is an error.
+//! They shrink what a browser downloads. A page that was built without them works as well, but is
+//! larger, so each caller decides whether their absence is an error.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-use crate::{command, tools};
+use crate::host::{command, tools};
 
-/// What to do where [`NpmTool::ensure`] fails.
-pub(crate) const BY_HAND: &str =
+/// What a user can do when [`NpmTool::ensure`] fails.
+const BY_HAND: &str =
     "install Node.js 20 or later with npm (on Debian: sudo apt-get install -y nodejs npm)";
 
-/// A package, and the program that is wanted of it.
+/// An npm package, and the program in it that is used.
 #[derive(Debug)]
 pub(crate) struct NpmTool {
     package: &'static str,
@@ -22,15 +22,15 @@ pub(crate) struct NpmTool {
     program: &'static str,
 }
 
-/// Binaryen's optimiser. From npm, since Debian's (108) writes modules that do not start, and
-/// building it takes eleven minutes.
+/// Binaryen's optimiser. It comes from npm because Debian's version (108) writes modules that do
+/// not start, and because building it takes eleven minutes.
 pub(crate) const WASM_OPT: NpmTool = NpmTool {
     package: "binaryen",
     version: "132.0.0",
     program: "wasm-opt",
 };
 
-/// A minifier of JavaScript, without dependencies that have to be built.
+/// A JavaScript minifier whose dependencies need no build step.
 pub(crate) const TERSER: NpmTool = NpmTool {
     package: "terser",
     version: "5.51.2",
@@ -38,7 +38,7 @@ pub(crate) const TERSER: NpmTool = NpmTool {
 };
 
 impl NpmTool {
-    /// The program's path; installs it where it is absent.
+    /// Returns the program's path, after installing it if it is missing.
     pub(crate) fn ensure(&self) -> anyhow::Result<PathBuf> {
         for program in ["node", "npm"] {
             if tools::find_program(program).is_none() {
@@ -51,7 +51,7 @@ impl NpmTool {
             return Ok(self.path(&root));
         }
         let _lock = tools::lock(&cache)?;
-        // Somebody else may have installed it while we waited.
+        // Another run may have installed it while this one waited for the lock.
         if !self.is_installed(&root) {
             self.install(&root)?;
         }
@@ -64,11 +64,12 @@ impl NpmTool {
             "Installing {package} with npm (once) into {}",
             root.display()
         );
-        std::fs::create_dir_all(root).with_context(|| format!("cannot make {}", root.display()))?;
+        std::fs::create_dir_all(root)
+            .with_context(|| format!("cannot create {}", root.display()))?;
         let mut install = Command::new("npm");
         install
             .args(["install", "--silent", "--no-audit", "--no-fund"])
-            // Neither package has one: nothing of others runs before it is called.
+            // Neither package has install scripts, so no foreign code runs during the install.
             .arg("--ignore-scripts")
             .arg("--prefix")
             .arg(root)
@@ -76,7 +77,10 @@ impl NpmTool {
             .current_dir(root);
         command::run(&mut install)?;
         if !self.is_installed(root) {
-            bail!("npm has installed {package}, but not {}", self.program);
+            bail!(
+                "npm installed {package}, which does not contain {}",
+                self.program
+            );
         }
         Ok(())
     }

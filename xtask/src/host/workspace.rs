@@ -1,4 +1,4 @@
-//! Where things are: the workspace, its build output, and what Cargo.lock pins.
+//! The workspace's folders, cargo commands in it, and the versions in its Cargo.lock.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,14 +6,14 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
-use crate::command;
+use crate::host::command;
 
-/// The workspace that this tool was built from.
+/// The workspace that contains this package.
 #[derive(Debug, Clone)]
 pub(crate) struct Workspace {
-    /// The folder of the workspace's Cargo.toml.
+    /// The folder that contains the workspace's Cargo.toml.
     pub(crate) root: PathBuf,
-    /// Where cargo puts what it builds.
+    /// Cargo's build output.
     pub(crate) target: PathBuf,
 }
 
@@ -24,7 +24,7 @@ struct Metadata {
 }
 
 impl Workspace {
-    /// Asks cargo, from the folder of this package.
+    /// Asks cargo for the workspace of this package.
     pub(crate) fn find() -> anyhow::Result<Self> {
         let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
         let metadata = command::output(
@@ -45,23 +45,24 @@ impl Workspace {
         })
     }
 
-    /// A cargo command in the workspace.
+    /// Returns a cargo command that runs in the workspace's root.
     pub(crate) fn cargo(&self, args: &[&str]) -> Command {
         let mut command = Command::new(cargo_program());
         command.args(args).current_dir(&self.root);
         command
     }
 
-    /// A folder for what a command leaves behind, made if absent. Always under the workspace's own
-    /// `target`, since that is where documents and the test runner's server look for it.
+    /// Returns a folder for the output of a command, after creating it if it is missing. It is
+    /// always in `target` under the workspace's root, wherever cargo builds, since documents and the
+    /// test runner's server expect it there.
     pub(crate) fn output(&self, name: &str) -> anyhow::Result<PathBuf> {
         let path = self.root.join("target").join(name);
         std::fs::create_dir_all(&path)
-            .with_context(|| format!("cannot make {}", path.display()))?;
+            .with_context(|| format!("cannot create {}", path.display()))?;
         Ok(path)
     }
 
-    /// The version of a package in Cargo.lock.
+    /// Returns the version of a package in Cargo.lock.
     pub(crate) fn locked_version(&self, package: &str) -> anyhow::Result<String> {
         let path = self.root.join("Cargo.lock");
         let lock = std::fs::read_to_string(&path)
@@ -70,7 +71,7 @@ impl Workspace {
     }
 }
 
-/// Cargo itself: the one that runs us, or the one on PATH.
+/// Returns the cargo that runs this program, or else the one on PATH.
 fn cargo_program() -> std::ffi::OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
@@ -85,13 +86,13 @@ fn locked_version(lock: &str, package: &str) -> anyhow::Result<String> {
                 .and_then(|line| line.strip_prefix("version = \"")?.strip_suffix('"'));
             return version
                 .map(ToOwned::to_owned)
-                .context("Cargo.lock is not as expected");
+                .context("Cargo.lock has an unexpected form");
         }
     }
-    bail!("Cargo.lock does not name {package}")
+    bail!("Cargo.lock does not contain {package}")
 }
 
-/// The last `count` lines of a file, for showing why something failed.
+/// Returns the last `count` lines of a file, to show with a failure.
 pub(crate) fn tail(path: &Path, count: usize) -> String {
     let bytes = std::fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);

@@ -1,25 +1,35 @@
 //! `cargo xtask demo`: a cluster on this machine, and a page whose tabs join it.
 
+pub(crate) mod cluster;
+mod detection;
+pub(crate) mod node;
+pub(crate) mod ports;
+mod proof;
+mod tab;
+mod view;
+
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use crate::check;
-use crate::cluster::{Cluster, GOSSIP_INTERVAL, Ports};
-use crate::workspace::Workspace;
-use crate::{interrupt, setup, site};
+use crate::browser::programs::Programs;
+use crate::demo::cluster::{Cluster, GOSSIP_INTERVAL, OtherNodes};
+use crate::demo::ports::Ports;
+use crate::host::interrupt;
+use crate::host::workspace::Workspace;
+use crate::wasm::bundle;
 
-/// Between two looks whether the user wants to stop.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Time between two checks for a request to stop.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 const NODES: u16 = 3;
-/// A bridge, and five of upstream's.
+/// A bridge and five upstream nodes.
 const UPSTREAM_NODES: u16 = 6;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// How many native nodes to start [default: 3, or 6 with --upstream]
+    /// Number of native nodes to start [default: 3, or 6 with --upstream]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=50))]
     nodes: Option<u16>,
 
@@ -27,12 +37,12 @@ pub(crate) struct Options {
     #[arg(long, value_name = "P")]
     port: Option<u16>,
 
-    /// Let all nodes but the first be unmodified nodes of the published chitchat crate, on UDP; the
-    /// first is their bridge to the tabs
+    /// Run unmodified nodes of the published chitchat crate, on UDP, except for the first node,
+    /// which bridges them to the tabs
     #[arg(long)]
     upstream: bool,
 
-    /// Prove in a headless browser that tabs and nodes are one cluster, and end
+    /// Prove in a headless browser that tabs and nodes form one cluster, then exit
     #[arg(long)]
     check: bool,
 }
@@ -41,19 +51,21 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let start = Instant::now();
     let workspace = Workspace::find()?;
     let ports = Ports::new(options.port);
-    let nodes = options.nodes.unwrap_or(match options.upstream {
-        true => UPSTREAM_NODES,
-        false => NODES,
-    });
+    let (others, default_nodes) = if options.upstream {
+        (OtherNodes::Upstream, UPSTREAM_NODES)
+    } else {
+        (OtherNodes::Ours, NODES)
+    };
+    let nodes = options.nodes.unwrap_or(default_nodes);
     ports.check_free(nodes)?;
-    // Before anything is built: what cannot be installed is better said at once.
-    let browser = options.check.then(setup::browser).transpose()?;
-    let web_root = site::build(&workspace)?;
-    let mut cluster = Cluster::prepare(&workspace, Some(&web_root), options.upstream)?;
+    // First, so that a browser that cannot be installed is reported before the long build.
+    let browser = options.check.then(Programs::ensure).transpose()?;
+    let web_root = bundle::build(&workspace)?;
+    let mut cluster = Cluster::prepare(&workspace, Some(&web_root), others)?;
     cluster.start(nodes, ports)?;
     announce(&cluster, start.elapsed())?;
     match browser {
-        Some(browser) => check::run(&workspace, &browser, cluster),
+        Some(browser) => proof::run(&workspace, &browser, cluster),
         None => watch(cluster),
     }
 }
@@ -69,24 +81,24 @@ fn announce(cluster: &Cluster, took: Duration) -> anyhow::Result<()> {
             node.pid().unwrap_or_default()
         );
     }
-    if cluster.is_upstream() {
+    if cluster.other_nodes() == OtherNodes::Upstream {
         println!(
-            "All but the first are unmodified nodes of the published chitchat crate, on UDP; the first bridges them to the tabs."
+            "All but the first are unmodified nodes of the published chitchat crate, on UDP. The first bridges them to the tabs."
         );
     }
     println!(
-        "Gossip rounds are {} ms apart, a quarter of the default; failures are noticed as much sooner.",
+        "The gossip interval is {} ms, a quarter of the default, so failures are detected four times as fast.",
         GOSSIP_INTERVAL.as_millis()
     );
     println!("\n  {}\n", cluster.page_url()?);
     println!(
-        "Ready after {:.1} s. Every tab that opens this address joins the cluster; whoever has it can.",
+        "Ready after {:.1} s. Every tab that opens this address joins the cluster. It contains the secret: share it only with those who may join.",
         took.as_secs_f64()
     );
     Ok(())
 }
 
-/// Runs until the user stops it.
+/// Waits until the user stops the demo. Fails if a node exits before that.
 fn watch(mut cluster: Cluster) -> anyhow::Result<()> {
     if let Some(node) = cluster.nodes().last() {
         println!(
@@ -95,12 +107,12 @@ fn watch(mut cluster: Cluster) -> anyhow::Result<()> {
             node.key_url("mood")
         );
     }
-    println!("Ctrl-C stops it all.");
+    println!("Ctrl-C stops everything.");
     while !interrupt::is_requested() {
         if let Some(reason) = cluster.ended() {
             bail!("{reason}");
         }
-        thread::sleep(LOOK_EVERY);
+        thread::sleep(POLL_INTERVAL);
     }
     println!("\nStopping");
     drop(cluster);

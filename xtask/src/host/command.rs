@@ -1,6 +1,6 @@
-//! Running a program to its end, in the foreground, with its output on ours.
+//! Programs that run to their end in the foreground, with their output on ours.
 //!
-//! Processes that run beside us live in [`crate::process`].
+//! Programs that run beside this one are in [`crate::host::process`].
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -10,17 +10,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use crate::interrupt;
+use crate::host::interrupt;
 
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The command as a user would type it.
+/// Returns the command line as a user would type it.
 pub(crate) fn describe(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words
         .map(|word| {
             let text = word.to_string_lossy();
-            // The toolchain's own path to cargo says nothing.
+            // The toolchain's own path to cargo is of no interest to a reader.
             Path::new(word)
                 .file_name()
                 .filter(|_| word == command.get_program())
@@ -33,7 +33,7 @@ pub(crate) fn describe(command: &Command) -> String {
         .join(" ")
 }
 
-/// Runs `command`; an error unless it succeeds.
+/// Runs `command` to its end. Fails if it does not exit successfully.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     let status = status(command)?;
     if !status.success() {
@@ -42,7 +42,7 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs `command` to its end; a signal to us ends it early.
+/// Runs `command` to its end and returns its exit status. A signal to this process kills it.
 pub(crate) fn status(command: &mut Command) -> anyhow::Result<ExitStatus> {
     command.stdin(Stdio::null());
     let mut child = command
@@ -58,12 +58,13 @@ pub(crate) fn status(command: &mut Command) -> anyhow::Result<ExitStatus> {
             let _ = child.wait();
             return Err(interrupted.into());
         }
-        thread::sleep(LOOK_EVERY);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 
-/// Runs `command` and gives what it prints; an error unless it succeeds. For short runs: a signal
-/// to us is noticed when it has ended.
+/// Runs `command` and returns what it prints to stdout. Fails if it does not exit successfully.
+///
+/// For short runs: a signal to this process is noticed only when the command has ended.
 pub(crate) fn run_for_output(command: &mut Command) -> anyhow::Result<String> {
     command.stdin(Stdio::null()).stderr(Stdio::inherit());
     let output = command
@@ -73,10 +74,11 @@ pub(crate) fn run_for_output(command: &mut Command) -> anyhow::Result<String> {
     if !output.status.success() {
         bail!("`{}` failed ({})", describe(command), output.status);
     }
-    String::from_utf8(output.stdout).context("its output is no text")
+    String::from_utf8(output.stdout).context("its output is not UTF-8")
 }
 
-/// What `program` says with `args`, without the final line end; `None` if it cannot.
+/// Returns what `program` prints when run with `args`, without the final line end, or `None` if it
+/// cannot be run or fails.
 pub(crate) fn output(program: impl AsRef<OsStr>, args: &[&str]) -> Option<String> {
     let output = Command::new(program)
         .args(args)

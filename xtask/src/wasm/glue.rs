@@ -1,35 +1,38 @@
-//! Short names between a module and its JavaScript.
+//! Short names for the imports and exports between a wasm module and its JavaScript.
 //!
-//! wasm-bindgen's names end in a hash, which does not compress, and stand on both sides.
+//! The names that wasm-bindgen generates appear on both sides and end in a hash, which does not
+//! compress. wasm-opt shortens them in the module; this applies the same names to the JavaScript.
 
 use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 
-/// What wasm-opt calls the module that everything is imported from.
+/// The name that wasm-opt gives to the only module of the imports.
 const MODULE: &str = "a";
 
-/// What wasm-opt says that it has renamed.
+/// The names that wasm-opt has replaced.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Renamed {
-    /// Module, name and new name.
+    /// Module, old name and new name.
     imports: Vec<(String, String, String)>,
-    /// Name and new name.
+    /// Old name and new name.
     exports: Vec<(String, String)>,
 }
 
 impl Renamed {
-    /// Reads what `--minify-imports-and-exports-and-modules` prints.
-    pub(crate) fn read(printed: &str) -> anyhow::Result<Self> {
-        serde_json::from_str(printed).context("wasm-opt does not say what it has renamed")
+    /// Parses what wasm-opt prints with `--minify-imports-and-exports-and-modules`.
+    pub(crate) fn parse(printed: &str) -> anyhow::Result<Self> {
+        serde_json::from_str(printed).context("wasm-opt did not print the names it has replaced")
     }
 
-    /// The glue with the new names: `name:` of imports, `"module":`, and `wasm.name` of exports.
+    /// Returns the JavaScript with the new names: `name:` of imports, `"module":`, and `wasm.name`
+    /// of exports.
     ///
     /// # Errors
     ///
-    /// Something renamed is not found: the glue is not as wasm-bindgen wrote it so far.
+    /// Fails if a name is not found, which means that wasm-bindgen writes other JavaScript than it
+    /// used to.
     pub(crate) fn apply(&self, glue: &str) -> anyhow::Result<String> {
         let imports: HashMap<_, _> = self
             .imports
@@ -58,24 +61,28 @@ impl Renamed {
         for name in imports.keys() {
             ensure!(
                 found.contains(name.as_str()),
-                "the glue does not have {name}"
+                "the JavaScript does not contain {name}"
             );
         }
         let modules: BTreeSet<_> = self.imports.iter().map(|(module, ..)| module).collect();
         ensure!(
             modules.len() <= 1,
-            "{modules:?} would all be called {MODULE}"
+            "the imports have several modules, which would all be called {MODULE}: {modules:?}"
         );
         for name in modules {
             let name = format!("\"{name}\":");
-            ensure!(out.contains(&name), "the glue does not have {name}");
+            ensure!(
+                out.contains(&name),
+                "the JavaScript does not contain {name}"
+            );
             out = out.replace(&name, &format!("\"{MODULE}\":"));
         }
         Ok(out)
     }
 }
 
-/// The text in pieces, none lost: names, with the colon that follows at once, and what lies between.
+/// Splits the text into names, each with a colon that directly follows it, and the text between
+/// them. The pieces together are the whole text.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '$');
     let mut rest = text;
@@ -99,12 +106,12 @@ mod tests {
     use super::*;
 
     fn renamed() -> Renamed {
-        Renamed::read(r#"{"imports":[["./m.js","__wbg_a_1","A"]],"exports":[["a_b","b"]]}"#)
+        Renamed::parse(r#"{"imports":[["./m.js","__wbg_a_1","A"]],"exports":[["a_b","b"]]}"#)
             .unwrap()
     }
 
     #[test]
-    fn whole_names_are_replaced_where_they_cross_the_border() {
+    fn only_whole_names_of_imports_and_exports_are_replaced() {
         let glue = "x = { __wbg_a_1: function(a) { return wasm.a_b.c(a, wasm.a_bc, a_b) } };\n\
                     y = { \"./m.js\": x }; // ä";
         assert_eq!(
@@ -115,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_glue_without_an_import_is_an_error() {
+    fn javascript_without_a_renamed_import_is_an_error() {
         assert!(renamed().apply("y = { \"./m.js\": x };").is_err());
     }
 }

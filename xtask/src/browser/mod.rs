@@ -1,4 +1,9 @@
-//! A headless Chromium with its driver: started, told how to behave, and ended.
+//! A headless Chromium under remote control.
+//!
+//! Starts and ends the browser and its driver; what a page shows is of no concern here.
+
+pub(crate) mod programs;
+pub(crate) mod webdriver;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,21 +14,24 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::http::Client;
-use crate::process::Process;
-use crate::webdriver::Session;
-use crate::{setup, wait, workspace};
+use crate::browser::programs::Programs;
+use crate::browser::webdriver::Session;
+use crate::host::http::Client;
+use crate::host::process::Process;
+use crate::host::{wait, workspace};
 
+/// Limit from the start of the driver until it prints its port.
 const DRIVER_WITHIN: Duration = Duration::from_secs(20);
 
-/// For a machine without a screen, and without a word to the outside.
-pub(crate) const ARGUMENTS: [&str; 10] = [
+/// Arguments for a machine without a screen. They also keep the browser from contacting servers of
+/// its vendor.
+const ARGUMENTS: [&str; 10] = [
     "--headless",
-    // Chromium refuses its sandbox to root, and containers have no user namespaces for it. The
-    // page is our own.
+    // Chromium's sandbox does not work as root, nor in containers without user namespaces. The
+    // pages that are opened are this workspace's own.
     "--no-sandbox",
     "--disable-gpu",
-    // Containers give /dev/shm 64 MB.
+    // In containers /dev/shm usually has 64 MB.
     "--disable-dev-shm-usage",
     "--disable-quic",
     "--no-first-run",
@@ -33,27 +41,26 @@ pub(crate) const ARGUMENTS: [&str; 10] = [
     "--hide-scrollbars",
 ];
 
-/// Two tabs of one browser, of which only one can be in front: timers of the other would be
-/// throttled to one a second, and its page would not be drawn. The check is about the cluster.
+/// Only one of two tabs can be in front. In the other, timers would be throttled to one a second and
+/// the page would not be drawn, but the demo's check is about the cluster, not about throttling.
 const ALL_TABS_AWAKE: [&str; 3] = [
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",
     "--disable-renderer-backgrounding",
 ];
 
-/// A browser and its driver. Dropping it ends both, and removes the profile.
+/// A browser and its driver. Dropping it ends both and removes the profile.
 #[derive(Debug)]
 pub(crate) struct Browser {
     pub(crate) session: Session,
-    // After the session, which it serves.
+    // Dropped after the session, which needs the driver.
     _driver: Process,
     _dir: TempDir,
 }
 
 impl Browser {
-    /// Starts the driver on a port of its own choice, and a browser with a new profile and `more`
-    /// arguments.
-    pub(crate) fn start(programs: &setup::Browser, more: &[&str]) -> anyhow::Result<Self> {
+    /// Starts the driver on a free port, and a browser with a new profile and `more` arguments.
+    pub(crate) fn start(programs: &Programs, more: &[&str]) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("gossip-browser.")
             .tempdir()?;
@@ -80,16 +87,14 @@ impl Browser {
     }
 }
 
-/// What a driver is asked for; also what wasm-pack's test runner takes from a file.
-fn capabilities(programs: &setup::Browser, arguments: &[String]) -> Value {
+/// Returns the WebDriver capabilities of a new session.
+fn capabilities(programs: &Programs, arguments: &[String]) -> Value {
     json!({ "goog:chromeOptions": { "binary": programs.chrome, "args": arguments } })
 }
 
-/// Writes the capabilities for wasm-bindgen's test runner, which adds its own arguments.
-pub(crate) fn write_capabilities(
-    programs: &setup::Browser,
-    folder: &Path,
-) -> anyhow::Result<PathBuf> {
+/// Writes the capabilities to a file in `folder` and returns its path. wasm-bindgen's test runner
+/// reads it and adds arguments of its own.
+pub(crate) fn write_capabilities(programs: &Programs, folder: &Path) -> anyhow::Result<PathBuf> {
     let path = folder.join("webdriver.json");
     let arguments = ARGUMENTS.map(ToOwned::to_owned);
     std::fs::write(&path, capabilities(programs, &arguments).to_string())
@@ -97,7 +102,7 @@ pub(crate) fn write_capabilities(
     Ok(path)
 }
 
-fn start_driver(programs: &setup::Browser, log: &Path) -> anyhow::Result<Process> {
+fn start_driver(programs: &Programs, log: &Path) -> anyhow::Result<Process> {
     let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     let mut command = Command::new(&programs.driver);
     command
@@ -108,7 +113,7 @@ fn start_driver(programs: &setup::Browser, log: &Path) -> anyhow::Result<Process
     Process::spawn(&mut command)
 }
 
-/// The driver says on which port it listens, in a line that ends in "on port N.".
+/// Waits until the driver has logged the port on which it listens, and returns its URL.
 fn driver_url(driver: &mut Process, log: &Path) -> anyhow::Result<String> {
     let port = wait::until(DRIVER_WITHIN, || {
         if let Some(status) = driver.ended() {
@@ -118,11 +123,12 @@ fn driver_url(driver: &mut Process, log: &Path) -> anyhow::Result<String> {
             );
         }
         let text = std::fs::read_to_string(log).unwrap_or_default();
-        Ok(driver_port(&text).ok_or_else(|| "chromedriver does not say its port".to_owned()))
+        Ok(driver_port(&text).ok_or_else(|| "chromedriver has not logged its port".to_owned()))
     })?;
     Ok(format!("http://127.0.0.1:{port}"))
 }
 
+/// Finds the port in the line "... started successfully on port N.".
 fn driver_port(log: &str) -> Option<u16> {
     log.lines()
         .filter(|line| line.contains("started successfully"))
@@ -137,7 +143,7 @@ mod tests {
     use super::driver_port;
 
     #[test]
-    fn the_port_is_read_from_the_line_that_says_that_the_driver_has_started() {
+    fn the_port_is_read_from_the_line_that_reports_the_drivers_start() {
         let log = "Starting ChromeDriver 140.0 on port 0\n\
                    ChromeDriver was started successfully on port 41235.\n";
         assert_eq!(driver_port(log), Some(41235));

@@ -1,24 +1,24 @@
-//! Which part of the sources a download is made of.
+//! The table that shows which part of the sources takes how much of a download.
 //!
-//! A function belongs to the crate and module that its name begins with; what a compiler has
-//! inlined counts for its caller.
+//! A function counts for the crate and module that its name begins with. Inlined code counts for
+//! the caller.
 
 use std::collections::BTreeMap;
 
-use crate::sections::{self, Kind};
-use crate::size::gzip_len;
+use crate::wasm::gzip;
+use crate::wasm::sections::{self, Kind};
 
-/// Prints the table of one download and gives its size after gzip: `wasm` and `glue` as they are
-/// downloaded, `named` the same module with the names of its functions.
+/// Prints the table of one download and returns its size after gzip. `wasm` and `glue` are what a
+/// browser downloads; `named` is the same module with the names of its functions.
 ///
-/// Parts are compressed together, not one by one: each has the share of the compressed module
-/// that it would have by its size when compressed alone.
+/// A module is compressed as a whole. Each part is therefore shown with its share of the compressed
+/// module, in proportion to the part's size when it is compressed alone.
 pub(crate) fn print(named: &[u8], wasm: &[u8], glue: &[u8]) -> anyhow::Result<usize> {
     let mut parts: BTreeMap<String, (usize, Vec<u8>)> = BTreeMap::new();
     for piece in sections::pieces(named)? {
         let name = match &piece.kind {
             Kind::Function(name) => part(name),
-            Kind::Data => "data: constants, texts, places of panics".to_owned(),
+            Kind::Data => "data: constants, texts, locations of panics".to_owned(),
             Kind::Other => "imports, exports, types, tables".to_owned(),
         };
         let (count, bytes) = parts.entry(name).or_default();
@@ -27,12 +27,12 @@ pub(crate) fn print(named: &[u8], wasm: &[u8], glue: &[u8]) -> anyhow::Result<us
     }
     let mut rows = Vec::new();
     for (name, (functions, bytes)) in parts {
-        rows.push((name, functions, bytes.len(), gzip_len(&bytes)?));
+        rows.push((name, functions, bytes.len(), gzip::compressed_len(&bytes)?));
     }
     rows.sort_by_key(|row| std::cmp::Reverse(row.3));
     let alone: usize = rows.iter().map(|row| row.3).sum();
-    let module = gzip_len(wasm)?;
-    let script = gzip_len(glue)?;
+    let module = gzip::compressed_len(wasm)?;
+    let script = gzip::compressed_len(glue)?;
 
     println!("{:>10} {:>10} {:>10}  part", "gzip", "bytes", "functions");
     for (name, functions, bytes, gzip) in rows {
@@ -47,7 +47,7 @@ pub(crate) fn print(named: &[u8], wasm: &[u8], glue: &[u8]) -> anyhow::Result<us
     Ok(total)
 }
 
-/// Crates that are one part together.
+/// Crates that are shown as one part.
 const GROUPS: [(&str, &[&str]); 8] = [
     (
         "ciphers, hash, curve",
@@ -91,9 +91,9 @@ const GROUPS: [(&str, &[&str]); 8] = [
     ("std: tables", &["hashbrown"]),
 ];
 
-/// The part that a function belongs to.
+/// Returns the part that a function belongs to.
 fn part(function: &str) -> String {
-    // `<a::B as c::D>::e` is code of `a`; so is `core::ptr::drop_in_place<a::B>`.
+    // `<a::B as c::D>::e` and `core::ptr::drop_in_place<a::B>` are code of `a`.
     let mut name = function.trim_start_matches(['<', '&', '[', '(']);
     for word in ["dyn ", "mut ", "*mut ", "*const "] {
         name = name.strip_prefix(word).unwrap_or(name);
@@ -104,7 +104,7 @@ fn part(function: &str) -> String {
     let end = name
         .find(['<', ' ', '>', '{', ',', '('])
         .unwrap_or(name.len());
-    // The compiler numbers crates in brackets.
+    // The compiler appends a crate's hash in brackets.
     let path: Vec<&str> = name
         .get(..end)
         .unwrap_or_default()
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_function_belongs_to_whom_it_is_implemented_for() {
+    fn a_function_belongs_to_the_crate_of_the_type_that_it_is_implemented_for() {
         for (function, expected) in [
             (
                 "gossip_transport::secure::noise::Noise::write::h01",

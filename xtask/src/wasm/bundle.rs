@@ -1,24 +1,25 @@
-//! Builds the page: gossip-web for the browser, its JavaScript, and the static files beside it.
+//! The live page as a folder of files: gossip-web for the browser, its JavaScript, and the static
+//! files of `web/page`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use crate::module::{self, Optimisers};
-use crate::workspace::Workspace;
+use crate::host::workspace::Workspace;
+use crate::wasm::module::{self, Optimisers};
 
-/// The page's folder under `target`. Not `web`: there cargo keeps what it builds for the profile.
+/// The page's folder under `target`. Cargo uses `target/web` for the profile of that name.
 const FOLDER: &str = "page";
 
 /// Builds the page into `target/page` and returns that folder.
 ///
-/// It is put together beside its place and moved there, so that a node that serves it never sees
-/// half of it.
+/// The files are collected in a temporary folder, which then replaces `target/page`, so that a node
+/// that serves it never sees a partial page.
 pub(crate) fn build(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     println!("Building the page");
     let optimisers = Optimisers::ensure()
-        .inspect_err(|error| println!("The page will be half as large again: {error:#}"))
+        .inspect_err(|error| println!("The page will be 50 % larger: {error:#}"))
         .ok();
     let outputs = workspace.output("")?;
     let fresh = tempfile::Builder::new()
@@ -38,7 +39,7 @@ pub(crate) fn build(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     Ok(place)
 }
 
-/// Copies what is in a folder, with its folders.
+/// Copies the contents of a folder recursively.
 pub(crate) fn copy_files(from: &Path, to: &Path) -> anyhow::Result<()> {
     for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
         let entry = entry?;

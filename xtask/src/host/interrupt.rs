@@ -1,7 +1,7 @@
-//! Ctrl-C and SIGTERM, as a flag that every wait looks at.
+//! Ctrl-C and SIGTERM, as a flag that every wait checks.
 //!
-//! Nothing is stopped from within a signal handler: the command that runs returns
-//! [`Interrupted`], and what it holds is dropped in order.
+//! The signal handler itself stops nothing: the running command returns [`Interrupted`], and what
+//! it holds is dropped in order.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -10,7 +10,7 @@ use anyhow::Context as _;
 
 static REQUESTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// The user asked to stop.
+/// The error of a command that a signal stopped.
 #[derive(Debug)]
 pub(crate) struct Interrupted;
 
@@ -22,7 +22,7 @@ impl std::fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// From here on SIGINT, SIGTERM and SIGHUP only set the flag.
+/// Installs the handlers: from now on SIGINT, SIGTERM and SIGHUP only set the flag.
 pub(crate) fn catch() -> anyhow::Result<()> {
     let flag = REQUESTED.get_or_init(Arc::default);
     #[cfg(unix)]
@@ -39,14 +39,14 @@ pub(crate) fn catch() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a signal has come.
+/// Returns whether a signal has arrived.
 pub(crate) fn is_requested() -> bool {
     REQUESTED
         .get()
         .is_some_and(|flag| flag.load(Ordering::Relaxed))
 }
 
-/// `Err` once a signal has come.
+/// Fails if a signal has arrived.
 pub(crate) fn check() -> Result<(), Interrupted> {
     if is_requested() {
         Err(Interrupted)

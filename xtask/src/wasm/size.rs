@@ -1,32 +1,29 @@
-//! `cargo xtask size`: what a browser downloads, by parts, held against what was agreed.
+//! `cargo xtask size`: reports what a browser downloads, by parts, and fails if it has grown.
 //!
-//! A size is that of the wasm module and its JavaScript after gzip at level 9, each by itself, as
-//! a server sends them. One kB is 1,000 bytes. Invariant: nothing grows unnoticed: each size is
-//! compared with `web/size.json`, which only `--acknowledge` changes. A goal that was reached is a
-//! limit from then on; one that is still missed is named in every run.
+//! A size is that of the wasm module plus that of its JavaScript, each after gzip at level 9, as a
+//! server sends them. One kB is 1,000 bytes. Invariant: each size is compared with `web/size.json`,
+//! which only `--acknowledge` changes, so nothing grows unnoticed. A goal that was once reached is a
+//! limit from then on; a goal that is missed is reported in every run.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 
-use crate::module::{self, Module, Optimisers};
-use crate::parts;
-use crate::workspace::Workspace;
+use crate::host::workspace::Workspace;
+use crate::wasm::module::{self, Module, Optimisers};
+use crate::wasm::parts;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Write the sizes to web/size.json, with the reason why they are as they are
+    /// Write the sizes to web/size.json, with the reason for them
     #[arg(long, value_name = "REASON")]
     acknowledge: Option<String>,
 }
 
-/// A download that has a limit.
+/// A download whose size is checked.
 struct Download {
     name: &'static str,
     module: Module,
@@ -47,18 +44,18 @@ const DOWNLOADS: [Download; 2] = [
     },
 ];
 
-/// What may be added without a word, in percent of what is acknowledged.
+/// How much a size may grow without `--acknowledge`, in percent of the acknowledged size.
 const TOLERANCE_PERCENT: usize = 2;
 
-/// The file of what was agreed.
+/// The file of the acknowledged sizes.
 const FILE: &str = "web/size.json";
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Acknowledged {
-    /// Why the sizes are as they are.
+    /// The reason for the sizes.
     reason: String,
-    /// Bytes after gzip, wasm and JavaScript together.
+    /// Bytes after gzip, wasm and JavaScript together, by the name of the download.
     bytes: BTreeMap<String, usize>,
 }
 
@@ -71,13 +68,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
 }
 
-/// Builds, prints the tables, and fails if a download is larger than was agreed.
+/// Builds all downloads, prints their tables, and fails if one is larger than acknowledged.
 pub(crate) fn check(workspace: &Workspace) -> anyhow::Result<()> {
     let sizes = measure(workspace)?;
     compare(workspace, &sizes)
 }
 
-/// Bytes after gzip of each of `DOWNLOADS`.
+/// Returns the bytes after gzip of each of [`DOWNLOADS`].
 fn measure(workspace: &Workspace) -> anyhow::Result<Vec<usize>> {
     let optimisers = Optimisers::ensure()?;
     let mut sizes = Vec::new();
@@ -99,7 +96,7 @@ fn compare(workspace: &Workspace, sizes: &[usize]) -> anyhow::Result<()> {
     let path = path(workspace);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {FILE}"))?;
     let known: Acknowledged =
-        serde_json::from_str(&text).with_context(|| format!("{FILE} is not as expected"))?;
+        serde_json::from_str(&text).with_context(|| format!("{FILE} has an unexpected form"))?;
     let mut breaches = Vec::new();
     for (download, size) in DOWNLOADS.iter().zip(sizes) {
         let known = known.bytes.get(download.name).copied();
@@ -126,16 +123,16 @@ fn verdict(size: usize, known: Option<usize>, goal: usize) -> Verdict {
         is_breach: true,
     };
     let Some(known) = known else {
-        return breach(format!("{size} bytes, and {FILE} does not know it"));
+        return breach(format!("{size} bytes, but {FILE} has no size for it"));
     };
     if size > goal && known <= goal {
-        return breach(format!("{size} bytes are more than the goal of {goal}"));
+        return breach(format!("{size} bytes, which is above the goal of {goal}"));
     }
     let permille = |more: usize| more.saturating_mul(1000) / known.max(1);
     if size.saturating_sub(known).saturating_mul(100) > known.saturating_mul(TOLERANCE_PERCENT) {
         let more = permille(size - known);
         return breach(format!(
-            "{size} bytes, {}.{} % more than the {known} that are acknowledged. If it is worth it: \
+            "{size} bytes, {}.{} % more than the acknowledged {known}. If it is worth it: \
              cargo xtask size --acknowledge \"why\"",
             more / 10,
             more % 10
@@ -145,7 +142,7 @@ fn verdict(size: usize, known: Option<usize>, goal: usize) -> Verdict {
         format!("{size} bytes, {} more than acknowledged", size - known)
     } else if (known - size).saturating_mul(100) > known.saturating_mul(TOLERANCE_PERCENT) {
         format!(
-            "{size} bytes, {} less than acknowledged: --acknowledge keeps it so",
+            "{size} bytes, {} less than acknowledged; --acknowledge makes that the new limit",
             known - size
         )
     } else {
@@ -171,7 +168,7 @@ fn acknowledge(workspace: &Workspace, reason: &str, sizes: &[usize]) -> anyhow::
     let mut text = serde_json::to_string_pretty(&known)?;
     text.push('\n');
     fs::write(path(workspace), text).with_context(|| format!("cannot write {FILE}"))?;
-    println!("{FILE} is written: commit it");
+    println!("wrote {FILE}; commit it");
     Ok(())
 }
 
@@ -179,29 +176,22 @@ fn path(workspace: &Workspace) -> PathBuf {
     workspace.root.join(Path::new(FILE))
 }
 
-/// The number of bytes after gzip at its highest level.
-pub(crate) fn gzip_len(bytes: &[u8]) -> anyhow::Result<usize> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(bytes)?;
-    Ok(encoder.finish()?.len())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn two_percent_pass_and_a_byte_more_does_not() {
+    fn growth_of_two_percent_passes_and_a_byte_more_fails() {
         assert!(!verdict(10_200, Some(10_000), 20_000).is_breach);
         assert!(verdict(10_201, Some(10_000), 20_000).is_breach);
         assert!(!verdict(9_000, Some(10_000), 20_000).is_breach);
     }
 
     #[test]
-    fn a_goal_that_was_reached_is_not_left_again() {
+    fn a_goal_that_was_reached_is_a_limit_from_then_on() {
         assert!(!verdict(20_000, Some(20_000), 20_000).is_breach);
         assert!(verdict(20_001, Some(20_000), 20_000).is_breach);
-        // One that was never reached is said to be missed, and the size may not grow either.
+        // A goal that was never reached is reported as missed, and the size must not grow.
         let missed = verdict(21_000, Some(21_000), 20_000);
         assert!(!missed.is_breach && missed.text.contains("missed by 1000"));
         assert!(verdict(22_000, Some(21_000), 20_000).is_breach);

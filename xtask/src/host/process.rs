@@ -1,9 +1,10 @@
-//! A process that runs beside us, and ends with us.
+//! A child process that runs beside this program and ends with it.
 //!
-//! Each gets a process group of its own, so that Ctrl-C in the terminal reaches us alone and we
-//! end the others in order, with all that they have started. A small shell stands guard over each
-//! group: it reads from a pipe that only we hold open, so it notices even our death by SIGKILL,
-//! and ends the group then. (A death signal set by `prctl` would be Linux alone, and unsafe code.)
+//! Each child gets a process group of its own. Ctrl-C in the terminal therefore reaches only this
+//! program, which ends the children in order, together with everything that they have started. A
+//! small shell guards each group: it reads from a pipe that only this program holds open, so it
+//! notices even a SIGKILL of this program, and then ends the group. (A death signal set with
+//! `prctl` would need unsafe code and work on Linux only.)
 
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -11,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-/// What a process may take to leave in order: a node says goodbye within 2 s.
+/// How long a process may take to exit after SIGTERM. A node says goodbye within 2 s.
 const GRACE: Duration = Duration::from_secs(3);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A running process. Dropping it ends it, and returns when it is gone.
+/// A running child process. Dropping it ends the process and waits for its exit.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -23,7 +24,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `command`. Its standard input, where piped, is left to [`Process::child`].
+    /// Starts `command`. Pipes that it asks for are available through [`Process::child`].
     pub(crate) fn spawn(command: &mut Command) -> anyhow::Result<Self> {
         own_group(command);
         let child = command
@@ -42,18 +43,18 @@ impl Process {
         self.child.id()
     }
 
-    /// How it ended, if it has.
+    /// Returns the exit status, or `None` while the process runs.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Ends it with SIGKILL: it gets no chance to say goodbye.
+    /// Ends the process with SIGKILL, so that it cannot say goodbye to its peers.
     pub(crate) fn kill(mut self) {
         self.kill_group();
         let _ = self.child.wait();
     }
 
-    /// Asks it to leave. [`Drop`] waits for that.
+    /// Asks the process to exit. [`Drop`] waits for the exit.
     pub(crate) fn terminate(&mut self) {
         if self.ended().is_none() {
             signal_group(&mut self.child, Signal::Terminate);
@@ -70,9 +71,9 @@ impl Drop for Process {
         self.terminate();
         let start = Instant::now();
         while self.ended().is_none() && start.elapsed() < GRACE {
-            thread::sleep(LOOK_EVERY);
+            thread::sleep(POLL_INTERVAL);
         }
-        // Also when it has ended: what it started may not have.
+        // Even if the process has ended, processes that it started may still run.
         self.kill_group();
         let _ = self.child.wait();
         if let Some(mut guard) = self.guard.take() {
@@ -104,7 +105,7 @@ fn signal_group(child: &mut Child, signal: Signal) {
         Signal::Terminate => Unix::TERM,
         Signal::Kill => Unix::KILL,
     };
-    // An error means that the group is gone: what we want.
+    // An error means that the group no longer exists, which is the goal.
     if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         let _ = kill_process_group(group, signal);
     }
@@ -115,7 +116,8 @@ fn signal_group(child: &mut Child, _signal: Signal) {
     let _ = child.kill();
 }
 
-/// `read` returns when we are gone, since nobody else holds the pipe's other end.
+/// The guard's script. Its `read` returns when this program is gone, since nothing else holds the
+/// other end of the pipe.
 #[cfg(unix)]
 const GUARD: &str = "trap '' INT TERM HUP; read -r _; kill -s TERM -- \"-$1\" 2>/dev/null && sleep 3; \
                      kill -s KILL -- \"-$1\" 2>/dev/null";

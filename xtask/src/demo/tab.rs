@@ -1,7 +1,7 @@
-//! The page in a tab, as a user sees it: what it shows, and how its form is used.
+//! A tab with the live page, used as a user would: reads what it shows and fills in its form.
 //!
-//! Reads the document only, by the `data-testid` hooks that the page offers; never the program
-//! behind it.
+//! Finds elements by their `data-testid` attributes, and never looks at the program behind the
+//! document.
 
 use std::fs;
 use std::path::Path;
@@ -10,9 +10,14 @@ use anyhow::Context as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::cluster::Member;
-use crate::webdriver::{Session, Window};
+use crate::browser::webdriver::{Session, Window};
+use crate::demo::node::MemberStatus;
 
+/// Time that the drawing takes to move its shapes to their new places. The screenshot is for people
+/// to look at; nothing is asserted about it, so there is no condition to wait for.
+const SETTLE: std::time::Duration = std::time::Duration::from_millis(1500);
+
+/// Reads the page.
 const READ: &str = r"
     const status = document.querySelector('[data-testid=status]');
     const members = [...document.querySelectorAll('[data-testid=member]')].map((row) => ({
@@ -25,22 +30,22 @@ const READ: &str = r"
     }));
     return {
         state: status ? status.dataset.state : 'no page',
-        words: status ? status.innerText : document.title,
+        text: status ? status.innerText : document.title,
         members,
     };
 ";
 
-/// What the page shows.
+/// The content of the page.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Shown {
     /// `connected`, `connecting` or `disconnected`.
     pub(crate) state: String,
-    /// The same in words.
-    pub(crate) words: String,
-    pub(crate) members: Vec<Member>,
+    /// The status text, or the document's title if there is no status.
+    pub(crate) text: String,
+    pub(crate) members: Vec<MemberStatus>,
 }
 
-/// A size of the visible part of the page, in CSS pixels.
+/// The size of the visible part of the page, in CSS pixels.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Viewport {
     pub(crate) width: u32,
@@ -51,23 +56,24 @@ pub(crate) struct Viewport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Device {
     Desktop,
-    /// Two pixels to a CSS pixel; the picture has the whole page.
+    /// Two pixels to a CSS pixel. A screenshot shows the whole page.
     Phone,
 }
 
 /// One tab.
 #[derive(Debug)]
-pub(crate) struct Page<'a> {
+pub(crate) struct Tab<'a> {
     session: &'a Session,
     window: Window,
 }
 
-impl<'a> Page<'a> {
+impl<'a> Tab<'a> {
     pub(crate) fn new(session: &'a Session, window: Window) -> Self {
         Self { session, window }
     }
 
-    /// Every command goes through here: the browser has one current tab.
+    /// Returns the session after making this tab the current one. Every command must go through
+    /// here.
     fn session(&self) -> anyhow::Result<&'a Session> {
         self.session.switch_to(&self.window)?;
         Ok(self.session)
@@ -83,7 +89,7 @@ impl<'a> Page<'a> {
 
     pub(crate) fn read(&self) -> anyhow::Result<Shown> {
         let shown = self.session()?.execute(READ)?;
-        serde_json::from_value(shown).context("the page does not show what it should")
+        serde_json::from_value(shown).context("the page has an unexpected form")
     }
 
     /// Sets a key of this tab through the form.
@@ -100,7 +106,7 @@ impl<'a> Page<'a> {
             .click(&format!("[data-testid=delete-button][data-key='{key}']"))
     }
 
-    /// Writes a PNG of the page to `path`.
+    /// Writes a screenshot of the page to `path`, as a PNG.
     pub(crate) fn screenshot(&self, viewport: Viewport, path: &Path) -> anyhow::Result<()> {
         let session = self.session()?;
         let is_phone = viewport.device == Device::Phone;
@@ -113,7 +119,7 @@ impl<'a> Page<'a> {
                 "mobile": is_phone,
             }),
         )?;
-        // The drawing and the table settle at the new width.
+        // The layout and the drawing take a moment to adapt to the new width.
         session.execute("window.scrollTo(0, 0); document.activeElement?.blur(); return document.body.offsetHeight")?;
         std::thread::sleep(SETTLE);
         let picture = session.devtools(
@@ -125,13 +131,10 @@ impl<'a> Page<'a> {
         let text = picture
             .get("data")
             .and_then(Value::as_str)
-            .context("the browser took no picture")?;
+            .context("the browser returned no screenshot")?;
         let bytes = data_encoding::BASE64
             .decode(text.as_bytes())
-            .context("the browser's picture is not base64")?;
+            .context("the browser's screenshot is not base64")?;
         fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
     }
 }
-
-/// For the eye only: the drawing moves its nodes to their new places for a moment.
-const SETTLE: std::time::Duration = std::time::Duration::from_millis(1500);
