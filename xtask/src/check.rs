@@ -4,23 +4,32 @@
 //! and no browser, and takes less than a minute once everything is built.
 
 use crate::host::workspace::Workspace;
-use crate::stages::{self, Stage, cargo};
+use crate::stages::{self, FEATURES, Stage, cargo};
+
+/// The packages with unit tests that run natively. All tests are built with the same packages and
+/// features, so that the library is compiled once for them.
+const PACKAGES: [&str; 6] = [
+    "--package",
+    "gossip-transport",
+    "--package",
+    "gossip-node",
+    "--package",
+    "xtask",
+];
 
 pub(crate) fn run() -> anyhow::Result<()> {
     let workspace = Workspace::find()?;
+    let tests = |what: &[&str]| {
+        let test = ["test", "--quiet"];
+        cargo(
+            &workspace,
+            &[&test[..], &PACKAGES, &FEATURES, what].concat(),
+        )
+    };
     stages::run(&[
         Stage::format(&workspace),
         Stage::native_clippy(&workspace),
-        Stage::new("layout rules", || {
-            cargo(&workspace, &["test", "--quiet", "--test", "tidy"])
-        }),
-        Stage::new("unit tests, library", || {
-            let lib = ["test", "--quiet", "--lib"];
-            cargo(&workspace, &[&lib[..], &stages::FEATURES].concat())
-        }),
-        Stage::new("unit tests, programs", || {
-            let programs = ["--package", "gossip-node", "--package", "xtask", "--bins"];
-            cargo(&workspace, &[&["test", "--quiet"][..], &programs].concat())
-        }),
+        Stage::new("layout rules", || tests(&["--test", "tidy"])),
+        Stage::new("unit tests", || tests(&["--lib", "--bins"])),
     ])
 }
