@@ -38,7 +38,7 @@ impl Node {
         self.lock().as_ref().map(f)
     }
 
-    /// Leaves the cluster. Queued messages may take until `deadline` to be sent. Does nothing if the
+    /// Leaves the cluster. Sends queued messages for at most `deadline`. Does nothing if the
     /// node has already left.
     pub(crate) async fn leave(&self, deadline: Duration) {
         let participant = self.lock().take();

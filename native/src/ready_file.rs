@@ -33,9 +33,9 @@ impl Ready {
             .context("--ready-file must name a file")?
             .to_owned();
         name.push(format!(".{}.tmp", self.pid));
-        let beside = path.with_file_name(name);
-        std::fs::write(&beside, serde_json::to_vec(self)?)
-            .and_then(|()| std::fs::rename(&beside, path))
+        let temporary = path.with_file_name(name);
+        std::fs::write(&temporary, serde_json::to_vec(self)?)
+            .and_then(|()| std::fs::rename(&temporary, path))
             .with_context(|| format!("cannot write the ready file {}", path.display()))
     }
 }
