@@ -5,7 +5,8 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`check`], [`test`], [`bench`] | the commands of these names; [`stages`] runs the parts of the first two |
+//! | `check`, `test`, `bench` | the commands of these names |
+//! | [`stages`], [`dependencies`], [`peer`] | what `check` and `test` consist of |
 //! | [`demo`] | the demo, and its proof in a browser |
 //! | [`wasm`] | builds for the browser, and their sizes |
 //! | [`browser`] | a headless browser under remote control |
