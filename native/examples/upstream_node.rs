@@ -1,7 +1,7 @@
-//! An unmodified node of the published chitchat crate on its own UDP transport, with as much of
-//! `gossip-node`'s command line and HTTP as `cargo xtask demo --upstream` needs of it.
+//! An unmodified node of the published chitchat crate on that crate's own UDP transport, with the
+//! parts of `gossip-node`'s command line and HTTP interface that `cargo xtask demo --upstream` uses.
 //!
-//! Nothing of this workspace is in it.
+//! It uses no code of this workspace.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -45,13 +45,13 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let interval = Duration::from_millis(args.gossip_interval_ms);
     let listen = match args.listen.port() {
-        // Upstream has to know its address before it binds it.
+        // The chitchat crate needs the address, port included, before it binds the socket.
         0 => std::net::UdpSocket::bind(args.listen)?.local_addr()?,
         _ => args.listen,
     };
     #[expect(
         clippy::disallowed_methods,
-        reason = "the wrapper that runs in browsers as well is this workspace's"
+        reason = "the portable wrapper is part of this workspace's library"
     )]
     let now = SystemTime::now();
     let generation = now.duration_since(UNIX_EPOCH)?.as_micros() as u64;
@@ -78,9 +78,9 @@ async fn main() -> anyhow::Result<()> {
         .with_state(Arc::clone(&node));
     let http = tokio::net::TcpListener::bind(args.http).await?;
     let ready = json!({ "gossip": listen, "http": http.local_addr()? });
-    let beside = args.ready_file.with_extension("tmp");
-    std::fs::write(&beside, ready.to_string())?;
-    std::fs::rename(&beside, &args.ready_file).context("the ready file")?;
+    let temporary = args.ready_file.with_extension("tmp");
+    std::fs::write(&temporary, ready.to_string())?;
+    std::fs::rename(&temporary, &args.ready_file).context("cannot write the ready file")?;
     axum::serve(http, app).await?;
     Ok(())
 }

@@ -1,8 +1,7 @@
-//! Keys and secrets in files.
+//! The files of the node's key and the cluster's secret.
 //!
-//! Reads and makes the files; what a key is, the library knows. Invariant: a file that is made
-//! here is readable by its owner only from the first byte on, and an existing file is never
-//! overwritten.
+//! Reads and creates the files; the library parses their content. Invariant: a file that is created
+//! here can never be read by anyone but its owner, and an existing file is never overwritten.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
@@ -13,17 +12,17 @@ use gossip_transport::credential::{ClusterSecret, NetCredential, Trust};
 
 use crate::args::Args;
 
-/// The credential that the arguments describe.
+/// Returns the credential that the arguments describe.
 ///
 /// # Errors
 ///
-/// A file cannot be read, made, or understood.
+/// Fails if a file cannot be read, created or parsed.
 pub(crate) fn credential(args: &Args) -> anyhow::Result<NetCredential> {
     let trust = trust(args)?;
     match &args.key {
         Some(path) => key(path, trust),
         None => {
-            tracing::info!("no --key: this run has an identity of its own");
+            tracing::info!("no --key: using a new identity for this run");
             Ok(NetCredential::generate(trust))
         }
     }
@@ -31,7 +30,7 @@ pub(crate) fn credential(args: &Args) -> anyhow::Result<NetCredential> {
 
 fn trust(args: &Args) -> anyhow::Result<Trust> {
     if args.trust_anyone {
-        tracing::warn!("--trust-anyone: whoever reaches this port is let in");
+        tracing::warn!("--trust-anyone: every peer that can reach this port is accepted");
         return Ok(Trust::dangerously_anyone());
     }
     let keys = args.trusted.iter().copied();
@@ -48,7 +47,7 @@ fn secret(path: &Path) -> anyhow::Result<ClusterSecret> {
         let error = anyhow!(error).context(format!("cannot read the secret {}", path.display()));
         if missing {
             error.context(format!(
-                "there is no secret yet; make one with gossip-node --make-secret {}",
+                "the file does not exist; make a secret with gossip-node --make-secret {}",
                 path.display()
             ))
         } else {
@@ -57,19 +56,19 @@ fn secret(path: &Path) -> anyhow::Result<ClusterSecret> {
     })?;
     text.trim()
         .parse()
-        .with_context(|| format!("{} holds no cluster secret", path.display()))
+        .with_context(|| format!("{} does not contain a cluster secret", path.display()))
 }
 
-/// Reads the key, or makes one if there is no such file.
+/// Reads the key. Creates the file with a new key if it does not exist.
 fn key(path: &Path, trust: Trust) -> anyhow::Result<NetCredential> {
     match read(path) {
         Ok(text) => NetCredential::from_secret_text(&text, trust)
-            .with_context(|| format!("{} holds no key", path.display())),
+            .with_context(|| format!("{} does not contain a key", path.display())),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let credential = NetCredential::generate(trust);
             write_new(path, &credential.to_secret_text())
-                .with_context(|| format!("cannot make the key {}", path.display()))?;
-            tracing::info!(path = %path.display(), "made a new key");
+                .with_context(|| format!("cannot create the key {}", path.display()))?;
+            tracing::info!(path = %path.display(), "created a new key");
             Ok(credential)
         }
         Err(error) => {
@@ -78,14 +77,14 @@ fn key(path: &Path, trust: Trust) -> anyhow::Result<NetCredential> {
     }
 }
 
-/// Writes a fresh cluster secret.
+/// Writes a new cluster secret.
 ///
 /// # Errors
 ///
-/// The file exists, or cannot be written.
+/// Fails if the file exists or cannot be written.
 pub(crate) fn make_secret(path: &Path) -> anyhow::Result<()> {
     write_new(path, &ClusterSecret::generate().to_text())
-        .with_context(|| format!("cannot make the secret {}", path.display()))
+        .with_context(|| format!("cannot create the secret {}", path.display()))
 }
 
 fn read(path: &Path) -> std::io::Result<String> {
@@ -106,7 +105,7 @@ fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
         .and_then(|()| file.write_all(b"\n"))
         .and_then(|()| file.sync_all());
     if written.is_err() {
-        // Half a key is worse than none: the next start would stumble over it.
+        // The next start would fail on an incomplete key.
         let _ = std::fs::remove_file(path);
     }
     written
@@ -143,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_made_once_and_read_again() {
+    fn a_key_is_created_once_and_read_afterwards() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node.key");
         let first = key(&path, Trust::dangerously_anyone()).unwrap();
@@ -153,7 +152,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_is_made_here_is_for_its_owner_only() {
+    fn created_files_can_be_read_by_their_owner_only() {
         use std::os::unix::fs::MetadataExt as _;
         let dir = tempfile::tempdir().unwrap();
         let paths = [dir.path().join("node.key"), dir.path().join("secret")];
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_never_overwritten_and_reads_back() {
+    fn a_secret_is_never_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
         make_secret(&path).unwrap();
@@ -176,13 +175,20 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_secret_says_how_to_make_one_and_a_bad_key_names_its_file() {
+    fn a_missing_secret_is_reported_with_the_option_that_makes_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         let error = format!("{:#}", secret(&path).unwrap_err());
         assert!(error.contains("--make-secret"), "{error}");
+    }
+
+    #[test]
+    fn an_invalid_key_is_reported_with_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
         std::fs::write(&path, "no key").unwrap();
         let error = format!("{:#}", key(&path, Trust::dangerously_anyone()).unwrap_err());
-        assert!(error.contains("holds no key"), "{error}");
+        assert!(error.contains("does not contain a key"), "{error}");
+        assert!(error.contains(&*path.to_string_lossy()), "{error}");
     }
 }

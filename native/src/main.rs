@@ -1,18 +1,22 @@
 //! `gossip-node`: a native member of a gossip cluster.
 //!
-//! Reads its arguments, opens a socket, joins, serves HTTP and leaves in order. What gossip is
-//! lives in the library; nothing here knows a message. Invariant: stdout carries exactly one line,
-//! once everything is bound; what else there is to say goes to stderr.
+//! It reads its arguments, opens a socket, joins, serves HTTP and leaves when a signal arrives. The
+//! gossip protocol is the library's; nothing here handles a message. Invariant: exactly one line
+//! goes to stdout, once everything is bound. All other output goes to stderr.
 
+mod any_network;
 mod args;
 mod credential_file;
+mod headers;
 mod http;
-mod member;
+mod interval;
+mod kind;
 mod membership_log;
 mod metrics;
 mod node;
-mod page;
+mod page_config;
 mod ready_file;
+mod run;
 mod shutdown;
 mod status;
 
@@ -25,11 +29,11 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::Args;
 
-/// A runtime failure; the reason is on stderr.
+/// Exit code of a failure at run time. The reason is on stderr.
 const EXIT_FAILURE: u8 = 1;
-/// The arguments make no sense; what to do is on stderr. The number is clap's own.
+/// Exit code of invalid arguments, the same as clap's. What to change is on stderr.
 const EXIT_USAGE: u8 = 2;
-/// What is left of the two seconds that a shutdown may take, after leaving.
+/// Limit for ending the runtime after leaving. A shutdown takes at most two seconds in all.
 const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
@@ -51,7 +55,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return report(Err(error.into())),
     };
-    let outcome = runtime.block_on(node::run(&args));
+    let outcome = runtime.block_on(run::run(&args));
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
     report(outcome)
 }

@@ -1,4 +1,4 @@
-//! Logs who joins, dies and comes back: one line a change, no keys.
+//! The log of members that join, die and come back. One line for each change; keys are not logged.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use gossip_transport::rt;
 
 use crate::node::Node;
 
-/// Logs until the returned task is dropped or the node leaves.
+/// Logs changes until the returned task is dropped or the node leaves.
 pub(crate) fn start(node: Node, mut watch: MembershipWatch) -> rt::Task {
     rt::Task::spawn(async move {
         let mut known = BTreeMap::new();
@@ -29,7 +29,7 @@ pub(crate) fn start(node: Node, mut watch: MembershipWatch) -> rt::Task {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Change {
-    HeardOf(ChitchatId),
+    Discovered(ChitchatId),
     Live(ChitchatId),
     Dead(ChitchatId),
     Forgotten(ChitchatId),
@@ -37,18 +37,18 @@ enum Change {
 
 impl Change {
     fn log(&self) {
-        let (id, what) = match self {
-            Self::HeardOf(id) => (id, "heard of"),
-            Self::Live(id) => (id, "live"),
-            Self::Dead(id) => (id, "dead"),
+        let (id, change) = match self {
+            Self::Discovered(id) => (id, "discovered"),
+            Self::Live(id) => (id, Liveness::Live.as_str()),
+            Self::Dead(id) => (id, Liveness::Dead.as_str()),
             Self::Forgotten(id) => (id, "forgotten"),
         };
         tracing::info!(member = %id.node_id, addr = %id.gossip_advertise_addr,
-            generation = id.generation_id, "{what}");
+            generation = id.generation_id, "{change}");
     }
 }
 
-/// What is new in `now`, and puts it in the place of `known`.
+/// Returns how `now` differs from `known`, and replaces `known` with it.
 fn changes(
     known: &mut BTreeMap<ChitchatId, Liveness>,
     now: BTreeMap<ChitchatId, Liveness>,
@@ -60,8 +60,8 @@ fn changes(
                 changes.push(Change::Live(id.clone()));
             }
             (Some(Liveness::Live), Liveness::Dead) => changes.push(Change::Dead(id.clone())),
-            // Before its first heartbeats a member counts as dead: it is not news that it died.
-            (None, _) => changes.push(Change::HeardOf(id.clone())),
+            // A member counts as dead until its first heartbeats, but it has not died.
+            (None, _) => changes.push(Change::Discovered(id.clone())),
             _ => {}
         }
     }
@@ -77,14 +77,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_change_of_a_member_is_told_once() {
+    fn each_change_of_a_member_is_reported_once() {
         let id = ChitchatId::new("a", 1, ([127, 0, 0, 1], 1).into());
         let mut known = BTreeMap::new();
         let mut step = |now: Option<Liveness>| {
             let now = now.map(|liveness| (id.clone(), liveness));
             changes(&mut known, now.into_iter().collect())
         };
-        assert_eq!(step(Some(Liveness::Dead)), [Change::HeardOf(id.clone())]);
+        assert_eq!(step(Some(Liveness::Dead)), [Change::Discovered(id.clone())]);
         assert_eq!(step(Some(Liveness::Live)), [Change::Live(id.clone())]);
         assert_eq!(step(Some(Liveness::Live)), []);
         assert_eq!(step(Some(Liveness::Dead)), [Change::Dead(id.clone())]);

@@ -1,26 +1,28 @@
 //! `/metrics`: the counters in the Prometheus text format, version 0.0.4.
 //!
-//! Totals only: a label for each peer would grow without bound as tabs come and go.
+//! Contains totals only. With a label for each peer the output would grow without bound, since tabs
+//! come and go.
 
 use std::fmt::Write as _;
 
 use gossip_transport::gossip::{Liveness, Member};
 use gossip_transport::transport_layer::{DropCounts, SocketStats};
 
-/// The answer's content type.
+/// The content type of the response.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The whole answer.
+/// Returns the body of the response.
 pub(crate) fn render(members: &[Member], stats: &SocketStats) -> String {
-    let mut page = Page(String::new());
+    let mut text = Exposition(String::new());
     let live = members
         .iter()
         .filter(|member| member.liveness != Liveness::Dead)
         .count();
     let dead = members.len().saturating_sub(live);
-    page.metric("gossip_members", "gauge", "Members known, by liveness.");
-    page.sample("gossip_members", "state", "live", live as u64);
-    page.sample("gossip_members", "state", "dead", dead as u64);
+    text.metric("gossip_members", "gauge", "Known members, by liveness.");
+    for (liveness, count) in [(Liveness::Live, live), (Liveness::Dead, dead)] {
+        text.sample("gossip_members", ("state", liveness.as_str()), count as u64);
+    }
 
     let total = &stats.total;
     let connections = stats.connections.len() as u64;
@@ -31,7 +33,12 @@ pub(crate) fn render(members: &[Member], stats: &SocketStats) -> String {
             "Live connections.",
             connections,
         ),
-        ("gossip_dials_total", "counter", "Dials begun.", stats.dials),
+        (
+            "gossip_dials_total",
+            "counter",
+            "Dials that were started.",
+            stats.dials,
+        ),
         (
             "gossip_dials_failed_total",
             "counter",
@@ -41,19 +48,19 @@ pub(crate) fn render(members: &[Member], stats: &SocketStats) -> String {
         (
             "gossip_accepted_total",
             "counter",
-            "Peers let in.",
+            "Incoming connections that were accepted.",
             stats.accepted,
         ),
         (
             "gossip_accept_failed_total",
             "counter",
-            "Peers refused.",
+            "Incoming connections that failed or were refused.",
             stats.accept_failed,
         ),
         (
             "gossip_submitted_messages_total",
             "counter",
-            "Messages to send.",
+            "Messages submitted for sending.",
             total.submitted,
         ),
         (
@@ -95,36 +102,37 @@ pub(crate) fn render(members: &[Member], stats: &SocketStats) -> String {
         (
             "gossip_delivered_messages_total",
             "counter",
-            "Messages handled.",
+            "Received messages that were delivered to the participant.",
             total.delivered,
         ),
         (
             "gossip_incoming_queued_messages",
             "gauge",
-            "Received, not handled.",
+            "Received messages that wait for delivery.",
             total.incoming_queued,
         ),
     ] {
-        page.metric(name, kind, help);
-        page.value(name, value);
+        text.metric(name, kind, help);
+        text.value(name, value);
     }
-    page.drops(
+    text.drops(
         "gossip_dropped_messages_total",
-        "Messages not sent, by reason.",
+        "Messages that were not sent, by reason.",
         &total.dropped,
     );
-    page.drops(
+    text.drops(
         "gossip_incoming_dropped_messages_total",
-        "Messages received and not handled, by reason.",
+        "Received messages that were not delivered, by reason.",
         &total.incoming_dropped,
     );
-    page.0
+    text.0
 }
 
-struct Page(String);
+/// The text of the response so far.
+struct Exposition(String);
 
-// Writing to a `String` cannot fail: the results are dropped.
-impl Page {
+// The results of `writeln` are ignored, since writing to a `String` cannot fail.
+impl Exposition {
     fn metric(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
@@ -133,14 +141,14 @@ impl Page {
         let _ = writeln!(self.0, "{name} {value}");
     }
 
-    fn sample(&mut self, name: &str, label: &str, label_value: &str, value: u64) {
+    fn sample(&mut self, name: &str, (label, label_value): (&str, &str), value: u64) {
         let _ = writeln!(self.0, "{name}{{{label}=\"{label_value}\"}} {value}");
     }
 
     fn drops(&mut self, name: &str, help: &str, counts: &DropCounts) {
         self.metric(name, "counter", help);
         for (reason, count) in counts.iter() {
-            self.sample(name, "reason", reason.as_str(), count);
+            self.sample(name, ("reason", reason.as_str()), count);
         }
     }
 }
@@ -150,13 +158,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_metric_is_announced_once_and_every_line_is_well_formed() {
+    fn every_metric_is_declared_once_and_every_line_is_well_formed() {
         let text = render(&[], &SocketStats::default());
-        let announced: Vec<_> = text.lines().filter(|l| l.starts_with("# TYPE")).collect();
-        let mut unique = announced.clone();
+        let declared: Vec<_> = text.lines().filter(|l| l.starts_with("# TYPE")).collect();
+        let mut unique = declared.clone();
         unique.sort_unstable();
         unique.dedup();
-        assert_eq!(announced.len(), unique.len());
+        assert_eq!(declared.len(), unique.len());
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let (name, value) = line.rsplit_once(' ').unwrap();
             assert!(name.starts_with("gossip_"), "{line}");

@@ -1,4 +1,4 @@
-//! Tells a script that the node is up, and on which ports.
+//! The file by which a script learns that the node is ready, and on which ports it listens.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use gossip_transport::Identity;
 use serde::Serialize;
 
-/// What the file holds.
+/// The content of the file, written as JSON.
 #[derive(Debug, Serialize)]
 pub(crate) struct Ready {
     /// The bound address for gossip.
@@ -17,25 +17,25 @@ pub(crate) struct Ready {
     /// The public key.
     #[serde(serialize_with = "display")]
     pub(crate) identity: Identity,
-    /// This process.
+    /// The id of this process.
     pub(crate) pid: u32,
 }
 
 impl Ready {
-    /// Writes the file beside its place and moves it there: who sees it sees all of it.
+    /// Writes the file under a temporary name and renames it, so that it is never read incomplete.
     ///
     /// # Errors
     ///
-    /// The directory cannot be written to.
+    /// Fails if the directory cannot be written to.
     pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
         let mut name = path
             .file_name()
-            .context("--ready-file names no file")?
+            .context("--ready-file must name a file")?
             .to_owned();
         name.push(format!(".{}.tmp", self.pid));
-        let beside = path.with_file_name(name);
-        std::fs::write(&beside, serde_json::to_vec(self)?)
-            .and_then(|()| std::fs::rename(&beside, path))
+        let temporary = path.with_file_name(name);
+        std::fs::write(&temporary, serde_json::to_vec(self)?)
+            .and_then(|()| std::fs::rename(&temporary, path))
             .with_context(|| format!("cannot write the ready file {}", path.display()))
     }
 }

@@ -1,8 +1,9 @@
 //! The signals that end the node.
 //!
-//! Only says that it is time; who leaves, and how, is [`crate::node`]'s matter.
+//! Only reports them; leaving the cluster is up to [`crate::run`].
 
-/// Catches SIGINT and SIGTERM from when it is made, so that none is missed before it is awaited.
+/// Catches SIGINT and SIGTERM from its creation on, so that a signal that arrives before the first
+/// await is not missed.
 pub(crate) struct Shutdown {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
@@ -11,11 +12,11 @@ pub(crate) struct Shutdown {
 }
 
 impl Shutdown {
-    /// Starts catching.
+    /// Installs the signal handlers.
     ///
     /// # Errors
     ///
-    /// The system refuses to install a handler.
+    /// Fails if the system refuses to install a handler.
     #[cfg(unix)]
     pub(crate) fn catch() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
@@ -25,17 +26,13 @@ impl Shutdown {
         })
     }
 
-    /// Starts catching.
-    ///
-    /// # Errors
-    ///
-    /// None on this system.
+    /// Does nothing on this system, and never fails.
     #[cfg(not(unix))]
     pub(crate) fn catch() -> std::io::Result<Self> {
         Ok(Self {})
     }
 
-    /// Completes with the next signal's name. Cancel-safe.
+    /// Waits for the next signal and returns its name. Cancel-safe.
     #[cfg(unix)]
     pub(crate) async fn requested(&mut self) -> &'static str {
         tokio::select! {
@@ -44,11 +41,11 @@ impl Shutdown {
         }
     }
 
-    /// Completes with the next signal's name. Cancel-safe.
+    /// Waits for the next signal and returns its name. Cancel-safe.
     #[cfg(not(unix))]
     pub(crate) async fn requested(&mut self) -> &'static str {
         if tokio::signal::ctrl_c().await.is_err() {
-            // No handler could be installed: the system ends the process by itself.
+            // Without a handler the system itself ends the process.
             std::future::pending::<()>().await;
         }
         "Ctrl-C"

@@ -1,20 +1,20 @@
-//! `/status`: what this node knows, as JSON.
+//! `/status`: the node's view of the cluster and its counters, as JSON.
 //!
-//! Plain values made from the participant's snapshot; no HTTP here.
+//! Converts the participant's snapshot to serializable values; HTTP is elsewhere.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use gossip_transport::Identity;
-use gossip_transport::gossip::{Liveness, Member as Known};
+use gossip_transport::gossip::{Liveness, Member};
 use gossip_transport::transport_layer::{
-    ConnectionInfo, Direction, DropCounts, PeerState, PeerStats, SocketStats,
+    ConnectionInfo, Direction, DropCounts, PeerStats, SocketStats,
 };
 use serde::Serialize;
 
-use crate::member::Member;
+use crate::node::Node;
 
-/// The whole answer.
+/// The body of the response.
 #[derive(Debug, Serialize)]
 pub(crate) struct Status {
     id: String,
@@ -78,23 +78,25 @@ struct ConnectionStatus {
 }
 
 impl Status {
-    /// What `participant` knows now.
-    pub(crate) fn new(participant: &Member, identity: &str, cluster: &str) -> Self {
-        let id = participant.id();
-        Self {
-            id: id.node_id.to_string(),
-            generation: id.generation_id,
-            addr: id.gossip_advertise_addr,
-            identity: identity.to_owned(),
-            cluster: cluster.to_owned(),
-            members: participant.members().iter().map(Into::into).collect(),
-            stats: (&participant.stats()).into(),
-        }
+    /// Returns the status of `node`, or `None` if it has left.
+    pub(crate) fn new(node: &Node) -> Option<Self> {
+        node.with(|participant| {
+            let id = participant.id();
+            Self {
+                id: id.node_id.to_string(),
+                generation: id.generation_id,
+                addr: id.gossip_advertise_addr,
+                identity: node.identity.to_string(),
+                cluster: node.cluster.to_string(),
+                members: participant.members().iter().map(Into::into).collect(),
+                stats: (&participant.stats()).into(),
+            }
+        })
     }
 }
 
-impl From<&Known> for MemberStatus {
-    fn from(member: &Known) -> Self {
+impl From<&Member> for MemberStatus {
+    fn from(member: &Member) -> Self {
         Self {
             id: member.id.node_id.to_string(),
             generation: member.id.generation_id,
@@ -132,12 +134,7 @@ impl From<&SocketStats> for StatsStatus {
 impl From<&PeerStats> for CountersStatus {
     fn from(peer: &PeerStats) -> Self {
         Self {
-            state: match peer.state {
-                PeerState::Connected => "connected",
-                PeerState::Dialing => "dialing",
-                PeerState::BackingOff => "backing_off",
-                _ => "idle",
-            },
+            state: peer.state.as_str(),
             next_dial_seconds: peer.next_dial.map(|wait| wait.as_secs_f64()),
             submitted: peer.submitted,
             sent: peer.sent,
@@ -154,7 +151,7 @@ impl From<&PeerStats> for CountersStatus {
     }
 }
 
-/// Every reason is listed, those that never occurred with 0: a reader need not know the list.
+/// Returns the count of every reason, 0 included, so that a reader need not know the reasons.
 fn reasons(counts: &DropCounts) -> BTreeMap<&'static str, u64> {
     counts
         .iter()

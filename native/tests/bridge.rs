@@ -1,4 +1,4 @@
-//! The real binary between unmodified upstream nodes on UDP and a node that speaks TCP only.
+//! A `gossip-node` that bridges unmodified upstream nodes on UDP and a node that speaks TCP only.
 
 #![cfg(unix)]
 #![allow(
@@ -22,11 +22,11 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const INTERVAL: Duration = Duration::from_millis(100);
-/// What takes longer never happens, even on a machine with much else to do.
+/// Limit of every wait. Long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 const CLUSTER: &str = "bridged";
 
-/// A running `gossip-node`; its drop kills it.
+/// A running `gossip-node`. Dropping it kills the process.
 struct Node {
     process: Child,
     gossip: SocketAddr,
@@ -75,7 +75,7 @@ impl Node {
         serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
     }
 
-    /// Live and dead members that have a name.
+    /// Returns the number of live and of dead members that have the key `name`.
     async fn view(&self) -> (usize, usize) {
         let status = self.status().await;
         let members = status["members"].as_array().unwrap().iter();
@@ -93,7 +93,7 @@ impl Drop for Node {
 }
 
 async fn upstream(n: usize, seeds: &[SocketAddr]) -> ChitchatHandle {
-    // Free a moment ago, and not given to anybody else at once.
+    // The port was free a moment ago, and systems do not assign the same port again at once.
     let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let addr = free.local_addr().unwrap();
     drop(free);
@@ -135,14 +135,14 @@ async fn until(what: &str, condition: impl AsyncFn() -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bridge_shows_each_side_the_other_and_its_dead() {
+async fn a_bridge_shows_each_side_the_live_and_dead_members_of_the_other() {
     let mut theirs = vec![upstream(0, &[]).await];
     let seed = theirs[0].chitchat_id().gossip_advertise_addr;
     for n in 1..5 {
         theirs.push(upstream(n, &[seed]).await);
     }
     let bridge = Node::start("bridge", seed, &["--udp"]).await;
-    // It speaks TCP only, as a tab does, and knows the bridge only.
+    // Speaks TCP only, as a tab does, and has the bridge as its only seed.
     let inside = Node::start("inside", bridge.gossip, &[]).await;
     let nodes = [&bridge, &inside];
     let all_see = async |theirs: &[ChitchatHandle], live: usize, dead: usize| {
@@ -158,18 +158,18 @@ async fn a_bridge_shows_each_side_the_other_and_its_dead() {
         }
         true
     };
-    until("all to be one cluster", async || {
+    until("all to see one cluster", async || {
         all_see(&theirs, 7, 0).await
     })
     .await;
 
     theirs.pop().unwrap().abort();
-    until("its death to be known", async || {
+    until("all to see the aborted node dead", async || {
         all_see(&theirs, 6, 1).await
     })
     .await;
 
-    // Who is who, by what was proved.
+    // The status tells peers that have proved an identity from those that cannot.
     let status = bridge.status().await;
     let identities: Vec<_> = status["stats"]["connections"]
         .as_array()

@@ -1,4 +1,4 @@
-//! Starts the real binary and watches it from outside.
+//! Starts the program and observes it from outside: its output, exit code, ports, files and HTTP.
 
 #![cfg(unix)]
 #![allow(
@@ -29,7 +29,7 @@ fn command() -> Command {
     command
 }
 
-/// Runs to the end: for arguments that are refused.
+/// Runs the program to its end, for arguments with which it does not keep running.
 fn run(args: &[&str]) -> Output {
     command().args(args).output().unwrap()
 }
@@ -66,7 +66,7 @@ impl Node {
                 panic!("the node ended at once with {status}: {log}");
             }
             let text = std::fs::read(&ready).ok()?;
-            // Written in one piece: what is there is whole.
+            // The node renames the finished file, so it is never read incomplete.
             Some(serde_json::from_slice::<Value>(&text).unwrap())
         });
         assert_eq!(ready["pid"], process.id());
@@ -128,7 +128,7 @@ impl Node {
         );
     }
 
-    /// Waits for the end and gives the exit code and what was printed to stdout.
+    /// Waits until the program has ended, and returns its exit code and stdout.
     fn ended(mut self) -> (Option<i32>, String) {
         let status = wait_for("the node's end", || self.process.try_wait().unwrap());
         let mut stdout = String::new();
@@ -150,7 +150,7 @@ impl Drop for Node {
     }
 }
 
-/// Asks again and again, for the programs under test have no way to call back.
+/// Polls until `ask` returns a value, since the programs under test cannot send an event.
 fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -163,7 +163,7 @@ fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 }
 
 #[test]
-fn without_anyone_to_trust_it_refuses_to_start_and_says_what_to_do() {
+fn without_an_option_for_trust_the_node_does_not_start_and_lists_the_options() {
     let output = run(&["--listen", "127.0.0.1:0"]);
     assert_eq!(output.status.code(), Some(2));
     for option in ["--secret", "--trust", "--trust-anyone", "--make-secret"] {
@@ -172,7 +172,7 @@ fn without_anyone_to_trust_it_refuses_to_start_and_says_what_to_do() {
 }
 
 #[test]
-fn contradictory_and_malformed_arguments_are_bad_usage() {
+fn contradictory_and_malformed_arguments_exit_with_code_2() {
     for args in [
         &["--trust-anyone", "--secret", "file"][..],
         &["--trust-anyone", "--listen", "nonsense"],
@@ -192,7 +192,7 @@ fn help_exits_0_and_explains_trust_times_and_exit_codes() {
     assert_eq!(output.status.code(), Some(0));
     let text = String::from_utf8(output.stdout).unwrap();
     for topic in [
-        "Whom to trust",
+        "Trusted peers",
         "Examples",
         "--gossip-interval",
         "Exit codes",
@@ -202,7 +202,7 @@ fn help_exits_0_and_explains_trust_times_and_exit_codes() {
 }
 
 #[test]
-fn a_port_in_use_is_a_clear_error_and_exit_code_1() {
+fn a_port_in_use_is_reported_with_its_address_and_exit_code_1() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap().to_string();
     for args in [
@@ -217,7 +217,7 @@ fn a_port_in_use_is_a_clear_error_and_exit_code_1() {
 }
 
 #[test]
-fn a_missing_secret_is_a_clear_error_and_make_secret_makes_one() {
+fn a_missing_secret_is_reported_and_make_secret_makes_one() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("secret");
     let path = path.to_str().unwrap();
@@ -232,7 +232,7 @@ fn a_missing_secret_is_a_clear_error_and_make_secret_makes_one() {
 }
 
 #[test]
-fn two_nodes_find_each_other_by_name_and_see_each_others_keys_come_and_go() {
+fn two_nodes_find_each_other_by_host_name_and_see_keys_change() {
     let a = Node::start(&[
         "--trust-anyone",
         "--id",
@@ -272,7 +272,7 @@ fn two_nodes_find_each_other_by_name_and_see_each_others_keys_come_and_go() {
 }
 
 #[test]
-fn nodes_with_different_secrets_never_meet() {
+fn nodes_with_different_secrets_do_not_join_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let secrets = ["one", "two"].map(|name| dir.path().join(name).to_str().unwrap().to_owned());
     for secret in &secrets {
@@ -280,25 +280,25 @@ fn nodes_with_different_secrets_never_meet() {
     }
     let a = Node::start(&["--id", "a", "--secret", &secrets[0]]);
     let seed = a.gossip.to_string();
-    let stranger = Node::start(&["--id", "s", "--secret", &secrets[1], "--seed", &seed]);
-    let friend = Node::start(&["--id", "f", "--secret", &secrets[0], "--seed", &seed]);
-    for node in [&a, &friend] {
-        wait_for("the friends to meet", || {
-            (node.live_members() == ["a", "f"]).then_some(())
+    let other = Node::start(&["--id", "other", "--secret", &secrets[1], "--seed", &seed]);
+    let b = Node::start(&["--id", "b", "--secret", &secrets[0], "--seed", &seed]);
+    for node in [&a, &b] {
+        wait_for("a and b to join each other", || {
+            (node.live_members() == ["a", "b"]).then_some(())
         });
     }
-    wait_for("a refusal", || {
+    wait_for("a to refuse the other", || {
         let refused = a.json("/status")["stats"]["accept_failed"].as_u64();
         (refused > Some(0)).then_some(())
     });
-    assert_eq!(stranger.live_members(), ["s"]);
+    assert_eq!(other.live_members(), ["other"]);
 }
 
 #[test]
-fn trust_by_key_lets_in_exactly_those_keys() {
+fn with_a_list_of_keys_only_peers_with_these_keys_join() {
     let dir = tempfile::tempdir().unwrap();
     let keys = ["a.key", "b.key"].map(|name| dir.path().join(name).to_str().unwrap().to_owned());
-    // Started once to make the keys.
+    // Started once to create the keys.
     let identities = keys.each_ref().map(|key| {
         Node::start(&["--trust-anyone", "--key", key])
             .identity
@@ -318,21 +318,29 @@ fn trust_by_key_lets_in_exactly_those_keys() {
         &seed,
     ];
     let b = Node::start(&b);
-    let stranger = Node::start(&["--id", "s", "--trust", &identities[0], "--seed", &seed]);
+    let unlisted = [
+        "--id",
+        "unlisted",
+        "--trust",
+        &identities[0],
+        "--seed",
+        &seed,
+    ];
+    let unlisted = Node::start(&unlisted);
     for node in [&a, &b] {
-        wait_for("a and b to meet", || {
+        wait_for("a and b to join each other", || {
             (node.live_members() == ["a", "b"]).then_some(())
         });
     }
-    assert_eq!(stranger.live_members(), ["s"]);
+    assert_eq!(unlisted.live_members(), ["unlisted"]);
 }
 
 #[test]
-fn a_signal_ends_it_within_two_seconds_with_exit_code_0_and_frees_its_ports() {
+fn a_signal_ends_the_node_within_two_seconds_with_exit_code_0_and_frees_its_ports() {
     for signal in ["TERM", "INT"] {
         let node = Node::start(&["--trust-anyone"]);
         let (gossip, http, identity) = (node.gossip, node.http, node.identity.clone());
-        // A kept-alive HTTP connection must not hold it up.
+        // An idle HTTP connection must not delay the exit.
         let mut open = TcpStream::connect(http).unwrap();
         write!(open, "GET /status HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         open.read_exact(&mut [0]).unwrap();
@@ -352,7 +360,7 @@ fn a_signal_ends_it_within_two_seconds_with_exit_code_0_and_frees_its_ports() {
 }
 
 #[test]
-fn the_key_file_is_for_its_owner_only_and_keeps_the_identity() {
+fn the_key_file_keeps_the_identity_and_is_readable_by_its_owner_only() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("node.key");
     let args = ["--trust-anyone", "--key", path.to_str().unwrap()];
@@ -362,7 +370,7 @@ fn the_key_file_is_for_its_owner_only_and_keeps_the_identity() {
 }
 
 #[test]
-fn keys_are_not_written_unless_it_was_asked_for_nor_from_a_web_page() {
+fn keys_change_over_http_only_if_enabled_and_not_from_a_web_page() {
     let node = Node::start(&["--trust-anyone", "--id", "n"]);
     assert_eq!(node.request("POST", "/keys/k", "", "v").0, 403);
     let node = Node::start(&["--trust-anyone", "--id", "n", "--http-write"]);
@@ -375,7 +383,7 @@ fn keys_are_not_written_unless_it_was_asked_for_nor_from_a_web_page() {
 }
 
 #[test]
-fn the_page_is_served_with_its_types_and_fenced_in() {
+fn the_page_is_served_with_content_types_and_security_headers() {
     let root = tempfile::tempdir().unwrap();
     let write = |name: &str| std::fs::write(root.path().join(name), "x").unwrap();
     write("index.html");
@@ -413,14 +421,14 @@ fn the_page_is_served_with_its_types_and_fenced_in() {
 }
 
 #[test]
-fn a_seed_that_is_down_is_tried_again_and_the_status_says_when() {
+fn a_seed_that_is_down_is_dialled_again_and_the_status_shows_when() {
     let down = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap()
         .to_string();
     let node = Node::start(&["--trust-anyone", "--id", "n", "--seed", &down]);
-    wait_for("a wait between two dials", || {
+    wait_for("the node to wait between two dials", || {
         let status = node.json("/status");
         let peer = &status["stats"]["peers"][&down];
         let wait = peer["next_dial_seconds"].as_f64()?;

@@ -1,6 +1,6 @@
-// The live cluster page: joins the cluster as a member, and shows what this member knows.
+// The live cluster page: joins the cluster as a member, and shows the cluster as this member sees it.
 //
-// This file ties the parts together and owns the node; each part of the page has a file of its own.
+// This file owns the node and connects the parts of the page, each of which has its own file.
 
 import { changes, newest, summary } from "./cluster.js";
 import { showConnections } from "./connections.js";
@@ -13,14 +13,14 @@ import { identify, inviteLink, readFragment } from "./session.js";
 import { list, showMembership, showStatus } from "./status.js";
 import init, { GossipNode, generateSecretKey } from "./pkg/gossip_web.js";
 
-// Heartbeats and counters rise without an event of their own.
+// Heartbeats and counters change without an event, so they are polled.
 const REFRESH_MS = 250;
-// Several changes at once are shown once.
+// Changes within this time are shown together.
 const COALESCE_MS = 16;
 const CONFIG_RETRY_MS = 2000;
-// Joining takes a moment; longer than this is worth a plainer word.
+// If joining takes longer than this, the status says that there is no answer.
 const JOIN_SLOW_MS = 3000;
-// A link that is replaced by another leaves none for a moment: that is not a disconnection.
+// While one connection replaces another there may be none for a moment, which is not shown.
 const DISCONNECTED_AFTER_MS = 600;
 const RATE_WINDOW_MS = 3000;
 
@@ -30,7 +30,7 @@ const rates = [];
 let node = null;
 let config = null;
 let members = [];
-let lastLink = 0;
+let lastConnected = 0;
 let scheduled = 0;
 
 window.gossipDebug = {
@@ -47,8 +47,8 @@ async function start() {
   if (secret === "") {
     showStatus(
       "disconnected",
-      "This link lacks its secret.",
-      "Open the whole link that was printed for you: it ends in #secret=…",
+      "This link has no secret.",
+      "Open the complete link, which ends in #secret=…",
     );
     return;
   }
@@ -62,7 +62,7 @@ async function start() {
   const trying = list(config.seeds);
   showStatus("connecting", "Connecting:", `trying ${trying}`);
   const slow = setTimeout(() => {
-    showStatus("disconnected", "No connection:", `no answer yet from ${trying}, trying again. After a restart of the cluster, open its new link.`);
+    showStatus("disconnected", "No connection:", `no answer yet from ${trying}, trying again. If the cluster was restarted, open its new link.`);
   }, JOIN_SLOW_MS);
   try {
     node = await GossipNode.join({
@@ -82,8 +82,8 @@ async function start() {
 
 function joined() {
   setText(byId("me"), `${node.id} · identity ${node.identity}`);
-  lastLink = performance.now();
-  log("joined", "This tab is a member of the cluster, as ", bold(node.id));
+  lastConnected = performance.now();
+  log("joined", "This tab joined the cluster as ", bold(node.id));
   setNode(node);
   node.onchange = schedule;
   setInterval(() => {
@@ -92,14 +92,14 @@ function joined() {
   document.addEventListener("visibilitychange", refresh);
   document.addEventListener("resume", refresh);
   window.addEventListener("pagehide", leave);
-  // A page that comes back from the browser's cache has left: begin anew.
+  // A page that is restored from the browser's cache left the cluster before, so it starts again.
   window.addEventListener("pageshow", (event) => {
     if (event.persisted) location.reload();
   });
   refresh();
 }
 
-/** Refreshes soon, once for all that happens until then. */
+/** Schedules one refresh for all changes within the next moment. */
 function schedule() {
   if (scheduled === 0) scheduled = setTimeout(refresh, COALESCE_MS);
 }
@@ -108,24 +108,24 @@ function refresh() {
   clearTimeout(scheduled);
   scheduled = 0;
   if (node === null) return;
-  const everybody = node.members();
-  const now = newest(everybody);
+  const generations = node.members();
+  const now = newest(generations);
   const stats = node.stats();
   const isFirst = members.length === 0;
   const events = changes(members, now, seen);
   members = now;
-  // What was there before this tab is not news.
+  // Members that were there before this tab are not events.
   if (!isFirst) logEvents(events.filter((event) => !isOwnArrival(event)));
   showMembers(members);
   showOwnKeys(members.find((member) => member.self));
-  showConnections(stats, everybody);
+  showConnections(stats, generations);
   drawing.update(members, stats);
   showFigures(stats);
 
   const at = performance.now();
-  if (stats.connections.length > 0) lastLink = at;
-  if (stats.connections.length > 0 || at - lastLink > DISCONNECTED_AFTER_MS) {
-    showMembership(stats, everybody);
+  if (stats.connections.length > 0) lastConnected = at;
+  if (stats.connections.length > 0 || at - lastConnected > DISCONNECTED_AFTER_MS) {
+    showMembership(stats, generations);
   }
 }
 
@@ -152,16 +152,16 @@ function showRate(id, rate) {
   if (number.data !== text) number.data = text;
 }
 
-/** Waits for this page's own server, as long as it takes. */
+/** Fetches the configuration from this page's server, again and again until it answers. */
 async function loadConfig() {
   for (;;) {
     try {
       const response = await fetch("./config.json", { cache: "no-store" });
-      if (!response.ok) throw new Error(`it answered ${response.status}`);
+      if (!response.ok) throw new Error(`HTTP ${response.status}`);
       return await response.json();
     } catch (error) {
       const wait = `next try in ${CONFIG_RETRY_MS / 1000} s`;
-      showStatus("disconnected", "No connection:", `${location.host} does not say whom to dial (${error.message}), ${wait}`);
+      showStatus("disconnected", "No connection:", `${location.host} does not return the list of members (${error.message}), ${wait}`);
       await new Promise((resolve) => setTimeout(resolve, CONFIG_RETRY_MS));
     }
   }
@@ -173,7 +173,7 @@ function showInvite(secret) {
   invite.href = link;
   invite.hidden = false;
   const copy = byId("copy-link");
-  // Only where the browser allows it: in a secure context.
+  // Browsers offer the clipboard in secure contexts only.
   copy.hidden = !navigator.clipboard;
   copy.addEventListener("click", async () => {
     try {

@@ -1,16 +1,16 @@
-// What the members' list means: pure functions, no document.
+// Pure functions on the list of members. They do not touch the document.
 
-/** The key by which a member says what it is, and its values. */
+/** The key that holds a member's kind, and the value that tabs set. */
 export const KIND_KEY = "kind";
 export const KIND_TAB = "tab";
 
 export const kindOf = (member) => (member.keys[KIND_KEY] === KIND_TAB ? "tab" : "node");
 
-/** A member's keys for display: its kind is shown by its shape. */
+/** Returns a member's keys for display, without its kind, which its shape shows. */
 export const visibleKeys = (member) =>
   Object.entries(member.keys).filter(([key]) => key !== KIND_KEY);
 
-/** The newest generation of each name, nodes first, then tabs, each in the order of names. */
+/** Returns the newest generation of each member: nodes, then tabs, each sorted by id. */
 export function newest(members) {
   const byId = new Map();
   for (const member of members) {
@@ -24,8 +24,9 @@ export function newest(members) {
 }
 
 /**
- * What happened between two lists of `newest`: `{ kind, id, key?, value? }` with kind `joined`,
- * `died`, `back`, `forgotten`, `set` or `deleted`. `seen` holds who has been live before.
+ * Returns the events between two results of `newest`: `{ kind, id, key?, value? }` with kind `joined`,
+ * `died`, `back`, `forgotten`, `set` or `deleted`. `seen` is the set of ids that have been live, and
+ * is updated.
  */
 export function changes(before, after, seen) {
   const events = [];
@@ -34,13 +35,13 @@ export function changes(before, after, seen) {
     const was = old.get(member.id);
     old.delete(member.id);
     const { id } = member;
-    // What a newcomer brings along is no news of its own: it is in the table.
+    // The keys that a new member joins with are in the table; they are not events.
     if (seen.has(id)) events.push(...keyChanges(was, member));
-    // Until its first heartbeats a member is not live: that is not yet an event.
+    // A member is not live until its first heartbeats, which is not an event.
     if (member.live && !(was && was.live)) {
       events.push({ kind: seen.has(id) ? "back" : "joined", id });
     } else if (!member.live && was && was.live) {
-      // A new generation is dead for a moment: it restarts.
+      // A restarted member's new generation is not live at first. That is not a death.
       if (was.generation === member.generation) events.push({ kind: "died", id });
     }
     if (member.live) seen.add(id);
@@ -59,7 +60,7 @@ function keyChanges(was, member) {
   for (const [key, value] of Object.entries(after)) {
     if (before[key] !== value) events.push({ kind: "set", id: member.id, key, value });
   }
-  // A new generation begins empty: its keys were not deleted by anyone.
+  // A new generation starts without keys. The old ones have not been deleted.
   if (was && was.generation === member.generation) {
     for (const key of Object.keys(before)) {
       if (!(key in after)) events.push({ kind: "deleted", id: member.id, key });
@@ -68,11 +69,11 @@ function keyChanges(was, member) {
   return events;
 }
 
-/** Counts for the figures and the totals. */
+/** Returns the counts below the drawing. */
 export function summary(members, stats) {
   const live = members.filter((member) => member.live).length;
   return { live, dead: members.length - live, links: stats ? stats.connections.length : 0 };
 }
 
-/** Drops of every reason. */
+/** Returns the sum of the drops of all reasons. */
 export const totalDrops = (drops) => Object.values(drops).reduce((sum, count) => sum + count, 0);

@@ -1,4 +1,4 @@
-// This tab's connections: what each carries, and what waits.
+// The list of this tab's connections, with their traffic and queues.
 
 import { totalDrops } from "./cluster.js";
 import { byId, el, formatAge, formatBytes, formatCount, mirror, setAttribute, setText } from "./dom.js";
@@ -10,7 +10,7 @@ const STATES = {
   idle: "not connected",
 };
 
-/** `members` is the whole list: earlier generations may still have a queue. */
+/** Shows the peers in `stats`. `members` includes old generations, which may still have a queue. */
 export function showConnections(stats, members) {
   const names = new Map(members.map((member) => [member.addr, nameOf(member)]));
   const links = new Map(stats.connections.map((link) => [link.remoteAddr, link]));
@@ -75,8 +75,8 @@ function updateRow(row, peer) {
 function describe(peer) {
   if (peer.nextDialMs !== undefined) return `next dial in ${Math.ceil(peer.nextDialMs / 1000)} s`;
   if (!peer.link) return STATES[peer.state] ?? peer.state;
-  const who = peer.link.direction === "outgoing" ? "dialled" : "accepted";
-  return `${who} ${formatAge(peer.link.ageMs)} ago`;
+  const how = peer.link.direction === "outgoing" ? "dialled" : "accepted";
+  return `${how} ${formatAge(peer.link.ageMs)} ago`;
 }
 
 function describeDrops({ dropped, incomingDropped }) {

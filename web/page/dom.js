@@ -1,13 +1,13 @@
-// Small helpers for the document. Text always goes in as text: nothing here parses HTML.
+// Helpers for the document. Text is always inserted as text; nothing here parses HTML.
 
 export const byId = (id) => document.getElementById(id);
 
-/** Makes an element: `el("li", { class: "row", "data-key": key }, "text", child)`. */
+/** Returns a new element: `el("li", { class: "row", "data-key": key }, "text", child)`. */
 export function el(name, attributes = {}, ...children) {
   return fill(document.createElement(name), attributes, children);
 }
 
-/** The same for SVG. */
+/** Returns a new SVG element. */
 export function svg(name, attributes = {}, ...children) {
   return fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
 }
@@ -18,7 +18,10 @@ function fill(element, attributes, children) {
   return element;
 }
 
-/** Writes only what differs, so that nothing repaints or is read aloud without need. */
+/**
+ * Sets an attribute, or removes it for `null`, `undefined` and `false`. Does nothing if that changes
+ * nothing, so that browsers do not repaint and screen readers do not repeat it.
+ */
 export function setAttribute(element, name, value) {
   if (value === null || value === undefined || value === false) {
     element.removeAttribute(name);
@@ -28,13 +31,14 @@ export function setAttribute(element, name, value) {
   if (element.getAttribute(name) !== text) element.setAttribute(name, text);
 }
 
+/** Sets the text of an element, unless it is the same. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
 /**
- * Makes `parent`'s children mirror `items` in order: an element is made once for each key, updated
- * in place, moved where needed (focus and animations survive) and removed with its item.
+ * Makes the children of `parent` match `items`, in order. The element of a key is created once, updated
+ * in place, moved only if needed (which keeps focus and animations) and removed with its item.
  */
 export function mirror(parent, items, key, create, update) {
   const existing = new Map([...parent.children].map((child) => [child.mirrorKey, child]));
@@ -54,7 +58,7 @@ export function mirror(parent, items, key, create, update) {
   for (const child of existing.values()) child.remove();
 }
 
-/** 1234567 as "1,234,567". */
+/** Formats 1234567 as "1,234,567". */
 export const formatCount = (count) => Math.round(count).toLocaleString("en-US");
 
 export function formatBytes(bytes) {

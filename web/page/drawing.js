@@ -1,16 +1,16 @@
 // The drawing of the cluster: native nodes on an inner ring, tabs around them.
 //
-// Shapes glide to their places and fade in and out; a ring spreads from a member whose heartbeat
-// rose, and a spark runs along a link that carried something. The clock runs only while something
-// moves, and nothing moves for those who prefer it so.
+// Shapes glide to their places and fade in and out. A ring spreads from a member whose heartbeat has
+// increased, and a spark runs along a link that has carried a message. Frames are requested only while
+// something moves, and nothing moves if the user prefers reduced motion.
 
 import { kindOf } from "./cluster.js";
 import { setAttribute, setText, svg } from "./dom.js";
 
 const HEXAGON = "M0 -21 18.2 -10.5v21L0 21-18.2 10.5v-21z";
-// Links between all members are drawn up to this many of them: more is a grey disc.
+// The links between all members are drawn for at most this many members. More would be a grey disc.
 const MAX_MESH = 14;
-// How fast a shape closes in on its place: the part of the way that is left after a second.
+// Fraction of the distance to its place that a shape has left after a second.
 const GLIDE_LEFT_PER_SECOND = 0.004;
 const FADE_PER_SECOND = 3.2;
 const RING_MS = 1100;
@@ -18,7 +18,7 @@ const RING_PAUSE_MS = 900;
 const SPARK_MS = 620;
 const SPARK_PAUSE_MS = 240;
 const MAX_LABEL = 16;
-// Closer together than this on their ring, in pixels, names would lie on each other.
+// Minimum distance of shapes on their ring, in pixels, at which their names do not overlap.
 const LABEL_ROOM = 44;
 
 export class Drawing {
@@ -45,7 +45,7 @@ export class Drawing {
     this.#resize(container);
   }
 
-  /** Shows these members (one for each id) and this tab's links. */
+  /** Shows these members, one for each id, and this tab's links. */
   update(members, stats) {
     const before = this.#stats;
     this.#members = members;
@@ -70,7 +70,7 @@ export class Drawing {
     this.#wake();
   }
 
-  // Where everybody belongs, and who is drawn at all.
+  // Assigns a place to every member, and marks the shapes of absent members as leaving.
   #place(jump = false) {
     const { width, height } = this.#size;
     if (width === 0) return;
@@ -85,7 +85,7 @@ export class Drawing {
       ...ring(nodes, inner, -Math.PI / 2),
       ...ring(tabs, outer, firstTabAngle(nodes.length, tabs.length)),
     ];
-    // Three on a ring reach higher than they reach low: what is drawn sits in the middle.
+    // Three shapes on a ring reach further up than down, so the whole is centred.
     const heights = places.map((place) => place.y);
     const rise = places.length > 0 ? (Math.min(...heights) + Math.max(...heights)) / 2 : 0;
     for (const { member, x, y } of places) this.#shape(member).goTo(x, y - rise);
@@ -122,8 +122,8 @@ export class Drawing {
     return shape;
   }
 
-  // Nodes gossip with each other and with every tab; tabs cannot dial tabs. What this tab really
-  // holds a connection with is drawn stronger.
+  // Draws lines between all nodes, and between nodes and tabs, which may gossip with each other. Tabs
+  // cannot dial tabs. This tab's actual connections are drawn as stronger lines.
   #link(nodes, tabs) {
     const wanted = new Map();
     const want = (a, b, kind) => wanted.set(edgeKey(a.id, b.id), { from: a.id, to: b.id, kind });
@@ -321,7 +321,7 @@ class Shape {
   }
 
   goTo(x, y) {
-    // Newcomers come in from the middle.
+    // New shapes start near the middle.
     if (!this.#target) [this.x, this.y] = [x * 0.55, y * 0.55];
     this.#target = { x, y };
   }
@@ -330,7 +330,7 @@ class Shape {
     if (this.#target) [this.x, this.y] = [this.#target.x, this.#target.y];
   }
 
-  /** Moves on; whether there is more to come. */
+  /** Advances by one frame. Returns whether the shape still moves or fades. */
   step(seconds, size, still) {
     const goal = this.leaving ? 0 : 1;
     const left = still ? 0 : GLIDE_LEFT_PER_SECOND ** seconds;
@@ -356,14 +356,14 @@ function ring(members, radius, start) {
   });
 }
 
-// Two tabs left and right, where there is room; else between two nodes rather than behind one.
+// Two tabs are placed left and right, where there is room; others between two nodes, not behind one.
 function firstTabAngle(nodes, tabs) {
   if (tabs === 1) return nodes === 1 ? 0 : Math.PI / 2;
   if (tabs === 2) return Math.PI;
   return -Math.PI / 2 + Math.PI / Math.max(1, nodes);
 }
 
-// A name may hold any character: the pair is told apart by the first one's length.
+// A name may contain any character, so the first one's length makes the key unambiguous.
 const edgeKey = (a, b) => {
   const [first, second] = a < b ? [a, b] : [b, a];
   return `${first.length} ${first} ${second}`;

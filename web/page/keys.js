@@ -1,4 +1,4 @@
-// The form that sets this tab's keys, and the list that deletes them.
+// The form that sets this tab's keys, and the list with buttons that delete them.
 
 import { visibleKeys } from "./cluster.js";
 import { byId, el, mirror, setAttribute, setText } from "./dom.js";
@@ -6,7 +6,7 @@ import { byId, el, mirror, setAttribute, setText } from "./dom.js";
 let node = null;
 let refresh = () => {};
 
-/** Connects the form; it is usable once `setNode` has given it a node. */
+/** Connects the form, which stays disabled until `setNode`. Changes call `onChanged`. */
 export function initKeys(onChanged) {
   refresh = onChanged;
   byId("set-form").addEventListener("submit", (event) => {
@@ -23,7 +23,7 @@ export function initKeys(onChanged) {
   });
 }
 
-/** `null` disables the form. */
+/** Sets the node whose keys the form changes. `null` disables the form. */
 export function setNode(newNode) {
   node = newNode;
   byId("set-button").disabled = node === null;
@@ -60,7 +60,7 @@ function updateItem(item, [, value]) {
   setAttribute(item.parts.value, "title", value);
 }
 
-/** Runs `action` and shows what it throws; whether it went well. */
+/** Runs `action` and shows the error that it throws. Returns whether it succeeded. */
 function attempt(action) {
   const place = byId("set-error");
   try {

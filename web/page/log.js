@@ -5,12 +5,12 @@ import { byId, el } from "./dom.js";
 const MAX_ENTRIES = 200;
 const MAX_VALUE = 60;
 
-/** Adds what `changes` in cluster.js found. */
+/** Adds the events that `changes` in cluster.js returns. */
 export function logEvents(events) {
   for (const event of events) log(event.kind, ...describe(event));
 }
 
-/** Adds one entry; `parts` are strings and elements. */
+/** Adds one entry. `parts` are strings and elements. */
 export function log(kind, ...parts) {
   const now = new Date();
   const time = now.toLocaleTimeString("en-GB");
@@ -27,20 +27,20 @@ export function log(kind, ...parts) {
 }
 
 function describe({ kind, id, key, value }) {
-  const who = el("b", {}, id);
+  const name = el("b", {}, id);
   switch (kind) {
     case "joined":
-      return [who, " joined"];
+      return [name, " joined"];
     case "died":
-      return [who, " died: no heartbeat for too long"];
+      return [name, " died: no heartbeat for too long"];
     case "back":
-      return [who, " came back"];
+      return [name, " came back"];
     case "forgotten":
-      return [who, " was forgotten"];
+      return [name, " was forgotten"];
     case "deleted":
-      return [who, " deleted ", el("code", {}, key)];
+      return [name, " deleted ", el("code", {}, key)];
     default:
-      return [who, " set ", el("code", {}, key), " = ", el("code", {}, shorten(value))];
+      return [name, " set ", el("code", {}, key), " = ", el("code", {}, shorten(value))];
   }
 }
 

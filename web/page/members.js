@@ -60,16 +60,16 @@ function createChip() {
 }
 
 function updateChip(chip, [key, value]) {
-  const isNews = chip.dataset.value !== undefined && chip.dataset.value !== value;
+  const isChanged = chip.dataset.value !== undefined && chip.dataset.value !== value;
   setAttribute(chip, "data-key", key);
   setAttribute(chip, "data-value", value);
   setAttribute(chip, "title", `${key} = ${value}`);
   setText(chip.parts.key, key);
   setText(chip.parts.value, value);
-  if (isNews) beat(chip);
+  if (isChanged) beat(chip);
 }
 
-/** Restarts the element's CSS animation. */
+/** Highlights an element for a moment. */
 function beat(element) {
   if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
   for (const animation of element.getAnimations()) animation.cancel();

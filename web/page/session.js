@@ -1,31 +1,32 @@
-// Who this tab is: the secret of its link, its name and its key.
+// The identity of this tab: the secret in its link, its name and its key.
 //
-// The name and the key live in sessionStorage: a reload is the same member again, another tab is
-// another one. The secret stays in the link's fragment, which no server ever sees.
+// The name and the key are in sessionStorage, so a reloaded tab is the same member and another tab is
+// another member. The secret stays in the link's fragment, which browsers never send to a server.
 
 const ID = "gossip-transport.id";
 const KEY = "gossip-transport.key";
-// A reload meets its own previous page for a moment; a duplicated tab meets its original for good.
+// After a reload the previous page holds the name for a moment; the original of a duplicated tab holds
+// it for as long as it is open.
 const CLAIM_MS = 800;
 
-/** What the link's fragment says: `#secret=…&id=…`. */
+/** Returns the values in the link's fragment, `#secret=…&id=…`. */
 export function readFragment() {
   const fragment = new URLSearchParams(location.hash.slice(1));
   return { secret: fragment.get("secret") ?? "", id: fragment.get("id") ?? "" };
 }
 
-/** The link that makes another tab a member of its own. */
+/** Returns the link with which another tab joins. */
 export function inviteLink(secret) {
   const url = new URL(location.href);
   url.hash = new URLSearchParams({ secret }).toString();
   return url.href;
 }
 
-/** This tab's name and key, the same ones after a reload. */
+/** Returns this tab's name and key, which stay the same after a reload. */
 export async function identify(wanted, generateSecretKey) {
   const id = wanted || load(ID) || freshId();
   if (await claim(id)) return remember(id, load(KEY) || generateSecretKey());
-  // A duplicate of a tab that still lives: two members of one name would hide each other.
+  // The tab was duplicated. Two members with the same name would replace each other.
   const other = freshId();
   await claim(other);
   return remember(other, generateSecretKey());
@@ -42,9 +43,9 @@ function freshId() {
   return `tab-${number.toString(16).padStart(4, "0")}`;
 }
 
-/** Holds the name for as long as this page lives; false if another page holds it. */
+/** Reserves the name while this page is open. Resolves to false if another page holds it. */
 function claim(id) {
-  // Only in a secure context (https, or this machine itself).
+  // Browsers offer locks in secure contexts only (https, or a server on this machine).
   if (!navigator.locks) return Promise.resolve(true);
   return new Promise((resolve) => {
     navigator.locks
@@ -56,7 +57,7 @@ function claim(id) {
   });
 }
 
-// Storage may be forbidden: then a reload is a new member, and that is all.
+// Storage may be disabled. A reloaded tab is then a new member.
 function load(name) {
   try {
     return sessionStorage.getItem(name);
@@ -69,6 +70,6 @@ function save(name, value) {
   try {
     sessionStorage.setItem(name, value);
   } catch {
-    // See above.
+    // Storage is disabled, see load.
   }
 }

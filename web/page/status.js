@@ -1,4 +1,4 @@
-// The status in the header: whether this tab is connected, and if not, what is being done.
+// The status in the header: whether this tab is connected, and if not, what it is trying.
 
 import { kindOf } from "./cluster.js";
 import { byId, setAttribute, setText } from "./dom.js";
@@ -12,7 +12,7 @@ export function showStatus(state, title, detail) {
   document.title = state === "connected" ? "Live cluster · gossip-transport" : `${title} · gossip-transport`;
 }
 
-/** The status of a member with these counters; `members` is the whole list. */
+/** Shows the status that follows from `stats`. `members` is the list with all generations. */
 export function showMembership(stats, members) {
   const links = stats.connections.length;
   if (links > 0) {
@@ -22,7 +22,7 @@ export function showMembership(stats, members) {
     showStatus("connected", "Connected", `to ${shown}`);
     return;
   }
-  // Nobody dials a tab: what waits for one is no way back into the cluster.
+  // Tabs cannot be dialled, so messages queued for one say nothing about the way back.
   const tabs = new Set(members.filter((member) => kindOf(member) === "tab").map((tab) => tab.addr));
   const peers = stats.peers.filter((peer) => !tabs.has(peer.addr));
   const dialing = peers.filter((peer) => peer.state === "dialing");
@@ -43,7 +43,7 @@ export function showMembership(stats, members) {
 
 const seconds = (millis) => `${Math.max(1, Math.ceil(millis / 1000))} s`;
 
-/** "a", "a and b", "a, b and c", "a, b and 3 more". */
+/** Joins names to "a", "a and b", "a, b and c", or "a, b and 3 more". */
 export function list(names) {
   const unique = [...new Set(names)];
   const shown = unique.length > 3 ? [...unique.slice(0, 2), `${unique.length - 2} more`] : unique;

@@ -1,11 +1,11 @@
-//! From the participant's values to JavaScript's.
+//! Conversion of the participant's values to JavaScript's.
 
 use gossip_transport::gossip::{Liveness, Member};
 use gossip_web_values::Object;
 use js_sys::Array;
 use wasm_bindgen::JsValue;
 
-/// An array of `Member`.
+/// Returns an array of `Member`, as `types.rs` declares it.
 pub(crate) fn members(members: &[Member]) -> JsValue {
     members.iter().map(member).collect::<Array>().into()
 }

@@ -1,11 +1,11 @@
 //! `gossip-web`: a member of a gossip cluster for JavaScript, in a window or a worker.
 //!
-//! A thin, typed skin over the library's participant: it turns options, members, counters and
-//! errors into JavaScript's own kinds, and adds nothing to what gossip does. The page in `page/`
-//! is one user of it. Invariant: nothing that JavaScript passes in makes it panic; what is wrong
-//! is an `Error` whose text says what to do.
+//! A thin, typed interface to the library's participant. It converts options, members, counters and
+//! errors to JavaScript values, and adds nothing to the protocol. The page in `page/` is one user of
+//! it. Invariant: no value that JavaScript passes in causes a panic; an invalid one causes an `Error`
+//! whose text says what to change.
 //!
-//! Empty on every other target, so that the workspace builds there.
+//! The crate is empty on every other target, so that the workspace builds there.
 
 #![cfg(target_family = "wasm")]
 

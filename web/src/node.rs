@@ -1,7 +1,6 @@
-//! `GossipNode`: what JavaScript holds.
+//! `GossipNode`, the class that JavaScript uses to join a cluster.
 
 use std::cell::RefCell;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use gossip_transport::TransportLayerTransport;
 use gossip_transport::gossip::Participant;
 use gossip_transport::rt;
 use gossip_transport::websocket::{WebSocketConfig, WebSocketTransport};
-use gossip_web_values::StatsObject;
+use gossip_web_values::{NO_LISTENER, StatsObject};
 use js_sys::Function;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast as _, JsError, JsValue};
@@ -18,19 +17,17 @@ use crate::convert;
 use crate::options::{JoinOptions, Options};
 use crate::types::{ChangeCallback, MemberArray};
 
-/// How long queued messages may take to go out when the node leaves.
+/// How long queued messages may take to be sent when the node leaves.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(1);
-/// A browser cannot listen; this address says so to the transport layer.
-const NO_LISTENER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-/// A member of a gossip cluster, for as long as it has not left.
+/// A member of a gossip cluster, until it leaves.
 ///
-/// Made by `GossipNode.join`. Losing the last reference leaves without a goodbye, at the garbage
-/// collector's leisure: call `leave()`.
+/// `GossipNode.join` returns one. Call `leave()` when it is no longer needed: a node that is only
+/// dropped leaves without a goodbye, whenever the garbage collector runs.
 #[wasm_bindgen]
 #[derive(Debug)]
 pub struct GossipNode {
-    // `None` once it has left. Borrowed for plain calls only, never over an await or a callback.
+    // `None` once it has left. Never borrowed across an await or a callback.
     participant: Rc<RefCell<Option<Participant<WebSocketTransport>>>>,
     watcher: RefCell<Option<rt::Task>>,
     id: String,
@@ -39,10 +36,10 @@ pub struct GossipNode {
 
 #[wasm_bindgen]
 impl GossipNode {
-    /// Joins a cluster. Completes once a seed has answered, and waits for that as long as it
-    /// takes, dialling again and again.
+    /// Joins a cluster. Resolves once a seed has answered. There is no time limit: seeds that do not
+    /// answer are dialled again.
     ///
-    /// Rejects with an `Error` if the options are wrong.
+    /// Rejects with an `Error` if an option is invalid.
     pub async fn join(options: JoinOptions) -> Result<GossipNode, JsError> {
         let options = Options::read(&options).map_err(|error| gossip_web_values::error(&error))?;
         let identity = options.credential.identity().to_string();
@@ -68,72 +65,74 @@ impl GossipNode {
         })
     }
 
-    /// This node's name.
+    /// The name of this node.
     #[wasm_bindgen(getter)]
     pub fn id(&self) -> String {
         self.id.clone()
     }
 
-    /// This node's public key.
+    /// The public key of this node.
     #[wasm_bindgen(getter)]
     pub fn identity(&self) -> String {
         self.identity.clone()
     }
 
     /// Sets a key of this node. Throws if the key's first character is not ASCII, if key and value
-    /// are too long for a message, or if the node has left.
+    /// do not fit into a message, or if the node has left.
     pub fn set(&self, key: &str, value: &str) -> Result<(), JsError> {
         self.with(|participant| participant.set(key, value))??;
         Ok(())
     }
 
-    /// Sets a key that goes away everywhere after a grace period, two hours by default. Throws as
-    /// `set` does.
+    /// Sets a key that all members delete after a grace period, two hours by default. Throws in the
+    /// same cases as `set`.
     #[wasm_bindgen(js_name = setWithTtl)]
     pub fn set_with_ttl(&self, key: &str, value: &str) -> Result<(), JsError> {
         self.with(|participant| participant.set_with_ttl(key, value))??;
         Ok(())
     }
 
-    /// A key of this node; `undefined` if there is none. Other members' keys are in `members()`.
+    /// Returns the value of a key of this node, or `undefined` if it is not set. The keys of other
+    /// members are in `members()`. Throws if the node has left.
     pub fn get(&self, key: &str) -> Result<Option<String>, JsError> {
         self.with(|participant| participant.get(key))
     }
 
-    /// Deletes a key of this node. Throws if there is none.
+    /// Deletes a key of this node. Throws if it is not set, or if the node has left.
     pub fn delete(&self, key: &str) -> Result<(), JsError> {
         self.with(|participant| participant.delete(key))??;
         Ok(())
     }
 
-    /// Every known member, this node included, in the order of their ids. A restarted member is
-    /// listed once for each generation until the old one is forgotten.
+    /// Returns all known members, this node included, sorted by id. A restarted member is listed
+    /// once for each generation until the old one is forgotten. Throws if the node has left.
     pub fn members(&self) -> Result<MemberArray, JsError> {
         let members = self.with(|participant| participant.members())?;
         Ok(convert::members(&members).unchecked_into())
     }
 
-    /// A snapshot of this node's counters and connections.
+    /// Returns a snapshot of this node's counters and connections. Throws if the node has left.
     pub fn stats(&self) -> Result<StatsObject, JsError> {
         let stats = self.with(|participant| participant.stats())?;
         Ok(gossip_web_values::stats(&stats))
     }
 
-    /// Called whenever members, their liveness or their keys have changed; several changes at once
-    /// are one call. `null` stops the calls. What it throws goes to the console.
+    /// Sets a callback for changes of members, of their liveness and of their keys. Several changes
+    /// at once cause one call. `null` removes the callback. Exceptions of the callback are logged to
+    /// the console.
     #[wasm_bindgen(setter)]
     pub fn set_onchange(&self, callback: ChangeCallback) {
         let watcher = callback
             .dyn_into::<Function>()
             .ok()
             .and_then(|callback| self.watch(callback));
-        // The old one is dropped outside the borrow: it may be the caller.
+        // The old task may be the caller, so it must not be dropped during the borrow.
         let old = self.watcher.replace(watcher);
         drop(old);
     }
 
-    /// Tells a few peers the latest state, closes every connection and stops. Afterwards every
-    /// other method throws; leaving twice does nothing.
+    /// Sends the latest state to a few peers, closes all connections and stops. Afterwards all other
+    /// methods throw. Does nothing if the node has already left.
     pub async fn leave(&self) {
         drop(self.watcher.take());
         let participant = self.participant.take();

@@ -1,6 +1,6 @@
-//! From what JavaScript passes to `GossipNode.join` to the library's configuration.
+//! The options of `GossipNode.join`, converted to the library's configuration.
 //!
-//! What is wrong is named in the error.
+//! An error names the option that is missing or invalid.
 
 use std::time::Duration;
 
@@ -12,21 +12,14 @@ use gossip_web_values::Fields;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-/// The failure detector's prior interval, in gossip intervals: upstream's 5 s at 1 s.
-const INITIAL_INTERVAL_ROUNDS: u32 = 5;
-/// The failure detector's longest counted interval, in gossip intervals: upstream's 10 s at 1 s.
-const MAX_INTERVAL_ROUNDS: u32 = 10;
-/// The longest wait between dials, in gossip intervals: a restarted member is back soon.
-const MAX_BACKOFF_ROUNDS: u32 = 10;
-
 #[wasm_bindgen]
 extern "C" {
-    /// The interface of that name in `types.rs`.
+    /// The options of `GossipNode.join`, declared for TypeScript in `types.rs`.
     #[wasm_bindgen(typescript_type = "JoinOptions")]
     pub type JoinOptions;
 }
 
-/// What the options say.
+/// The configuration that the options describe.
 pub(crate) struct Options {
     pub(crate) credential: NetCredential,
     pub(crate) transport_layer: TransportLayerConfig,
@@ -38,7 +31,7 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// Names the field that is missing or wrong.
+    /// Fails with the name of the field that is missing or invalid.
     pub(crate) fn read(options: &JsValue) -> anyhow::Result<Self> {
         let fields = Fields::of(options, "join")?;
         let cluster = fields.text("cluster")?.context("cluster is missing")?;
@@ -47,25 +40,18 @@ impl Options {
         let seeds = fields.texts("seeds")?.context("seeds is missing")?;
         ensure!(
             !seeds.is_empty(),
-            "seeds is empty: a browser cannot be the first member, so name a native one"
+            "seeds is empty: a browser cannot be the first member, so at least one native member is needed"
         );
 
         let credential = gossip_web_values::credential(fields)?;
         let interval = interval(fields)?;
 
-        let mut transport_layer = TransportLayerConfig::default();
-        transport_layer.backoff_max = interval
-            .saturating_mul(MAX_BACKOFF_ROUNDS)
-            .clamp(transport_layer.backoff_min, transport_layer.backoff_max);
-        let mut gossip = GossipConfig::new(cluster, id);
+        let mut gossip = GossipConfig::new(cluster, id).with_interval(interval);
         gossip.seeds = seeds;
-        gossip.gossip_interval = interval;
-        gossip.failure_detector.initial_interval = interval.saturating_mul(INITIAL_INTERVAL_ROUNDS);
-        gossip.failure_detector.max_interval = interval.saturating_mul(MAX_INTERVAL_ROUNDS);
         gossip.initial_key_values = fields.entries("keyValues")?;
         Ok(Self {
             credential,
-            transport_layer,
+            transport_layer: TransportLayerConfig::default().with_interval(interval),
             gossip,
         })
     }
@@ -73,11 +59,11 @@ impl Options {
 
 fn interval(fields: Fields<'_>) -> anyhow::Result<Duration> {
     let Some(millis) = fields.number("gossipIntervalMs")? else {
-        return Ok(Duration::from_secs(1));
+        return Ok(GossipConfig::DEFAULT_INTERVAL);
     };
     ensure!(
         (10.0..=3_600_000.0).contains(&millis),
-        "gossipIntervalMs has to lie between 10 and 3,600,000"
+        "gossipIntervalMs must be between 10 and 3,600,000"
     );
     Ok(Duration::from_secs_f64(millis / 1000.0))
 }

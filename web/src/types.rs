@@ -1,61 +1,54 @@
-//! The TypeScript side of what [`crate::convert`] makes and [`crate::options`] reads.
+//! TypeScript declarations of the values that [`crate::convert`] returns and [`crate::options`]
+//! reads.
 
 use wasm_bindgen::prelude::wasm_bindgen;
 
 #[wasm_bindgen(typescript_custom_section)]
 const TYPES: &str = r#"
-/** What `GossipNode.join` needs to know. */
-export interface JoinOptions {
-    /** Name of the cluster; only members of the same one talk to each other. */
+/** The options of `GossipNode.join`. */
+export interface JoinOptions extends CredentialOptions {
+    /** Name of the cluster. Members of different clusters ignore each other. */
     cluster: string;
-    /** Name of this node, unique over the cluster. */
+    /** Name of this node, unique in the cluster. */
     id: string;
-    /** Native members to begin with: `host:port`, `ws://…` or `wss://…`. */
+    /** Native members to contact first: `host:port`, `ws://…` or `wss://…`. */
     seeds: string[];
-    /** The cluster's secret: whoever knows it is trusted. */
-    secret?: string;
-    /** Identities to trust. With `secret`, a peer needs both. */
-    trust?: string[];
-    /** Trusts anyone. For demonstrations; not together with `secret` or `trust`. */
-    trustAnyone?: boolean;
-    /** This node's key, from `generateSecretKey()`. Default: a new one, lost with the page. */
-    secretKey?: string;
     /**
-     * Time between rounds in milliseconds, 10 to 3,600,000. Default 1,000. The failure detector's
-     * initial interval is 5 times this, its maximal interval 10 times; all members should use the
-     * same.
+     * Time between gossip rounds in milliseconds, 10 to 3,600,000. Default: 1,000. The failure
+     * detector's initial interval is 5 times and its maximal interval 10 times as long. All members
+     * should use the same interval.
      */
     gossipIntervalMs?: number;
-    /** Keys to set before the first round. */
+    /** Keys to set before the first gossip round. */
     keyValues?: Record<string, string>;
 }
 
-/** A member as this node sees it. */
+/** A member of the cluster as this node sees it. */
 export interface Member {
     id: string;
-    /** Higher after each restart. In decimal, since it may pass 2^53. */
+    /** Higher after each restart. A decimal number in a string, since it may exceed 2^53. */
     generation: string;
-    /** Where others send gossip for it. */
+    /** The address to which others send gossip for this member. */
     addr: string;
-    /** By the failure detector; this node itself is always live. */
+    /** Whether the failure detector considers the member live. Always true for this node. */
     live: boolean;
-    /** Whether it is this node. */
+    /** Whether the member is this node. */
     self: boolean;
-    /** The highest heartbeat heard of. */
+    /** The highest heartbeat that is known. */
     heartbeat: number;
-    /** Its keys, deleted ones left out. */
+    /** The member's keys, without deleted ones. */
     keys: Record<string, string>;
 }
 "#;
 
-// What `GossipNode`'s methods say that they take and give.
+// Types of arguments and results of `GossipNode`'s methods.
 #[wasm_bindgen]
 extern "C" {
     /// An array of members.
     #[wasm_bindgen(typescript_type = "Member[]")]
     pub type MemberArray;
 
-    /// Called without arguments.
+    /// A callback without arguments.
     #[wasm_bindgen(typescript_type = "(() => void) | null | undefined")]
     pub type ChangeCallback;
 }

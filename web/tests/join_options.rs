@@ -1,4 +1,4 @@
-//! What `GossipNode.join` says about wrong options, in a browser.
+//! The errors of `GossipNode.join` for invalid options, in a browser.
 
 #![cfg(target_family = "wasm")]
 #![allow(
@@ -26,25 +26,25 @@ async fn refusal(options: &str) -> String {
 }
 
 #[wasm_bindgen_test]
-async fn a_wrong_option_is_named_in_the_error() {
+async fn an_invalid_option_is_named_in_the_error() {
     for (options, named) in [
         ("1", "object"),
         ("{}", "cluster is missing"),
         (r#"{"cluster":"c"}"#, "id is missing"),
-        (r#"{"cluster":"c","id":7}"#, "id has to be a string"),
+        (r#"{"cluster":"c","id":7}"#, "id must be a string"),
         (r#"{"cluster":"c","id":"i"}"#, "seeds is missing"),
         (r#"{"cluster":"c","id":"i","seeds":[]}"#, "seeds is empty"),
         (
             r#"{"cluster":"c","id":"i","seeds":"s"}"#,
-            "seeds has to be an array",
+            "seeds must be an array",
         ),
         (
             r#"{"cluster":"c","id":"i","seeds":[1]}"#,
-            "seeds has to be an array",
+            "seeds must be an array",
         ),
         (
             r#"{"cluster":"c","id":"i","seeds":["s"]}"#,
-            "whom to trust?",
+            "no peer is trusted",
         ),
         (
             r#"{"cluster":"c","id":"i","seeds":["s"],"secret":"!"}"#,
@@ -81,7 +81,7 @@ async fn a_wrong_option_is_named_in_the_error() {
 }
 
 #[wasm_bindgen_test]
-fn keys_and_secrets_are_fresh_each_time() {
+fn generated_keys_and_secrets_differ_each_time() {
     assert_ne!(generate_secret_key(), generate_secret_key());
     assert_ne!(generate_cluster_secret(), generate_cluster_secret());
 }

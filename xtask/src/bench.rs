@@ -1,7 +1,7 @@
-//! `cargo xtask bench`: measures beside peers, natively and in a headless browser.
+//! `cargo xtask bench`: measures speed beside other libraries, natively and in a headless browser.
 //!
-//! The programs are in `benches/`; this builds them, brings them and a browser together, and lets
-//! them print their tables. What they write for machines is under `target/bench`.
+//! The programs are in `benches/`. This builds them, starts a browser for those that need one, and
+//! shows the tables that they print. Their machine-readable results are in `target/bench`.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -13,17 +13,21 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 
 use crate::browser::Browser;
-use crate::module::{self, Optimisers};
-use crate::process::Process;
-use crate::workspace::Workspace;
-use crate::{command, interrupt, setup, site};
+use crate::browser::programs::Programs;
+use crate::host::process::Process;
+use crate::host::workspace::Workspace;
+use crate::host::{command, interrupt, wait};
+use crate::wasm::bundle;
+use crate::wasm::module::{self, Optimisers};
 
 const PACKAGE: &str = "gossip-benches";
-/// Has a program of its own name, and another tokio.
+/// The package of the program `members`, which needs other features of tokio.
 const MEMBERS: &str = "gossip-bench-members";
-/// Of benches/benches.
+/// The files in `benches/benches`.
 const MICRO: [&str; 3] = ["codec", "records", "queues"];
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Limit from the start of the native node until it prints the page's address.
+const PAGE_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -31,11 +35,11 @@ pub(crate) struct Options {
     #[arg(long)]
     browser: bool,
 
-    /// Rounds, of which the medians are taken
+    /// Number of rounds; the results are medians of them
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: u32,
 
-    /// After the rounds, exchange so many messages with the browser and watch its memory
+    /// After the rounds, exchange this many messages with the browser and observe its memory
     #[arg(
         long,
         value_name = "MESSAGES",
@@ -44,8 +48,8 @@ pub(crate) struct Options {
     )]
     soak: u64,
 
-    /// What to measure: transport, memory, connections, members, spread, or micro for the codec,
-    /// the record layer and the queues alone
+    /// The program to run: transport, memory, connections, members, spread, or micro for the codec,
+    /// the record layer and the queues by themselves
     #[arg(
         long,
         value_name = "NAME",
@@ -54,7 +58,7 @@ pub(crate) struct Options {
     )]
     program: String,
 
-    /// What to pass on to the program
+    /// Arguments that are passed on to the program
     #[arg(last = true)]
     rest: Vec<String>,
 }
@@ -91,14 +95,14 @@ fn build(workspace: &Workspace, name: &str) -> anyhow::Result<PathBuf> {
 }
 
 fn in_browser(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
-    let programs = setup::browser()?;
+    let programs = Programs::ensure()?;
     let node = build(workspace, "browser")?;
     println!("Building the page");
     let page = tempfile::Builder::new().prefix("gossip-bench.").tempdir()?;
-    // As it is shipped: what is not optimised is not what users have.
+    // Optimised, since that is what users run.
     let optimisers = Optimisers::ensure()?;
     module::BENCH.build(workspace, Some(&optimisers), &page.path().join("pkg"))?;
-    site::copy_files(&workspace.root.join("benches/page/static"), page.path())?;
+    bundle::copy_files(&workspace.root.join("benches/page/static"), page.path())?;
 
     let log = page.path().join("node.log");
     let mut node = Command::new(node);
@@ -117,21 +121,24 @@ fn in_browser(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
         interrupt::check()?;
         match node.ended() {
             Some(status) => break status,
-            None => thread::sleep(LOOK_EVERY),
+            None => thread::sleep(POLL_INTERVAL),
         }
     };
     for line in BufReader::new(fs::File::open(&log)?).lines().skip(1) {
         println!("{}", line?);
     }
-    ensure!(status.success(), "the page was not measured");
+    ensure!(
+        status.success(),
+        "the benchmark in the browser failed ({status})"
+    );
     Ok(())
 }
 
-/// The node's first line.
+/// Reads the page's address from the first line that the node prints.
 fn page_url(node: &mut Process, log: &Path) -> anyhow::Result<String> {
-    crate::wait::until(Duration::from_secs(10), || {
+    wait::until(PAGE_WITHIN, || {
         ensure!(node.ended().is_none(), "the native node ended at once");
-        let text = fs::read_to_string(log).context("the node's words")?;
+        let text = fs::read_to_string(log).context("cannot read the node's output")?;
         let url = text
             .lines()
             .next()
@@ -139,6 +146,6 @@ fn page_url(node: &mut Process, log: &Path) -> anyhow::Result<String> {
         Ok(url
             .filter(|_| text.contains('\n'))
             .map(str::to_owned)
-            .ok_or_else(|| "the native node does not say where its page is".to_owned()))
+            .ok_or_else(|| "the native node has not printed the page's address".to_owned()))
     })
 }

@@ -1,7 +1,16 @@
-//! `cargo xtask`: builds, tests and demonstrates the workspace.
+//! `cargo xtask`: builds, checks, tests, demonstrates and measures the workspace.
 //!
-//! Each command does its own set-up ([`setup`]). Invariant: whatever ends a command (success, a
-//! failure, a panic, Ctrl-C, SIGKILL), no process that it started stays behind ([`process`]).
+//! Each command installs what it needs. Invariant: however a command ends (success, a failure, a
+//! panic, Ctrl-C, SIGKILL), no process that it started outlives it ([`host::process`]).
+//!
+//! | module | contents |
+//! |---|---|
+//! | `check`, `test`, `bench` | the commands of these names |
+//! | [`stages`], [`dependencies`], [`peer`] | what `check` and `test` consist of |
+//! | [`demo`] | the demo, and its proof in a browser |
+//! | [`wasm`] | builds for the browser, and their sizes |
+//! | [`browser`] | a headless browser under remote control |
+//! | [`host`] | processes, tools and folders of this machine |
 
 #![allow(
     clippy::disallowed_methods,
@@ -11,34 +20,22 @@
 mod bench;
 mod browser;
 mod check;
-mod cluster;
-mod command;
 mod demo;
-mod glue;
-mod http;
-mod interrupt;
-mod module;
-mod npm;
-mod page;
-mod parts;
-mod process;
-mod sections;
-mod setup;
-mod site;
-mod size;
+mod dependencies;
+mod host;
+mod peer;
+mod stages;
 mod test;
-mod tools;
-mod wait;
-mod webdriver;
-mod workspace;
+mod wasm;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::interrupt::Interrupted;
+use crate::host::interrupt::{self, Interrupted};
+use crate::wasm::size;
 
-/// Builds, tests and demonstrates the workspace.
+/// Builds, checks, tests, demonstrates and measures the workspace.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Args {
@@ -48,23 +45,26 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Measure speed beside peers, natively or in a headless browser
+    /// Measure speed beside other libraries, natively or in a headless browser
     Bench(bench::Options),
+    /// Check format, lints, layout rules and unit tests: quick enough for every commit
+    Check,
     /// Start a cluster on this machine, and a page whose tabs join it
     Demo(demo::Options),
-    /// Say what a browser downloads, by parts, and fail if it has grown
+    /// Report what a browser downloads, by parts, and fail if it has grown
     Size(size::Options),
     /// Run every check and test, cheap ones first
     Test(test::Options),
 }
 
-/// What a shell reports of a program that SIGINT ended.
+/// The exit code that shells report for a program that SIGINT ended.
 const EXIT_INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = interrupt::catch().and_then(|()| match args.command {
         Command::Bench(options) => bench::run(&options),
+        Command::Check => check::run(),
         Command::Demo(options) => demo::run(&options),
         Command::Size(options) => size::run(&options),
         Command::Test(options) => test::run(&options),

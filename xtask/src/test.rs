@@ -1,31 +1,31 @@
 //! `cargo xtask test`: every check and test, cheap ones first.
 //!
-//! The runners' own output is shown as it is. All stages run, also after one has failed, except
-//! those that could not mean anything then.
+//! The output of cargo and of the test runners is shown as it is.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use anyhow::{Context as _, bail};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::cluster::{Cluster, Ports};
-use crate::interrupt::Interrupted;
-use crate::process::Process;
-use crate::setup::{self, WASM};
-use crate::tools::{self, Tool};
-use crate::workspace::Workspace;
-use crate::{browser, command, size, wait};
+use crate::browser::{self, programs::Programs};
+use crate::demo::cluster::{self, Cluster, OtherNodes};
+use crate::demo::ports::Ports;
+use crate::dependencies;
+use crate::host::command;
+use crate::host::interrupt::Interrupted;
+use crate::host::tools::{self, Tool};
+use crate::host::workspace::Workspace;
+use crate::peer::Peer;
+use crate::stages::{self, FEATURES, Stage, cargo, clippy};
+use crate::wasm::size;
+use crate::wasm::target::{self, WASM};
 
-/// A whole test binary, which starts a browser first.
+/// Limit of one test binary in a browser, including the start of the browser.
 const BROWSER_TIMEOUT_SECONDS: &str = "120";
-const PEER_WITHIN: Duration = Duration::from_secs(20);
 
-/// What is off by default and is tested as well.
-const UPSTREAM: &str = "gossip-transport/chitchat";
-
-/// The folder of a package, and one of its test files that run in a browser.
+/// The test files that run in a browser, each with the folder of its package. A file that is not
+/// listed here does not run.
 const BROWSER_TESTS: [(&str, &str); 4] = [
     (".", "browser_window"),
     (".", "browser_worker"),
@@ -35,66 +35,34 @@ const BROWSER_TESTS: [(&str, &str); 4] = [
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Leave out the tests that need a browser
+    /// Skip the tests that need a browser
     #[arg(long)]
     skip_browser: bool,
 
-    /// Run only stages whose name contains TEXT
+    /// Run only the stages whose name contains TEXT
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
 }
 
-/// A stage's name and what it does.
-type Stage<'a> = (&'static str, Box<dyn Fn() -> anyhow::Result<()> + 'a>);
-
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let workspace = Workspace::find()?;
-    setup::wasm_target(&workspace)?;
+    target::ensure(&workspace)?;
     let mut stages = cargo_stages(&workspace);
-    stages.push(("sizes", Box::new(|| size::check(&workspace))));
+    stages.push(Stage::new("sizes", || size::check(&workspace)));
     if !options.skip_browser {
-        stages.push(("browser tests", Box::new(|| browser_tests(&workspace))));
+        stages.push(Stage::new("browser tests", || browser_tests(&workspace)));
     }
     if let Some(text) = &options.only {
-        stages.retain(|(name, _)| name.contains(text.as_str()));
+        stages.retain(|stage| stage.name.contains(text.as_str()));
         if stages.is_empty() {
-            bail!("no stage is named like {text}");
+            bail!("no stage has a name that contains {text:?}");
         }
     }
-
-    let mut results = Vec::new();
-    for (name, stage) in &stages {
-        println!("\n== {name}");
-        let start = Instant::now();
-        let outcome = stage();
-        match &outcome {
-            Err(error) if error.is::<Interrupted>() => return outcome,
-            Err(error) => eprintln!("FAILED {name}: {error:#}"),
-            Ok(()) => {}
-        }
-        results.push((name, outcome.is_ok(), start.elapsed()));
-    }
-
-    println!("\n== summary");
-    for (name, passed, took) in &results {
-        let word = if *passed { "  ok" } else { "FAIL" };
-        println!("{word} {name} ({:.1} s)", took.as_secs_f64());
-    }
-    let failed = results.iter().filter(|(_, passed, _)| !passed).count();
-    println!(
-        "{} of {} stages passed",
-        results.len() - failed,
-        results.len()
-    );
-    if failed > 0 {
-        bail!("{failed} of {} stages failed", results.len());
-    }
-    Ok(())
+    stages::run(&stages)
 }
 
-/// What cargo alone can do.
+/// Returns the stages that need no tool but cargo and its subcommands.
 fn cargo_stages(workspace: &Workspace) -> Vec<Stage<'_>> {
-    const NATIVE: [&str; 4] = ["--workspace", "--all-targets", "--features", UPSTREAM];
     const LIBRARY: [&str; 5] = ["--target", WASM, "--package", "gossip-transport", "--lib"];
     const PAGE: [&str; 5] = [
         "--target",
@@ -111,99 +79,38 @@ fn cargo_stages(workspace: &Workspace) -> Vec<Stage<'_>> {
         "--package=gossip-web-transport",
         "--tests",
     ];
-    let cargo = |words: &[&str]| command::run(&mut workspace.cargo(words));
-    let clippy = move |what: &[&str]| {
-        let words = [&["clippy", "--quiet"], what, &["--", "-D", "warnings"]].concat();
-        cargo(&words)
-    };
-    let docs = move |what: &[&str]| {
+    let docs = |what: &[&str]| {
         let mut command = workspace.cargo(&["doc", "--quiet", "--no-deps"]);
         command.args(what).env("RUSTDOCFLAGS", "-D warnings");
         command::run(&mut command)
     };
     vec![
-        (
-            "format",
-            Box::new(move || cargo(&["fmt", "--all", "--check"])),
-        ),
-        (
-            "wasm dependencies",
-            Box::new(move || wasm_dependencies(workspace)),
-        ),
-        ("clippy, native", Box::new(move || clippy(&NATIVE))),
-        (
-            "clippy, wasm",
-            Box::new(move || {
-                clippy(&LIBRARY)?;
-                clippy(&PAGE)?;
-                clippy(&TESTS)
-            }),
-        ),
-        (
-            "docs, native",
-            Box::new(move || docs(&["--workspace", "--features", UPSTREAM])),
-        ),
-        (
-            "docs, wasm",
-            Box::new(move || docs(&["--target", WASM, "--package=gossip-transport"])),
-        ),
-        (
-            "tests, native",
-            Box::new(move || {
-                cargo(&[
-                    "test",
-                    "--workspace",
-                    "--no-fail-fast",
-                    "--features",
-                    UPSTREAM,
-                ])
-            }),
-        ),
+        Stage::format(workspace),
+        Stage::new("wasm dependencies", || dependencies::wasm(workspace)),
+        Stage::new("unused dependencies", || dependencies::unused(workspace)),
+        Stage::new("allowed dependencies", || dependencies::allowed(workspace)),
+        Stage::native_clippy(workspace),
+        Stage::new("clippy, wasm", || {
+            clippy(workspace, &LIBRARY)?;
+            clippy(workspace, &PAGE)?;
+            clippy(workspace, &TESTS)
+        }),
+        Stage::new("docs, native", move || {
+            docs(&[&["--workspace"][..], &FEATURES].concat())
+        }),
+        Stage::new("docs, wasm", move || {
+            docs(&["--target", WASM, "--package=gossip-transport"])
+        }),
+        Stage::new("tests, native", || {
+            let all = ["test", "--workspace", "--no-fail-fast"];
+            cargo(workspace, &[&all[..], &FEATURES].concat())
+        }),
     ]
 }
 
-/// The library's wasm build: no tokio, and no second HTTP or TLS stack by accident.
-fn wasm_dependencies(workspace: &Workspace) -> anyhow::Result<()> {
-    let output = workspace
-        .cargo(&[
-            "tree",
-            "--target",
-            WASM,
-            "--package",
-            "gossip-transport",
-            "--edges",
-            "normal",
-            "--prefix",
-            "none",
-        ])
-        .stderr(Stdio::inherit())
-        .output()?;
-    if !output.status.success() {
-        bail!("`cargo tree` failed");
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    let mut names: Vec<_> = text
-        .lines()
-        .filter_map(|line| line.split(' ').next())
-        .filter(|name| !name.is_empty())
-        .collect();
-    names.sort_unstable();
-    names.dedup();
-    for banned in ["tokio", "tokio-util", "mio", "ring", "zstd-sys"] {
-        if names.contains(&banned) {
-            bail!(
-                "{banned} is in the browser's build of gossip-transport; \
-                 `cargo tree --target {WASM} --package gossip-transport --invert {banned}` says why"
-            );
-        }
-    }
-    println!("{} packages, no tokio", names.len());
-    Ok(())
-}
-
-/// The wasm tests in a window and in a worker, against native nodes started for them.
+/// Runs the wasm tests in a window and in a worker, against native peers that are started for them.
 fn browser_tests(workspace: &Workspace) -> anyhow::Result<()> {
-    let programs = setup::browser()?;
+    let programs = Programs::ensure()?;
     let wasm_bindgen = Tool::wasm_bindgen(workspace)?.ensure()?;
     let wasm_pack = Tool::wasm_pack().ensure()?;
     let folder = workspace.output("browser-test")?;
@@ -211,10 +118,10 @@ fn browser_tests(workspace: &Workspace) -> anyhow::Result<()> {
 
     let echo = Peer::start(workspace, "echo")?;
     let scripted = Peer::start(workspace, "scripted_peer")?;
-    let mut cluster = Cluster::prepare(workspace, None, false)?;
+    let mut cluster = Cluster::prepare(workspace, None, OtherNodes::Ours)?;
     cluster.start(1, Ports::new(None))?;
     let node = cluster.nodes().first().context("no node")?;
-    // The test runner serves the package's folder: tests fetch this file from their own origin.
+    // The test runner serves the package's folder, so tests fetch this file from their own origin.
     let facts = json!({
         "addr": echo.facts.get("addr"),
         "secret": echo.facts.get("secret"),
@@ -222,7 +129,7 @@ fn browser_tests(workspace: &Workspace) -> anyhow::Result<()> {
         "gossip": {
             "addr": node.gossip,
             "secret": cluster.secret,
-            "cluster": cluster.name(),
+            "cluster": cluster::NAME,
         },
     });
     let path = folder.join("node.json");
@@ -238,7 +145,7 @@ fn browser_tests(workspace: &Workspace) -> anyhow::Result<()> {
         command
             .args(["test", "--headless", "--chrome", "--chromedriver"])
             .arg(&programs.driver)
-            // wasm-pack takes a path here as well, and then reads what follows in another way.
+            // Ends the options of wasm-pack, which would otherwise take what follows for a path.
             .args(["--mode", "no-install", "--", "--test", test])
             .current_dir(workspace.root.join(folder))
             .env("PATH", &search)
@@ -252,57 +159,8 @@ fn browser_tests(workspace: &Workspace) -> anyhow::Result<()> {
         }
     }
     if !failed.is_empty() {
-        eprintln!("the node's last log lines:\n{}", node.last_words(20));
+        eprintln!("the node's last log lines:\n{}", node.last_log_lines(20));
         bail!("{}", failed.join("; "));
     }
     Ok(())
-}
-
-/// An example that says in a line of JSON where it can be dialled, and runs until its standard
-/// input ends.
-struct Peer {
-    _process: Process,
-    facts: Value,
-}
-
-impl Peer {
-    fn start(workspace: &Workspace, example: &str) -> anyhow::Result<Self> {
-        use std::io::{BufRead as _, BufReader};
-
-        println!("Building the example {example}");
-        let mut build = workspace.cargo(&[
-            "build",
-            "--quiet",
-            "--package=gossip-transport",
-            "--example",
-            example,
-        ]);
-        command::run(&mut build)?;
-        let program = workspace
-            .target
-            .join("debug/examples")
-            .join(format!("{example}{}", std::env::consts::EXE_SUFFIX));
-        let mut command = Command::new(program);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = Process::spawn(&mut command)?;
-        let output = process.child().stdout.take().context("no output")?;
-        // Read beside us: a pipe has no deadline.
-        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        std::thread::spawn(move || {
-            let mut line = String::new();
-            let read = BufReader::new(output).read_line(&mut line);
-            let _ = sender.send(read.map(|_| line));
-        });
-        let line = wait::until(PEER_WITHIN, || match receiver.try_recv() {
-            Ok(line) => Ok(Ok(line?)),
-            Err(std::sync::mpsc::TryRecvError::Empty) => Ok(Err(format!("{example} says nothing"))),
-            Err(error) => Err(error.into()),
-        })?;
-        let facts = serde_json::from_str(&line)
-            .with_context(|| format!("{example} says {line:?}, which is not JSON"))?;
-        Ok(Self {
-            _process: process,
-            facts,
-        })
-    }
 }

@@ -1,11 +1,10 @@
 //! `gossip-web-transport`: the transport alone for JavaScript, in a window or a worker.
 //!
-//! For a page that speaks a protocol of its own and has no use for a participant: messages of
-//! bytes to native nodes and back, encrypted and authenticated, through the library's queues, with
-//! its expiry, reconnection and statistics. Whoever wants to be a member of a cluster takes
-//! `gossip-web` instead.
+//! For a page that has its own protocol and needs no participant. It exchanges messages of bytes with
+//! native nodes, encrypted and authenticated, with the library's queues, expiry, reconnection and
+//! statistics. To join a gossip cluster use `gossip-web` instead.
 //!
-//! Empty on every other target, so that the workspace builds there.
+//! The crate is empty on every other target, so that the workspace builds there.
 
 #![cfg(target_family = "wasm")]
 

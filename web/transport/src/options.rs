@@ -1,4 +1,4 @@
-//! From what JavaScript passes to `TransportSocket.open` to the library's configuration.
+//! The options of `TransportSocket.open`, converted to the library's configuration.
 
 use anyhow::Context as _;
 use gossip_transport::credential::NetCredential;
@@ -10,41 +10,33 @@ use wasm_bindgen::prelude::wasm_bindgen;
 
 #[wasm_bindgen(typescript_custom_section)]
 const TYPES: &str = r#"
-/** Whom to trust, and what to speak. */
-export interface SocketOptions {
+/** The options of `TransportSocket.open`. */
+export interface SocketOptions extends CredentialOptions {
     /**
-     * Name of the protocol that both sides have to speak, at most 255 bytes. Default: that of
-     * plain bytes.
+     * Name of the protocol that both sides must support, 1 to 255 bytes. Default: the name of the
+     * protocol for plain bytes.
      */
     protocol?: string;
-    /** The cluster's secret: whoever knows it is trusted. */
-    secret?: string;
-    /** Identities to trust. With `secret`, a peer needs both. */
-    trust?: string[];
-    /** Trusts anyone. For demonstrations; not together with `secret` or `trust`. */
-    trustAnyone?: boolean;
-    /** This side's key, from `generateSecretKey()`. Default: a new one, lost with the page. */
-    secretKey?: string;
 }
 "#;
 
 #[wasm_bindgen]
 extern "C" {
-    /// The interface above.
+    /// The options of `TransportSocket.open`, declared for TypeScript above.
     #[wasm_bindgen(typescript_type = "SocketOptions")]
     pub type SocketOptions;
 }
 
-/// What the options say.
+/// Reads `options`.
 ///
 /// # Errors
 ///
-/// Names the field that is missing or wrong.
+/// Fails with the name of the field that is missing or invalid.
 pub(crate) fn read(options: &JsValue) -> anyhow::Result<(NetCredential, TransportLayerConfig)> {
     let fields = Fields::of(options, "open")?;
     let mut config = TransportLayerConfig::default();
     if let Some(protocol) = fields.text("protocol")? {
-        let protocol = Alpn::new(protocol).context("protocol has to have 1 to 255 bytes")?;
+        let protocol = Alpn::new(protocol).context("protocol must have 1 to 255 bytes")?;
         config.alpn.push(protocol);
     }
     Ok((gossip_web_values::credential(fields)?, config))

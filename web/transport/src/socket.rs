@@ -1,7 +1,6 @@
-//! `TransportSocket`: what JavaScript holds.
+//! `TransportSocket`, the class with which JavaScript sends and receives messages.
 
 use std::cell::RefCell;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,23 +9,21 @@ use bytes::Bytes;
 use gossip_transport::net::NetTransport as _;
 use gossip_transport::websocket::{WebSocketConfig, WebSocketTransport};
 use gossip_transport::{TransportLayerSocket, TransportLayerTransport};
-use gossip_web_values::{Object, StatsObject};
+use gossip_web_values::{NO_LISTENER, Object, StatsObject};
 use js_sys::Uint8Array;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast as _, JsError};
 
 use crate::options::{self, SocketOptions};
 
-/// How long queued messages may take to go out when the socket closes.
+/// How long queued messages may take to be sent when the socket closes.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
-/// A browser cannot listen; this address says so to the transport layer.
-const NO_LISTENER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 #[wasm_bindgen(typescript_custom_section)]
 const TYPES: &str = r#"
-/** A message that has arrived. */
+/** A received message. */
 export interface Message {
-    /** Where an answer goes; `send` takes it. */
+    /** The sender, as an address that `send` accepts. */
     from: string;
     data: Uint8Array;
 }
@@ -34,29 +31,29 @@ export interface Message {
 
 #[wasm_bindgen]
 extern "C" {
-    /// The interface above.
+    /// A received message, declared for TypeScript above.
     #[wasm_bindgen(typescript_type = "Message | undefined")]
     pub type MessageObject;
 }
 
-/// Queues messages to peers and gives those that arrive, for as long as it has not been closed.
+/// A socket that sends messages to peers and receives theirs, until it is closed.
 ///
-/// Made by `TransportSocket.open`. Losing the last reference closes it without a goodbye, at the
-/// garbage collector's leisure: call `close()`.
+/// `TransportSocket.open` returns one. Call `close()` when it is no longer needed: a socket that is
+/// only dropped closes without a goodbye, whenever the garbage collector runs.
 #[wasm_bindgen]
 #[derive(Debug)]
 pub struct TransportSocket {
-    // `None` once it is closed. Borrowed for plain calls only, never over an await.
+    // `None` once it is closed. Never borrowed across an await.
     socket: RefCell<Option<Rc<TransportLayerSocket<WebSocketTransport, Bytes>>>>,
     identity: String,
 }
 
 #[wasm_bindgen]
 impl TransportSocket {
-    /// Opens a socket. It dials nobody until there is something to send; peers that it has dialled
-    /// can answer at any time.
+    /// Opens a socket. A peer is dialled when there is a message for it, and can send messages of its
+    /// own from then on.
     ///
-    /// Rejects with an `Error` if the options are wrong.
+    /// Rejects with an `Error` if an option is invalid.
     pub async fn open(options: SocketOptions) -> Result<TransportSocket, JsError> {
         let open = async {
             let (credential, config) = options::read(&options)?;
@@ -72,16 +69,17 @@ impl TransportSocket {
         open.await.map_err(|error| gossip_web_values::error(&error))
     }
 
-    /// This side's public key.
+    /// The public key of this socket.
     #[wasm_bindgen(getter)]
     pub fn identity(&self) -> String {
         self.identity.clone()
     }
 
-    /// Queues `data` for `to`: `host:port`, `ws://…`, `wss://…`, or a message's `from`. It waits
-    /// for no dial and no peer; what cannot be sent is dropped and counted in `stats()`.
+    /// Queues `data` for the peer `to`: `host:port`, `ws://…`, `wss://…`, or the `from` of a message.
     ///
-    /// Rejects if `to` is no address, or if the socket is closed.
+    /// Does not wait for the peer. A message that cannot be sent is dropped and counted in `stats()`.
+    ///
+    /// Rejects if `to` is not an address, or if the socket is closed.
     pub async fn send(&self, to: String, data: Vec<u8>) -> Result<(), JsError> {
         let socket = self.socket()?;
         let send = async {
@@ -93,8 +91,9 @@ impl TransportSocket {
         send.await.map_err(|error| gossip_web_values::error(&error))
     }
 
-    /// The next message; `undefined` once the socket is closed and everything received has been
-    /// given. Peers take turns; the messages of one come in the order in which it sent them.
+    /// Receives the next message. Resolves to `undefined` once the socket is closed and all received
+    /// messages have been returned. Messages of one peer arrive in the order in which it sent them;
+    /// peers take turns.
     pub async fn recv(&self) -> MessageObject {
         let received = match self.socket() {
             Ok(socket) => socket.recv().await.ok(),
@@ -109,13 +108,13 @@ impl TransportSocket {
         message.unwrap_or_default().unchecked_into()
     }
 
-    /// A snapshot of the counters and connections.
+    /// Returns a snapshot of the counters and connections. Throws if the socket is closed.
     pub fn stats(&self) -> Result<StatsObject, JsError> {
         Ok(gossip_web_values::stats(&self.socket()?.stats()))
     }
 
-    /// Sends what is queued, for a second at most, and closes every connection. Afterwards `send`
-    /// and `stats` fail; closing twice does nothing.
+    /// Sends queued messages for at most a second, and closes all connections. Afterwards `send` and
+    /// `stats` fail. Does nothing if the socket is already closed.
     pub async fn close(&self) {
         let socket = self.socket.take();
         if let Some(socket) = socket {
@@ -125,7 +124,7 @@ impl TransportSocket {
 }
 
 impl TransportSocket {
-    /// Shared, so that a close does not take it from a `recv` that waits.
+    /// Returns the shared socket, so that `close` does not take it from a `recv` that waits.
     fn socket(&self) -> Result<Rc<TransportLayerSocket<WebSocketTransport, Bytes>>, JsError> {
         let socket = self.socket.borrow();
         let closed = || JsError::new("the socket is closed");

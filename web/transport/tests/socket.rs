@@ -1,4 +1,4 @@
-//! The transport for JavaScript, in a browser, where nobody listens.
+//! The transport for JavaScript in a browser, without a peer.
 
 #![cfg(target_family = "wasm")]
 #![allow(
@@ -31,11 +31,11 @@ fn field(object: &JsValue, name: &str) -> JsValue {
 }
 
 #[wasm_bindgen_test]
-async fn a_wrong_option_is_named_in_the_error() {
+async fn an_invalid_option_is_named_in_the_error() {
     let long = format!(r#"{{"trustAnyone":true,"protocol":"{}"}}"#, "x".repeat(256));
     for (options, named) in [
         ("1", "open needs an object"),
-        ("{}", "whom to trust?"),
+        ("{}", "no peer is trusted"),
         (r#"{"trustAnyone":true,"protocol":7}"#, "protocol"),
         (r#"{"trustAnyone":true,"protocol":""}"#, "protocol"),
         (long.as_str(), "protocol"),
@@ -47,7 +47,7 @@ async fn a_wrong_option_is_named_in_the_error() {
 }
 
 #[wasm_bindgen_test]
-async fn the_same_key_is_the_same_identity() {
+async fn the_same_key_yields_the_same_identity() {
     let options = format!(
         r#"{{"trustAnyone":true,"secretKey":"{}"}}"#,
         generate_secret_key()
@@ -58,12 +58,12 @@ async fn the_same_key_is_the_same_identity() {
 }
 
 #[wasm_bindgen_test]
-async fn what_is_sent_is_counted_and_closing_ends_everything() {
+async fn submitted_messages_are_counted_and_a_closed_socket_refuses_all_calls() {
     let socket = open(r#"{"trustAnyone":true}"#).await.unwrap();
     let error = socket.send("nowhere".into(), vec![1]).await;
     assert!(text(error.unwrap_err()).contains("port"));
 
-    // Port 1 is one that no browser dials: it stays in the queue.
+    // Browsers refuse to dial port 1, so the message stays in the queue.
     socket.send("127.0.0.1:1".into(), vec![1, 2]).await.unwrap();
     let stats = JsValue::from(socket.stats().unwrap());
     let total = field(&stats, "total");

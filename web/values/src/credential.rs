@@ -1,4 +1,4 @@
-//! Keys and secrets: read from options, and made.
+//! Keys and secrets: reading them from options, and generating them.
 
 use anyhow::{Context as _, bail};
 use gossip_transport::credential::{ClusterSecret, Identity, NetCredential, Trust};
@@ -6,27 +6,44 @@ use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::Fields;
 
-/// A fresh secret key in its printed form, for the option `secretKey`. Keep it where the node
-/// should keep its identity: `sessionStorage` for one tab, say.
+#[wasm_bindgen(typescript_custom_section)]
+const TYPES: &str = r#"
+/** The peers to trust, and this side's key. Give `secret`, `trust`, both, or `trustAnyone`. */
+export interface CredentialOptions {
+    /** The cluster's secret. Peers that know it are trusted. */
+    secret?: string;
+    /** Identities to trust. With `secret`, a peer must satisfy both. */
+    trust?: string[];
+    /** Trusts every peer. For demonstrations; not together with `secret` or `trust`. */
+    trustAnyone?: boolean;
+    /** This side's secret key, from `generateSecretKey()`. Default: a new key, lost with the page. */
+    secretKey?: string;
+}
+"#;
+
+/// Returns a new secret key in its printed form, for the option `secretKey`.
+///
+/// Where it is stored decides how long the identity lives: in `sessionStorage`, as long as one tab.
 #[wasm_bindgen(js_name = generateSecretKey)]
 pub fn generate_secret_key() -> String {
-    // The key is the same whomever its owner trusts.
+    // Only the key is used; it does not depend on the trusted peers.
     NetCredential::generate(Trust::keys([]))
         .to_secret_text()
         .to_string()
 }
 
-/// A fresh cluster secret in its printed form, for the option `secret`.
+/// Returns a new cluster secret in its printed form, for the option `secret`.
 #[wasm_bindgen(js_name = generateClusterSecret)]
 pub fn generate_cluster_secret() -> String {
     ClusterSecret::generate().to_text()
 }
 
-/// The options `secretKey` (default: a fresh key), `secret`, `trust` and `trustAnyone`.
+/// Reads the options `secretKey` (default: a new key), `secret`, `trust` and `trustAnyone`.
 ///
 /// # Errors
 ///
-/// Names the field that is wrong, or says that whom to trust is missing or contradictory.
+/// Fails with the name of the invalid field, or if the fields for trust are missing or contradict
+/// each other.
 pub fn credential(fields: Fields<'_>) -> anyhow::Result<NetCredential> {
     let trust = trust(fields)?;
     Ok(match fields.text("secretKey")? {
@@ -56,7 +73,7 @@ fn trust(fields: Fields<'_>) -> anyhow::Result<Trust> {
         (Some(secret), Some(keys), false) => Trust::keys_and_secret(keys, secret),
         (None, None, true) => Trust::dangerously_anyone(),
         (None, None, false) => {
-            bail!("whom to trust? Give secret, trust, both, or trustAnyone: true")
+            bail!("no peer is trusted: give secret, trust, both, or trustAnyone: true")
         }
         (_, _, true) => bail!("trustAnyone contradicts secret and trust"),
     })

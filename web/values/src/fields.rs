@@ -1,21 +1,21 @@
-//! The fields of the options that JavaScript passes.
+//! The fields of an options object that JavaScript passes.
 //!
-//! Read one by one, so that a wrong one is named in the error.
+//! Each field is read by its own call, so that an error names the invalid one.
 
 use anyhow::{Context as _, ensure};
 use js_sys::{Array, Object, Reflect};
 use wasm_bindgen::{JsCast as _, JsValue};
 
-/// The fields of an object; absent, `undefined` and `null` are the same.
+/// The fields of an object. `undefined` and `null` count as missing.
 #[derive(Debug, Clone, Copy)]
 pub struct Fields<'a>(&'a JsValue);
 
 impl<'a> Fields<'a> {
-    /// The fields of `options`.
+    /// Returns the fields of `options`, the argument of `method`.
     ///
     /// # Errors
     ///
-    /// It is no object; `method` is who needs one.
+    /// Fails if `options` is not an object.
     pub fn of(options: &'a JsValue, method: &str) -> anyhow::Result<Self> {
         ensure!(options.is_object(), "{method} needs an object of options");
         Ok(Self(options))
@@ -27,28 +27,28 @@ impl<'a> Fields<'a> {
             .filter(|value| !value.is_undefined() && !value.is_null())
     }
 
-    /// A string.
+    /// Returns a string, or `None` if the field is missing.
     ///
     /// # Errors
     ///
-    /// It is something else; the text names the field.
+    /// Fails if the field has another type. The error names the field.
     pub fn text(&self, name: &str) -> anyhow::Result<Option<String>> {
         self.value(name)
             .map(|value| {
                 value
                     .as_string()
-                    .with_context(|| format!("{name} has to be a string"))
+                    .with_context(|| format!("{name} must be a string"))
             })
             .transpose()
     }
 
-    /// An array of strings.
+    /// Returns an array of strings, or `None` if the field is missing.
     ///
     /// # Errors
     ///
-    /// It is something else; the text names the field.
+    /// Fails if the field has another type. The error names the field.
     pub fn texts(&self, name: &str) -> anyhow::Result<Option<Vec<String>>> {
-        let expected = || format!("{name} has to be an array of strings");
+        let expected = || format!("{name} must be an array of strings");
         let Some(value) = self.value(name) else {
             return Ok(None);
         };
@@ -57,42 +57,42 @@ impl<'a> Fields<'a> {
         texts.map(Some).with_context(expected)
     }
 
-    /// A number.
+    /// Returns a number, or `None` if the field is missing.
     ///
     /// # Errors
     ///
-    /// It is something else; the text names the field.
+    /// Fails if the field has another type. The error names the field.
     pub fn number(&self, name: &str) -> anyhow::Result<Option<f64>> {
         self.value(name)
             .map(|value| {
                 value
                     .as_f64()
-                    .with_context(|| format!("{name} has to be a number"))
+                    .with_context(|| format!("{name} must be a number"))
             })
             .transpose()
     }
 
-    /// A boolean; `false` if it is absent.
+    /// Returns a boolean, or `false` if the field is missing.
     ///
     /// # Errors
     ///
-    /// It is something else; the text names the field.
+    /// Fails if the field has another type. The error names the field.
     pub fn flag(&self, name: &str) -> anyhow::Result<bool> {
         match self.value(name) {
             Some(value) => value
                 .as_bool()
-                .with_context(|| format!("{name} has to be true or false")),
+                .with_context(|| format!("{name} must be true or false")),
             None => Ok(false),
         }
     }
 
-    /// The keys and values of an object of strings; none if it is absent.
+    /// Returns the keys and values of an object of strings, or nothing if the field is missing.
     ///
     /// # Errors
     ///
-    /// It is something else; the text names the field.
+    /// Fails if the field has another type. The error names the field.
     pub fn entries(&self, name: &str) -> anyhow::Result<Vec<(String, String)>> {
-        let expected = || format!("{name} has to be an object of strings");
+        let expected = || format!("{name} must be an object of strings");
         let Some(value) = self.value(name) else {
             return Ok(Vec::new());
         };

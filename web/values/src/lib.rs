@@ -1,12 +1,12 @@
-//! `gossip-web-values`: what the crates for JavaScript share.
+//! `gossip-web-values`: the conversions that the crates for JavaScript share.
 //!
-//! Options are read and results are built field by field: with this few shapes that is smaller in
-//! a module than a serializer. Exports of this crate are exports of every module that uses it: the
-//! two generators of keys, and the set-up that runs when a module is loaded. Invariant: nothing
-//! that JavaScript passes in makes it panic; what is wrong is an `Error` whose text says what to
-//! do.
+//! Options are read and results are built field by field, which takes fewer bytes in a module than a
+//! serializer, since there are few types. Everything that this crate exports is exported by each
+//! module that uses it: the two key generators, and the function that runs when the module is loaded.
+//! Invariant: no value that JavaScript passes in causes a panic; an invalid one causes an `Error`
+//! whose text says what to change.
 //!
-//! Empty on every other target, so that the workspace builds there.
+//! The crate is empty on every other target, so that the workspace builds there.
 
 #![cfg(target_family = "wasm")]
 
@@ -14,6 +14,8 @@ mod credential;
 mod fields;
 mod object;
 mod stats;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use wasm_bindgen::JsError;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -23,13 +25,16 @@ pub use fields::Fields;
 pub use object::Object;
 pub use stats::{StatsObject, stats};
 
-/// Runs when the module is loaded: a defect shows its text in the console.
+/// The address with which a socket is opened in a browser, which cannot listen.
+pub const NO_LISTENER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// Runs when the module is loaded. From then on, panics are logged to the console.
 #[wasm_bindgen(start)]
 pub fn start() {
     console_error_panic_hook::set_once();
 }
 
-/// An error with its causes, as JavaScript's `Error`.
+/// Converts an error to a JavaScript `Error` whose message includes the causes.
 pub fn error(error: &anyhow::Error) -> JsError {
     JsError::new(&format!("{error:#}"))
 }

@@ -3,7 +3,7 @@
 use js_sys::Reflect;
 use wasm_bindgen::JsValue;
 
-/// A plain object in the making.
+/// A builder of a plain JavaScript object.
 #[derive(Debug)]
 pub struct Object(js_sys::Object);
 
@@ -14,34 +14,35 @@ impl Default for Object {
 }
 
 impl Object {
-    /// Empty.
+    /// Returns an empty object.
     pub fn new() -> Self {
         Self(js_sys::Object::new())
     }
 
-    /// For names that come from the network: `__proto__` is a name like any other there.
+    /// Returns an empty object without a prototype, for field names that come from the network. There,
+    /// `__proto__` is an ordinary name.
     pub fn without_prototype() -> Self {
         Self(js_sys::Object::create(&JsValue::NULL.into()))
     }
 
-    /// With a field.
+    /// Adds a field.
     pub fn value(self, name: &str, value: &JsValue) -> Self {
-        // Fails on a frozen object only, and this one is ours.
+        // Fails only if the object is frozen, which this one is not.
         let _ = Reflect::set(&self.0, &JsValue::from_str(name), value);
         self
     }
 
-    /// With a string.
+    /// Adds a string.
     pub fn text(self, name: &str, text: &str) -> Self {
         self.value(name, &JsValue::from_str(text))
     }
 
-    /// With a boolean.
+    /// Adds a boolean.
     pub fn flag(self, name: &str, flag: bool) -> Self {
         self.value(name, &JsValue::from_bool(flag))
     }
 
-    /// With a number.
+    /// Adds a number.
     #[expect(
         clippy::cast_precision_loss,
         reason = "JavaScript's numbers; exact up to 2^53"
@@ -50,7 +51,7 @@ impl Object {
         self.value(name, &JsValue::from_f64(count as f64))
     }
 
-    /// The finished object.
+    /// Returns the finished object.
     pub fn into_js(self) -> JsValue {
         self.0.into()
     }

@@ -1,9 +1,9 @@
-//! A socket's counters as JavaScript's values, and what TypeScript calls them.
+//! A socket's counters as JavaScript values, and their TypeScript declarations.
 
 use std::time::Duration;
 
 use gossip_transport::transport_layer::{
-    ConnectionInfo, Direction, DropCounts, PeerState, PeerStats, SocketStats,
+    ConnectionInfo, Direction, DropCounts, PeerStats, SocketStats,
 };
 use js_sys::Array;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -11,7 +11,7 @@ use wasm_bindgen::{JsCast as _, JsValue};
 
 use crate::Object;
 
-/// A snapshot as a plain object.
+/// Converts a snapshot to a plain object.
 pub fn stats(stats: &SocketStats) -> StatsObject {
     let peers: Array = stats
         .peers
@@ -30,18 +30,12 @@ pub fn stats(stats: &SocketStats) -> StatsObject {
 }
 
 fn counters(peer: &PeerStats) -> Object {
-    let state = match peer.state {
-        PeerState::Connected => "connected",
-        PeerState::Dialing => "dialing",
-        PeerState::BackingOff => "backing_off",
-        _ => "idle",
-    };
     let next_dial = match peer.next_dial {
         Some(wait) => Object::new().count("nextDialMs", millis(wait)),
         None => Object::new(),
     };
     next_dial
-        .text("state", state)
+        .text("state", peer.state.as_str())
         .count("submitted", peer.submitted)
         .count("sent", peer.sent)
         .count("sentBytes", peer.sent_bytes)
@@ -88,11 +82,11 @@ const TYPES: &str = r#"
 /** Counts of dropped messages by reason: `overflow`, `expired`, `unroutable` and so on. */
 export type Drops = Record<string, number>;
 
-/** Counters; `submitted = sent + queued + dropped`, always. */
+/** Counters of one peer, or of all together. Always, `submitted = sent + queued + dropped`. */
 export interface Counters {
-    /** What is being done about the peer; in a total, the best of all. */
+    /** State of the peer. In the total, the best state of all peers. */
     state: "idle" | "backing_off" | "dialing" | "connected";
-    /** While backing off: milliseconds until the next dial. */
+    /** Milliseconds until the next dial, while `state` is `backing_off`. */
     nextDialMs?: number;
     submitted: number;
     sent: number;
@@ -107,20 +101,20 @@ export interface Counters {
     incomingDropped: Drops;
 }
 
-/** A live connection. */
+/** An open connection. */
 export interface Connection {
     remoteAddr: string;
-    /** This node as the peer sees it. */
+    /** The address of this node as the peer sees it. */
     localAddr: string;
     /** The public key that the peer has proved. */
     identity: string;
     direction: "outgoing" | "incoming";
     ageMs: number;
-    /** How long nothing has come from the peer. */
+    /** Milliseconds since something was last received from the peer. */
     silenceMs: number;
 }
 
-/** A snapshot of this node's counters. */
+/** A snapshot of the counters and connections. */
 export interface Stats {
     total: Counters;
     peers: (Counters & { addr: string })[];
@@ -132,7 +126,7 @@ export interface Stats {
 
 #[wasm_bindgen]
 extern "C" {
-    /// A snapshot of counters: the interface above.
+    /// A snapshot, declared for TypeScript above.
     #[wasm_bindgen(typescript_type = "Stats")]
     pub type StatsObject;
 }

@@ -1,0 +1,88 @@
+//! A socket and a participant on the network that the arguments ask for.
+//!
+//! The two types combine the library's types for TCP alone and for TCP with UDP, so that the rest of
+//! the program does not depend on the network.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use gossip_transport::ChitchatMessage;
+use gossip_transport::TransportLayerSocket;
+use gossip_transport::either::EitherTransport;
+use gossip_transport::gossip::{
+    DeleteError, GossipConfig, Member, MembershipWatch, Participant, SetError,
+};
+use gossip_transport::message::ChitchatId;
+use gossip_transport::tcp::TcpTransport;
+use gossip_transport::transport_layer::SocketStats;
+use gossip_transport::udp::PlaintextUdpTransport;
+
+/// TCP, and the datagrams of the published chitchat crate on the same port.
+pub(crate) type Bridge = EitherTransport<TcpTransport, PlaintextUdpTransport>;
+
+/// A bound socket on either network.
+pub(crate) enum AnySocket {
+    Tcp(TransportLayerSocket<TcpTransport, ChitchatMessage>),
+    Bridge(TransportLayerSocket<Bridge, ChitchatMessage>),
+}
+
+/// A participant on either network. The methods are those of [`Participant`].
+pub(crate) enum AnyParticipant {
+    Tcp(Participant<TcpTransport>),
+    Bridge(Participant<Bridge>),
+}
+
+/// Calls the same method of either variant.
+macro_rules! of_either {
+    ($self:ident, $inner:ident => $call:expr) => {
+        match $self {
+            Self::Tcp($inner) => $call,
+            Self::Bridge($inner) => $call,
+        }
+    };
+}
+
+impl AnySocket {
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        of_either!(self, socket => socket.local_addr())
+    }
+
+    pub(crate) async fn join(self, config: GossipConfig) -> anyhow::Result<AnyParticipant> {
+        Ok(match self {
+            Self::Tcp(socket) => AnyParticipant::Tcp(Participant::join(socket, config).await?),
+            Self::Bridge(socket) => {
+                AnyParticipant::Bridge(Participant::join(socket, config).await?)
+            }
+        })
+    }
+}
+
+impl AnyParticipant {
+    pub(crate) fn id(&self) -> &ChitchatId {
+        of_either!(self, participant => participant.id())
+    }
+
+    pub(crate) fn members(&self) -> Vec<Member> {
+        of_either!(self, participant => participant.members())
+    }
+
+    pub(crate) fn stats(&self) -> SocketStats {
+        of_either!(self, participant => participant.stats())
+    }
+
+    pub(crate) fn watch(&self) -> MembershipWatch {
+        of_either!(self, participant => participant.watch())
+    }
+
+    pub(crate) fn set(&self, key: &str, value: &str) -> Result<(), SetError> {
+        of_either!(self, participant => participant.set(key, value))
+    }
+
+    pub(crate) fn delete(&self, key: &str) -> Result<(), DeleteError> {
+        of_either!(self, participant => participant.delete(key))
+    }
+
+    pub(crate) async fn leave(self, deadline: Duration) {
+        of_either!(self, participant => participant.leave(deadline).await);
+    }
+}

@@ -1,0 +1,87 @@
+//! The gossip interval as the command line writes it.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use gossip_transport::gossip::GossipConfig;
+
+const MIN: Duration = Duration::from_millis(10);
+const MAX: Duration = Duration::from_secs(3600);
+
+/// Time between gossip rounds, from 10 ms to 60 minutes. Its text is a number with a unit, such as
+/// `200ms`, `1.5s` or `2m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Interval(Duration);
+
+impl Interval {
+    pub(crate) fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl Default for Interval {
+    fn default() -> Self {
+        Self(GossipConfig::DEFAULT_INTERVAL)
+    }
+}
+
+impl fmt::Display for Interval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+impl FromStr for Interval {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const EXPECTED: &str = "must be a time such as 200ms, 1s or 1.5s";
+        let digits = text
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .ok_or(EXPECTED)?;
+        let (number, unit) = text.split_at(digits);
+        let unit_seconds = match unit {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            _ => return Err(EXPECTED.to_owned()),
+        };
+        let number: f64 = number.parse().map_err(|_| EXPECTED)?;
+        let duration = Duration::try_from_secs_f64(number * unit_seconds)
+            .map_err(|error| error.to_string())?;
+        if !(MIN..=MAX).contains(&duration) {
+            return Err("must be between 10ms and 60m".to_owned());
+        }
+        Ok(Self(duration))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_are_parsed_with_their_units_and_anything_else_is_refused() {
+        for (text, millis) in [
+            ("200ms", 200),
+            ("1s", 1000),
+            ("1.5s", 1500),
+            ("2m", 120_000),
+        ] {
+            let interval = Interval(Duration::from_millis(millis));
+            assert_eq!(text.parse(), Ok(interval));
+        }
+        for text in ["", "1", "s", "1h", "-1s", "1..5s", "0s", "1ms", "999m"] {
+            assert!(text.parse::<Interval>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_default_is_the_librarys_and_its_text_is_parsed_back() {
+        let default = Interval::default();
+        assert_eq!(default.get(), GossipConfig::DEFAULT_INTERVAL);
+        assert_eq!(default.to_string(), "1s");
+        assert_eq!(default.to_string().parse(), Ok(default));
+    }
+}

@@ -1,0 +1,191 @@
+//! The life of a node: bind, join, serve, leave.
+//!
+//! Invariant: everything is bound before the ready line is printed, and however the node ends (a
+//! signal or a failure), all its ports are free afterwards.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use gossip_transport::gossip::GossipConfig;
+use gossip_transport::net::NetTransport as _;
+use gossip_transport::rt;
+use gossip_transport::tcp::{TcpConfig, TcpTransport};
+use gossip_transport::udp::PlaintextUdpTransport;
+use gossip_transport::{NetCredential, TransportLayerConfig, TransportLayerTransport};
+use tokio::net::TcpListener;
+
+use crate::any_network::{AnySocket, Bridge};
+use crate::args::Args;
+use crate::http::{Server, WriteAccess};
+use crate::kind::{KIND_KEY, KIND_NODE};
+use crate::node::Node;
+use crate::ready_file::Ready;
+use crate::shutdown::Shutdown;
+use crate::{credential_file, membership_log};
+
+/// How long queued messages may take to be sent when the node leaves.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(1);
+/// How long leaving may take in all, should the library exceed its deadline.
+const LEAVE_LIMIT: Duration = LEAVE_DEADLINE.saturating_add(Duration::from_millis(500));
+/// How long a seed's name may take to resolve before that is logged.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Runs a node until a signal ends it.
+///
+/// # Errors
+///
+/// Fails if a port is in use, a file cannot be read, or the configuration is refused.
+pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
+    let mut shutdown = Shutdown::catch().context("cannot catch signals")?;
+    let credential = credential_file::credential(args)?;
+    let identity = credential.identity();
+
+    let http_listener = match args.http {
+        Some(addr) => Some(bind_http(addr).await?),
+        None => None,
+    };
+    let http_addr = match &http_listener {
+        Some(listener) => Some(listener.local_addr()?),
+        None => None,
+    };
+    let tcp = TcpTransport::new(TcpConfig::default());
+    let socket = open(args, tcp.clone(), credential.clone())
+        .await
+        .with_context(|| cannot_listen("gossip", args.listen, "--listen"))?;
+    let ready = Ready {
+        gossip: socket.local_addr(),
+        http: http_addr,
+        identity,
+        pid: std::process::id(),
+    };
+
+    report_seeds(args, &tcp).await;
+    if args.listen.ip().is_unspecified() && args.advertise.is_none() {
+        tracing::info!("waiting for a seed to report this node's address");
+    }
+    let participant = tokio::select! {
+        joined = socket.join(gossip_config(args, &credential)) => {
+            joined.context("cannot join the cluster")?
+        }
+        signal = shutdown.requested() => {
+            tracing::info!(signal, "stopped before joining");
+            return Ok(());
+        }
+    };
+
+    let me = participant.id().clone();
+    let watch = participant.watch();
+    let node = Node::new(
+        participant,
+        &identity.to_string(),
+        &args.cluster,
+        args.gossip_interval.get(),
+    );
+    let log = membership_log::start(node.clone(), watch);
+    let server = http_listener.map(|listener| {
+        let write = if args.http_write {
+            WriteAccess::ThisMachine
+        } else {
+            WriteAccess::Denied
+        };
+        let server = Server::new(node.clone(), write, args.web_root.as_deref());
+        server.serve(listener)
+    });
+
+    announce(&ready);
+    if let Some(path) = &args.ready_file {
+        ready.write(path)?;
+    }
+    tracing::info!(id = %me.node_id, addr = %me.gossip_advertise_addr, cluster = %args.cluster,
+        "joined the cluster");
+
+    let signal = shutdown.requested().await;
+    tracing::info!(signal, "leaving");
+    drop(server);
+    drop(log);
+    tokio::select! {
+        () = node.leave(LEAVE_DEADLINE) => {}
+        signal = shutdown.requested() => tracing::warn!(signal, "second signal, not waiting any longer"),
+        () = rt::sleep(LEAVE_LIMIT) => tracing::warn!("leaving took too long"),
+    }
+    if let Some(path) = &args.ready_file {
+        let _ = std::fs::remove_file(path);
+    }
+    Ok(())
+}
+
+async fn open(
+    args: &Args,
+    tcp: TcpTransport,
+    credential: NetCredential,
+) -> anyhow::Result<AnySocket> {
+    let config = TransportLayerConfig::default().with_interval(args.gossip_interval.get());
+    if !args.udp {
+        let network = TransportLayerTransport::with_config(tcp, credential, config);
+        return Ok(AnySocket::Tcp(network.open(args.listen).await?));
+    }
+    let network = Bridge::new(tcp, PlaintextUdpTransport::default());
+    let network = TransportLayerTransport::with_config(network, credential, config);
+    Ok(AnySocket::Bridge(network.open(args.listen).await?))
+}
+
+fn gossip_config(args: &Args, credential: &NetCredential) -> GossipConfig {
+    let id = match &args.id {
+        Some(id) => id.clone(),
+        None => format!("node-{}", credential.identity().short()),
+    };
+    let mut config =
+        GossipConfig::new(args.cluster.clone(), id).with_interval(args.gossip_interval.get());
+    config.advertise_addr = args.advertise;
+    config.seeds = args.seeds.clone();
+    config.initial_key_values = args.set.clone();
+    if !args.set.iter().any(|(key, _)| key == KIND_KEY) {
+        config
+            .initial_key_values
+            .push((KIND_KEY.to_owned(), KIND_NODE.to_owned()));
+    }
+    config
+}
+
+async fn bind_http(addr: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(addr)
+        .await
+        .with_context(|| cannot_listen("HTTP", addr, "--http"))
+}
+
+fn cannot_listen(purpose: &str, addr: SocketAddr, option: &str) -> String {
+    format!("cannot listen for {purpose} on {addr} (choose another address with {option})")
+}
+
+/// Logs the seeds that cannot be resolved, so that a misspelt one is noticed at once. That is no
+/// error, since a name may appear later.
+async fn report_seeds(args: &Args, transport: &TcpTransport) {
+    for seed in &args.seeds {
+        match rt::timeout(RESOLVE_LIMIT, transport.resolve(seed)).await {
+            Ok(Ok(addrs)) => tracing::debug!(seed, ?addrs, "resolved a seed"),
+            Ok(Err(error)) => {
+                tracing::warn!(seed, "cannot resolve a seed, will try again: {error:#}");
+            }
+            Err(elapsed) => tracing::warn!(seed, "resolving a seed {elapsed}, will try again"),
+        }
+    }
+}
+
+/// Prints the only line on stdout.
+fn announce(ready: &Ready) {
+    let Ready {
+        gossip,
+        http,
+        identity,
+        ..
+    } = ready;
+    let mut line = format!("listening on {gossip}, identity {identity}");
+    if let Some(http) = http {
+        line.push_str(&format!(", http://{http}/"));
+    }
+    let mut stdout = std::io::stdout();
+    let _ = writeln!(stdout, "{line}");
+    let _ = stdout.flush();
+}

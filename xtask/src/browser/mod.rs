@@ -1,0 +1,152 @@
+//! A headless Chromium under remote control.
+//!
+//! Starts and ends the browser and its driver; what a page shows is of no concern here.
+
+pub(crate) mod programs;
+pub(crate) mod webdriver;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::browser::programs::Programs;
+use crate::browser::webdriver::Session;
+use crate::host::http::Client;
+use crate::host::process::Process;
+use crate::host::{wait, workspace};
+
+/// Limit from the start of the driver until it prints its port.
+const DRIVER_WITHIN: Duration = Duration::from_secs(20);
+
+/// Arguments for a machine without a screen. They also keep the browser from contacting servers of
+/// its vendor.
+const ARGUMENTS: [&str; 10] = [
+    "--headless",
+    // Chromium's sandbox does not work as root, nor in containers without user namespaces. The
+    // pages that are opened are this workspace's own.
+    "--no-sandbox",
+    "--disable-gpu",
+    // In containers /dev/shm usually has 64 MB.
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+];
+
+/// Only one of two tabs can be in front. In the other, timers would be throttled to one a second and
+/// the page would not be drawn, but the demo's check is about the cluster, not about throttling.
+const ALL_TABS_AWAKE: [&str; 3] = [
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
+];
+
+/// A browser and its driver. Dropping it ends both and removes the profile.
+#[derive(Debug)]
+pub(crate) struct Browser {
+    pub(crate) session: Session,
+    // Dropped after the session, which needs the driver.
+    _driver: Process,
+    _dir: TempDir,
+}
+
+impl Browser {
+    /// Starts the driver on a free port, and a browser with a new profile and `more` arguments.
+    pub(crate) fn start(programs: &Programs, more: &[&str]) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new()
+            .prefix("gossip-browser.")
+            .tempdir()?;
+        let log = dir.path().join("chromedriver.log");
+        let mut driver = start_driver(programs, &log)?;
+        let url = driver_url(&mut driver, &log)?;
+        let arguments: Vec<String> = ARGUMENTS
+            .iter()
+            .chain(&ALL_TABS_AWAKE)
+            .chain(more)
+            .map(|&argument| argument.to_owned())
+            .chain([
+                "--window-size=1280,900".to_owned(),
+                format!("--user-data-dir={}", dir.path().join("profile").display()),
+            ])
+            .collect();
+        let session = Session::start(Client::new(), &url, &capabilities(programs, &arguments))
+            .with_context(|| workspace::tail(&log, 5))?;
+        Ok(Self {
+            session,
+            _driver: driver,
+            _dir: dir,
+        })
+    }
+}
+
+/// Returns the WebDriver capabilities of a new session.
+fn capabilities(programs: &Programs, arguments: &[String]) -> Value {
+    json!({ "goog:chromeOptions": { "binary": programs.chrome, "args": arguments } })
+}
+
+/// Writes the capabilities to a file in `folder` and returns its path. wasm-bindgen's test runner
+/// reads it and adds arguments of its own.
+pub(crate) fn write_capabilities(programs: &Programs, folder: &Path) -> anyhow::Result<PathBuf> {
+    let path = folder.join("webdriver.json");
+    let arguments = ARGUMENTS.map(ToOwned::to_owned);
+    std::fs::write(&path, capabilities(programs, &arguments).to_string())
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}
+
+fn start_driver(programs: &Programs, log: &Path) -> anyhow::Result<Process> {
+    let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    let mut command = Command::new(&programs.driver);
+    command
+        .arg("--port=0")
+        .stdin(Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file);
+    Process::spawn(&mut command)
+}
+
+/// Waits until the driver has logged the port on which it listens, and returns its URL.
+fn driver_url(driver: &mut Process, log: &Path) -> anyhow::Result<String> {
+    let port = wait::until(DRIVER_WITHIN, || {
+        if let Some(status) = driver.ended() {
+            bail!(
+                "chromedriver ended at once ({status}): {}",
+                workspace::tail(log, 5)
+            );
+        }
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        Ok(driver_port(&text).ok_or_else(|| "chromedriver has not logged its port".to_owned()))
+    })?;
+    Ok(format!("http://127.0.0.1:{port}"))
+}
+
+/// Finds the port in the line "... started successfully on port N.".
+fn driver_port(log: &str) -> Option<u16> {
+    log.lines()
+        .filter(|line| line.contains("started successfully"))
+        .find_map(|line| {
+            let (_, port) = line.trim_end().trim_end_matches('.').rsplit_once("port ")?;
+            port.parse().ok()
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::driver_port;
+
+    #[test]
+    fn the_port_is_read_from_the_line_that_reports_the_drivers_start() {
+        let log = "Starting ChromeDriver 140.0 on port 0\n\
+                   ChromeDriver was started successfully on port 41235.\n";
+        assert_eq!(driver_port(log), Some(41235));
+        assert_eq!(driver_port("Starting ChromeDriver on port 0\n"), None);
+    }
+}

@@ -1,0 +1,106 @@
+//! Chromium and its driver on this machine: found, or installed where that needs no question.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+
+use crate::host::{command, tools};
+
+/// The programs of a browser that can be remote-controlled.
+#[derive(Debug, Clone)]
+pub(crate) struct Programs {
+    pub(crate) chrome: PathBuf,
+    pub(crate) driver: PathBuf,
+}
+
+const CHROME_NAMES: [&str; 4] = [
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+];
+const BY_HAND: &str = "sudo apt-get update && sudo apt-get install -y --no-install-recommends chromium chromium-driver";
+
+impl Programs {
+    /// Finds Chromium or Chrome and its driver. Installs Chromium if both are missing, this is
+    /// Debian or a derivative, and this process runs as root.
+    ///
+    /// The environment variables `CHROME` and `CHROMEDRIVER` name programs that are not on PATH.
+    ///
+    /// # Errors
+    ///
+    /// Fails with what to install if a program is missing and cannot be installed.
+    pub(crate) fn ensure() -> anyhow::Result<Self> {
+        if let Some(programs) = Self::find()? {
+            return Ok(programs);
+        }
+        let Some(apt) = tools::find_program("apt-get") else {
+            bail!(
+                "no browser: install Chromium or Chrome and its chromedriver, \
+                 or set CHROME and CHROMEDRIVER to their programs"
+            );
+        };
+        // Otherwise apt-get would ask for a password.
+        if command::output("id", &["-u"]).as_deref() != Some("0") {
+            bail!("no browser with its driver (chromium, chromedriver). Install both: {BY_HAND}");
+        }
+        let _lock = tools::lock(&tools::cache()?)?;
+        if let Some(programs) = Self::find()? {
+            return Ok(programs);
+        }
+        println!("Installing chromium and chromium-driver with apt-get (about 440 MB, once)");
+        // Another apt-get may be running, for example on a machine that has just booted.
+        let patience = ["-o", "DPkg::Lock::Timeout=300"];
+        let apt_get = |args: &[&str]| {
+            let mut command = Command::new(&apt);
+            command
+                .args(patience)
+                .args(["-qq"])
+                .args(args)
+                .env("DEBIAN_FRONTEND", "noninteractive");
+            command::run(&mut command).with_context(|| format!("by hand: {BY_HAND}"))
+        };
+        apt_get(&["update"])?;
+        apt_get(&[
+            "install",
+            "-y",
+            "--no-install-recommends",
+            "chromium",
+            "chromium-driver",
+        ])?;
+        Self::find()?.with_context(|| {
+            format!(
+                "apt-get has installed chromium, but chromium or chromedriver is not on PATH: {BY_HAND}"
+            )
+        })
+    }
+
+    fn find() -> anyhow::Result<Option<Self>> {
+        let chrome = match from_variable("CHROME")? {
+            Some(path) => Some(path),
+            None => CHROME_NAMES.into_iter().find_map(tools::find_program),
+        };
+        let driver = match from_variable("CHROMEDRIVER")? {
+            Some(path) => Some(path),
+            None => tools::find_program("chromedriver"),
+        };
+        Ok(chrome
+            .zip(driver)
+            .map(|(chrome, driver)| Self { chrome, driver }))
+    }
+}
+
+/// Returns the program that an environment variable names. Fails if it is not a file.
+fn from_variable(variable: &str) -> anyhow::Result<Option<PathBuf>> {
+    match std::env::var_os(variable).filter(|value| !value.is_empty()) {
+        None => Ok(None),
+        Some(value) => {
+            let path = PathBuf::from(value);
+            if !path.is_file() {
+                bail!("{variable} is {}, which is not a file", path.display());
+            }
+            Ok(Some(path))
+        }
+    }
+}

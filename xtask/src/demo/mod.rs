@@ -1,0 +1,121 @@
+//! `cargo xtask demo`: a cluster on this machine, and a page whose tabs join it.
+
+pub(crate) mod cluster;
+mod detection;
+pub(crate) mod node;
+pub(crate) mod ports;
+mod proof;
+mod tab;
+mod view;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+
+use crate::browser::programs::Programs;
+use crate::demo::cluster::{Cluster, GOSSIP_INTERVAL, OtherNodes};
+use crate::demo::ports::Ports;
+use crate::host::interrupt;
+use crate::host::workspace::Workspace;
+use crate::wasm::bundle;
+
+/// Time between two checks for a request to stop.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+const NODES: u16 = 3;
+/// A bridge and five upstream nodes.
+const UPSTREAM_NODES: u16 = 6;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Number of native nodes to start [default: 3, or 6 with --upstream]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=50))]
+    nodes: Option<u16>,
+
+    /// Port of the page; the nodes' other ports follow it [default: any free ones]
+    #[arg(long, value_name = "P")]
+    port: Option<u16>,
+
+    /// Run unmodified nodes of the published chitchat crate, on UDP, except for the first node,
+    /// which bridges them to the tabs
+    #[arg(long)]
+    upstream: bool,
+
+    /// Prove in a headless browser that tabs and nodes form one cluster, then exit
+    #[arg(long)]
+    check: bool,
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let workspace = Workspace::find()?;
+    let ports = Ports::new(options.port);
+    let (others, default_nodes) = if options.upstream {
+        (OtherNodes::Upstream, UPSTREAM_NODES)
+    } else {
+        (OtherNodes::Ours, NODES)
+    };
+    let nodes = options.nodes.unwrap_or(default_nodes);
+    ports.check_free(nodes)?;
+    // First, so that a browser that cannot be installed is reported before the long build.
+    let browser = options.check.then(Programs::ensure).transpose()?;
+    let web_root = bundle::build(&workspace)?;
+    let mut cluster = Cluster::prepare(&workspace, Some(&web_root), others)?;
+    cluster.start(nodes, ports)?;
+    announce(&cluster, start.elapsed())?;
+    match browser {
+        Some(browser) => proof::run(&workspace, &browser, cluster),
+        None => watch(cluster),
+    }
+}
+
+fn announce(cluster: &Cluster, took: Duration) -> anyhow::Result<()> {
+    println!();
+    for node in cluster.nodes() {
+        println!(
+            "{}  gossip {}  status http://{}/status  pid {}",
+            node.id,
+            node.gossip,
+            node.http,
+            node.pid().unwrap_or_default()
+        );
+    }
+    if cluster.other_nodes() == OtherNodes::Upstream {
+        println!(
+            "All but the first are unmodified nodes of the published chitchat crate, on UDP. The first bridges them to the tabs."
+        );
+    }
+    println!(
+        "The gossip interval is {} ms, a quarter of the default, so failures are detected four times as fast.",
+        GOSSIP_INTERVAL.as_millis()
+    );
+    println!("\n  {}\n", cluster.page_url()?);
+    println!(
+        "Ready after {:.1} s. Every tab that opens this address joins the cluster. It contains the secret: share it only with those who may join.",
+        took.as_secs_f64()
+    );
+    Ok(())
+}
+
+/// Waits until the user stops the demo. Fails if a node exits before that.
+fn watch(mut cluster: Cluster) -> anyhow::Result<()> {
+    if let Some(node) = cluster.nodes().last() {
+        println!(
+            "Set a key on {}:  curl -d sunny {}",
+            node.id,
+            node.key_url("mood")
+        );
+    }
+    println!("Ctrl-C stops everything.");
+    while !interrupt::is_requested() {
+        if let Some(reason) = cluster.ended() {
+            bail!("{reason}");
+        }
+        thread::sleep(POLL_INTERVAL);
+    }
+    println!("\nStopping");
+    drop(cluster);
+    println!("Stopped: no process and no port is left");
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! A tab with the live page, used as a user would: reads what it shows and fills in its form.
+//!
+//! Finds elements by their `data-testid` attributes, and never looks at the program behind the
+//! document.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::browser::webdriver::{Session, Window};
+use crate::demo::node::MemberStatus;
+
+/// Time that the drawing takes to move its shapes to their new places. The screenshot is for people
+/// to look at; nothing is asserted about it, so there is no condition to wait for.
+const SETTLE: std::time::Duration = std::time::Duration::from_millis(1500);
+
+/// Reads the page.
+const READ: &str = r"
+    const status = document.querySelector('[data-testid=status]');
+    const members = [...document.querySelectorAll('[data-testid=member]')].map((row) => ({
+        id: row.dataset.id,
+        addr: row.dataset.addr,
+        live: row.dataset.live === 'true',
+        self: row.dataset.self === 'true',
+        keys: Object.fromEntries([...row.querySelectorAll('[data-testid=key]')]
+            .map((key) => [key.dataset.key, key.dataset.value])),
+    }));
+    return {
+        state: status ? status.dataset.state : 'no page',
+        text: status ? status.innerText : document.title,
+        members,
+    };
+";
+
+/// The content of the page.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Shown {
+    /// `connected`, `connecting` or `disconnected`.
+    pub(crate) state: String,
+    /// The status text, or the document's title if there is no status.
+    pub(crate) text: String,
+    pub(crate) members: Vec<MemberStatus>,
+}
+
+/// The size of the visible part of the page, in CSS pixels.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Viewport {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) device: Device,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Device {
+    Desktop,
+    /// Two pixels to a CSS pixel. A screenshot shows the whole page.
+    Phone,
+}
+
+/// One tab.
+#[derive(Debug)]
+pub(crate) struct Tab<'a> {
+    session: &'a Session,
+    window: Window,
+}
+
+impl<'a> Tab<'a> {
+    pub(crate) fn new(session: &'a Session, window: Window) -> Self {
+        Self { session, window }
+    }
+
+    /// Returns the session after making this tab the current one. Every command must go through
+    /// here.
+    fn session(&self) -> anyhow::Result<&'a Session> {
+        self.session.switch_to(&self.window)?;
+        Ok(self.session)
+    }
+
+    pub(crate) fn open(&self, url: &str) -> anyhow::Result<()> {
+        self.session()?.navigate(url)
+    }
+
+    pub(crate) fn reload(&self) -> anyhow::Result<()> {
+        self.session()?.reload()
+    }
+
+    pub(crate) fn read(&self) -> anyhow::Result<Shown> {
+        let shown = self.session()?.execute(READ)?;
+        serde_json::from_value(shown).context("the page has an unexpected form")
+    }
+
+    /// Sets a key of this tab through the form.
+    pub(crate) fn set_key(&self, key: &str, value: &str) -> anyhow::Result<()> {
+        let session = self.session()?;
+        session.type_into("[data-testid=set-key]", key)?;
+        session.type_into("[data-testid=set-value]", value)?;
+        session.click("[data-testid=set-button]")
+    }
+
+    /// Deletes a key of this tab with its button.
+    pub(crate) fn delete_key(&self, key: &str) -> anyhow::Result<()> {
+        self.session()?
+            .click(&format!("[data-testid=delete-button][data-key='{key}']"))
+    }
+
+    /// Writes a screenshot of the page to `path`, as a PNG.
+    pub(crate) fn screenshot(&self, viewport: Viewport, path: &Path) -> anyhow::Result<()> {
+        let session = self.session()?;
+        let is_phone = viewport.device == Device::Phone;
+        session.devtools(
+            "Emulation.setDeviceMetricsOverride",
+            &json!({
+                "width": viewport.width,
+                "height": viewport.height,
+                "deviceScaleFactor": if is_phone { 2 } else { 1 },
+                "mobile": is_phone,
+            }),
+        )?;
+        // The layout and the drawing take a moment to adapt to the new width.
+        session.execute("window.scrollTo(0, 0); document.activeElement?.blur(); return document.body.offsetHeight")?;
+        std::thread::sleep(SETTLE);
+        let picture = session.devtools(
+            "Page.captureScreenshot",
+            &json!({ "format": "png", "captureBeyondViewport": is_phone }),
+        );
+        session.devtools("Emulation.clearDeviceMetricsOverride", &json!({}))?;
+        let picture = picture?;
+        let text = picture
+            .get("data")
+            .and_then(Value::as_str)
+            .context("the browser returned no screenshot")?;
+        let bytes = data_encoding::BASE64
+            .decode(text.as_bytes())
+            .context("the browser's screenshot is not base64")?;
+        fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+    }
+}

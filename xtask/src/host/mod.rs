@@ -1,0 +1,13 @@
+//! What the commands need of the machine they run on: programs, processes, tools and folders.
+//!
+//! Nothing here knows what is built, tested or shown. Invariant: nothing that is started here
+//! outlives this program ([`process`], [`command`]).
+
+pub(crate) mod command;
+pub(crate) mod http;
+pub(crate) mod interrupt;
+pub(crate) mod npm;
+pub(crate) mod process;
+pub(crate) mod tools;
+pub(crate) mod wait;
+pub(crate) mod workspace;
