@@ -78,12 +78,17 @@ pub struct Task {
 }
 
 struct Slot {
-    future: Mutex<Option<BoxFuture<'static, ()>>>,
-    // The executor's waker, so that a dropped task is taken off its list at once.
-    waker: Mutex<Option<Waker>>,
+    state: Mutex<State>,
     cancelled: AtomicBool,
-    // Who holds `future` for a poll: a drop on the same thread must not wait for it.
+    /// The thread that holds `state` for a poll: a drop on the same thread must not wait for it.
     polled_by: AtomicUsize,
+}
+
+struct State {
+    /// `None` once the task has ended.
+    future: Option<BoxFuture<'static, ()>>,
+    /// The executor's waker, so that it lets go of a dropped task at once.
+    waker: Option<Waker>,
 }
 
 struct Run(Arc<Slot>);
@@ -100,8 +105,10 @@ impl Task {
             reason = "not `Send` in a browser, which has one thread"
         )]
         let slot = Arc::new(Slot {
-            future: Mutex::new(Some(Box::pin(future))),
-            waker: Mutex::new(None),
+            state: Mutex::new(State {
+                future: Some(Box::pin(future)),
+                waker: None,
+            }),
             cancelled: AtomicBool::new(false),
             polled_by: AtomicUsize::new(NOBODY),
         });
@@ -111,8 +118,9 @@ impl Task {
 
     /// Whether the future has ended by itself.
     pub fn is_finished(&self) -> bool {
-        let future = &self.slot.future;
-        future.is_poisoned() || future.try_lock().is_some_and(|future| future.is_none())
+        let state = &self.slot.state;
+        let ended = |state: crate::rt::sync::MutexGuard<'_, State>| state.future.is_none();
+        state.is_poisoned() || state.try_lock().is_some_and(ended)
     }
 }
 
@@ -123,9 +131,11 @@ impl Drop for Task {
         if self.slot.polled_by.load(Ordering::Relaxed) == this_thread() {
             return;
         }
-        let future = self.slot.future.lock().take();
+        let (future, waker) = {
+            let mut state = self.slot.state.lock();
+            (state.future.take(), state.waker.take())
+        };
         drop(future);
-        let waker = self.slot.waker.lock().take();
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -145,22 +155,23 @@ impl Future for Run {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let slot = &self.0;
+        let mut state = slot.state.lock();
+        if !state
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
         {
-            let mut waker = slot.waker.lock();
-            if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
-                *waker = Some(cx.waker().clone());
-            }
+            state.waker = Some(cx.waker().clone());
         }
-        let mut held = slot.future.lock();
-        let Some(future) = held.as_mut() else {
+        let Some(future) = state.future.as_mut() else {
             return Poll::Ready(());
         };
         slot.polled_by.store(this_thread(), Ordering::Relaxed);
         let poll = future.as_mut().poll(cx);
         let ended = poll.is_ready() || slot.cancelled.load(Ordering::Acquire);
         if ended {
-            // Still marked as polled by us: what the future drops may hold the task's handle.
-            *held = None;
+            // Still marked as polled by this thread: what the future drops may hold the task's handle.
+            state.future = None;
         }
         slot.polled_by.store(NOBODY, Ordering::Relaxed);
         if ended {

@@ -33,7 +33,7 @@ mod step;
 
 pub(super) use handshakes::handshake_to_end;
 pub(super) use host::Host;
-pub(super) use inbox::{Inbox, Origin, ReaderPlace, Source};
+pub(super) use inbox::{InHand, Inbox, Origin, ReaderPlace, Source};
 pub(super) use link::Reading;
 pub(super) use peers::Peers;
 pub(super) use queue::BATCH_BYTES;

@@ -71,7 +71,9 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
                     let source = self.note_arrival();
                     for bytes in arrived.drain(..) {
                         let len = bytes.len();
-                        messages.extend(self.decode(bytes).map(|message| (message, len)));
+                        if let Some(message) = self.decode(bytes) {
+                            messages.push_back((message, len));
+                        }
                     }
                     self.enter(source, &mut messages).await;
                 }

@@ -15,15 +15,16 @@ use crate::rt::Instant;
 use crate::rt::sync::{Ticket, WaitList};
 use crate::transport_layer::PeerMap;
 use crate::transport_layer::config::{IncomingConfig, OverflowPolicy};
-use crate::transport_layer::received::Received;
 use crate::transport_layer::stats::{DropReason, PeerStats};
 
+mod in_hand;
 mod ranking;
 mod share;
 mod take;
 #[cfg(test)]
 mod tests;
 
+pub(in crate::transport_layer) use in_hand::InHand;
 pub(in crate::transport_layer) use share::Origin;
 
 /// Emptied queues that are kept for the next peer that needs one.
@@ -215,7 +216,7 @@ impl<M> Inbox<M> {
     /// `in_hand` are the messages that a receiver has taken and not returned yet.
     pub(in crate::transport_layer) fn stats(
         &self,
-        in_hand: &VecDeque<Received<M>>,
+        in_hand: &InHand<M>,
         total: &mut PeerStats,
         peers: &mut BTreeMap<SocketAddr, PeerStats>,
     ) {
@@ -224,7 +225,7 @@ impl<M> Inbox<M> {
             let mut counters = share.counters.clone();
             counters.incoming_queued = share.messages.len() as u64;
             if share.in_hand > 0 {
-                let left = in_hand.iter().filter(|one| one.from == *addr).count();
+                let left = in_hand.count_from(*addr);
                 counters.incoming_queued += left as u64;
                 counters.delivered += share.in_hand.saturating_sub(left) as u64;
             }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use super::in_hand::InHand;
 use super::ranking::Sizes;
 use crate::credential::{Identity, Role};
 use crate::rt::Instant;
@@ -43,11 +44,23 @@ pub(super) struct Share<M> {
 }
 
 /// Messages that arrived together.
-#[derive(Debug)]
-struct Arrival {
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrival {
     origin: Origin,
     at: Instant,
-    count: usize,
+    pub(super) count: usize,
+}
+
+impl Arrival {
+    pub(super) fn received<M>(&self, from: SocketAddr, message: M) -> Received<M> {
+        Received {
+            from,
+            identity: self.origin.identity,
+            role: self.origin.role,
+            at: self.at,
+            message,
+        }
+    }
 }
 
 impl<M> Default for Share<M> {
@@ -93,17 +106,49 @@ impl<M> Share<M> {
         self.bytes -= len;
         let arrival = self.arrivals.front_mut()?;
         arrival.count -= 1;
-        let received = Received {
-            from,
-            identity: arrival.origin.identity,
-            role: arrival.origin.role,
-            at: arrival.at,
-            message,
-        };
+        let received = arrival.received(from, message);
         if arrival.count == 0 {
             self.arrivals.pop_front();
         }
         Some((received, len))
+    }
+
+    /// Moves messages into `to`, oldest first, until it has `most` messages or the moved ones have
+    /// `most_bytes` bytes. Returns how many were moved, and their bytes.
+    pub(super) fn hand_over(
+        &mut self,
+        from: SocketAddr,
+        to: &mut InHand<M>,
+        most: usize,
+        most_bytes: usize,
+    ) -> (usize, usize) {
+        let (mut count, mut bytes) = (0, 0);
+        for (_, len) in self.messages.iter().take(most.saturating_sub(to.len())) {
+            if bytes + len > most_bytes {
+                break;
+            }
+            count += 1;
+            bytes += len;
+        }
+        to.messages.extend(self.messages.drain(..count));
+        self.bytes -= bytes;
+        let mut missing = count;
+        while missing > 0
+            && let Some(arrival) = self.arrivals.front_mut()
+        {
+            let taken = missing.min(arrival.count);
+            let run = Arrival {
+                count: taken,
+                ..*arrival
+            };
+            to.runs.push_back((from, run));
+            missing -= taken;
+            arrival.count -= taken;
+            if arrival.count == 0 {
+                self.arrivals.pop_front();
+            }
+        }
+        (count, bytes)
     }
 
     /// Returns the memory that a burst has taken, if nothing is queued any more.

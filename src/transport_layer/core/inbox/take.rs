@@ -4,10 +4,10 @@
 //! it has in hand count as queued until they are returned, and against the bounds until the last of
 //! them is.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::task::Waker;
 
+use super::in_hand::InHand;
 use super::{Inbox, SPARE_QUEUES};
 use crate::transport_layer::received::Received;
 
@@ -25,7 +25,7 @@ impl<M> Inbox<M> {
     /// When `in_hand` is empty again, [`settle`](Self::settle) must be called.
     pub(in crate::transport_layer) fn take(
         &mut self,
-        in_hand: &mut VecDeque<Received<M>>,
+        in_hand: &mut InHand<M>,
         others: bool,
         wakers: &mut Vec<Waker>,
     ) -> Option<Received<M>> {
@@ -61,44 +61,29 @@ impl<M> Inbox<M> {
         wakers.extend(self.readers.first());
     }
 
-    fn fill(&mut self, in_hand: &mut VecDeque<Received<M>>) {
+    fn fill(&mut self, in_hand: &mut InHand<M>) {
         let config = &self.config;
         let most = config.max_messages.min(config.max_messages_per_peer) / IN_HAND_PART;
         let most = most.min(IN_HAND);
         let most_bytes = config.max_bytes.min(config.max_bytes_per_peer) / IN_HAND_PART;
-        let most_bytes = most_bytes.min(IN_HAND_BYTES);
-        let mut bytes = 0;
+        let mut room = most_bytes.min(IN_HAND_BYTES);
         while in_hand.len() < most
             && let Some(next) = self.next_len()
-            && bytes + next <= most_bytes
-            && let Some((message, len)) = self.pop()
+            && next <= room
+            && let Some(from) = self.turns.pop_front()
+            && let Some(share) = self.peers.get_mut(&from)
         {
-            bytes += len;
-            let from = message.from;
-            in_hand.push_back(message);
-            let Some(share) = self.peers.get_mut(&from) else {
-                continue;
-            };
+            // While no other peer has messages, all turns are this one's.
+            let turns = if self.turns.is_empty() { most } else { 1 };
+            let most = most.min(in_hand.len() + turns);
+            let (count, bytes) = share.hand_over(from, in_hand, most, room);
+            room -= bytes;
             if share.in_hand == 0 {
                 self.in_hand.push(from);
             }
-            let (count_before, bytes_before) = (in_hand.len() - 1, bytes - len);
-            if self.turns.len() == 1 && share.in_turn {
-                // Nobody else has messages: the rest of the turns are this peer's.
-                while in_hand.len() < most
-                    && let Some((_, next)) = share.messages.front()
-                    && bytes + next <= most_bytes
-                    && let Some((message, len)) = share.pop(from)
-                {
-                    bytes += len;
-                    in_hand.push_back(message);
-                }
-            }
-            share.in_hand += in_hand.len() - count_before;
-            share.in_hand_bytes += bytes - bytes_before;
-            if share.messages.is_empty() {
-                self.emptied(from);
-            }
+            share.in_hand += count;
+            share.in_hand_bytes += bytes;
+            self.turn_taken(from);
         }
     }
 
@@ -123,23 +108,23 @@ impl<M> Inbox<M> {
         let from: SocketAddr = self.turns.pop_front()?;
         let share = self.peers.get_mut(&from)?;
         let taken = share.pop(from)?;
-        share.in_turn = !share.messages.is_empty();
-        if share.in_turn {
-            self.turns.push_back(from);
-        } else {
-            self.emptied(from);
-        }
-        self.sizes_changed(from);
+        self.turn_taken(from);
         Some(taken)
     }
 
-    /// Takes back the memory of a share that has no messages any more.
-    fn emptied(&mut self, from: SocketAddr) {
-        if let Some(share) = self.peers.get_mut(&from)
-            && let Some(emptied) = share.give_back()
+    /// Puts a peer whose messages were taken at the end of the turns, if it has more.
+    fn turn_taken(&mut self, from: SocketAddr) {
+        let Some(share) = self.peers.get_mut(&from) else {
+            return;
+        };
+        share.in_turn = !share.messages.is_empty();
+        if share.in_turn {
+            self.turns.push_back(from);
+        } else if let Some(emptied) = share.give_back()
             && self.spare.len() < SPARE_QUEUES
         {
             self.spare.push(emptied);
         }
+        self.sizes_changed(from);
     }
 }

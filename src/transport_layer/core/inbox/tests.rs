@@ -4,7 +4,7 @@ use std::task::Waker;
 
 use proptest::prelude::*;
 
-use super::{Inbox, Origin, ReaderPlace, SPARE_QUEUES, Source};
+use super::{InHand, Inbox, Origin, ReaderPlace, SPARE_QUEUES, Source};
 use crate::credential::{Identity, Role};
 use crate::rt::Instant;
 use crate::transport_layer::received::Received;
@@ -27,14 +27,14 @@ fn source(from: SocketAddr) -> Source {
 /// An inbox, and a receiver that takes from it as the driver does.
 struct Fixture<M> {
     inbox: Inbox<M>,
-    in_hand: VecDeque<Received<M>>,
+    in_hand: InHand<M>,
 }
 
 impl<M> Fixture<M> {
     fn new(config: IncomingConfig) -> Self {
         Self {
             inbox: Inbox::new(config),
-            in_hand: VecDeque::new(),
+            in_hand: InHand::default(),
         }
     }
 
@@ -46,7 +46,7 @@ impl<M> Fixture<M> {
 
     fn recv(&mut self) -> Option<Received<M>> {
         let wakers = &mut Vec::new();
-        let Some(ready) = self.in_hand.pop_front() else {
+        let Some(ready) = self.in_hand.pop() else {
             return self.inbox.take(&mut self.in_hand, false, wakers);
         };
         if self.in_hand.is_empty() {

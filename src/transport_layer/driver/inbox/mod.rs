@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::rt::sync::{Mutex, Ticket};
 use crate::transport_layer::config::IncomingConfig;
-use crate::transport_layer::core::{Inbox, ReaderPlace, Source};
+use crate::transport_layer::core::{InHand, Inbox, ReaderPlace, Source};
 use crate::transport_layer::error::ClosedError;
 use crate::transport_layer::received::Received;
 use crate::transport_layer::stats::PeerStats;
@@ -22,14 +22,14 @@ mod tests;
 pub(super) struct SharedInbox<M> {
     /// Messages that were taken out of the inbox together and are returned one by one, so that most
     /// calls of `recv` do not compete with the readers for a lock.
-    in_hand: Mutex<VecDeque<Received<M>>>,
+    in_hand: Mutex<InHand<M>>,
     inbox: Mutex<Inbox<M>>,
 }
 
 impl<M> SharedInbox<M> {
     pub(super) fn new(config: IncomingConfig) -> Self {
         Self {
-            in_hand: Mutex::new(VecDeque::new()),
+            in_hand: Mutex::default(),
             inbox: Mutex::new(Inbox::new(config)),
         }
     }
@@ -86,11 +86,20 @@ impl<M> SharedInbox<M> {
 
     /// Returns the next message. Cancel-safe.
     pub(super) async fn recv(&self) -> Result<Received<M>, ClosedError> {
+        if let Some(ready) = self.take_in_hand() {
+            return Ok(ready);
+        }
         let mut receiver = Receiver {
             shared: self,
             ticket: None,
         };
         poll_fn(|cx| self.poll_recv(&mut receiver.ticket, cx)).await
+    }
+
+    /// Returns a message that was taken out of the inbox before, unless it is the last of them.
+    fn take_in_hand(&self) -> Option<Received<M>> {
+        let mut in_hand = self.in_hand.lock();
+        (in_hand.len() > 1).then(|| in_hand.pop()).flatten()
     }
 
     fn poll_recv(
@@ -99,11 +108,7 @@ impl<M> SharedInbox<M> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Received<M>, ClosedError>> {
         let mut in_hand = self.in_hand.lock();
-        let ready = in_hand.pop_front();
-        if ready.is_some() && !in_hand.is_empty() && ticket.is_none() {
-            // The common case, without the lock of the inbox.
-            return Poll::Ready(ready.ok_or(ClosedError));
-        }
+        let ready = in_hand.pop();
         let mut wakers = Vec::new();
         let mut inbox = self.inbox.lock();
         let received = match ready {
