@@ -95,9 +95,13 @@ impl RawReader {
 impl RawWriter {
     pub(super) async fn write_frames(&mut self, frames: &mut FrameBuffer) -> io::Result<()> {
         while !frames.is_empty() {
-            if self.stream.write_buf(frames.bytes_mut()).await? == 0 {
+            let bytes = frames.bytes_mut();
+            // Not `write_buf`, which makes a vectored write of one slice: that costs more.
+            let written = self.stream.write(bytes).await?;
+            if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
+            bytes.advance(written);
         }
         Ok(())
     }

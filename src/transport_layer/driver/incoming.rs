@@ -1,7 +1,9 @@
 //! The task of a connection: it reads.
 
 use std::collections::VecDeque;
+use std::future::{Future as _, poll_fn};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +20,7 @@ use crate::transport_layer::core::{Origin, Reading, Source};
 
 /// Messages for which the buffers keep memory while nothing arrives.
 const KEPT_ROOM: usize = 64;
-/// Reads in a row before other tasks get their turn.
+/// Reads in a row, without waiting in between, before other tasks get their turn.
 const YIELD_AFTER: u32 = 16;
 /// A connection is noted as used at most so often, and sixteen times in each idle timeout: noting it
 /// takes the lock of all peers.
@@ -66,7 +68,8 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
         let mut arrived = Vec::new();
         let mut messages = VecDeque::new();
         loop {
-            match self.read(&mut arrived, &mut messages).await {
+            let (read, waited) = self.read(&mut arrived, &mut messages).await;
+            match read {
                 Ok(true) => {
                     let source = self.note_arrival();
                     for bytes in arrived.drain(..) {
@@ -80,7 +83,7 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
                 Ok(false) => return self.ended(&"the peer said goodbye"),
                 Err(error) => return self.ended(&format_args!("{error:#}")),
             }
-            in_a_row += 1;
+            in_a_row = if waited { 0 } else { in_a_row + 1 };
             if in_a_row >= YIELD_AFTER {
                 in_a_row = 0;
                 yield_now().await;
@@ -89,20 +92,28 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
     }
 
     /// Reads into `arrived`. If nothing is there, what a burst has made of the buffers is given back
-    /// before waiting.
+    /// before waiting. Also returns whether it has waited.
     async fn read(
         &self,
         arrived: &mut Vec<Bytes>,
         messages: &mut VecDeque<(M, usize)>,
-    ) -> anyhow::Result<bool> {
+    ) -> (anyhow::Result<bool>, bool) {
+        let mut waited = false;
         if arrived.capacity() > KEPT_ROOM || messages.capacity() > KEPT_ROOM {
             if let Some(read) = self.conn.recv_many(arrived).now_or_never() {
-                return read;
+                return (read, waited);
             }
             *arrived = Vec::new();
             *messages = VecDeque::new();
         }
-        self.conn.recv_many(arrived).await
+        let mut reading = pin!(self.conn.recv_many(arrived));
+        let read = poll_fn(|cx| {
+            let poll = reading.as_mut().poll(cx);
+            waited |= poll.is_pending();
+            poll
+        });
+        let read = read.await;
+        (read, waited)
     }
 
     fn note_arrival(&mut self) -> Source {
