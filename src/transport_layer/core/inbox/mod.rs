@@ -291,12 +291,16 @@ impl<M> Inbox<M> {
         if count == 0 {
             return true;
         }
-        if self.missing_room(from, count, bytes).is_some()
-            || self.others_first(from, &ReaderPlace::default()).is_some()
+        let peers = self.peers.len() + 1;
+        let share = self.peers.entry(from).or_default();
+        let have = (self.messages, self.bytes);
+        if missing_room(&self.config, share.held(), have, (count, bytes)).is_some()
+            || !share.readers.is_empty()
+            || !self.readers.is_empty()
         {
+            self.fold_if_done(from);
             return false;
         }
-        let share = self.peers.entry(from).or_default();
         share.arrived(source.origin, source.at, count, bytes);
         if count > share.messages.capacity().max(KEPT_ROOM)
             && share.messages.is_empty()
@@ -305,7 +309,14 @@ impl<M> Inbox<M> {
             share.messages = spare;
         }
         share.messages.append(messages);
-        self.appended(from, count, bytes);
+        self.messages += count;
+        self.bytes += bytes;
+        if !std::mem::replace(&mut share.in_turn, true) {
+            self.turns.push_back(from);
+        }
+        if !std::mem::replace(&mut share.noted, true) && self.ranking.note(from, peers) {
+            self.update_ranking();
+        }
         true
     }
 
@@ -334,24 +345,9 @@ impl<M> Inbox<M> {
 
     /// Returns the bound that `more` messages of `len` bytes from `from` would break.
     fn missing_room(&self, from: SocketAddr, more: usize, len: usize) -> Option<Bound> {
-        let (count, bytes) = self.peers.get(&from).map_or((0, 0), |share| {
-            (
-                share.messages.len() + share.in_hand,
-                share.bytes + share.in_hand_bytes,
-            )
-        });
-        let over = |have: usize, add: usize, max: usize| have.saturating_add(add) > max;
-        if over(count, more, self.config.max_messages_per_peer)
-            || over(bytes, len, self.config.max_bytes_per_peer)
-        {
-            Some(Bound::Peer)
-        } else if over(self.messages, more, self.config.max_messages) {
-            Some(Bound::Messages)
-        } else if over(self.bytes, len, self.config.max_bytes) {
-            Some(Bound::Bytes)
-        } else {
-            None
-        }
+        let held = self.peers.get(&from).map(Share::held).unwrap_or_default();
+        let have = (self.messages, self.bytes);
+        missing_room(&self.config, held, have, (more, len))
     }
 
     /// Returns whether a reader that came earlier goes first, and by which bound it waits.
@@ -427,5 +423,27 @@ impl<M> Inbox<M> {
             }
             self.folded.merge(&share.counters);
         }
+    }
+}
+
+/// Returns the bound that is broken if `more` is added to what the peer and the inbox have. Each is a
+/// number of messages and of bytes.
+fn missing_room(
+    config: &IncomingConfig,
+    (peer_messages, peer_bytes): (usize, usize),
+    (messages, bytes): (usize, usize),
+    (more, len): (usize, usize),
+) -> Option<Bound> {
+    let over = |have: usize, add: usize, max: usize| have.saturating_add(add) > max;
+    if over(peer_messages, more, config.max_messages_per_peer)
+        || over(peer_bytes, len, config.max_bytes_per_peer)
+    {
+        Some(Bound::Peer)
+    } else if over(messages, more, config.max_messages) {
+        Some(Bound::Messages)
+    } else if over(bytes, len, config.max_bytes) {
+        Some(Bound::Bytes)
+    } else {
+        None
     }
 }

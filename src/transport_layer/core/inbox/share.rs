@@ -89,6 +89,14 @@ impl<M> Share<M> {
         }
     }
 
+    /// Returns the messages and bytes that count against the bounds.
+    pub(super) fn held(&self) -> (usize, usize) {
+        (
+            self.messages.len() + self.in_hand,
+            self.bytes + self.in_hand_bytes,
+        )
+    }
+
     /// Notes that `count` messages of `bytes` bytes have arrived; the caller appends them.
     pub(super) fn arrived(&mut self, origin: Origin, at: Instant, count: usize, bytes: usize) {
         self.counters.received += count as u64;

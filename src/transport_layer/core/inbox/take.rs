@@ -29,14 +29,19 @@ impl<M> Inbox<M> {
         others: bool,
         wakers: &mut Vec<Waker>,
     ) -> Option<Received<M>> {
-        let (first, len) = self.pop()?;
-        if let Some(share) = self.peers.get_mut(&first.from) {
-            share.counters.delivered += 1;
-            wakers.extend(share.readers.first());
-        }
+        self.next_len()?;
+        let from = self.turns.pop_front()?;
+        let share = self.peers.get_mut(&from)?;
+        let (first, len) = share.pop(from)?;
+        share.counters.delivered += 1;
+        wakers.extend(share.readers.first());
         self.messages -= 1;
         self.bytes -= len;
-        self.fold_if_done(first.from);
+        let keep = share.known || !share.is_idle();
+        self.turn_taken(from);
+        if !keep {
+            self.fold_if_done(from);
+        }
         if !others {
             self.fill(in_hand);
         }
@@ -102,18 +107,9 @@ impl<M> Inbox<M> {
         None
     }
 
-    /// Takes the next message out of its share; peers take turns. The caller counts it.
-    fn pop(&mut self) -> Option<(Received<M>, usize)> {
-        self.next_len()?;
-        let from: SocketAddr = self.turns.pop_front()?;
-        let share = self.peers.get_mut(&from)?;
-        let taken = share.pop(from)?;
-        self.turn_taken(from);
-        Some(taken)
-    }
-
     /// Puts a peer whose messages were taken at the end of the turns, if it has more.
     fn turn_taken(&mut self, from: SocketAddr) {
+        let peers = self.peers.len();
         let Some(share) = self.peers.get_mut(&from) else {
             return;
         };
@@ -125,6 +121,8 @@ impl<M> Inbox<M> {
         {
             self.spare.push(emptied);
         }
-        self.sizes_changed(from);
+        if !std::mem::replace(&mut share.noted, true) && self.ranking.note(from, peers) {
+            self.update_ranking();
+        }
     }
 }
