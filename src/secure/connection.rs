@@ -1,10 +1,10 @@
 //! A [`NetConnection`] over frames.
 //!
-//! Reading and writing have a lock each and never wait for each other. Whoever waits, for a lock,
-//! the carrier or the peer, also waits for the connection's end, so closing wakes everyone. No
-//! task runs here: a frame is read when somebody calls `recv`. Invariant: state that outlives a
-//! dropped future (half a message in, sealed bytes not written yet) lives in the connection, never
-//! in the future.
+//! Reading and writing have a lock each and never wait for each other. Every future that waits (for
+//! a lock, the carrier or the peer) also waits for the connection's end, so closing wakes them all.
+//! No task runs here: a frame is read only while a caller is in `recv`. Invariant: state that must
+//! survive a dropped future (a message received in part, sealed bytes not written yet) belongs to
+//! the connection, never to the future.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -19,29 +19,40 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::lock::Mutex;
 
+use super::config::SecureConfig;
 use super::ending::{End, Ending};
+use super::error::FrameError;
+use super::frame::{FrameEvent, FrameReader, FrameWriter};
 use super::handshake::Established;
 use super::record::Opener;
 use super::silence::Activity;
-use super::stream::{Event, Inbox, LONGEST_MESSAGE, Outbox};
-use super::{Endpoints, FrameError, FrameEvent, FrameReader, FrameWriter, SecureConfig};
+use super::stream::{Event, Inbox, Outbox};
 use crate::credential::Identity;
 use crate::net::{Alpn, CloseCode, CloseReason, NetConnection};
 use crate::rt;
 
-/// How long a goodbye may take.
+/// How long closing may take: waiting for the writer, the goodbye, and the carrier's end.
 const GOODBYE_TIME: Duration = Duration::from_secs(1);
 
-/// Messages that are received at a time.
+/// The largest number of messages that one call of `recv_many` returns.
 const RECV_MANY: usize = 1024;
 
-/// A secure, ordered stream of messages.
+/// The addresses of a connection's two ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Endpoints {
+    /// Our address as bound. The dialler's is replaced by the address that the acceptor sees.
+    pub local: SocketAddr,
+    /// The peer's address.
+    pub remote: SocketAddr,
+}
+
+/// A secure, ordered stream of messages in both directions.
 ///
-/// Clones share it; dropping the last one drops the carrier without a goodbye.
+/// Clones share the connection. Dropping the last clone drops the carrier without a goodbye.
 ///
-/// Beyond what [`NetConnection`] says: the errors are [`FrameError`]s. The peer's goodbye
-/// and a broken carrier are noticed by whoever waits in `recv`. Several may call `recv` at
-/// a time; each message goes to one of them.
+/// All methods of [`NetConnection`] fail with a [`FrameError`]. The peer's goodbye and a broken
+/// carrier are noticed only while a caller waits in `recv` or `recv_many`. Several tasks may receive
+/// at the same time; each message goes to one of them.
 pub struct SecureConnection<R, W>(Arc<Inner<R, W>>);
 
 struct Inner<R, W> {
@@ -58,14 +69,14 @@ struct Inner<R, W> {
 }
 
 struct Reading<R> {
-    /// `None` once the connection has ended.
+    /// `None` after the connection has ended.
     carrier: Option<R>,
     opener: Opener,
     inbox: Inbox,
 }
 
 struct Writing<W> {
-    /// `None` once the connection has ended and its goodbye is written.
+    /// `None` after the connection has been closed and its goodbye has been written.
     carrier: Option<W>,
     outbox: Outbox,
 }
@@ -79,20 +90,19 @@ impl<R: FrameReader, W: FrameWriter> SecureConnection<R, W> {
         established: Established,
         config: &SecureConfig,
     ) -> Self {
-        let max_message_len = config.max_message_len.min(LONGEST_MESSAGE);
         Self(Arc::new(Inner {
             local_addr: established.observed_addr.unwrap_or(endpoints.local),
             remote_addr: endpoints.remote,
             local_identity,
             remote_identity: established.remote_identity,
             alpn: established.alpn,
-            max_message_len,
+            max_message_len: config.max_message_len,
             heard: Activity::new(),
             ending: Ending::default(),
             reading: Mutex::new(Reading {
                 carrier: Some(reader),
                 opener: established.opener,
-                inbox: Inbox::new(max_message_len),
+                inbox: Inbox::new(config.max_message_len),
             }),
             writing: Mutex::new(Writing {
                 carrier: Some(writer),
@@ -137,33 +147,43 @@ impl<R: FrameReader, W: FrameWriter> NetConnection for SecureConnection<R, W> {
         &self.0.alpn
     }
 
-    /// See [`NetConnection::send_many`]. A message over the limit is taken off `batch` and refused
-    /// with [`FrameError::MessageTooLong`] once those before it are written; those behind it stay
-    /// in `batch`, and the connection lives on.
+    /// Sends every message of `batch`, as [`NetConnection::send_many`] describes.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`FrameError::MessageTooLong`] if a message is longer than
+    /// [`SecureConfig::max_message_len`]. Messages before it have been written then, the message
+    /// itself is removed from `batch`, those after it stay in `batch`, and the connection stays
+    /// open.
     async fn send_many(&self, batch: &mut VecDeque<Bytes>) -> anyhow::Result<()> {
         Ok(self.0.send_many(batch).await?)
     }
 
-    /// See [`NetConnection::keepalive`]. If a sender holds the line, its bytes are sign of life
-    /// enough, and this does nothing. Cancel-safe.
+    /// Sends a sign of life, as [`NetConnection::keepalive`] describes. Does nothing while another
+    /// task is sending, since those bytes are a sign of life already. Cancel-safe.
     async fn keepalive(&self) -> anyhow::Result<()> {
         Ok(self.0.keepalive().await?)
     }
 
-    /// See [`NetConnection::recv`]. After our own `close` it gives [`FrameError::Closed`], also to
-    /// whoever was waiting.
+    /// Returns the next message, as [`NetConnection::recv`] describes.
     ///
-    /// A message of 8 KiB and a quarter of its record or more (records are at most 64 KiB) shares
-    /// the memory it was read into with its neighbours, over TCP 256 KiB at most; shorter ones share
-    /// at most 4 KiB among themselves.
-    /// Whoever keeps a short message for long may want a copy of it.
+    /// A message of at least 8 KiB that is also at least a quarter of its record (records are at
+    /// most 64 KiB) shares the memory it was read into with its neighbours: over TCP, at most
+    /// 256 KiB. Shorter messages share pieces of at most 4 KiB. To keep a short message for long,
+    /// copy it.
+    ///
+    /// # Errors
+    ///
+    /// After our own `close`, fails with [`FrameError::Closed`]; calls that were waiting at that
+    /// time fail in the same way.
     async fn recv(&self) -> anyhow::Result<Option<Bytes>> {
         let mut received = None;
         let open = until_goodbye(self.0.recv(1, |message| received = Some(message)).await)?;
         Ok(received.filter(|_| open))
     }
 
-    /// See [`NetConnection::recv_many`] and [`recv`](Self::recv).
+    /// Appends the messages that have arrived to `messages`, as [`NetConnection::recv_many`]
+    /// describes. Memory and errors are those of [`recv`](Self::recv).
     async fn recv_many(&self, messages: &mut Vec<Bytes>) -> anyhow::Result<bool> {
         until_goodbye(
             self.0
@@ -176,8 +196,9 @@ impl<R: FrameReader, W: FrameWriter> NetConnection for SecureConnection<R, W> {
         self.0.heard.silence()
     }
 
-    /// See [`NetConnection::close`]. If the future is dropped early, the goodbye may not be
-    /// written; the connection is closed all the same.
+    /// Closes the connection, as [`NetConnection::close`] describes. Takes effect with the first
+    /// poll: if the future is dropped after that, the goodbye may be missing, but the connection is
+    /// closed.
     async fn close(&self, code: CloseCode) {
         self.0.close(code).await;
     }
@@ -219,7 +240,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
         Ok(())
     }
 
-    /// Writes what is sealed.
+    /// Writes the sealed frames.
     async fn flush(&self, writing: &mut Writing<W>) -> Result<(), FrameError> {
         let Some(carrier) = &mut writing.carrier else {
             return Err(self.lose(FrameError::Truncated));
@@ -229,7 +250,8 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
         written.map_err(|error| self.lose(error.into()))
     }
 
-    /// Hands every message that is ready to `take`, at least one, and at most `max`.
+    /// Passes the messages that are ready to `take`: at least one, waiting for it if necessary, and
+    /// at most `max`.
     async fn recv(&self, max: usize, take: impl FnMut(Bytes)) -> Result<(), FrameError> {
         let mut reading = match self.until_end(self.reading.lock()).await {
             Ok(reading) => reading,
@@ -259,7 +281,8 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
                         taken += 1;
                         take(message);
                     }
-                    // What came before the end is given first; the end is found again then.
+                    // Messages that came before the end are returned first. The next call finds
+                    // the end again.
                     Ok(Some(Event::Goodbye(code))) => {
                         let end = self.ending.set(End::Remote(code));
                         return if taken > 0 { Ok(()) } else { Err(end.error()) };
@@ -275,7 +298,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
             let mut record = self.next_record(reading).await?;
             let opened = reading.opener.open(&mut record);
             opened.map_err(|error| self.lose(error))?;
-            // Only what is authentic counts as a sign of life.
+            // Only authentic bytes count as a sign of life.
             self.heard.heard();
             reading.inbox.feed(record);
         }
@@ -301,7 +324,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
     async fn close(&self, code: CloseCode) {
         let end = self.ending.set(End::Local(code));
         self.drop_reader();
-        // Whoever held the line has been woken by the end and lets go of it.
+        // A task that held the writing lock has been woken by the end and releases it.
         let goodbye = async {
             let mut writing = self.writing.lock().await;
             let Some(mut carrier) = writing.carrier.take() else {
@@ -310,24 +333,26 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
             if let End::Local(code) = end {
                 let said = say_goodbye(&mut carrier, &mut writing.outbox, code).await;
                 if let Err(error) = said {
-                    tracing::trace!(%error, "no goodbye");
+                    tracing::trace!(%error, "goodbye not sent");
                 }
             }
             let _ = carrier.shutdown().await;
         };
         if rt::timeout(GOODBYE_TIME, goodbye).await.is_err() {
-            tracing::trace!("the goodbye took too long");
+            tracing::trace!(limit = ?GOODBYE_TIME, "closing timed out");
         }
     }
 
-    /// Releases the reading half, unless somebody is in `recv`, who does it then.
+    /// Releases the reading half. If a call of `recv` holds it, that call releases it when it
+    /// returns.
     fn drop_reader(&self) {
         if let Some(mut reading) = self.reading.try_lock() {
             reading.carrier = None;
         }
     }
 
-    /// Ends the connection by an error; gives the error that counts, which may be an earlier one.
+    /// Ends the connection with `error`. Returns the error of its first end, which may be an earlier
+    /// one.
     fn lose(&self, error: FrameError) -> FrameError {
         self.ending.set(End::lost(error)).error()
     }
@@ -339,7 +364,8 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
         }
     }
 
-    /// Waits for `future`, or fails with what ended the connection. Cancel-safe if `future` is.
+    /// Waits for `future`, or fails with the error of the connection's end if that comes first.
+    /// Cancel-safe if `future` is.
     async fn until_end<F: Future>(&self, future: F) -> Result<F::Output, FrameError> {
         self.check_open()?;
         let mut future = pin!(future);
@@ -354,7 +380,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
     }
 }
 
-/// False for the peer's goodbye.
+/// Returns `false` if the peer has said goodbye, and passes other errors on.
 fn until_goodbye(received: Result<(), FrameError>) -> anyhow::Result<bool> {
     match received {
         Ok(()) => Ok(true),
@@ -365,7 +391,7 @@ fn until_goodbye(received: Result<(), FrameError>) -> anyhow::Result<bool> {
     }
 }
 
-/// Writes what is sealed, the rest of a message that was begun, and the goodbye.
+/// Writes the sealed frames, the rest of a message that has been sent in part, and the goodbye.
 async fn say_goodbye<W: FrameWriter>(
     carrier: &mut W,
     outbox: &mut Outbox,

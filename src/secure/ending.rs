@@ -1,23 +1,25 @@
-//! How a connection ended, and whoever waits to know.
+//! The end of a connection, and the tasks that wait for it.
 //!
-//! Invariant: it is set once, the first reason stays, and setting it wakes every waiter.
+//! Nothing is closed here. Invariant: the end is set once, the first reason stays, and setting it
+//! wakes every waiter.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use super::FrameError;
+use super::error::FrameError;
 use crate::net::{CloseCode, CloseReason};
-use crate::rt::sync::{Mutex, MutexGuard};
+use crate::rt::sync::{Mutex, MutexGuard, Ticket, WaitList};
 
-/// Why it ended.
+/// Why a connection ended.
 #[derive(Debug, Clone)]
 pub(super) enum End {
     /// We said goodbye.
     Local(CloseCode),
     /// The peer said goodbye.
     Remote(CloseCode),
-    /// It broke; for both kinds of caller.
+    /// The connection broke. The error is kept twice: as itself for calls of this module, and
+    /// shared for [`CloseReason::Lost`].
     Lost(FrameError, Arc<anyhow::Error>),
 }
 
@@ -35,7 +37,7 @@ impl End {
         }
     }
 
-    /// What a call gets that came too late.
+    /// Returns the error of calls that are made after this end.
     pub(super) fn error(&self) -> FrameError {
         match self {
             Self::Local(_) | Self::Remote(_) => FrameError::Closed {
@@ -46,10 +48,10 @@ impl End {
     }
 }
 
-/// Whether a connection has ended.
+/// Whether and how a connection has ended.
 #[derive(Debug, Default)]
 pub(super) struct Ending {
-    /// Set with the state: asked for at every message, so without the lock.
+    /// Set together with the state. It is read for every message, so without the lock.
     ended: AtomicBool,
     state: Mutex<State>,
 }
@@ -57,21 +59,19 @@ pub(super) struct Ending {
 #[derive(Debug, Default)]
 struct State {
     end: Option<End>,
-    waiters: Vec<(u64, Waker)>,
-    next_waiter: u64,
+    waiting: WaitList,
 }
 
 impl Ending {
-    /// Ends it, unless it has ended before; gives the end that counts.
+    /// Ends the connection, unless it has ended before. Returns the end that counts, which is the
+    /// first one.
     pub(super) fn set(&self, end: End) -> End {
         let mut state = self.state();
         let end = state.end.get_or_insert(end).clone();
         self.ended.store(true, Ordering::Release);
-        let waiters = std::mem::take(&mut state.waiters);
+        let waiting: Vec<Waker> = state.waiting.all().collect();
         drop(state);
-        for (_, waker) in waiters {
-            waker.wake();
-        }
+        waiting.into_iter().for_each(Waker::wake);
         end
     }
 
@@ -85,7 +85,7 @@ impl Ending {
     pub(super) fn waiter(&self) -> Waiter<'_> {
         Waiter {
             ending: self,
-            id: None,
+            ticket: None,
         }
     }
 
@@ -94,10 +94,10 @@ impl Ending {
     }
 }
 
-/// One who waits; taken off the list when dropped.
+/// A wait for the end of a connection. Dropping it ends the wait.
 pub(super) struct Waiter<'a> {
     ending: &'a Ending,
-    id: Option<u64>,
+    ticket: Ticket,
 }
 
 impl Waiter<'_> {
@@ -106,25 +106,16 @@ impl Waiter<'_> {
         if let Some(end) = &state.end {
             return Poll::Ready(end.clone());
         }
-        let id = *self.id.get_or_insert_with(|| {
-            state.next_waiter = state.next_waiter.wrapping_add(1);
-            state.next_waiter
-        });
-        match state.waiters.iter_mut().find(|(known, _)| *known == id) {
-            Some((_, waker)) => waker.clone_from(cx.waker()),
-            None => state.waiters.push((id, cx.waker().clone())),
-        }
+        state.waiting.join(&mut self.ticket, cx.waker());
         Poll::Pending
     }
 }
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        if let Some(id) = self.id {
-            let waiters = &mut self.ending.state().waiters;
-            if let Some(index) = waiters.iter().position(|(known, _)| *known == id) {
-                waiters.swap_remove(index);
-            }
+        // Most waits are over before they have taken a place: then the lock is not needed.
+        if self.ticket.is_some() {
+            self.ending.state().waiting.leave(&mut self.ticket);
         }
     }
 }

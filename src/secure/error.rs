@@ -1,138 +1,151 @@
-//! What can go wrong on a channel: before it is open, and after.
+//! The errors of a secure connection: while it is being established, and afterwards.
+//!
+//! Each variant says which side is at fault and whether a retry can help.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::ConfigError;
 use crate::credential::Identity;
 use crate::net::CloseReason;
 
-/// A handshake that failed. The connection is closed; the stranger is told nothing.
+/// A handshake that failed. The carrier has been closed, and the peer has received no reason.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// The handshake took too long: a slow network, or a peer that does not speak. A retry may
+    /// Our own configuration is out of bounds. Nothing was sent. A retry does not help.
+    #[error("invalid configuration: {0}")]
+    Config(#[from] ConfigError),
+    /// The handshake took too long: the network is slow, or the peer does not answer. A retry may
     /// help.
     #[error("no complete handshake within {after:?}")]
     Timeout {
-        /// How long was waited.
+        /// The time limit that passed.
         after: Duration,
     },
     /// The network below failed. A retry may help.
-    #[error("the connection broke in the handshake: {0}")]
+    #[error("the connection broke during the handshake: {0}")]
     Carrier(#[source] io::Error),
-    /// The peer closed. This is also all that a refused dialler sees: it is not on the acceptor's
-    /// list, has another cluster secret, or no protocol in common. A retry helps only if the
-    /// acceptor was busy.
+    /// The peer closed the connection. A dialler that is refused receives only this, for any reason:
+    /// its key is not on the acceptor's list, its cluster secret differs, or the two have no protocol
+    /// in common. A retry helps only if the acceptor was busy.
     #[error(
-        "the peer closed in the handshake (it may not trust us, or have another cluster secret)"
+        "the peer closed the connection during the handshake (it may not trust this key, or have \
+         another cluster secret)"
     )]
     ClosedByPeer,
-    /// The peer speaks something else. It is at fault, or the address is. A retry does not help.
-    #[error("the peer does not speak our protocol")]
+    /// The first bytes are not our preface: the peer speaks another protocol, or the address is
+    /// wrong. A retry does not help.
+    #[error("the peer does not speak this protocol")]
     NotOurProtocol,
-    /// The peer speaks a version that we do not. A retry does not help.
-    #[error("the peer speaks version {theirs} of the protocol, this is version {ours}")]
+    /// The peer speaks a version of the protocol that this side does not. A retry does not help.
+    #[error(
+        "the peer speaks version {theirs} of the protocol, but this side speaks version {ours}"
+    )]
     UnsupportedVersion {
         /// The peer's version.
         theirs: u8,
         /// Our version.
         ours: u8,
     },
-    /// The dialler chose a suite that this side does not have, or uses a cluster secret where the
-    /// other does not. A configuration is at fault; a retry does not help.
-    #[error("suite {suite:#04x} is not allowed here")]
+    /// The dialler chose a cipher that this side does not have, or only one of the two sides uses a
+    /// cluster secret. A configuration is at fault; a retry does not help.
+    #[error("suite {suite:#04x} is not allowed")]
     SuiteNotAllowed {
         /// The suite's code in the preface.
         suite: u8,
     },
-    /// A handshake message did not open: the peer has another cluster secret, or somebody between
-    /// us changed a byte. A retry does not help while that lasts.
-    #[error("a handshake message did not decrypt (another cluster secret, or tampering)")]
+    /// A handshake message could not be decrypted: the peer has another cluster secret, or the
+    /// message was changed on its way. A retry does not help unless the cause is removed.
+    #[error("a handshake message could not be decrypted (another cluster secret, or tampering)")]
     Decrypt,
-    /// The peer proved who it is, and we do not trust it. A retry does not help until our list has
-    /// it.
+    /// The peer proved its identity, but is not trusted. A retry does not help until the identity
+    /// is on the list of trusted keys.
     #[error("the peer {identity} is not trusted")]
     UntrustedPeer {
-        /// Who it is.
+        /// The identity that the peer proved.
         identity: Identity,
     },
-    /// No application protocol in common. A retry does not help.
+    /// The two sides have no application protocol in common. A retry does not help.
     #[error("no application protocol in common")]
     NoCommonProtocol,
-    /// A handshake message over the limit; ours, if too many protocols are offered. A retry does
-    /// not help.
+    /// A handshake message is longer than the limit. Our own is, if too many protocols are offered.
+    /// A retry does not help.
     #[error("handshake message of {len} bytes, the limit is {max}")]
     Oversized {
-        /// Its length.
+        /// Length of the message, in bytes. For our own offer, the number of protocols if that is
+        /// what exceeds its limit.
         len: usize,
         /// The limit.
         max: usize,
     },
-    /// The peer broke the protocol. It is at fault; a retry does not help.
+    /// The peer broke the protocol and is at fault. A retry does not help.
     #[error("malformed handshake: {what}")]
     Malformed {
-        /// What is wrong.
+        /// The part of the handshake that is wrong.
         what: &'static str,
     },
-    /// The cipher library refused, or the system has no randomness. Ours; a retry does not help.
+    /// The cipher library failed, or the system has no source of randomness. This side is at fault;
+    /// a retry does not help.
     #[error("the handshake could not be computed: {what}")]
     Internal {
-        /// What it said.
+        /// The error of the library.
         what: String,
     },
 }
 
-/// What went wrong on an open channel.
+/// An error of an established connection.
 ///
-/// [`MessageTooLong`](Self::MessageTooLong) leaves the connection as it was; after anything else it
-/// is closed, and every later call gives the same error again.
+/// After [`MessageTooLong`](Self::MessageTooLong) the connection stays open. After any other error
+/// it is closed, and every later call fails with the same error.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// A message longer than the limit: refused before anything of it was sent. The caller is at
-    /// fault; the connection lives on, and the message is no longer in the batch.
+    /// The message is longer than the limit, and no part of it was sent. The caller is at fault. The
+    /// connection stays open, and the message has been removed from the batch.
     #[error("message of {len} bytes, the limit is {max}")]
     MessageTooLong {
-        /// Its length.
+        /// Length of the message, in bytes.
         len: usize,
-        /// The limit.
+        /// The limit, in bytes.
         max: usize,
     },
-    /// The peer announced a message longer than our limit; nothing of it was stored. The peer is
-    /// at fault, or its limit is set higher than ours.
+    /// The peer announced a message longer than our limit, and no part of it was stored. The peer is
+    /// at fault, or its limit is higher than ours.
     #[error("the peer announced a message of {len} bytes, the limit is {max}")]
     PeerMessageTooLong {
-        /// The announced length.
+        /// The announced length, in bytes.
         len: usize,
-        /// The limit.
+        /// The limit, in bytes.
         max: usize,
     },
-    /// A record did not open: changed, replayed, reordered or dropped on the way. Somebody between
-    /// us is at fault; a new connection may help.
+    /// A record could not be decrypted: it was changed, replayed, reordered or dropped on its way.
+    /// The network is at fault, not the peer. A new connection may help.
     #[error("a record was tampered with")]
     Tampered,
-    /// The stream ended without a goodbye: the peer crashed, or somebody cut the line. A new
+    /// The stream ended without a goodbye: the peer crashed, or the connection was cut. A new
     /// connection may help.
     #[error("the stream ended without a goodbye")]
     Truncated,
     /// The network below failed. A new connection may help.
     #[error("the connection broke: {0}")]
     Carrier(#[source] Arc<io::Error>),
-    /// An authentic record with nonsense inside: the peer has a bug or is newer than its version
-    /// says.
+    /// A record is authentic, but its contents break the protocol: the peer has a bug, or is newer
+    /// than its version says.
     #[error("malformed record: {what}")]
     Malformed {
-        /// What is wrong.
+        /// The part of the record that is wrong.
         what: &'static str,
     },
-    /// All 2^64 - 1 nonces of a key are used; out of reach in practice. A new connection helps.
+    /// All 2^64 - 1 nonces of a key have been used, which is out of reach in practice. A new
+    /// connection helps.
     #[error("no nonce is left")]
     Exhausted,
-    /// It had been closed in order before this call, by us or by the peer.
+    /// The connection was closed in order before this call, by us or by the peer.
     #[error("the connection is closed: {reason}")]
     Closed {
-        /// By whom, and why.
+        /// Which side closed it, and why.
         reason: CloseReason,
     },
 }

@@ -1,7 +1,7 @@
-//! Frames, and what carries them.
+//! Frames, and the traits of a carrier.
 //!
-//! No cipher and no sockets: a carrier (TCP, a WebSocket) implements [`FrameReader`] and
-//! [`FrameWriter`]. Invariant: a carrier delivers each frame whole and in order, or fails.
+//! A carrier (TCP, a WebSocket) implements [`FrameReader`] and [`FrameWriter`]; this file has no
+//! cipher and no sockets. Invariant: a carrier delivers each frame whole and in order, or fails.
 
 use std::future::Future;
 use std::io;
@@ -10,41 +10,46 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::rt::MaybeSend;
 
-/// The longest frame, in bytes: a Noise message's limit.
+/// The longest frame, in bytes. It is the limit of a Noise message.
 pub const MAX_FRAME_LEN: usize = 65_535;
 
-/// The bytes of the length in front of each frame of a [`FrameBuffer`].
+/// Length of the prefix before each frame of a [`FrameBuffer`], in bytes.
 pub(super) const LENGTH_LEN: usize = 2;
 
-/// The reading half of a byte carrier that keeps frame bounds.
+/// The reading half of a carrier that preserves the boundaries of frames.
 pub trait FrameReader: MaybeSend + 'static {
-    /// The next frame; `None` at the carrier's orderly end. Cancel-safe. A frame longer than
-    /// [`MAX_FRAME_LEN`] is an error before memory is taken for it.
+    /// Returns the next frame or sign of life, or `None` at the carrier's orderly end. Cancel-safe.
     ///
-    /// The frame is decrypted in place and long messages are handed on inside it, so its memory
-    /// may live as long as they do: best is a buffer that holds little else.
+    /// The frame is decrypted in place, and long messages are handed on inside its memory. That
+    /// memory may therefore live as long as they do, so the buffer should hold little else.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the carrier broke. A frame longer than [`MAX_FRAME_LEN`] must fail before memory is
+    /// taken for it.
     fn read_frame(&mut self) -> impl Future<Output = io::Result<Option<FrameEvent>>> + MaybeSend;
 }
 
-/// What a carrier reads.
+/// The result of a read from a carrier.
 #[derive(Debug)]
 pub enum FrameEvent {
     /// A whole frame.
     Frame(BytesMut),
-    /// A sign of life without a frame: an answered ping.
+    /// A sign of life without a frame, such as the answer to a ping.
     Activity,
 }
 
-/// The writing half of a byte carrier that keeps frame bounds.
+/// The writing half of a carrier that preserves the boundaries of frames.
 pub trait FrameWriter: MaybeSend + 'static {
-    /// Writes all of `frames` and flushes. What the carrier has taken over leaves `frames`.
-    /// Cancel-safe: the next call goes on where this one was dropped.
+    /// Writes all of `frames` and flushes. Bytes that the carrier has taken are removed from
+    /// `frames`. Cancel-safe: the next call continues where a dropped one stopped.
     fn write_frames(
         &mut self,
         frames: &mut FrameBuffer,
     ) -> impl Future<Output = io::Result<()>> + MaybeSend;
 
-    /// Asks the peer's network stack for a sign of life, where the carrier has such a thing.
+    /// Asks the peer's network stack for a sign of life, if the carrier has a message for that. By
+    /// default it does nothing.
     fn ping(&mut self) -> impl Future<Output = io::Result<()>> + MaybeSend {
         async { Ok(()) }
     }
@@ -53,22 +58,24 @@ pub trait FrameWriter: MaybeSend + 'static {
     fn shutdown(&mut self) -> impl Future<Output = io::Result<()>> + MaybeSend;
 }
 
-/// Frames one behind the other, each after its length as a big-endian `u16`: just what TCP
-/// carries, so that one write takes them all; a WebSocket takes them off one by one.
+/// A queue of frames in one buffer, each after its length as a big-endian `u16`.
 ///
-/// A carrier uses either [`bytes_mut`](Self::bytes_mut) or [`pop`](Self::pop), never both: half a
-/// frame cannot be popped.
+/// These are the bytes that TCP carries, so one write takes all frames. A WebSocket takes them off
+/// one by one.
+///
+/// A carrier must use either [`bytes_mut`](Self::bytes_mut) or [`pop`](Self::pop), never both: a
+/// frame of which a part has been written cannot be popped.
 #[derive(Debug, Default)]
 pub struct FrameBuffer {
     bytes: BytesMut,
 }
 
 impl FrameBuffer {
-    /// Appends a frame whose bytes are known.
+    /// Appends a frame.
     ///
     /// # Panics
     ///
-    /// If `frame` is longer than [`MAX_FRAME_LEN`].
+    /// Panics if `frame` is longer than [`MAX_FRAME_LEN`].
     pub fn push(&mut self, frame: &[u8]) {
         let len = u16::try_from(frame.len());
         assert!(len.is_ok(), "a frame is at most 65,535 bytes long");
@@ -76,11 +83,12 @@ impl FrameBuffer {
         self.bytes.put_u16(len.unwrap_or_default());
         self.bytes.put_slice(frame);
     }
-    /// The bytes as TCP carries them; advance as they are written.
+    /// Returns the bytes as TCP carries them. A carrier advances the buffer as it writes.
     pub fn bytes_mut(&mut self) -> &mut BytesMut {
         &mut self.bytes
     }
-    /// Takes the first frame off, without its length.
+    /// Removes the first frame and returns it without its length, or returns `None` if there is no
+    /// whole frame.
     pub fn pop(&mut self) -> Option<Bytes> {
         let len = usize::from(u16::from_be_bytes(*self.bytes.first_chunk()?));
         if self.bytes.len() < LENGTH_LEN + len {
@@ -89,11 +97,11 @@ impl FrameBuffer {
         self.bytes.advance(LENGTH_LEN);
         Some(self.bytes.split_to(len).freeze())
     }
-    /// Whether nothing is left to write.
+    /// Returns whether nothing is left to write.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
-    /// Bytes left to write, lengths included.
+    /// Returns the number of bytes left to write, lengths included.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -104,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_leave_in_order_without_their_length() {
+    fn frames_are_popped_in_order_without_their_length() {
         let mut frames = FrameBuffer::default();
         let long = vec![7; MAX_FRAME_LEN];
         for frame in [&b"one"[..], b"", &long] {
@@ -118,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_of_frames_starts_with_its_length() {
+    fn a_frame_follows_its_length_in_the_buffer() {
         let mut frames = FrameBuffer::default();
         frames.push(b"abc");
         assert_eq!(&frames.bytes_mut()[..], b"\0\x03abc");

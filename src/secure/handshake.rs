@@ -1,41 +1,43 @@
-//! The three messages before a channel is open, on both sides.
+//! The messages of the handshake, on both sides.
 //!
 //! ```text
 //! dialler                                             acceptor
 //!   preface, e [offered protocols]        ->
 //!                                         <-   e, ee, s, es [protocol, your address, rekey]
 //!   s, se [rekey]                         ->
-//!                                         <-   an empty record: you are in
+//!                                         <-   an empty record: accepted
 //! ```
 //!
-//! In brackets what travels as Noise payload. The offer is readable on the wire unless there is a
-//! cluster secret; the rest never is. Bytes after what version 1 knows of a payload are ignored,
-//! as room for what comes later. Each side announces after how many records it changes its sending
-//! key, so the two need not be configured alike.
+//! The payload of each Noise message is in brackets. The offer is readable on the wire unless there
+//! is a cluster secret; the other payloads never are. Bytes after the part of a payload that
+//! version 1 defines are ignored, as room for later versions. Each side announces after how many
+//! records it changes its sending key, so the two sides may be configured differently.
 //!
-//! Invariant: an acceptor sends nothing to a peer that it refuses, and its own identity to no one
-//! who lacks the cluster secret, if there is one. Payloads are trusted only once the peer is.
+//! No time limit applies here; see `establish`. Invariant: an acceptor sends its identity only to
+//! peers that know the cluster secret, if there is one, and confirms only a peer that it trusts. A
+//! peer that is refused receives no reason.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use super::noise::{self, MAX_HANDSHAKE_LEN, Noise, NoiseInputs, Role};
+use super::config::SecureConfig;
+use super::error::HandshakeError;
+use super::frame::{FrameBuffer, FrameEvent, FrameReader, FrameWriter};
+use super::noise::{self, MAX_HANDSHAKE_LEN, Noise, NoiseInputs, Side};
 use super::preface::Preface;
 use super::record::Opener;
 use super::stream::Outbox;
-use super::{
-    FrameBuffer, FrameEvent, FrameReader, FrameWriter, HandshakeError, SecureConfig, Suite,
-};
+use super::suite::Suite;
 use crate::credential::{Identity, NetCredential};
 use crate::net::Alpn;
 
-/// An open channel's keys, and what was agreed on.
+/// The result of a handshake: the keys in use, and what the two sides agreed on.
 pub(super) struct Established {
     pub(super) remote_identity: Identity,
     pub(super) alpn: Alpn,
-    /// Our address as the peer sees it, if it told us.
+    /// Our address as the peer sees it. Only a dialler learns it.
     pub(super) observed_addr: Option<SocketAddr>,
     pub(super) outbox: Outbox,
     pub(super) opener: Opener,
@@ -53,7 +55,7 @@ pub(super) async fn dial<R: FrameReader, W: FrameWriter>(
         suite,
         with_secret: credential.trust().cluster_secret().is_some(),
     };
-    let mut noise = start(preface, Role::Dialler, credential)?;
+    let mut noise = start(preface, Side::Dialler, credential)?;
     let offer = encode_offer(alpn_preferred)?;
 
     let mut frames = FrameBuffer::default();
@@ -65,7 +67,7 @@ pub(super) async fn dial<R: FrameReader, W: FrameWriter>(
     let remote_identity = trusted_peer(&noise, credential)?;
     let reply = Reply::decode(&reply, alpn_preferred)?;
 
-    let rekey_sent_after = config.rekey_after_records.max(1);
+    let rekey_sent_after = config.rekey_after_records;
     frames.push(&noise.write(&rekey_sent_after.to_be_bytes())?);
     write(writer, &mut frames).await?;
 
@@ -102,7 +104,7 @@ pub(super) async fn accept<R: FrameReader, W: FrameWriter>(
             suite: preface.suite_code(),
         });
     }
-    let mut noise = start(preface, Role::Acceptor, credential)?;
+    let mut noise = start(preface, Side::Acceptor, credential)?;
 
     let offer = noise.read(&read_handshake(reader).await?)?;
     let offer = decode_offer(&offer)?;
@@ -112,7 +114,7 @@ pub(super) async fn accept<R: FrameReader, W: FrameWriter>(
     let reply = Reply {
         alpn,
         observed_addr: remote_addr,
-        rekey_after: config.rekey_after_records.max(1),
+        rekey_after: config.rekey_after_records,
     };
     let mut frames = FrameBuffer::default();
     frames.push(&noise.write(&reply.encode())?);
@@ -140,7 +142,7 @@ pub(super) async fn accept<R: FrameReader, W: FrameWriter>(
 
 fn start(
     preface: Preface,
-    role: Role,
+    side: Side,
     credential: &NetCredential,
 ) -> Result<Noise, HandshakeError> {
     if !noise::is_available(preface.suite) {
@@ -151,7 +153,7 @@ fn start(
     let psk = credential.trust().cluster_secret().map(noise::psk);
     Noise::new(&NoiseInputs {
         suite: preface.suite,
-        role,
+        side,
         secret_key: credential.secret_key(),
         psk: psk.as_deref(),
         prologue: &preface.prologue(),
@@ -195,7 +197,8 @@ async fn read_frame<R: FrameReader>(reader: &mut R) -> Result<BytesMut, Handshak
     }
 }
 
-/// How a network reports that the peer hung up depends on what was on its way just then.
+/// Converts an error of the carrier. If the peer closes while bytes are on their way, the network
+/// reports one of several kinds of error, depending on the bytes.
 fn carrier(error: io::Error) -> HandshakeError {
     match error.kind() {
         io::ErrorKind::ConnectionReset
@@ -263,7 +266,7 @@ impl Reply {
     }
 }
 
-/// The dialler's payload: how many names, then each after its length.
+/// Encodes the dialler's payload: the number of names as one byte, then each name after its length.
 fn encode_offer(alpns: &[Alpn]) -> Result<Vec<u8>, HandshakeError> {
     if alpns.is_empty() {
         return Err(HandshakeError::NoCommonProtocol);
@@ -334,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn payloads_read_as_written_and_leave_room_for_more() {
+    fn payloads_decode_as_encoded_and_bytes_after_them_are_ignored() {
         let mut offer = encode_offer(&[A, B]).unwrap();
         offer.extend_from_slice(b"later");
         assert_eq!(decode_offer(&offer).unwrap(), [A, B]);
@@ -348,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_cut_short_anywhere_is_malformed() {
+    fn a_payload_that_is_cut_short_anywhere_is_malformed() {
         let malformed = |error| matches!(error, HandshakeError::Malformed { .. });
         let offer = encode_offer(&[A, B]).unwrap();
         for len in 0..offer.len() {
@@ -362,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_was_not_offered_is_refused() {
+    fn a_reply_with_a_protocol_that_was_not_offered_is_refused() {
         let payload = reply("192.0.2.1:1").encode();
         let error = Reply::decode(&payload, &[B]).err().unwrap();
         assert!(matches!(error, HandshakeError::NoCommonProtocol));

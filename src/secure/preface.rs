@@ -1,24 +1,29 @@
-//! The dialler's first frame: what protocol, which version, which suite.
+//! The preface: the dialler's first frame, which names the protocol, its version and the suite.
 //!
-//! It travels in the clear. Invariant: every byte of it is in the Noise prologue of both sides, so
-//! a handshake succeeds only if both saw the same preface: no downgrade.
+//! The preface is sent in the clear and negotiates nothing: an acceptor takes the suite or refuses.
+//! Invariant: every byte of it is in the Noise prologue of both sides. A handshake therefore
+//! succeeds only if both have seen the same preface, which rules out a downgrade.
 
-use super::{HandshakeError, Suite};
+use super::error::HandshakeError;
+use super::suite::Suite;
 
-/// The first bytes of every stream of frames (the preface's length, then its magic): what tells
-/// our protocol from HTTP and TLS on the same port. The version and the suite follow.
+/// The first bytes of every stream of frames: the length of the preface, then its magic number.
+///
+/// They tell this protocol from HTTP and TLS on the same port. The version and the suite follow.
 pub const PREFACE_START: [u8; 5] = [0, 5, MAGIC[0], MAGIC[1], MAGIC[2]];
 
 const MAGIC: [u8; 3] = [0xA7, b'G', b'T'];
 const VERSION: u8 = 1;
 
+/// The bit of the suite's code that chooses AES-GCM.
 const AES_GCM: u8 = 0b01;
+/// The bit of the suite's code that says that a cluster secret is used.
 const SECRET: u8 = 0b10;
 
-/// What goes into the hash before the preface, so that no other protocol's transcript matches.
+/// Hashed before the preface, so that no other protocol's transcript matches.
 const PROLOGUE_LABEL: &[u8; 27] = b"gossip-transport handshake\0";
 
-/// What a dialler asks for.
+/// The suite that a dialler asks for, and whether it uses a cluster secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Preface {
     pub(super) suite: Suite,
@@ -38,7 +43,7 @@ impl Preface {
         let Some((&MAGIC, rest)) = frame.split_first_chunk() else {
             return Err(HandshakeError::NotOurProtocol);
         };
-        // The version comes before the length: another version's preface may be longer.
+        // The version is checked before the length: another version's preface may be longer.
         let Some((&version, rest)) = rest.split_first() else {
             return Err(HandshakeError::NotOurProtocol);
         };
@@ -64,7 +69,7 @@ impl Preface {
         })
     }
 
-    /// The suite's byte.
+    /// Returns the suite's code, the last byte of the preface.
     pub(super) fn suite_code(self) -> u8 {
         let cipher = match self.suite {
             Suite::AesGcm => AES_GCM,
@@ -73,7 +78,7 @@ impl Preface {
         cipher | if self.with_secret { SECRET } else { 0 }
     }
 
-    /// What both sides hash before the first Noise message.
+    /// Returns the bytes that both sides hash before the first Noise message.
     pub(super) fn prologue(self) -> [u8; Self::PROLOGUE_LEN] {
         let mut prologue = [0; Self::PROLOGUE_LEN];
         let (label, preface) = prologue.split_at_mut(PROLOGUE_LABEL.len());
@@ -86,7 +91,7 @@ impl Preface {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secure::FrameBuffer;
+    use crate::secure::frame::FrameBuffer;
 
     const ALL: [Preface; 4] = {
         const fn preface(suite: Suite, with_secret: bool) -> Preface {
@@ -101,7 +106,7 @@ mod tests {
     };
 
     #[test]
-    fn a_preface_reads_as_it_was_written_and_each_has_its_own_prologue() {
+    fn a_preface_decodes_as_encoded_and_each_has_its_own_prologue() {
         for (i, a) in ALL.iter().enumerate() {
             assert_eq!(Preface::decode(&a.encode()).unwrap(), *a);
             for b in &ALL[..i] {
@@ -111,14 +116,14 @@ mod tests {
     }
 
     #[test]
-    fn the_framed_preface_starts_as_the_listener_expects() {
+    fn a_framed_preface_starts_with_the_bytes_that_listeners_look_for() {
         let mut frames = FrameBuffer::default();
         frames.push(&ALL[0].encode());
         assert!(frames.bytes_mut().starts_with(&PREFACE_START));
     }
 
     #[test]
-    fn what_is_no_preface_is_refused_for_the_right_reason() {
+    fn bytes_that_are_no_preface_are_refused_with_the_right_error() {
         use HandshakeError::{NotOurProtocol, SuiteNotAllowed, UnsupportedVersion};
         let decode = |bytes: &[u8]| Preface::decode(bytes).unwrap_err();
         assert!(matches!(decode(b""), NotOurProtocol));
@@ -126,7 +131,7 @@ mod tests {
         assert!(matches!(decode(b"\xA7GT"), NotOurProtocol));
         assert!(matches!(decode(b"\xA7GT\x01"), NotOurProtocol));
         assert!(matches!(decode(b"\xA7GT\x01\x00\x00"), NotOurProtocol));
-        let newer = decode(b"\xA7GT\x02 whatever comes then");
+        let newer = decode(b"\xA7GT\x02 anything after that");
         assert!(matches!(newer, UnsupportedVersion { theirs: 2, ours: 1 }));
         let unknown = decode(b"\xA7GT\x01\x04");
         assert!(matches!(unknown, SuiteNotAllowed { suite: 4 }));

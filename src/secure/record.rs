@@ -1,33 +1,37 @@
 //! Records: bytes sealed and opened in place, one after the other.
 //!
-//! The cipher state of the Noise specification (revision 34, section 5.1), without associated
-//! data. It is ours and not snow's so that a record is encrypted where it lies and the key is
-//! expanded once, not for every record. Invariant: a nonce is used once under a key; a record
-//! opens only as the next one of its stream.
+//! Implements the cipher state of the Noise specification (revision 34, section 5.1), without
+//! associated data. It replaces snow's, so that a record is encrypted in place and a key is expanded
+//! once, not for every record. It does not know what is inside a record. Invariant: a nonce is used
+//! once under a key, and a record opens only as the next one of its stream.
 
 use bytes::BytesMut;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::frame::LENGTH_LEN;
-use super::{FrameError, MAX_FRAME_LEN, Suite};
+use super::error::FrameError;
+use super::frame::{LENGTH_LEN, MAX_FRAME_LEN};
+use super::suite::Suite;
 use crate::rt::crypto::{Aead, AeadKey, TAG_LEN};
 
-/// The most plaintext in one record, in bytes.
+/// The longest plaintext of one record, in bytes.
 pub(super) const MAX_PLAINTEXT_LEN: usize = MAX_FRAME_LEN - TAG_LEN;
 
-/// Section 4.2 of the specification: the nonce that derives the next key, and is never used else.
+/// The nonce that derives the next key, and is never used for a record (section 4.2 of the
+/// specification).
 const REKEY_NONCE: u64 = u64::MAX;
 
 /// Seals the records of one direction.
 pub(super) struct Sealer(CipherState);
 
 impl Sealer {
-    /// `None` if this target does not have the suite.
+    /// Starts with `key` and changes it after each `rekey_after` records, which must be at least 1.
+    /// Returns `None` if this target does not have the suite.
     pub(super) fn new(suite: Suite, key: &[u8; 32], rekey_after: u64) -> Option<Self> {
         CipherState::new(suite, key, rekey_after).map(Self)
     }
 
-    /// Seals `frames[start..]`, which is room for a length and then plaintext, as one frame.
+    /// Seals `frames[start..]` as one frame. It must consist of room for the frame's length,
+    /// followed by the plaintext.
     pub(super) fn seal(&mut self, frames: &mut BytesMut, start: usize) -> Result<(), FrameError> {
         let body = start.saturating_add(LENGTH_LEN);
         let Some(plaintext) = frames.get_mut(body..) else {
@@ -54,12 +58,13 @@ impl Sealer {
 pub(super) struct Opener(CipherState);
 
 impl Opener {
-    /// `None` if this target does not have the suite.
+    /// Starts with `key` and changes it after each `rekey_after` records, which must be at least 1.
+    /// Returns `None` if this target does not have the suite.
     pub(super) fn new(suite: Suite, key: &[u8; 32], rekey_after: u64) -> Option<Self> {
         CipherState::new(suite, key, rekey_after).map(Self)
     }
 
-    /// Opens a whole record in place and leaves its plaintext.
+    /// Decrypts a whole record in place and shortens it to its plaintext.
     pub(super) fn open(&mut self, record: &mut BytesMut) -> Result<(), FrameError> {
         let len = self.0.open(record)?;
         record.truncate(len);
@@ -71,7 +76,7 @@ struct CipherState {
     suite: Suite,
     cipher: Cipher,
     nonce: u64,
-    /// A new key comes after each so many records.
+    /// The number of records after which the key changes.
     rekey_after: u64,
 }
 
@@ -81,7 +86,7 @@ impl CipherState {
             suite,
             cipher: Cipher::new(suite, key)?,
             nonce: 0,
-            rekey_after: rekey_after.max(1),
+            rekey_after,
         })
     }
 
@@ -116,8 +121,8 @@ impl CipherState {
         Ok(())
     }
 
-    /// The specification's `REKEY`: the next key is what this one makes of 32 zeros. The nonce
-    /// goes on counting.
+    /// Derives the next key: the encryption of 32 zeros under this one (the specification's
+    /// `REKEY`). The nonce is not reset.
     fn rekey(&mut self) -> Option<()> {
         let mut key = Zeroizing::new([0; 32]);
         self.cipher
@@ -128,14 +133,14 @@ impl CipherState {
     }
 }
 
-/// An expanded key, and how its suite writes a nonce.
+/// An expanded key, and the way in which its suite encodes a nonce.
 pub(super) struct Cipher {
     key: AeadKey,
     nonce: fn(u64) -> [u8; 12],
 }
 
 impl Cipher {
-    /// `None` if this target does not have the suite.
+    /// Expands `key`. Returns `None` if this target does not have the suite.
     pub(super) fn new(suite: Suite, key: &[u8; 32]) -> Option<Self> {
         let (aead, nonce): (_, fn(u64) -> [u8; 12]) = match suite {
             Suite::AesGcm => (Aead::AesGcm, big_endian),
@@ -145,7 +150,7 @@ impl Cipher {
         Some(Self { key, nonce })
     }
 
-    /// Encrypts in place and gives the tag; `None` if `bytes` are too long.
+    /// Encrypts `bytes` in place and returns the tag, or `None` if `bytes` are too long.
     pub(super) fn seal(
         &self,
         nonce: u64,
@@ -155,20 +160,20 @@ impl Cipher {
         self.key.seal((self.nonce)(nonce), associated, bytes)
     }
 
-    /// Decrypts in place what ends in its tag, and gives the plaintext's length; `None` if it was
-    /// tampered with.
+    /// Decrypts `sealed`, which must end with its tag, in place. Returns the length of the plaintext,
+    /// or `None` if the bytes were tampered with.
     pub(super) fn open(&self, nonce: u64, associated: &[u8], sealed: &mut [u8]) -> Option<usize> {
         self.key.open((self.nonce)(nonce), associated, sealed)
     }
 }
 
-/// ChaChaPoly's nonce, section 12.3 of the specification.
+/// Encodes the nonce of ChaChaPoly (section 12.3 of the specification).
 fn little_endian(nonce: u64) -> [u8; 12] {
     let [a, b, c, d, e, f, g, h] = nonce.to_le_bytes();
     [0, 0, 0, 0, a, b, c, d, e, f, g, h]
 }
 
-/// AES-GCM's nonce, section 12.4 of the specification.
+/// Encodes the nonce of AES-GCM (section 12.4 of the specification).
 fn big_endian(nonce: u64) -> [u8; 12] {
     let [a, b, c, d, e, f, g, h] = nonce.to_be_bytes();
     [0, 0, 0, 0, a, b, c, d, e, f, g, h]

@@ -27,7 +27,7 @@ fn opened(opener: &mut Opener, record: &[u8]) -> Option<Vec<u8>> {
     opener.open(&mut record).ok().map(|()| record.to_vec())
 }
 
-/// One block of `vectors.txt`.
+/// One test vector: a block of `vectors.txt`.
 #[derive(Default)]
 struct Vector {
     source: String,
@@ -78,16 +78,16 @@ fn parse(block: &str) -> Vector {
 }
 
 impl Vector {
-    fn noise(&self, role: Role) -> Noise {
-        let side = usize::from(role == Role::Acceptor);
+    fn noise(&self, side: Side) -> Noise {
+        let index = usize::from(side == Side::Acceptor);
         let inputs = NoiseInputs {
             suite: suite_of(&self.protocol),
-            role,
-            secret_key: &self.statics[side],
+            side,
+            secret_key: &self.statics[index],
             psk: self.psk.as_ref(),
             prologue: &self.prologue,
         };
-        let ephemeral = &self.ephemerals[side];
+        let ephemeral = &self.ephemerals[index];
         Noise::build(&inputs, |builder| {
             builder.fixed_ephemeral_key_for_testing_only(ephemeral)
         })
@@ -96,7 +96,7 @@ impl Vector {
 }
 
 #[test]
-fn the_published_vectors_come_out_byte_for_byte() {
+fn published_test_vectors_are_reproduced_byte_for_byte() {
     let vectors = vectors();
     assert_eq!(vectors.len(), 10);
     let mut protocols: Vec<_> = vectors.iter().map(|v| &v.protocol).collect();
@@ -110,8 +110,8 @@ fn the_published_vectors_come_out_byte_for_byte() {
 
 fn check(vector: &Vector) {
     let about = format!("{} of {}", vector.protocol, vector.source);
-    let mut dialler = vector.noise(Role::Dialler);
-    let mut acceptor = vector.noise(Role::Acceptor);
+    let mut dialler = vector.noise(Side::Dialler);
+    let mut acceptor = vector.noise(Side::Acceptor);
     let messages = vector.payloads.iter().zip(&vector.ciphertexts);
     for (i, (payload, ciphertext)) in messages.clone().take(3).enumerate() {
         let (writer, reader) = if i % 2 == 0 {
@@ -130,7 +130,8 @@ fn check(vector: &Vector) {
         dialler.split(NEVER, NEVER).unwrap(),
         acceptor.split(NEVER, NEVER).unwrap(),
     ];
-    // cacophony goes on with the acceptor, whose turn it is; flynn/noise begins with the dialler.
+    // After the handshake, cacophony continues with the acceptor, whose turn it is. flynn/noise
+    // starts again with the dialler.
     let first = usize::from(vector.source == "cacophony");
     for (i, (payload, ciphertext)) in messages.skip(3).enumerate() {
         let writer = (first + i) % 2;
@@ -142,19 +143,19 @@ fn check(vector: &Vector) {
 
 const KEYS: [[u8; 32]; 2] = [[0x11; 32], [0x22; 32]];
 
-fn ours(suite: Suite, role: Role) -> Noise {
+fn ours(suite: Suite, side: Side) -> Noise {
     Noise::new(&NoiseInputs {
         suite,
-        role,
-        secret_key: &KEYS[usize::from(role == Role::Acceptor)],
+        side,
+        secret_key: &KEYS[usize::from(side == Side::Acceptor)],
         psk: None,
         prologue: b"p",
     })
     .unwrap()
 }
 
-/// snow itself, with its own resolver and its own records.
-fn theirs(suite: Suite, role: Role) -> HandshakeState {
+/// Returns a handshake of snow alone, with snow's own resolver. It leads to snow's own records.
+fn theirs(suite: Suite, side: Side) -> HandshakeState {
     let protocol = match suite {
         Suite::AesGcm => "Noise_XX_25519_AESGCM_BLAKE2s",
         Suite::ChaChaPoly => "Noise_XX_25519_ChaChaPoly_BLAKE2s",
@@ -162,34 +163,34 @@ fn theirs(suite: Suite, role: Role) -> HandshakeState {
     let builder = Builder::new(protocol.parse().unwrap())
         .prologue(b"p")
         .unwrap()
-        .local_private_key(&KEYS[usize::from(role == Role::Acceptor)])
+        .local_private_key(&KEYS[usize::from(side == Side::Acceptor)])
         .unwrap();
-    match role {
-        Role::Dialler => builder.build_initiator(),
-        Role::Acceptor => builder.build_responder(),
+    match side {
+        Side::Dialler => builder.build_initiator(),
+        Side::Acceptor => builder.build_responder(),
     }
     .unwrap()
 }
 
 #[test]
-fn snow_opens_our_records_and_we_open_snows_across_rekeys() {
+fn our_records_and_those_of_snow_are_interchangeable_across_rekeys() {
     for suite in [Suite::AesGcm, Suite::ChaChaPoly] {
-        for role in [Role::Dialler, Role::Acceptor] {
-            speak_with_snow(suite, role);
+        for side in [Side::Dialler, Side::Acceptor] {
+            exchange_records_with_snow(suite, side);
         }
     }
 }
 
-fn speak_with_snow(suite: Suite, role: Role) {
-    let other = match role {
-        Role::Dialler => Role::Acceptor,
-        Role::Acceptor => Role::Dialler,
+fn exchange_records_with_snow(suite: Suite, side: Side) {
+    let other = match side {
+        Side::Dialler => Side::Acceptor,
+        Side::Acceptor => Side::Dialler,
     };
-    let mut we = ours(suite, role);
+    let mut we = ours(suite, side);
     let mut snow = theirs(suite, other);
     let mut buffer = [0; 65_535];
     for i in 0..3 {
-        if (i % 2 == 0) == (role == Role::Dialler) {
+        if (i % 2 == 0) == (side == Side::Dialler) {
             let message = we.write(b"payload").unwrap();
             snow.read_message(&message, &mut buffer).unwrap();
         } else {
@@ -204,11 +205,11 @@ fn speak_with_snow(suite: Suite, role: Role) {
 
         let record = sealed(&mut sealer, &plaintext);
         let len = snow.read_message(&record, &mut buffer).unwrap();
-        assert_eq!(&buffer[..len], plaintext, "{suite:?} {role:?} {i}");
+        assert_eq!(&buffer[..len], plaintext, "{suite:?} {side:?} {i}");
 
         let len = snow.write_message(&plaintext, &mut buffer).unwrap();
         let read = opened(&mut opener, &buffer[..len]);
-        assert_eq!(read, Some(plaintext), "{suite:?} {role:?} {i}");
+        assert_eq!(read, Some(plaintext), "{suite:?} {side:?} {i}");
 
         if i % 3 == 0 {
             snow.rekey_incoming();
@@ -221,11 +222,11 @@ fn speak_with_snow(suite: Suite, role: Role) {
 
 #[test]
 fn a_public_key_of_low_order_is_refused() {
-    // RFC 7748: 0 and 1 force a shared secret of zero, whatever our key.
+    // RFC 7748: 0 and 1 force a shared secret of zero with any secret key.
     let mut one = [0; 32];
     one[0] = 1;
     for low_order in [[0; 32], one] {
-        let mut acceptor = ours(Suite::ChaChaPoly, Role::Acceptor);
+        let mut acceptor = ours(Suite::ChaChaPoly, Side::Acceptor);
         let mut message = low_order.to_vec();
         message.extend_from_slice(b"payload");
         assert_eq!(acceptor.read(&message).unwrap(), b"payload");
@@ -235,7 +236,7 @@ fn a_public_key_of_low_order_is_refused() {
 }
 
 #[test]
-fn a_record_opens_only_as_the_next_of_its_stream() {
+fn a_record_opens_only_as_the_next_one_of_its_stream() {
     for suite in [Suite::AesGcm, Suite::ChaChaPoly] {
         let mut sealer = Sealer::new(suite, &[7; 32], 2).unwrap();
         let mut opener = Opener::new(suite, &[7; 32], 2).unwrap();

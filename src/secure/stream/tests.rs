@@ -1,6 +1,7 @@
 use super::*;
-use crate::secure::Suite;
+use crate::secure::frame::MAX_FRAME_LEN;
 use crate::secure::record::Opener;
+use crate::secure::suite::Suite;
 
 const KEY: [u8; 32] = [9; 32];
 const MAX: usize = 16 << 20;
@@ -14,7 +15,7 @@ fn ends() -> (Outbox, Opener, Inbox) {
     )
 }
 
-/// Takes everything out of `outbox` and through `inbox`; gives the number of records too.
+/// Moves every record from `outbox` to `inbox`. Returns the number of records and what was read.
 fn deliver(outbox: &mut Outbox, opener: &mut Opener, inbox: &mut Inbox) -> (usize, Vec<Event>) {
     let mut records = 0;
     let mut events = Vec::new();
@@ -62,7 +63,7 @@ fn a_large_message_takes_several_flushes_of_bounded_size() {
         if outbox.frames.is_empty() {
             break;
         }
-        assert!(outbox.frames.len() <= FLUSH_LEN + crate::secure::MAX_FRAME_LEN + LENGTH_LEN);
+        assert!(outbox.frames.len() <= FLUSH_LEN + MAX_FRAME_LEN + LENGTH_LEN);
         flushes += 1;
         events.extend(deliver(&mut outbox, &mut opener, &mut inbox).1);
     }
@@ -71,7 +72,7 @@ fn a_large_message_takes_several_flushes_of_bounded_size() {
 }
 
 #[test]
-fn every_length_around_a_records_end_arrives() {
+fn messages_that_end_near_the_end_of_a_record_arrive_whole() {
     let (mut outbox, mut opener, mut inbox) = ends();
     for len in (MAX_PLAINTEXT_LEN - 12)..(MAX_PLAINTEXT_LEN + 4) {
         let messages = [message(len, 1), message(3, 2), message(0, 0)];
@@ -100,7 +101,7 @@ fn a_message_over_the_limit_is_refused_after_those_before_it_are_written() {
 }
 
 #[test]
-fn keepalives_do_not_pile_up_behind_a_peer_that_does_not_read() {
+fn keepalives_do_not_pile_up_while_the_peer_does_not_read() {
     let (mut outbox, mut opener, mut inbox) = ends();
     for _ in 0..100 {
         outbox.keepalive().unwrap();
@@ -110,7 +111,7 @@ fn keepalives_do_not_pile_up_behind_a_peer_that_does_not_read() {
 }
 
 #[test]
-fn a_header_or_a_goodbye_cut_in_pieces_is_read() {
+fn a_header_or_a_goodbye_that_is_split_between_records_is_read() {
     let mut plaintext = Vec::new();
     plaintext.put_u32(3);
     plaintext.put_slice(b"abc");
@@ -160,7 +161,7 @@ fn a_length_over_the_limit_or_an_unknown_control_word_is_an_error() {
 }
 
 #[test]
-fn memory_is_taken_for_what_arrived_not_for_what_was_announced() {
+fn memory_is_taken_for_bytes_that_arrived_not_for_the_announced_length() {
     let mut inbox = Inbox::new(LONGEST_MESSAGE);
     let mut start = 0xF000_0000_u32.to_be_bytes().to_vec();
     start.extend_from_slice(&[1; 100]);
@@ -213,14 +214,14 @@ fn a_short_message_does_not_hold_the_memory_of_a_long_record() {
         }
         other => panic!("{other:?}"),
     };
-    assert!(!within(100), "the short one is not copied");
-    assert!(within(30_000), "the long one is copied");
+    assert!(!within(100), "the short message was not copied");
+    assert!(within(30_000), "the long message was copied");
     assert!(inbox.next().unwrap().is_none());
     assert_eq!(inbox.plaintext.capacity(), 0, "an idle inbox holds memory");
 }
 
 #[test]
-fn a_goodbye_comes_after_the_messages_before_it() {
+fn a_goodbye_arrives_after_the_messages_before_it() {
     let (mut outbox, mut opener, mut inbox) = ends();
     outbox.fill(&mut batch(&[message(4, 4)]), MAX).unwrap();
     outbox.goodbye(CloseCode::IDLE).unwrap();

@@ -1,8 +1,12 @@
-//! One Noise handshake: `XX` over 25519 and BLAKE2s, with `psk0` where there is a cluster secret.
+//! One Noise handshake: `XX` over 25519 and BLAKE2s, with `psk0` if there is a cluster secret.
 //!
-//! The handshake is snow's; this file chooses the pattern, refuses keys that prove nothing, wipes
-//! what snow would leave in memory, and hands the split keys to our record layer. It knows nothing
-//! of frames, protocols and trust.
+//! snow computes the handshake. This file chooses the pattern, refuses public keys that prove
+//! nothing, wipes the keys that snow would leave in memory, and passes the split keys to our record
+//! layer. It does not know frames, application protocols or trust. Invariant: the identity of a
+//! finished handshake is that of a peer which holds its secret key.
+
+#[cfg(test)]
+mod tests;
 
 use blake2::{Blake2s256, Digest};
 use snow::params::{
@@ -15,39 +19,42 @@ use snow::{Builder, HandshakeState};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use super::error::HandshakeError;
 use super::record::{Cipher, Opener, Sealer};
-use super::{HandshakeError, Suite};
+use super::suite::Suite;
 use crate::credential::{ClusterSecret, Identity};
 use crate::rt::crypto;
 
-/// The longest handshake message, in bytes.
+/// The longest handshake message, in bytes. Much room for payloads: without them, the longest
+/// message has 96 bytes.
 pub(super) const MAX_HANDSHAKE_LEN: usize = 4096;
 
+/// Hashed before the cluster secret, so that no other protocol derives the same key from it.
 const PSK_LABEL: &[u8] = b"gossip-transport cluster secret\0";
 
-/// Which side of the handshake.
+/// A side of the handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    /// Speaks first.
+pub(super) enum Side {
+    /// Sends the first message.
     Dialler,
-    /// Answers.
+    /// Answers it.
     Acceptor,
 }
 
-/// What both sides have to agree on, and our own key.
+/// The inputs of a handshake. Both sides must have the same suite, PSK and prologue.
 pub(super) struct NoiseInputs<'a> {
     pub(super) suite: Suite,
-    pub(super) role: Role,
+    pub(super) side: Side,
     pub(super) secret_key: &'a [u8; 32],
     pub(super) psk: Option<&'a [u8; 32]>,
     pub(super) prologue: &'a [u8],
 }
 
-/// A handshake under way.
+/// A handshake in progress.
 pub(super) struct Noise {
     state: HandshakeState,
     suite: Suite,
-    role: Role,
+    side: Side,
     has_psk: bool,
 }
 
@@ -70,19 +77,19 @@ impl Noise {
             builder = builder.psk(0, psk).map_err(failed)?;
         }
         let builder = adapt(builder);
-        let state = match inputs.role {
-            Role::Dialler => builder.build_initiator(),
-            Role::Acceptor => builder.build_responder(),
+        let state = match inputs.side {
+            Side::Dialler => builder.build_initiator(),
+            Side::Acceptor => builder.build_responder(),
         };
         Ok(Self {
             state: state.map_err(failed)?,
             suite: inputs.suite,
-            role: inputs.role,
+            side: inputs.side,
             has_psk: inputs.psk.is_some(),
         })
     }
 
-    /// The next handshake message, with `payload` inside.
+    /// Returns the next handshake message, with `payload` inside.
     pub(super) fn write(&mut self, payload: &[u8]) -> Result<Vec<u8>, HandshakeError> {
         let mut message = vec![0; MAX_HANDSHAKE_LEN];
         match self.state.write_message(payload, &mut message) {
@@ -98,7 +105,7 @@ impl Noise {
         }
     }
 
-    /// The payload inside the peer's next handshake message.
+    /// Returns the payload of the peer's next handshake message.
     pub(super) fn read(&mut self, message: &[u8]) -> Result<Vec<u8>, HandshakeError> {
         if message.len() > MAX_HANDSHAKE_LEN {
             return Err(HandshakeError::Oversized {
@@ -112,7 +119,7 @@ impl Noise {
         Ok(payload)
     }
 
-    /// Who the peer is, once it has proved it.
+    /// Returns the identity of the peer. Fails if the peer has not proved it yet.
     pub(super) fn remote_identity(&self) -> Result<Identity, HandshakeError> {
         let key = self.state.get_remote_static();
         let key = key.and_then(|key| <[u8; 32]>::try_from(key).ok());
@@ -122,7 +129,8 @@ impl Noise {
             })
     }
 
-    /// Ends the handshake: how to seal, and how to open, with each direction's rekey interval.
+    /// Ends the handshake and returns the record layer of both directions. Each direction changes
+    /// its key after the given number of records, which must be at least 1.
     pub(super) fn split(
         mut self,
         rekey_sent_after: u64,
@@ -136,9 +144,9 @@ impl Noise {
         let (first, second) = self.state.dangerously_get_raw_split();
         let dialler_key = Zeroizing::new(first);
         let acceptor_key = Zeroizing::new(second);
-        let (ours, theirs) = match self.role {
-            Role::Dialler => (dialler_key, acceptor_key),
-            Role::Acceptor => (acceptor_key, dialler_key),
+        let (ours, theirs) = match self.side {
+            Side::Dialler => (dialler_key, acceptor_key),
+            Side::Acceptor => (acceptor_key, dialler_key),
         };
         let sealer = Sealer::new(self.suite, &ours, rekey_sent_after);
         let opener = Opener::new(self.suite, &theirs, rekey_received_after);
@@ -150,15 +158,15 @@ impl Noise {
 
 impl Drop for Noise {
     fn drop(&mut self) {
-        // snow keeps the PSK and does not wipe it.
+        // snow keeps the PSK and does not wipe it, so it is overwritten here.
         if self.has_psk {
             let _ = self.state.set_psk(0, &[0; 32]);
         }
     }
 }
 
-/// The protocol, put together from its parts: snow's parser knows many more, which a browser would
-/// load.
+/// Returns snow's description of the protocol. It is put together from its parts, since snow's
+/// parser would bring the parts of many other protocols into a browser's module.
 fn params(suite: Suite, has_psk: bool) -> NoiseParams {
     let (name, cipher) = match (suite, has_psk) {
         (Suite::AesGcm, false) => ("Noise_XX_25519_AESGCM_BLAKE2s", CipherChoice::AESGCM),
@@ -191,7 +199,7 @@ fn params(suite: Suite, has_psk: bool) -> NoiseParams {
     )
 }
 
-/// Whether this target has `suite`.
+/// Returns whether this target has the cipher of `suite`.
 pub(super) fn is_available(suite: Suite) -> bool {
     match suite {
         Suite::AesGcm => crypto::HAS_AES_GCM,
@@ -199,7 +207,7 @@ pub(super) fn is_available(suite: Suite) -> bool {
     }
 }
 
-/// The 32 bytes that Noise mixes in for a cluster secret of any length.
+/// Returns the key of 32 bytes that Noise mixes in for a cluster secret of any length.
 pub(super) fn psk(secret: &ClusterSecret) -> Zeroizing<[u8; 32]> {
     let mut hash = Blake2s256::new();
     hash.update(PSK_LABEL);
@@ -224,7 +232,7 @@ fn failed(error: snow::Error) -> HandshakeError {
     }
 }
 
-/// Our own ciphers and curve, made stricter; the rest is snow's.
+/// Provides our own ciphers, hash and curve to snow. The source of randomness is snow's own.
 struct StrictResolver;
 
 impl CryptoResolver for StrictResolver {
@@ -254,8 +262,10 @@ impl CryptoResolver for StrictResolver {
     }
 }
 
-/// Refuses a shared secret of zero, which a public key of low order forces: such a key belongs to
-/// nobody, so an "identity" made of it would be anyone's (RFC 7748, section 6.1).
+/// A curve that refuses a shared secret of zero (RFC 7748, section 6.1).
+///
+/// A public key of low order forces a shared secret of zero. Such a key has no secret half, so any
+/// peer could claim it as its identity.
 struct StrictDh(Box<dyn Dh>);
 
 impl Dh for StrictDh {
@@ -293,7 +303,7 @@ impl Dh for StrictDh {
     }
 }
 
-/// BLAKE2s alone: snow's own resolver brings BLAKE2b with it, which a browser would load.
+/// BLAKE2s for snow. snow's own resolver would bring BLAKE2b into a browser's module as well.
 #[derive(Default)]
 struct Blake2sHash(Blake2s256);
 
@@ -321,7 +331,7 @@ impl Hash for Blake2sHash {
     }
 }
 
-/// The records' cipher, for the handshake's messages.
+/// The cipher of the records, used for the messages of the handshake.
 struct HandshakeCipher {
     suite: Suite,
     key: Option<Cipher>,
@@ -339,8 +349,8 @@ impl snow::types::Cipher for HandshakeCipher {
         self.key = Cipher::new(self.suite, key);
     }
 
-    /// 0, which no handshake message can be, if there is no key or no room; snow asks only with
-    /// both.
+    /// Returns the length of the sealed bytes, or 0 (which is shorter than any tag) if there is no
+    /// key or not enough room. snow calls it only with both.
     fn encrypt(&self, nonce: u64, authtext: &[u8], plaintext: &[u8], out: &mut [u8]) -> usize {
         let mut sealed = || {
             let key = self.key.as_ref()?;
@@ -371,6 +381,3 @@ impl snow::types::Cipher for HandshakeCipher {
         Ok(plaintext.len())
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,49 +1,57 @@
 //! The stream of messages inside the records.
 //!
-//! Each message is its length as a big-endian `u32` and its bytes, whatever records they fall
-//! into. A length from `0xFFFF_FF00` up is a control word instead; version 1 has one,
-//! `0xFFFF_FFFF` and a `u16` code: goodbye. A record may be empty: a keepalive. Sealed and opened
-//! elsewhere; no carrier here. Invariant: memory is taken for bytes that have arrived, never for a
-//! length that was announced.
+//! Each message is its length as a big-endian `u32`, followed by its bytes. A record may hold many
+//! messages, and a message may span many records. A length of `0xFFFF_FF00` or above is a control
+//! word instead. Version 1 has one: `0xFFFF_FFFF`, followed by a `u16` code, is the goodbye. An
+//! empty record is a keepalive.
+//!
+//! Records are encrypted by `record` and carried by `connection`. Invariant: memory is taken for
+//! bytes that have arrived, never for a length that was announced.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::frame::LENGTH_LEN;
+use super::error::FrameError;
+use super::frame::{FrameBuffer, LENGTH_LEN};
 use super::record::{MAX_PLAINTEXT_LEN, Sealer};
-use super::{FrameBuffer, FrameError};
 use crate::net::CloseCode;
 
-/// Lengths from here up are control words.
+/// The first control word. A length that is not below it is no length.
 const FIRST_CONTROL: u32 = 0xFFFF_FF00;
+/// The control word that ends the stream.
 const GOODBYE: u32 = 0xFFFF_FFFF;
-/// The longest message that the stream can express, in bytes.
+/// The longest message that the format can express, in bytes.
 pub(super) const LONGEST_MESSAGE: usize = FIRST_CONTROL as usize - 1;
 
+/// Length of a message's header, in bytes.
 const HEADER_LEN: usize = 4;
 
-/// Sealed bytes at which filling stops until they are written.
+/// The number of sealed bytes at which filling stops until they have been written.
 const FLUSH_LEN: usize = 256 << 10;
 
-/// A message no shorter than its record's plaintext divided by this, and than [`KEEP_LEN`], is
-/// handed on inside the record's memory, a shorter one is copied: so what is kept never holds much
-/// more than its own size, or a slab.
+/// Together with [`KEEP_LEN`], decides which messages are copied. A message that is at least
+/// [`KEEP_LEN`] long and at least this fraction (one quarter) of its record's plaintext is handed on
+/// inside the record's memory. Others are copied, so that a message that is kept for long never
+/// holds much more memory than its own length or one slab.
 const KEEP_RATIO: usize = 4;
 
-/// Copying costs less than sharing for anything shorter; and a short record may lie in a long read
-/// buffer, which it would hold.
+/// The shortest message that is not copied, in bytes. Below this, copying costs less than sharing.
+/// Besides, a short record may lie in a long read buffer, which a shared message would hold.
 const KEEP_LEN: usize = 8 << 10;
 
-/// Short messages of a record are copied into slabs of so many bytes at most: one allocation for
-/// many, and no more than this is held by one that is kept.
+/// The size of the pieces of memory (slabs) that the short messages of a record are copied into, in
+/// bytes. Many messages need one allocation, and a message that is kept holds at most this much.
 const SLAB_LEN: usize = 4 << 10;
 
-/// Messages on their way out: sealed, and not yet written.
+/// The sending side of the stream: frames that have been sealed, but not written yet.
 pub(super) struct Outbox {
     pub(super) frames: FrameBuffer,
     sealer: Sealer,
-    /// What is not sealed yet of a message whose header is.
+    /// The part of the current message that has not been sealed yet. Its header has been.
     rest: Bytes,
 }
 
@@ -56,13 +64,14 @@ impl Outbox {
         }
     }
 
-    /// Seals messages until a flush is worth while or `batch` is empty. Nothing was sealed, and
-    /// nothing is waiting to be written, if and only if `frames` is empty then.
+    /// Seals messages until there are [`FLUSH_LEN`] bytes to write or `batch` is empty. The caller
+    /// must write `frames` and call this again until it leaves `frames` empty.
     ///
     /// # Errors
     ///
-    /// [`FrameError::MessageTooLong`] takes the message off `batch`, once what came before it is
-    /// written. Anything else is fatal.
+    /// Fails with [`FrameError::MessageTooLong`] if the next message is longer than
+    /// `max_message_len` and everything before it has been written; the message is removed from
+    /// `batch`. Any other error is fatal.
     pub(super) fn fill(
         &mut self,
         batch: &mut VecDeque<Bytes>,
@@ -105,19 +114,21 @@ impl Outbox {
         }
     }
 
-    /// Seals an empty record, unless bytes are waiting that will tell the peer as much.
+    /// Seals an empty record, unless sealed bytes are waiting already, which are as good a sign of
+    /// life.
     pub(super) fn keepalive(&mut self) -> Result<(), FrameError> {
         if !self.frames.is_empty() {
             return Ok(());
         }
-        // Idle: a good time to give back what a burst has grown.
+        // The connection is idle: release the memory that a burst has taken.
         self.frames = FrameBuffer::default();
         let mut record = OpenRecord::new(&mut self.frames, &mut self.sealer);
         record.open();
         record.seal()
     }
 
-    /// Seals the goodbye. Only at a message's end: inside one it would be taken for its bytes.
+    /// Seals the goodbye. Must be called between messages: inside one, the peer would take it for
+    /// the message's bytes.
     pub(super) fn goodbye(&mut self, code: CloseCode) -> Result<(), FrameError> {
         let mut record = OpenRecord::new(&mut self.frames, &mut self.sealer);
         record.append_whole(&GOODBYE.to_be_bytes())?;
@@ -126,10 +137,11 @@ impl Outbox {
     }
 }
 
-/// The record that is being filled, at the end of the frames.
+/// The record that is being filled. It is the end of `frames`.
 struct OpenRecord<'a> {
     frames: &'a mut BytesMut,
     sealer: &'a mut Sealer,
+    /// Where the record begins in `frames`, or `None` if no record has been begun.
     start: Option<usize>,
 }
 
@@ -142,7 +154,7 @@ impl<'a> OpenRecord<'a> {
         }
     }
 
-    /// Starts a record unless one is open, and gives the room left in it.
+    /// Begins a record unless one has been begun. Returns the room that is left in it.
     fn open(&mut self) -> usize {
         let len = self.frames.len();
         let start = *self.start.get_or_insert(len);
@@ -156,11 +168,11 @@ impl<'a> OpenRecord<'a> {
         MAX_PLAINTEXT_LEN.saturating_sub(filled)
     }
 
-    /// Appends a message that fits into the record with its header, which is the common case;
-    /// false if it does not.
+    /// Appends a message with its header if both fit into the record, which is the common case.
+    /// Returns whether they did.
     fn append_message(&mut self, header: u32, message: &[u8]) -> bool {
         let needed = HEADER_LEN.saturating_add(message.len());
-        // One that fills the record would have to seal it.
+        // A message that fills the record exactly is left to `append`, which seals full records.
         if self.open() <= needed {
             return false;
         }
@@ -170,7 +182,7 @@ impl<'a> OpenRecord<'a> {
         true
     }
 
-    /// Appends bytes that are not to be cut.
+    /// Appends bytes that must not be split between two records.
     fn append_whole(&mut self, bytes: &[u8]) -> Result<(), FrameError> {
         if self.open() < bytes.len() {
             self.seal()?;
@@ -180,7 +192,7 @@ impl<'a> OpenRecord<'a> {
         Ok(())
     }
 
-    /// Moves bytes into as many records as they need, up to the flush.
+    /// Moves bytes into as many records as they need, until there are [`FLUSH_LEN`] bytes to write.
     fn append(&mut self, bytes: &mut Bytes) -> Result<(), FrameError> {
         while !bytes.is_empty() && self.frames.len() < FLUSH_LEN {
             let room = self.open();
@@ -201,25 +213,25 @@ impl<'a> OpenRecord<'a> {
     }
 }
 
-/// What the peer says.
+/// An element of the stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Event {
     Message(Bytes),
     Goodbye(CloseCode),
 }
 
-/// Messages on their way in: opened, and not yet taken.
+/// The receiving side of the stream: plaintext that has not been returned as messages yet.
 pub(super) struct Inbox {
     max_message_len: usize,
     plaintext: BytesMut,
-    /// The length of the record that `plaintext` is the rest of.
+    /// Length of the whole record of which `plaintext` is the rest.
     record_len: usize,
-    /// Empty, with room for short messages of the same record.
+    /// Free memory (an empty buffer with capacity) for copies of the record's short messages.
     slab: BytesMut,
     partial: Option<Partial>,
 }
 
-/// A message that does not lie within one record.
+/// A message that spans more than one record, as far as it has arrived.
 struct Partial {
     bytes: Vec<u8>,
     len: usize,
@@ -236,25 +248,27 @@ impl Inbox {
         }
     }
 
-    /// Adds a record's plaintext. Call it when [`next`](Self::next) has given `None`.
+    /// Adds a record's plaintext. Must be called only after [`next`](Self::next) has returned
+    /// `None`.
     pub(super) fn feed(&mut self, record: BytesMut) {
         self.record_len = record.len();
         if self.plaintext.is_empty() {
             self.plaintext = record;
         } else {
-            // A header cut in two: legal, though this side never does it.
+            // A header is split between two records. That is legal, though our own side never does
+            // it.
             self.plaintext.extend_from_slice(&record);
         }
     }
 
-    /// What lies ready; `None` if another record is needed.
+    /// Returns the next message or goodbye, or `None` if another record is needed.
     pub(super) fn next(&mut self) -> Result<Option<Event>, FrameError> {
         if self.partial.is_some() {
             return Ok(self.continue_partial());
         }
         let Some(header) = self.plaintext.first_chunk::<HEADER_LEN>() else {
             if self.plaintext.is_empty() {
-                // Even an empty rest would hold the record's memory.
+                // An empty buffer would still hold the record's memory.
                 self.plaintext = BytesMut::new();
                 self.slab = BytesMut::new();
             }
@@ -287,12 +301,12 @@ impl Inbox {
         Ok(self.continue_partial())
     }
 
-    /// Takes `len` bytes, which are there, out of the record's memory.
+    /// Removes the first `len` bytes of the plaintext, which must be there, and returns a copy.
     fn copy_out(&mut self, len: usize) -> Bytes {
         let rest = self.plaintext.len();
         let message = self.plaintext.get(..len).unwrap_or_default();
         let copy = if self.slab.capacity() < len && rest <= len.saturating_add(HEADER_LEN) {
-            // The last one of the record shares with nobody.
+            // The last message of a record has no others to share a slab with.
             Bytes::copy_from_slice(message)
         } else {
             if self.slab.capacity() < len {
@@ -311,7 +325,7 @@ impl Inbox {
         let piece = self.plaintext.split_to(missing.min(self.plaintext.len()));
         partial.append(&piece);
         if piece.len() < missing {
-            // The record is used up: do not hold its memory while waiting for the next.
+            // The whole record has been copied: do not hold its memory while waiting for the next.
             self.plaintext = BytesMut::new();
             return None;
         }
@@ -330,14 +344,15 @@ impl Inbox {
             return Ok(None);
         };
         let code = CloseCode(u16::from_be_bytes(*code));
-        // The last word: what may come after it is not read.
+        // Nothing is read after a goodbye.
         self.plaintext = BytesMut::new();
         Ok(Some(Event::Goodbye(code)))
     }
 }
 
 impl Partial {
-    /// Doubles the memory as bytes arrive, up to what the message needs.
+    /// Appends bytes, and doubles the memory when it is used up, but never beyond the message's
+    /// length.
     fn append(&mut self, piece: &[u8]) {
         let needed = self.bytes.len().saturating_add(piece.len());
         if needed > self.bytes.capacity() {
@@ -348,6 +363,3 @@ impl Partial {
         self.bytes.extend_from_slice(piece);
     }
 }
-
-#[cfg(test)]
-mod tests;

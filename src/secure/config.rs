@@ -1,0 +1,105 @@
+//! Limits of a secure connection.
+//!
+//! Values only. Invariant: every default is finite, so a connection with the default configuration
+//! has bounded memory and a bounded handshake whatever its peer does.
+
+use std::time::Duration;
+
+use super::stream::LONGEST_MESSAGE;
+use crate::config::{ConfigError, at_least, setters};
+
+/// Limits of a [`SecureConnection`](super::SecureConnection) and its handshake.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SecureConfig {
+    /// The longest message that is sent or accepted, in bytes: 1 to 4,294,967,039 (4 GiB less 257
+    /// bytes, which is what the format can express). Default 16 MiB.
+    pub max_message_len: usize,
+    /// The time limit of the whole handshake; at least 1 ms. Default 10 s.
+    pub handshake_timeout: Duration,
+    /// The number of records that this side sends under one key before it derives the next; at
+    /// least 1. The peer learns the number in the handshake, and may use another one. Default
+    /// 2^20, far below what AES-GCM allows.
+    pub rekey_after_records: u64,
+}
+
+impl SecureConfig {
+    setters! {
+        with_max_message_len => max_message_len: usize,
+        with_handshake_timeout => handshake_timeout: Duration,
+        with_rekey_after_records => rekey_after_records: u64,
+    }
+
+    /// Checks every value. [`dial`](super::dial) and [`accept`](super::accept) call it, and a
+    /// network calls it when it is opened.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the first field that is out of the bounds that the field's documentation states.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        at_least("max_message_len", self.max_message_len, 1)?;
+        if self.max_message_len > LONGEST_MESSAGE {
+            return Err(ConfigError::new(
+                "max_message_len",
+                &self.max_message_len,
+                format!("at most {LONGEST_MESSAGE}"),
+            ));
+        }
+        let shortest = Duration::from_millis(1);
+        at_least("handshake_timeout", self.handshake_timeout, shortest)?;
+        at_least("rekey_after_records", self.rekey_after_records, 1)
+    }
+}
+
+impl Default for SecureConfig {
+    fn default() -> Self {
+        Self {
+            max_message_len: 16 << 20,
+            handshake_timeout: Duration::from_secs(10),
+            rekey_after_records: 1 << 20,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn validate_names_the_field_the_value_and_the_bound() {
+        let config = SecureConfig::default;
+        let millisecond = Duration::from_millis(1);
+        let short = Duration::from_micros(999);
+        for (config, expected) in [
+            (config(), None),
+            (config().with_max_message_len(1), None),
+            (config().with_max_message_len(LONGEST_MESSAGE), None),
+            (config().with_handshake_timeout(millisecond), None),
+            (config().with_rekey_after_records(1), None),
+            (config().with_rekey_after_records(u64::MAX), None),
+            (
+                config().with_max_message_len(0),
+                Some("max_message_len is 0, but must be at least 1"),
+            ),
+            (
+                config().with_max_message_len(LONGEST_MESSAGE + 1),
+                Some("max_message_len is 4294967040, but must be at most 4294967039"),
+            ),
+            (
+                config().with_handshake_timeout(Duration::ZERO),
+                Some("handshake_timeout is 0ns, but must be at least 1ms"),
+            ),
+            (
+                config().with_handshake_timeout(short),
+                Some("handshake_timeout is 999µs, but must be at least 1ms"),
+            ),
+            (
+                config().with_rekey_after_records(0),
+                Some("rekey_after_records is 0, but must be at least 1"),
+            ),
+        ] {
+            let found = config.validate().map_err(|error| error.to_string());
+            assert_eq!(found.err().as_deref(), expected, "{config:?}");
+        }
+    }
+}
