@@ -1,44 +1,45 @@
-//! The block stream: contents of any length, cut into blocks that may be compressed.
+//! The block stream: contents of any length, split into blocks that may be compressed.
 //!
-//! A block is a tag, a length and so many bytes; a tag of zero ends the stream. What is inside
-//! (entries of a digest, operations of a delta) may straddle blocks. Writers cut at 16,384 bytes,
-//! as upstream does; a reader takes blocks of up to 65,535 bytes, compressed or not.
+//! A block is a tag, a length and that many bytes. A tag of zero ends the stream. The elements of the
+//! contents (entries of a digest, operations of a delta) may cross the boundaries of blocks; they
+//! are not known here. Writers split at 16,384 bytes, as upstream does. A reader accepts blocks of
+//! up to 65,535 bytes, compressed or not.
 //!
-//! Invariant: a stream takes at most [`len_bound`] of its contents' length, and no contents are
-//! longer than [`MAX_STREAM_LEN`].
+//! Invariant: a stream is never longer than [`len_bound`] of its contents' length, and no contents
+//! are longer than [`MAX_STREAM_LEN`].
 
 use std::borrow::Cow;
 
+use super::error::{DecodeError, DecompressError, EncodeError};
 use super::field::Sink;
 use super::reader::Reader;
-use super::zstd::{self, DecompressError};
-use super::{DecodeError, EncodeError};
+use super::zstd;
 
-/// The most that one block may hold once it is decompressed, in bytes. Upstream's limit.
+/// The longest contents of one block after decompression, in bytes. This is upstream's limit.
 pub const MAX_BLOCK_LEN: usize = 65_535;
 
-/// The most that the blocks of one digest or delta may hold together, in bytes: 4 MiB.
+/// The longest contents of all blocks of one digest or delta together, in bytes: 4 MiB.
 ///
-/// Ours: upstream has no limit, so that one datagram of 65 KB can expand to 177 MiB there. This
-/// one is 64 times a full datagram, while digests and deltas as they occur shrink to a quarter. To
-/// decode a message takes at most 13 times as much memory (measured: 52 MiB, for 300,000 keys that
-/// are as short as they can be).
+/// Upstream has no such limit, so one datagram of 65 KB can expand to 177 MiB there. This limit is
+/// 64 times a full datagram, while real digests and deltas shrink to a quarter. Decoding a message
+/// takes at most 13 times as much memory (measured: 52 MiB, for 300,000 keys of the shortest
+/// possible length).
 pub const MAX_STREAM_LEN: usize = 4 * 1024 * 1024;
 
-/// Where writers cut.
+/// The length of the blocks that are written, in bytes. The last one may be shorter.
 const CUT_LEN: usize = 16_384;
 
-/// A block's tag and length.
+/// Length of a block's tag and length field, in bytes.
 const BLOCK_OVERHEAD: usize = 3;
 
-/// The tag that ends a stream.
+/// Length of the tag that ends a stream, in bytes.
 pub(super) const END_LEN: usize = 1;
 
 const TAG_END: u8 = 0;
 const TAG_ZSTD: u8 = 1;
 const TAG_PLAIN: u8 = 2;
 
-/// The longest that a stream of `contents_len` bytes can get.
+/// Returns the longest possible length of a stream with `contents_len` bytes of contents.
 pub(super) fn len_bound(contents_len: usize) -> usize {
     contents_len
         .div_ceil(CUT_LEN)
@@ -47,19 +48,19 @@ pub(super) fn len_bound(contents_len: usize) -> usize {
         .saturating_add(END_LEN)
 }
 
-/// The blocks of `contents` that stay as they are when more is appended.
+/// Returns the full blocks of `contents`, which do not change if more contents are appended.
 pub(super) fn full_blocks(contents: &[u8]) -> impl Iterator<Item = &[u8]> {
     contents.chunks_exact(CUT_LEN)
 }
 
-/// Exactly what a block takes, with its tag and length.
+/// Returns the exact encoded length of a block, its tag and length field included.
 pub(super) fn encoded_block_len(block: &[u8]) -> usize {
     zstd::compress(block)
         .map_or(block.len(), |compressed| compressed.len())
         .saturating_add(BLOCK_OVERHEAD)
 }
 
-/// Writes `contents` as a stream.
+/// Writes `contents` as a stream. An error names `field`.
 pub(super) fn write(
     sink: &mut impl Sink,
     contents: &[u8],
@@ -99,9 +100,9 @@ fn put_block(
     Ok(())
 }
 
-/// Reads a stream's contents, up to and including its end.
+/// Reads a stream up to and including its end, and returns its contents.
 pub(super) fn read<'a>(reader: &mut Reader<'a>) -> Result<Cow<'a, [u8]>, DecodeError> {
-    // A stream of one plain block, the usual small one, is not copied.
+    // Small streams usually consist of one plain block, which is not copied.
     let mut contents: Cow<'a, [u8]> = Cow::Borrowed(&[]);
     let mut block = 0;
     loop {

@@ -1,31 +1,33 @@
-//! A delta's layout: a block stream of operations, each about the node that was named last.
+//! The layout of a delta: a block stream of operations, each of which applies to the node that was
+//! named last.
 //!
-//! Invariant, for what is read and for what is written: every node once, versions rising within a
-//! node, and no node ending below one of its keys. Upstream's engine panics on a delta that breaks
-//! the last of these.
+//! Only bytes and their order are checked here; the engine decides what to apply. Invariant, for
+//! deltas that are read and for those that are written: each node occurs once, versions rise within
+//! a node, and a node's max version is not below one of its keys. Upstream's engine panics on a
+//! delta that breaks the last of these.
 
 use std::collections::BTreeSet;
 
+use super::block_stream;
+use super::error::{DecodeError, EncodeError};
 use super::field::{Sink, put_chitchat_id, put_status, put_str, put_u64, str_len};
+use super::model::{ChitchatId, DeletionStatus, Delta, KeyValueMutation, NodeDelta, Version};
 use super::reader::Reader;
-use super::{
-    ChitchatId, DecodeError, DeletionStatus, Delta, EncodeError, KeyValueMutation, NodeDelta,
-    Version, block_stream,
-};
 
 const TAG_NODE: u8 = 0;
 const TAG_KEY_VALUE: u8 = 1;
 const TAG_SET_MAX_VERSION: u8 = 2;
 
-/// An operation's tag and version.
+/// Length of a SetMaxVersion operation, in bytes: its tag and the version.
 pub(super) const SET_MAX_VERSION_LEN: usize = 1 + 8;
 
-/// An operation's tag, id, last collected version and where it starts from.
+/// Returns the length of a Node operation: its tag, the node's id, the last collected version and
+/// the version that it starts from.
 pub(super) fn node_len(chitchat_id: &ChitchatId) -> usize {
     chitchat_id.encoded_len().saturating_add(1 + 8 + 8)
 }
 
-/// An operation's tag, key, value, version and status.
+/// Returns the length of a KeyValue operation: its tag, key, value, version and deletion status.
 pub(super) fn key_value_len(key: &str, value: &str) -> usize {
     str_len(key)
         .saturating_add(str_len(value))
@@ -103,7 +105,7 @@ fn put_node_delta(sink: &mut impl Sink, node_delta: &NodeDelta) -> Result<(), En
     if max_version < after {
         return Err(EncodeError::MaxVersionTooLow { max_version, after });
     }
-    // The last key says it already, if there is one.
+    // The last key implies its own version as the max version.
     if max_version > after {
         put_set_max_version(sink, max_version);
     }

@@ -1,44 +1,46 @@
-//! Builds a delta that fits.
+//! Builds a delta that fits into a limited number of bytes.
 //!
-//! Knows lengths, not what is worth sending: the caller offers changes in the order in which they
-//! matter. Lengths are counted as if nothing could be compressed. Only when that does not suffice,
-//! blocks that are full are compressed to see what they really take, as upstream does: a delta
-//! that fits as it is costs nothing, and one that catches up takes several times more with it.
+//! The builder does not decide what is worth sending: the caller adds changes in the order of their
+//! importance. Lengths are counted as if nothing could be compressed. Only if that exceeds the limit
+//! are full blocks compressed to find their real length, as upstream does. A delta that fits
+//! uncompressed therefore costs nothing extra, and a delta for a node that has much to catch up on
+//! carries several times more.
 //!
-//! Invariant: the built delta encodes to at most the limit, a node's keys are sent in the
-//! order of their versions without a gap, and no node goes out empty (a Node operation alone can
-//! make a receiver forget all that it knew).
+//! Invariant: the encoded delta is never longer than the limit, a node's changes are in the order of
+//! their versions without a gap, and no node is empty (a Node operation alone can make a receiver
+//! forget everything about the node).
 
+use super::block_stream::{self, MAX_STREAM_LEN};
 use super::delta::{
     SET_MAX_VERSION_LEN, key_value_len, node_len, put_key_value, put_node, put_set_max_version,
 };
-use super::{
-    ChitchatId, DeletionStatus, Delta, EncodeError, KeyValueMutation, MAX_STREAM_LEN, NodeDelta,
-    Version, block_stream,
-};
+use super::error::EncodeError;
+use super::model::{ChitchatId, DeletionStatus, Delta, KeyValueMutation, NodeDelta, Version};
 
-/// A delta under construction, of limited encoded length.
+/// A builder of deltas with a limited encoded length.
 ///
-/// The `try_` functions add something and say `true`, or leave the delta as it is and say `false`.
-/// Once something did not fit, nothing fits any more: what comes later may not overtake it.
+/// Each `try_` method adds something and returns `true`, or leaves the delta as it is and returns
+/// `false`. After the first addition that does not fit, all further ones are refused, so that a later
+/// change never arrives before an earlier one.
 #[derive(Debug)]
 pub struct DeltaBuilder {
     limit: usize,
-    /// The operations so far, as they will be cut into blocks.
+    /// The operations so far, before they are split into blocks.
     contents: Vec<u8>,
-    /// How many bytes of `contents`, all of them full blocks, have been compressed to see.
+    /// Number of bytes at the start of `contents` whose encoded length is known. They are full
+    /// blocks.
     settled: usize,
-    /// What those bytes take, encoded.
+    /// The encoded length of those bytes.
     settled_len: usize,
     full: bool,
     delta: Delta,
-    /// The node that was begun and that nothing has been said about yet.
+    /// The node that was begun last, as long as no change of it has been added.
     begun: Option<NodeDelta>,
 }
 
 impl DeltaBuilder {
-    /// An empty delta that may grow to `limit` bytes, encoded. With a limit of zero nothing fits,
-    /// though the empty delta takes a byte even so.
+    /// Creates an empty delta that may grow to an encoded length of `limit` bytes. With a limit of
+    /// zero nothing can be added, but the empty delta still takes one byte.
     pub fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -51,14 +53,15 @@ impl DeltaBuilder {
         }
     }
 
-    /// The shortest limit at which a delta can bring `key` of `chitchat_id`. If the messages that
-    /// one sends have less room, the key can never be sent, and holds back every later one.
+    /// Returns the smallest limit at which a delta can contain this key and value of `chitchat_id`,
+    /// in bytes. If messages have less room, the key can never be sent, and holds back all later
+    /// changes of its node.
     pub fn len_bound_alone(chitchat_id: &ChitchatId, key: &str, value: &str) -> usize {
         block_stream::len_bound(node_len(chitchat_id).saturating_add(key_value_len(key, value)))
     }
 
-    /// Begins with the changes of a node, if it has room for the node. Each node may be begun
-    /// once. One that nothing is said about afterwards is left out, and takes no room.
+    /// Begins the changes of a node, if there is room for the node. Each node must be begun at most
+    /// once. A node to which no change is added afterwards is left out and takes no room.
     #[must_use]
     pub fn try_add_node(
         &mut self,
@@ -80,8 +83,8 @@ impl DeltaBuilder {
         true
     }
 
-    /// Adds a change of the node that was begun last. `false` as well if there is none, or if
-    /// `version` is not above those added before.
+    /// Adds a change of the node that was begun last. Also returns `false` if no node has been
+    /// begun, or if `version` is not above the versions that were added before.
     #[must_use]
     pub fn try_add_key_value(
         &mut self,
@@ -109,9 +112,9 @@ impl DeltaBuilder {
         true
     }
 
-    /// Says that the node that was begun last has reached `max_version`: for one whose changes
-    /// have all been collected. `false` as well if there is no node, or if `max_version` is not
-    /// above the versions added before.
+    /// Adds the max version of the node that was begun last, for a node whose latest changes have
+    /// been garbage-collected. Also returns `false` if no node has been begun, or if `max_version`
+    /// is not above the versions that were added before.
     #[must_use]
     pub fn try_set_max_version(&mut self, max_version: Version) -> bool {
         if !self.is_above_last(max_version) {
@@ -128,12 +131,12 @@ impl DeltaBuilder {
         true
     }
 
-    /// An upper bound of the encoded length so far, in bytes.
+    /// Returns an upper bound of the encoded length so far, in bytes.
     pub fn encoded_len_bound(&self) -> usize {
         self.len_bound_after(0)
     }
 
-    /// The delta.
+    /// Returns the finished delta.
     pub fn finish(self) -> Delta {
         self.delta
     }
@@ -143,8 +146,8 @@ impl DeltaBuilder {
         last.is_some_and(|node_delta| version > node_delta.max_version)
     }
 
-    /// Appends an operation of `len` bytes, after its node if that is new, if both fit. Gives the
-    /// node that the operation is about.
+    /// Appends an operation of `len` bytes, preceded by its node if the node is new, if both fit.
+    /// Returns the node that the operation applies to.
     fn try_append(
         &mut self,
         len: usize,
@@ -160,7 +163,8 @@ impl DeltaBuilder {
         let len = len.saturating_add(node_len);
         let before = self.contents.len();
         let fits = before.saturating_add(len) <= MAX_STREAM_LEN && self.has_room_for(len);
-        // A string too long for its length prefix could never be sent: the delta ends before it.
+        // A string that is too long for its length prefix can never be sent, so the delta ends
+        // before it.
         self.full = !fits
             || begun
                 .as_ref()

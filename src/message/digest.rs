@@ -1,34 +1,36 @@
-//! A digest's two layouts: a counted list (V0), a block stream of the same entries (V1).
+//! The two layouts of a digest: a list with its count (V0), or a block stream of the same entries
+//! (V1).
 //!
-//! An entry that names a node twice replaces the earlier one, as upstream has it.
+//! Compression is left to the block stream. Invariant: a digest has one entry for each node. If the
+//! bytes have several, the last one counts, as in upstream.
 
 use std::collections::BTreeMap;
 
+use super::block_stream;
+use super::error::{DecodeError, EncodeError};
 use super::field::{Sink, put_chitchat_id, put_u64};
+use super::model::{ChitchatId, Digest, NodeDigest, ProtocolVersion};
 use super::reader::Reader;
-use super::{
-    ChitchatId, DecodeError, Digest, EncodeError, NodeDigest, ProtocolVersion, block_stream,
-};
 
-/// Heartbeat, last collected version, max version.
+/// Length of heartbeat, last collected version and max version, in bytes.
 const NODE_DIGEST_LEN: usize = 3 * 8;
 
-/// An entry with an empty node id and an IPv4 address.
+/// Length of the shortest entry, in bytes: one with an empty node id and an IPv4 address.
 const MIN_ENTRY_LEN: usize = 2 + 8 + 1 + 4 + 2 + NODE_DIGEST_LEN;
 
-/// The count before V0's list.
+/// Length of the count before the list of V0, in bytes.
 const COUNT_LEN: usize = 2;
 
 impl ChitchatId {
-    /// How many bytes a digest's entry for this id takes before compression.
+    /// Returns the length of a digest's entry for this id before compression, in bytes.
     pub fn digest_entry_len(&self) -> usize {
         self.encoded_len().saturating_add(NODE_DIGEST_LEN)
     }
 }
 
 impl Digest {
-    /// An upper bound of what this digest takes in a message; exact for V0. Cheap: compresses
-    /// nothing.
+    /// Returns an upper bound of this digest's length in a message, in bytes. For V0 it is the exact
+    /// length. Cheap, since nothing is compressed.
     pub fn encoded_len_bound(&self, version: ProtocolVersion) -> usize {
         let entries = self
             .node_digests
@@ -41,11 +43,12 @@ impl Digest {
         }
     }
 
-    /// Exactly what this digest takes in a message; for V1 that means compressing it.
+    /// Returns the exact length of this digest in a message, in bytes. For V1 this compresses the
+    /// digest.
     ///
     /// # Errors
     ///
-    /// The digest breaks a limit of the format.
+    /// Fails if the digest breaks a limit of the format.
     pub fn encoded_len(&self, version: ProtocolVersion) -> Result<usize, EncodeError> {
         match version {
             ProtocolVersion::V0 => Ok(self.encoded_len_bound(version)),

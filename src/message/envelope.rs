@@ -1,12 +1,17 @@
-//! The envelope around a message: magic, version, type, then the body.
+//! The envelope around a message: magic number, version and type, followed by the body.
+//!
+//! The bodies (digests and deltas) have their layouts in files of their own. Invariant: a message
+//! fills its bytes exactly.
 
 use bytes::BytesMut;
 
+use super::error::{DecodeError, EncodeError};
 use super::field::{put_str, str_len};
+use super::model::{ChitchatMessage, ProtocolVersion};
 use super::reader::Reader;
-use super::{ChitchatMessage, DecodeError, EncodeError, ProtocolVersion, delta, digest};
+use super::{delta, digest};
 
-/// Every chitchat message begins with it, little-endian.
+/// The number that every chitchat message starts with, little-endian.
 const MAGIC: u16 = 45_139;
 
 const TYPE_SYN: u8 = 0;
@@ -14,16 +19,17 @@ const TYPE_SYN_ACK: u8 = 1;
 const TYPE_ACK: u8 = 2;
 const TYPE_BAD_CLUSTER: u8 = 3;
 
-/// The longest message that fits a UDP datagram over IPv4, in bytes. Upstream sends and takes none
-/// that is longer.
+/// The longest message that fits into a UDP datagram over IPv4, in bytes. Upstream neither sends nor
+/// accepts longer ones.
 pub const MAX_DATAGRAM_LEN: usize = 65_507;
 
-/// Magic, version and type: what every message takes besides its body, in bytes. A SynAck takes
-/// nothing else besides its digest and delta, an Ack nothing besides its delta, a BadCluster
-/// nothing at all. For a Syn see [`syn_overhead`].
+/// Length of a message's magic number, version and type, in bytes.
+///
+/// A SynAck consists of these, its digest and its delta, an Ack of these and its delta, and a
+/// BadCluster of these alone. A Syn has a cluster id as well; see [`syn_overhead`].
 pub const HEADER_LEN: usize = 2 + 1 + 1;
 
-/// What a Syn takes besides its digest, in bytes.
+/// Returns the length of a Syn without its digest, in bytes.
 pub fn syn_overhead(cluster_id: &str) -> usize {
     HEADER_LEN.saturating_add(str_len(cluster_id))
 }
@@ -48,7 +54,8 @@ pub(super) fn write(buffer: &mut BytesMut, message: &ChitchatMessage) -> Result<
     }
 }
 
-/// Whether `bytes` have a header of chitchat's; what follows it may be anything. Cheap.
+/// Returns whether `bytes` start with the header of a chitchat message. The bytes after it are not
+/// checked, so this is cheap.
 pub fn begins_a_message(bytes: &[u8]) -> bool {
     let [low, high] = MAGIC.to_le_bytes();
     matches!(bytes, [a, b, 0 | 1, TYPE_SYN..=TYPE_BAD_CLUSTER, ..] if (*a, *b) == (low, high))

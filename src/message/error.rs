@@ -1,176 +1,189 @@
-//! What can be wrong with a message.
+//! The errors of decoding and encoding a message.
+//!
+//! None of them affects the connection that the message came over. Each names the part of the
+//! message that is wrong, with its numbers.
 
-/// Bytes that are no message. The sender is at fault, the connection survives, a retry does not
-/// help.
+/// An error of decoding: the bytes are not a message.
+///
+/// The sender is at fault, and its connection stays open. A retry does not help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// The bytes end inside a field.
+    /// The bytes end within a field.
     #[error("truncated inside {field}: {missing} bytes are missing")]
     Truncated {
-        /// What was being read.
+        /// The field that was being read.
         field: &'static str,
-        /// How many bytes more it needs, at least.
+        /// The number of further bytes that the field needs at least.
         missing: usize,
     },
-    /// The message ends before its bytes do.
+    /// Bytes follow the end of the message.
     #[error("{len} bytes follow the end of the message")]
     TrailingBytes {
-        /// How many.
+        /// The number of these bytes.
         len: usize,
     },
-    /// It does not begin as a chitchat message does.
-    #[error("begins with {got:#06x}, a chitchat message begins with 0xb053")]
+    /// The bytes do not start with the magic number of a chitchat message.
+    #[error("the message starts with {got:#06x}, but a chitchat message starts with 0xb053")]
     WrongMagic {
         /// The first two bytes, little-endian.
         got: u16,
     },
-    /// A protocol version from the future.
+    /// The protocol version is unknown, probably because the sender is newer.
     #[error("protocol version {got} is unknown")]
     UnknownVersion {
-        /// Its code.
+        /// The code of the version.
         got: u8,
     },
-    /// None of Syn, SynAck, Ack, BadCluster.
+    /// The message is none of Syn, SynAck, Ack and BadCluster.
     #[error("message type {got} is unknown")]
     UnknownType {
-        /// Its code.
+        /// The code of the type.
         got: u8,
     },
-    /// A block that is neither compressed, plain nor the end.
+    /// A block is neither compressed nor plain, nor is it the end of the stream.
     #[error("block tag {got} is unknown")]
     UnknownBlockTag {
         /// The tag.
         got: u8,
     },
-    /// An operation of a delta that is neither Node, KeyValue nor SetMaxVersion.
+    /// An operation of a delta is none of Node, KeyValue and SetMaxVersion.
     #[error("operation tag {got} is unknown")]
     UnknownOperation {
         /// The tag.
         got: u8,
     },
-    /// A key that is neither set, deleted nor to be deleted.
+    /// The deletion status of a key is none of those of [`DeletionStatus`](super::DeletionStatus).
     #[error("deletion status {got} is unknown")]
     UnknownStatus {
-        /// Its code.
+        /// The code of the status.
         got: u8,
     },
-    /// An address that is neither IPv4 nor IPv6.
+    /// An address is neither an IPv4 nor an IPv6 address.
     #[error("address family {got} is unknown")]
     UnknownAddressFamily {
-        /// Its code.
+        /// The code of the family.
         got: u8,
     },
-    /// A string that is not UTF-8.
+    /// A string is not valid UTF-8.
     #[error("{field} is not UTF-8 after its first {valid_up_to} bytes")]
     NotUtf8 {
-        /// The field.
+        /// The field that contains the string.
         field: &'static str,
-        /// How many of its bytes are good.
+        /// The number of bytes at its start that are valid.
         valid_up_to: usize,
     },
-    /// A compressed block that zstd cannot read.
+    /// A compressed block is not valid zstd.
     #[error("block {block} ({len} bytes) is not valid zstd: {reason}")]
     CorruptBlock {
-        /// Counted from zero.
+        /// The index of the block, counted from zero.
         block: usize,
-        /// Its compressed length.
+        /// The compressed length of the block, in bytes.
         len: usize,
-        /// What zstd says.
+        /// The error of the decompressor.
         reason: String,
     },
-    /// A compressed block that expands past what a block may hold.
-    #[error("block {block} ({len} bytes) expands past {max} bytes")]
+    /// A compressed block expands to more than a block may hold.
+    #[error("block {block} ({len} bytes) expands to more than {max} bytes")]
     BlockExpandsTooFar {
-        /// Counted from zero.
+        /// The index of the block, counted from zero.
         block: usize,
-        /// Its compressed length.
+        /// The compressed length of the block, in bytes.
         len: usize,
-        /// [`MAX_BLOCK_LEN`](super::MAX_BLOCK_LEN).
+        /// The limit, [`MAX_BLOCK_LEN`](super::MAX_BLOCK_LEN).
         max: usize,
     },
-    /// The blocks together expand past what a stream may hold.
-    #[error("the block stream expands past {max} bytes, in block {block}")]
+    /// The blocks together expand to more than a stream may hold.
+    #[error("the block stream expands to more than {max} bytes, in block {block}")]
     StreamExpandsTooFar {
-        /// Counted from zero.
+        /// The index of the block that exceeds the limit, counted from zero.
         block: usize,
-        /// [`MAX_STREAM_LEN`](super::MAX_STREAM_LEN).
+        /// The limit, [`MAX_STREAM_LEN`](super::MAX_STREAM_LEN).
         max: usize,
     },
-    /// A change of a node before it is said which node.
+    /// An operation comes before the first Node operation, so its node is unknown.
     #[error("operation {operation} comes before any node")]
     OperationBeforeNode {
-        /// The operation's tag.
+        /// The tag of the operation.
         operation: u8,
     },
-    /// A delta has the same node twice.
-    #[error("node delta {index} is about a node that an earlier one is about")]
+    /// A delta contains the same node twice.
+    #[error("node delta {index} is for the same node as an earlier one")]
     DuplicateNode {
-        /// The second one's place, counted from zero.
+        /// The index of the second node delta, counted from zero.
         index: usize,
     },
     /// The versions of a node's keys do not rise.
     #[error("a key of version {version} follows version {after}")]
     VersionDoesNotRise {
-        /// The key's version.
+        /// The version of the key.
         version: u64,
-        /// The version before it; zero before the first.
+        /// The version before it, or zero if it is the first key.
         after: u64,
     },
-    /// A node's state would end below what the same delta puts into it.
+    /// A node's max version is below a version that comes before it in the same delta.
     #[error("max version {max_version} follows version {after}")]
     MaxVersionTooLow {
-        /// What the delta sets it to.
+        /// The max version.
         max_version: u64,
         /// The version before it.
         after: u64,
     },
 }
 
-/// A message that its format cannot express. The caller is at fault.
+/// An error of encoding: the format cannot express the message. The caller is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// A field is longer than its length prefix can say.
-    #[error("{field} has {len} bytes, the format takes {max} at most")]
+    /// A field is longer than the format allows.
+    #[error("{field} has {len} bytes, but the format allows at most {max}")]
     TooLong {
         /// The field.
         field: &'static str,
-        /// Its length.
+        /// The length of the field, in bytes.
         len: usize,
-        /// The format's limit.
+        /// The limit of the format, in bytes.
         max: usize,
     },
-    /// A list has more entries than its count can say.
-    #[error("{field} has {count} entries, the format takes {max} at most")]
+    /// A list has more entries than the format allows.
+    #[error("{field} has {count} entries, but the format allows at most {max}")]
     TooMany {
         /// The list.
         field: &'static str,
-        /// Its entries.
+        /// The number of entries.
         count: usize,
-        /// The format's limit.
+        /// The limit of the format.
         max: usize,
     },
-    /// A delta has the same node twice; a receiver refuses it.
-    #[error("node delta {index} is about a node that an earlier one is about")]
+    /// A delta contains the same node twice. A receiver would refuse it.
+    #[error("node delta {index} is for the same node as an earlier one")]
     DuplicateNode {
-        /// The second one's place, counted from zero.
+        /// The index of the second node delta, counted from zero.
         index: usize,
     },
-    /// The versions of a node's keys do not rise; a receiver refuses the delta.
+    /// The versions of a node's keys do not rise. A receiver would refuse the delta.
     #[error("a key of version {version} follows version {after}")]
     VersionDoesNotRise {
-        /// The key's version.
+        /// The version of the key.
         version: u64,
-        /// The version before it; zero before the first.
+        /// The version before it, or zero if it is the first key.
         after: u64,
     },
-    /// A node's max version lies below one of its keys; it would crash a receiver.
-    #[error("max version {max_version} lies below a key of version {after}")]
+    /// A node's max version is below the version of one of its keys. It would crash a receiver.
+    #[error("max version {max_version} is below a key of version {after}")]
     MaxVersionTooLow {
-        /// The node delta's max version.
+        /// The max version of the node delta.
         max_version: u64,
-        /// Its last key's version.
+        /// The version of its last key.
         after: u64,
     },
+}
+
+/// An error of decompressing one block. `block_stream` turns it into a [`DecodeError`].
+#[derive(Debug)]
+pub(super) enum DecompressError {
+    /// The block would expand to more than it is allowed to.
+    TooLong,
+    /// The block is not valid zstd; the text is the error of the decompressor.
+    Corrupt(String),
 }

@@ -1,10 +1,12 @@
-//! Writes the format's primitives: little-endian integers, strings and addresses.
+//! Writes the primitives of the format: little-endian integers, strings and addresses.
 //!
-//! Source of the layout: upstream's `serialize.rs` and `types.rs`.
+//! The layout is that of upstream's `serialize.rs` and `types.rs`; `reader` reads it. Invariant: a
+//! string that does not fit its length prefix is an error, never shortened.
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{ChitchatId, DeletionStatus, EncodeError};
+use super::error::EncodeError;
+use super::model::{ChitchatId, DeletionStatus};
 
 pub(super) const IPV4: u8 = 4;
 pub(super) const IPV6: u8 = 6;
@@ -13,10 +15,10 @@ pub(super) const STATUS_SET: u8 = 0;
 pub(super) const STATUS_DELETED: u8 = 1;
 pub(super) const STATUS_DELETE_AFTER_TTL: u8 = 2;
 
-/// The longest string that its length prefix can say.
+/// The longest string that the length prefix can express, in bytes.
 const MAX_STR_LEN: usize = u16::MAX as usize;
 
-/// Where encoded fields go: a message's buffer, or the contents of a block stream.
+/// A buffer that encoded fields are appended to: a whole message, or the contents of a block stream.
 pub(super) trait Sink {
     fn put(&mut self, bytes: &[u8]);
 }
@@ -52,7 +54,8 @@ pub(super) fn put_u64(sink: &mut impl Sink, number: u64) {
     sink.put(&number.to_le_bytes());
 }
 
-/// An IPv6 address loses its scope and flow: the format has no room for them.
+/// Writes an address and its port. The scope and the flow label of an IPv6 address are lost, since
+/// the format has no room for them.
 fn put_socket_addr(sink: &mut impl Sink, addr: SocketAddr) {
     match addr.ip() {
         IpAddr::V4(ip) => {
@@ -82,20 +85,20 @@ pub(super) fn put_status(sink: &mut impl Sink, status: DeletionStatus) {
     }]);
 }
 
-/// The encoded length of a string.
+/// Returns the encoded length of a string, in bytes.
 pub(super) fn str_len(text: &str) -> usize {
     text.len().saturating_add(2)
 }
 
 impl ChitchatId {
-    /// How many bytes this id takes in a message.
+    /// Returns the length of this id in a message, in bytes.
     pub fn encoded_len(&self) -> usize {
         let ip_len = if self.gossip_advertise_addr.is_ipv4() {
             4
         } else {
             16
         };
-        // Length-prefixed name, generation, address family, address, port.
+        // The node id with its length, the generation, the address family, the address, the port.
         str_len(&self.node_id).saturating_add(8 + 1 + ip_len + 2)
     }
 }

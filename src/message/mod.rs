@@ -1,22 +1,18 @@
-//! What is carried: the [`Message`] trait, and chitchat's messages with their exact bytes.
+//! Messages: the [`Message`] trait, and chitchat's messages with their exact bytes.
 //!
-//! This module knows bytes and meanings, no queues, no network, no clock. Invariant: decoding
-//! never trusts a length, never allocates more than its input can justify (a block holds at most
-//! [`MAX_BLOCK_LEN`], a stream of blocks [`MAX_STREAM_LEN`]), and leaves no byte unread.
+//! This module converts between values and bytes. It has no queues, no network and no clock.
+//! Invariant: decoding never trusts a length, never allocates more than its input can justify (a
+//! block holds at most [`MAX_BLOCK_LEN`], a stream of blocks [`MAX_STREAM_LEN`]), and leaves no byte
+//! unread.
 //!
-//! The bytes are those of upstream chitchat, protocol versions V0 and V1; its sources are where the
-//! layout comes from. What it decodes is decoded here to the same meaning, but for three things:
-//! bytes after a message's end (ignored there), a stream past [`MAX_STREAM_LEN`], and a max version
-//! that sinks (it crashes upstream's engine) are refused. What is encoded here it decodes, and
-//! where nothing is compressed the bytes are equal.
+//! The format is that of upstream chitchat, protocol versions V0 and V1; its source code defines the
+//! layout. Upstream decodes everything that is encoded here, and uncompressed bytes are identical.
+//! Everything that upstream accepts is decoded to the same meaning, with three exceptions, which are
+//! refused here: bytes after the end of a message (upstream ignores them), a stream longer than
+//! [`MAX_STREAM_LEN`], and a max version below an earlier version (it crashes upstream's engine).
 //!
-//! An engine that must keep messages within a limit adds up [`HEADER_LEN`] or [`syn_overhead`],
-//! [`Digest::encoded_len`], and the limit that it gives to a [`DeltaBuilder`].
-
-use bytes::{Bytes, BytesMut};
-
-use crate::net::Alpn;
-use crate::rt::MaybeSend;
+//! To keep messages within a limit, an engine adds up [`HEADER_LEN`] or [`syn_overhead`],
+//! [`Digest::encoded_len`], and the limit that it passes to a [`DeltaBuilder`].
 
 mod block_stream;
 mod delta;
@@ -29,6 +25,11 @@ mod model;
 mod reader;
 mod zstd;
 
+use bytes::{Bytes, BytesMut};
+
+use crate::net::Alpn;
+use crate::rt::MaybeSend;
+
 pub use block_stream::{MAX_BLOCK_LEN, MAX_STREAM_LEN};
 pub use delta_builder::DeltaBuilder;
 pub use envelope::{HEADER_LEN, MAX_DATAGRAM_LEN, begins_a_message, syn_overhead};
@@ -38,35 +39,36 @@ pub use model::{
     NodeDigest, ProtocolVersion, Version,
 };
 
-/// Something that a socket can carry.
+/// A message that a [`TransportLayerSocket`](crate::TransportLayerSocket) can carry.
 pub trait Message: Sized + MaybeSend + 'static {
-    /// The protocol that both ends of a connection have to name; see
-    /// [`TransportLayerConfig::alpn`](crate::TransportLayerConfig).
+    /// The application protocol of this type. Both ends of a connection must agree on it, unless
+    /// [`TransportLayerConfig::alpn`](crate::TransportLayerConfig) names others.
     const ALPN: Alpn;
 
     /// Appends the message to `buffer`.
     ///
     /// # Errors
     ///
-    /// The message breaks a limit of its format; `buffer` may then hold a part of it.
+    /// Fails if the message breaks a limit of its format. `buffer` may then contain a part of it.
     fn encode(&self, buffer: &mut BytesMut) -> Result<(), EncodeError>;
 
-    /// The message as bytes; what already is bytes need not copy.
+    /// Returns the encoded message. A type that consists of bytes can return them without a copy.
     ///
     /// # Errors
     ///
-    /// As [`encode`](Self::encode).
+    /// Fails in the same cases as [`encode`](Self::encode).
     fn into_bytes(self) -> Result<Bytes, EncodeError> {
         let mut buffer = BytesMut::new();
         self.encode(&mut buffer)?;
         Ok(buffer.freeze())
     }
 
-    /// Reads one message from all of `bytes`, which come from the network and may be anything.
+    /// Decodes one message, which must fill all of `bytes`. They come from the network and may be
+    /// anything.
     ///
     /// # Errors
     ///
-    /// `bytes` are no such message. The connection survives; the peer is at fault.
+    /// Fails if `bytes` are not such a message. The peer is at fault; its connection stays open.
     fn decode(bytes: Bytes) -> Result<Self, DecodeError>;
 }
 
@@ -99,7 +101,8 @@ impl Message for ChitchatMessage {
     }
 }
 
-/// Whether an upstream peer survives `key`: it crashes on a first character that is not ASCII.
+/// Returns whether an upstream node can receive `key`. It crashes if the first character of a key
+/// is not ASCII.
 pub(crate) fn is_harmless_key(key: &str) -> bool {
     key.bytes().next().is_none_or(|first| first.is_ascii())
 }

@@ -1,26 +1,29 @@
-//! Chitchat's messages as values.
+//! Chitchat's messages as plain values.
+//!
+//! Nothing here is checked: values may break rules of the format, which encoding reports.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// A version of a node's state; it rises by one with every change. Zero is "nothing yet".
+/// A version of a node's state. It rises by one with every change; zero means that there is no
+/// state yet.
 pub type Version = u64;
 
-/// Who a member is: unique over the cluster and over restarts.
+/// The id of a member. It is unique in the cluster and changes with every restart.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChitchatId {
-    /// A name unique over the cluster.
+    /// The member's name, which must be unique in the cluster.
     pub node_id: Arc<str>,
-    /// Higher after each restart; usually the start time.
+    /// A number that rises with every restart, usually the time of the start.
     pub generation_id: u64,
-    /// Where peers send gossip for this member.
+    /// The address to which peers send gossip for this member.
     pub gossip_advertise_addr: SocketAddr,
 }
 
 impl ChitchatId {
-    /// See the fields.
+    /// Creates an id from its name, generation and address.
     pub fn new(
         node_id: impl Into<Arc<str>>,
         generation_id: u64,
@@ -44,53 +47,53 @@ impl fmt::Debug for ChitchatId {
     }
 }
 
-/// How a message's digest is laid out. A reply echoes the version of what it answers.
+/// The layout of a message's digest. A reply has the version of the message that it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum ProtocolVersion {
-    /// A counted list; what every published version understands.
+    /// A list with its count, which every published version of chitchat understands.
     #[default]
     V0,
-    /// A block stream, compressed; understood since chitchat 0.12.
+    /// A compressed block stream, which chitchat understands since 0.12.
     V1,
 }
 
-/// One step of a gossip exchange.
+/// A message of a gossip exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChitchatMessage {
-    /// "This is what I know": opens an exchange.
+    /// Opens an exchange with what the sender knows.
     Syn {
-        /// The format of the digest.
+        /// The layout of the digest.
         version: ProtocolVersion,
-        /// Only members of the same cluster answer.
+        /// The sender's cluster. A member of another cluster answers with `BadCluster`.
         cluster_id: String,
         /// What the sender knows.
         digest: Digest,
     },
-    /// "This is what you lack, and what I know."
+    /// Answers a Syn with the changes that its sender lacks, and with what this side knows.
     SynAck {
-        /// The format of the digest.
+        /// The layout of the digest.
         version: ProtocolVersion,
         /// What the sender knows.
         digest: Digest,
-        /// What the receiver lacks.
+        /// The changes that the receiver lacks.
         delta: Delta,
     },
-    /// "This is what you lack": ends an exchange.
+    /// Ends an exchange with the changes that the receiver lacks.
     Ack {
-        /// Echoed, though nothing in an Ack depends on it.
+        /// The version of the message that is answered. Nothing in an Ack depends on it.
         version: ProtocolVersion,
-        /// What the receiver lacks.
+        /// The changes that the receiver lacks.
         delta: Delta,
     },
-    /// "You are of another cluster."
+    /// Answers a Syn of another cluster.
     BadCluster {
-        /// Echoed, though nothing in it depends on it.
+        /// The version of the message that is answered. Nothing in this message depends on it.
         version: ProtocolVersion,
     },
 }
 
 impl ChitchatMessage {
-    /// The format that the message came in or goes out with.
+    /// Returns the layout of the message's digest.
     pub fn version(&self) -> ProtocolVersion {
         match self {
             Self::Syn { version, .. }
@@ -100,7 +103,7 @@ impl ChitchatMessage {
         }
     }
 
-    /// The message's name, for logs.
+    /// Returns the name of the kind of message, for logs.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Syn { .. } => "Syn",
@@ -111,66 +114,69 @@ impl ChitchatMessage {
     }
 }
 
-/// What a member knows of every member, itself included.
+/// A summary of what a member knows about every member, itself included.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Digest {
-    /// By member.
+    /// The summaries of each member's state.
     pub node_digests: BTreeMap<ChitchatId, NodeDigest>,
 }
 
-/// What a member knows of one member.
+/// A summary of what a member knows about one member.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NodeDigest {
-    /// The highest heartbeat heard of.
+    /// The highest known heartbeat.
     pub heartbeat: u64,
-    /// Tombstones up to this version have been collected.
+    /// The version up to which tombstones have been garbage-collected.
     pub last_gc_version: Version,
-    /// The highest version known.
+    /// The highest known version.
     pub max_version: Version,
 }
 
-/// What a peer lacks.
+/// The changes that a peer lacks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Delta {
-    /// By member, in the order of sending.
+    /// The changes of each member's state, in the order in which they are sent.
     pub node_deltas: Vec<NodeDelta>,
 }
 
-/// What a peer lacks of one member's state.
+/// The changes of one member's state that a peer lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeDelta {
-    /// Whose state.
+    /// The member whose state has changed.
     pub chitchat_id: ChitchatId,
-    /// Tombstones up to this version have been collected by the sender.
+    /// The version up to which the sender has garbage-collected tombstones.
     pub last_gc_version: Version,
-    /// The delta applies to states that have everything up to here; zero starts afresh.
+    /// The version after which the changes start. The delta applies to states that have everything
+    /// up to this version; zero starts from an empty state.
     pub from_version_excluded: Version,
-    /// Changes in rising order of version.
+    /// The changes, in rising order of version.
     pub key_values: Vec<KeyValueMutation>,
-    /// The version that a receiver has reached once it has applied this.
+    /// The version of the receiver's state after it has applied the delta.
     pub max_version: Version,
 }
 
-/// One change of one key.
+/// A change of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyValueMutation {
     /// The key.
     pub key: String,
-    /// Its value; empty for a deleted key.
+    /// The value; empty for a deleted key.
     pub value: String,
     /// The version of the change.
     pub version: Version,
-    /// Set, or on its way out.
+    /// Whether the key stays.
     pub status: DeletionStatus,
 }
 
-/// Whether a key stays. When it goes is counted at each receiver, from receipt.
+/// Whether a key stays, and if not, whether it is still visible.
+///
+/// Each receiver counts the grace period from the time at which it received the change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DeletionStatus {
-    /// It stays.
+    /// The key stays.
     Set,
-    /// Deleted: no longer visible, collected after the grace period.
+    /// The key is deleted: it is no longer visible, and is removed after the grace period.
     Deleted,
-    /// Visible until it is collected after the grace period.
+    /// The key is visible until it is removed after the grace period.
     DeleteAfterTtl,
 }

@@ -1,14 +1,17 @@
-//! Reads the format's primitives from bytes that may be anything.
+//! Reads the primitives of the format from bytes that may be anything.
 //!
-//! Invariant: nothing is read, and no memory taken, that the remaining bytes do not hold.
+//! `field` writes what is read here. Invariant: every length is compared with the remaining bytes
+//! before anything is read or any memory is taken.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str;
 use std::sync::Arc;
 
-use super::{ChitchatId, DecodeError, DeletionStatus, field};
+use super::error::DecodeError;
+use super::field;
+use super::model::{ChitchatId, DeletionStatus};
 
-/// What is left to read.
+/// A cursor over the bytes that are left to read. Errors name the `field` that was being read.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
@@ -100,7 +103,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Nothing may be left.
+    /// Fails if bytes are left.
     pub(super) fn finish(self) -> Result<(), DecodeError> {
         match self.rest.len() {
             0 => Ok(()),

@@ -1,8 +1,8 @@
-//! One block's compression.
+//! Compression and decompression of one block.
 //!
-//! The bytes are any valid zstd; which compressor made them is nobody's business. So the choice is
-//! free (it is `rt::compress`'s), and was made by measurement (release build, one core, blocks of
-//! 16,384 bytes, block headers included):
+//! A compressed block may be any valid zstd, so each target may use another compressor; `rt::compress`
+//! chooses it. The choice was made by measurement (release build, one core, blocks of 16,384 bytes,
+//! block headers included):
 //!
 //! | | plain | C zstd, level 3 | ruzstd |
 //! |---|--:|--:|--:|
@@ -11,27 +11,30 @@
 //! | digest of 1,000 nodes | 51,000 B | 12,516 B, 198 us | 17,109 B, 557 us |
 //! | delta, 50 nodes of 10 keys | 60,575 B | 14,688 B, 198 us | 18,979 B, 622 us |
 //!
-//! A running cluster's digests are more alike than these: of 100 members at rest, C zstd makes
-//! half of what ruzstd does. So a native node has the C library, as upstream has; a browser has
-//! ruzstd, since the C library would be 61 KB more of gzipped module. A compressor may also be left
-//! out there, with the feature `compress` off: everything is read all the same. The page does so,
-//! since the compressor is a tenth of its download.
+//! The entries of a running cluster's digests are more alike than these: for 100 members at rest,
+//! the output of C zstd is half as long as that of ruzstd. A native node therefore uses the C library,
+//! as upstream does. A browser uses ruzstd, since the C library would add 61 KB to the gzipped
+//! module. Without the feature `compress`, a browser has no compressor, but still reads everything.
+//! The live page is built that way, since the compressor is a tenth of its download.
 //!
-//! Decompression is ruzstd's everywhere, which bounds its memory as we need it. It costs 16 us for
-//! 100 nodes and 150 us for a full datagram, much like the C library.
+//! Decompression uses ruzstd on every target, since its memory can be bounded as needed here. It
+//! takes 16 us for 100 nodes and 150 us for a full datagram, much like the C library.
 //!
-//! Checksums are read and not compared (ruzstd's `hash` feature is off): the channel below
-//! authenticates every byte. 8 million damaged frames gave no panic and took 1.3 MB at most.
+//! Checksums are read but not compared (ruzstd's `hash` feature is off), since the connection below
+//! authenticates every byte. In a test, 8 million damaged frames caused no panic and took at most
+//! 1.3 MB. Invariant: memory is bounded by the caller's limit, whatever a frame declares.
 
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
+use super::error::DecompressError;
 use crate::rt;
 
-/// Shorter contents only grow: a frame's own overhead is 9 bytes, and matches need a history.
+/// The shortest contents that are worth compressing, in bytes. Shorter ones only grow, since a frame
+/// has 9 bytes of overhead and there is little to refer back to.
 const MIN_LEN_TO_COMPRESS: usize = 64;
 
-/// Compresses `plain`, or says that this would not make it shorter.
+/// Compresses `plain`. Returns `None` if that would not make it shorter.
 pub(super) fn compress(plain: &[u8]) -> Option<Vec<u8>> {
     if plain.len() < MIN_LEN_TO_COMPRESS {
         return None;
@@ -40,21 +43,12 @@ pub(super) fn compress(plain: &[u8]) -> Option<Vec<u8>> {
     (compressed.len() < plain.len()).then_some(compressed)
 }
 
-/// Why a block was not decompressed.
-#[derive(Debug)]
-pub(super) enum DecompressError {
-    /// It would hold more than it was allowed to.
-    TooLong,
-    /// It is not zstd.
-    Corrupt(String),
-}
-
-/// Appends to `output` what `compressed` holds: any number of frames, skippable ones included, and
-/// `max_len` bytes at most.
+/// Decompresses `compressed`, which may be any number of frames, skippable ones included, and
+/// appends at most `max_len` bytes to `output`.
 ///
-/// Memory is bounded whatever a frame declares. A frame gets a fresh decoder, which takes memory
-/// as it produces and not for the declared window, and stops after the first zstd block (128 KiB,
-/// or 1 MiB for one that is malformed on purpose) that goes past the bound.
+/// Memory is bounded, whatever a frame declares. Each frame gets a new decoder. It takes memory for
+/// the bytes that it produces, not for the declared window, and stops after the first zstd block
+/// (128 KiB, or 1 MiB for one that is malformed on purpose) that exceeds the limit.
 pub(super) fn decompress(
     mut compressed: &[u8],
     max_len: usize,
@@ -63,8 +57,8 @@ pub(super) fn decompress(
     let end = output.len().saturating_add(max_len);
     while !compressed.is_empty() {
         let mut decoder = FrameDecoder::new();
-        // The window only limits how far back a match may reach, and so never more than `max_len`
-        // counts. Upstream's decoder takes every window, so this one does too.
+        // The window only limits how far back a match may reach, which is never further than
+        // `max_len`. Upstream's decoder accepts every window, so this one does too.
         decoder.set_max_window_size(u64::MAX);
         match decoder.init(&mut compressed) {
             Ok(()) => {}
@@ -90,7 +84,7 @@ pub(super) fn decompress(
         if declared > room as u64 {
             return Err(DecompressError::TooLong);
         }
-        // Stops after the first block that goes past `room`, if one does.
+        // Stops after the first block that exceeds `room`, if there is one.
         let finished = decoder
             .decode_blocks(
                 &mut compressed,
