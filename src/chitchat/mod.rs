@@ -1,15 +1,18 @@
-//! Under a node of the published `chitchat` crate: our sockets as its transport.
+//! A transport for nodes of the published `chitchat` crate, over the sockets of this crate.
 //!
 //! [`ChitchatTransport`] implements `chitchat::transport::Transport`. An existing service changes
-//! the line that makes its transport, and gossips over any [`NetTransport`] from then on: encrypted,
-//! authenticated, with bounded and counted queues, replies over the connection that a message came
-//! by. The messages are upstream's own, to the byte, so that nodes of this crate and of upstream
-//! share a cluster over the same sockets.
+//! the line that creates its transport, and then gossips over any [`NetTransport`]: encrypted and
+//! authenticated, with bounded and counted queues, and with replies over the connection that a
+//! message came over.
 //!
-//! | where | what |
+//! There is no engine here: the node is upstream's. Invariant: the messages are upstream's own, to
+//! the byte, so nodes of this crate and of upstream can share a cluster over the same sockets.
+//!
+//! | file | contents |
 //! |---|---|
-//! | this file | the two traits, and what is counted |
-//! | `codec` | upstream's envelopes to bytes and back, from outside |
+//! | `mod` | the implementations of upstream's two traits, and their counters |
+//! | `codec` | conversion of upstream's envelopes to bytes and back |
+//! | `error` | [`EnvelopeError`] |
 //!
 //! ```no_run
 //! # use chitchat_013 as chitchat;
@@ -25,6 +28,9 @@
 //! # Ok(()) }
 //! ```
 
+mod codec;
+mod error;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -33,10 +39,6 @@ use ::chitchat_013::ChitchatEnvelope;
 use ::chitchat_013::transport::{RecvOutcome, SendOutcome, Socket, Transport};
 use async_trait::async_trait;
 use bytes::Bytes;
-
-mod codec;
-
-pub use codec::EnvelopeError;
 
 use crate::credential::NetCredential;
 use crate::net::NetTransport;
@@ -47,10 +49,13 @@ use crate::transport_layer::{
 };
 use codec::Codec;
 
+pub use error::EnvelopeError;
+
 /// A transport for `chitchat::spawn_chitchat`, over the network `T`.
 ///
-/// Each socket that it opens is a [`TransportLayerSocket`] of messages as bytes, which speaks the
-/// protocol of [`ChitchatMessage`]: participants of this crate are peers.
+/// Each socket that it opens is a [`TransportLayerSocket`] of encoded messages, which speaks the
+/// protocol of [`ChitchatMessage`](crate::ChitchatMessage). Its peers may therefore be participants
+/// of this crate as well.
 #[derive(Debug)]
 pub struct ChitchatTransport<T: NetTransport> {
     transport: TransportLayerTransport<T, Bytes>,
@@ -60,15 +65,15 @@ pub struct ChitchatTransport<T: NetTransport> {
 
 type Opened<T> = Weak<TransportLayerSocket<T, Bytes>>;
 
-/// Messages that did not get through the codec, of all sockets of a [`ChitchatTransport`].
+/// Counters of the messages that could not be converted, for all sockets of a [`ChitchatTransport`].
 ///
-/// What is dropped by queues and connections is in [`ChitchatTransport::stats`].
+/// Messages that queues and connections drop are counted by [`ChitchatTransport::stats`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct ChitchatCounts {
-    /// Envelopes of the node that could not be encoded; see [`EnvelopeError`].
+    /// Envelopes of the node that could not be encoded. [`EnvelopeError`] lists the causes.
     pub encode_failed: u64,
-    /// Messages of peers that are no envelopes, or such as would bring the node down.
+    /// Messages of peers that are not envelopes, or that would crash the node.
     pub decode_failed: u64,
 }
 
@@ -79,15 +84,17 @@ struct Counters {
 }
 
 impl<T: NetTransport> ChitchatTransport<T> {
-    /// With the default configuration.
+    /// Creates a transport with the default configuration.
     pub fn new(network: T, credential: NetCredential) -> Self {
         Self::with_config(network, credential, TransportLayerConfig::default())
     }
 
-    /// With `config`; if it names no protocol, that of [`ChitchatMessage`] is used.
+    /// Creates a transport with `config`. If it names no protocol, that of
+    /// [`ChitchatMessage`](crate::ChitchatMessage) is used.
     ///
-    /// Upstream's only loop waits for each `send`: under [`OverflowPolicy::Backpressure`] one peer
-    /// that is slow would hold up the node, so the outgoing queues drop their oldest instead.
+    /// Outgoing queues with [`OverflowPolicy::Backpressure`] get [`OverflowPolicy::DropOldest`]
+    /// instead. Upstream's only loop waits for each `send`, so with back-pressure a single slow peer
+    /// would stall the node.
     pub fn with_config(
         network: T,
         credential: NetCredential,
@@ -103,14 +110,14 @@ impl<T: NetTransport> ChitchatTransport<T> {
         }
     }
 
-    /// Connections, queues and counters of the socket that was opened last; `None` once its node
-    /// is gone.
+    /// Returns the statistics of the socket that was opened last, or `None` after its node has been
+    /// dropped.
     pub fn stats(&self) -> Option<SocketStats> {
         let opened = self.opened.lock();
         Some(opened.upgrade()?.stats())
     }
 
-    /// What did not get through the codec.
+    /// Returns the counters of messages that could not be converted.
     pub fn counts(&self) -> ChitchatCounts {
         ChitchatCounts {
             encode_failed: self.counts.encode_failed.load(Ordering::Relaxed),
@@ -121,7 +128,11 @@ impl<T: NetTransport> ChitchatTransport<T> {
 
 #[async_trait]
 impl<T: NetTransport> Transport for ChitchatTransport<T> {
-    /// Binds `listen_addr`, and a pair of sockets on loopback for the codec.
+    /// Binds `listen_addr`, and two UDP sockets on loopback for the codec.
+    ///
+    /// # Errors
+    ///
+    /// Fails if one of them cannot be bound.
     async fn open(&self, listen_addr: SocketAddr) -> anyhow::Result<Box<dyn Socket>> {
         let codec = Codec::open().await?;
         let socket = Arc::new(self.transport.open(listen_addr).await?);
@@ -138,7 +149,7 @@ impl<T: NetTransport> Transport for ChitchatTransport<T> {
 struct ChitchatSocket<T: NetTransport> {
     socket: Arc<TransportLayerSocket<T, Bytes>>,
     codec: Codec,
-    /// Received, and not decoded yet: `recv` was dropped meanwhile.
+    /// A message that has been received but not decoded, because `recv` was dropped meanwhile.
     undecoded: Option<(SocketAddr, Bytes)>,
     counts: Arc<Counters>,
 }
@@ -149,8 +160,12 @@ impl<T: NetTransport> Socket for ChitchatSocket<T> {
         Ok(self.socket.local_addr())
     }
 
-    /// Queues `envelope`: waits for no network. An envelope that cannot be encoded is counted, and
-    /// zero bytes are sent.
+    /// Queues `envelope` without waiting for the network. An envelope that cannot be encoded is
+    /// counted and dropped, and the returned number of bytes is zero.
+    ///
+    /// # Errors
+    ///
+    /// Fails only if the socket is closed.
     async fn send(
         &mut self,
         to: SocketAddr,
@@ -161,7 +176,7 @@ impl<T: NetTransport> Socket for ChitchatSocket<T> {
             Err(error) => {
                 let count = 1 + self.counts.encode_failed.fetch_add(1, Ordering::Relaxed);
                 if count.is_power_of_two() {
-                    tracing::warn!(%to, count, %error, "an envelope of chitchat is not sent");
+                    tracing::warn!(%to, count, %error, "cannot encode envelope");
                 }
                 return Ok(SendOutcome { num_bytes_sent: 0 });
             }
@@ -172,7 +187,12 @@ impl<T: NetTransport> Socket for ChitchatSocket<T> {
         Ok(SendOutcome { num_bytes_sent })
     }
 
-    /// The next envelope. Cancel-safe.
+    /// Returns the next envelope. Cancel-safe. Messages that are not envelopes are counted and
+    /// skipped.
+    ///
+    /// # Errors
+    ///
+    /// Fails only if the socket is closed.
     async fn recv(&mut self) -> anyhow::Result<RecvOutcome> {
         loop {
             let (from_addr, bytes) = match &self.undecoded {
@@ -193,7 +213,7 @@ impl<T: NetTransport> Socket for ChitchatSocket<T> {
                     let count = 1 + self.counts.decode_failed.fetch_add(1, Ordering::Relaxed);
                     if count.is_power_of_two() {
                         let from = from_addr;
-                        tracing::warn!(%from, count, %error, "a message is no envelope of chitchat");
+                        tracing::warn!(%from, count, %error, "cannot decode envelope");
                     }
                 }
             }

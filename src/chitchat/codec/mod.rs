@@ -1,18 +1,24 @@
-//! Upstream's envelopes to bytes and back, from outside.
+//! Conversion of upstream's envelopes to bytes and back, without access to upstream's codec.
 //!
-//! Since 0.12 chitchat keeps its codec to itself, but for deltas. Its public `UdpSocket` encodes
-//! what it sends and decodes what it receives: so a digest crosses a pair of sockets on loopback,
-//! one of them upstream's, in lockstep, and everything else is put around it here. Once upstream
-//! opens `ChitchatEnvelope::serialize` and `deserialize`, this file is those two calls.
+//! Since chitchat 0.12 only the codec of deltas is public. But upstream's public `UdpSocket` encodes
+//! what it sends and decodes what it receives. A digest is therefore sent through a pair of sockets
+//! on loopback, one of which is upstream's, and the rest of the message is encoded here. If upstream
+//! makes `ChitchatEnvelope::serialize` and `deserialize` public, those two calls replace this file.
 //!
-//! A digest of version 0 that is longer than a datagram crosses as version 1, a quarter to a third
-//! of the bytes, and is translated here.
+//! A digest of version 0 that is longer than a datagram is sent through the pair in version 1, which
+//! takes a quarter to a third of the bytes, and is converted here.
 //!
-//! Invariants: one datagram is on its way at a time, and behind what is to be decoded a marker, so
-//! that "this was no envelope" is told apart from silence; a pair that was left in the middle of
-//! an exchange (a cancelled future, a timeout) is not used again; datagrams of others are ignored;
-//! what comes from peers has passed our own decoder first, which refuses what brings upstream's
-//! engine down.
+//! Invariants:
+//!
+//! - One datagram is on its way at a time. A message to decode is followed by a marker, which tells
+//!   a message that upstream ignores from one that is late.
+//! - A pair that was left in the middle of an exchange (a cancelled future, a timeout) is not used
+//!   again.
+//! - Datagrams from other processes are ignored.
+//! - Messages of peers pass our own decoder first, which refuses those that crash upstream's engine.
+
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::io;
@@ -28,68 +34,32 @@ use anyhow::anyhow;
 use bytes::Bytes;
 use tokio::net::UdpSocket;
 
+use super::error::EnvelopeError;
 use crate::message::{
-    ChitchatMessage, DecodeError, Delta, Digest, EncodeError, HEADER_LEN, MAX_DATAGRAM_LEN,
-    Message as _, ProtocolVersion, is_harmless_key,
+    ChitchatMessage, Delta, Digest, EncodeError, HEADER_LEN, MAX_DATAGRAM_LEN, Message as _,
+    ProtocolVersion, is_harmless_key,
 };
 use crate::rt;
 
-/// A datagram on loopback takes microseconds, or it has been lost.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a datagram on loopback may take. It takes microseconds, unless it has been lost.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The cluster id of no bytes behind a digest: its length.
+/// Encoded length of an empty cluster id, in bytes.
 const NO_CLUSTER_LEN: usize = 2;
 
-/// From here on the next digest of version 0 is expected not to fit a datagram, and crosses as
-/// version 1: what upstream has taken to send is gone, whether it fits or not. A cluster that grows by
-/// more than the rest between two messages, some 300 members, loses one.
+/// The length from which on a digest of version 0 counts as long, in bytes.
+///
+/// The digest after a long one is expected not to fit into a datagram and is sent through the pair
+/// in version 1, since upstream takes the envelope even if sending it fails. A message is lost only
+/// if a cluster grows by more than the remaining room, about 300 members, between two messages.
 const LONG_DIGEST: usize = 48 << 10;
 
-/// Why an envelope was not encoded or decoded.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EnvelopeError {
-    /// Not a message of chitchat's, or one that would bring an upstream node down.
-    #[error(transparent)]
-    Malformed(#[from] DecodeError),
-    /// A key that does not begin with an ASCII character: upstream's listeners panic at it.
-    #[error("the key {key:?} of {node:?} would bring an upstream node down")]
-    HarmfulKey {
-        /// Whose key.
-        node: String,
-        /// The key.
-        key: String,
-    },
-    /// Upstream's decoder refuses what ours has taken.
-    #[error("upstream's decoder refuses {what}")]
-    Refused {
-        /// The part of the message.
-        what: &'static str,
-    },
-    /// A digest that is longer than a datagram even in version 1, which upstream's codec is bound to.
-    /// In version 0 a first one that is too long is refused likewise, and those after it are not.
-    #[error("a digest of more than {max} bytes")]
-    DigestTooLong {
-        /// The longest, in bytes.
-        max: usize,
-    },
-    /// The sockets on loopback do not work.
-    #[error("the codec's sockets on loopback: {0:#}")]
-    Loopback(anyhow::Error),
-}
-
-impl From<io::Error> for EnvelopeError {
-    fn from(error: io::Error) -> Self {
-        Self::Loopback(error.into())
-    }
-}
-
-/// Encodes and decodes.
+/// Encodes and decodes envelopes.
 pub(super) struct Codec {
-    /// Taken for as long as it is in use: what is cancelled does not come back.
+    /// Taken out while it is in use, so that a cancelled exchange loses it.
     pair: Option<Pair>,
     buffer: Box<[u8]>,
-    /// The last digest of version 0 was long.
+    /// Whether the last digest of version 0 was long.
     has_long_digests: bool,
 }
 
@@ -102,7 +72,8 @@ impl Codec {
         })
     }
 
-    /// The bytes of `envelope`. Dropped early, it does not affect the next call.
+    /// Encodes `envelope`. If the future is dropped, the envelope is lost, but the next call is not
+    /// affected.
     pub(super) async fn encode(
         &mut self,
         envelope: ChitchatEnvelope,
@@ -133,7 +104,7 @@ impl Codec {
         }
     }
 
-    /// The envelope of `bytes`. Dropped early, it does not affect the next call.
+    /// Decodes `bytes`. Cancel-safe: a dropped future does not affect the next call.
     pub(super) async fn decode(
         &mut self,
         bytes: &Bytes,
@@ -174,7 +145,7 @@ impl Codec {
         Ok(ChitchatEnvelope { version, message })
     }
 
-    /// A Syn of `digest` alone.
+    /// Returns upstream's form of a Syn that contains only `digest`.
     async fn decoded_digest(
         &mut self,
         version: ProtocolVersion,
@@ -197,26 +168,30 @@ impl Codec {
         Ok(self.decoded(&syn).await?.message)
     }
 
-    /// The bytes of a Syn.
+    /// Encodes a Syn, in version 1 first if it is expected to be long.
     async fn encoded(&mut self, mut envelope: ChitchatEnvelope) -> Result<Bytes, EnvelopeError> {
         let version = envelope.version;
         if version == Version::V0 && self.has_long_digests {
             envelope.version = Version::V1;
-            let bytes = in_version_0(self.crossed(envelope).await?)?;
+            let bytes = in_version_0(self.encoded_by_pair(envelope).await?)?;
             self.has_long_digests = bytes.len() >= LONG_DIGEST;
             return Ok(bytes);
         }
-        let crossed = self.crossed(envelope).await.map(Bytes::copy_from_slice);
+        let encoded = self.encoded_by_pair(envelope).await;
+        let encoded = encoded.map(Bytes::copy_from_slice);
         if version == Version::V0 {
-            self.has_long_digests = match &crossed {
+            self.has_long_digests = match &encoded {
                 Ok(bytes) => bytes.len() >= LONG_DIGEST,
                 Err(error) => matches!(error, EnvelopeError::DigestTooLong { .. }),
             };
         }
-        crossed
+        encoded
     }
 
-    async fn crossed(&mut self, envelope: ChitchatEnvelope) -> Result<&[u8], EnvelopeError> {
+    async fn encoded_by_pair(
+        &mut self,
+        envelope: ChitchatEnvelope,
+    ) -> Result<&[u8], EnvelopeError> {
         let mut pair = self.take_pair().await?;
         let len = pair.encode(envelope, &mut self.buffer).await;
         if !matches!(len, Err(EnvelopeError::Loopback(_))) {
@@ -242,7 +217,7 @@ impl Codec {
     }
 }
 
-/// Upstream's socket, and the one that it talks to.
+/// Upstream's socket, and a plain one that exchanges datagrams with it.
 struct Pair {
     upstream: UpstreamSocket,
     upstream_addr: SocketAddr,
@@ -257,7 +232,7 @@ impl Pair {
         let upstream = upstream.map_err(EnvelopeError::Loopback)?;
         let upstream_addr = upstream.local_addr().map_err(EnvelopeError::Loopback)?;
         let plain = UdpSocket::bind(loopback).await?;
-        // The system keeps others' datagrams out from now on.
+        // From now on the system discards datagrams from other sockets.
         plain.connect(upstream_addr).await?;
         let plain_addr = plain.local_addr()?;
         Ok(Self {
@@ -268,7 +243,7 @@ impl Pair {
         })
     }
 
-    /// Puts the bytes of `envelope` into `buffer`, and gives their number.
+    /// Encodes `envelope` into `buffer` and returns the number of bytes.
     async fn encode(
         &mut self,
         envelope: ChitchatEnvelope,
@@ -276,13 +251,13 @@ impl Pair {
     ) -> Result<usize, EnvelopeError> {
         let sent = self.upstream.send(self.plain_addr, envelope).await;
         sent.map_err(|error| match error.downcast_ref::<io::Error>() {
-            // Nothing has left, so the pair is in step.
+            // Nothing was sent, so the pair can be used again.
             Some(io) if is_too_long(io) => digest_too_long(),
             _ => EnvelopeError::Loopback(error),
         })?;
         in_time(async {
             loop {
-                // One that came before the pair was joined is nobody's we know.
+                // A datagram from another process may have arrived before `connect`.
                 let (len, from) = self.plain.recv_from(buffer).await?;
                 if from == self.upstream_addr {
                     return Ok(len);
@@ -305,7 +280,7 @@ impl Pair {
         }
         match self.received().await?.message {
             Upstream::BadCluster => Ok(envelope),
-            _ => Err(EnvelopeError::Loopback(anyhow!("out of step"))),
+            _ => Err(EnvelopeError::Loopback(anyhow!("unexpected datagram"))),
         }
     }
 
@@ -314,7 +289,7 @@ impl Pair {
             loop {
                 let received = self.upstream.recv().await;
                 let received = received.map_err(EnvelopeError::Loopback)?;
-                // Any process of this machine can write to the socket.
+                // Any process of this machine can send to the socket.
                 if received.from_addr == self.plain_addr {
                     return Ok(received.envelope);
                 }
@@ -327,13 +302,14 @@ impl Pair {
 async fn in_time<T>(
     exchange: impl Future<Output = Result<T, EnvelopeError>>,
 ) -> Result<T, EnvelopeError> {
-    match rt::timeout(PATIENCE, exchange).await {
+    match rt::timeout(EXCHANGE_TIMEOUT, exchange).await {
         Ok(result) => result,
         Err(elapsed) => Err(EnvelopeError::Loopback(elapsed.into())),
     }
 }
 
-/// Upstream has no name for the type of a delta, but for its place in a message.
+/// Decodes a part of a message. `T` is inferred from the place of the result in a message, since
+/// upstream's type of a delta is not public.
 fn part<T: Deserializable>(bytes: Option<&[u8]>, what: &'static str) -> Result<T, EnvelopeError> {
     let mut bytes = bytes.unwrap_or_default();
     T::deserialize(&mut bytes).map_err(|_| EnvelopeError::Refused { what })
@@ -356,7 +332,7 @@ fn refuse_harmful_keys(message: &ChitchatMessage) -> Result<(), EnvelopeError> {
     Ok(())
 }
 
-/// A Syn of version 1 in version 0.
+/// Converts an encoded Syn of version 1 to version 0.
 fn in_version_0(syn: &[u8]) -> Result<Bytes, EnvelopeError> {
     let mut message = ChitchatMessage::decode(Bytes::copy_from_slice(syn))?;
     set_version(&mut message, ProtocolVersion::V0);
@@ -377,12 +353,13 @@ fn digest_too_long() -> EnvelopeError {
     }
 }
 
-/// `EMSGSIZE`, which std has no name for: of Linux, of macOS and the BSDs, of Windows.
+/// Returns whether `error` is `EMSGSIZE`, for which std has no name. The codes are those of Linux, of
+/// macOS and the BSDs, and of Windows.
 fn is_too_long(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(90 | 40 | 10_040))
 }
 
-/// The header of `message`.
+/// Returns the encoded header of `message`.
 fn header(message: &ChitchatMessage) -> Result<Vec<u8>, EnvelopeError> {
     let mut bytes = encoded_by_us(message)?.to_vec();
     bytes.truncate(HEADER_LEN);
@@ -421,6 +398,3 @@ fn theirs(version: ProtocolVersion) -> Version {
         ProtocolVersion::V1 => Version::V1,
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -24,7 +24,7 @@ fn digest(nodes: u16) -> Digest {
 }
 
 fn delta(keys: u64, key: &str) -> Delta {
-    // No two alike: it has to be long after compression, too.
+    // The values differ, so that the delta is long after compression as well.
     let mut rng = fastrand::Rng::with_seed(1);
     let mut mutations = Vec::new();
     for version in 1..=keys {
@@ -62,7 +62,7 @@ fn syn_ack(version: ProtocolVersion, nodes: u16, keys: u64) -> ChitchatMessage {
     }
 }
 
-async fn there_and_back(codec: &mut Codec, message: &ChitchatMessage) -> usize {
+async fn decode_and_encode(codec: &mut Codec, message: &ChitchatMessage) -> usize {
     let bytes = encoded_by_us(message).unwrap();
     let envelope = codec.decode(&bytes).await.unwrap();
     let encoded = codec.encode(envelope).await.unwrap();
@@ -71,7 +71,7 @@ async fn there_and_back(codec: &mut Codec, message: &ChitchatMessage) -> usize {
 }
 
 #[tokio::test]
-async fn every_message_survives_both_ways() {
+async fn every_message_survives_decoding_and_encoding() {
     let mut codec = Codec::open().await.unwrap();
     for version in [ProtocolVersion::V0, ProtocolVersion::V1] {
         for message in [
@@ -83,7 +83,7 @@ async fn every_message_survives_both_ways() {
             ack(version, delta(50, "key")),
             ChitchatMessage::BadCluster { version },
         ] {
-            there_and_back(&mut codec, &message).await;
+            decode_and_encode(&mut codec, &message).await;
         }
     }
 }
@@ -96,7 +96,7 @@ async fn a_delta_may_be_longer_than_a_datagram() {
             syn_ack(version, 100, 1000),
             ack(version, delta(1000, "key")),
         ] {
-            let len = there_and_back(&mut codec, &message).await;
+            let len = decode_and_encode(&mut codec, &message).await;
             assert!(len > 2 * MAX_DATAGRAM_LEN, "{len}");
         }
     }
@@ -107,7 +107,7 @@ fn is_too_long<T>(result: Result<T, EnvelopeError>) -> bool {
 }
 
 #[tokio::test]
-async fn a_digest_may_be_longer_than_a_datagram_once_a_first_was_refused() {
+async fn a_digest_may_be_longer_than_a_datagram_after_the_first_one_was_refused() {
     const LONG: u16 = 5000;
     let mut codec = Codec::open().await.unwrap();
     let long = syn(ProtocolVersion::V0, LONG);
@@ -118,13 +118,13 @@ async fn a_digest_may_be_longer_than_a_datagram_once_a_first_was_refused() {
     for message in [
         &long,
         &syn_ack(ProtocolVersion::V0, LONG, 1000),
-        // One of version 1 between crosses as it is.
+        // A digest of version 1 in between is not affected.
         &syn(ProtocolVersion::V1, LONG),
         &long,
     ] {
-        there_and_back(&mut codec, message).await;
+        decode_and_encode(&mut codec, message).await;
     }
-    there_and_back(&mut codec, &syn(ProtocolVersion::V0, 3)).await;
+    decode_and_encode(&mut codec, &syn(ProtocolVersion::V0, 3)).await;
     assert!(!codec.has_long_digests);
 }
 
@@ -132,39 +132,39 @@ async fn a_digest_may_be_longer_than_a_datagram_once_a_first_was_refused() {
 async fn a_cluster_that_grows_loses_no_digest() {
     let mut codec = Codec::open().await.unwrap();
     for nodes in [1000, 1200, 1400, 1600] {
-        there_and_back(&mut codec, &syn(ProtocolVersion::V0, nodes)).await;
+        decode_and_encode(&mut codec, &syn(ProtocolVersion::V0, nodes)).await;
     }
 }
 
 #[tokio::test]
-async fn a_digest_too_long_for_version_1_is_a_clear_error_and_the_next_is_not_affected() {
+async fn a_digest_too_long_for_version_1_fails_and_the_next_message_is_not_affected() {
     let mut codec = Codec::open().await.unwrap();
     for version in [ProtocolVersion::V0, ProtocolVersion::V1] {
         let huge = encoded_by_us(&syn(version, 40_000)).unwrap();
         assert!(is_too_long(codec.decode(&huge).await));
-        there_and_back(&mut codec, &syn(version, 3)).await;
+        decode_and_encode(&mut codec, &syn(version, 3)).await;
     }
 }
 
 #[tokio::test]
-async fn nothing_is_lost_in_lockstep() {
+async fn no_datagram_is_lost_between_the_two_sockets() {
     let mut codec = Codec::open().await.unwrap();
     for _ in 0..300 {
-        let len = there_and_back(&mut codec, &syn_ack(ProtocolVersion::V0, 1000, 40)).await;
+        let len = decode_and_encode(&mut codec, &syn_ack(ProtocolVersion::V0, 1000, 40)).await;
         assert!(len > 50_000, "{len}");
     }
 }
 
 #[tokio::test]
-async fn what_is_no_envelope_is_said_to_be_so_and_not_waited_for() {
+async fn bytes_that_are_no_envelope_fail_without_waiting_for_a_timeout() {
     let mut codec = Codec::open().await.unwrap();
     for bytes in [&b"junk"[..], b"", &[0x53, 0xb0, 0, 0, 1], &[7; 65_507]] {
         let decoded = codec.decode(&Bytes::copy_from_slice(bytes)).await;
         assert!(matches!(decoded, Err(EnvelopeError::Malformed(_))));
-        // What only upstream refuses.
+        // The same bytes, as if our own decoder had accepted them.
         let decoded = codec.decoded(bytes).await;
         assert!(matches!(decoded, Err(EnvelopeError::Refused { .. })));
-        there_and_back(&mut codec, &syn(ProtocolVersion::V1, 10)).await;
+        decode_and_encode(&mut codec, &syn(ProtocolVersion::V1, 10)).await;
     }
     let harmful = ack(ProtocolVersion::V0, delta(1, "\u{e4}"));
     let decoded = codec.decode(&encoded_by_us(&harmful).unwrap()).await;
@@ -172,7 +172,7 @@ async fn what_is_no_envelope_is_said_to_be_so_and_not_waited_for() {
 }
 
 #[tokio::test]
-async fn what_was_cancelled_does_not_come_out_of_the_next_call() {
+async fn a_cancelled_call_does_not_affect_the_result_of_the_next() {
     let mut codec = Codec::open().await.unwrap();
     let (old, new) = (syn(ProtocolVersion::V0, 7), syn(ProtocolVersion::V0, 9));
     let old = encoded_by_us(&old).unwrap();
@@ -188,7 +188,7 @@ async fn what_was_cancelled_does_not_come_out_of_the_next_call() {
                 cancelled += 1;
             }
         }
-        there_and_back(&mut codec, &new).await;
+        decode_and_encode(&mut codec, &new).await;
         {
             let mut decoding = std::pin::pin!(codec.decode(&old));
             for _ in 0..polls {
@@ -198,24 +198,24 @@ async fn what_was_cancelled_does_not_come_out_of_the_next_call() {
                 }
             }
         }
-        there_and_back(&mut codec, &new).await;
+        decode_and_encode(&mut codec, &new).await;
     }
-    assert!(cancelled > 0, "nothing was cancelled in the middle");
+    assert!(cancelled > 0, "no call was cancelled half-way");
 }
 
 #[tokio::test]
-async fn strangers_on_loopback_change_nothing() {
+async fn datagrams_from_other_sockets_on_loopback_are_ignored() {
     let mut codec = Codec::open().await.unwrap();
-    let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let other = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let message = syn(ProtocolVersion::V0, 20);
     let theirs = encoded_by_us(&syn(ProtocolVersion::V0, 2)).unwrap();
     for _ in 0..50 {
         let pair = codec.pair.as_ref().unwrap();
         for addr in [pair.upstream_addr, pair.plain_addr] {
             for bytes in [&theirs[..], b"junk"] {
-                stranger.send_to(bytes, addr).await.unwrap();
+                other.send_to(bytes, addr).await.unwrap();
             }
         }
-        there_and_back(&mut codec, &message).await;
+        decode_and_encode(&mut codec, &message).await;
     }
 }
