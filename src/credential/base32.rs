@@ -1,14 +1,14 @@
 //! Lower-case base32 (RFC 4648, section 6) without padding, for keys and secrets.
 //!
-//! Small in a browser's module, where a crate for any encoding is not. Invariant: one text for
-//! each sequence of bytes but for the case of its letters, and no table is looked up and no branch
-//! taken by what a secret is.
+//! Other encodings are deliberately missing: a general crate for encodings is large in a browser's
+//! module. Invariants: each sequence of bytes has exactly one text, apart from the case of its
+//! letters; and no table index and no branch depends on the value of a secret.
 
 use zeroize::Zeroizing;
 
 const BITS: u32 = 5;
 
-/// Five bits to a character.
+/// Encodes `bytes`, five bits to a character.
 pub(super) fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().saturating_mul(8).div_ceil(5));
     let mut held: u32 = 0;
@@ -27,7 +27,7 @@ pub(super) fn encode(bytes: &[u8]) -> String {
     text
 }
 
-/// `None` unless `text` is what [`encode`] gives, in either case.
+/// Decodes `text`. Returns `None` unless it is the result of [`encode`], in upper or lower case.
 pub(super) fn decode(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(text.len().saturating_mul(5) / 8));
     let mut held: u32 = 0;
@@ -43,12 +43,12 @@ pub(super) fn decode(text: &str) -> Option<Zeroizing<Vec<u8>>> {
             bytes.push(low_byte(held >> count));
         }
     }
-    // A whole character too many, or bits that stand for nothing.
+    // Refuses a whole surplus character, and surplus bits that are not zero.
     let rest = held & ((1 << count) - 1);
     (count < BITS && rest == 0 && refused == 0).then_some(bytes)
 }
 
-/// The character of the lowest five bits: 0 to 25 are `a` to `z`, 26 to 31 are `2` to `7`.
+/// Returns the character for the lowest five bits: `a` to `z` for 0 to 25, `2` to `7` for 26 to 31.
 fn character(bits: u32) -> char {
     let value = bits & 31;
     let is_digit = is_less(25, value);
@@ -56,7 +56,7 @@ fn character(bits: u32) -> char {
     char::from(low_byte(code))
 }
 
-/// A character's five bits, and 1 if it is none of ours.
+/// Returns the five bits of a character, and 1 if it does not belong to the alphabet, else 0.
 fn value(letter: u8) -> (u32, u32) {
     let letter = u32::from(letter);
     let lower = letter | 0x20;
@@ -71,12 +71,15 @@ fn is_within(value: u32, first: u8, last: u8) -> u32 {
     (1 - is_less(value, first.into())) & (1 - is_less(last.into(), value))
 }
 
-/// 1 if `a < b`, for values below 2^31; else 0.
+/// Returns 1 if `a < b`, else 0. Both must be below 2^31.
 fn is_less(a: u32, b: u32) -> u32 {
     a.wrapping_sub(b) >> 31
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the lowest byte is meant")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "only the lowest byte is wanted"
+)]
 fn low_byte(bits: u32) -> u8 {
     bits as u8
 }
@@ -86,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_vectors_of_the_rfc_read_and_write() {
+    fn the_test_vectors_of_the_rfc_encode_and_decode() {
         // RFC 4648, section 10, without padding and in lower case.
         for (bytes, text) in [
             ("", ""),
@@ -105,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_survives_and_only_the_alphabet_is_read() {
+    fn every_byte_survives_and_only_the_alphabet_is_accepted() {
         let all: Vec<u8> = (0..=255).collect();
         assert_eq!(decode(&encode(&all)).unwrap().as_slice(), all);
         for code in 0..=127u8 {
@@ -117,8 +120,8 @@ mod tests {
     }
 
     #[test]
-    fn no_two_texts_of_one_case_mean_the_same_bytes() {
-        // Lengths that no bytes have, and bits that stand for nothing.
+    fn no_two_texts_in_the_same_case_decode_to_the_same_bytes() {
+        // Lengths that no encoding has, and surplus bits that are not zero.
         for text in ["a", "aaa", "aaaaaa", "mz", "mzxr", "mzxw7", "mzxw6yr"] {
             let read = decode(text);
             assert!(

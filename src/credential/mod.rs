@@ -1,11 +1,16 @@
-//! My key, and whom I trust.
+//! Keys, secrets and trust: who we are, and which peers may connect.
 //!
-//! Plain values and their printable forms; no files, no handshake. Invariant: secrets are wiped
-//! from memory when dropped, never printed by `Debug`, and compared in constant time.
+//! Plain values and their printed forms. Files and handshakes are elsewhere. Invariant: secrets are
+//! wiped from memory when they are dropped, never printed by `Debug`, and compared in constant time.
 //!
-//! Printed forms are lower-case base32 (RFC 4648, section 6, without padding), which survives a
-//! URL, a file name and a telephone. Secrets carry a prefix that says what they are; a public key
-//! carries none. Reading takes either case and ignores white space around the text.
+//! Printed forms are lower-case base32 (RFC 4648, section 6, without padding), which can be used in
+//! URLs and file names and dictated on the telephone. Secrets have a prefix that says what they are;
+//! public keys have none. Reading accepts either case and ignores surrounding white space.
+
+mod base32;
+mod error;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,9 +21,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::rt;
 
-mod base32;
-#[cfg(test)]
-mod tests;
+pub use error::CredentialError;
 
 /// What a peer may do in the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -29,23 +32,24 @@ pub enum Role {
     Core,
 }
 
-/// A public key: who somebody is. Printed as 52 characters of lower-case base32.
+/// The identity of a peer: its X25519 public key. Printed as 52 characters of lower-case base32.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity([u8; 32]);
 
 impl Identity {
-    /// Nobody's: what a peer has on a network where nobody proves anything. No handshake gives it.
+    /// Placeholder for peers on networks without authentication, such as plain UDP. No handshake
+    /// results in it.
     pub const UNPROVED: Self = Self([0; 32]);
 
-    /// From the bytes of an X25519 public key.
+    /// Creates an identity from the bytes of an X25519 public key.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
-    /// The X25519 public key.
+    /// Returns the bytes of the X25519 public key.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
-    /// The first 10 characters of the printed form, for logs and tables.
+    /// Returns the first 10 characters of the printed form, for logs and tables.
     pub fn short(&self) -> String {
         let mut text = base32::encode(&self.0);
         text.truncate(10);
@@ -67,7 +71,7 @@ impl fmt::Debug for Identity {
 
 impl FromStr for Identity {
     type Err = CredentialError;
-    /// Reads [`Display`](fmt::Display)'s form.
+    /// Parses the form that [`Display`](fmt::Display) prints.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         decode_32(text, "")
             .map(|bytes| Self(*bytes))
@@ -78,25 +82,11 @@ impl FromStr for Identity {
     }
 }
 
-/// What is wrong with a key, a secret or their printed form. The caller is at fault.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CredentialError {
-    /// Not the printed form of a key or a secret.
-    #[error("{what} has to be {expected}")]
-    Malformed {
-        /// What was being read.
-        what: &'static str,
-        /// What it should look like.
-        expected: &'static str,
-    },
-}
-
-/// A secret that every member of a cluster knows; at least 16 bytes.
+/// A secret that every member of a cluster knows, of at least 16 bytes.
 ///
-/// Printed as `gossip-secret-` and base32. The bytes should be random, as
-/// [`generate`](Self::generate)'s are: who records a handshake can try guesses against it, so a
-/// password that a person can remember is too weak.
+/// Printed as `gossip-secret-` followed by base32. The bytes should be random, as those of
+/// [`generate`](Self::generate) are. An attacker who records a handshake can test guesses against
+/// it, so a password that a person can remember is too weak.
 #[derive(Clone)]
 pub struct ClusterSecret(Arc<Zeroizing<Vec<u8>>>);
 
@@ -104,19 +94,19 @@ impl ClusterSecret {
     const MIN_LEN: usize = 16;
     const PREFIX: &'static str = "gossip-secret-";
 
-    /// 32 fresh random bytes.
+    /// Generates a secret of 32 random bytes.
     ///
     /// # Panics
     ///
-    /// If the system has no source of randomness.
+    /// Panics if the system has no source of randomness.
     pub fn generate() -> Self {
         Self(Arc::new(Zeroizing::new(random_32().to_vec())))
     }
-    /// Any 16 bytes or more (a file's content, say).
+    /// Creates a secret from bytes, such as the contents of a file.
     ///
     /// # Errors
     ///
-    /// Shorter than 16 bytes.
+    /// Fails if there are fewer than 16 bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CredentialError> {
         if bytes.len() < Self::MIN_LEN {
             return Err(CredentialError::Malformed {
@@ -126,7 +116,7 @@ impl ClusterSecret {
         }
         Ok(Self(Arc::new(Zeroizing::new(bytes.to_vec()))))
     }
-    /// The printed form, for a file or a URL fragment. Keep it secret.
+    /// Returns the printed form, for a file or a URL fragment. Keep it secret.
     pub fn to_text(&self) -> String {
         let encoded = Zeroizing::new(base32::encode(&self.0));
         format!("{}{}", Self::PREFIX, *encoded)
@@ -138,7 +128,7 @@ impl ClusterSecret {
 }
 
 impl PartialEq for ClusterSecret {
-    /// In constant time for secrets of one length.
+    /// Compares in constant time if both secrets have the same length.
     fn eq(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
@@ -154,44 +144,44 @@ impl fmt::Debug for ClusterSecret {
 
 impl FromStr for ClusterSecret {
     type Err = CredentialError;
-    /// Reads [`to_text`](Self::to_text)'s form.
+    /// Parses the form that [`to_text`](Self::to_text) returns.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bytes = decode(text, Self::PREFIX).ok_or(CredentialError::Malformed {
             what: "a cluster secret",
-            expected: "\"gossip-secret-\" and base32 (a-z, 2-7)",
+            expected: "\"gossip-secret-\" followed by base32 (a-z, 2-7)",
         })?;
         Self::from_bytes(&bytes)
     }
 }
 
-/// Whom to let in and to talk to. There is no default: somebody has to decide.
+/// The policy that decides which peers may connect, in either direction. There is no default, since
+/// the decision belongs to the user.
 ///
-/// Both sides of a connection have to be content: a peer is refused unless it is trusted here and
-/// trusts us. A cluster secret is used by both sides or by neither; one side alone never connects.
+/// Both sides of a connection must trust each other. Either both sides use the same cluster secret,
+/// or neither uses one; otherwise they do not connect.
 #[derive(Clone, Debug)]
 pub struct Trust {
-    /// `None`: no list is kept.
-    /// Sorted, each once.
+    /// The trusted keys, sorted and without duplicates, or `None` to trust every key.
     keys: Option<Vec<Identity>>,
     secret: Option<ClusterSecret>,
 }
 
 impl Trust {
-    /// Exactly these identities. An empty list trusts nobody.
+    /// Trusts exactly these identities. An empty list trusts no peer.
     pub fn keys(keys: impl IntoIterator<Item = Identity>) -> Self {
         Self {
             keys: Some(sorted(keys)),
             secret: None,
         }
     }
-    /// Whoever knows the cluster's secret.
+    /// Trusts every peer that knows the cluster secret.
     pub fn secret(secret: ClusterSecret) -> Self {
         Self {
             keys: None,
             secret: Some(secret),
         }
     }
-    /// These identities, and only if they know the secret too.
+    /// Trusts these identities, and only if they know the cluster secret as well.
     pub fn keys_and_secret(
         keys: impl IntoIterator<Item = Identity>,
         secret: ClusterSecret,
@@ -201,20 +191,22 @@ impl Trust {
             secret: Some(secret),
         }
     }
-    /// Anyone at all: encrypted, but against no one in particular. For tests and demonstrations.
+    /// Trusts every peer. Connections are encrypted, but anyone can be at the other end. For tests
+    /// and demonstrations.
     pub fn dangerously_anyone() -> Self {
         Self {
             keys: None,
             secret: None,
         }
     }
-    /// Whether a peer that proved `identity` (and the secret, if there is one) may come in.
+    /// Returns whether a peer may connect that has proved `identity` and, if there is one, knowledge
+    /// of the cluster secret.
     pub fn allows(&self, identity: &Identity) -> bool {
         self.keys
             .as_ref()
             .is_none_or(|keys| keys.binary_search(identity).is_ok())
     }
-    /// The secret that is mixed into every handshake.
+    /// Returns the cluster secret, which is mixed into every handshake.
     pub fn cluster_secret(&self) -> Option<&ClusterSecret> {
         self.secret.as_ref()
     }
@@ -230,7 +222,7 @@ fn sorted(keys: impl IntoIterator<Item = Identity>) -> Vec<Identity> {
     sorted
 }
 
-/// A static key pair and whom it trusts. Clones share the key.
+/// A static key pair, and the peers that it trusts. Clones share the key.
 #[derive(Clone)]
 pub struct NetCredential(Arc<KeyAndTrust>);
 
@@ -243,42 +235,42 @@ struct KeyAndTrust {
 impl NetCredential {
     const PREFIX: &'static str = "gossip-key-";
 
-    /// A fresh key.
+    /// Generates a new key.
     ///
     /// # Panics
     ///
-    /// If the system has no source of randomness.
+    /// Panics if the system has no source of randomness.
     pub fn generate(trust: Trust) -> Self {
         Self::from_secret_key(random_32(), trust)
     }
-    /// A saved key; [`to_secret_text`](Self::to_secret_text)'s form, surrounding white space
-    /// ignored.
+    /// Reads a saved key in the form that [`to_secret_text`](Self::to_secret_text) returns.
+    /// Surrounding white space is ignored.
     ///
     /// # Errors
     ///
-    /// Not that form.
+    /// Fails if `text` does not have that form.
     pub fn from_secret_text(text: &str, trust: Trust) -> Result<Self, CredentialError> {
         let secret_key = decode_32(text, Self::PREFIX).ok_or(CredentialError::Malformed {
             what: "a secret key",
-            expected: "\"gossip-key-\" and 52 characters of base32 (a-z, 2-7)",
+            expected: "\"gossip-key-\" followed by 52 characters of base32 (a-z, 2-7)",
         })?;
         Ok(Self::from_secret_key(secret_key, trust))
     }
-    /// The secret key's printed form, to be saved where only its owner reads it: `gossip-key-` and
-    /// base32.
+    /// Returns the printed form of the secret key: `gossip-key-` followed by base32. Save it where
+    /// only its owner can read it.
     pub fn to_secret_text(&self) -> Zeroizing<String> {
         let encoded = Zeroizing::new(base32::encode(self.secret_key()));
         Zeroizing::new(format!("{}{}", Self::PREFIX, *encoded))
     }
-    /// The public key: what others put on their list.
+    /// Returns the public key, which other members put on their list of trusted keys.
     pub fn identity(&self) -> Identity {
         self.0.identity
     }
-    /// Whom it trusts.
+    /// Returns the peers that this credential trusts.
     pub fn trust(&self) -> &Trust {
         &self.0.trust
     }
-    /// The same key with another list of whom to trust.
+    /// Returns a credential with the same key that trusts other peers.
     #[must_use]
     pub fn with_trust(&self, trust: Trust) -> Self {
         Self::from_secret_key(self.0.secret_key.clone(), trust)

@@ -1,6 +1,6 @@
 use super::*;
 
-// RFC 7748, section 6.1: Alice's key pair.
+// Alice's key pair in RFC 7748, section 6.1.
 const ALICE_SECRET: [u8; 32] = [
     0x77, 0x07, 0x6d, 0x0a, 0x73, 0x18, 0xa5, 0x7d, 0x3c, 0x16, 0xc1, 0x72, 0x51, 0xb2, 0x66, 0x45,
     0xdf, 0x4c, 0x2f, 0x87, 0xeb, 0xc0, 0x99, 0x2a, 0xb1, 0x77, 0xfb, 0xa5, 0x1d, 0xb9, 0x2c, 0x2a,
@@ -15,13 +15,13 @@ fn anyone() -> Trust {
 }
 
 #[test]
-fn identity_is_the_x25519_public_key_of_the_secret_key() {
+fn an_identity_is_the_x25519_public_key_of_the_secret_key() {
     let credential = NetCredential::from_secret_key(Zeroizing::new(ALICE_SECRET), anyone());
     assert_eq!(credential.identity().as_bytes(), &ALICE_PUBLIC);
 }
 
 #[test]
-fn identity_reads_what_it_prints() {
+fn an_identity_parses_its_printed_form_in_either_case() {
     let identity = Identity::from_bytes(ALICE_PUBLIC);
     let text = identity.to_string();
     assert_eq!(text.len(), 52);
@@ -32,7 +32,7 @@ fn identity_reads_what_it_prints() {
 }
 
 #[test]
-fn a_text_that_is_no_identity_is_refused() {
+fn text_that_is_not_an_identity_is_refused() {
     let good = Identity::from_bytes(ALICE_PUBLIC).to_string();
     let last_bits_set = format!("{}{}", &good[..51], "b");
     for bad in [
@@ -44,12 +44,12 @@ fn a_text_that_is_no_identity_is_refused() {
         &last_bits_set,
         "ééééééééééééééééééééééééééééééééééééééééééééééééééé",
     ] {
-        assert!(bad.parse::<Identity>().is_err(), "{bad:?} was taken");
+        assert!(bad.parse::<Identity>().is_err(), "{bad:?} was accepted");
     }
 }
 
 #[test]
-fn a_saved_key_is_the_same_key() {
+fn a_saved_key_is_the_same_key_when_it_is_read_again() {
     let credential = NetCredential::generate(anyone());
     let text = credential.to_secret_text();
     assert!(text.starts_with("gossip-key-"));
@@ -58,7 +58,7 @@ fn a_saved_key_is_the_same_key() {
 }
 
 #[test]
-fn keys_and_secrets_are_not_taken_for_each_other() {
+fn public_keys_secret_keys_and_secrets_are_not_mistaken_for_each_other() {
     let credential = NetCredential::generate(anyone());
     let public = credential.identity().to_string();
     let secret = ClusterSecret::generate().to_text();
@@ -75,14 +75,14 @@ fn keys_and_secrets_are_not_taken_for_each_other() {
 }
 
 #[test]
-fn fresh_keys_and_secrets_differ() {
+fn generated_keys_and_secrets_differ() {
     let [a, b] = [(); 2].map(|()| NetCredential::generate(anyone()).identity());
     assert_ne!(a, b);
     assert_ne!(ClusterSecret::generate(), ClusterSecret::generate());
 }
 
 #[test]
-fn a_cluster_secret_survives_a_url_fragment() {
+fn a_printed_cluster_secret_is_valid_in_a_url_fragment() {
     for secret in [
         ClusterSecret::generate(),
         ClusterSecret::from_bytes(b"exactly 16 bytes").unwrap(),
@@ -103,7 +103,7 @@ fn a_short_cluster_secret_is_refused() {
 }
 
 #[test]
-fn trust_allows_whom_it_names() {
+fn trust_allows_the_listed_keys_or_every_key_without_a_list() {
     let friend = Identity::from_bytes([1; 32]);
     let stranger = Identity::from_bytes([2; 32]);
     let secret = ClusterSecret::generate();
@@ -125,7 +125,7 @@ fn trust_allows_whom_it_names() {
 }
 
 #[test]
-fn debug_output_holds_no_secret() {
+fn debug_output_contains_no_secret() {
     let secret = ClusterSecret::from_bytes(&[0xAB; 16]).unwrap();
     let credential = NetCredential::generate(Trust::secret(secret.clone()));
     let printed = format!("{credential:?} {secret:?} {:?}", credential.trust());
