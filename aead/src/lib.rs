@@ -1,17 +1,20 @@
-//! ChaCha20-Poly1305 for a browser: RustCrypto's, as a crate of its own.
+//! ChaCha20-Poly1305 for browsers: RustCrypto's implementation, in a crate with its own optimisation
+//! level.
 //!
-//! Generic code is compiled where it is used, at that crate's optimisation level, and the page's
-//! is for size. Here it has a level of its own (`[profile.web.package]` in the workspace's
-//! Cargo.toml): 320 instead of 154 MB/s for records of 64 KiB (under Node.js 20, one core), and no
-//! larger after gzip.
+//! Generic code is compiled in the crate that uses it, at that crate's optimisation level, and the
+//! page is optimised for size. This crate has a level of its own (`[profile.web.package]` in the
+//! workspace's Cargo.toml), at which records of 64 KiB take 320 instead of 154 MB/s (Node.js 20, one
+//! core), and which is no larger after gzip.
+//!
+//! It counts no nonces. Invariant: keys are wiped when they are dropped.
 
 use chacha20poly1305::aead::{AeadInPlace, KeyInit};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce, Tag};
 
-/// What a tag adds to a message, in bytes.
+/// Length of the tag of a sealed message, in bytes.
 pub const TAG_LEN: usize = 16;
 
-/// An expanded key. It wipes itself when dropped.
+/// An expanded key, which is wiped when it is dropped.
 pub struct ChaChaKey(ChaCha20Poly1305);
 
 impl ChaChaKey {
@@ -21,7 +24,9 @@ impl ChaChaKey {
         Self(ChaCha20Poly1305::new(key.into()))
     }
 
-    /// Encrypts `bytes` in place and gives the tag; `None` if they are too long for the cipher.
+    /// Encrypts `bytes` in place and returns the tag, or `None` if they are too long for the cipher.
+    ///
+    /// A nonce must be used at most once under a key.
     #[inline(never)]
     pub fn seal(
         &self,
@@ -34,8 +39,8 @@ impl ChaChaKey {
         tag.ok().map(Into::into)
     }
 
-    /// Decrypts `sealed`, whose end is the tag, in place and gives the plaintext's length; `None`,
-    /// and garbage in `sealed`, if the tag does not match.
+    /// Decrypts `sealed`, which must end with the tag, in place. Returns the length of the plaintext,
+    /// or `None` if the tag does not match; `sealed` is then unusable.
     #[inline(never)]
     pub fn open(&self, nonce: [u8; 12], associated: &[u8], sealed: &mut [u8]) -> Option<usize> {
         let (bytes, tag) = sealed.split_last_chunk_mut::<TAG_LEN>()?;
@@ -59,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sealed_opens_and_what_is_changed_does_not() {
+    fn sealed_bytes_open_unless_a_bit_was_changed() {
         let key = ChaChaKey::new(&[7; 32]);
         let mut sealed = b"hello".to_vec();
         let tag = key.seal([1; 12], b"with", &mut sealed).unwrap();

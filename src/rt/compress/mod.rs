@@ -1,8 +1,9 @@
 //! The zstd compressor of each target.
 //!
-//! Natively the C library, which a native build has a compiler for anyway; in a browser the pure
-//! Rust of ruzstd, and with the feature `compress` off none at all: what is not compressed is read
-//! by everyone. What comes out is any valid zstd, and its bytes are not the same everywhere.
+//! Native targets use the C library, since a native build needs a C compiler anyway. Browsers use the
+//! pure Rust of ruzstd, or without the feature `compress` no compressor at all, since every reader
+//! accepts uncompressed bytes as well. This module does not decompress. Invariant: the output is
+//! valid zstd, but its bytes differ between targets.
 
 #[cfg(not(target_family = "wasm"))]
 mod native;

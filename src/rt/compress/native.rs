@@ -1,15 +1,16 @@
-//! The C library.
+//! The compressor of native targets: the C library.
 
 use std::cell::RefCell;
 
 use zstd::bulk::Compressor;
 
 thread_local! {
-    /// Kept: making one takes longer than most blocks do.
+    /// The thread's compressor. It is kept, since creating one takes longer than compressing most
+    /// blocks.
     static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
 }
 
-/// One frame that holds `plain`; `None` where there is no compressor.
+/// Compresses `plain` into one frame. Returns `None` if the compressor fails.
 pub(crate) fn compress(plain: &[u8]) -> Option<Vec<u8>> {
     COMPRESSOR.with(|kept| {
         let mut kept = kept.try_borrow_mut().ok()?;

@@ -1,6 +1,6 @@
-//! ruzstd, or nothing.
+//! The compressor of browsers: ruzstd, or none without the feature `compress`.
 
-/// One frame that holds `plain`; `None` where there is no compressor.
+/// Compresses `plain` into one frame.
 #[cfg(feature = "compress")]
 pub(crate) fn compress(plain: &[u8]) -> Option<Vec<u8>> {
     use ruzstd::encoding::{CompressionLevel, compress_to_vec};
@@ -8,7 +8,7 @@ pub(crate) fn compress(plain: &[u8]) -> Option<Vec<u8>> {
     Some(compress_to_vec(plain, CompressionLevel::Fastest))
 }
 
-/// One frame that holds `plain`; `None` where there is no compressor.
+/// Returns `None`, since there is no compressor.
 #[cfg(not(feature = "compress"))]
 pub(crate) fn compress(_plain: &[u8]) -> Option<Vec<u8>> {
     None

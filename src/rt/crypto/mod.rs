@@ -1,8 +1,8 @@
-//! Ciphers and the curve, by what is best on each target.
+//! The ciphers and the curve, with the best implementation for each target.
 //!
-//! Natively aws-lc, whose assembly uses what the processor has; in a browser the pure Rust of the
-//! RustCrypto and dalek projects. Keys only: no nonce is counted and no record known here.
-//! Invariant: both targets compute the same bytes, and keys are wiped when dropped.
+//! Native targets use aws-lc, whose assembly code uses the processor's instructions. Browsers use the
+//! pure Rust of the RustCrypto and dalek projects. This module counts no nonces and knows no records.
+//! Invariant: both targets compute the same bytes, and keys are wiped when they are dropped.
 
 #[cfg(not(target_family = "wasm"))]
 mod native;
@@ -16,14 +16,14 @@ use web as target;
 
 pub(crate) use target::{AeadKey, HAS_AES_GCM, curve, prefers_aes_gcm};
 
-/// What a tag adds to a message, in bytes.
+/// Length of the tag of a sealed message, in bytes.
 pub(crate) const TAG_LEN: usize = 16;
 
 /// An authenticated cipher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Aead {
-    /// AES-256-GCM. Only native targets have it: processors have instructions for it, a browser's
-    /// wasm does not, and would be slow and leak timing.
+    /// AES-256-GCM. Only native targets have it. Processors have instructions for it, but wasm does
+    /// not: there it would be slow, and its timing would leak the key.
     AesGcm,
     /// ChaCha20-Poly1305.
     ChaChaPoly,

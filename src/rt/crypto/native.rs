@@ -1,4 +1,4 @@
-//! aws-lc.
+//! The ciphers and the curve of native targets: aws-lc.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::agreement::{self, PrivateKey, UnparsedPublicKey};
@@ -11,7 +11,7 @@ use super::{Aead, TAG_LEN};
 /// Whether this target has AES-256-GCM.
 pub(crate) const HAS_AES_GCM: bool = true;
 
-/// Whether this processor computes AES-256-GCM by instructions of its own.
+/// Returns whether this processor has instructions for AES-256-GCM.
 pub(crate) fn prefers_aes_gcm() -> bool {
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     let has = std::arch::is_x86_feature_detected!("aes")
@@ -23,11 +23,11 @@ pub(crate) fn prefers_aes_gcm() -> bool {
     has
 }
 
-/// An expanded key. aws-lc wipes it when it frees it.
+/// An expanded key, which aws-lc wipes when it is dropped.
 pub(crate) struct AeadKey(LessSafeKey);
 
 impl AeadKey {
-    /// `None` where this target does not have the cipher.
+    /// Expands `key`. Returns `None` if this target does not have the cipher.
     pub(crate) fn new(aead: Aead, key: &[u8; 32]) -> Option<Self> {
         let algorithm = match aead {
             Aead::AesGcm => &AES_256_GCM,
@@ -37,7 +37,7 @@ impl AeadKey {
         Some(Self(LessSafeKey::new(key)))
     }
 
-    /// Encrypts `bytes` in place and gives the tag; `None` if they are too long for the cipher.
+    /// Encrypts `bytes` in place and returns the tag, or `None` if they are too long for the cipher.
     pub(crate) fn seal(
         &self,
         nonce: [u8; 12],
@@ -51,8 +51,8 @@ impl AeadKey {
         tag.ok()?.as_ref().try_into().ok()
     }
 
-    /// Decrypts `sealed`, whose end is the tag, in place and gives the plaintext's length; `None`,
-    /// and garbage in `sealed`, if the tag does not match.
+    /// Decrypts `sealed`, which must end with the tag, in place. Returns the length of the plaintext,
+    /// or `None` if the tag does not match; `sealed` is then unusable.
     pub(crate) fn open(
         &self,
         nonce: [u8; 12],
@@ -65,7 +65,7 @@ impl AeadKey {
     }
 }
 
-/// X25519 for snow: several times as fast as its own.
+/// Returns X25519 for snow, several times as fast as snow's own.
 pub(crate) fn curve() -> Option<Box<dyn Dh>> {
     Some(Box::new(X25519::default()))
 }

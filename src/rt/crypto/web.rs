@@ -1,4 +1,4 @@
-//! RustCrypto and dalek: portable, and small in wasm.
+//! The ciphers and the curve of browsers: RustCrypto and dalek, which are portable and small in wasm.
 
 use curve25519_dalek::MontgomeryPoint;
 use curve25519_dalek::constants::X25519_BASEPOINT;
@@ -12,16 +12,16 @@ use super::{Aead, TAG_LEN};
 /// Whether this target has AES-256-GCM.
 pub(crate) const HAS_AES_GCM: bool = false;
 
-/// Whether this processor computes AES-256-GCM by instructions of its own: wasm has none.
+/// Returns whether this processor has instructions for AES-256-GCM, which wasm never has.
 pub(crate) fn prefers_aes_gcm() -> bool {
     false
 }
 
-/// An expanded key. It wipes itself when dropped.
+/// An expanded key, which is wiped when it is dropped.
 pub(crate) struct AeadKey(ChaChaKey);
 
 impl AeadKey {
-    /// `None` where this target does not have the cipher.
+    /// Expands `key`. Returns `None` if this target does not have the cipher.
     pub(crate) fn new(aead: Aead, key: &[u8; 32]) -> Option<Self> {
         match aead {
             Aead::AesGcm => None,
@@ -29,7 +29,7 @@ impl AeadKey {
         }
     }
 
-    /// Encrypts `bytes` in place and gives the tag; `None` if they are too long for the cipher.
+    /// Encrypts `bytes` in place and returns the tag, or `None` if they are too long for the cipher.
     pub(crate) fn seal(
         &self,
         nonce: [u8; 12],
@@ -39,8 +39,8 @@ impl AeadKey {
         self.0.seal(nonce, associated, bytes)
     }
 
-    /// Decrypts `sealed`, whose end is the tag, in place and gives the plaintext's length; `None`,
-    /// and garbage in `sealed`, if the tag does not match.
+    /// Decrypts `sealed`, which must end with the tag, in place. Returns the length of the plaintext,
+    /// or `None` if the tag does not match; `sealed` is then unusable.
     pub(crate) fn open(
         &self,
         nonce: [u8; 12],
@@ -51,8 +51,9 @@ impl AeadKey {
     }
 }
 
-/// X25519 for snow. Its own takes the way over the twisted Edwards form for public keys, which is
-/// more code, and keeps the secret key in memory; here both go up one ladder, and it is wiped.
+/// Returns X25519 for snow. snow's own computes public keys in the twisted Edwards form, which is
+/// more code, and leaves the secret key in memory. This one uses the Montgomery ladder for public
+/// keys and shared secrets alike, and wipes the secret key.
 pub(crate) fn curve() -> Option<Box<dyn Dh>> {
     Some(Box::new(X25519::default()))
 }
