@@ -16,7 +16,7 @@ use crate::net::CloseReason;
 pub enum HandshakeError {
     /// Our own configuration is out of bounds. Nothing was sent. A retry does not help.
     #[error("invalid configuration: {0}")]
-    Config(#[from] ConfigError),
+    Config(#[source] Box<ConfigError>),
     /// The handshake took too long: the network is slow, or the peer does not answer. A retry may
     /// help.
     #[error("no complete handshake within {after:?}")]
@@ -148,6 +148,12 @@ pub enum FrameError {
         /// Which side closed it, and why.
         reason: CloseReason,
     },
+}
+
+impl From<ConfigError> for HandshakeError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(Box::new(error))
+    }
 }
 
 impl From<io::Error> for FrameError {

@@ -15,9 +15,9 @@ pub const PREFACE_START: [u8; 5] = [0, 5, MAGIC[0], MAGIC[1], MAGIC[2]];
 const MAGIC: [u8; 3] = [0xA7, b'G', b'T'];
 const VERSION: u8 = 1;
 
-/// The bit of the suite's code that chooses AES-GCM.
+/// The bit of the suite's code that is set for AES-GCM.
 const AES_GCM: u8 = 0b01;
-/// The bit of the suite's code that says that a cluster secret is used.
+/// The bit of the suite's code that is set if a cluster secret is used.
 const SECRET: u8 = 0b10;
 
 /// Hashed before the preface, so that no other protocol's transcript matches.
