@@ -191,7 +191,7 @@ async fn keys_change_on_the_way_even_if_the_two_are_configured_differently() {
         let mut meeting = Meeting::of_anyone();
         meeting.suite = suite;
         meeting.dial_config.rekey_after_records = 3;
-        meeting.accept_config.rekey_after_records = 0;
+        meeting.accept_config.rekey_after_records = 1;
         let (dialled, accepted) = meeting.connect().await;
         for i in 0..200 {
             dialled.send(message(usize::from(i), i)).await.unwrap();
