@@ -7,7 +7,7 @@ use snow::Error;
 use snow::types::{Dh, Random};
 use zeroize::Zeroizing;
 
-use super::{Aead, TAG_LEN};
+use super::aead::{Aead, TAG_LEN};
 
 /// Whether this target has AES-256-GCM.
 pub(crate) const HAS_AES_GCM: bool = false;
