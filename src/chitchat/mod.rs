@@ -41,6 +41,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::credential::NetCredential;
+use crate::message::{ChitchatMessage, Message as _};
 use crate::net::NetTransport;
 use crate::rt::sync::Mutex;
 use crate::transport_layer::{
@@ -54,7 +55,7 @@ pub use error::EnvelopeError;
 /// A transport for `chitchat::spawn_chitchat`, over the network `T`.
 ///
 /// Each socket that it opens is a [`TransportLayerSocket`] of encoded messages, which speaks the
-/// protocol of [`ChitchatMessage`](crate::ChitchatMessage). Its peers may therefore be participants
+/// protocol of [`ChitchatMessage`]. Its peers may therefore be participants
 /// of this crate as well.
 #[derive(Debug)]
 pub struct ChitchatTransport<T: NetTransport> {
@@ -90,7 +91,7 @@ impl<T: NetTransport> ChitchatTransport<T> {
     }
 
     /// Creates a transport with `config`. If it names no protocol, that of
-    /// [`ChitchatMessage`](crate::ChitchatMessage) is used.
+    /// [`ChitchatMessage`] is used.
     ///
     /// Outgoing queues with [`OverflowPolicy::Backpressure`] get [`OverflowPolicy::DropOldest`]
     /// instead. Upstream's only loop waits for each `send`, so with back-pressure a single slow peer
@@ -100,6 +101,10 @@ impl<T: NetTransport> ChitchatTransport<T> {
         credential: NetCredential,
         mut config: TransportLayerConfig,
     ) -> Self {
+        // The default would be the protocol of `Bytes`, which participants do not speak.
+        if config.alpn.is_empty() {
+            config.alpn.push(ChitchatMessage::ALPN);
+        }
         if config.outgoing.overflow == OverflowPolicy::Backpressure {
             config.outgoing.overflow = OverflowPolicy::DropOldest;
         }
