@@ -1,6 +1,6 @@
-//! How much memory a decoder takes for the worst that a peer can send, measured.
+//! Measures how much memory decoding takes for the worst messages that a peer can send.
 //!
-//! One test in a process of its own: the allocator counts everything.
+//! The test has a process of its own, since the allocator counts the allocations of all threads.
 #![cfg(not(target_family = "wasm"))]
 #![allow(
     clippy::unwrap_used,
@@ -28,7 +28,8 @@ static MEMORY: PeakAlloc = PeakAlloc;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// The most that decoding takes beyond the message itself, and whether it was taken.
+/// Decodes `bytes`. Returns the peak of memory that this takes beyond the message itself, and whether
+/// the message was accepted.
 fn decode(bytes: Vec<u8>) -> (usize, bool) {
     let bytes = Bytes::from(bytes);
     let before = MEMORY.current_usage();
@@ -50,7 +51,7 @@ fn ack_of_blocks(blocks: &[Vec<u8>]) -> Vec<u8> {
     message(0, 2, &body)
 }
 
-/// A zstd frame's magic, no content size, and a window of 2 GiB.
+/// The start of a zstd frame: its magic number, no content size, and a window of 2 GiB.
 const FRAME_OF_2_GIB: [u8; 6] = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 21 << 3];
 
 fn id(generation: u64) -> ChitchatId {
@@ -58,8 +59,8 @@ fn id(generation: u64) -> ChitchatId {
 }
 
 #[test]
-fn memory_stays_bounded_whatever_a_peer_sends() {
-    // 16,000 run-length blocks of 128 KiB each: 2 GiB in one datagram.
+fn the_memory_of_decoding_is_bounded_for_every_message() {
+    // 16,000 run-length blocks of 128 KiB each, which are 2 GiB in one datagram.
     let mut frame = FRAME_OF_2_GIB.to_vec();
     while frame.len() + 4 < 65_000 {
         frame.extend(&((131_072u32 << 3) | (1 << 1)).to_le_bytes()[..3]);
@@ -77,7 +78,7 @@ fn memory_stays_bounded_whatever_a_peer_sends() {
         "run-length literals: {peak} bytes"
     );
 
-    // A window of 2 GiB and next to nothing in it.
+    // A window of 2 GiB with an empty block.
     let mut frame = FRAME_OF_2_GIB.to_vec();
     frame.extend([1, 0, 0]);
     let (peak, taken) = decode(ack_of_blocks(&[frame]));
@@ -90,7 +91,7 @@ fn memory_stays_bounded_whatever_a_peer_sends() {
     let (peak, taken) = decode(ack_of_blocks(&[frame]));
     assert!(!taken && peak < 64 * KIB, "a content size: {peak} bytes");
 
-    // A datagram that holds 62 MiB as upstream reads it.
+    // A datagram that expands to 62 MiB in upstream's decoder.
     let full = zstd::bulk::compress(&[0; 65_535], 3).unwrap();
     let (peak, taken) = decode(ack_of_blocks(&vec![full; 1000]));
     assert!(
@@ -98,11 +99,11 @@ fn memory_stays_bounded_whatever_a_peer_sends() {
         "full blocks: {peak} bytes"
     );
 
-    // A count of 65,535 nodes without a node.
+    // A count of 65,535 nodes, but no node.
     let (peak, taken) = decode(message(0, 0, &[0xff; 64]));
     assert!(!taken && peak < KIB, "a count: {peak} bytes");
 
-    // As many of the shortest entries and operations as a stream may hold.
+    // As many of the shortest entries and operations as a stream can hold.
     let mut entries = Vec::new();
     let mut nodes = Vec::new();
     for generation in 0.. {

@@ -55,8 +55,7 @@ pub use error::EnvelopeError;
 /// A transport for `chitchat::spawn_chitchat`, over the network `T`.
 ///
 /// Each socket that it opens is a [`TransportLayerSocket`] of encoded messages, which speaks the
-/// protocol of [`ChitchatMessage`]. Its peers may therefore be participants
-/// of this crate as well.
+/// protocol of [`ChitchatMessage`]. Its peers may therefore be participants of this crate as well.
 #[derive(Debug)]
 pub struct ChitchatTransport<T: NetTransport> {
     transport: TransportLayerTransport<T, Bytes>,
@@ -90,8 +89,8 @@ impl<T: NetTransport> ChitchatTransport<T> {
         Self::with_config(network, credential, TransportLayerConfig::default())
     }
 
-    /// Creates a transport with `config`. If it names no protocol, that of
-    /// [`ChitchatMessage`] is used.
+    /// Creates a transport with `config`. If it names no protocol, that of [`ChitchatMessage`] is
+    /// used.
     ///
     /// Outgoing queues with [`OverflowPolicy::Backpressure`] get [`OverflowPolicy::DropOldest`]
     /// instead. Upstream's only loop waits for each `send`, so with back-pressure a single slow peer

@@ -1,4 +1,4 @@
-//! Clusters of nodes of the published crate, and of participants of ours.
+//! Clusters of nodes of the published crate and of participants of this crate.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::{INTERVAL, transport};
 use crate::support::upstream::Bound;
 use crate::support::{ANY_PORT, PATIENCE, member};
 
-/// Nodes of upstream's, each on a socket of ours.
+/// A node of upstream, on a socket of this crate.
 pub struct Node {
     pub handle: ChitchatHandle,
     pub name: String,
@@ -64,7 +64,7 @@ impl Node {
             .await
     }
 
-    /// What it knows of `of`, for a message.
+    /// Describes what the node knows about `of`, for a message of a failed test.
     async fn view(&self, of: &str) -> String {
         let ended = self.handle.termination_watcher();
         let ended = futures::FutureExt::now_or_never(ended);
@@ -87,7 +87,7 @@ impl Node {
         )
     }
 
-    /// Of the latest generation.
+    /// Returns the value of `key` in the latest generation of `of`.
     async fn reads(&self, of: &str, key: &str) -> Option<String> {
         self.handle
             .with_chitchat(|chitchat| {
@@ -122,7 +122,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The versions take turns.
+    /// Starts a cluster whose members use the `versions` in turn.
     pub async fn start(theirs: usize, ours: usize, versions: &[ProtocolVersion]) -> Self {
         let secret = ClusterSecret::generate();
         let mut cluster = Self::default();
@@ -190,7 +190,7 @@ impl Cluster {
         .await;
     }
 
-    /// A set, a delete and a TTL of the first of theirs reach everyone.
+    /// Checks that a set, a delete and a TTL at the first upstream node reach every member.
     pub async fn theirs_travel(&self) {
         let node = &self.theirs[0];
         node.handle
@@ -220,7 +220,7 @@ async fn wait_for(what: &str, condition: impl AsyncFn() -> Result<(), String>) {
             Instant::now() < deadline,
             "waited too long for {what}: {but}"
         );
-        // Looked at again after a moment: upstream has nothing to wait on for this.
+        // Upstream has no way to wait for this, so look again after a moment.
         tokio::time::sleep(INTERVAL / 4).await;
     }
 }

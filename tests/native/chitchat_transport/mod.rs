@@ -1,4 +1,4 @@
-//! Nodes of the published chitchat crate on our sockets.
+//! Nodes of the published chitchat crate, on sockets of this crate.
 
 mod cluster;
 
@@ -36,10 +36,10 @@ fn empty_syn() -> ChitchatEnvelope {
     }
 }
 
-// Upstream's own points of conformance.
+// The points that upstream's own conformance tests check.
 
 #[tokio::test]
-async fn an_address_cannot_be_opened_twice_and_is_free_once_its_socket_is_dropped() {
+async fn an_address_cannot_be_opened_twice_and_is_free_after_its_socket_is_dropped() {
     let transport = transport(&ClusterSecret::generate());
     let mut socket = transport.open(ANY_PORT).await.unwrap();
     let addr = socket.local_addr().unwrap();
@@ -63,7 +63,7 @@ async fn recv_waits_for_an_envelope_and_both_sides_count_the_same_bytes() {
     let received = timeout(PATIENCE, b.recv()).await.unwrap().unwrap();
     assert_eq!(received.num_bytes_received, sent.num_bytes_sent);
     assert_eq!(received.envelope, empty_syn());
-    // Over the connection that it came by.
+    // The answer goes over the connection that the message came over.
     b.send(received.from_addr, empty_syn()).await.unwrap();
     let answer = timeout(PATIENCE, a.recv()).await.unwrap().unwrap();
     assert_eq!(answer.from_addr, to);
@@ -71,12 +71,12 @@ async fn recv_waits_for_an_envelope_and_both_sides_count_the_same_bytes() {
     assert_eq!(
         (stats.dials, stats.accepted),
         (0, 1),
-        "of the socket opened last"
+        "the statistics are those of the socket that was opened last"
     );
 }
 
 #[tokio::test]
-async fn any_network_will_do() {
+async fn a_node_can_use_any_network() {
     let network = MemoryNetwork::new(1);
     let open = async |n: u8| {
         let addr = SocketAddr::from(([10, 0, 0, n], 7000));
@@ -91,8 +91,8 @@ async fn any_network_will_do() {
 }
 
 #[tokio::test]
-async fn sending_to_an_unbound_address_is_fine_and_waits_for_nothing() {
-    // Even where waiting was asked for: upstream's only loop waits for each send.
+async fn sending_to_an_unbound_address_succeeds_without_waiting() {
+    // Not even with back-pressure, since upstream's only loop waits for each send.
     let mut config = TransportLayerConfig::default();
     config.outgoing.overflow = OverflowPolicy::Backpressure;
     let credential = member(&ClusterSecret::generate());
@@ -115,7 +115,7 @@ async fn sending_to_an_unbound_address_is_fine_and_waits_for_nothing() {
 }
 
 #[tokio::test]
-async fn a_cancelled_recv_loses_nothing() {
+async fn a_cancelled_recv_loses_no_envelope() {
     let transport = transport(&ClusterSecret::generate());
     let mut a = transport.open(ANY_PORT).await.unwrap();
     let mut b = transport.open(ANY_PORT).await.unwrap();
@@ -130,7 +130,7 @@ async fn a_cancelled_recv_loses_nothing() {
             Instant::now() < deadline,
             "{received} of 200, {cancelled} times cancelled"
         );
-        // Polled once or more, and dropped wherever it is.
+        // Poll it at least once, and drop it at different points.
         let polls = cancelled % 7;
         let patience = async {
             for _ in 0..=polls {
@@ -145,11 +145,11 @@ async fn a_cancelled_recv_loses_nothing() {
     }
     assert!(cancelled > 0);
     let more = timeout(Duration::from_millis(100), b.recv()).await;
-    assert!(more.is_err(), "nothing twice");
+    assert!(more.is_err(), "an envelope arrived twice");
 }
 
 #[tokio::test]
-async fn what_is_no_envelope_is_counted_and_what_follows_arrives() {
+async fn a_message_that_is_no_envelope_is_counted_and_those_after_it_arrive() {
     let secret = ClusterSecret::generate();
     let transport = transport(&secret);
     let mut node = transport.open(ANY_PORT).await.unwrap();
@@ -177,7 +177,7 @@ async fn what_is_no_envelope_is_counted_and_what_follows_arrives() {
 // Clusters.
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twenty_upstream_nodes_are_a_cluster_and_survive_the_death_and_return_of_five() {
+async fn twenty_upstream_nodes_form_a_cluster_of_which_five_can_fail_and_return() {
     let mut cluster = Cluster::start(20, 0, &[ProtocolVersion::V0]).await;
     cluster.theirs_travel().await;
     for node in cluster.theirs.drain(15..) {
@@ -202,7 +202,7 @@ async fn twenty_upstream_nodes_are_a_cluster_and_survive_the_death_and_return_of
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn half_of_the_members_may_be_ours_and_versions_may_be_mixed() {
+async fn upstream_nodes_and_our_participants_of_both_versions_form_one_cluster() {
     let cluster = Cluster::start(10, 10, &[ProtocolVersion::V0, ProtocolVersion::V1]).await;
     cluster.theirs_travel().await;
     let ours = &cluster.ours[3];
@@ -219,9 +219,9 @@ async fn half_of_the_members_may_be_ours_and_versions_may_be_mixed() {
     }
 }
 
-/// Over UDP this answer cannot be sent at all.
+/// Over UDP, this answer cannot be sent.
 #[tokio::test]
-async fn an_answer_may_tell_of_more_members_than_a_datagram_holds() {
+async fn an_answer_may_contain_more_members_than_a_datagram_can_hold() {
     use gossip_transport::message::{ChitchatId, Digest, NodeDigest, ProtocolVersion as Ours};
 
     const MEMBERS: u16 = 3000;
@@ -253,7 +253,7 @@ async fn an_answer_may_tell_of_more_members_than_a_datagram_holds() {
     let deadline = Instant::now() + PATIENCE;
     loop {
         assert!(Instant::now() < deadline);
-        // The first of the long answers is refused.
+        // The codec refuses the first long answer.
         peer.send(node.addr(), syn(Ours::V0, 0)).await.unwrap();
         let answer = timeout(INTERVAL, async {
             loop {
@@ -269,7 +269,7 @@ async fn an_answer_may_tell_of_more_members_than_a_datagram_holds() {
             }
         });
         if let Ok(digest) = answer.await {
-            // And the node itself.
+            // The members, and the node itself.
             assert_eq!(digest.node_digests.len(), usize::from(MEMBERS) + 1);
             break;
         }

@@ -1,4 +1,4 @@
-//! What must hold for every message and for every sequence of bytes, whoever made them.
+//! Properties of the codec that hold for every message and for every sequence of bytes.
 
 use bytes::Bytes;
 use gossip_transport::message::{
@@ -9,7 +9,7 @@ use proptest::sample::Index;
 
 use crate::support::messages::{Scale, any_delta, any_digest, any_message, any_version};
 
-/// What the network may do to a byte.
+/// A change of a message on its way.
 #[derive(Debug, Clone)]
 enum Damage {
     Flip(Index, u8),
@@ -58,7 +58,7 @@ fn any_damage() -> impl Strategy<Value = Damage> {
     ]
 }
 
-/// Whatever decodes can be passed on: it encodes, and decodes to the same again.
+/// Checks that bytes which decode can be passed on: the message encodes, and decodes to the same.
 fn decodes_to_something_sound_or_not_at_all(bytes: Vec<u8>) -> Result<(), TestCaseError> {
     if let Ok(message) = ChitchatMessage::decode(Bytes::from(bytes)) {
         let again = message.clone().into_bytes().unwrap();
@@ -67,7 +67,7 @@ fn decodes_to_something_sound_or_not_at_all(bytes: Vec<u8>) -> Result<(), TestCa
     Ok(())
 }
 
-/// A builder leaves nodes out that nothing is said about, though a peer may send them.
+/// Removes nodes without changes, which a peer may send, but which a builder leaves out.
 fn without_empty_nodes(mut message: ChitchatMessage) -> ChitchatMessage {
     if let ChitchatMessage::SynAck { delta, .. } | ChitchatMessage::Ack { delta, .. } = &mut message
     {
@@ -76,7 +76,7 @@ fn without_empty_nodes(mut message: ChitchatMessage) -> ChitchatMessage {
     message
 }
 
-/// What [`ChitchatMessage`]'s parts promise to take at most.
+/// Returns the sum of the bounds that the parts of `message` report for their encoded length.
 fn len_bound(message: &ChitchatMessage) -> usize {
     let delta_bound = |delta: &gossip_transport::message::Delta| {
         let mut builder = DeltaBuilder::new(usize::MAX);
@@ -122,13 +122,13 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 256, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_encoded_decodes_to_the_same_message(message in any_message(Scale::Small)) {
+    fn an_encoded_message_decodes_to_the_same_message(message in any_message(Scale::Small)) {
         let bytes = message.clone().into_bytes().unwrap();
         prop_assert_eq!(ChitchatMessage::decode(bytes).unwrap(), message);
     }
 
     #[test]
-    fn a_message_cut_short_anywhere_is_an_error(message in any_message(Scale::Small)) {
+    fn a_message_that_is_cut_short_anywhere_does_not_decode(message in any_message(Scale::Small)) {
         let bytes = message.into_bytes().unwrap();
         for len in 0..bytes.len() {
             prop_assert!(ChitchatMessage::decode(bytes.slice(..len)).is_err(), "cut at {}", len);
@@ -162,7 +162,7 @@ proptest! {
     }
 
     #[test]
-    fn no_message_is_longer_than_its_parts_promise(message in any_message(Scale::Small)) {
+    fn no_message_is_longer_than_the_bounds_of_its_parts(message in any_message(Scale::Small)) {
         let message = without_empty_nodes(message);
         let bound = len_bound(&message);
         let len = message.clone().into_bytes().unwrap().len();
@@ -174,7 +174,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn messages_of_several_blocks_decode_to_the_same_and_keep_their_promise(
+    fn messages_of_several_blocks_decode_to_the_same_and_keep_their_bounds(
         message in any_message(Scale::Large),
     ) {
         let message = without_empty_nodes(message);
@@ -200,7 +200,7 @@ proptest! {
     }
 
     #[test]
-    fn a_built_delta_fits_its_limit_and_leaves_no_gap(
+    fn a_built_delta_fits_its_limit_and_has_no_gap(
         offered in any_delta(Scale::Large),
         digest in any_digest(Scale::Large),
         version in any_version(),
@@ -221,7 +221,7 @@ proptest! {
         }
         prop_assert!(builder.encoded_len_bound() <= limit || builder.encoded_len_bound() == 1);
         let delta = builder.finish();
-        // What was taken is a beginning of what was offered.
+        // The changes that were added are the first of those that were offered.
         let taken: Vec<_> = delta.node_deltas.iter().flat_map(|n| &n.key_values).collect();
         let all: Vec<_> = offered.node_deltas.iter().flat_map(|n| &n.key_values).collect();
         prop_assert_eq!(&all[..taken.len()], &taken[..]);
@@ -233,19 +233,19 @@ proptest! {
 }
 
 #[test]
-fn a_builder_that_refused_something_refuses_what_comes_later() {
+fn a_builder_that_has_refused_a_change_refuses_all_later_ones() {
     let id = gossip_transport::message::ChitchatId::new("a", 1, ([10, 0, 0, 1], 1).into());
     let set = gossip_transport::message::DeletionStatus::Set;
     let mut builder = DeltaBuilder::new(DeltaBuilder::len_bound_alone(&id, "first", "") + 40);
     assert!(!builder.try_add_key_value("no node yet", "", 1, set));
     assert!(builder.try_add_node(&id, 0, 0));
-    assert!(!builder.try_set_max_version(0), "that says nothing");
+    assert!(!builder.try_set_max_version(0), "zero is no progress");
     assert!(builder.try_add_key_value("first", "", 1, set));
     assert!(!builder.try_add_key_value("same version", "", 1, set));
     assert!(!builder.try_add_key_value("long", &"v".repeat(100), 2, set));
     assert!(
         !builder.try_add_key_value("short", "", 3, set),
-        "it would overtake"
+        "it would arrive before the refused change"
     );
     let delta = builder.finish();
     assert_eq!(delta.node_deltas[0].key_values.len(), 1);
@@ -253,7 +253,7 @@ fn a_builder_that_refused_something_refuses_what_comes_later() {
 }
 
 #[test]
-fn a_built_delta_takes_more_where_it_can_be_compressed() {
+fn a_built_delta_holds_more_changes_if_they_can_be_compressed() {
     let id = gossip_transport::message::ChitchatId::new("a", 1, ([10, 0, 0, 1], 1).into());
     let set = gossip_transport::message::DeletionStatus::Set;
     let mut builder = DeltaBuilder::new(MAX_DATAGRAM_LEN - HEADER_LEN);
@@ -279,7 +279,7 @@ fn a_built_delta_takes_more_where_it_can_be_compressed() {
 }
 
 #[test]
-fn a_key_just_fits_alone_within_its_own_bound() {
+fn the_bound_of_a_single_key_is_exact() {
     let id = gossip_transport::message::ChitchatId::new("a", 1, ([10, 0, 0, 1], 1).into());
     let set = gossip_transport::message::DeletionStatus::Set;
     let value = "v".repeat(65_000);

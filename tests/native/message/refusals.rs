@@ -1,5 +1,5 @@
-//! What a decoder and an encoder refuse, each with its own error, and what unusual but legal bytes
-//! they take.
+//! Messages that the decoder and the encoder refuse, each with its own error, and unusual but legal
+//! bytes that they accept.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ fn decode(bytes: Vec<u8>) -> Result<ChitchatMessage, DecodeError> {
 }
 
 fn refusal(bytes: Vec<u8>) -> DecodeError {
-    decode(bytes).expect_err("it is refused")
+    decode(bytes).expect_err("the message must be refused")
 }
 
 fn message(version: u8, kind: u8, body: &[u8]) -> Vec<u8> {
@@ -58,7 +58,7 @@ fn node_delta(name: &str, versions: &[u64], max_version: u64) -> NodeDelta {
     }
 }
 
-/// The operations of a delta, as an Ack with one plain block.
+/// Returns an Ack whose delta consists of these operations, in one plain block.
 fn operations(parts: &[Vec<u8>]) -> Vec<u8> {
     let mut body = Vec::new();
     put_block(&mut body, 2, &parts.concat());
@@ -86,7 +86,7 @@ fn set_max_version(version: u64) -> Vec<u8> {
     [&[2][..], &version.to_le_bytes()].concat()
 }
 
-/// An Ack of zstd blocks, and of nothing else.
+/// Returns an Ack whose delta consists of these zstd blocks.
 fn zstd_blocks(blocks: &[Vec<u8>]) -> Vec<u8> {
     let mut body = Vec::new();
     for block in blocks {
@@ -101,7 +101,7 @@ fn zstd(contents: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_wrong_envelope_is_named() {
+fn a_wrong_envelope_is_refused_with_the_field_that_is_wrong() {
     assert_eq!(
         refusal(vec![0x53, 0xb1, 0, 3]),
         DecodeError::WrongMagic { got: 0xb153 }
@@ -130,7 +130,7 @@ fn a_wrong_envelope_is_named() {
 
 #[test]
 fn a_count_or_length_beyond_the_bytes_is_refused_before_anything_is_read() {
-    // 65,535 nodes of 41 bytes at least.
+    // A count of 65,535 nodes, which take at least 41 bytes each.
     assert!(matches!(
         refusal(message(0, SYN, &[0xff, 0xff, 1, 2, 3])),
         DecodeError::Truncated {
@@ -138,7 +138,7 @@ fn a_count_or_length_beyond_the_bytes_is_refused_before_anything_is_read() {
             field: "a digest"
         }
     ));
-    // A block of 65,535 bytes of which one is there.
+    // A block of 65,535 bytes, of which one has arrived.
     assert!(matches!(
         refusal(message(0, ACK, &[2, 0xff, 0xff, 7])),
         DecodeError::Truncated {
@@ -146,7 +146,7 @@ fn a_count_or_length_beyond_the_bytes_is_refused_before_anything_is_read() {
             field: "a block"
         }
     ));
-    // A cluster id of 300 bytes of which none is there.
+    // A cluster id of 300 bytes, of which none has arrived.
     assert!(matches!(
         refusal(message(0, SYN, &[0, 0, 44, 1])),
         DecodeError::Truncated {
@@ -157,7 +157,7 @@ fn a_count_or_length_beyond_the_bytes_is_refused_before_anything_is_read() {
 }
 
 #[test]
-fn unknown_codes_inside_are_named() {
+fn unknown_codes_are_refused_with_their_value() {
     assert_eq!(
         refusal(message(0, ACK, &[3, 0, 0, 0])),
         DecodeError::UnknownBlockTag { got: 3 }
@@ -188,7 +188,7 @@ fn unknown_codes_inside_are_named() {
 }
 
 #[test]
-fn operations_out_of_place_are_refused() {
+fn operations_in_a_wrong_order_are_refused() {
     for (operation, bytes) in [(1, key_value(1)), (2, set_max_version(1))] {
         assert_eq!(
             refusal(operations(&[bytes])),
@@ -231,7 +231,7 @@ fn operations_out_of_place_are_refused() {
 
 #[test]
 fn a_block_may_expand_to_65_535_bytes_and_no_further() {
-    // Contents that decode: one key with a long value.
+    // Valid contents of a given length: one key with a long value.
     let long = |len: usize| {
         let mut contents = node("a");
         contents.push(1);
@@ -252,7 +252,7 @@ fn a_block_may_expand_to_65_535_bytes_and_no_further() {
             max: MAX_BLOCK_LEN
         }
     );
-    // The same in two frames of one block, each within the bound.
+    // The same in two frames of one block, each of which is within the limit.
     let frames = [zstd(&[0; 40_000]), zstd(&[0; 40_000])].concat();
     assert!(matches!(
         refusal(zstd_blocks(&[frames])),
@@ -262,7 +262,8 @@ fn a_block_may_expand_to_65_535_bytes_and_no_further() {
 
 #[test]
 fn a_frame_of_thousands_of_run_length_blocks_is_refused() {
-    // Magic; no content size, window of 2 GiB; then blocks of 128 KiB in four bytes each.
+    // The magic number, no content size, a window of 2 GiB; then blocks of 128 KiB, each in four
+    // bytes.
     let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 21 << 3];
     while frame.len() + 4 < 65_000 {
         let header = (131_072u32 << 3) | (1 << 1);
@@ -279,7 +280,7 @@ fn a_frame_of_thousands_of_run_length_blocks_is_refused() {
 fn a_datagram_of_many_full_blocks_is_refused() {
     let blocks = vec![zstd(&[0; MAX_BLOCK_LEN]); 1000];
     let bytes = zstd_blocks(&blocks);
-    assert!(bytes.len() < 65_507, "it fits a datagram");
+    assert!(bytes.len() < 65_507, "the message must fit into a datagram");
     assert_eq!(
         refusal(bytes),
         DecodeError::StreamExpandsTooFar {
@@ -290,7 +291,7 @@ fn a_datagram_of_many_full_blocks_is_refused() {
 }
 
 #[test]
-fn plain_blocks_count_towards_the_limit_too() {
+fn plain_blocks_count_towards_the_limit_of_a_stream_as_well() {
     let mut body = Vec::new();
     for _ in 0..=MAX_STREAM_LEN / MAX_BLOCK_LEN {
         put_block(&mut body, 2, &[0; MAX_BLOCK_LEN]);
@@ -303,14 +304,14 @@ fn plain_blocks_count_towards_the_limit_too() {
 }
 
 #[test]
-fn a_block_that_is_not_zstd_is_refused_with_its_place() {
+fn a_block_that_is_not_zstd_is_refused_with_its_index() {
     let good = zstd(&node("a"));
     for bad in [
         vec![0x28, 0xb5],
         b"no such thing".to_vec(),
         good[..good.len() - 1].to_vec(),
         [&good[..], &[0; 3]].concat(),
-        // A skippable frame that claims more than there is.
+        // A skippable frame that declares more bytes than there are.
         vec![0x50, 0x2a, 0x4d, 0x18, 9, 0, 0, 0, 1],
     ] {
         let len = bad.len();
@@ -324,7 +325,7 @@ fn a_block_that_is_not_zstd_is_refused_with_its_place() {
 }
 
 #[test]
-fn unusual_but_legal_compression_is_taken() {
+fn unusual_but_legal_compression_is_accepted() {
     let delta = Delta {
         node_deltas: vec![node_delta("a", &[1, 2, 3], 3), node_delta("b", &[], 8)],
     };
@@ -360,7 +361,7 @@ fn unusual_but_legal_compression_is_taken() {
     for blocks in blocks {
         assert_eq!(decode(zstd_blocks(&blocks)).unwrap(), ack(delta.clone()));
     }
-    // Plain and compressed blocks, empty ones among them, mixed.
+    // A mixture of plain and compressed blocks, some of which are empty.
     let mut body = Vec::new();
     put_block(&mut body, 2, &[]);
     put_block(&mut body, 2, first);
@@ -371,7 +372,7 @@ fn unusual_but_legal_compression_is_taken() {
 }
 
 #[test]
-fn a_digest_that_names_a_node_twice_keeps_the_last_as_upstream_does() {
+fn the_last_of_several_digest_entries_for_a_node_counts_as_in_upstream() {
     let mut entries = Vec::new();
     for heartbeat in [1u64, 2] {
         put_id(&mut entries, &id("a"));
@@ -398,7 +399,7 @@ fn a_digest_that_names_a_node_twice_keeps_the_last_as_upstream_does() {
 }
 
 #[test]
-fn what_a_receiver_would_refuse_is_not_encoded() {
+fn a_message_that_receivers_would_refuse_is_not_encoded() {
     let encode = |node_deltas| ack(Delta { node_deltas }).into_bytes();
     assert_eq!(
         encode(vec![node_delta("a", &[1], 1), node_delta("a", &[1], 1)]),

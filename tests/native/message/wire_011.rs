@@ -1,9 +1,9 @@
-//! Against the codec of the published chitchat 0.11, which is public: over generated messages, what
-//! it encodes decodes here to the same meaning, and the other way round. It knows V0 only.
+//! Compares the codec with that of the published chitchat 0.11, which is public, over generated
+//! messages: each decodes the other's bytes to the same meaning. 0.11 knows only V0.
 //!
-//! Its messages' fields are private. So a generated message reaches upstream as bytes (written by
-//! the tests' own reference writer), and meanings are compared there: by upstream's `Debug`, which
-//! shows every field, without the one that says how long the encoding was.
+//! The fields of upstream's messages are private. A generated message is therefore passed to upstream
+//! as bytes (of the tests' reference encoder), and meanings are compared by upstream's `Debug` output,
+//! which shows every field, without the encoded length.
 
 use bytes::Bytes;
 use chitchat_011::{Deserializable, Serializable};
@@ -16,7 +16,7 @@ use crate::support::messages::{Scale, any_message, without_encoded_len};
 type Upstream = chitchat_011::ChitchatMessage;
 
 fn decode_upstream(mut bytes: &[u8]) -> Upstream {
-    let message = Upstream::deserialize(&mut bytes).expect("upstream decodes it");
+    let message = Upstream::deserialize(&mut bytes).expect("upstream must decode it");
     assert!(bytes.is_empty(), "upstream leaves {} bytes", bytes.len());
     message
 }
@@ -25,8 +25,8 @@ fn meaning(message: &Upstream) -> String {
     without_encoded_len(&format!("{message:?}"))
 }
 
-/// As a V0 message that 0.11 could have made itself: with a key in it, a node delta's max version
-/// is the last key's.
+/// Changes `message` to one of V0 that 0.11 could have created: the max version of a node delta that
+/// has keys is the version of the last one.
 fn as_upstream_makes_it(mut message: ChitchatMessage) -> ChitchatMessage {
     match &mut message {
         ChitchatMessage::Syn { version, .. } | ChitchatMessage::BadCluster { version } => {
@@ -49,19 +49,19 @@ fn agrees_with_upstream(message: &ChitchatMessage) {
     let reference = bytes_of(message);
     let upstream = decode_upstream(&reference);
 
-    // What upstream encodes decodes here to the same meaning.
+    // Upstream's bytes decode here to the same meaning.
     let from_upstream = upstream.serialize_to_vec();
     assert_eq!(
         ChitchatMessage::decode(Bytes::from(from_upstream.clone())).unwrap(),
         *message
     );
 
-    // What is encoded here decodes there to the same meaning.
+    // Our bytes decode in upstream to the same meaning.
     let ours = message.clone().into_bytes().unwrap();
     assert_eq!(meaning(&decode_upstream(&ours)), meaning(&upstream));
 
-    // The uncompressed parts are the same bytes, and the compressed ones hold the same bytes,
-    // cut in the same places.
+    // Uncompressed parts have the same bytes. Compressed parts expand to the same bytes, split in the
+    // same places.
     match message {
         ChitchatMessage::Syn { .. } | ChitchatMessage::BadCluster { .. } => {
             assert_eq!(ours, from_upstream);
@@ -99,8 +99,8 @@ proptest! {
     }
 
     #[test]
-    fn upstream_takes_a_max_version_that_no_key_has(message in any_message(Scale::Small)) {
-        // Upstream decodes such a delta and never makes one, so there is no way back to compare.
+    fn upstream_accepts_a_max_version_above_the_last_key(message in any_message(Scale::Small)) {
+        // Upstream decodes such a delta, but never creates one, so its encoding cannot be compared.
         if message.version() == ProtocolVersion::V0 {
             let ours = message.clone().into_bytes().unwrap();
             let reference = decode_upstream(&bytes_of(&message));

@@ -1,9 +1,9 @@
-//! Against real nodes of the published chitchat 0.13, over UDP on loopback, in both protocol
-//! versions.
+//! Tests the codec between real nodes of the published chitchat 0.13, over UDP on loopback, in both
+//! protocol versions.
 //!
-//! Every node sits behind a relay of the test's. The relay decodes each datagram with this crate
-//! and passes on what this crate makes of it: the nodes converge only if that is right. Afterwards
-//! upstream's own socket decodes each datagram and its translation, and the two have to be equal.
+//! Every node is behind a relay of the test, which decodes each datagram with this crate and passes on
+//! the re-encoded message. The nodes converge only if both steps are right. Afterwards upstream's own
+//! socket decodes each datagram and its translation, and the results must be equal.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -27,18 +27,18 @@ use crate::support::{ANY_PORT, PATIENCE};
 
 const CLUSTER: &str = "one";
 
-/// One datagram between two nodes, and what this crate made of it.
+/// A datagram between two nodes, the message that it decodes to, and that message encoded again.
 struct Recorded {
     original: Vec<u8>,
     message: ChitchatMessage,
     translated: Vec<u8>,
 }
 
-/// For each node one socket: what arrives at it goes to that node, from the socket of the node
-/// that sent it, so that the answer comes back here.
+/// A relay between nodes, with one socket for each node. A datagram that arrives at a socket is sent
+/// to its node from the socket of the sending node, so that the answer comes back to the relay.
 struct Relay {
     sockets: Vec<UdpSocket>,
-    /// Nodes by the address that they are bound to.
+    /// The index of the node that is bound to each address.
     nodes: Mutex<HashMap<SocketAddr, usize>>,
 }
 
@@ -70,7 +70,7 @@ impl Relay {
         loop {
             let (len, from) = self.sockets[node].recv_from(&mut buffer).await.unwrap();
             let sender = self.nodes.lock().unwrap().get(&from).copied();
-            // A node that is only just starting is not in the table yet; its datagram is lost.
+            // A node that has just started may not be in the table yet. Its datagram is lost.
             let (Some(sender), Some(to)) = (sender, self.bound_addr(node)) else {
                 continue;
             };
@@ -118,7 +118,7 @@ async fn start(
     handle
 }
 
-/// What has to go over the wire before the test is content.
+/// The cases that have been seen on the wire. The test waits for all of them.
 #[derive(Default, Debug)]
 struct Seen {
     kinds: BTreeSet<&'static str>,
@@ -162,16 +162,16 @@ impl Seen {
     }
 }
 
-/// Text that zstd cannot make shorter than three quarters.
+/// Returns text that zstd cannot compress to less than three quarters.
 fn noise(len: usize) -> String {
     let mut rng = fastrand::Rng::with_seed(11);
     (0..len).map(|_| char::from(rng.u8(b'0'..b'p'))).collect()
 }
 
-/// Runs a cluster through the relay until its members agree; gives every datagram they exchanged.
+/// Runs a cluster through the relay until its members agree. Returns all datagrams.
 async fn exchange(version: chitchat_013::ProtocolVersion) -> Vec<Recorded> {
     const LATE: usize = 3;
-    const STRANGER: usize = 4;
+    const OTHER_CLUSTER: usize = 4;
     let relay = Arc::new(Relay::new(5).await);
     let (tx, mut rx) = mpsc::channel(4096);
     let mut tasks = JoinSet::new();
@@ -183,7 +183,7 @@ async fn exchange(version: chitchat_013::ProtocolVersion) -> Vec<Recorded> {
     for node in 0..LATE {
         members.push(start(&relay, node, CLUSTER, version).await);
     }
-    let stranger = start(&relay, STRANGER, "another", version).await;
+    let other = start(&relay, OTHER_CLUSTER, "another", version).await;
     members[0]
         .with_chitchat(|chitchat| {
             let state = chitchat.self_node_state();
@@ -199,7 +199,8 @@ async fn exchange(version: chitchat_013::ProtocolVersion) -> Vec<Recorded> {
             state.set_with_ttl("fleeting", "yes");
         })
         .await;
-    // With its only key collected, node 1 has nothing but a max version to tell the latecomer.
+    // After its only key has been collected, all that node 1 can send to the late node is a max
+    // version.
     members[1]
         .with_chitchat(|chitchat| chitchat.self_node_state().delete("from-1"))
         .await;
@@ -223,7 +224,7 @@ async fn exchange(version: chitchat_013::ProtocolVersion) -> Vec<Recorded> {
     let known = all.len();
     assert!(agreed.is_ok(), "after {known} datagrams: {seen:?}");
 
-    for handle in members.into_iter().chain([stranger]) {
+    for handle in members.into_iter().chain([other]) {
         handle.shutdown().await.unwrap();
     }
     while let Some(outcome) = tasks.try_join_next() {
@@ -232,7 +233,8 @@ async fn exchange(version: chitchat_013::ProtocolVersion) -> Vec<Recorded> {
     all
 }
 
-/// Every member knows node 0's noise and the latecomer's key, and no longer knows what was deleted.
+/// Returns whether every member knows the long value of node 0 and the key of the late node, and no
+/// member knows the deleted key.
 async fn agree(members: &[ChitchatHandle]) -> bool {
     let ids: Vec<_> = members.iter().map(|m| m.chitchat_id().clone()).collect();
     let (Some(first), Some(last)) = (ids.first(), ids.get(3)) else {
@@ -259,7 +261,7 @@ async fn agree(members: &[ChitchatHandle]) -> bool {
     true
 }
 
-/// What upstream's socket makes of `datagram`, without the length of the encoding.
+/// Returns the `Debug` output of what upstream's socket decodes, without the encoded length.
 async fn upstream_decodes(
     from: &UdpSocket,
     socket: &mut UpstreamSocket,
@@ -270,7 +272,7 @@ async fn upstream_decodes(
         .unwrap();
     let outcome = timeout(PATIENCE, socket.recv())
         .await
-        .expect("upstream decodes it")
+        .expect("upstream must decode it")
         .unwrap();
     assert_eq!(outcome.from_addr, from.local_addr().unwrap());
     assert_eq!(outcome.num_bytes_received, datagram.len());

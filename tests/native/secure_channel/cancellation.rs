@@ -1,4 +1,4 @@
-//! Futures that are dropped half-way lose nothing and repeat nothing.
+//! Cancel-safety: a future that is dropped half-way loses no message and repeats none.
 
 use std::collections::VecDeque;
 
@@ -22,7 +22,7 @@ fn messages() -> Vec<Bytes> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_send_leaves_each_message_in_the_batch_or_on_its_way() {
+async fn a_dropped_send_leaves_each_message_in_the_batch_or_sends_it_whole_later() {
     let meeting = Meeting::of_anyone();
     let (dialled, accepted) = meeting.connect().await;
     let mut random = fastrand::Rng::with_seed(5);
@@ -45,7 +45,7 @@ async fn a_dropped_send_leaves_each_message_in_the_batch_or_on_its_way() {
     }
     assert!(drops > 20, "{drops}");
     meeting.to_acceptor.unstall();
-    // What is on its way leaves with the next call, whatever it is.
+    // The next call of any kind writes the sealed bytes that the dropped one left.
     soon(dialled.keepalive()).await.unwrap();
     soon(dialled.send_many(&mut batch)).await.unwrap();
     for message in messages {
@@ -55,7 +55,7 @@ async fn a_dropped_send_leaves_each_message_in_the_batch_or_on_its_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_recv_loses_nothing() {
+async fn a_dropped_recv_loses_no_message() {
     let meeting = Meeting::of_anyone();
     let (dialled, accepted) = meeting.connect().await;
     meeting.to_acceptor.make_lazy();

@@ -1,4 +1,4 @@
-//! A carrier of frames in memory: bounded, slow if asked, and open to tampering.
+//! A carrier of frames in memory, which a test can bound, slow down and tamper with.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Buf, BytesMut};
 use gossip_transport::secure::{FrameBuffer, FrameEvent, FrameReader, FrameWriter};
 
-/// One direction: a pipe of frames whose middle the test can reach into.
+/// One direction of the carrier: a pipe of frames. Clones share it.
 #[derive(Clone, Default)]
 pub struct Pipe(Arc<Mutex<State>>);
 
@@ -18,13 +18,13 @@ type Tamper = Box<dyn FnMut(usize, &mut BytesMut) + Send>;
 #[derive(Default)]
 struct State {
     frames: VecDeque<FrameEvent>,
-    /// All frames ever written, as they were.
+    /// All frames that were ever written, before tampering.
     log: Vec<Vec<u8>>,
-    /// Bytes that may still be written; `None`: as many as one likes.
+    /// The number of bytes that may still be written, or `None` for no limit.
     room: Option<usize>,
-    /// A frame that is only partly written.
+    /// The part of a frame that has been written so far.
     begun: BytesMut,
-    /// Whether every other poll is `Pending` for no reason.
+    /// Whether every other poll returns `Pending` without need, and writes are short.
     lazy: bool,
     lazy_turns: [bool; 2],
     held: bool,
@@ -52,21 +52,21 @@ impl Pipe {
     pub fn writer(&self) -> Writer {
         Writer(self.clone())
     }
-    /// Puts a frame in as if it had been written.
+    /// Adds a frame as if it had been written.
     pub fn inject(&self, frame: &[u8]) {
         self.with(|s| s.frames.push_back(FrameEvent::Frame(frame.into())));
     }
     pub fn inject_activity(&self) {
         self.with(|s| s.frames.push_back(FrameEvent::Activity));
     }
-    /// Nothing is delivered until [`release`](Self::release); what is written waits.
+    /// Delivers nothing until [`release`](Self::release) is called. Written frames wait.
     pub fn hold(&self) {
         self.with(|s| s.held = true);
     }
     pub fn release(&self) {
         self.with(|s| s.held = false);
     }
-    /// The frames that wait, to be changed.
+    /// Lets `f` change the frames that wait.
     pub fn edit(&self, f: impl FnOnce(&mut VecDeque<BytesMut>)) {
         self.with(|s| {
             let mut frames: VecDeque<_> = s
@@ -81,15 +81,15 @@ impl Pipe {
             s.frames = frames.into_iter().map(FrameEvent::Frame).collect();
         });
     }
-    /// Changes each frame on its way, by its number.
+    /// Calls `f` with the number of each frame that is written later, to change the frame.
     pub fn tamper(&self, f: impl FnMut(usize, &mut BytesMut) + Send + 'static) {
         self.with(|s| s.tamper = Some(Box::new(f)));
     }
-    /// Ends the pipe after what it holds.
+    /// Ends the pipe after the frames that it contains.
     pub fn cut(&self) {
         self.with(|s| s.closed = true);
     }
-    /// Allows only so many more bytes.
+    /// Lets only `bytes` more bytes be written.
     pub fn stall_after(&self, bytes: usize) {
         self.with(|s| s.room = Some(bytes));
     }
@@ -112,7 +112,7 @@ impl Pipe {
         self.with(|s| s.shut_down)
     }
 
-    /// Whether a half was dropped, or the writing half has ended it.
+    /// Returns whether one of the halves has been dropped, or the pipe has been ended.
     pub fn is_closed(&self) -> bool {
         self.with(|s| s.closed)
     }

@@ -1,4 +1,4 @@
-//! Two ends of a channel, and what tests say often.
+//! The two ends of a secure connection, and helpers that several tests use.
 
 use std::net::SocketAddr;
 
@@ -26,7 +26,7 @@ pub fn acceptor_addr() -> SocketAddr {
     "[2001:db8::1]:7000".parse().unwrap()
 }
 
-/// What two ends need to meet; tests change the part that they are about.
+/// Everything that two ends need for a handshake. A test changes the part that it is about.
 pub struct Meeting {
     pub dialler: NetCredential,
     pub acceptor: NetCredential,
@@ -70,7 +70,7 @@ impl Meeting {
     }
 
     pub async fn dial(&self) -> Outcome {
-        // The dialler's bound address is unknown behind a NAT; the acceptor tells it.
+        // The dialler binds no particular address; the acceptor sends the one that it sees.
         let endpoints = Endpoints {
             local: "0.0.0.0:0".parse().unwrap(),
             remote: acceptor_addr(),
@@ -122,7 +122,7 @@ pub fn frame_error(error: &anyhow::Error) -> &FrameError {
     error.downcast_ref().expect("a frame error")
 }
 
-/// Polls `future` once and drops it if it is not ready.
+/// Polls `future` once. Drops it and returns `None` if it is not ready.
 pub async fn poll_once<F: Future>(future: F) -> Option<F::Output> {
     let mut future = std::pin::pin!(future);
     std::future::poll_fn(|cx| match future.as_mut().poll(cx) {

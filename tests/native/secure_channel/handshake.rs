@@ -1,4 +1,4 @@
-//! Who gets in, who does not, and what a stranger learns.
+//! Handshakes: which peers are accepted, which are refused, and what an unauthenticated peer learns.
 
 use bytes::Bytes;
 use gossip_transport::net::NetConnection;
@@ -9,7 +9,7 @@ use super::common::*;
 use crate::support::soon;
 
 #[tokio::test(start_paused = true)]
-async fn two_ends_meet_and_know_each_other() {
+async fn two_ends_that_trust_each_other_connect_and_know_each_others_identity() {
     for secret in [false, true] {
         for suite in SUITES {
             let mut meeting = if secret {
@@ -41,10 +41,10 @@ async fn two_ends_meet_and_know_each_other() {
 
 #[track_caller]
 fn refused(outcome: Outcome) -> HandshakeError {
-    outcome.map(|_| ()).expect_err("they connected")
+    outcome.map(|_| ()).expect_err("the handshake must fail")
 }
 
-/// The dialler learns no reason, and not a byte was sent to it.
+/// Asserts that the dialler was refused, received no byte, and was disconnected.
 #[track_caller]
 fn silently_refused(meeting: &Meeting, dialled: Outcome) {
     assert!(matches!(refused(dialled), HandshakeError::ClosedByPeer));
@@ -53,7 +53,7 @@ fn silently_refused(meeting: &Meeting, dialled: Outcome) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_dialler_speaks_first_and_in_one_write() {
+async fn the_dialler_sends_the_preface_and_the_first_message_in_one_write() {
     let meeting = Meeting::of_anyone();
     let mut dial = std::pin::pin!(meeting.dial());
     assert!(poll_once(dial.as_mut()).await.is_none());
@@ -62,7 +62,33 @@ async fn the_dialler_speaks_first_and_in_one_write() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn listed_keys_connect() {
+async fn an_invalid_configuration_fails_before_anything_is_sent_and_closes_the_carrier() {
+    let mut meeting = Meeting::of_anyone();
+    meeting.dial_config.rekey_after_records = 0;
+    meeting.accept_config.handshake_timeout = std::time::Duration::ZERO;
+    for (outcome, to_peer, expected) in [
+        (
+            meeting.dial().await,
+            &meeting.to_acceptor,
+            "rekey_after_records is 0, but must be at least 1",
+        ),
+        (
+            meeting.accept().await,
+            &meeting.to_dialler,
+            "handshake_timeout is 0ns, but must be at least 1ms",
+        ),
+    ] {
+        match refused(outcome) {
+            HandshakeError::Config(error) => assert_eq!(error.to_string(), expected),
+            other => panic!("{other}"),
+        }
+        assert!(to_peer.log().is_empty(), "{expected}");
+        assert!(to_peer.was_shut_down(), "{expected}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_list_each_other_connect() {
     let [key_a, key_b] = [(); 2].map(|()| NetCredential::generate(Trust::keys([])));
     let mut meeting = Meeting::of_anyone();
     meeting.dialler = key_a.with_trust(Trust::keys([key_b.identity()]));
@@ -91,7 +117,7 @@ async fn a_dialler_that_is_not_listed_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_acceptor_that_is_not_listed_learns_nothing_of_the_dialler() {
+async fn an_acceptor_that_is_not_listed_does_not_learn_the_identity_of_the_dialler() {
     let mut meeting = Meeting::of_anyone();
     let someone = Identity::from_bytes([1; 32]);
     meeting.dialler = NetCredential::generate(Trust::keys([someone]));
@@ -101,12 +127,12 @@ async fn an_acceptor_that_is_not_listed_learns_nothing_of_the_dialler() {
         matches!(refused(dialled), HandshakeError::UntrustedPeer { identity: i } if i == identity)
     );
     assert!(matches!(refused(accepted), HandshakeError::ClosedByPeer));
-    // The preface and an ephemeral key, but not the message that holds the dialler's identity.
+    // Only the preface and an ephemeral key, not the message that contains the dialler's identity.
     assert_eq!(meeting.to_acceptor.log().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_cluster_secret_is_refused_without_a_byte() {
+async fn a_dialler_with_another_cluster_secret_is_refused_without_an_answer() {
     for suite in SUITES {
         let mut meeting = Meeting::with_secret();
         meeting.suite = suite;
@@ -146,7 +172,7 @@ async fn the_secret_without_a_listed_key_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_on_one_side_only_never_connects() {
+async fn two_ends_of_which_only_one_uses_a_secret_never_connect() {
     let with = || NetCredential::generate(Trust::secret(ClusterSecret::generate()));
     let mut meeting = Meeting::of_anyone();
     meeting.dialler = with();
@@ -168,7 +194,7 @@ async fn a_secret_on_one_side_only_never_connects() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_protocol_in_common_is_refused_without_a_byte() {
+async fn a_dialler_without_a_common_protocol_is_refused_without_an_answer() {
     let mut meeting = Meeting::of_anyone();
     meeting.supported = vec![OTHER];
     let (dialled, accepted) = meeting.meet().await;
@@ -180,7 +206,7 @@ async fn no_protocol_in_common_is_refused_without_a_byte() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_diallers_order_of_protocols_decides() {
+async fn the_first_protocol_in_the_diallers_order_is_chosen() {
     let mut meeting = Meeting::of_anyone();
     meeting.offered = vec![OTHER, GOSSIP];
     meeting.supported = vec![GOSSIP, OTHER];
@@ -190,7 +216,7 @@ async fn the_diallers_order_of_protocols_decides() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_offer_that_cannot_be_sent_fails_at_the_dialler() {
+async fn an_offer_that_is_empty_or_too_long_fails_before_anything_is_sent() {
     let mut meeting = Meeting::of_anyone();
     meeting.offered = vec![];
     let error = refused(meeting.dial().await);
@@ -205,12 +231,12 @@ async fn an_offer_that_cannot_be_sent_fails_at_the_dialler() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_offer_is_noticed() {
+async fn an_offer_that_is_changed_on_its_way_fails_the_handshake() {
     let mut meeting = Meeting::of_anyone();
     meeting.offered = vec![OTHER, GOSSIP];
     meeting.supported = vec![GOSSIP, OTHER];
-    // Without a secret the offer is readable. Rename the first protocol, and the acceptor falls
-    // back to the second.
+    // Without a secret the offer is readable. If an attacker renames the first protocol, the
+    // acceptor falls back to the second.
     meeting.to_acceptor.tamper(|number, frame| {
         if number == 1 {
             let at = frame.windows(5).position(|w| w == b"other").unwrap();
@@ -223,7 +249,7 @@ async fn a_changed_offer_is_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_downgraded_suite_is_noticed() {
+async fn a_suite_that_is_downgraded_on_its_way_fails_the_handshake() {
     let mut meeting = Meeting::of_anyone();
     meeting.suite = Suite::AesGcm;
     meeting.to_acceptor.tamper(|number, frame| {
@@ -237,7 +263,7 @@ async fn a_downgraded_suite_is_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_byte_of_the_handshake_can_be_changed() {
+async fn a_change_of_any_byte_fails_the_handshake() {
     for secret in [false, true] {
         let new = || match secret {
             false => Meeting::of_anyone(),
@@ -270,7 +296,7 @@ async fn no_byte_of_the_handshake_can_be_changed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replayed_dialler_does_not_get_in() {
+async fn a_replay_of_a_diallers_messages_is_refused() {
     for meeting in [Meeting::of_anyone(), Meeting::with_secret()] {
         meeting.connect().await;
         let recorded = meeting.to_acceptor.log();
@@ -313,14 +339,14 @@ async fn an_oversized_handshake_message_is_refused_on_both_sides() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_never_answers_is_given_up_in_time() {
+async fn a_handshake_without_an_answer_fails_after_its_time_limit() {
     let meeting = Meeting::of_anyone();
     let start = tokio::time::Instant::now();
     let error = refused(soon(meeting.dial()).await);
     assert!(matches!(error, HandshakeError::Timeout { .. }));
     assert_eq!(start.elapsed().as_secs(), 10);
 
-    // A sign of life now and then does not extend the time.
+    // Signs of life do not extend the time limit.
     let meeting = Meeting::of_anyone();
     let pipe = meeting.to_acceptor.clone();
     let drip = async move {
@@ -340,9 +366,9 @@ async fn a_peer_that_never_answers_is_given_up_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_stranger_sees_the_same_silence() {
+async fn every_unauthenticated_peer_is_disconnected_without_an_answer() {
     let preface = b"\xA7GT\x01\x00";
-    let strangers: [&[&[u8]]; 8] = [
+    let attempts: [&[&[u8]]; 8] = [
         &[],
         &[b""],
         &[b"GET / HTTP/1.1\r\n\r\n"],
@@ -352,7 +378,7 @@ async fn every_stranger_sees_the_same_silence() {
         &[preface, &[1; 200]],
         &[preface, preface],
     ];
-    for frames in strangers {
+    for frames in attempts {
         let meeting = Meeting::of_anyone();
         for frame in frames {
             meeting.to_acceptor.inject(frame);
@@ -365,7 +391,7 @@ async fn every_stranger_sees_the_same_silence() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn random_bytes_never_get_in_and_never_panic() {
+async fn random_bytes_never_connect_and_never_panic() {
     let mut random = fastrand::Rng::with_seed(7);
     let credentials = [Meeting::of_anyone(), Meeting::with_secret()];
     for i in 0..2000 {
@@ -396,7 +422,7 @@ async fn random_bytes_never_get_in_and_never_panic() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handshake_survives_a_carrier_that_dawdles() {
+async fn a_handshake_succeeds_over_a_carrier_that_moves_few_bytes_at_a_time() {
     let meeting = Meeting::with_secret();
     meeting.to_acceptor.make_lazy();
     meeting.to_dialler.make_lazy();

@@ -1,4 +1,4 @@
-//! How a channel ends, and who learns of it.
+//! The end of a connection: how it is caused, and which calls notice it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -27,7 +27,7 @@ async fn a_goodbye_and_its_code_arrive_after_the_last_message() {
     for code in [CloseCode::NORMAL, CloseCode::EVICTED, CloseCode(65_535)] {
         let meeting = Meeting::of_anyone();
         let (a, b) = meeting.connect().await;
-        // Both directions, whoever dialled.
+        // Test both directions.
         let (from, to) = if code.0 == 3 { (b, a) } else { (a, b) };
         from.send(Bytes::from_static(b"last")).await.unwrap();
         soon(from.close(code)).await;
@@ -46,7 +46,7 @@ async fn a_goodbye_and_its_code_arrive_after_the_last_message() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn both_may_close_at_once_and_more_than_once() {
+async fn both_sides_may_close_at_once_and_more_than_once() {
     let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
     soon(async { futures::join!(a.close(CloseCode(300)), b.close(CloseCode(400))) }).await;
@@ -64,13 +64,13 @@ async fn both_may_close_at_once_and_more_than_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_wakes_whoever_waits() {
+async fn closing_wakes_every_call_that_waits() {
     let meeting = Meeting::of_anyone();
     let (a, _b) = meeting.connect().await;
     meeting.to_acceptor.stall_after(0);
     let mut batch = VecDeque::from([Bytes::from_static(b"stuck")]);
     let start = Instant::now();
-    // A set polls only whom somebody woke.
+    // This set polls only the futures that have been woken.
     let mut waiting = FuturesUnordered::<LocalBoxFuture<'_, CloseReason>>::new();
     for _ in 0..2 {
         waiting.push(Box::pin(async { closed(a.recv().await.unwrap_err()) }));
@@ -86,17 +86,17 @@ async fn closing_wakes_whoever_waits() {
     for reason in reasons {
         assert!(matches!(reason, CloseReason::Local(CloseCode::GOING_AWAY)));
     }
-    // A peer that does not read gets its second, and no more.
+    // The goodbye to a peer that does not read is given up after a second.
     assert_eq!(start.elapsed().as_secs(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_goodbye_waits_for_a_line_that_moves_again() {
+async fn a_goodbye_waits_until_a_stalled_carrier_moves_again() {
     let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
     let long = Bytes::from(vec![1; 500_000]);
     meeting.to_acceptor.stall_after(100_000);
-    // Begun, and given up by its caller: still owed to the peer.
+    // The send is dropped after a part of the message is sealed, so the rest must still be sent.
     let mut batch = VecDeque::from([long.clone()]);
     assert!(poll_once(a.send_many(&mut batch)).await.is_none());
     assert!(batch.is_empty());
@@ -113,7 +113,7 @@ async fn a_goodbye_waits_for_a_line_that_moves_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_shuts_the_carrier_though_clones_live_on() {
+async fn closing_ends_the_carrier_even_if_clones_remain() {
     let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
     let _clone = a.clone();
@@ -125,7 +125,7 @@ async fn closing_shuts_the_carrier_though_clones_live_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_that_recv_notices_releases_the_reading_half_though_clones_live_on() {
+async fn an_end_that_recv_notices_releases_the_reading_half_even_if_clones_remain() {
     let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
     let _clone = a.clone();
@@ -145,7 +145,7 @@ async fn an_end_that_recv_notices_releases_the_reading_half_though_clones_live_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_the_last_clone_drops_the_line() {
+async fn dropping_the_last_clone_drops_the_carrier() {
     let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
     let clone = a.clone();
@@ -157,14 +157,14 @@ async fn dropping_the_last_clone_drops_the_line() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broken_line_wakes_whoever_waits_for_the_end() {
+async fn a_broken_carrier_wakes_every_call_that_waits_for_the_end() {
     let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
     let (received, reasons, ()) = soon(async {
         futures::join!(
             a.recv(),
             futures::future::join_all((0..50).map(|_| a.watch_close())),
-            // Polled last: the others wait by now.
+            // Polled last, when the others already wait.
             async move { drop(b) },
         )
     })
@@ -177,7 +177,7 @@ async fn a_broken_line_wakes_whoever_waits_for_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_write_is_the_carriers_error() {
+async fn a_failed_write_fails_with_the_error_of_the_carrier() {
     let meeting = Meeting::of_anyone();
     let (a, _b) = meeting.connect().await;
     meeting.to_acceptor.cut();
@@ -221,19 +221,22 @@ async fn two_receivers_get_one_message_each() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_keepalive_pings_and_never_waits_behind_a_stuck_sender() {
+async fn a_keepalive_sends_a_ping_and_never_waits_for_a_stalled_sender() {
     let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
     let pings = meeting.to_acceptor.pings();
     a.keepalive().await.unwrap();
     assert_eq!(meeting.to_acceptor.pings(), pings + 1);
-    assert!(poll_once(b.recv()).await.is_none(), "it is no message");
+    assert!(
+        poll_once(b.recv()).await.is_none(),
+        "a keepalive is not a message"
+    );
 
     meeting.to_acceptor.stall_after(0);
     let mut batch = VecDeque::from([Bytes::from_static(b"stuck")]);
     let mut stuck = std::pin::pin!(a.send_many(&mut batch));
     assert!(poll_once(stuck.as_mut()).await.is_none());
-    poll_once(a.keepalive()).await.expect("it waits").unwrap();
+    poll_once(a.keepalive()).await.expect("no wait").unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -282,7 +285,7 @@ async fn messages_keepalives_and_pongs_are_signs_of_life() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn forged_frames_are_no_sign_of_life() {
+async fn forged_frames_are_not_a_sign_of_life() {
     let meeting = Meeting::of_anyone();
     let (a, _b) = meeting.connect().await;
     tokio::time::advance(Duration::from_secs(5)).await;

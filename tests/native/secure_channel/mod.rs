@@ -1,4 +1,4 @@
-//! The secure channel over a carrier in memory: what connects, what does not, and how it ends.
+//! The secure connection over a carrier in memory: handshakes, messages, and how it ends.
 
 mod cancellation;
 mod carrier;

@@ -1,4 +1,4 @@
-//! Messages that arrive, and records that must not.
+//! Messages and records: which arrive, and which end the connection.
 
 use std::collections::VecDeque;
 
@@ -14,8 +14,8 @@ fn message(len: usize, fill: u8) -> Bytes {
     vec![fill; len].into()
 }
 
-/// Sends three messages in a record each, lets `f` at the records, and gives what the receiver
-/// makes of it.
+/// Sends three messages in one record each, and lets `f` change the records on their way. Returns
+/// the number of messages that arrived, and the error after them.
 async fn after(f: impl Fn(&mut VecDeque<BytesMut>)) -> (usize, FrameError) {
     let mut result = None;
     for suite in SUITES {
@@ -39,7 +39,7 @@ async fn after(f: impl Fn(&mut VecDeque<BytesMut>)) -> (usize, FrameError) {
             received += 1;
         };
         let error = frame_error(&error).clone();
-        // It stays as it is, for everyone.
+        // Every later call fails with the same error.
         let again = soon(accepted.recv()).await.unwrap_err();
         assert_eq!(frame_error(&again).to_string(), error.to_string());
         let again = soon(accepted.send(Bytes::new())).await.unwrap_err();
@@ -62,7 +62,7 @@ fn tampered_after(expected: usize, (received, error): (usize, FrameError)) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flipped_record_ends_the_connection() {
+async fn a_record_with_a_changed_bit_ends_the_connection() {
     for at in [0, 50, 103, 104, 119] {
         tampered_after(1, after(|records| records[1][at] ^= 0x80).await);
     }
@@ -86,7 +86,7 @@ async fn a_dropped_record_ends_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_cut_short_or_past_its_limit_ends_the_connection() {
+async fn a_record_that_is_shortened_or_lengthened_ends_the_connection() {
     for len in [0, 1, 15, 16, 119, 121, 65_535, 65_536, 100_000] {
         tampered_after(1, after(|records| records[1].resize(len, 0)).await);
     }
@@ -103,18 +103,18 @@ async fn a_record_sent_back_to_its_sender_ends_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_ends_without_a_goodbye_is_told_from_one_that_ends_in_order() {
+async fn a_stream_that_ends_without_a_goodbye_is_an_error() {
     let (received, error) = after(|_| {}).await;
     assert_eq!(received, 3);
     assert!(matches!(error, FrameError::Truncated), "{error}");
-    // The last record is gone: as if the message had never been sent.
+    // If the last record is lost as well, the result is the same as if it had never been sent.
     let (received, error) = after(|records| drop(records.pop_back())).await;
     assert_eq!(received, 2);
     assert!(matches!(error, FrameError::Truncated), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_over_the_limit_is_refused_and_the_connection_lives_on() {
+async fn a_message_over_the_limit_is_refused_and_the_connection_stays_open() {
     let meeting = Meeting::of_anyone().configure(|config| config.max_message_len = 1000);
     let (dialled, accepted) = meeting.connect().await;
     let mut batch = VecDeque::from([message(1000, 1), message(1001, 2), message(3, 3)]);
@@ -133,7 +133,7 @@ async fn a_message_over_the_limit_is_refused_and_the_connection_lives_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_sends_more_than_our_limit_is_cut_off() {
+async fn a_peer_that_sends_a_message_over_our_limit_is_disconnected() {
     let mut meeting = Meeting::of_anyone();
     meeting.accept_config.max_message_len = 1000;
     let (dialled, accepted) = meeting.connect().await;
@@ -186,7 +186,7 @@ async fn many_small_messages_take_few_writes_and_few_records() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_change_on_the_way_even_if_the_two_are_configured_differently() {
+async fn keys_change_after_each_sides_own_number_of_records() {
     for suite in SUITES {
         let mut meeting = Meeting::of_anyone();
         meeting.suite = suite;
@@ -203,7 +203,7 @@ async fn keys_change_on_the_way_even_if_the_two_are_configured_differently() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn equal_messages_never_look_equal_on_the_wire() {
+async fn equal_messages_differ_on_the_wire() {
     let meeting = Meeting::of_anyone().configure(|config| config.rekey_after_records = 2);
     let (dialled, _accepted) = meeting.connect().await;
     for _ in 0..20 {
@@ -215,7 +215,8 @@ async fn equal_messages_never_look_equal_on_the_wire() {
     assert_eq!(log.len(), 20);
 }
 
-/// Lengths around the borders that exist: none, small, a record's end, several records.
+/// Lengths of messages: short ones, those that end near the end of a record, and those that span
+/// several records.
 fn lengths() -> impl Strategy<Value = usize> {
     prop_oneof![
         4 => 0..300_usize,
@@ -227,7 +228,7 @@ fn lengths() -> impl Strategy<Value = usize> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn whatever_is_sent_arrives_in_order(
+    fn all_messages_arrive_in_order(
         batches in prop::collection::vec(prop::collection::vec(lengths(), 0..12), 1..6),
         aes in any::<bool>(),
         lazy in any::<bool>(),

@@ -1,4 +1,4 @@
-//! Generated messages, and a second writer of their bytes.
+//! Strategies that generate messages, and a second implementation of their encoding.
 
 pub(crate) mod reference;
 
@@ -12,7 +12,7 @@ use gossip_transport::message::{
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
-/// How much there is in a message.
+/// The size of a generated message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Scale {
     /// A few hundred bytes.
@@ -44,12 +44,12 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Small numbers are the usual ones, large ones take every byte.
+/// Small numbers, as in real messages, and numbers that use all eight bytes.
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![0..1000u64, any::<u64>()]
 }
 
-/// An address as the format has it: without scope and flow.
+/// An address without scope and flow label, which the format cannot express.
 fn addr() -> impl Strategy<Value = SocketAddr> {
     let ip = prop_oneof![
         any::<[u8; 4]>().prop_map(IpAddr::from),
@@ -147,8 +147,8 @@ pub(crate) fn any_message(scale: Scale) -> impl Strategy<Value = ChitchatMessage
     ]
 }
 
-/// Upstream's `Debug` of a message without the length of its encoding, which depends on the
-/// compressor and is no part of the meaning.
+/// Removes the encoded length from upstream's `Debug` output of a message. It depends on the
+/// compressor and is not part of the meaning.
 pub(crate) fn without_encoded_len(debug: &str) -> String {
     const FIELD: &str = ", serialized_len: ";
     let mut out = String::new();

@@ -1,5 +1,5 @@
-//! A second writer of the same format, after upstream's description and with the C library's
-//! compressor, so that a mistake of the crate's own writer cannot hide behind its own reader.
+//! A second implementation of the encoding, after upstream's description and with the compressor of
+//! the C library. It finds mistakes that the crate's own encoder and decoder have in common.
 
 use std::net::IpAddr;
 
@@ -7,8 +7,8 @@ use gossip_transport::message::{
     ChitchatId, ChitchatMessage, DeletionStatus, Delta, Digest, ProtocolVersion,
 };
 
-/// The message's bytes as upstream writes them: blocks cut at 16,384 bytes, compressed where that
-/// makes them shorter.
+/// Encodes a message as upstream does: blocks are split at 16,384 bytes, and compressed if that makes
+/// them shorter.
 pub(crate) fn bytes_of(message: &ChitchatMessage) -> Vec<u8> {
     let version = match message.version() {
         ProtocolVersion::V0 => 0,
@@ -53,7 +53,7 @@ pub(crate) fn digest_bytes(digest: &Digest, version: u8) -> Vec<u8> {
     }
 }
 
-/// A delta's operations, before they are cut into blocks.
+/// Returns the operations of a delta, before they are split into blocks.
 pub(crate) fn delta_contents(delta: &Delta) -> Vec<u8> {
     let mut out = Vec::new();
     for node in &delta.node_deltas {
@@ -101,7 +101,7 @@ pub(crate) fn put_block(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     out.extend(bytes);
 }
 
-/// Takes a stream apart with the C library: its blocks' contents, and what follows it.
+/// Decodes a stream with the C library. Returns the contents of its blocks, and the bytes after it.
 pub(crate) fn read_stream(mut bytes: &[u8]) -> (Vec<Vec<u8>>, &[u8]) {
     let mut blocks = Vec::new();
     loop {
