@@ -240,7 +240,7 @@ async fn a_keepalive_sends_a_ping_and_never_waits_for_a_stalled_sender() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_connection_reports_its_silence_and_lives_on() {
+async fn a_silent_connection_reports_its_silence_and_stays_open() {
     let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
     let mut waiting = std::pin::pin!(a.recv());
@@ -295,7 +295,7 @@ async fn forged_frames_are_not_a_sign_of_life() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_freeze_what_has_arrived_is_read() {
+async fn messages_that_arrived_during_a_freeze_are_received_after_it() {
     let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
     let mut waiting = std::pin::pin!(a.recv());
@@ -310,7 +310,7 @@ async fn after_a_freeze_what_has_arrived_is_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_receiver_that_did_not_look_for_long_still_gets_its_messages() {
+async fn messages_are_received_however_late_the_receiver_asks_for_them() {
     let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
     b.send(Bytes::from_static(b"old")).await.unwrap();
