@@ -170,8 +170,6 @@ impl NetTransport for WebSocketTransport {
         let (reader, writer) = self.open(addr).await?;
         let mut config = self.config.secure.clone();
         let left = self.config.connect_timeout.saturating_sub(began.elapsed());
-        // Zero is no valid time limit, even if no time is left.
-        let left = left.max(Duration::from_millis(1));
         config.handshake_timeout = config.handshake_timeout.min(left);
         let endpoints = Endpoints {
             local: unspecified(addr),
