@@ -226,8 +226,8 @@ pub(super) struct Inbox {
     plaintext: BytesMut,
     /// Length of the whole record of which `plaintext` is the rest.
     record_len: usize,
-    /// Free memory (an empty buffer with capacity) for copies of the record's short messages.
-    slab: BytesMut,
+    /// A copy of the next short messages of the record, with their headers.
+    slab: Bytes,
     partial: Option<Partial>,
 }
 
@@ -243,7 +243,7 @@ impl Inbox {
             max_message_len,
             plaintext: BytesMut::new(),
             record_len: 0,
-            slab: BytesMut::new(),
+            slab: Bytes::new(),
             partial: None,
         }
     }
@@ -263,6 +263,11 @@ impl Inbox {
 
     /// Returns the next message or goodbye, or `None` if another record is needed.
     pub(super) fn next(&mut self) -> Result<Option<Event>, FrameError> {
+        if let Some(header) = self.slab.first_chunk::<HEADER_LEN>() {
+            let len = u32::from_be_bytes(*header) as usize;
+            self.slab.advance(HEADER_LEN);
+            return Ok(Some(Event::Message(self.slab.split_to(len))));
+        }
         if self.partial.is_some() {
             return Ok(self.continue_partial());
         }
@@ -270,7 +275,6 @@ impl Inbox {
             if self.plaintext.is_empty() {
                 // An empty buffer would still hold the record's memory.
                 self.plaintext = BytesMut::new();
-                self.slab = BytesMut::new();
             }
             return Ok(None);
         };
@@ -287,8 +291,7 @@ impl Inbox {
         }
         self.plaintext.advance(HEADER_LEN);
         if len <= self.plaintext.len() {
-            let keep = len >= KEEP_LEN && len.saturating_mul(KEEP_RATIO) >= self.record_len;
-            return Ok(Some(Event::Message(if keep {
+            return Ok(Some(Event::Message(if self.is_kept(len) {
                 self.plaintext.split_to(len).freeze()
             } else {
                 self.copy_out(len)
@@ -301,22 +304,30 @@ impl Inbox {
         Ok(self.continue_partial())
     }
 
-    /// Removes the first `len` bytes of the plaintext, which must be there, and returns a copy.
+    /// Returns whether a message of `len` bytes is handed on inside the memory of its record.
+    fn is_kept(&self, len: usize) -> bool {
+        len >= KEEP_LEN && len.saturating_mul(KEEP_RATIO) >= self.record_len
+    }
+
+    /// Returns a copy of the first `len` bytes of the plaintext, which must be there. The short
+    /// messages behind it are copied with it, for the next calls: one copy and one allocation for as
+    /// many as fit into a slab.
     fn copy_out(&mut self, len: usize) -> Bytes {
-        let rest = self.plaintext.len();
-        let message = self.plaintext.get(..len).unwrap_or_default();
-        let copy = if self.slab.capacity() < len && rest <= len.saturating_add(HEADER_LEN) {
-            // The last message of a record has no others to share a slab with.
-            Bytes::copy_from_slice(message)
-        } else {
-            if self.slab.capacity() < len {
-                self.slab = BytesMut::with_capacity(rest.min(SLAB_LEN).max(len));
+        let mut end = len;
+        while let Some(header) = self.plaintext.get(end..).and_then(<[u8]>::first_chunk) {
+            let next = u32::from_be_bytes(*header) as usize;
+            let next_end = end.saturating_add(HEADER_LEN).saturating_add(next);
+            if next_end > SLAB_LEN.min(self.plaintext.len())
+                || next > self.max_message_len
+                || self.is_kept(next)
+            {
+                break;
             }
-            self.slab.extend_from_slice(message);
-            self.slab.split().freeze()
-        };
-        self.plaintext.advance(len);
-        copy
+            end = next_end;
+        }
+        self.slab = Bytes::copy_from_slice(self.plaintext.get(..end).unwrap_or_default());
+        self.plaintext.advance(end);
+        self.slab.split_to(len)
     }
 
     fn continue_partial(&mut self) -> Option<Event> {
