@@ -39,12 +39,15 @@ const PINGS: usize = 10_000;
 /// Connections of a sample.
 const CONNECTS: usize = 100;
 
+/// Takes one sample of many times, in microseconds each.
+type Times = fn(&Runtime) -> anyhow::Result<Vec<f64>>;
+
 /// A peer, as functions that take one sample each.
 struct Peer {
     name: &'static str,
     throughput: fn(&Runtime, usize, usize) -> anyhow::Result<Throughput>,
-    ping: fn(&Runtime) -> anyhow::Result<Vec<f64>>,
-    connect: Option<fn(&Runtime) -> anyhow::Result<Vec<f64>>>,
+    ping: Times,
+    connect: Option<Times>,
     memory: Option<fn() -> anyhow::Result<memory::Sample>>,
 }
 
@@ -78,7 +81,7 @@ static PEERS: [Peer; 11] = [
     Peer::node::<Floor>(),
     Peer {
         name: hand::NAME,
-        throughput: |runtime, senders, len| hand::throughput(runtime, senders, len, WINDOW),
+        throughput: |_, senders, len| hand::throughput(senders, len, WINDOW),
         ping: |runtime| hand::ping(runtime, PING_LEN, PINGS),
         connect: Some(|runtime| hand::connect(runtime, CONNECTS)),
         memory: None,

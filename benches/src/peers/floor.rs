@@ -24,7 +24,7 @@ const COPY: usize = 4 << 10;
 /// Bytes of copied messages that are written at a time.
 const CHUNK: usize = 256 << 10;
 /// Bytes that a read asks for.
-const READ: usize = 256 << 10;
+const READ: usize = 128 << 10;
 const LENGTH_LEN: usize = 4;
 
 /// Carries messages over a plain TCP stream.

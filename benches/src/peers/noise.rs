@@ -31,7 +31,7 @@ const TAG_LEN: usize = 16;
 /// Bytes of messages in one record, at most: what the length can say, without the tag.
 const RECORD: usize = u16::MAX as usize - TAG_LEN;
 /// Bytes that a read asks for.
-const READ: usize = 256 << 10;
+const READ: usize = 128 << 10;
 
 /// Carries the floor's frames in encrypted records.
 #[derive(Debug)]

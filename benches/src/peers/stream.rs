@@ -19,10 +19,11 @@ use tokio::task::JoinSet;
 use crate::peer::{Link, Node};
 use crate::queue::Queue;
 
-/// Bytes that wait in the queue of a connection.
-const QUEUE: usize = 512 << 10;
+/// Bytes that wait in the queue of a connection. More than this and the inbox's limit is slower here at
+/// 1 KiB and up, since the messages leave the cache before they are used again.
+const QUEUE: usize = 256 << 10;
 /// Bytes that wait in the inbox of a node.
-const INBOX: usize = 1 << 20;
+const INBOX: usize = 256 << 10;
 /// Bytes that a message is counted with beside its own: a handle in a queue, and its length on the
 /// wire.
 const HANDLE: usize = 36;
