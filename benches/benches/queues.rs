@@ -38,7 +38,9 @@ fn socket(bencher: Bencher<'_, '_>, peers: usize) {
         let host = network.host(addr.ip());
         let transport =
             TransportLayerTransport::<_, Bytes>::with_config(host, credential, config());
-        runtime.block_on(transport.open(addr)).expect("the address is free")
+        runtime
+            .block_on(transport.open(addr))
+            .expect("the address is free")
     };
     let receiver = open(0);
     let senders: Vec<_> = (1..=peers as u8).map(open).collect();

@@ -75,11 +75,7 @@ pub fn in_child(name: &str, connections: usize, burst: bool) -> anyhow::Result<S
 
 /// Takes a sample in this process. `allocated` returns what Rust code has asked of the allocator, or
 /// 0 if the program does not count that.
-pub fn sample<N>(
-    connections: usize,
-    burst: bool,
-    allocated: fn() -> u64,
-) -> anyhow::Result<Sample>
+pub fn sample<N>(connections: usize, burst: bool, allocated: fn() -> u64) -> anyhow::Result<Sample>
 where
     N: Node<Message: Filled>,
 {

@@ -94,9 +94,7 @@ pub trait Node: Sized + Send + 'static {
     fn connect(&self, to: SocketAddr) -> impl Future<Output = anyhow::Result<Self::Link>> + Send;
 
     /// Returns the next message of any connection. This is the measured call.
-    fn recv(
-        &mut self,
-    ) -> impl Future<Output = anyhow::Result<(Self::From, Self::Message)>> + Send;
+    fn recv(&mut self) -> impl Future<Output = anyhow::Result<(Self::From, Self::Message)>> + Send;
 
     /// Returns the link that answers `from`. Scenarios call it once for each peer, not for each
     /// message.

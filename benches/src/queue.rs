@@ -92,7 +92,11 @@ impl<T> Queue<T> {
                 if state.closed {
                     return Poll::Ready(Err(Closed));
                 }
-                if !state.taker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+                if !state
+                    .taker
+                    .as_ref()
+                    .is_some_and(|w| w.will_wake(cx.waker()))
+                {
                     state.taker = Some(cx.waker().clone());
                 }
                 return Poll::Pending;

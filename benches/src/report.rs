@@ -146,11 +146,7 @@ impl Samples {
         })
     }
 
-    fn table(
-        &self,
-        rows: &[&String],
-        cell: impl Fn(&str, Unit, &str) -> Option<String>,
-    ) -> String {
+    fn table(&self, rows: &[&String], cell: impl Fn(&str, Unit, &str) -> Option<String>) -> String {
         let mut table = String::from("|");
         for (column, _) in &self.columns {
             let _ = write!(table, " | {column}");

@@ -37,17 +37,17 @@ async function run() {
     [OURS, ours],
   ];
   for (let round = 0; round < plan.rounds; round += 1) {
-    // The order differs from round to round: forwards, then backwards, and shifted.
-    peers.reverse();
-    peers.push(peers.shift());
+    // Each round shifts the order and reverses it.
+    const turns = peers.map((_, i) => peers[(i + round) % peers.length]);
+    if (round % 2) turns.reverse();
     for (const [len, name] of SIZES) {
       for (const way of ['up', 'down']) {
-        for (const [label, peer] of peers) {
+        for (const [label, peer] of turns) {
           add(`${way}, ${name}`, label, await peer[way](len, plan.millis));
         }
       }
     }
-    for (const [label, peer] of peers) {
+    for (const [label, peer] of turns) {
       add('ping p50', label, median(await peer.ping(64, plan.pings)));
     }
   }

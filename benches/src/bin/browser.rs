@@ -90,7 +90,9 @@ async fn main() -> anyhow::Result<()> {
     let router = router(options.page, plan.to_string(), reports);
     tokio::spawn(async move { axum::serve(http, router).await });
     let report = tokio::time::timeout(PATIENCE, reported.recv()).await;
-    let report = report.context("the page reports nothing")?.context("no report")?;
+    let report = report
+        .context("the page reports nothing")?
+        .context("no report")?;
     print(&report.map_err(|failure| anyhow::anyhow!("the page failed: {failure}"))?)
 }
 
@@ -170,7 +172,10 @@ fn print(report: &Report) -> anyhow::Result<()> {
     }
     println!("{}\n", report.browser);
     for samples in &ways {
-        println!("Ratio to the first row, median (least..most):\n\n{}\n", samples.ratios(BASE));
+        println!(
+            "Ratio to the first row, median (least..most):\n\n{}\n",
+            samples.ratios(BASE)
+        );
     }
     if !report.soak.is_empty() {
         println!("Memory, KiB:\n\n| messages | wasm | JavaScript heap |\n|--:|--:|--:|");

@@ -50,7 +50,10 @@ pub trait Cluster: Sized + Send {
 /// Waits until every member sees every member alive; returns the time since `start`.
 pub async fn complete(cluster: &impl Cluster, start: Instant) -> anyhow::Result<Duration> {
     while !cluster.is_complete().await {
-        anyhow::ensure!(start.elapsed() < PATIENCE, "the members do not find each other");
+        anyhow::ensure!(
+            start.elapsed() < PATIENCE,
+            "the members do not find each other"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(start.elapsed())
