@@ -1,4 +1,4 @@
-//! Chitchat's messages to bytes and back; the floor is one copy of the bytes.
+//! Encodes and decodes chitchat's messages. The floor is one copy of the bytes.
 
 use bytes::Bytes;
 use divan::Bencher;
@@ -26,7 +26,7 @@ fn message(name: &str) -> ChitchatMessage {
 }
 
 fn encoded(name: &str) -> Bytes {
-    message(name).into_bytes().expect("it is short enough")
+    message(name).into_bytes().expect("shorter than the limit")
 }
 
 #[divan::bench(args = MESSAGES)]

@@ -1,5 +1,5 @@
-//! The queues of a socket, over the network in memory: from `send` to `recv`, without a cipher and
-//! without a system call. The floor is a channel of the same bounds.
+//! The queues of a socket, from `send` to `recv` over the network in memory, without a cipher and
+//! without a system call. The floor is one bounded channel.
 
 use std::net::SocketAddr;
 
@@ -16,7 +16,7 @@ fn main() {
     divan::main();
 }
 
-/// Messages of a sample; from several peers, each sends its share.
+/// Messages of a sample. Several peers send equal shares of them.
 const COUNT: usize = 1024;
 const LEN: usize = 64;
 const PEERS: [usize; 3] = [1, 8, 64];
@@ -38,7 +38,9 @@ fn socket(bencher: Bencher<'_, '_>, peers: usize) {
         let host = network.host(addr.ip());
         let transport =
             TransportLayerTransport::<_, Bytes>::with_config(host, credential, config());
-        runtime.block_on(transport.open(addr)).expect("it is free")
+        runtime
+            .block_on(transport.open(addr))
+            .expect("the address is free")
     };
     let receiver = open(0);
     let senders: Vec<_> = (1..=peers as u8).map(open).collect();
@@ -64,7 +66,7 @@ fn socket(bencher: Bencher<'_, '_>, peers: usize) {
             .block_on(async {
                 futures::try_join!(futures::future::try_join_all(sending), receiving)
             })
-            .expect("all arrive");
+            .expect("all messages arrive");
     });
 }
 
@@ -72,8 +74,8 @@ fn socket(bencher: Bencher<'_, '_>, peers: usize) {
 fn one_channel(bencher: Bencher<'_, '_>, peers: usize) {
     let runtime = runtime();
     let message = Bytes::from(vec![7; LEN]);
+    let (sender, mut receiver) = channel(COUNT);
     bencher.counter(ItemsCount::new(COUNT)).bench_local(|| {
-        let (sender, mut receiver) = channel(COUNT);
         let sending = (0..peers).map(|_| {
             let (mut sender, message) = (sender.clone(), &message);
             async move {
@@ -93,6 +95,6 @@ fn one_channel(bencher: Bencher<'_, '_>, peers: usize) {
             .block_on(async {
                 futures::try_join!(futures::future::try_join_all(sending), receiving)
             })
-            .expect("all arrive");
+            .expect("all messages arrive");
     });
 }

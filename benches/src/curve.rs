@@ -1,4 +1,4 @@
-//! A picture of cumulative distributions, as SVG.
+//! Draws cumulative distributions as SVG.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ const TOP: f64 = 48.0;
 const BOTTOM: f64 = 52.0;
 const COLOURS: [&str; 4] = ["#0a7d5a", "#c2410c", "#1d4ed8", "#7c3aed"];
 
-/// Draws one curve for each name, over a logarithmic axis of milliseconds.
+/// Returns an SVG image with one curve for each name, over a logarithmic axis of milliseconds.
 pub fn draw(title: &str, curves: &[(String, Vec<f64>)]) -> String {
     let all = || curves.iter().flat_map(|(_, times)| times.iter().copied());
     let low = 10_f64.powf(all().fold(f64::MAX, f64::min).log10().floor());
@@ -85,8 +85,8 @@ pub fn draw(title: &str, curves: &[(String, Vec<f64>)]) -> String {
             "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2.5\"/>"
         );
         let middle = times.get(times.len() / 2).copied().unwrap_or(low);
-        // Beside its own curve, on the side where there is room; one below the other, so that none
-        // covers another.
+        // Each name stands beside its own curve, on the side that has room. Each stands lower than
+        // the one before, so that none covers another.
         let height = 0.68 - 0.16 * index as f64;
         let there = times.get((times.len() as f64 * height) as usize);
         let (side, anchor) = if x(middle) < WIDTH / 2.0 {

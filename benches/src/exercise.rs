@@ -1,8 +1,8 @@
 //! The native end of the browser's exercises, over any carrier of messages.
 //!
-//! The page speaks first: `up`, then messages, then `end`, and is told how many came a second;
-//! `down LEN MILLIS`, and is sent messages and an `end`; `echo`, and gets back what it sends, until
-//! `end`.
+//! The page sends an order first. After `up` it sends messages and then `end`, and is answered with
+//! the number of messages per second that arrived. After `down LEN MILLIS` it is sent messages of that
+//! length for that long, and then `end`. After `echo` it is sent back what it sends, until `end`.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -10,23 +10,23 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use bytes::Bytes;
 
-/// Messages between two looks at the clock.
-const LOOK_EVERY: usize = 16;
+/// Messages between two looks at the clock; as many as in `page/`.
+const LOOK_EVERY: usize = 64;
 
-/// The carrier.
+/// A connection with the page.
 pub trait Talk: Send {
-    /// The next message; `None` once the page has gone.
+    /// Returns the next message, or `None` once the page has closed the connection.
     fn recv(&mut self) -> impl Future<Output = anyhow::Result<Option<Bytes>>> + Send;
-    /// Hands a message over; it may wait for others.
+    /// Queues a message, which may wait for others.
     fn send(&mut self, message: Bytes) -> impl Future<Output = anyhow::Result<()>> + Send;
-    /// Sees to it that what was handed over goes out.
+    /// Writes what is queued.
     fn flush(&mut self) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
-/// Does what the page asks for until it goes.
+/// Carries out the orders of the page until it closes the connection.
 pub async fn serve(mut page: impl Talk) -> anyhow::Result<()> {
     while let Some(order) = page.recv().await? {
-        let order = std::str::from_utf8(&order).context("an order")?;
+        let order = std::str::from_utf8(&order).context("an order that is no text")?;
         let mut words = order.split(' ');
         let number = |words: &mut std::str::Split<'_, char>| -> anyhow::Result<u64> {
             Ok(words
@@ -35,20 +35,20 @@ pub async fn serve(mut page: impl Talk) -> anyhow::Result<()> {
                 .parse()?)
         };
         match words.next() {
-            Some("up") => take(&mut page).await?,
+            Some("up") => receive(&mut page).await?,
             Some("down") => {
                 let len = number(&mut words)?.try_into()?;
                 let limit = Duration::from_millis(number(&mut words)?);
-                give(&mut page, len, limit).await?;
+                send(&mut page, len, limit).await?;
             }
             Some("echo") => echo(&mut page).await?,
-            _ => anyhow::bail!("an order that nobody knows: {order:?}"),
+            _ => anyhow::bail!("unknown order {order:?}"),
         }
     }
     Ok(())
 }
 
-async fn take(page: &mut impl Talk) -> anyhow::Result<()> {
+async fn receive(page: &mut impl Talk) -> anyhow::Result<()> {
     let mut count = 0_u64;
     let mut begin = None;
     while let Some(message) = page.recv().await? {
@@ -63,7 +63,7 @@ async fn take(page: &mut impl Talk) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn give(page: &mut impl Talk, len: usize, limit: Duration) -> anyhow::Result<()> {
+async fn send(page: &mut impl Talk, len: usize, limit: Duration) -> anyhow::Result<()> {
     let message = Bytes::from(vec![b'x'; len]);
     let begin = Instant::now();
     while begin.elapsed() < limit {

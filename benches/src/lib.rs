@@ -2,23 +2,29 @@
 //!
 //! | where | what |
 //! |---|---|
-//! | [`peer`] | what a peer has to do to be measured |
-//! | [`peers`] | ourselves, the floor and the others |
-//! | [`scenario`] | what is done with them, and what is measured |
-//! | [`clusters`], [`curve`] | whole clusters, and the picture of how news spreads in them |
+//! | [`peer`] | the traits that a peer implements to be measured |
+//! | [`peers`] | this crate, the floor and the others |
+//! | [`scenario`] | the measured loops |
+//! | [`hand`] | the floor a second time, without the traits and the loops of the others |
+//! | [`memory`] | what connections hold |
+//! | [`queue`] | the queue inside the stream peers |
+//! | [`clusters`], [`curve`] | whole clusters, and a drawing of how changes spread in them |
 //! | [`exercise`] | the native end of what the page in `page/` does |
-//! | [`typed`] | chitchat's messages through our socket |
+//! | [`typed`] | chitchat's own messages |
 //! | [`process`] | memory of a process, and its limit of descriptors |
-//! | [`report`] | medians, ratios, tables |
+//! | [`report`] | medians, ratios, tables, the order of turns |
 //!
-//! `cargo xtask bench` runs the programs in `src/bin`; RESULTS.md has what they printed.
+//! `cargo xtask bench` runs the programs in `src/bin`; RESULTS.md shows what they printed.
 
 pub mod clusters;
 pub mod curve;
 pub mod exercise;
+pub mod hand;
+pub mod memory;
 pub mod peer;
 pub mod peers;
 pub mod process;
+pub mod queue;
 pub mod report;
 pub mod scenario;
 pub mod typed;

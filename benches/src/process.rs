@@ -1,9 +1,9 @@
-//! What the system knows of this process: resident memory, and how many descriptors it may have.
+//! Resident memory of this process, and its limit of open descriptors.
 
 use anyhow::Context as _;
 
-/// Resident memory that is not backed by a file, in bytes: what allocators have touched, the C
-/// libraries' included, and stacks. Linux only.
+/// Returns the resident memory that is not backed by a file, in bytes: what allocators have touched,
+/// those of C libraries included, and stacks. Works on Linux only.
 pub fn resident() -> anyhow::Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status
@@ -17,14 +17,14 @@ pub fn resident() -> anyhow::Result<u64> {
     Ok(kib * 1024)
 }
 
-/// Raises the limit of open descriptors as far as the system lets us, towards `wanted`, and gives
-/// what it is then.
+/// Raises the limit of open descriptors towards `wanted`, as far as the system allows, and returns
+/// the new limit.
 pub fn raise_descriptors(wanted: u64) -> anyhow::Result<u64> {
     let (soft, hard) = rlimit::Resource::NOFILE.get()?;
     if soft >= wanted {
         return Ok(soft);
     }
-    // A privileged process may raise the hard limit too.
+    // A privileged process may raise the hard limit as well.
     if hard < wanted && rlimit::setrlimit(rlimit::Resource::NOFILE, wanted, wanted).is_ok() {
         return Ok(wanted);
     }

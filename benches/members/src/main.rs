@@ -1,12 +1,14 @@
-//! How the cost of gossip grows with the number of members: our engine beside upstream's.
+//! How the cost of gossip grows with the number of members, beside upstream.
 //!
-//! `members [N ...]`: all of them in this process and in virtual time. Ours are engines between
-//! which every message is encoded and decoded; upstream's are its nodes on its in-memory
-//! `ChannelTransport`, which does so as well (and compares what comes out), on tokio's paused
-//! clock. Rumours are off: it is about rounds. Each member has ten keys.
+//! `members [N ...]`: all members live in this process and in virtual time. Those of this crate are
+//! bare engines, between which every message is encoded and decoded. Those of upstream are whole
+//! nodes on its in-memory `ChannelTransport`, on tokio's paused clock: upstream has no engine that
+//! can be driven without them. So upstream's CPU time includes its tasks, locks and channels, and the
+//! comparison that its transport makes of each message before and after encoding. Bytes and rounds
+//! are not affected. Rumours are off, since this is about rounds. Each member has ten keys.
 //!
-//! With more members than [`MOST_MEMBERS`] there are only two, which have been given the states of
-//! all others: a round is one exchange then, and convergence cannot be told.
+//! Above [`MOST_MEMBERS`] members, only two are run, which are given the states of all others. A
+//! round is one exchange then, and convergence is not measured.
 
 mod ours;
 mod theirs;
@@ -17,11 +19,11 @@ use gossip_benches::clusters::Version;
 use gossip_benches::report::write_json;
 use serde::Serialize;
 
-/// What fits into memory: each member knows all.
+/// Most members that fit into memory together, as each knows all others.
 const MOST_MEMBERS: usize = 1000;
 
 const KEYS: usize = 10;
-/// Changes of which the rounds are counted.
+/// Changes whose rounds until all have them are counted.
 const CHANGES: usize = 5;
 const MOST_ROUNDS: u32 = 100;
 
@@ -43,15 +45,15 @@ fn main() -> anyhow::Result<()> {
     }
     let mut rows = Vec::new();
     println!(
-        "| members | version | engine | bytes a member a round | CPU us a member a round | rounds until all have a change, median (max) |\n\
+        "| members | version | engine | bytes per member and round | CPU us per member and round | rounds until all have a change, median (max) |\n\
          |--:|---|---|--:|--:|--:|"
     );
     for members in sizes {
-        // Fewer where each takes long.
+        // Fewer rounds where each takes long.
         let measured = if members > 300 { 5 } else { 30 };
         for version in [Version::V0, Version::V1] {
             let fed = members > MOST_MEMBERS;
-            let who = if fed {
+            let label = if fed {
                 format!("2 that know {members}")
             } else {
                 members.to_string()
@@ -61,11 +63,11 @@ fn main() -> anyhow::Result<()> {
                 theirs::measure(members, version, measured, fed)?,
             ] {
                 let Some(row) = row else {
-                    println!("| {who} | {version:?} | chitchat | - | - | they never know all |");
+                    println!("| {label} | {version:?} | chitchat | - | - | never complete |");
                     continue;
                 };
                 println!(
-                    "| {who} | {} | {} | {:.0} | {:.0} | {} |",
+                    "| {label} | {} | {} | {:.0} | {:.0} | {} |",
                     row.version,
                     row.engine,
                     row.bytes,
@@ -102,7 +104,7 @@ fn rounds_text(mut rounds: Vec<u32>) -> String {
     }
 }
 
-/// Each of `members`, by its number.
+/// Returns the name of member `n`.
 fn node_id(n: usize) -> String {
     format!("node-{n:04}")
 }
@@ -124,7 +126,7 @@ fn row(
     }
 }
 
-/// What so many members' rounds have cost.
+/// The cost of rounds, and how many there were: `steps` counts one for each member and round.
 struct Cost {
     bytes: usize,
     cpu: std::time::Duration,

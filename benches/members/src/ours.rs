@@ -1,4 +1,4 @@
-//! Our engine, every message of which is encoded and decoded.
+//! This crate's engines. Every message between them is encoded and decoded.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -42,7 +42,7 @@ pub(crate) fn measure(
     while !(0..members).all(|n| world.have(n, &last, None)) {
         world.step()?;
     }
-    // Everyone is found live.
+    // Until all are found live.
     for _ in 0..3 {
         world.step()?;
     }
@@ -71,7 +71,7 @@ pub(crate) fn measure(
     Ok(row(members, version, "gossip-transport", &cost, rounds))
 }
 
-/// What `engine` would have learnt of `members`, had they ever lived.
+/// Gives `engine` the states of `members`, as if it had received them.
 fn feed(engine: &mut Engine, members: std::ops::Range<usize>) {
     let version = ProtocolVersion::V0;
     let mut digest = Digest::default();
@@ -126,7 +126,7 @@ impl World {
             let mut config = GossipConfig::new("bench", "unused");
             config.rng_seed = Some(n as u64);
             config.rumours.fanout = 0;
-            // A digest of 5,000 is longer than a datagram, which is the default's bound.
+            // A digest of 5,000 members is longer than a datagram, which is the default limit.
             config.max_message_len = MESSAGE_LEN;
             config.protocol_version = match version {
                 Version::V0 => ProtocolVersion::V0,
@@ -172,7 +172,7 @@ impl World {
                         let message = ChitchatMessage::decode(bytes)?;
                         engine.handle(received(addr(sender), message), now)
                     }
-                    // Nobody lives there.
+                    // A member that is not run.
                     None => Vec::new(),
                 };
             }
@@ -181,7 +181,8 @@ impl World {
         Ok(())
     }
 
-    /// Whether all know this of `n`; any value, if none is given.
+    /// Tells whether all engines know that this key of member `n` has this value; any value, if
+    /// none is given.
     fn have(&self, n: usize, key: &str, value: Option<&str>) -> bool {
         let id = id(n);
         self.engines.iter().all(|engine| {

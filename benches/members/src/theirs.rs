@@ -1,4 +1,4 @@
-//! Upstream's nodes, in virtual time.
+//! Upstream's nodes in virtual time.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{CHANGES, Cost, KEYS, MOST_ROUNDS, Row, addr, key_values, node_id, ro
 
 const ROUND: Duration = Duration::from_secs(1);
 
-/// `None` if they never know all of each other.
+/// Returns `None` if the nodes do not get to know all members.
 pub(crate) fn measure(
     members: usize,
     version: Version,
@@ -92,7 +92,7 @@ async fn start(
 ) -> anyhow::Result<Vec<ChitchatHandle>> {
     let mut nodes = Vec::with_capacity(members);
     for n in 0..members {
-        // Their rounds are spread over the second.
+        // Spreads their rounds over the second.
         tokio::time::sleep(ROUND / members as u32).await;
         let config = ChitchatConfig {
             chitchat_id: id(n),
@@ -114,7 +114,7 @@ async fn start(
     Ok(nodes)
 }
 
-/// What `node` would have learnt of `members`, had they ever lived.
+/// Gives `node` the states of `members`, as if it had received them.
 async fn feed(node: &ChitchatHandle, members: std::ops::Range<usize>) {
     let chitchat = node.chitchat();
     let mut chitchat = chitchat.lock().await;

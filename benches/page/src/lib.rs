@@ -1,15 +1,15 @@
-//! Our side of the browser benchmark: the same three exercises as `static/raw.js`, through our
-//! own socket.
+//! This crate's side of the browser benchmark: the same exercises as `static/raw.js`, through a
+//! socket of this crate.
 //!
-//! The words of the conversation are in `../../src/exercise.rs`, whose other end the native node
-//! is. Empty on every other target, so that the workspace builds there.
+//! `../../src/exercise.rs` describes the orders to the native node. The crate is empty on every other
+//! target, so that the workspace builds there.
 
 #![cfg(target_family = "wasm")]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use gossip_transport::rt::Instant;
 use gossip_transport::transport_layer::OverflowPolicy;
@@ -22,10 +22,10 @@ use wasm_bindgen::JsError;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 const NO_LISTENER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-/// Messages between two looks at the clock.
-const LOOK_EVERY: u32 = 16;
+/// Messages between two looks at the clock, as many as in `static/raw.js`.
+const LOOK_EVERY: u32 = 64;
 
-/// A connection with the native node, encrypted, with our queues on both ends.
+/// An encrypted connection to the native node, with the socket's queues on both ends.
 #[wasm_bindgen]
 #[derive(Debug)]
 pub struct Ours {
@@ -35,24 +35,24 @@ pub struct Ours {
 
 #[wasm_bindgen]
 impl Ours {
-    /// Connects with `node`, an IP address and a port.
+    /// Connects to `node`, an IP address and a port.
     pub async fn connect(node: String, secret: String) -> Result<Ours, JsError> {
         open(&node, &secret).await.map_err(|error| thrown(&error))
     }
 
-    /// Messages of `len` bytes a second that the node receives.
+    /// Sends messages of `len` bytes for `millis` ms; returns how many per second the node received.
     pub async fn up(&self, len: usize, millis: u32) -> Result<f64, JsError> {
         let rate = self.send_for(len, millis).await;
         rate.map_err(|error| thrown(&error))
     }
 
-    /// Messages of `len` bytes a second that arrive here.
+    /// Has the node send messages of `len` bytes for `millis` ms; returns how many per second arrived.
     pub async fn down(&self, len: usize, millis: u32) -> Result<f64, JsError> {
         let rate = self.receive_for(len, millis).await;
         rate.map_err(|error| thrown(&error))
     }
 
-    /// `count` round trips of `len` bytes, in microseconds each.
+    /// Measures `count` round trips of a message of `len` bytes, in microseconds each.
     pub async fn ping(&self, len: usize, count: usize) -> Result<Vec<f64>, JsError> {
         let trips = self.round_trips(len, count).await;
         trips.map_err(|error| thrown(&error))
@@ -96,11 +96,13 @@ impl Ours {
         loop {
             let message = self.recv().await?;
             let begin = *begin.get_or_insert_with(Instant::now);
-            if message == "end" {
+            if message.len() == len {
+                count += 1;
+            } else if message == "end" {
                 return Ok(f64::from(count) / begin.elapsed().as_secs_f64());
+            } else {
+                bail!("a message of another length");
             }
-            ensure!(message.len() == len, "a message of another length");
-            count += 1;
         }
     }
 
@@ -137,7 +139,7 @@ impl Ours {
 async fn open(node: &str, secret: &str) -> anyhow::Result<Ours> {
     let node = node.parse().context("the node's address")?;
     let mut config = TransportLayerConfig::default();
-    // A benchmark that drops measures the dropping.
+    // A benchmark that drops messages measures the dropping.
     config.outgoing.overflow = OverflowPolicy::Backpressure;
     config.incoming.overflow = OverflowPolicy::Backpressure;
     let secret: ClusterSecret = secret.parse()?;
@@ -154,7 +156,7 @@ fn thrown(error: &anyhow::Error) -> JsError {
     JsError::new(&format!("{error:#}"))
 }
 
-/// Bytes of wasm memory.
+/// Returns the size of the wasm memory, in bytes.
 #[wasm_bindgen(js_name = wasmMemory)]
 pub fn wasm_memory() -> f64 {
     use wasm_bindgen::JsCast as _;
@@ -163,7 +165,7 @@ pub fn wasm_memory() -> f64 {
     f64::from(buffer.byte_length())
 }
 
-/// Runs when the module is loaded: a defect shows its text in the console.
+/// Runs when the module is loaded. Makes a panic print its message to the console.
 #[wasm_bindgen(start)]
 pub fn start() {
     console_error_panic_hook::set_once();

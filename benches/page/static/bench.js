@@ -1,4 +1,5 @@
-// Runs the exercises, ours and the plain WebSocket's in turn, and reports to the native node.
+// Runs the exercises on this crate's socket and on a plain WebSocket in turn, and reports to the
+// native node.
 
 import init, { Ours, wasmMemory } from './pkg/gossip_bench_page.js';
 import { Raw } from './raw.js';
@@ -21,7 +22,7 @@ function median(values) {
   return sorted[sorted.length >> 1];
 }
 
-// Of wasm and of JavaScript, in bytes; the latter as exact as the browser says it.
+// Memory of wasm and of JavaScript in bytes, the latter as exact as the browser tells it.
 function memory() {
   return { wasm: wasmMemory(), heap: performance.memory?.usedJSHeapSize ?? 0 };
 }
@@ -36,15 +37,18 @@ async function run() {
     [OURS, ours],
   ];
   for (let round = 0; round < plan.rounds; round += 1) {
+    // Each round shifts the order and reverses it.
+    const turns = peers.map((_, i) => peers[(i + round) % peers.length]);
+    if (round % 2) turns.reverse();
     for (const [len, name] of SIZES) {
       for (const way of ['up', 'down']) {
-        for (const [label, peer] of peers) {
+        for (const [label, peer] of turns) {
           add(`${way}, ${name}`, label, await peer[way](len, plan.millis));
         }
       }
     }
-    for (const [label, peer] of peers) {
-      add('ping p50, us', label, median(await peer.ping(64, plan.pings)));
+    for (const [label, peer] of turns) {
+      add('ping p50', label, median(await peer.ping(64, plan.pings)));
     }
   }
   const soak = [];

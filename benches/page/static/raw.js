@@ -1,13 +1,14 @@
-// The peer to beat: a plain WebSocket, one `send` a message, at most 1 MiB in the browser's hands.
-// The words of the conversation are those of ../src/lib.rs.
+// A plain WebSocket for comparison: one `send` for each message, at most 1 MiB of `bufferedAmount`.
+// The orders to the native node are those of ../../src/exercise.rs.
 
 const HIGH_WATER = 1 << 20;
-const LOOK_EVERY = 16;
+// Messages between two looks at the clock, as many as in ../src/lib.rs.
+const LOOK_EVERY = 64;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-// A turn of the event loop without the four milliseconds that nested timers are held to.
+// Waits for one turn of the event loop, without the 4 ms that nested timers take at least.
 function turn() {
   return new Promise((resolve) => {
     const { port1, port2 } = new MessageChannel();
@@ -16,7 +17,7 @@ function turn() {
   });
 }
 
-// As most pages wait.
+// Waits as most pages do.
 function timer() {
   return new Promise((resolve) => setTimeout(resolve, 0));
 }

@@ -1,6 +1,6 @@
 //! The native node of the browser benchmark, and the server of its page.
 //!
-//! `browser --page FOLDER [--rounds N] [--soak MESSAGES]`: prints where the page is, waits for a
+//! `browser --page FOLDER [--rounds N] [--soak MESSAGES]`: prints the address of the page, waits for a
 //! browser to open it, and prints what the page has measured. `cargo xtask bench --browser` builds
 //! the page and starts both.
 
@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
 use gossip_benches::exercise::{Talk, serve};
 use gossip_benches::peers::{OurSocket, network};
-use gossip_benches::report::{Samples, write_json};
+use gossip_benches::report::{Samples, Unit, write_json};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
@@ -29,9 +29,11 @@ use tokio_websockets::{Message, ServerBuilder, WebSocketStream};
 /// How long one exercise lasts, in milliseconds.
 const EXERCISE_MS: u32 = 500;
 const PINGS: u32 = 400;
-/// A page that says nothing for so long has failed.
+/// A page that has reported nothing for this long has failed.
 const PATIENCE: Duration = Duration::from_secs(600);
 const SOAK_STEPS: u32 = 10;
+/// The page's name for the peer that others are compared with.
+const BASE: &str = "raw JavaScript WebSocket, waits by timers";
 
 #[derive(Deserialize, Serialize)]
 struct Report {
@@ -47,7 +49,7 @@ struct Sample {
     value: f64,
 }
 
-/// Memory after so many messages, in bytes.
+/// Memory after a number of messages, in bytes.
 #[derive(Deserialize, Serialize)]
 struct Soak {
     messages: u64,
@@ -64,7 +66,7 @@ struct Options {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = options()?;
-    let socket = network(|_| {}).open("127.0.0.1:0".parse()?).await?;
+    let socket = network::<Bytes>().open("127.0.0.1:0".parse()?).await?;
     let plain = TcpListener::bind("127.0.0.1:0").await?;
     let secret = socket_secret();
     let plan = json!({
@@ -88,7 +90,9 @@ async fn main() -> anyhow::Result<()> {
     let router = router(options.page, plan.to_string(), reports);
     tokio::spawn(async move { axum::serve(http, router).await });
     let report = tokio::time::timeout(PATIENCE, reported.recv()).await;
-    let report = report.context("the page is silent")?.context("no report")?;
+    let report = report
+        .context("the page reports nothing")?
+        .context("no report")?;
     print(&report.map_err(|failure| anyhow::anyhow!("the page failed: {failure}"))?)
 }
 
@@ -124,7 +128,7 @@ fn router(page: PathBuf, plan: String, reports: Reports) -> Router {
         )
 }
 
-/// A file of the page. With these headers the browser's clock is exact to 5 us, not to 100.
+/// Serves a file of the page. With these headers the browser's clock is exact to 5 us instead of 100.
 async fn file(page: PathBuf, path: String) -> impl IntoResponse {
     let kind = match path.rsplit('.').next() {
         Some("html") => "text/html",
@@ -154,22 +158,24 @@ async fn file(page: PathBuf, path: String) -> impl IntoResponse {
 
 fn print(report: &Report) -> anyhow::Result<()> {
     let mut ways = [Samples::default(), Samples::default(), Samples::default()];
-    let mut base = "";
     for sample in &report.samples {
-        if base.is_empty() {
-            base = &sample.peer;
-        }
         let index = ["up", "down"]
             .iter()
             .position(|way| sample.column.starts_with(way));
         if let Some(samples) = ways.get_mut(index.unwrap_or(2)) {
-            samples.add(&sample.column, &sample.peer, sample.value);
+            let unit = match index {
+                Some(_) => Unit::PerSecond,
+                None => Unit::Micros,
+            };
+            samples.add(&sample.column, unit, &sample.peer, sample.value);
         }
     }
     println!("{}\n", report.browser);
     for samples in &ways {
-        println!("Ratio to {base}:\n\n{}\n", samples.ratios(base));
-        println!("Messages a second, or us:\n\n{}\n", samples.medians());
+        println!(
+            "Ratio to the first row, median (least..most):\n\n{}\n",
+            samples.ratios(BASE)
+        );
     }
     if !report.soak.is_empty() {
         println!("Memory, KiB:\n\n| messages | wasm | JavaScript heap |\n|--:|--:|--:|");
@@ -191,7 +197,7 @@ fn print(report: &Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Our socket; there is one page.
+/// The page on a socket of this crate. Only one page connects.
 struct Ours {
     socket: Arc<OurSocket>,
     page: Option<SocketAddr>,
@@ -205,7 +211,7 @@ impl Talk for Ours {
     }
 
     async fn send(&mut self, message: Bytes) -> anyhow::Result<()> {
-        let page = self.page.context("no page yet")?;
+        let page = self.page.context("no page has sent anything")?;
         Ok(self.socket.send(page, message).await?)
     }
 
@@ -223,6 +229,7 @@ async fn serve_plain(listener: TcpListener) -> anyhow::Result<()> {
     }
 }
 
+/// The page on a plain WebSocket.
 struct Plain(WebSocketStream<TcpStream>);
 
 impl Talk for Plain {
@@ -254,7 +261,7 @@ fn options() -> anyhow::Result<Options> {
     while let Some(arg) = args.next() {
         let value = args
             .next()
-            .with_context(|| format!("{arg} wants a value"))?;
+            .with_context(|| format!("{arg} needs a value"))?;
         match arg.as_str() {
             "--page" => page = Some(value.into()),
             "--rounds" => rounds = value.parse()?,

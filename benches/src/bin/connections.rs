@@ -1,9 +1,11 @@
-//! One node with as many connections as it is asked for, all of them gossiping.
+//! One node with thousands of connections, all of which gossip.
 //!
-//! `connections [--connections N] [--dialling N]`: the listening node is this process; those who
-//! dial are sockets of child processes, since descriptors are bounded a process. Once it is
-//! connected, each sends chitchat's Syn once a second and gets it back, decoded and encoded at each
-//! step. One more connection measures round trips all the while.
+//! `connections [--connections N]`: the listening node is this process. The nodes that dial it are
+//! sockets of child processes, since the number of descriptors of a process is limited. Once all are
+//! connected, each sends chitchat's Syn once per second and receives it back, decoded and encoded at
+//! each step. One more connection, the probe, measures round trips: while all connect, at rest, and
+//! while all gossip. It pauses while the CPU time at rest and while gossiping is measured, since its
+//! own end is in this process.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
@@ -15,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use cpu_time::ProcessTime;
 use gossip_benches::process::{raise_descriptors, resident};
-use gossip_benches::report::{median, write_json};
+use gossip_benches::report::{quantile, write_json};
 use gossip_benches::typed::syn;
 use gossip_transport::message::{ChitchatMessage, ProtocolVersion};
 use gossip_transport::tcp::{TcpConfig, TcpTransport};
@@ -28,12 +30,13 @@ use serde_json::json;
 
 /// Dialling sockets of one child.
 const PER_CHILD: usize = 2500;
-/// Dials at a time, of each child.
+/// Dials that each child has under way at a time.
 const AT_ONCE: usize = 32;
-/// How long rest and gossip are looked at.
+/// How long the node is watched at rest and while all gossip.
 const WINDOW: Duration = Duration::from_secs(10);
+/// Fails what takes longer.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// Members that a Syn speaks of.
+/// Members in a Syn.
 const DIGEST: u16 = 6;
 
 type Socket = TransportLayerSocket<TcpTransport, ChitchatMessage>;
@@ -56,10 +59,10 @@ fn transport(
     secret: &ClusterSecret,
     room: usize,
 ) -> TransportLayerTransport<TcpTransport, ChitchatMessage> {
-    let mut config = TransportLayerConfig::default();
-    config.max_connections = room;
-    config.max_peers = room * 2;
-    config.max_pending_handshakes = 1024;
+    let mut config = TransportLayerConfig::default()
+        .with_max_connections(room)
+        .with_max_peers(room * 2)
+        .with_max_pending_handshakes(1024);
     config.incoming.max_messages = room.max(config.incoming.max_messages);
     config.outgoing.overflow = OverflowPolicy::DropOldest;
     let mut tcp = TcpConfig::default();
@@ -87,7 +90,8 @@ async fn listen(count: usize) -> anyhow::Result<()> {
     });
     raise_descriptors(count as u64 + 200)?;
     let rss_before = resident()?;
-    let probe = Probe::start(addr, &secret).await?;
+    let probe = Probe::connect(addr, &secret).await?;
+    let probing = probe.start();
     let cpu = ProcessTime::now();
     let begin = Instant::now();
     let mut children = Vec::new();
@@ -97,32 +101,27 @@ async fn listen(count: usize) -> anyhow::Result<()> {
         children.push(Dialling::start(addr, &secret, part)?);
         left -= part;
     }
-    while socket.stats().connections.len() < count {
-        anyhow::ensure!(
-            begin.elapsed() < PATIENCE,
-            "only {} connections",
-            socket.stats().connections.len()
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let took = begin.elapsed();
-    let storm_cpu = cpu.elapsed();
-    let storm = probe.trips();
+    // The children say when they are done; asking the socket again and again would be work that is
+    // measured with it. This thread is none of the runtime's workers.
     for child in &mut children {
         child.wait_for("connected")?;
     }
+    let took = begin.elapsed();
+    let storm_cpu = cpu.elapsed();
+    let storm = probing.stop().await?;
+    let connected = socket.stats().connections.len();
+    anyhow::ensure!(connected > count, "only {connected} connections");
     let rss_connected = resident()?;
     let rest_cpu = watch().await;
-    let rest = probe.trips();
+    let rest = probe.watch().await?;
     for child in &mut children {
         child.say("gossip")?;
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
     let received = socket.stats().total.received;
-    probe.trips();
     let gossip_cpu = watch().await;
     let received = socket.stats().total.received - received;
-    let gossip = probe.trips();
+    let gossip = probe.watch().await?;
     let stats = socket.stats();
     let memory = rss_connected.saturating_sub(rss_before) as f64 / count as f64;
     println!(
@@ -135,15 +134,15 @@ async fn listen(count: usize) -> anyhow::Result<()> {
         took.as_secs_f64()
     );
     println!(
-        "| handshakes a second, dialling and accepting on the same cores | {:.0} |",
+        "| handshakes per second, dialling and accepting on the same cores | {:.0} |",
         count as f64 / took.as_secs_f64()
     );
     println!(
-        "| the listener's CPU time a handshake | {:.0} us |",
+        "| the listener's CPU time per handshake, the probe's included | {:.0} us |",
         storm_cpu.as_secs_f64() * 1e6 / count as f64
     );
     println!(
-        "| resident memory a connection, one end | {:.1} KiB |",
+        "| resident memory per connection, one end | {:.1} KiB |",
         memory / 1024.0
     );
     println!(
@@ -151,7 +150,7 @@ async fn listen(count: usize) -> anyhow::Result<()> {
         rest_cpu * 100.0
     );
     println!(
-        "| CPU with {:.0} messages a second in, as many out | {:.1} % of a core |",
+        "| CPU with {:.0} messages per second in and as many out | {:.1} % of a core |",
         received as f64 / WINDOW.as_secs_f64(),
         gossip_cpu * 100.0
     );
@@ -169,7 +168,7 @@ async fn listen(count: usize) -> anyhow::Result<()> {
         "| messages dropped | {} |",
         stats.total.dropped.total() + stats.total.incoming_dropped.total()
     );
-    println!("| dials or handshakes failed | {} |", stats.accept_failed);
+    println!("| handshakes failed | {} |", stats.accept_failed);
     let results = json!({
         "connections": count, "seconds": took.as_secs_f64(), "rss_per_connection": memory,
         "cpu_at_rest": rest_cpu, "cpu_gossiping": gossip_cpu,
@@ -179,7 +178,8 @@ async fn listen(count: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sockets that dial `to`, each once; they speak once they are told to.
+/// Opens `count` sockets, each of which dials `to`. They begin to gossip when a line arrives on the
+/// standard input.
 async fn dial(to: SocketAddr, secret: &ClusterSecret, count: usize) -> anyhow::Result<()> {
     use futures::StreamExt as _;
 
@@ -189,7 +189,7 @@ async fn dial(to: SocketAddr, secret: &ClusterSecret, count: usize) -> anyhow::R
         let outgoing = socket.get_or_create_outgoing_connection(to)?;
         outgoing.connected(PATIENCE).await?;
         socket.send(to, syn(ProtocolVersion::V0, 1)).await?;
-        socket.recv().await?;
+        tokio::time::timeout(PATIENCE, socket.recv()).await??;
         anyhow::Ok(socket)
     });
     let sockets: Vec<_> = sockets.buffer_unordered(AT_ONCE).collect().await;
@@ -200,7 +200,7 @@ async fn dial(to: SocketAddr, secret: &ClusterSecret, count: usize) -> anyhow::R
     let gossiping = sockets.into_iter().enumerate().map(|(n, socket)| {
         let message = message.clone();
         tokio::spawn(async move {
-            // Not all at the same moment.
+            // Spread over the second.
             tokio::time::sleep(Duration::from_secs(1) * n as u32 / count as u32).await;
             loop {
                 socket.send(to, message.clone()).await?;
@@ -213,12 +213,12 @@ async fn dial(to: SocketAddr, secret: &ClusterSecret, count: usize) -> anyhow::R
         })
     });
     let gossiping: Vec<_> = gossiping.collect();
-    // Until the parent ends us.
+    // Ends when the parent kills this process.
     futures::future::join_all(gossiping).await;
     Ok(())
 }
 
-/// A child process. Dropping it ends it.
+/// A child process, which is killed when this is dropped.
 struct Dialling {
     child: Child,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
@@ -236,7 +236,7 @@ impl Dialling {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        let words = child.stdout.take().context("a child without words")?;
+        let words = child.stdout.take().context("no standard output")?;
         Ok(Self {
             child,
             lines: BufReader::new(words).lines(),
@@ -245,12 +245,12 @@ impl Dialling {
 
     fn wait_for(&mut self, word: &str) -> anyhow::Result<()> {
         let line = self.lines.next().context("a child has ended")??;
-        anyhow::ensure!(line == word, "a child says {line}");
+        anyhow::ensure!(line == word, "a child printed {line:?}");
         Ok(())
     }
 
     fn say(&mut self, word: &str) -> anyhow::Result<()> {
-        let stdin = self.child.stdin.as_mut().context("a child without ears")?;
+        let stdin = self.child.stdin.as_mut().context("no standard input")?;
         writeln!(stdin, "{word}")?;
         Ok(())
     }
@@ -263,53 +263,63 @@ impl Drop for Dialling {
     }
 }
 
-/// One more connection, which asks and waits all the time.
+/// One more connection to the node, for measuring round trips.
 struct Probe {
-    trips: Arc<std::sync::Mutex<Vec<f64>>>,
+    socket: Arc<Socket>,
+    to: SocketAddr,
+}
+
+/// A probe that measures until it is stopped.
+struct Probing {
     stop: Arc<AtomicBool>,
+    trips: tokio::task::JoinHandle<anyhow::Result<Vec<f64>>>,
 }
 
 impl Probe {
-    async fn start(to: SocketAddr, secret: &ClusterSecret) -> anyhow::Result<Self> {
+    async fn connect(to: SocketAddr, secret: &ClusterSecret) -> anyhow::Result<Self> {
         let socket: Socket = transport(secret, 16).open("127.0.0.1:0".parse()?).await?;
-        let probe = Self {
-            trips: Arc::default(),
-            stop: Arc::default(),
-        };
-        let (trips, stop) = (Arc::clone(&probe.trips), Arc::clone(&probe.stop));
-        tokio::spawn(async move {
-            while !stop.load(Ordering::Relaxed) {
+        let outgoing = socket.get_or_create_outgoing_connection(to)?;
+        outgoing.connected(PATIENCE).await?;
+        let socket = Arc::new(socket);
+        Ok(Self { socket, to })
+    }
+
+    /// Starts to measure a round trip every 5 ms.
+    fn start(&self) -> Probing {
+        let (socket, to) = (Arc::clone(&self.socket), self.to);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let trips = tokio::spawn(async move {
+            let mut trips = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
                 let begin = Instant::now();
                 socket.send(to, syn(ProtocolVersion::V0, 1)).await?;
                 socket.recv().await?;
-                let trip = begin.elapsed().as_secs_f64() * 1e6;
-                trips
-                    .lock()
-                    .map_err(|_| anyhow::anyhow!("poisoned"))?
-                    .push(trip);
+                trips.push(begin.elapsed().as_secs_f64() * 1e6);
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            anyhow::Ok(())
+            Ok(trips)
         });
-        Ok(probe)
+        Probing { stop, trips }
     }
 
-    /// The round trips since the last time, in microseconds.
-    fn trips(&self) -> Vec<f64> {
-        self.trips
-            .lock()
-            .map(|mut trips| std::mem::take(&mut *trips))
-            .unwrap_or_default()
+    /// Measures for [`WINDOW`].
+    async fn watch(&self) -> anyhow::Result<Vec<f64>> {
+        let probing = self.start();
+        tokio::time::sleep(WINDOW).await;
+        probing.stop().await
     }
 }
 
-impl Drop for Probe {
-    fn drop(&mut self) {
+impl Probing {
+    /// Returns the round trips, in microseconds each.
+    async fn stop(self) -> anyhow::Result<Vec<f64>> {
         self.stop.store(true, Ordering::Relaxed);
+        tokio::time::timeout(PATIENCE, self.trips).await??
     }
 }
 
-/// Our share of a core over a while.
+/// Returns the CPU time of this process during [`WINDOW`], as a share of one core.
 async fn watch() -> f64 {
     let (begin, cpu) = (Instant::now(), ProcessTime::now());
     tokio::time::sleep(WINDOW).await;
@@ -317,16 +327,13 @@ async fn watch() -> f64 {
 }
 
 fn quantiles(trips: &[f64]) -> String {
-    let mut sorted = trips.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let last = sorted.last().copied().unwrap_or(f64::NAN);
-    let p99 = sorted.get(sorted.len() * 99 / 100).copied().unwrap_or(last);
-    let text = |us: f64| {
+    let text = |share| {
+        let us = quantile(trips, share);
         if us < 1000.0 {
             format!("{us:.0} us")
         } else {
             format!("{:.1} ms", us / 1000.0)
         }
     };
-    format!("{} / {} / {}", text(median(sorted)), text(p99), text(last))
+    format!("{} / {} / {}", text(0.5), text(0.99), text(1.0))
 }

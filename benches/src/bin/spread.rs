@@ -1,8 +1,8 @@
-//! From a change on one member until all others have it, ours beside upstream's, and what both
-//! cost while nothing changes.
+//! How long a change on one member takes to reach all others, in a cluster of this crate and in one
+//! of upstream's, and what both send while nothing changes.
 //!
-//! `spread [--members N] [--sets N] [--seeds N] [--svg FILE]`: both clusters live in one process
-//! and take turns.
+//! `spread [--members N] [--sets N] [--seeds N] [--svg FILE]`: both clusters live in one process and
+//! take turns. Times are exact to about 2 ms, since the members are asked every millisecond.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use gossip_benches::clusters::{
     self, Cluster, OurCluster, UpstreamCluster, Version, bytes_at_rest, time_to_everyone,
 };
 use gossip_benches::curve;
-use gossip_benches::report::write_json;
+use gossip_benches::report::{median, quantile, write_json};
 use serde_json::json;
 
 const REST: Duration = Duration::from_secs(10);
@@ -54,7 +54,7 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     println!(
-        "{} members, {} changes:\n\n| | p50 | p90 | p99 | max | bytes a member a second at rest | cold start |\n\
+        "{} members, {} changes:\n\n| | p50 | p90 | p99 | max | bytes per member and second at rest | cold start |\n\
          |---|--:|--:|--:|--:|--:|--:|\n{rows}",
         options.members,
         options.sets * options.seeds as usize,
@@ -81,7 +81,7 @@ async fn measure(
     let members = options.members;
     let our_cluster = start::<OurCluster>(members, version, ours).await?;
     let their_cluster = start::<UpstreamCluster>(members, version, theirs).await?;
-    // Both at once: they are at rest.
+    // At the same time, since neither disturbs the other while nothing changes.
     let (our_bytes, their_bytes) = tokio::join!(
         bytes_at_rest(&our_cluster, members, REST),
         bytes_at_rest(&their_cluster, members, REST),
@@ -95,7 +95,7 @@ async fn measure(
         ours.times.push(time.as_secs_f64() * 1e3);
         let time = time_to_everyone(&their_cluster, member, &value).await?;
         theirs.times.push(time.as_secs_f64() * 1e3);
-        // At no particular moment of anybody's round.
+        // So that changes fall at all moments of a round.
         tokio::time::sleep(Duration::from_millis(rng.u64(0..1000))).await;
     }
     Ok(())
@@ -114,16 +114,7 @@ async fn start<C: Cluster>(
 }
 
 fn row(name: &str, measured: &Measured) -> String {
-    let mut times = measured.times.clone();
-    times.sort_by(f64::total_cmp);
-    let quantile = |share: f64| {
-        let rank = (share * times.len() as f64).ceil() as usize;
-        times
-            .get(rank.saturating_sub(1))
-            .copied()
-            .unwrap_or(f64::NAN)
-    };
-    let median = |values: &[f64]| gossip_benches::report::median(values.to_vec());
+    let quantile = |share| quantile(&measured.times, share);
     format!(
         "| {name} | {:.0} ms | {:.0} ms | {:.0} ms | {:.0} ms | {:.0} | {:.1} s |\n",
         quantile(0.5),
@@ -146,7 +137,7 @@ fn options() -> anyhow::Result<Options> {
     while let Some(arg) = args.next() {
         let value = args
             .next()
-            .with_context(|| format!("{arg} wants a value"))?;
+            .with_context(|| format!("{arg} needs a value"))?;
         match arg.as_str() {
             "--members" => options.members = value.parse()?,
             "--sets" => options.sets = value.parse()?,

@@ -1,29 +1,272 @@
-//! Throughput, latency and the cost of a connection, beside the floor and the peers.
+//! Throughput, round trips, connecting and idle memory, beside the floor and the peers.
 //!
-//! `transport [--rounds N] [--only TEXT] [--columns TEXT]`: the floor is always measured, `--only`
-//! chooses the others by their names, `--columns` the scenarios.
+//! `transport [--rounds N] [--only TEXT] [--columns TEXT]`: the floor is always measured; `--only`
+//! chooses the others by their names, `--columns` the columns.
+//!
+//! A round measures one column after another, and for each column all peers within seconds of each
+//! other, in an order that differs from round to round. Ratios are taken to the floor of the same
+//! round; tables show the median of the rounds, the least and the most.
 
 use std::time::Duration;
 
-use gossip_benches::peer::Node;
+use anyhow::Context as _;
+use bytes::Bytes;
+use gossip_benches::memory::{self, CHILD, CONNECTIONS, RESIDENT};
+use gossip_benches::peer::{Filled, Node};
 use gossip_benches::peers::{
-    Chitchat, Floor, Framed, OurTcp, OurWebSocket, Ours, PlainUdp, Quic, Tls, WebSocket,
+    Chitchat, Floor, Framed, Noise, OurTcp, OurWebSocket, Ours, PlainUdp, Quic, Tls, WebSocket,
 };
-use gossip_benches::report::{Samples, write_json};
-use gossip_benches::scenario;
-use gossip_benches::typed;
-use gossip_transport::message::{ChitchatMessage, ProtocolVersion};
+use gossip_benches::report::{Samples, Unit, median, order, quantile, write_json};
+use gossip_benches::scenario::{self, Throughput};
+use gossip_benches::{hand, typed};
+use gossip_transport::message::{ChitchatMessage, Message as _, ProtocolVersion};
 use serde::Serialize;
+use tokio::runtime::Runtime;
 
-const WINDOW: Duration = Duration::from_millis(400);
-const SIZES: [(usize, &str); 4] = [
-    (64, "64 B"),
-    (1 << 10, "1 KiB"),
-    (16 << 10, "16 KiB"),
-    (64 << 10, "64 KiB"),
+/// How long a sample of throughput lasts.
+const WINDOW: Duration = Duration::from_millis(600);
+/// Columns of throughput: senders, bytes of a message, name.
+const FLOWS: [(usize, usize, &str); 5] = [
+    (1, 64, "64 B"),
+    (1, 1 << 10, "1 KiB"),
+    (1, 16 << 10, "16 KiB"),
+    (1, 64 << 10, "64 KiB"),
+    (8, 1 << 10, "8 to 1"),
 ];
-const PINGS: usize = 3000;
-const CONNECTIONS: usize = 40;
+const PING_LEN: usize = 64;
+/// Round trips of a sample: p99 is the hundredth worst.
+const PINGS: usize = 10_000;
+/// Connections of a sample.
+const CONNECTS: usize = 100;
+
+/// Takes one sample of many times, in microseconds each.
+type Times = fn(&Runtime) -> anyhow::Result<Vec<f64>>;
+
+/// A peer, as functions that take one sample each.
+struct Peer {
+    name: &'static str,
+    throughput: fn(&Runtime, usize, usize) -> anyhow::Result<Throughput>,
+    ping: Times,
+    connect: Option<Times>,
+    memory: Option<fn() -> anyhow::Result<memory::Sample>>,
+}
+
+impl Peer {
+    const fn node<N>() -> Self
+    where
+        N: Node<Message: Filled>,
+    {
+        Self {
+            name: N::NAME,
+            throughput: |runtime, senders, len| {
+                let message = N::Message::filled(len.min(N::LONGEST));
+                runtime.block_on(scenario::throughput::<N>(senders, message, WINDOW))
+            },
+            ping: |runtime| runtime.block_on(scenario::ping::<N>(PING_LEN, PINGS)),
+            connect: if N::CONNECTS {
+                Some(|runtime| runtime.block_on(scenario::connect::<N>(CONNECTS)))
+            } else {
+                None
+            },
+            memory: if N::CONNECTS {
+                Some(|| memory::sample::<N>(CONNECTIONS, false, || 0))
+            } else {
+                None
+            },
+        }
+    }
+}
+
+static PEERS: [Peer; 11] = [
+    Peer::node::<Floor>(),
+    Peer {
+        name: hand::NAME,
+        throughput: |_, senders, len| hand::throughput(senders, len, WINDOW),
+        ping: |runtime| hand::ping(runtime, PING_LEN, PINGS),
+        connect: Some(|runtime| hand::connect(runtime, CONNECTS)),
+        memory: None,
+    },
+    Peer::node::<Tls>(),
+    Peer::node::<Noise>(),
+    Peer::node::<Ours>(),
+    Peer::node::<OurWebSocket>(),
+    Peer::node::<Framed>(),
+    Peer::node::<WebSocket>(),
+    Peer::node::<Quic>(),
+    Peer::node::<Chitchat<PlainUdp>>(),
+    Peer::node::<Chitchat<OurTcp>>(),
+];
+
+#[derive(Serialize)]
+struct Results {
+    table: Samples,
+    cpu: Samples,
+    /// Chitchat's own messages.
+    messages: Samples,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    if let [CHILD, name, ..] = args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        let peer = PEERS.iter().find(|peer| peer.name == name);
+        let sample = peer.and_then(|peer| peer.memory).context("no such peer")?;
+        println!("{}", serde_json::to_string(&sample()?)?);
+        return Ok(());
+    }
+    let options = options(args)?;
+    let peers: Vec<_> = PEERS
+        .iter()
+        .filter(|peer| peer.name == Floor::NAME || wanted(peer.name, options.only.as_ref()))
+        .collect();
+    let names = || peers.iter().map(|peer| peer.name);
+    let mut results = Results {
+        table: Samples::new(names()),
+        cpu: Samples::new(names()),
+        messages: Samples::new(names()),
+    };
+    let runtime = scenario::runtime()?;
+    for round in 0..options.rounds {
+        eprintln!("round {} of {}", round + 1, options.rounds);
+        let mut run = Run {
+            peers: &peers,
+            options: &options,
+            runtime: &runtime,
+            round,
+            results: &mut results,
+        };
+        run.throughputs()?;
+        run.pings()?;
+        run.connects()?;
+        run.memory()?;
+        run.messages()?;
+    }
+    print(&results)
+}
+
+fn print(results: &Results) -> anyhow::Result<()> {
+    let floor = Floor::NAME;
+    println!(
+        "Ratio to the floor of the same round, median (least..most); for messages per second more \
+         is better, for times and memory less:\n\n{}\n",
+        results.table.ratios(floor)
+    );
+    println!("Absolute:\n\n{}\n", results.table.medians());
+    println!(
+        "CPU time of all cores per message:\n\n{}\n",
+        results.cpu.medians()
+    );
+    println!(
+        "Chitchat's own messages, ratio to the floor with as many bytes:\n\n{}\n",
+        results.messages.ratios(floor)
+    );
+    println!("wrote {}", write_json("transport", results)?.display());
+    Ok(())
+}
+
+/// One round.
+struct Run<'a> {
+    peers: &'a [&'static Peer],
+    options: &'a Options,
+    runtime: &'a Runtime,
+    round: usize,
+    results: &'a mut Results,
+}
+
+impl Run<'_> {
+    fn throughputs(&mut self) -> anyhow::Result<()> {
+        for (senders, len, column) in FLOWS {
+            for peer in self.turns(column) {
+                let sample = (peer.throughput)(self.runtime, senders, len)?;
+                let (rate, cpu) = (sample.per_second, sample.cpu_ns);
+                self.results
+                    .table
+                    .add(column, Unit::PerSecond, peer.name, rate);
+                self.results.cpu.add(column, Unit::Nanos, peer.name, cpu);
+            }
+        }
+        Ok(())
+    }
+
+    fn pings(&mut self) -> anyhow::Result<()> {
+        for peer in self.turns("ping") {
+            let trips = (peer.ping)(self.runtime)?;
+            for (column, share) in [("ping p50", 0.5), ("ping p99", 0.99)] {
+                let trip = quantile(&trips, share);
+                self.results
+                    .table
+                    .add(column, Unit::Micros, peer.name, trip);
+            }
+        }
+        Ok(())
+    }
+
+    fn connects(&mut self) -> anyhow::Result<()> {
+        for peer in self.turns("connect") {
+            if let Some(connect) = peer.connect {
+                let time = median(&connect(self.runtime)?);
+                self.results
+                    .table
+                    .add("connect", Unit::Micros, peer.name, time);
+            }
+        }
+        Ok(())
+    }
+
+    fn memory(&mut self) -> anyhow::Result<()> {
+        for peer in self.turns("idle memory") {
+            if peer.memory.is_some() {
+                let sample = memory::in_child(peer.name, CONNECTIONS, false)?;
+                let bytes = sample.idle[RESIDENT];
+                self.results
+                    .table
+                    .add("idle memory", Unit::Bytes, peer.name, bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Chitchat's own messages, encoded by `send` and decoded by `recv`, beside the floor with as
+    /// many bytes.
+    fn messages(&mut self) -> anyhow::Result<()> {
+        let messages = [
+            ("Syn of 100 nodes, V0", typed::syn(ProtocolVersion::V0, 100)),
+            ("Syn of 100 nodes, V1", typed::syn(ProtocolVersion::V1, 100)),
+            ("Ack of 50 keys", typed::ack(50)),
+        ];
+        for (name, message) in messages {
+            if !wanted(name, self.options.columns.as_ref()) {
+                continue;
+            }
+            let len = message.clone().into_bytes()?.len();
+            let column = format!("{name} ({len} B)");
+            let floor = scenario::throughput::<Floor>(1, Bytes::filled(len), WINDOW);
+            let ours = scenario::throughput::<Ours<ChitchatMessage>>(1, message, WINDOW);
+            for (peer, sample) in [
+                (Floor::NAME, self.runtime.block_on(floor)?),
+                (Ours::<Bytes>::NAME, self.runtime.block_on(ours)?),
+            ] {
+                self.results
+                    .messages
+                    .add(&column, Unit::PerSecond, peer, sample.per_second);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the peers in the order in which they take turns at a column; none, if the column is
+    /// not wanted.
+    fn turns(&self, column: &str) -> Vec<&'static Peer> {
+        if !wanted(column, self.options.columns.as_ref()) {
+            return Vec::new();
+        }
+        let order = order(self.peers.len(), self.round);
+        order.into_iter().map(|index| self.peers[index]).collect()
+    }
+}
+
+fn wanted(name: &str, filter: Option<&String>) -> bool {
+    filter.is_none_or(|text| name.contains(text.as_str()))
+}
 
 struct Options {
     rounds: usize,
@@ -31,139 +274,13 @@ struct Options {
     columns: Option<String>,
 }
 
-#[derive(Default, Serialize)]
-struct Results {
-    rates: Samples,
-    times: Samples,
-    cpu: Samples,
-}
-
-fn main() -> anyhow::Result<()> {
-    let options = options()?;
-    let runtime = scenario::runtime()?;
-    let mut results = Results::default();
-    for round in 0..options.rounds {
-        eprintln!("round {} of {}", round + 1, options.rounds);
-        let mut run = Run {
-            options: &options,
-            runtime: &runtime,
-            results: &mut results,
-        };
-        run.node::<Floor>()?;
-        run.node::<Ours>()?;
-        run.messages()?;
-        run.node::<OurWebSocket>()?;
-        run.node::<Framed>()?;
-        run.node::<Tls>()?;
-        run.node::<WebSocket>()?;
-        run.node::<Quic>()?;
-        run.node::<Chitchat<PlainUdp>>()?;
-        run.node::<Chitchat<OurTcp>>()?;
-    }
-    let floor = Floor::NAME;
-    println!(
-        "Messages a second, ratio to the floor (more is better):\n\n{}\n",
-        results.rates.ratios(floor)
-    );
-    println!("Messages a second:\n\n{}\n", results.rates.medians());
-    println!(
-        "Times, ratio to the floor (less is better):\n\n{}\n",
-        results.times.ratios(floor)
-    );
-    println!("Times, us:\n\n{}\n", results.times.medians());
-    println!(
-        "CPU time of all cores, ns a message:\n\n{}\n",
-        results.cpu.medians()
-    );
-    println!("wrote {}", write_json("transport", &results)?.display());
-    Ok(())
-}
-
-struct Run<'a> {
-    options: &'a Options,
-    runtime: &'a tokio::runtime::Runtime,
-    results: &'a mut Results,
-}
-
-impl Run<'_> {
-    fn node<N: Node>(&mut self) -> anyhow::Result<()> {
-        let wanted = |name: &str, filter: &Option<String>| {
-            filter
-                .as_ref()
-                .is_none_or(|text| name.contains(text.as_str()))
-        };
-        if N::NAME != Floor::NAME && !wanted(N::NAME, &self.options.only) {
-            return Ok(());
-        }
-        let columns = &self.options.columns;
-        for (len, name) in SIZES {
-            if wanted(name, columns) {
-                self.throughput::<N>(name, 1, len)?;
-            }
-        }
-        if wanted("8 to 1, 1 KiB", columns) {
-            self.throughput::<N>("8 to 1, 1 KiB", 8, 1 << 10)?;
-        }
-        if wanted("ping p50", columns) {
-            let sample = self.runtime.block_on(scenario::ping::<N>(64, PINGS))?;
-            self.results.times.add("ping p50", N::NAME, sample);
-        }
-        if N::CONNECTS && wanted("connect", columns) {
-            let sample = self.runtime.block_on(scenario::connect::<N>(CONNECTIONS))?;
-            self.results.times.add("connect", N::NAME, sample);
-        }
-        Ok(())
-    }
-
-    /// Chitchat's own messages, beside the floor with as many bytes.
-    fn messages(&mut self) -> anyhow::Result<()> {
-        let messages: [(&str, ChitchatMessage); 3] = [
-            ("Syn of 100 nodes, V0", typed::syn(ProtocolVersion::V0, 100)),
-            ("Syn of 100 nodes, V1", typed::syn(ProtocolVersion::V1, 100)),
-            ("Ack of 50 keys", typed::ack(50)),
-        ];
-        for (name, message) in messages {
-            if self
-                .options
-                .columns
-                .as_ref()
-                .is_some_and(|text| !name.contains(text.as_str()))
-            {
-                continue;
-            }
-            let len = typed::bytes(message.clone())?.len();
-            let column = format!("{name} ({len} B)");
-            self.throughput::<Floor>(&column, 1, len)?;
-            let sample = self.runtime.block_on(typed::throughput(message, WINDOW))?;
-            self.results
-                .rates
-                .add(&column, Ours::NAME, sample.per_second);
-            self.results.cpu.add(&column, Ours::NAME, sample.cpu_ns);
-        }
-        Ok(())
-    }
-
-    fn throughput<N: Node>(
-        &mut self,
-        column: &str,
-        senders: usize,
-        len: usize,
-    ) -> anyhow::Result<()> {
-        let sample = scenario::throughput::<N>(senders, len, WINDOW);
-        let sample = self.runtime.block_on(sample)?;
-        self.results.rates.add(column, N::NAME, sample.per_second);
-        self.results.cpu.add(column, N::NAME, sample.cpu_ns);
-        Ok(())
-    }
-}
-
-fn options() -> anyhow::Result<Options> {
+fn options(args: Vec<String>) -> anyhow::Result<Options> {
     let mut options = Options {
         rounds: 5,
         only: None,
         columns: None,
     };
-    let mut args = std::env::args().skip(1);
+    let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         let value = args.next();
         match (arg.as_str(), value) {

@@ -1,4 +1,4 @@
-//! Whole clusters in one process, ours and upstream's, asked the same questions.
+//! Whole clusters in one process, of this crate and of upstream, behind one trait.
 
 mod ours;
 mod upstream;
@@ -9,54 +9,57 @@ use std::time::{Duration, Instant};
 pub use ours::OurCluster;
 pub use upstream::UpstreamCluster;
 
-/// What takes longer never happens.
+/// Fails what takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Members start within so long of each other, so that their rounds do not go in step.
+/// Time over which the members are started, so that their rounds are not in step.
 const STAGGER: Duration = Duration::from_secs(1);
-/// Between two looks whether all have it.
+/// Pause between two looks whether all members have a change.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// The version of the protocol that members open exchanges with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// The published crate's default.
+    /// The default of the published crate.
     V0,
     /// With compressed digests.
     V1,
 }
 
-/// Members that know each other, with one round a second.
+/// Members that know each other, with one round per second.
 pub trait Cluster: Sized + Send {
     /// The name in tables.
     const NAME: &'static str;
 
-    /// Starts so many members; they begin to find each other.
+    /// Starts `members` members, which then begin to find each other.
     fn start(members: usize, version: Version)
     -> impl Future<Output = anyhow::Result<Self>> + Send;
 
-    /// Whether all see all alive.
+    /// Tells whether every member sees every member alive.
     fn is_complete(&self) -> impl Future<Output = bool> + Send;
 
-    /// Sets key `k` of a member.
+    /// Sets the key `k` of a member.
     fn set(&self, member: usize, value: &str) -> impl Future<Output = anyhow::Result<()>> + Send;
 
-    /// Whether all members know that key `k` of `member` is `value`.
+    /// Tells whether every member knows that the key `k` of `member` is `value`.
     fn all_have(&self, member: usize, value: &str) -> impl Future<Output = bool> + Send;
 
-    /// Bytes of messages sent so far by all members together.
+    /// Returns the bytes of messages that all members together have sent so far.
     fn sent_bytes(&self) -> u64;
 }
 
-/// Waits until all see all; gives the time since `start`.
+/// Waits until every member sees every member alive; returns the time since `start`.
 pub async fn complete(cluster: &impl Cluster, start: Instant) -> anyhow::Result<Duration> {
     while !cluster.is_complete().await {
-        anyhow::ensure!(start.elapsed() < PATIENCE, "they do not find each other");
+        anyhow::ensure!(
+            start.elapsed() < PATIENCE,
+            "the members do not find each other"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(start.elapsed())
 }
 
-/// From a set until all have it.
+/// Sets the key `k` of a member; returns the time until every member knows the value.
 pub async fn time_to_everyone<C: Cluster>(
     cluster: &C,
     member: usize,
@@ -67,7 +70,7 @@ pub async fn time_to_everyone<C: Cluster>(
     while !cluster.all_have(member, value).await {
         anyhow::ensure!(
             start.elapsed() < PATIENCE,
-            "{}: it does not reach all",
+            "{}: the change does not reach all members",
             C::NAME
         );
         tokio::time::sleep(LOOK_EVERY).await;
@@ -75,7 +78,7 @@ pub async fn time_to_everyone<C: Cluster>(
     Ok(start.elapsed())
 }
 
-/// Bytes that a member sends a second while nothing happens.
+/// Returns the bytes that a member sends per second while nothing changes.
 pub async fn bytes_at_rest(cluster: &impl Cluster, members: usize, time: Duration) -> f64 {
     let (start, before) = (Instant::now(), cluster.sent_bytes());
     tokio::time::sleep(time).await;

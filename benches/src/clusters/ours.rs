@@ -1,4 +1,4 @@
-//! Participants over encrypted TCP.
+//! A cluster of this crate's participants over encrypted TCP.
 
 use gossip_transport::gossip::{GossipConfig, Liveness, Participant};
 use gossip_transport::message::{ChitchatMessage, ProtocolVersion};
@@ -8,7 +8,7 @@ use gossip_transport::{NetCredential, TransportLayerTransport, Trust};
 use super::{Cluster, STAGGER, Version};
 use crate::peers::secret;
 
-/// See the module.
+/// A cluster of this crate.
 #[derive(Debug)]
 pub struct OurCluster(Vec<Participant<TcpTransport>>);
 

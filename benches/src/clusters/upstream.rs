@@ -1,4 +1,4 @@
-//! Nodes of the published chitchat crate over its own UDP transport.
+//! A cluster of the published chitchat crate's nodes over its own UDP transport.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,15 +15,16 @@ use tokio::sync::Mutex;
 
 use super::{Cluster, STAGGER, Version};
 
-/// See the module.
+/// A cluster of the published chitchat crate.
 pub struct UpstreamCluster {
     nodes: Vec<ChitchatHandle>,
     sent: Arc<AtomicU64>,
 }
 
-/// A socket that is bound before its node knows its address, and counts what it sends.
+/// Opens a socket that was bound earlier, since a node's id must contain the address.
 struct Counted(Mutex<Option<CountedSocket>>);
 
+/// A socket that counts the bytes that it sends.
 struct CountedSocket {
     socket: UdpSocket,
     sent: Arc<AtomicU64>,

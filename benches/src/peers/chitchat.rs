@@ -1,40 +1,37 @@
-//! Transports of upstream chitchat's, driven by one loop as its server drives them: its own, which
-//! is plain UDP, and ours under the same trait, which is TCP, encrypted.
+//! Transports of the published chitchat crate: its own, which is plain UDP, and the one of this
+//! crate under the same trait, which is TCP, encrypted.
 //!
-//! A message is a Syn whose cluster id is as long as the message has to be: its codec takes
-//! nothing else from outside. What is lost is lost: datagrams, and what a full queue of ours drops,
-//! since upstream's loop must not wait.
+//! Both are driven through `chitchat::transport::Socket` without a queue or a task in between, which
+//! is faster than upstream's server drives them. A message is a Syn whose cluster id is as long as
+//! the message must be, since no other field of a message can be set from outside. Messages can be
+//! lost on the way: datagrams, and what a full queue of this crate drops, since upstream's server
+//! must not wait. Only messages that arrive are counted.
 
 use std::future::Future;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use anyhow::Context as _;
-use bytes::Bytes;
 use chitchat::transport::{Socket, Transport as _, UdpTransport};
 use chitchat::{ChitchatEnvelope, ChitchatMessage, ProtocolVersion};
 use gossip_transport::chitchat::ChitchatTransport;
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::{NetCredential, Trust};
-use tokio::sync::mpsc;
+use tokio::sync::Mutex;
 
 use crate::peer::{Link, Node};
 use crate::peers::secret;
 
-const QUEUE: usize = 1000;
-/// What a datagram holds beside the id.
-const LONGEST: usize = 65_400;
-
 /// Which transport.
 pub trait Kind: Send + Sync + 'static {
-    /// The name in tables.
+    /// See [`Node::NAME`].
     const NAME: &'static str;
 
-    /// A socket on a free port of the loopback.
+    /// Opens a socket on a free port of the loopback interface.
     fn open() -> impl Future<Output = anyhow::Result<Box<dyn Socket>>> + Send;
 }
 
-/// Upstream's own.
+/// Upstream's own transport.
 #[derive(Debug)]
 pub struct PlainUdp;
 
@@ -46,7 +43,7 @@ impl Kind for PlainUdp {
     }
 }
 
-/// Ours.
+/// This crate's transport.
 #[derive(Debug)]
 pub struct OurTcp;
 
@@ -60,62 +57,45 @@ impl Kind for OurTcp {
     }
 }
 
-/// A node of upstream's, but for its engine.
-#[derive(Debug)]
+/// A socket of an upstream node.
+///
+/// Upstream's trait needs `&mut` to send as well as to receive. The lock stands in for the one task
+/// that owns the socket in upstream's server; no scenario sends from one task while another
+/// receives, so it is never waited for.
 pub struct Chitchat<K> {
     addr: SocketAddr,
-    inbox: mpsc::Receiver<(SocketAddr, Bytes)>,
-    queue: mpsc::Sender<(SocketAddr, Bytes)>,
+    socket: Arc<Mutex<Box<dyn Socket>>>,
     kind: PhantomData<K>,
 }
 
-/// An address.
-#[derive(Debug)]
+/// An address, and the socket to send from.
 pub struct ChitchatLink {
     to: SocketAddr,
-    queue: mpsc::Sender<(SocketAddr, Bytes)>,
+    socket: Arc<Mutex<Box<dyn Socket>>>,
 }
 
-impl Link for ChitchatLink {
-    async fn send(&self, message: Bytes) -> anyhow::Result<()> {
-        let sent = self.queue.send((self.to, message)).await;
-        sent.context("the node is gone")
+impl Link<String> for ChitchatLink {
+    async fn send(&self, message: String) -> anyhow::Result<()> {
+        let mut socket = self.socket.lock().await;
+        socket.send(self.to, envelope(message)).await?;
+        Ok(())
     }
 }
 
 impl<K: Kind> Node for Chitchat<K> {
     const NAME: &'static str = K::NAME;
-    const RELIABLE: bool = false;
     const CONNECTS: bool = false;
+    /// What a datagram holds beside the rest of a Syn.
+    const LONGEST: usize = 65_400;
+    type Message = String;
     type Link = ChitchatLink;
     type From = SocketAddr;
 
     async fn bind() -> anyhow::Result<Self> {
-        let mut socket = K::open().await?;
-        let addr = socket.local_addr()?;
-        let (enter, inbox) = mpsc::channel(QUEUE);
-        let (queue, mut queued) = mpsc::channel::<(SocketAddr, Bytes)>(QUEUE);
-        tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    received = socket.recv() => {
-                        let received = received?;
-                        if let ChitchatMessage::Syn { cluster_id, .. } = received.envelope.message {
-                            // A full inbox loses it, as a full socket buffer does.
-                            let _ = enter.try_send((received.from_addr, cluster_id.into()));
-                        }
-                    }
-                    Some((to, message)) = queued.recv() => {
-                        socket.send(to, envelope(&message)).await?;
-                    }
-                    () = enter.closed() => return anyhow::Ok(()),
-                }
-            }
-        });
+        let socket = K::open().await?;
         Ok(Self {
-            addr,
-            inbox,
-            queue,
+            addr: socket.local_addr()?,
+            socket: Arc::new(Mutex::new(socket)),
             kind: PhantomData,
         })
     }
@@ -125,25 +105,28 @@ impl<K: Kind> Node for Chitchat<K> {
     }
 
     async fn connect(&self, to: SocketAddr) -> anyhow::Result<ChitchatLink> {
-        Ok(self.link_to(to))
+        self.link_to(to)
     }
 
-    async fn recv(&mut self) -> anyhow::Result<(SocketAddr, Bytes)> {
-        self.inbox.recv().await.context("the node is gone")
+    async fn recv(&mut self) -> anyhow::Result<(SocketAddr, String)> {
+        let received = self.socket.lock().await.recv().await?;
+        match received.envelope.message {
+            ChitchatMessage::Syn { cluster_id, .. } => Ok((received.from_addr, cluster_id)),
+            _ => anyhow::bail!("only Syns are sent"),
+        }
     }
 
-    fn link_to(&self, to: SocketAddr) -> ChitchatLink {
-        let queue = self.queue.clone();
-        ChitchatLink { to, queue }
+    fn link_to(&self, to: SocketAddr) -> anyhow::Result<ChitchatLink> {
+        let socket = Arc::clone(&self.socket);
+        Ok(ChitchatLink { to, socket })
     }
 }
 
-fn envelope(message: &[u8]) -> ChitchatEnvelope {
-    let id = message.get(..LONGEST).unwrap_or(message);
+fn envelope(cluster_id: String) -> ChitchatEnvelope {
     ChitchatEnvelope {
         version: ProtocolVersion::V0,
         message: ChitchatMessage::Syn {
-            cluster_id: String::from_utf8_lossy(id).into_owned(),
+            cluster_id,
             digest: Default::default(),
         },
     }

@@ -1,8 +1,9 @@
 //! The floor: TCP as fast as it gets without a protocol, a cipher or limits.
 //!
-//! A 4-byte length before each message; small messages are copied into one buffer, large ones go
-//! as slices of one vectored write; what is read is split into messages without a copy.
+//! Each message follows its length in 4 bytes. Small messages are copied into one buffer, large
+//! ones go out as slices of one vectored write. What is read is split into messages without a copy.
 
+use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -15,29 +16,29 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::stream::{Carrier, ReadBatch, StreamNode, WriteBatch, cut};
 
-/// See the module.
+/// Raw TCP.
 pub type Floor = StreamNode<FloorCarrier>;
 
-/// Shorter messages are copied together.
+/// Messages shorter than this, in bytes, are copied together.
 const COPY: usize = 4 << 10;
-/// Bytes that are written at a time where messages are copied.
+/// Bytes of copied messages that are written at a time.
 const CHUNK: usize = 256 << 10;
 /// Bytes that a read asks for.
 const READ: usize = 128 << 10;
 const LENGTH_LEN: usize = 4;
 
-/// See the module.
+/// Carries messages over a plain TCP stream.
 #[derive(Debug)]
 pub struct FloorCarrier;
 
-/// Splits messages off a stream of bytes.
+/// Splits the messages off a stream of bytes.
 #[derive(Debug)]
 pub struct SplitReader<R> {
     stream: R,
     buffer: BytesMut,
 }
 
-/// Slices of one vectored write.
+/// Writes messages as slices of one vectored write.
 #[derive(Debug)]
 pub struct VectoredWriter<W> {
     stream: W,
@@ -70,18 +71,14 @@ impl<R> SplitReader<R> {
 }
 
 impl<R: AsyncRead + Unpin + Send + 'static> ReadBatch for SplitReader<R> {
-    async fn read(&mut self, messages: &mut Vec<Bytes>) -> anyhow::Result<bool> {
+    async fn read(&mut self, sink: &mut (impl FnMut(Bytes) + Send)) -> anyhow::Result<bool> {
         loop {
-            while let Some(header) = self.buffer.first_chunk::<LENGTH_LEN>() {
-                let len = u32::from_be_bytes(*header) as usize;
-                if self.buffer.len() < LENGTH_LEN + len {
-                    self.buffer.reserve(LENGTH_LEN + len - self.buffer.len());
-                    break;
-                }
-                self.buffer.advance(LENGTH_LEN);
-                messages.push(self.buffer.split_to(len).freeze());
+            let mut any = false;
+            while let Some(message) = split_message(&mut self.buffer) {
+                sink(message);
+                any = true;
             }
-            if !messages.is_empty() {
+            if any {
                 return Ok(true);
             }
             self.buffer.reserve(READ);
@@ -96,6 +93,16 @@ impl<R: AsyncRead + Unpin + Send + 'static> ReadBatch for SplitReader<R> {
     }
 }
 
+/// Splits the next message off `buffer`, if all of it is there.
+pub(super) fn split_message(buffer: &mut BytesMut) -> Option<Bytes> {
+    let len = u32::from_be_bytes(*buffer.first_chunk::<LENGTH_LEN>()?) as usize;
+    if buffer.len() < LENGTH_LEN + len {
+        return None;
+    }
+    buffer.advance(LENGTH_LEN);
+    Some(buffer.split_to(len).freeze())
+}
+
 impl<W> VectoredWriter<W> {
     pub(super) fn new(stream: W) -> Self {
         Self {
@@ -107,7 +114,7 @@ impl<W> VectoredWriter<W> {
 }
 
 impl<W: AsyncWrite + Unpin + Send + 'static> WriteBatch for VectoredWriter<W> {
-    async fn write(&mut self, messages: &mut Vec<Bytes>) -> anyhow::Result<()> {
+    async fn write(&mut self, messages: &mut VecDeque<Bytes>) -> anyhow::Result<()> {
         for message in messages.drain(..) {
             self.small.put_u32(message.len() as u32);
             if message.len() < COPY {

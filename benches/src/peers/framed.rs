@@ -1,4 +1,6 @@
-//! tokio-util's `Framed` with its length-delimited codec, as most would begin: plain.
+//! Length-delimited frames by tokio-util's `Framed`, which is how most would begin; plaintext.
+
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt as _};
@@ -8,10 +10,10 @@ use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
 use super::stream::{Carrier, ReadBatch, StreamNode, WriteBatch};
 
-/// See the module.
+/// tokio-util's `Framed` over TCP.
 pub type Framed = StreamNode<FramedCarrier>;
 
-/// See the module.
+/// Carries messages by tokio-util's length-delimited codec.
 #[derive(Debug)]
 pub struct FramedCarrier;
 
@@ -33,19 +35,19 @@ impl Carrier for FramedCarrier {
 }
 
 impl ReadBatch for <FramedCarrier as Carrier>::Reader {
-    async fn read(&mut self, messages: &mut Vec<Bytes>) -> anyhow::Result<bool> {
+    async fn read(&mut self, sink: &mut (impl FnMut(Bytes) + Send)) -> anyhow::Result<bool> {
         let Some(chunk) = self.next().await else {
             return Ok(false);
         };
         for message in chunk {
-            messages.push(message?.freeze());
+            sink(message?.freeze());
         }
         Ok(true)
     }
 }
 
 impl WriteBatch for <FramedCarrier as Carrier>::Writer {
-    async fn write(&mut self, messages: &mut Vec<Bytes>) -> anyhow::Result<()> {
+    async fn write(&mut self, messages: &mut VecDeque<Bytes>) -> anyhow::Result<()> {
         for message in messages.drain(..) {
             self.feed(message).await?;
         }

@@ -1,12 +1,13 @@
-//! Ours as a browser speaks it: records inside a WebSocket, ChaChaPoly, on the listener's one port.
+//! This crate as a browser speaks it: records inside a WebSocket, ChaChaPoly, on the listener's one
+//! port.
 //!
-//! Natively the library only accepts WebSockets; the dialling end, which is a browser's part, is
-//! made here of the library's seam and a WebSocket client.
+//! Natively the library only accepts WebSockets. The dialling end, which is the part of a browser,
+//! is built here from the library's network traits and a WebSocket client.
 
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -25,29 +26,32 @@ use super::{OurSocket, config, network, secret};
 use crate::peer::{Link, Node};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// Bytes that the WebSocket client collects before it writes.
 const FLUSH_THRESHOLD: usize = 256 << 10;
 
 type Stream = WebSocketStream<TcpStream>;
 type DiallingSocket = TransportLayerSocket<Dialling, Bytes>;
 
-/// See the module.
+/// A socket of this crate, one end of which is a WebSocket client.
 #[derive(Debug)]
-pub struct OurWebSocket {
-    listening: Arc<OurSocket>,
-    /// Made with the first connection.
-    dialling: OnceLock<Arc<DiallingSocket>>,
+pub enum OurWebSocket {
+    /// The native end.
+    Listening(Arc<OurSocket>),
+    /// The end that a browser would be.
+    Dialling(Arc<DiallingSocket>),
 }
 
 /// A peer of either socket.
 #[derive(Debug)]
 pub enum OurWebSocketLink {
-    /// One that has dialled.
+    /// A peer that has dialled.
     Accepted(Arc<OurSocket>, SocketAddr),
-    /// One that was dialled.
+    /// A peer that was dialled.
     Dialled(Arc<DiallingSocket>, SocketAddr),
 }
 
-impl Link for OurWebSocketLink {
+impl Link<Bytes> for OurWebSocketLink {
+    #[inline]
     async fn send(&self, message: Bytes) -> anyhow::Result<()> {
         match self {
             Self::Accepted(socket, to) => socket.send(*to, message).await?,
@@ -59,44 +63,57 @@ impl Link for OurWebSocketLink {
 
 impl Node for OurWebSocket {
     const NAME: &'static str = "**gossip-transport**, encrypted, WebSocket";
+    type Message = Bytes;
     type Link = OurWebSocketLink;
     type From = SocketAddr;
 
     async fn bind() -> anyhow::Result<Self> {
-        let socket = network(|_| {}).open("127.0.0.1:0".parse()?).await?;
-        Ok(Self {
-            listening: Arc::new(socket),
-            dialling: OnceLock::new(),
-        })
+        let socket = network().open("127.0.0.1:0".parse()?).await?;
+        Ok(Self::Listening(Arc::new(socket)))
+    }
+
+    async fn bind_dialler() -> anyhow::Result<Self> {
+        let credential = NetCredential::generate(Trust::secret(secret()));
+        let transport = TransportLayerTransport::with_config(Dialling, credential, config());
+        let socket = transport.open("0.0.0.0:0".parse()?).await?;
+        Ok(Self::Dialling(Arc::new(socket)))
     }
 
     fn addr(&self) -> SocketAddr {
-        self.listening.local_addr()
-    }
-
-    async fn connect(&self, to: SocketAddr) -> anyhow::Result<OurWebSocketLink> {
-        let credential = NetCredential::generate(Trust::secret(secret()));
-        let transport = TransportLayerTransport::with_config(Dialling, credential, config());
-        let socket = Arc::new(transport.open("0.0.0.0:0".parse()?).await?);
-        let outgoing = socket.get_or_create_outgoing_connection(to)?;
-        outgoing.connected(CONNECT_LIMIT).await?;
-        let _ = self.dialling.set(Arc::clone(&socket));
-        Ok(OurWebSocketLink::Dialled(socket, to))
-    }
-
-    async fn recv(&mut self) -> anyhow::Result<(SocketAddr, Bytes)> {
-        match self.dialling.get() {
-            Some(socket) => Ok(socket.recv().await?),
-            None => Ok(self.listening.recv().await?),
+        match self {
+            Self::Listening(socket) => socket.local_addr(),
+            Self::Dialling(socket) => socket.local_addr(),
         }
     }
 
-    fn link_to(&self, to: SocketAddr) -> OurWebSocketLink {
-        OurWebSocketLink::Accepted(Arc::clone(&self.listening), to)
+    async fn connect(&self, to: SocketAddr) -> anyhow::Result<OurWebSocketLink> {
+        match self {
+            Self::Listening(_) => anyhow::bail!("a native node dials no WebSocket"),
+            Self::Dialling(socket) => {
+                let outgoing = socket.get_or_create_outgoing_connection(to)?;
+                outgoing.connected(CONNECT_LIMIT).await?;
+            }
+        }
+        self.link_to(to)
+    }
+
+    #[inline]
+    async fn recv(&mut self) -> anyhow::Result<(SocketAddr, Bytes)> {
+        match self {
+            Self::Listening(socket) => Ok(socket.recv().await?),
+            Self::Dialling(socket) => Ok(socket.recv().await?),
+        }
+    }
+
+    fn link_to(&self, to: SocketAddr) -> anyhow::Result<OurWebSocketLink> {
+        Ok(match self {
+            Self::Listening(socket) => OurWebSocketLink::Accepted(Arc::clone(socket), to),
+            Self::Dialling(socket) => OurWebSocketLink::Dialled(Arc::clone(socket), to),
+        })
     }
 }
 
-/// The network of one who dials only.
+/// A network that only dials.
 #[derive(Debug, Clone)]
 pub struct Dialling;
 
@@ -150,11 +167,11 @@ impl NetTransport for Dialling {
     }
 }
 
-/// Frames as binary messages.
+/// Reads frames from binary messages.
 #[derive(Debug)]
 pub struct Reader(SplitStream<Stream>);
 
-/// Frames as binary messages.
+/// Writes frames as binary messages.
 #[derive(Debug)]
 pub struct Writer(SplitSink<Stream, Message>);
 
@@ -190,11 +207,11 @@ impl FrameWriter for Writer {
     }
 }
 
-/// Accepts nobody.
+/// A listener that never accepts anything.
 #[derive(Debug)]
 pub struct NoListener(SocketAddr);
 
-/// Cannot exist.
+/// An incoming connection, of which there is none.
 #[derive(Debug)]
 pub enum NoRequest {}
 

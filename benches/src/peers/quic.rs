@@ -1,7 +1,7 @@
-//! QUIC (quinn) with a stream for each message.
+//! QUIC by quinn, with a stream for each message.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -12,23 +12,33 @@ use tokio::sync::mpsc;
 use super::tls;
 use crate::peer::{Link, Node};
 
-const QUEUE: usize = 1000;
+/// Messages that wait in the inbox.
+const INBOX: usize = 1000;
+/// Bytes of a message, at most.
 const LONGEST: usize = 1 << 20;
 
-/// See the module.
+/// A QUIC endpoint.
 #[derive(Debug)]
 pub struct Quic {
     endpoint: Endpoint,
     addr: SocketAddr,
-    inbox: mpsc::Receiver<(QuicLink, Bytes)>,
-    enter: mpsc::Sender<(QuicLink, Bytes)>,
+    inbox: mpsc::Receiver<(usize, Bytes)>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Messages, each with the index of its connection in `links`.
+    enter: mpsc::Sender<(usize, Bytes)>,
+    links: Mutex<Vec<QuicLink>>,
 }
 
 /// A connection.
 #[derive(Debug, Clone)]
 pub struct QuicLink(Connection);
 
-impl Link for QuicLink {
+impl Link<Bytes> for QuicLink {
+    #[inline]
     async fn send(&self, message: Bytes) -> anyhow::Result<()> {
         let mut stream = self.0.open_uni().await?;
         stream.write_chunk(message).await?;
@@ -38,8 +48,9 @@ impl Link for QuicLink {
 
 impl Node for Quic {
     const NAME: &'static str = "QUIC (quinn), a stream a message";
+    type Message = Bytes;
     type Link = QuicLink;
-    type From = QuicLink;
+    type From = usize;
 
     async fn bind() -> anyhow::Result<Self> {
         let (client, server) = tls::configs()?;
@@ -48,11 +59,13 @@ impl Node for Quic {
         let mut endpoint = Endpoint::server(server, "127.0.0.1:0".parse()?)?;
         let client = QuicClientConfig::try_from(Arc::clone(client))?;
         endpoint.set_default_client_config(ClientConfig::new(Arc::new(client)));
-        let (enter, inbox) = mpsc::channel(QUEUE);
-        let (accepting, entering) = (endpoint.clone(), enter.clone());
+        let (enter, inbox) = mpsc::channel(INBOX);
+        let links = Mutex::default();
+        let shared = Arc::new(Shared { enter, links });
+        let (accepting, entering) = (endpoint.clone(), Arc::clone(&shared));
         tokio::spawn(async move {
             while let Some(incoming) = accepting.accept().await {
-                let entering = entering.clone();
+                let entering = Arc::clone(&entering);
                 tokio::spawn(async move {
                     serve(&incoming.await?, entering);
                     anyhow::Ok(())
@@ -63,7 +76,7 @@ impl Node for Quic {
             addr: endpoint.local_addr()?,
             endpoint,
             inbox,
-            enter,
+            shared,
         })
     }
 
@@ -73,16 +86,19 @@ impl Node for Quic {
 
     async fn connect(&self, to: SocketAddr) -> anyhow::Result<QuicLink> {
         let connection = self.endpoint.connect(to, "localhost")?.await?;
-        serve(&connection, self.enter.clone());
+        serve(&connection, Arc::clone(&self.shared));
         Ok(QuicLink(connection))
     }
 
-    async fn recv(&mut self) -> anyhow::Result<(QuicLink, Bytes)> {
+    #[inline]
+    async fn recv(&mut self) -> anyhow::Result<(usize, Bytes)> {
         self.inbox.recv().await.context("the node is gone")
     }
 
-    fn link_to(&self, from: QuicLink) -> QuicLink {
-        from
+    fn link_to(&self, from: usize) -> anyhow::Result<QuicLink> {
+        let links = self.shared.links.lock();
+        let links = links.unwrap_or_else(PoisonError::into_inner);
+        links.get(from).cloned().context("no such connection")
     }
 }
 
@@ -92,14 +108,21 @@ impl Drop for Quic {
     }
 }
 
-fn serve(connection: &Connection, enter: mpsc::Sender<(QuicLink, Bytes)>) {
+/// Starts a task that accepts the streams of a connection. Each stream is read by a task of its
+/// own, since streams arrive independently of each other.
+fn serve(connection: &Connection, shared: Arc<Shared>) {
     let connection = connection.clone();
+    let index = {
+        let mut links = shared.links.lock().unwrap_or_else(PoisonError::into_inner);
+        links.push(QuicLink(connection.clone()));
+        links.len() - 1
+    };
     tokio::spawn(async move {
         while let Ok(mut stream) = connection.accept_uni().await {
-            let (enter, link) = (enter.clone(), QuicLink(connection.clone()));
+            let shared = Arc::clone(&shared);
             tokio::spawn(async move {
                 let message = stream.read_to_end(LONGEST).await?;
-                enter.send((link, message.into())).await?;
+                shared.enter.send((index, message.into())).await?;
                 anyhow::Ok(())
             });
         }

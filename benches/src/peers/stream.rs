@@ -1,24 +1,32 @@
 //! Nodes over TCP that differ in their carrier only: a bounded queue and a writing task for each
-//! connection, a reading task that enters the shared inbox once for each read.
+//! connection, and a reading task that enters the shared inbox once for each read.
 //!
-//! It is what a careful author would write around any stream: so a difference between two rows of
-//! a table is the carrier's, and our own row has to stand against the whole of it.
+//! This is what a careful author would write around any stream. So a difference between two rows
+//! of a table comes from the carrier, and the row of this crate is compared with all of it.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
+use std::marker::PhantomData;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::peer::{Link, Node};
+use crate::queue::Queue;
 
-/// Messages in a queue or an inbox.
-const QUEUE: usize = 1000;
-/// Messages that are handed to a carrier at a time.
-const BATCH: usize = 256;
+/// Bytes that wait in the queue of a connection. More than this and the inbox's limit is slower here at
+/// 1 KiB and up, since the messages leave the cache before they are used again.
+const QUEUE: usize = 256 << 10;
+/// Bytes that wait in the inbox of a node.
+const INBOX: usize = 256 << 10;
+/// Bytes that a message is counted with beside its own: a handle in a queue, and its length on the
+/// wire.
+const HANDLE: usize = 36;
 
 /// What carries messages over a TCP stream.
 pub trait Carrier: Send + 'static {
@@ -40,70 +48,86 @@ pub trait Carrier: Send + 'static {
     ) -> impl Future<Output = anyhow::Result<(Self::Reader, Self::Writer)>> + Send;
 }
 
-/// Reads as many messages as lie ready, at least one.
+/// Reads messages.
 pub trait ReadBatch: Send + 'static {
-    /// Appends to `messages`; false at the end of the stream.
+    /// Waits for at least one message and passes it and all others that are ready to `sink`.
+    /// Returns false at the end of the stream.
     fn read(
         &mut self,
-        messages: &mut Vec<Bytes>,
+        sink: &mut (impl FnMut(Bytes) + Send),
     ) -> impl Future<Output = anyhow::Result<bool>> + Send;
 }
 
 /// Writes messages with as few system calls as it can.
 pub trait WriteBatch: Send + 'static {
-    /// Writes all and flushes.
+    /// Writes all of `messages`, which is not empty, leaves it empty, and flushes.
     fn write(
         &mut self,
-        messages: &mut Vec<Bytes>,
+        messages: &mut VecDeque<Bytes>,
     ) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
-/// See the module.
+/// A node that carries messages over a [`Carrier`].
 #[derive(Debug)]
 pub struct StreamNode<C> {
     addr: SocketAddr,
-    inbox: mpsc::Receiver<(StreamLink, Bytes)>,
-    enter: mpsc::Sender<(StreamLink, Bytes)>,
-    accepting: tokio::task::AbortHandle,
-    carrier: std::marker::PhantomData<fn() -> C>,
+    /// Taken from the inbox and not yet returned by `recv`.
+    ready: VecDeque<(usize, Bytes)>,
+    shared: Arc<Shared>,
+    carrier: PhantomData<fn() -> C>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Messages, each with the index of its connection in `links`.
+    inbox: Queue<(usize, Bytes)>,
+    links: Mutex<Vec<StreamLink>>,
+    tasks: Mutex<JoinSet<()>>,
 }
 
 /// The queue of one connection.
 #[derive(Debug, Clone)]
-pub struct StreamLink(mpsc::Sender<Bytes>);
+pub struct StreamLink(Arc<Queue<Bytes>>);
 
-impl Link for StreamLink {
+impl Link<Bytes> for StreamLink {
+    #[inline]
     async fn send(&self, message: Bytes) -> anyhow::Result<()> {
-        self.0.send(message).await.context("the connection is gone")
+        let weight = message.len() + HANDLE;
+        Ok(self.0.push(message, weight).await?)
     }
 }
 
 impl<C: Carrier> Node for StreamNode<C> {
     const NAME: &'static str = C::NAME;
+    type Message = Bytes;
     type Link = StreamLink;
-    type From = StreamLink;
+    type From = usize;
 
     async fn bind() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
-        let (enter, inbox) = mpsc::channel(QUEUE);
-        let accepted = enter.clone();
-        let accepting = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let enter = accepted.clone();
-                tokio::spawn(async move {
+        let shared = Arc::new(Shared {
+            inbox: Queue::new(INBOX),
+            links: Mutex::default(),
+            tasks: Mutex::default(),
+        });
+        let accepting = Arc::clone(&shared);
+        shared.spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await?;
+                let accepted = Arc::clone(&accepting);
+                accepting.spawn(async move {
                     stream.set_nodelay(true)?;
-                    serve(C::accept(stream).await?, enter);
-                    anyhow::Ok(())
+                    accepted.serve(C::accept(stream).await?);
+                    Ok(())
                 });
             }
         });
         Ok(Self {
             addr,
-            inbox,
-            enter,
-            accepting: accepting.abort_handle(),
-            carrier: std::marker::PhantomData,
+            ready: VecDeque::new(),
+            shared,
+            carrier: PhantomData,
         })
     }
 
@@ -114,57 +138,86 @@ impl<C: Carrier> Node for StreamNode<C> {
     async fn connect(&self, to: SocketAddr) -> anyhow::Result<StreamLink> {
         let stream = TcpStream::connect(to).await?;
         stream.set_nodelay(true)?;
-        Ok(serve(C::dial(stream).await?, self.enter.clone()))
+        Ok(self.shared.serve(C::dial(stream).await?))
     }
 
-    async fn recv(&mut self) -> anyhow::Result<(StreamLink, Bytes)> {
-        self.inbox.recv().await.context("the node is gone")
+    #[inline]
+    async fn recv(&mut self) -> anyhow::Result<(usize, Bytes)> {
+        loop {
+            if let Some(message) = self.ready.pop_front() {
+                return Ok(message);
+            }
+            self.shared.inbox.take(&mut self.ready).await?;
+        }
     }
 
-    fn link_to(&self, from: StreamLink) -> StreamLink {
-        from
+    fn link_to(&self, from: usize) -> anyhow::Result<StreamLink> {
+        let links = self.shared.links.lock();
+        let links = links.unwrap_or_else(PoisonError::into_inner);
+        links.get(from).cloned().context("no such connection")
     }
 }
 
 impl<C> Drop for StreamNode<C> {
     fn drop(&mut self) {
-        self.accepting.abort();
+        self.shared.inbox.close();
+        let tasks = self.shared.tasks.lock();
+        tasks.unwrap_or_else(PoisonError::into_inner).abort_all();
     }
 }
 
-fn serve<R: ReadBatch, W: WriteBatch>(
-    (mut reader, mut writer): (R, W),
-    enter: mpsc::Sender<(StreamLink, Bytes)>,
-) -> StreamLink {
-    let (queue, mut queued) = mpsc::channel(QUEUE);
-    let writing = tokio::spawn(async move {
-        let mut batch = Vec::new();
-        while queued.recv_many(&mut batch, BATCH).await > 0 {
-            writer.write(&mut batch).await?;
-            batch.clear();
-        }
-        anyhow::Ok(())
-    });
-    let link = StreamLink(queue);
-    let back = link.clone();
-    tokio::spawn(async move {
-        let mut messages = Vec::new();
-        while reader.read(&mut messages).await? {
-            while !messages.is_empty() {
-                let count = messages.len().min(QUEUE);
-                let permits = enter.reserve_many(count).await?;
-                for (permit, message) in permits.zip(messages.drain(..count)) {
-                    permit.send((back.clone(), message));
+impl Shared {
+    fn spawn(&self, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
+        let tasks = self.tasks.lock();
+        let mut tasks = tasks.unwrap_or_else(PoisonError::into_inner);
+        // A failure ends the connection, which the scenario notices by waiting in vain.
+        tasks.spawn(async move { drop(task.await) });
+        while tasks.try_join_next().is_some() {}
+    }
+
+    /// Starts the two tasks of a connection.
+    fn serve<R: ReadBatch, W: WriteBatch>(
+        self: &Arc<Self>,
+        (mut reader, mut writer): (R, W),
+    ) -> StreamLink {
+        let link = StreamLink(Arc::new(Queue::new(QUEUE)));
+        let index = {
+            let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+            links.push(link.clone());
+            links.len() - 1
+        };
+        let queued = link.clone();
+        self.spawn(async move {
+            let mut messages = VecDeque::new();
+            loop {
+                queued.0.take(&mut messages).await?;
+                writer.write(&mut messages).await?;
+            }
+        });
+        let (read, back) = (Arc::clone(self), link.clone());
+        self.spawn(async move {
+            let mut messages = VecDeque::new();
+            let mut weight = 0;
+            loop {
+                let more = reader
+                    .read(&mut |message: Bytes| {
+                        weight += message.len() + HANDLE;
+                        messages.push_back((index, message));
+                    })
+                    .await;
+                read.inbox.push_all(&mut messages, weight).await?;
+                weight = 0;
+                if !matches!(more, Ok(true)) {
+                    back.0.close();
+                    return more.map(drop);
                 }
             }
-        }
-        writing.abort();
-        anyhow::Ok(())
-    });
-    link
+        });
+        link
+    }
 }
 
-/// The end of a stream inside a message.
+/// Returns the error of a stream that ends inside a message.
 pub(super) fn cut() -> io::Error {
     io::ErrorKind::UnexpectedEof.into()
 }

@@ -1,4 +1,4 @@
-//! TLS 1.3 (rustls on ring) under the floor's framing.
+//! TLS 1.3 by rustls on ring, with the floor's framing inside.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,10 +11,10 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use super::floor::{SplitReader, VectoredWriter};
 use super::stream::{Carrier, StreamNode};
 
-/// See the module.
+/// TLS 1.3 over TCP.
 pub type Tls = StreamNode<TlsCarrier>;
 
-/// See the module.
+/// Carries the floor's frames over a TLS stream.
 #[derive(Debug)]
 pub struct TlsCarrier;
 
@@ -45,7 +45,8 @@ fn halves(stream: TlsStream<TcpStream>) -> (Reading, Writing) {
 
 type Configs = (Arc<ClientConfig>, Arc<ServerConfig>);
 
-/// Both sides prove who they are, as ours do.
+/// Returns the configuration of the dialling and of the accepting side. Both authenticate with a
+/// certificate, as both sides of this crate's connections do.
 pub(super) fn configs() -> anyhow::Result<&'static Configs> {
     static CONFIGS: OnceLock<Configs> = OnceLock::new();
     if let Some(configs) = CONFIGS.get() {

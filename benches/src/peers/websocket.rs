@@ -1,4 +1,6 @@
-//! A plain WebSocket (tokio-websockets) on both ends.
+//! WebSocket on both ends, by tokio-websockets; plaintext.
+
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use futures::stream::{ReadyChunks, SplitSink, SplitStream};
@@ -8,10 +10,10 @@ use tokio_websockets::{ClientBuilder, Message, ServerBuilder, WebSocketStream};
 
 use super::stream::{Carrier, ReadBatch, StreamNode, WriteBatch};
 
-/// See the module.
+/// A plain WebSocket.
 pub type WebSocket = StreamNode<WebSocketCarrier>;
 
-/// See the module.
+/// Carries each message as a binary message of a WebSocket.
 #[derive(Debug)]
 pub struct WebSocketCarrier;
 
@@ -38,19 +40,19 @@ fn halves(stream: Stream) -> (ReadyChunks<SplitStream<Stream>>, SplitSink<Stream
 }
 
 impl ReadBatch for ReadyChunks<SplitStream<Stream>> {
-    async fn read(&mut self, messages: &mut Vec<Bytes>) -> anyhow::Result<bool> {
+    async fn read(&mut self, sink: &mut (impl FnMut(Bytes) + Send)) -> anyhow::Result<bool> {
         let Some(chunk) = self.next().await else {
             return Ok(false);
         };
         for message in chunk {
-            messages.push(message?.into_payload().into());
+            sink(message?.into_payload().into());
         }
         Ok(true)
     }
 }
 
 impl WriteBatch for SplitSink<Stream, Message> {
-    async fn write(&mut self, messages: &mut Vec<Bytes>) -> anyhow::Result<()> {
+    async fn write(&mut self, messages: &mut VecDeque<Bytes>) -> anyhow::Result<()> {
         for message in messages.drain(..) {
             self.feed(Message::binary(message)).await?;
         }
