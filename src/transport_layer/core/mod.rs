@@ -30,6 +30,8 @@ mod queue;
 mod requests;
 mod silence;
 mod step;
+#[cfg(test)]
+mod tests;
 
 pub(super) use handshakes::handshake_to_end;
 pub(super) use host::Host;

@@ -168,7 +168,7 @@ impl<C: NetConnection> Peer<C> {
                 return Decision::Step(Step::Write { link, conn, bytes });
             }
         } else if !net::is_dialable(addr) {
-            self.queue.drop_all(DropReason::Unroutable);
+            self.queue.drop_waiting(DropReason::Unroutable);
         } else if !self.queue.is_empty() || self.wanted > 0 {
             let Some(until) = self.backoff.pending(now) else {
                 self.task = TaskState::Blocked;

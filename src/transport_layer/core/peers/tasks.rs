@@ -133,7 +133,7 @@ impl<C: NetConnection> Peers<C> {
         peer.failure = Some(failure);
         fx.wakers.extend(peer.observers.all());
         let dropped = if permanent {
-            peer.queue.drop_all(DropReason::DialFailed)
+            peer.queue.drop_waiting(DropReason::DialFailed)
         } else {
             0
         };

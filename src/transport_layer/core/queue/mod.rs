@@ -141,16 +141,24 @@ impl OutgoingQueue {
         self.waiting_expiries.first()
     }
 
-    /// Drops everything that waits or is in flight. Returns the number of messages.
-    pub(super) fn drop_all(&mut self, reason: DropReason) -> u64 {
-        let count = self.queued();
+    /// Drops everything that waits. A batch in flight is not affected. Returns the number of messages.
+    pub(super) fn drop_waiting(&mut self, reason: DropReason) -> u64 {
+        let count = self.waiting.len() as u64;
         self.counters.dropped.add(reason, count);
         self.waiting = VecDeque::new();
         self.waiting_bytes = 0;
         self.waiting_expiries = Expiries::default();
+        count
+    }
+
+    /// Drops everything, a batch in flight included: it must not be finished then. Returns the number
+    /// of messages.
+    pub(super) fn drop_all(&mut self, reason: DropReason) -> u64 {
+        let in_flight = self.in_flight.len() as u64;
+        self.counters.dropped.add(reason, in_flight);
         self.in_flight = Expiries::default();
         self.in_flight_bytes = 0;
-        count
+        in_flight + self.drop_waiting(reason)
     }
 
     /// Moves the next messages to send into `batch`, which must be empty, and returns their bytes.
