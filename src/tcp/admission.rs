@@ -1,15 +1,16 @@
-//! How many strangers may be in handshake at a time.
+//! The limit on connections that have not authenticated yet.
 //!
-//! It counts and decides; it closes nothing. Invariant: the counts are those of the guards alive.
+//! It counts connections and decides which to admit; it does not close any. Invariant: each count
+//! is the number of [`Admitted`] guards that exist, and no host without a guard takes memory.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::TcpConfig;
+use super::config::TcpConfig;
 use crate::rt::sync::{Mutex, MutexGuard};
 
-/// Counts strangers, in all and by address. Clones share the counts.
+/// Counts unauthenticated connections, in total and per host. Clones share the counts.
 #[derive(Debug, Clone)]
 pub(super) struct Admission {
     shared: Arc<Shared>,
@@ -18,21 +19,21 @@ pub(super) struct Admission {
 #[derive(Debug)]
 struct Shared {
     max: usize,
-    max_per_ip: usize,
+    max_per_host: usize,
     counts: Mutex<Counts>,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
-    all: usize,
-    by_ip: HashMap<IpAddr, usize>,
+    total: usize,
+    by_host: HashMap<IpAddr, usize>,
 }
 
-/// A stranger that was let in to the handshake; gives its place back when dropped.
+/// The place of one unauthenticated connection. Dropping it frees the place.
 #[derive(Debug)]
 pub(super) struct Admitted {
     shared: Arc<Shared>,
-    ip: IpAddr,
+    host: IpAddr,
 }
 
 impl Admission {
@@ -40,39 +41,40 @@ impl Admission {
         Self {
             shared: Arc::new(Shared {
                 max: config.max_unauthenticated,
-                max_per_ip: config.max_unauthenticated_per_ip,
+                max_per_host: config.max_unauthenticated_per_ip,
                 counts: Mutex::default(),
             }),
         }
     }
 
-    /// A place for a stranger from `ip`, if there is one.
+    /// Takes a place for a connection from `ip`. Returns `None` if its host or the total is at its
+    /// limit.
     pub(super) fn admit(&self, ip: IpAddr) -> Option<Admitted> {
-        let ip = host_of(ip);
+        let host = host_of(ip);
         let mut counts = self.shared.lock();
-        if counts.all >= self.shared.max {
+        if counts.total >= self.shared.max {
             return None;
         }
-        let of_ip = counts.by_ip.entry(ip).or_default();
-        if *of_ip >= self.shared.max_per_ip {
+        let of_host = counts.by_host.entry(host).or_default();
+        if *of_host >= self.shared.max_per_host {
             return None;
         }
-        *of_ip += 1;
-        counts.all += 1;
+        *of_host += 1;
+        counts.total += 1;
         Some(Admitted {
             shared: Arc::clone(&self.shared),
-            ip,
+            host,
         })
     }
 }
 
-/// The address by which a host is counted.
+/// Returns the address under which connections from `ip` are counted.
 fn host_of(ip: IpAddr) -> IpAddr {
-    // An IPv4 peer of a dual-stack listener is one address, however it is written.
+    // A dual-stack listener sees an IPv4 peer as an IPv4-mapped IPv6 address.
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.into(),
-        // An IPv6 host has a network of 64 bits to itself (RFC 4291, section 2.5.1), and so any
-        // number of addresses.
+        // An IPv6 host usually has a network of 64 bits to itself (RFC 4291, section 2.5.1), and so
+        // any number of addresses.
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
     }
 }
@@ -86,11 +88,11 @@ impl Shared {
 impl Drop for Admitted {
     fn drop(&mut self) {
         let mut counts = self.shared.lock();
-        counts.all = counts.all.saturating_sub(1);
-        if let Some(of_ip) = counts.by_ip.get_mut(&self.ip) {
-            *of_ip = of_ip.saturating_sub(1);
-            if *of_ip == 0 {
-                counts.by_ip.remove(&self.ip);
+        counts.total = counts.total.saturating_sub(1);
+        if let Some(of_host) = counts.by_host.get_mut(&self.host) {
+            *of_host = of_host.saturating_sub(1);
+            if *of_host == 0 {
+                counts.by_host.remove(&self.host);
             }
         }
     }
@@ -100,12 +102,11 @@ impl Drop for Admitted {
 mod tests {
     use super::*;
 
-    fn admission(max: usize, max_per_ip: usize) -> Admission {
-        Admission::new(&TcpConfig {
-            max_unauthenticated: max,
-            max_unauthenticated_per_ip: max_per_ip,
-            ..TcpConfig::default()
-        })
+    fn admission(max: usize, max_per_host: usize) -> Admission {
+        let config = TcpConfig::default()
+            .with_max_unauthenticated(max)
+            .with_max_unauthenticated_per_ip(max_per_host);
+        Admission::new(&config)
     }
 
     #[test]
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_one_however_many_addresses_it_has() {
+    fn all_addresses_of_one_host_are_counted_together() {
         let admission = admission(9, 1);
         let admit = |ip: &str| admission.admit(ip.parse().unwrap());
         let _first = admit("2001:db8:0:1::1").unwrap();
@@ -133,9 +134,9 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_has_gone_leaves_no_trace() {
+    fn a_host_without_connections_takes_no_memory() {
         let admission = admission(3, 3);
         drop(admission.admit([10, 0, 0, 1].into()).unwrap());
-        assert!(admission.shared.lock().by_ip.is_empty());
+        assert!(admission.shared.lock().by_host.is_empty());
     }
 }

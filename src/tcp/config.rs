@@ -1,19 +1,45 @@
 //! Limits of the TCP network.
 
+use crate::config::{ConfigError, at_least, setters};
 use crate::secure::SecureConfig;
 
-/// Limits of the TCP network.
+/// Limits of a [`TcpTransport`](super::TcpTransport).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct TcpConfig {
-    /// Limits of the secure channel. Its handshake time covers all that a stranger does: the
-    /// first bytes, an HTTP upgrade and the Noise handshake together.
+    /// Limits of the secure channel. For an incoming connection, the handshake timeout covers
+    /// everything before authentication: detecting the protocol, the HTTP upgrade and the Noise
+    /// handshake together. For a dial, it applies to the TCP connect and to the handshake each.
     pub secure: SecureConfig,
-    /// Accepted connections that are not authenticated yet, in all. Default 256.
+    /// Most accepted connections that have not authenticated yet. Default 256.
     pub max_unauthenticated: usize,
-    /// Accepted connections that are not authenticated yet, from one IP address (IPv6: from
-    /// one network of 64 bits). Default 64.
+    /// Most accepted connections from one host that have not authenticated yet. A host is an IPv4
+    /// address or an IPv6 network of 64 bits. Default 64.
     pub max_unauthenticated_per_ip: usize,
+}
+
+impl TcpConfig {
+    setters! {
+        with_secure => secure: SecureConfig,
+        with_max_unauthenticated => max_unauthenticated: usize,
+        with_max_unauthenticated_per_ip => max_unauthenticated_per_ip: usize,
+    }
+
+    /// Checks every value.
+    /// [`create_listener`](crate::net::NetTransport::create_listener) and
+    /// [`connect`](crate::net::NetTransport::connect) call it.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the first field that is out of bounds: a limit is zero, or `secure` is invalid.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        at_least("max_unauthenticated", self.max_unauthenticated, 1)?;
+        at_least(
+            "max_unauthenticated_per_ip",
+            self.max_unauthenticated_per_ip,
+            1,
+        )
+    }
 }
 
 impl Default for TcpConfig {
@@ -22,6 +48,30 @@ impl Default for TcpConfig {
             secure: SecureConfig::default(),
             max_unauthenticated: 256,
             max_unauthenticated_per_ip: 64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_out_of_bounds_is_an_error_that_names_it() {
+        let config = TcpConfig::default;
+        for (config, expected) in [
+            (config(), Ok(())),
+            (
+                config().with_max_unauthenticated(0),
+                Err("max_unauthenticated is 0, but must be at least 1"),
+            ),
+            (
+                config().with_max_unauthenticated_per_ip(0),
+                Err("max_unauthenticated_per_ip is 0, but must be at least 1"),
+            ),
+        ] {
+            let result = config.validate().map_err(|error| error.to_string());
+            assert_eq!(result, expected.map_err(str::to_owned), "{config:?}");
         }
     }
 }

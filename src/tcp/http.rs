@@ -1,9 +1,10 @@
-//! A stranger that speaks HTTP: it wants a WebSocket, or gets a plain refusal.
+//! Incoming HTTP requests: a WebSocket upgrade is prepared, everything else is refused.
 //!
-//! No web server: the only thing served here is the upgrade. Any path will do, and any `Origin`:
-//! who may come in is decided by the secure channel inside, which a foreign page cannot pass.
-//! Invariant: a request's head is read in bounded memory before anything is answered, and of a
-//! request that goes on to the WebSocket library nothing but the header fields is the stranger's.
+//! This is not a web server: it serves nothing but the upgrade. Any path and any `Origin` are
+//! accepted, because the secure channel inside the WebSocket decides which peers may connect, and a
+//! page of another origin cannot pass its handshake. Invariant: the head of a request is read into
+//! bounded memory before anything is sent, and of an upgrade request only the header fields reach
+//! the WebSocket library.
 
 use std::io;
 use std::time::Duration;
@@ -14,26 +15,33 @@ use tokio::net::TcpStream;
 
 use crate::rt;
 
-/// The longest head of a request, in bytes. Browsers send less than 1 KiB, and their cookies.
+/// The longest head of a request, in bytes. Browsers send less than 1 KiB plus their cookies.
 const MAX_HEAD_LEN: usize = 16 << 10;
-/// The first line of an upgrade request, whichever path it named.
+/// The first line of every upgrade request that is passed on.
 const UPGRADE_LINE: &[u8] = b"GET / HTTP/1.1\r\n";
-/// How long a refused stranger may take to hear the refusal and go.
+/// How long a refused peer may take to read the response and close.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What a request asks for.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Request {
-    /// A WebSocket.
+    /// A WebSocket upgrade.
     Upgrade,
-    /// A document, which there is not.
+    /// Any other `GET` over HTTP/1.1.
     Get,
-    /// Something else.
+    /// Any other method or version.
     Other,
 }
 
-/// Reads a request's head into `head`, which may hold a part of it already and may hold more than
-/// it in the end. An upgrade's path is replaced by `/`.
+/// Reads the head of a request into `head` and returns the kind of the request.
+///
+/// `head` may hold the start of the request already, and may hold bytes after the head on return.
+/// The path of an upgrade request is replaced by `/`.
+///
+/// # Errors
+///
+/// Fails if the head is longer than [`MAX_HEAD_LEN`], or if the stream ends or breaks before the
+/// end of the head.
 pub(super) async fn read_request(
     stream: &mut TcpStream,
     head: &mut BytesMut,
@@ -45,7 +53,7 @@ pub(super) async fn read_request(
         if head.len() >= MAX_HEAD_LEN {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "an HTTP request whose head is longer than 16 KiB",
+                "the head of an HTTP request is longer than 16 KiB",
             ));
         }
         head.reserve(1 << 10);
@@ -60,8 +68,10 @@ pub(super) async fn read_request(
     Ok(request)
 }
 
-/// tokio-websockets 0.13 panics on a path that `httparse` takes and `http` does not (`/<`, say).
-/// No path means anything here, so it never sees one.
+/// Replaces the first line of an upgrade request, so that its path is `/`.
+///
+/// tokio-websockets 0.13 panics on paths that `httparse` accepts and `http` refuses, such as `/<`.
+/// The path has no meaning here, so the library need not see it.
 fn replace_first_line(head: &mut BytesMut) {
     let Some(end) = head.windows(2).position(|two| two == b"\r\n") else {
         return;
@@ -72,12 +82,12 @@ fn replace_first_line(head: &mut BytesMut) {
     head.extend_from_slice(&rest);
 }
 
-/// Tells a stranger plainly that there is nothing to see, and ends the stream.
+/// Sends a response that refuses the request, and ends the stream.
 pub(super) async fn refuse(stream: &mut TcpStream, request: Request) -> io::Result<()> {
     let answer: &[u8] = match request {
         Request::Get | Request::Upgrade => {
             b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: close, Upgrade\r\n\
-              Content-Type: text/plain\r\nContent-Length: 36\r\n\r\nThis port takes WebSockets of peers."
+              Content-Type: text/plain\r\nContent-Length: 33\r\n\r\nThis port accepts WebSockets only"
         }
         Request::Other => {
             b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Type: text/plain\r\n\
@@ -86,17 +96,17 @@ pub(super) async fn refuse(stream: &mut TcpStream, request: Request) -> io::Resu
     };
     stream.write_all(answer).await?;
     stream.shutdown().await?;
-    // Closing with bytes unread resets the stream, and the answer could be lost with it.
+    // Closing a socket with unread bytes resets the connection, and the response could be lost.
     let drained = async {
         let mut unread = [0; 1 << 10];
         while stream.read(&mut unread).await.is_ok_and(|read| read > 0) {}
     };
-    // Whoever goes on sending has had its answer.
+    // A peer that is still sending after this has had its response.
     let _ = rt::timeout(LINGER, drained).await;
     Ok(())
 }
 
-/// The length of the head, its empty line included.
+/// Returns the length of the head, including its empty line, once all of it has been read.
 fn find_end(head: &[u8]) -> Option<usize> {
     let end = head.windows(4).position(|four| four == b"\r\n\r\n")?;
     Some(end + 4)
@@ -104,7 +114,7 @@ fn find_end(head: &[u8]) -> Option<usize> {
 
 fn classify(head: &[u8]) -> Request {
     let mut lines = head.split(|byte| *byte == b'\n');
-    // A WebSocket needs HTTP/1.1 (RFC 6455, section 4.1).
+    // An upgrade to WebSocket requires HTTP/1.1 (RFC 6455, section 4.1).
     let is_get = lines.next().is_some_and(|line| {
         line.starts_with(b"GET ") && line.trim_ascii_end().ends_with(b" HTTP/1.1")
     });
@@ -129,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_get_with_an_upgrade_header_wants_a_websocket() {
+    fn only_a_get_with_an_upgrade_header_is_an_upgrade() {
         assert_eq!(
             classify(b"GET /x HTTP/1.1\r\nHost: a\r\nuPGRADE:  WebSocket\r\n\r\n"),
             Request::Upgrade
@@ -152,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_forgotten_and_nothing_else() {
+    fn only_the_first_line_of_an_upgrade_is_replaced() {
         let mut head = BytesMut::from(&b"GET /<any> HTTP/1.1\r\nHost: a\r\n\r\nmore"[..]);
         replace_first_line(&mut head);
         assert_eq!(&head[..], b"GET / HTTP/1.1\r\nHost: a\r\n\r\nmore");

@@ -1,7 +1,8 @@
-//! A bound port, and the strangers that knock on it.
+//! A bound TCP port and its incoming connections.
 //!
-//! Accepting is cheap: nothing is read here. The handshake runs in the request's own future, in
-//! bounded time. Invariant: a stranger that is refused learns nothing but that it is refused.
+//! Accepting is cheap: it reads nothing. Protocol detection and the handshake run in
+//! [`TcpIncomingRequest::accept`](NetIncomingRequest::accept), within the handshake timeout.
+//! Invariant: a peer that fails authentication learns only that it was refused.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,37 +14,19 @@ use bytes::BytesMut;
 use tokio::net::TcpStream;
 
 use super::admission::{Admission, Admitted};
-use super::carrier::{Reader, Writer, raw, websocket};
+use super::carrier::{Reader, TcpConnection, TcpReader, TcpWriter, Writer, raw, websocket};
+use super::error::AcceptError;
+use super::http;
 use super::sniff::{Protocol, SniffedStream, sniff};
-use super::{TcpConfig, TcpConnection, TcpReader, TcpWriter, http};
 use crate::credential::NetCredential;
 use crate::net::{Alpn, NetIncomingRequest, NetListener};
 use crate::rt;
-use crate::secure::{self, Endpoints, HandshakeError};
+use crate::secure::{self, Endpoints, HandshakeError, SecureConfig};
 
-/// The wait after the system had no descriptor or memory left for a connection.
+/// The wait before accepting again when the system is out of file descriptors or memory.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
 
-/// Why a stranger was not let in, before the secure channel's own handshake; that one fails with
-/// [`HandshakeError`]. The stranger is at fault, and others are not affected.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AcceptError {
-    /// Its first bytes begin no protocol that is spoken here.
-    #[error("the first bytes are of no known protocol")]
-    UnknownProtocol,
-    /// It speaks TLS, which is not configured.
-    #[error("a TLS client, and TLS is not configured here")]
-    TlsNotConfigured,
-    /// It speaks HTTP and asks for something else than a WebSocket. It was told so.
-    #[error("an HTTP request that asks for no WebSocket")]
-    NotAnUpgrade,
-    /// The stream broke, or its HTTP was malformed.
-    #[error("broken before its handshake: {0}")]
-    Io(#[from] io::Error),
-}
-
-/// A bound port. Dropping it frees the port at once.
+/// A bound TCP port. Dropping it frees the port immediately.
 #[derive(Debug)]
 pub struct TcpListener {
     listener: tokio::net::TcpListener,
@@ -54,15 +37,15 @@ pub struct TcpListener {
     terms: Arc<Terms>,
 }
 
-/// What every request of a listener shares.
+/// The handshake parameters that all incoming connections of a listener share.
 #[derive(Debug)]
-struct Terms {
-    alpn_supported: Vec<Alpn>,
-    credential: NetCredential,
-    config: TcpConfig,
+pub(super) struct Terms {
+    pub(super) alpn_supported: Vec<Alpn>,
+    pub(super) credential: NetCredential,
+    pub(super) secure: SecureConfig,
 }
 
-/// A stranger that connected. Dropping it closes its stream.
+/// An incoming TCP connection that has not authenticated yet. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct TcpIncomingRequest {
     stream: TcpStream,
@@ -73,45 +56,41 @@ pub struct TcpIncomingRequest {
 
 impl TcpListener {
     pub(super) async fn bind(
-        bind_addr: SocketAddr,
-        alpn_supported: &[Alpn],
-        credential: &NetCredential,
-        config: &TcpConfig,
+        addr: SocketAddr,
+        terms: Terms,
         admission: Admission,
     ) -> io::Result<Self> {
-        let listener = tokio::net::TcpListener::bind(bind_addr).await?;
+        let listener = tokio::net::TcpListener::bind(addr).await?;
         Ok(Self {
             local_addr: listener.local_addr()?,
             listener,
             admission,
             refused: AtomicU64::new(0),
             shortages: AtomicU64::new(0),
-            terms: Arc::new(Terms {
-                alpn_supported: alpn_supported.to_vec(),
-                credential: credential.clone(),
-                config: config.clone(),
-            }),
+            terms: Arc::new(terms),
         })
     }
 
-    /// Strangers that were turned away because too many were in handshake.
+    /// Returns the number of incoming connections that were closed because too many others had not
+    /// authenticated yet.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    async fn wait_out(&self, error: &io::Error) {
+    /// Logs that `accept` failed for lack of resources, and waits until it may work again.
+    async fn wait_for_resources(&self, error: &io::Error) {
         let shortages = self.shortages.fetch_add(1, Ordering::Relaxed) + 1;
         if shortages.is_power_of_two() {
-            tracing::warn!(%error, shortages, "cannot accept for now");
+            tracing::warn!(%error, shortages, "cannot accept a connection, retrying");
         }
         rt::sleep(SHORTAGE_PAUSE).await;
     }
 
-    fn refuse(&self, remote: SocketAddr) {
+    fn count_refused(&self, remote: SocketAddr) {
         let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
-        // One line for each doubling: a flood must not become a flood of lines.
+        // One line per doubling, so that a flood of connections does not flood the log.
         if refused.is_power_of_two() {
-            tracing::warn!(%remote, refused, "too many connections in handshake, refusing");
+            tracing::warn!(%remote, refused, "refused a connection, too many are unauthenticated");
         }
     }
 }
@@ -131,12 +110,12 @@ impl NetListener for TcpListener {
                 Err(error) if is_about_one_stream(&error) => continue,
                 Err(error) if is_fatal(&error) => return Err(error.into()),
                 Err(error) => {
-                    self.wait_out(&error).await;
+                    self.wait_for_resources(&error).await;
                     continue;
                 }
             };
             let Some(admitted) = self.admission.admit(remote.ip()) else {
-                self.refuse(remote);
+                self.count_refused(remote);
                 continue;
             };
             let endpoints = Endpoints {
@@ -153,7 +132,7 @@ impl NetListener for TcpListener {
     }
 }
 
-/// The connection was gone before it was accepted.
+/// Returns whether the connection failed before it was accepted, while the listener is fine.
 fn is_about_one_stream(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -163,7 +142,7 @@ fn is_about_one_stream(error: &io::Error) -> bool {
     )
 }
 
-/// The listener itself is no more.
+/// Returns whether the listener can never accept again.
 fn is_fatal(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -179,8 +158,8 @@ impl NetIncomingRequest for TcpIncomingRequest {
     }
 
     async fn accept(self) -> anyhow::Result<TcpConnection> {
-        let limit = self.terms.config.secure.handshake_timeout;
-        match rt::timeout(limit, self.shake_hands()).await {
+        let limit = self.terms.secure.handshake_timeout;
+        match rt::timeout(limit, self.authenticate()).await {
             Ok(result) => result,
             Err(elapsed) => Err(HandshakeError::Timeout { after: elapsed.0 }.into()),
         }
@@ -188,21 +167,21 @@ impl NetIncomingRequest for TcpIncomingRequest {
 }
 
 impl TcpIncomingRequest {
-    async fn shake_hands(self) -> anyhow::Result<TcpConnection> {
+    async fn authenticate(self) -> anyhow::Result<TcpConnection> {
         let Self {
             stream,
             endpoints,
             terms,
             admitted,
         } = self;
-        let (reader, writer) = negotiate(stream).await?;
+        let (reader, writer) = open_carrier(stream).await?;
         let connection = secure::accept(
             reader,
             writer,
             endpoints,
             &terms.alpn_supported,
             &terms.credential,
-            &terms.config.secure,
+            &terms.secure,
         )
         .await?;
         drop(admitted);
@@ -210,8 +189,8 @@ impl TcpIncomingRequest {
     }
 }
 
-/// Finds out what the stranger speaks and gives frames over it.
-async fn negotiate(mut stream: TcpStream) -> Result<(TcpReader, TcpWriter), AcceptError> {
+/// Detects the protocol of an incoming connection and returns the carrier of frames over it.
+async fn open_carrier(mut stream: TcpStream) -> Result<(TcpReader, TcpWriter), AcceptError> {
     stream.set_nodelay(true)?;
     let mut start = BytesMut::new();
     match sniff(&mut stream, &mut start).await? {

@@ -1,35 +1,35 @@
-//! The network of a native node: TCP, with WebSocket accepted on the same port.
+//! The network of a native node: TCP, with WebSockets accepted on the same port.
 //!
-//! One port serves both kinds of peer, told apart by their first bytes: our preface means frames
-//! as they are, HTTP means a WebSocket upgrade. Inside both runs the same secure channel. Nothing
-//! of a peer is trusted, and nothing is stored for it, before its handshake is complete.
+//! A listener tells the two apart by the first bytes of a connection: our preface starts plain
+//! frames, an HTTP request starts a WebSocket upgrade. The same secure channel runs inside both.
+//! This module does not dial WebSockets, speak TLS or relay; a TLS hello is recognised and refused
+//! with an error of its own.
 //!
-//! | where | what |
+//! | file | contents |
 //! |---|---|
 //! | `config` | limits |
+//! | `error` | why an incoming connection was refused before its handshake |
 //! | `transport` | dialling, resolving, binding |
 //! | `listener` | accepting |
-//! | `admission` | how many strangers at a time |
-//! | `sniff` | which protocol a stranger speaks |
-//! | `http` | a stranger that speaks HTTP: upgrade, or a plain refusal |
-//! | `carrier` | frames over the stream, whichever it is |
+//! | `admission` | the limit on unauthenticated connections |
+//! | `sniff` | the protocol of an incoming connection, from its first bytes |
+//! | `http` | incoming HTTP requests: a WebSocket upgrade, or a refusal |
+//! | `carrier` | frames over a TCP stream or over a WebSocket |
 //!
-//! Not here yet: TLS and the relay. A TLS hello is recognised and refused by name.
+//! Invariant: nothing that a peer sends is trusted, and nothing outlives its connection, before the
+//! handshake with it is complete.
 
 mod admission;
 mod carrier;
 mod config;
+mod error;
 mod http;
 mod listener;
 mod sniff;
 mod transport;
 
-pub use carrier::{TcpReader, TcpWriter};
+pub use carrier::{TcpConnection, TcpReader, TcpWriter};
 pub use config::TcpConfig;
-pub use listener::{AcceptError, TcpIncomingRequest, TcpListener};
+pub use error::AcceptError;
+pub use listener::{TcpIncomingRequest, TcpListener};
 pub use transport::TcpTransport;
-
-use crate::secure::SecureConnection;
-
-/// A connection over TCP, raw or inside a WebSocket.
-pub type TcpConnection = SecureConnection<TcpReader, TcpWriter>;

@@ -1,7 +1,8 @@
-//! Which protocol a stranger speaks, by its first bytes.
+//! Detects the protocol of an incoming connection from its first bytes.
 //!
-//! It reads as few bytes as decide, and keeps them for whoever goes on. No timeout of its own: the
-//! caller's covers all that a stranger does.
+//! It reads until the protocol is certain and returns those bytes to the caller, which needs them
+//! again. It has no timeout of its own: the caller's covers everything before authentication.
+//! Invariant: a connection is undecided for at most [`MAX_METHOD_LEN`] bytes.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,15 +14,16 @@ use tokio::net::TcpStream;
 
 use crate::secure::PREFACE_START;
 
-/// A handshake record of TLS starts with these (RFC 8446, section 5.1).
+/// The first bytes of a TLS handshake record (RFC 8446, section 5.1).
 const TLS_START: [u8; 2] = [0x16, 0x03];
-/// No HTTP method that is registered is longer than 17 characters; a space ends it.
+/// The longest HTTP method with the space after it, in bytes: registered methods have at most 17
+/// characters.
 const MAX_METHOD_LEN: usize = 18;
 
-/// What the first bytes say.
+/// A protocol that is recognised on a native port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
-    /// Our own frames.
+    /// Frames of this crate.
     Frames,
     /// An HTTP request.
     Http,
@@ -29,7 +31,10 @@ pub(super) enum Protocol {
     Tls,
 }
 
-/// Reads until the protocol is clear; `None` for bytes that begin nothing known, and for an end.
+/// Reads from `stream` into `start` until the protocol is certain.
+///
+/// Returns `None` if the bytes start no known protocol, or if the stream ends before that is
+/// decided.
 pub(super) async fn sniff(
     stream: &mut TcpStream,
     start: &mut BytesMut,
@@ -78,7 +83,7 @@ fn classify(start: &[u8]) -> Verdict {
     }
 }
 
-/// A stream that gives what has been read of it once more.
+/// A TCP stream whose first bytes have been read already. Reading returns those bytes first.
 #[derive(Debug)]
 pub(super) struct SniffedStream {
     start: BytesMut,
@@ -145,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_bytes_tell_the_protocol() {
+    fn the_first_bytes_identify_the_protocol() {
         assert_eq!(classify(b"GET / HTTP/1.1"), Verdict::Is(Protocol::Http));
         assert_eq!(classify(b"POST "), Verdict::Is(Protocol::Http));
         assert_eq!(classify(&[0x16, 3, 1, 2]), Verdict::Is(Protocol::Tls));
@@ -153,14 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn a_start_of_several_protocols_waits_for_more() {
+    fn an_ambiguous_start_needs_more_bytes() {
         for start in [&b""[..], b"GE", &[0x16], &PREFACE_START[..3]] {
             assert_eq!(classify(start), Verdict::NeedsMore, "{start:?}");
         }
     }
 
     #[test]
-    fn what_begins_no_protocol_is_known_at_once() {
+    fn a_start_of_no_protocol_is_decided_immediately() {
         for start in [
             &b"\xff"[..],
             b" GET",

@@ -8,16 +8,17 @@ use bytes::BytesMut;
 use tokio::net::TcpStream;
 
 use super::admission::Admission;
-use super::carrier::{Reader, Writer, raw};
-use super::{TcpConfig, TcpConnection, TcpListener, TcpReader, TcpWriter};
+use super::carrier::{Reader, TcpConnection, TcpReader, TcpWriter, Writer, raw};
+use super::config::TcpConfig;
+use super::listener::{TcpListener, Terms};
 use crate::credential::NetCredential;
 use crate::net::{Alpn, ConnectError, NetTransport, is_dialable};
 use crate::rt;
 use crate::secure::{self, Endpoints, Suite};
 
-/// TCP between native nodes, with browsers accepted over WebSocket on the same port.
+/// TCP between native nodes. Its listeners also accept browsers, over WebSocket on the same port.
 ///
-/// Clones share the count of strangers in handshake.
+/// Clones share the limits on unauthenticated connections.
 #[derive(Debug, Clone)]
 pub struct TcpTransport {
     config: TcpConfig,
@@ -25,7 +26,10 @@ pub struct TcpTransport {
 }
 
 impl TcpTransport {
-    /// With `config`.
+    /// Returns a transport with the given limits.
+    ///
+    /// Invalid limits are reported by
+    /// [`create_listener`](NetTransport::create_listener) and [`connect`](NetTransport::connect).
     pub fn new(config: TcpConfig) -> Self {
         Self {
             admission: Admission::new(&config),
@@ -50,15 +54,15 @@ impl NetTransport for TcpTransport {
         alpn_supported: &[Alpn],
         credential: &NetCredential,
     ) -> anyhow::Result<TcpListener> {
-        TcpListener::bind(
-            bind_addr,
-            alpn_supported,
-            credential,
-            &self.config,
-            self.admission.clone(),
-        )
-        .await
-        .with_context(|| format!("cannot listen on {bind_addr}"))
+        self.config.validate()?;
+        let terms = Terms {
+            alpn_supported: alpn_supported.to_vec(),
+            credential: credential.clone(),
+            secure: self.config.secure.clone(),
+        };
+        TcpListener::bind(bind_addr, terms, self.admission.clone())
+            .await
+            .with_context(|| format!("cannot listen on {bind_addr}"))
     }
 
     async fn connect(
@@ -67,6 +71,7 @@ impl NetTransport for TcpTransport {
         alpn_preferred: &[Alpn],
         credential: &NetCredential,
     ) -> anyhow::Result<TcpConnection> {
+        self.config.validate()?;
         if !is_dialable(addr) {
             return Err(ConnectError::NotDialable { addr }.into());
         }
@@ -83,7 +88,7 @@ impl NetTransport for TcpTransport {
             local: stream.local_addr()?,
             remote: addr,
         };
-        if is_own_end(&endpoints) {
+        if is_connected_to_itself(&endpoints) {
             let source = io::ErrorKind::ConnectionRefused.into();
             return Err(ConnectError::Io { addr, source }.into());
         }
@@ -110,24 +115,41 @@ impl NetTransport for TcpTransport {
     }
 }
 
-/// Whether a stream leads from a port to itself. TCP's simultaneous open allows that, and the
-/// system may pick a dead peer's port as our own when that lies on this machine: each redial of a
-/// node that is down has a chance, and would keep the node from binding its port again.
-fn is_own_end(endpoints: &Endpoints) -> bool {
+/// Returns whether both ends of a stream are the same socket.
+///
+/// TCP's simultaneous open allows that: when a dead peer's address is on this machine, the system
+/// may pick the port that is being dialled as the local port. Each redial of a node that is down
+/// has a chance of it, and the stream would keep that node from binding its port again.
+fn is_connected_to_itself(endpoints: &Endpoints) -> bool {
     endpoints.local == endpoints.remote
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ConfigError;
+    use crate::credential::Trust;
 
     #[tokio::test]
-    async fn a_stream_to_itself_is_noticed() {
+    async fn a_stream_that_is_connected_to_itself_is_detected() {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
         let remote = socket.local_addr().unwrap();
         let stream = socket.connect(remote).await.unwrap();
         let local = stream.local_addr().unwrap();
-        assert!(is_own_end(&Endpoints { local, remote }));
+        assert!(is_connected_to_itself(&Endpoints { local, remote }));
+    }
+
+    #[tokio::test]
+    async fn listening_and_dialling_report_an_invalid_configuration() {
+        let transport = TcpTransport::new(TcpConfig::default().with_max_unauthenticated(0));
+        let credential = NetCredential::generate(Trust::dangerously_anyone());
+        let addr = ([127, 0, 0, 1], 0).into();
+        let listened = transport.create_listener(addr, &[], &credential).await;
+        let dialled = transport.connect(addr, &[], &credential).await;
+        for error in [listened.unwrap_err(), dialled.unwrap_err()] {
+            let error: ConfigError = error.downcast().unwrap();
+            assert_eq!(error.field, "max_unauthenticated");
+        }
     }
 }

@@ -1,14 +1,18 @@
-//! Frames over an accepted or dialled stream, whichever protocol it speaks.
+//! Frames over an accepted or dialled TCP stream.
 //!
-//! It only picks the carrier: `raw` for frames over TCP itself, `websocket` for frames that are
-//! messages of a WebSocket. One type serves both, so that a node's connections are of one type.
-
-use std::io;
-
-use crate::secure::{FrameBuffer, FrameEvent, FrameReader, FrameWriter};
+//! `raw` carries frames over TCP directly, `websocket` as messages of a WebSocket. The types in
+//! this file only dispatch between the two. Invariant: both kinds are the same Rust type, so that
+//! all connections of a node are, too.
 
 pub(super) mod raw;
 pub(super) mod websocket;
+
+use std::io;
+
+use crate::secure::{FrameBuffer, FrameEvent, FrameReader, FrameWriter, SecureConnection};
+
+/// A secure connection over TCP, either directly or inside a WebSocket.
+pub type TcpConnection = SecureConnection<TcpReader, TcpWriter>;
 
 /// The reading half of a TCP connection.
 #[derive(Debug)]

@@ -1,9 +1,9 @@
-//! Frames over TCP itself: each after its length, a big-endian `u16`.
+//! Frames directly over TCP: each frame follows its length, a big-endian `u16`.
 //!
-//! It does not look into frames. Invariant: what has been read and not yet been given is in
-//! `buffer`, and what has been given to write and not yet been taken is in the caller's
-//! [`FrameBuffer`]: so both directions may be cancelled at any point. A connection that waits
-//! between frames holds no buffer.
+//! It does not interpret frames. Invariant: bytes that were read but not returned yet are in
+//! `buffer`, and frames that were not written yet stay in the caller's [`FrameBuffer`], so both
+//! directions can be cancelled at any point. A connection that waits between frames holds no
+//! buffer.
 
 use std::future::poll_fn;
 use std::io;
@@ -15,14 +15,15 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::secure::{FrameBuffer, FrameEvent};
 
-/// The bytes of a frame's length.
+/// The size of a frame's length, in bytes.
 const LENGTH_LEN: usize = 2;
-/// What a read asks for at first, and again once a connection has calmed down.
+/// The fewest bytes that a read asks for. A new or quiet connection reads this much.
 const MIN_READ: usize = 4 << 10;
-/// What a read asks for at most: a few of the longest frames at once.
+/// The most bytes that a read asks for: a few of the longest frames.
 const MAX_READ: usize = 256 << 10;
 
-/// Splits `stream` into carriers; `sniffed` are bytes of it that have been read already.
+/// Splits `stream` into a reader and a writer of frames. `sniffed` holds the bytes of it that have
+/// been read already.
 pub(in crate::tcp) fn split(stream: TcpStream, sniffed: BytesMut) -> (RawReader, RawWriter) {
     let (reading, writing) = stream.into_split();
     let reader = RawReader {
@@ -37,7 +38,8 @@ pub(in crate::tcp) fn split(stream: TcpStream, sniffed: BytesMut) -> (RawReader,
 pub(in crate::tcp) struct RawReader {
     stream: OwnedReadHalf,
     buffer: BytesMut,
-    // Doubles while reads fill it, halves while they do not.
+    // Bytes that the next read asks for. It doubles after a full read, and halves after one that
+    // returned less than a quarter.
     read_len: usize,
 }
 
@@ -57,7 +59,8 @@ impl RawReader {
                 poll_fn(|cx| {
                     let ready = stream.as_ref().poll_read_ready(cx);
                     if ready.is_pending() {
-                        // The frames split off keep the old memory for as long as they need it.
+                        // Frees the buffer while idle. Frames that were split off share its memory
+                        // and keep it alive for as long as they exist.
                         *buffer = BytesMut::new();
                     }
                     ready
@@ -81,7 +84,7 @@ impl RawReader {
         }
     }
 
-    /// The first whole frame of the buffer, without a copy.
+    /// Splits the first complete frame off the buffer, without copying it.
     fn split_frame(&mut self) -> Option<BytesMut> {
         let len = usize::from(u16::from_be_bytes(*self.buffer.first_chunk()?));
         if self.buffer.len() < LENGTH_LEN + len {

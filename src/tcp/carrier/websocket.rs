@@ -1,9 +1,9 @@
 //! Frames as binary messages of an accepted WebSocket.
 //!
-//! The protocol (RFC 6455) is tokio-websockets' work: fragments, masks, closing, answers to pings.
-//! This file turns its messages into frames and refuses what can never be one. Invariants: a frame
-//! leaves the caller's buffer only once the stream has taken it whole; what the stream queues for a
-//! peer that reads nothing is bounded.
+//! tokio-websockets implements the protocol (RFC 6455): fragments, masks, closing and answers to
+//! pings. This file converts its messages to frames and refuses messages that cannot be frames.
+//! Invariants: a frame leaves the caller's buffer only when the stream has accepted all of it; the
+//! memory that the stream queues for a peer that reads nothing is bounded.
 
 use std::io;
 
@@ -15,10 +15,12 @@ use tokio_websockets::{CloseCode, Config, Error, Limits, Message, ServerBuilder,
 use crate::secure::{FrameBuffer, FrameEvent, MAX_FRAME_LEN};
 use crate::tcp::sniff::SniffedStream;
 
-/// Bytes queued before the stream writes by itself; a batch of frames ends with a flush anyway.
+/// Queued bytes at which the stream starts to write without a flush. Each batch of frames ends with
+/// a flush.
 const FLUSH_THRESHOLD: usize = 256 << 10;
-/// Pings from the peer without a frame among them. The stream queues an answer to each, whether the
-/// peer reads it or not; a browser sends none at all, and a peer that lives sends frames.
+/// The most pings that are accepted in a row without a frame between them. The stream queues an
+/// answer to each ping even if the peer does not read, so this bounds that queue. Browsers send no
+/// pings, and any other honest peer also sends frames.
 const MAX_PINGS: usize = 100;
 
 type Stream = WebSocketStream<SniffedStream>;
@@ -26,14 +28,18 @@ type Stream = WebSocketStream<SniffedStream>;
 #[derive(Debug)]
 pub(in crate::tcp) struct WebSocketReader {
     stream: SplitStream<Stream>,
-    // Since the last frame.
+    // Pings received since the last frame.
     pings: usize,
 }
 
 #[derive(Debug)]
 pub(in crate::tcp) struct WebSocketWriter(SplitSink<Stream, Message>);
 
-/// Answers the upgrade request that `stream` begins with.
+/// Answers the upgrade request at the start of `stream` and returns the carrier over the WebSocket.
+///
+/// # Errors
+///
+/// Fails if the request is malformed, after a `400 Bad Request` response, or if the stream breaks.
 pub(in crate::tcp) async fn upgrade(
     stream: SniffedStream,
 ) -> io::Result<(WebSocketReader, WebSocketWriter)> {
@@ -61,16 +67,16 @@ impl WebSocketReader {
         }
         if message.is_text() {
             return Err(violation(
-                "a text message on a WebSocket that carries binary frames",
+                "received a text message on a WebSocket that carries binary frames",
             ));
         }
         if message.is_ping() {
             self.pings += 1;
             if self.pings > MAX_PINGS {
-                return Err(violation("a flood of pings"));
+                return Err(violation("received too many pings without a frame"));
             }
         }
-        // A ping (answered by the stream), a pong, or the close frame that the end follows.
+        // A ping, which the stream has answered, a pong, or a close frame, which ends the stream.
         Ok(Some(FrameEvent::Activity))
     }
 }
@@ -78,18 +84,19 @@ impl WebSocketReader {
 impl WebSocketWriter {
     pub(super) async fn write_frames(&mut self, frames: &mut FrameBuffer) -> io::Result<()> {
         while !frames.is_empty() {
-            // Ready first: cancelled while waiting, the frame is still in the buffer.
+            // A frame is taken only when the stream is ready, so a call that is cancelled while it
+            // waits leaves the frame in the buffer.
             std::future::poll_fn(|cx| self.0.poll_ready_unpin(cx))
                 .await
                 .map_err(into_io)?;
             let Some(frame) = frames.pop() else {
-                return Err(io::Error::other("a frame buffer that ends inside a frame"));
+                return Err(io::Error::other("the frame buffer ends inside a frame"));
             };
             self.0
                 .start_send_unpin(Message::binary(frame))
                 .map_err(into_io)?;
         }
-        // Also what an earlier, cancelled call has handed over.
+        // This also flushes frames that an earlier, cancelled call has passed to the stream.
         self.0.flush().await.map_err(into_io)
     }
 
