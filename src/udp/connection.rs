@@ -1,6 +1,7 @@
-//! One peer's messages, and the stranger that becomes a peer.
+//! A flow as a connection of the transport layer.
 //!
-//! It knows one remote address; whose datagram it is, the endpoint has told.
+//! It adds no protocol of its own: no handshake, no acknowledgement, no goodbye. Invariant: when the
+//! last clone is dropped, the endpoint forgets the flow.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -10,158 +11,58 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::endpoint::Endpoint;
-use super::{UdpConfig, UdpError};
+use super::error::UdpError;
+use super::flow::Flow;
 use crate::credential::Identity;
 use crate::message::{ChitchatMessage, MAX_DATAGRAM_LEN, Message as _};
-use crate::net::{Alpn, CloseCode, CloseReason, NetConnection, NetIncomingRequest, NetListener};
-use crate::rt::Instant;
-use crate::rt::sync::{Epoch, Mutex, MutexGuard};
+use crate::net::{Alpn, CloseCode, CloseReason, NetConnection};
 use crate::secure::FrameError;
 
-/// What `recv_many` takes at most, beside the first.
-const MANY_MESSAGES: usize = 1024;
-const MANY_BYTES: usize = 64 << 10;
+/// The most messages that `recv_many` returns at once.
+const MAX_RECEIVED: usize = 1024;
 
-static CHITCHAT: Alpn = ChitchatMessage::ALPN;
-
-/// Messages of one remote address, and whether anybody still wants them.
-#[derive(Debug)]
-pub(super) struct Link {
-    remote: SocketAddr,
-    state: Mutex<State>,
-    changed: Epoch,
-}
-
-#[derive(Debug)]
-struct State {
-    messages: VecDeque<Bytes>,
-    bytes: usize,
-    heard: Instant,
-    ended: Option<CloseReason>,
-}
-
-impl Link {
-    pub(super) fn new(remote: SocketAddr) -> Self {
-        Self {
-            remote,
-            state: Mutex::new(State {
-                messages: VecDeque::new(),
-                bytes: 0,
-                heard: Instant::now(),
-                ended: None,
-            }),
-            changed: Epoch::default(),
-        }
-    }
-
-    pub(super) fn remote_addr(&self) -> SocketAddr {
-        self.remote
-    }
-
-    /// False if too much waits already.
-    pub(super) fn push(&self, message: Bytes, config: &UdpConfig) -> bool {
-        let mut state = self.lock();
-        state.heard = Instant::now();
-        if state.messages.len() >= config.max_messages_per_peer
-            || state.bytes.saturating_add(message.len()) > config.max_bytes_per_peer
-        {
-            return false;
-        }
-        state.bytes += message.len();
-        state.messages.push_back(message);
-        drop(state);
-        self.changed.advance();
-        true
-    }
-
-    pub(super) fn fail(&self, error: UdpError) {
-        self.end(CloseReason::Lost(Arc::new(error.into())));
-    }
-
-    fn end(&self, reason: CloseReason) {
-        self.lock().ended.get_or_insert(reason);
-        self.changed.advance();
-    }
-
-    /// At least one message; `None` once the link has ended.
-    async fn take(&self, max: usize, mut take: impl FnMut(Bytes)) -> Option<()> {
-        loop {
-            let seen = self.changed.current();
-            {
-                let mut state = self.lock();
-                if state.ended.is_some() {
-                    return None;
-                }
-                let (mut count, mut bytes) = (0, 0);
-                while count < max && bytes <= MANY_BYTES {
-                    let Some(message) = state.messages.pop_front() else {
-                        break;
-                    };
-                    state.bytes -= message.len();
-                    count += 1;
-                    bytes += message.len();
-                    take(message);
-                }
-                if count > 0 {
-                    return Some(());
-                }
-            }
-            self.changed.later_than(seen).await;
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
-    }
-}
-
-/// A peer's address, and the messages that come from it: no connection in any stronger sense, and
-/// nothing that protects it. See [`PlaintextUdpTransport`](super::PlaintextUdpTransport).
+/// A peer's address and the messages that arrive from it. It is not a connection in any stronger
+/// sense, and nothing protects it: it belongs to a
+/// [`PlaintextUdpTransport`](super::PlaintextUdpTransport).
 ///
-/// Clones share it; with the last one the peer is forgotten. Its remote identity is
-/// [`Identity::UNPROVED`].
+/// Clones share it. When the last one is dropped, the peer is forgotten. The remote identity is
+/// always [`Identity::UNPROVED`].
 #[derive(Debug, Clone)]
 pub struct UdpConnection(Arc<Handle>);
 
 #[derive(Debug)]
 struct Handle {
     endpoint: Arc<Endpoint>,
-    link: Arc<Link>,
+    flow: Arc<Flow>,
     identity: Identity,
+    alpn: Alpn,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.endpoint.forget(&self.link);
+        self.endpoint.forget(&self.flow);
     }
 }
 
 impl UdpConnection {
-    pub(super) fn dialled(
-        endpoint: Arc<Endpoint>,
-        remote: SocketAddr,
-        identity: Identity,
-    ) -> Result<Self, UdpError> {
-        let link = endpoint.link(remote)?;
-        Ok(Self(Arc::new(Handle {
+    pub(super) fn new(endpoint: Arc<Endpoint>, flow: Arc<Flow>, identity: Identity) -> Self {
+        Self(Arc::new(Handle {
             endpoint,
-            link,
+            flow,
             identity,
-        })))
+            alpn: ChitchatMessage::ALPN,
+        }))
     }
 
     fn check_open(&self) -> anyhow::Result<()> {
-        match &self.0.link.lock().ended {
+        match self.0.flow.ended() {
             None => Ok(()),
-            Some(reason) => {
-                let reason = reason.clone();
-                Err(FrameError::Closed { reason }.into())
-            }
+            Some(reason) => Err(FrameError::Closed { reason }.into()),
         }
     }
 
     async fn take(&self, max: usize, take: impl FnMut(Bytes)) -> anyhow::Result<()> {
-        match self.0.link.take(max, take).await {
+        match self.0.flow.take(max, take).await {
             Some(()) => Ok(()),
             None => self.check_open(),
         }
@@ -174,27 +75,33 @@ impl NetConnection for UdpConnection {
     }
 
     fn remote_addr(&self) -> SocketAddr {
-        self.0.link.remote
+        self.0.flow.remote_addr()
     }
 
     fn local_identity(&self) -> Identity {
         self.0.identity
     }
 
-    /// [`Identity::UNPROVED`].
+    /// Returns [`Identity::UNPROVED`].
     fn remote_identity(&self) -> Identity {
         Identity::UNPROVED
     }
 
     fn alpn_negotiated(&self) -> &Alpn {
-        &CHITCHAT
+        &self.0.alpn
     }
 
-    /// See [`NetConnection::send_many`]: one datagram for each. That the network has taken it does
-    /// not mean that it arrives.
+    /// Sends each message as one datagram. Completion means that the system has accepted the
+    /// datagrams, not that they arrive.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`FrameError::MessageTooLong`] if a message is longer than a datagram; that
+    /// message is removed from the batch. Fails with [`UdpError::Send`] if the system refuses a
+    /// datagram, and with [`FrameError::Closed`] if the connection has ended.
     async fn send_many(&self, batch: &mut VecDeque<Bytes>) -> anyhow::Result<()> {
         self.check_open()?;
-        let to = self.0.link.remote;
+        let to = self.remote_addr();
         while let Some(message) = batch.front() {
             let (len, max) = (message.len(), MAX_DATAGRAM_LEN);
             if len > max {
@@ -208,7 +115,7 @@ impl NetConnection for UdpConnection {
         Ok(())
     }
 
-    /// Does nothing: upstream nodes know no such message.
+    /// Sends nothing, because upstream nodes know no such message.
     async fn keepalive(&self) -> anyhow::Result<()> {
         self.check_open()
     }
@@ -220,84 +127,22 @@ impl NetConnection for UdpConnection {
     }
 
     async fn recv_many(&self, messages: &mut Vec<Bytes>) -> anyhow::Result<bool> {
-        self.take(MANY_MESSAGES, |message| messages.push(message))
+        self.take(MAX_RECEIVED, |message| messages.push(message))
             .await?;
         Ok(true)
     }
 
     fn silence(&self) -> Duration {
-        self.0.link.lock().heard.elapsed()
+        self.0.flow.silence()
     }
 
-    /// Ends it here; the peer is told nothing.
+    /// Ends the connection on this side. Nothing is sent to the peer.
     async fn close(&self, code: CloseCode) {
-        self.0.link.end(CloseReason::Local(code));
-        self.0.endpoint.forget(&self.0.link);
+        self.0.flow.end(CloseReason::Local(code));
+        self.0.endpoint.forget(&self.0.flow);
     }
 
     async fn watch_close(&self) -> CloseReason {
-        let link = &self.0.link;
-        loop {
-            let seen = link.changed.current();
-            if let Some(reason) = &link.lock().ended {
-                return reason.clone();
-            }
-            link.changed.later_than(seen).await;
-        }
-    }
-}
-
-/// A bound port for datagrams. Dropping it turns strangers away, and frees the port once the
-/// connections over it are dropped as well.
-#[derive(Debug)]
-pub struct UdpListener {
-    endpoint: Arc<Endpoint>,
-    identity: Identity,
-}
-
-impl UdpListener {
-    pub(super) fn new(endpoint: Arc<Endpoint>, identity: Identity) -> Self {
-        endpoint.listen(true);
-        Self { endpoint, identity }
-    }
-}
-
-impl Drop for UdpListener {
-    fn drop(&mut self) {
-        self.endpoint.listen(false);
-    }
-}
-
-impl NetListener for UdpListener {
-    type IncomingRequest = UdpIncomingRequest;
-    type Connection = UdpConnection;
-
-    fn local_addr(&self) -> SocketAddr {
-        self.endpoint.local_addr()
-    }
-
-    async fn accept(&self) -> anyhow::Result<UdpIncomingRequest> {
-        let link = self.endpoint.stranger().await?;
-        Ok(UdpIncomingRequest(Handle {
-            endpoint: Arc::clone(&self.endpoint),
-            link,
-            identity: self.identity,
-        }))
-    }
-}
-
-/// An address that has sent a message. Dropping it forgets the message.
-#[derive(Debug)]
-pub struct UdpIncomingRequest(Handle);
-
-impl NetIncomingRequest for UdpIncomingRequest {
-    type Connection = UdpConnection;
-
-    fn remote_addr(&self) -> SocketAddr {
-        self.0.link.remote
-    }
-
-    async fn accept(self) -> anyhow::Result<UdpConnection> {
-        Ok(UdpConnection(Arc::new(self.0)))
+        self.0.flow.wait_for_end().await
     }
 }

@@ -1,7 +1,7 @@
-//! A bound port, and whose datagram it is that has come.
+//! A bound port, which sorts datagrams into flows.
 //!
-//! It reads and sorts; it dials nobody and answers nobody. Invariant: there is one link for each
-//! remote address.
+//! It receives; it sends nothing by itself. Invariant: there is at most one flow for each remote
+//! address.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::{Entry, HashMap};
@@ -14,30 +14,32 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::net::UdpSocket;
 
-use super::connection::Link;
-use super::{UdpConfig, UdpError};
+use super::config::UdpConfig;
+use super::error::UdpError;
+use super::flow::Flow;
 use crate::message::{ChitchatMessage, Message as _, begins_a_message};
 use crate::rt::sync::{Epoch, Mutex, MutexGuard};
 use crate::rt::{self, Task};
 
-/// Datagrams that are read in a row before other tasks get their turn.
+/// Datagrams that are received in a row before other tasks may run.
 const YIELD_AFTER: u32 = 64;
 
-/// The wait after the system had no memory for a datagram.
+/// The wait before receiving again when the system has no memory for a datagram.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
 
-/// Longer than any datagram.
+/// The size of the receive buffer, in bytes: more than the longest datagram.
 const BUFFER_LEN: usize = 1 << 16;
 
-/// Datagrams that did not become messages.
+/// The number of datagrams that were dropped on arrival, by cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct UdpCounts {
-    /// They were no messages of chitchat's.
+    /// Datagrams that are not chitchat messages.
     pub malformed: u64,
-    /// From strangers, with too many others waiting to be let in, or to a port that only dials.
+    /// Messages from new addresses that arrived while too many others waited to be accepted, or on a
+    /// port without a listener.
     pub refused: u64,
-    /// From peers of whom too much waits to be read.
+    /// Messages from peers of which too many messages or bytes waited to be read.
     pub overflowed: u64,
 }
 
@@ -58,12 +60,12 @@ impl Counters {
     }
 }
 
-/// A bound port. The last handle frees it.
+/// A bound port. It is freed when the last handle is dropped.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     shared: Arc<Shared>,
     local_addr: SocketAddr,
-    _reading: Task,
+    _receiving: Task,
 }
 
 #[derive(Debug)]
@@ -72,14 +74,15 @@ struct Shared {
     config: UdpConfig,
     counters: Arc<Counters>,
     state: Mutex<State>,
-    knocked: Epoch,
+    // Advances when a flow becomes pending, and when the port fails.
+    changed: Epoch,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    links: HashMap<SocketAddr, Arc<Link>>,
-    /// Strangers in the order in which they came.
-    strangers: VecDeque<Arc<Link>>,
+    flows: HashMap<SocketAddr, Arc<Flow>>,
+    /// Flows from new addresses that have not been accepted, oldest first.
+    pending: VecDeque<Arc<Flow>>,
     listening: bool,
     failed: Option<Arc<io::Error>>,
 }
@@ -97,10 +100,10 @@ impl Endpoint {
             config,
             counters,
             state: Mutex::default(),
-            knocked: Epoch::default(),
+            changed: Epoch::default(),
         });
         Ok(Arc::new(Self {
-            _reading: Task::spawn(read(Arc::clone(&shared))),
+            _receiving: Task::spawn(Arc::clone(&shared).receive()),
             shared,
             local_addr,
         }))
@@ -114,90 +117,70 @@ impl Endpoint {
         &self.shared.socket
     }
 
-    /// From now on strangers are let in, or no longer.
-    pub(super) fn listen(&self, listening: bool) {
+    /// Sets whether flows from new addresses become pending. Turning it off drops pending flows.
+    pub(super) fn set_listening(&self, listening: bool) {
         let mut state = self.shared.lock();
         state.listening = listening;
-        let turned_away = if listening {
+        let refused = if listening {
             VecDeque::new()
         } else {
-            std::mem::take(&mut state.strangers)
+            std::mem::take(&mut state.pending)
         };
-        for link in turned_away {
-            state.links.remove(&link.remote_addr());
+        for flow in refused {
+            state.flows.remove(&flow.remote_addr());
         }
     }
 
-    /// The next stranger. Cancel-safe.
-    pub(super) async fn stranger(&self) -> Result<Arc<Link>, UdpError> {
+    /// Returns the pending flow that has waited longest, waiting if there is none. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the port has failed.
+    pub(super) async fn next_pending(&self) -> Result<Arc<Flow>, UdpError> {
         loop {
-            let seen = self.shared.knocked.current();
+            let seen = self.shared.changed.current();
             {
                 let mut state = self.shared.lock();
-                if let Some(link) = state.strangers.pop_front() {
-                    return Ok(link);
+                if let Some(flow) = state.pending.pop_front() {
+                    return Ok(flow);
                 }
-                if let Some(error) = &state.failed {
-                    return Err(UdpError::Failed(Arc::clone(error)));
-                }
+                state.check()?;
             }
-            self.shared.knocked.later_than(seen).await;
+            self.shared.changed.later_than(seen).await;
         }
     }
 
-    /// The link to `remote`, which is made if there is none.
-    pub(super) fn link(&self, remote: SocketAddr) -> Result<Arc<Link>, UdpError> {
+    /// Returns the flow of `remote`, and creates it if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the port has failed.
+    pub(super) fn flow(&self, remote: SocketAddr) -> Result<Arc<Flow>, UdpError> {
         let mut state = self.shared.lock();
-        if let Some(error) = &state.failed {
-            return Err(UdpError::Failed(Arc::clone(error)));
-        }
-        // A stranger that we dial is none any more.
-        state.strangers.retain(|link| link.remote_addr() != remote);
-        let link = state
-            .links
+        state.check()?;
+        // A pending flow that is dialled need not be accepted any more.
+        state.pending.retain(|flow| flow.remote_addr() != remote);
+        let flow = state
+            .flows
             .entry(remote)
-            .or_insert_with(|| Arc::new(Link::new(remote)));
-        Ok(Arc::clone(link))
+            .or_insert_with(|| Arc::new(Flow::new(remote)));
+        Ok(Arc::clone(flow))
     }
 
-    /// Nothing is kept for `link` any more.
-    pub(super) fn forget(&self, link: &Arc<Link>) {
+    /// Removes `flow`. The next message from its address starts a new one.
+    pub(super) fn forget(&self, flow: &Arc<Flow>) {
         let mut state = self.shared.lock();
-        if let Entry::Occupied(entry) = state.links.entry(link.remote_addr())
-            && Arc::ptr_eq(entry.get(), link)
+        if let Entry::Occupied(entry) = state.flows.entry(flow.remote_addr())
+            && Arc::ptr_eq(entry.get(), flow)
         {
             entry.remove();
         }
     }
 }
 
-async fn read(shared: Arc<Shared>) {
-    let mut buffer = vec![0; BUFFER_LEN];
-    let mut in_a_row = 0;
-    loop {
-        match shared.socket.recv_from(&mut buffer).await {
-            Ok((len, from)) => {
-                shared.arrived(from, buffer.get(..len).unwrap_or_default());
-            }
-            Err(error) if is_of_one_peer(&error) => {}
-            Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
-                rt::sleep(SHORTAGE_PAUSE).await;
-            }
-            Err(error) => {
-                shared.fail(error);
-                return;
-            }
-        }
-        in_a_row += 1;
-        if in_a_row >= YIELD_AFTER {
-            in_a_row = 0;
-            tokio::task::yield_now().await;
-        }
-    }
-}
-
-/// What an earlier datagram of ours has met, which some systems tell here.
-fn is_of_one_peer(error: &io::Error) -> bool {
+/// Returns whether the error reports the fate of an earlier outgoing datagram, while the port is
+/// fine. Some systems report that on receiving.
+fn is_about_one_peer(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionReset
@@ -208,7 +191,42 @@ fn is_of_one_peer(error: &io::Error) -> bool {
     )
 }
 
+impl State {
+    fn check(&self) -> Result<(), UdpError> {
+        match &self.failed {
+            None => Ok(()),
+            Some(error) => Err(UdpError::Failed(Arc::clone(error))),
+        }
+    }
+}
+
 impl Shared {
+    /// Receives datagrams until the port fails.
+    async fn receive(self: Arc<Self>) {
+        let mut buffer = vec![0; BUFFER_LEN];
+        let mut in_a_row = 0;
+        loop {
+            match self.socket.recv_from(&mut buffer).await {
+                Ok((len, from)) => {
+                    self.arrived(from, buffer.get(..len).unwrap_or_default());
+                }
+                Err(error) if is_about_one_peer(&error) => {}
+                Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                    rt::sleep(SHORTAGE_PAUSE).await;
+                }
+                Err(error) => {
+                    self.fail(error);
+                    return;
+                }
+            }
+            in_a_row += 1;
+            if in_a_row >= YIELD_AFTER {
+                in_a_row = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
@@ -218,46 +236,46 @@ impl Shared {
             count(&self.counters.malformed);
             return;
         }
-        // A copy of what has come, rather than a buffer of 64 KiB for each.
+        // A copy of the datagram, because keeping the buffer would cost 64 KiB for each.
         let bytes = Bytes::copy_from_slice(bytes);
-        let known = self.lock().links.get(&from).cloned();
-        if let Some(link) = known {
-            if !link.push(bytes, &self.config) {
+        let known = self.lock().flows.get(&from).cloned();
+        if let Some(flow) = known {
+            if !flow.push(bytes, &self.config) {
                 count(&self.counters.overflowed);
             }
             return;
         }
-        // Nothing is kept for whoever does not speak the protocol.
+        // A new address that does not speak the protocol must not take memory.
         if ChitchatMessage::decode(bytes.clone()).is_err() {
             count(&self.counters.malformed);
             return;
         }
         let mut state = self.lock();
-        let is_full = state.strangers.len() >= self.config.max_waiting_strangers;
+        let is_full = state.pending.len() >= self.config.max_pending_flows;
         if !state.listening || is_full {
             count(&self.counters.refused);
             return;
         }
-        let link = Arc::new(Link::new(from));
-        link.push(bytes, &self.config);
-        state.links.insert(from, Arc::clone(&link));
-        state.strangers.push_back(link);
+        let flow = Arc::new(Flow::new(from));
+        flow.push(bytes, &self.config);
+        state.flows.insert(from, Arc::clone(&flow));
+        state.pending.push_back(flow);
         drop(state);
-        self.knocked.advance();
+        self.changed.advance();
     }
 
     fn fail(&self, error: io::Error) {
-        tracing::error!(%error, "a port for plaintext UDP has failed");
+        tracing::error!(%error, "receiving on a plaintext UDP port has failed");
         let error = Arc::new(error);
-        let links: Vec<_> = {
+        let flows: Vec<_> = {
             let mut state = self.lock();
             state.failed = Some(Arc::clone(&error));
-            state.links.drain().map(|(_, link)| link).collect()
+            state.flows.drain().map(|(_, flow)| flow).collect()
         };
-        for link in links {
-            link.fail(UdpError::Failed(Arc::clone(&error)));
+        for flow in flows {
+            flow.fail(UdpError::Failed(Arc::clone(&error)));
         }
-        self.knocked.advance();
+        self.changed.advance();
     }
 }
 

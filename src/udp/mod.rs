@@ -1,30 +1,41 @@
-//! **In the clear**: the datagrams of upstream chitchat, byte for byte, for clusters that already
-//! run so.
+//! The datagrams of upstream chitchat, byte for byte and **in the clear**, for clusters that already
+//! use them.
 //!
-//! Nothing here is encrypted, and nobody proves who they are: whoever can send a datagram to the
-//! port is a member, can read everything, and can change everything. It has to be asked for by its
-//! name, [`PlaintextUdpTransport`], and is the only network of this crate without the secure
-//! channel. Use it to reach nodes that speak nothing else, inside a network that you trust.
+//! Nothing is encrypted and no peer is authenticated: anyone who can send a datagram to the port is
+//! a member, can read everything and can change everything. It is the only network of this crate
+//! without the secure channel, and it must be chosen explicitly, as [`PlaintextUdpTransport`]. Use
+//! it inside a network that you trust, to reach nodes that speak nothing else.
 //!
-//! A "connection" is a peer's address and the messages that have come from it: dialling says
-//! nothing, a peer that is gone is not noticed, messages are lost, doubled and reordered as
-//! datagrams are. All of a socket's datagrams leave from the port that it listens on, since
-//! upstream nodes answer to where a message came from.
+//! A "connection" is a flow: a remote address and the messages that have arrived from it. Dialling
+//! sends nothing, a peer that is gone is not noticed, and messages are lost, duplicated and
+//! reordered as datagrams are. All datagrams of a socket leave from the port that it listens on,
+//! because upstream nodes reply to the source address of a message.
 //!
-//! | where | what |
+//! | file | contents |
 //! |---|---|
-//! | `transport` | what is asked for by name; dialling, binding |
-//! | `endpoint` | a bound port: whose datagram is it |
-//! | `connection` | one peer's messages, and the stranger that becomes a peer |
+//! | `config` | limits |
+//! | `error` | typed errors |
+//! | `transport` | dialling, resolving, binding |
+//! | `endpoint` | a bound port: sorts datagrams into flows |
+//! | `flow` | the state of one remote address on a port |
+//! | `connection` | a flow as a connection of the transport layer |
+//! | `listener` | flows from new addresses, as incoming connections |
 //!
-//! Invariants: what is no message of chitchat's is counted, and costs neither memory nor anybody's
-//! place; a stranger's first message has been decoded before anything is kept for it; what waits is
-//! bounded, for each peer and in all.
+//! Invariants: a datagram that is not a chitchat message is counted, and takes neither memory nor a
+//! place in a queue; a flow for a new address is created only after its first message has been
+//! decoded; messages that wait are bounded, per peer and in total.
 
+mod config;
 mod connection;
 mod endpoint;
+mod error;
+mod flow;
+mod listener;
 mod transport;
 
-pub use connection::{UdpConnection, UdpIncomingRequest, UdpListener};
+pub use config::UdpConfig;
+pub use connection::UdpConnection;
 pub use endpoint::UdpCounts;
-pub use transport::{PlaintextUdpTransport, UdpConfig, UdpError};
+pub use error::UdpError;
+pub use listener::{UdpIncomingRequest, UdpListener};
+pub use transport::PlaintextUdpTransport;

@@ -1,24 +1,27 @@
-//! What is asked for by name: dialling, resolving, binding.
+//! Dialling, resolving and binding.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
 use anyhow::Context as _;
 
-use super::endpoint::{Counters, Endpoint};
-use super::{UdpConnection, UdpCounts, UdpListener};
+use super::config::UdpConfig;
+use super::connection::UdpConnection;
+use super::endpoint::{Counters, Endpoint, UdpCounts};
+use super::error::UdpError;
+use super::listener::UdpListener;
 use crate::credential::NetCredential;
 use crate::message::{ChitchatMessage, MAX_DATAGRAM_LEN, Message as _};
 use crate::net::{Alpn, ConnectError, NetTransport, is_dialable, unspecified_like};
 use crate::rt;
 use crate::rt::sync::{Mutex, MutexGuard};
 
-/// Datagrams as upstream chitchat sends them: **not encrypted, and from anyone**.
+/// Datagrams as upstream chitchat sends them: **not encrypted, and accepted from anyone**.
 ///
-/// The credential is not used: it has nothing to protect. See the module.
+/// Of the credential only the identity is used, as the local identity of connections; there is no
+/// secret to prove and nothing is encrypted.
 ///
-/// Clones are the same network, and share its counters.
+/// Clones are the same network and share its counters.
 #[derive(Debug, Clone, Default)]
 pub struct PlaintextUdpTransport(Arc<Network>);
 
@@ -29,54 +32,11 @@ struct Network {
     counters: Arc<Counters>,
 }
 
-/// Limits of [`PlaintextUdpTransport`].
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct UdpConfig {
-    /// Strangers that have sent a message and wait to be let in; another one's is dropped. Default
-    /// 128.
-    pub max_waiting_strangers: usize,
-    /// Messages of one peer that wait to be read. Default 256.
-    pub max_messages_per_peer: usize,
-    /// Bytes of one peer that wait to be read. Default 1 MiB.
-    pub max_bytes_per_peer: usize,
-}
-
-impl Default for UdpConfig {
-    fn default() -> Self {
-        Self {
-            max_waiting_strangers: 128,
-            max_messages_per_peer: 256,
-            max_bytes_per_peer: 1 << 20,
-        }
-    }
-}
-
-/// Why a socket cannot be on this network, or a message cannot be sent over it.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum UdpError {
-    /// It carries chitchat's messages and no other protocol's.
-    #[error("plaintext UDP carries chitchat's messages only, not those of {alpn:?}")]
-    NotChitchat {
-        /// What was asked for.
-        alpn: Vec<Alpn>,
-    },
-    /// The system would not send a datagram. A retry may help.
-    #[error("cannot send a datagram to {to}: {source}")]
-    Send {
-        /// To whom.
-        to: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The port has failed for good.
-    #[error("the port has failed: {0}")]
-    Failed(Arc<io::Error>),
-}
-
 impl PlaintextUdpTransport {
-    /// With `config`.
+    /// Returns a transport with the given limits.
+    ///
+    /// Invalid limits are reported by
+    /// [`create_listener`](NetTransport::create_listener) and [`connect`](NetTransport::connect).
     pub fn new(config: UdpConfig) -> Self {
         Self(Arc::new(Network {
             config,
@@ -84,7 +44,7 @@ impl PlaintextUdpTransport {
         }))
     }
 
-    /// Datagrams that did not become messages, of all sockets.
+    /// Returns the number of datagrams that did not become messages, over all sockets.
     pub fn counts(&self) -> UdpCounts {
         self.0.counters.counts()
     }
@@ -108,6 +68,16 @@ impl PlaintextUdpTransport {
         self.endpoints().push(Arc::downgrade(&endpoint));
         Ok(endpoint)
     }
+
+    /// Fails if the limits are invalid or `alpn` does not contain chitchat's protocol.
+    fn check(&self, alpn: &[Alpn]) -> anyhow::Result<()> {
+        self.0.config.validate()?;
+        if alpn.contains(&ChitchatMessage::ALPN) {
+            return Ok(());
+        }
+        let alpn = alpn.to_vec();
+        Err(UdpError::NotChitchat { alpn }.into())
+    }
 }
 
 impl NetTransport for PlaintextUdpTransport {
@@ -120,16 +90,16 @@ impl NetTransport for PlaintextUdpTransport {
         alpn_supported: &[Alpn],
         credential: &NetCredential,
     ) -> anyhow::Result<UdpListener> {
-        check_protocol(alpn_supported)?;
+        self.check(alpn_supported)?;
         let endpoint = self.bind(bind_addr).await?;
         tracing::warn!(
             addr = %endpoint.local_addr(),
-            "listening for plaintext UDP: nothing is encrypted and everyone is let in"
+            "listening on plaintext UDP: not encrypted, every peer is accepted"
         );
         Ok(UdpListener::new(endpoint, credential.identity()))
     }
 
-    /// From a port of its own.
+    /// Dials from a port of its own, which only this connection uses.
     async fn connect(
         &self,
         addr: SocketAddr,
@@ -147,7 +117,7 @@ impl NetTransport for PlaintextUdpTransport {
         alpn_preferred: &[Alpn],
         credential: &NetCredential,
     ) -> anyhow::Result<UdpConnection> {
-        check_protocol(alpn_preferred)?;
+        self.check(alpn_preferred)?;
         if !is_dialable(addr) {
             return Err(ConnectError::NotDialable { addr }.into());
         }
@@ -155,11 +125,8 @@ impl NetTransport for PlaintextUdpTransport {
             Some(endpoint) => endpoint,
             None => self.bind(local_addr).await?,
         };
-        Ok(UdpConnection::dialled(
-            endpoint,
-            addr,
-            credential.identity(),
-        )?)
+        let flow = endpoint.flow(addr)?;
+        Ok(UdpConnection::new(endpoint, flow, credential.identity()))
     }
 
     async fn resolve(&self, name: &str) -> anyhow::Result<Vec<SocketAddr>> {
@@ -171,10 +138,23 @@ impl NetTransport for PlaintextUdpTransport {
     }
 }
 
-fn check_protocol(alpn: &[Alpn]) -> Result<(), UdpError> {
-    if alpn.contains(&ChitchatMessage::ALPN) {
-        return Ok(());
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ConfigError;
+    use crate::credential::Trust;
+
+    #[tokio::test]
+    async fn listening_and_dialling_report_an_invalid_configuration() {
+        let transport = PlaintextUdpTransport::new(UdpConfig::default().with_max_pending_flows(0));
+        let credential = NetCredential::generate(Trust::dangerously_anyone());
+        let addr = ([127, 0, 0, 1], 0).into();
+        let alpn = [ChitchatMessage::ALPN];
+        let listened = transport.create_listener(addr, &alpn, &credential).await;
+        let dialled = transport.connect(addr, &alpn, &credential).await;
+        for error in [listened.unwrap_err(), dialled.unwrap_err()] {
+            let error: ConfigError = error.downcast().unwrap();
+            assert_eq!(error.field, "max_pending_flows");
+        }
     }
-    let alpn = alpn.to_vec();
-    Err(UdpError::NotChitchat { alpn })
 }

@@ -125,7 +125,7 @@ async fn other_protocols_and_messages_longer_than_a_datagram_are_refused() {
 #[tokio::test]
 async fn what_waits_is_bounded_for_strangers_and_for_peers() {
     let mut config = UdpConfig::default();
-    config.max_waiting_strangers = 3;
+    config.max_pending_flows = 3;
     config.max_messages_per_peer = 5;
     let network = PlaintextUdpTransport::new(config);
     let alpn = [ChitchatMessage::ALPN];

@@ -1,0 +1,85 @@
+//! Limits of the plaintext UDP network.
+
+use crate::config::{ConfigError, at_least, setters};
+use crate::message::MAX_DATAGRAM_LEN;
+
+/// Limits of a [`PlaintextUdpTransport`](super::PlaintextUdpTransport).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct UdpConfig {
+    /// Most flows from new addresses that wait to be accepted. The first message of one more is
+    /// dropped, and counted as [`refused`](super::UdpCounts::refused). Default 128.
+    pub max_pending_flows: usize,
+    /// Most messages of one peer that wait to be read. One more is dropped, and counted as
+    /// [`overflowed`](super::UdpCounts::overflowed). Default 256.
+    pub max_messages_per_peer: usize,
+    /// Most bytes of one peer that wait to be read. A message that would exceed it is dropped, and
+    /// counted as [`overflowed`](super::UdpCounts::overflowed). At least the longest datagram,
+    /// 65,507 bytes. Default 1 MiB.
+    pub max_bytes_per_peer: usize,
+}
+
+impl UdpConfig {
+    setters! {
+        with_max_pending_flows => max_pending_flows: usize,
+        with_max_messages_per_peer => max_messages_per_peer: usize,
+        with_max_bytes_per_peer => max_bytes_per_peer: usize,
+    }
+
+    /// Checks every value.
+    /// [`create_listener`](crate::net::NetTransport::create_listener) and
+    /// [`connect`](crate::net::NetTransport::connect) call it.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the first field that is out of bounds: a number of flows or messages is zero, or
+    /// `max_bytes_per_peer` has no room for the longest datagram.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        at_least("max_pending_flows", self.max_pending_flows, 1)?;
+        at_least("max_messages_per_peer", self.max_messages_per_peer, 1)?;
+        at_least(
+            "max_bytes_per_peer",
+            self.max_bytes_per_peer,
+            MAX_DATAGRAM_LEN,
+        )
+    }
+}
+
+impl Default for UdpConfig {
+    fn default() -> Self {
+        Self {
+            max_pending_flows: 128,
+            max_messages_per_peer: 256,
+            max_bytes_per_peer: 1 << 20,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_out_of_bounds_is_an_error_that_names_it() {
+        let config = UdpConfig::default;
+        for (config, expected) in [
+            (config(), Ok(())),
+            (
+                config().with_max_pending_flows(0),
+                Err("max_pending_flows is 0, but must be at least 1"),
+            ),
+            (
+                config().with_max_messages_per_peer(0),
+                Err("max_messages_per_peer is 0, but must be at least 1"),
+            ),
+            (
+                config().with_max_bytes_per_peer(65_506),
+                Err("max_bytes_per_peer is 65506, but must be at least 65507"),
+            ),
+            (config().with_max_bytes_per_peer(65_507), Ok(())),
+        ] {
+            let result = config.validate().map_err(|error| error.to_string());
+            assert_eq!(result, expected.map_err(str::to_owned), "{config:?}");
+        }
+    }
+}

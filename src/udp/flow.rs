@@ -1,0 +1,136 @@
+//! The state of one remote address on a port.
+//!
+//! A flow queues messages; the endpoint decides which datagrams belong to it. Invariant: waiting
+//! messages are within the limits of [`UdpConfig`], and none is delivered after the flow has ended.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::config::UdpConfig;
+use super::error::UdpError;
+use crate::net::CloseReason;
+use crate::rt::Instant;
+use crate::rt::sync::{Epoch, Mutex, MutexGuard};
+
+/// Most bytes that [`Flow::take`] removes at once, beside the message that reaches it.
+const MAX_TAKEN_BYTES: usize = 64 << 10;
+
+/// The messages that have arrived from one remote address, and whether its connection has ended.
+#[derive(Debug)]
+pub(super) struct Flow {
+    remote_addr: SocketAddr,
+    state: Mutex<State>,
+    changed: Epoch,
+}
+
+#[derive(Debug)]
+struct State {
+    messages: VecDeque<Bytes>,
+    // The sum of the lengths of `messages`.
+    bytes: usize,
+    last_heard: Instant,
+    ended: Option<CloseReason>,
+}
+
+impl Flow {
+    pub(super) fn new(remote_addr: SocketAddr) -> Self {
+        Self {
+            remote_addr,
+            state: Mutex::new(State {
+                messages: VecDeque::new(),
+                bytes: 0,
+                last_heard: Instant::now(),
+                ended: None,
+            }),
+            changed: Epoch::default(),
+        }
+    }
+
+    pub(super) fn remote_addr(&self) -> SocketAddr {
+        self.remote_addr
+    }
+
+    /// Queues a message. Returns false, and drops the message, if the queue is full.
+    pub(super) fn push(&self, message: Bytes, config: &UdpConfig) -> bool {
+        let mut state = self.lock();
+        state.last_heard = Instant::now();
+        if state.messages.len() >= config.max_messages_per_peer
+            || state.bytes.saturating_add(message.len()) > config.max_bytes_per_peer
+        {
+            return false;
+        }
+        state.bytes += message.len();
+        state.messages.push_back(message);
+        drop(state);
+        self.changed.advance();
+        true
+    }
+
+    /// Passes at least one and at most `max` messages to `take`, waiting if there is none. Returns
+    /// `None` once the flow has ended. Cancel-safe.
+    pub(super) async fn take(&self, max: usize, mut take: impl FnMut(Bytes)) -> Option<()> {
+        loop {
+            let seen = self.changed.current();
+            {
+                let mut state = self.lock();
+                if state.ended.is_some() {
+                    return None;
+                }
+                let (mut count, mut bytes) = (0, 0);
+                while count < max && bytes <= MAX_TAKEN_BYTES {
+                    let Some(message) = state.messages.pop_front() else {
+                        break;
+                    };
+                    state.bytes -= message.len();
+                    count += 1;
+                    bytes += message.len();
+                    take(message);
+                }
+                if count > 0 {
+                    return Some(());
+                }
+            }
+            self.changed.later_than(seen).await;
+        }
+    }
+
+    /// Returns the time since the last datagram arrived.
+    pub(super) fn silence(&self) -> Duration {
+        self.lock().last_heard.elapsed()
+    }
+
+    /// Ends the flow and wakes all tasks that wait on it. The first reason is kept.
+    pub(super) fn end(&self, reason: CloseReason) {
+        self.lock().ended.get_or_insert(reason);
+        self.changed.advance();
+    }
+
+    /// Ends the flow because of an error.
+    pub(super) fn fail(&self, error: UdpError) {
+        self.end(CloseReason::Lost(Arc::new(error.into())));
+    }
+
+    /// Returns the reason of the end if the flow has ended.
+    pub(super) fn ended(&self) -> Option<CloseReason> {
+        self.lock().ended.clone()
+    }
+
+    /// Waits until the flow ends, and returns the reason. Cancel-safe.
+    pub(super) async fn wait_for_end(&self) -> CloseReason {
+        loop {
+            let seen = self.changed.current();
+            if let Some(reason) = self.ended() {
+                return reason;
+            }
+            self.changed.later_than(seen).await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+}
