@@ -1,58 +1,61 @@
-//! Dialling and binding both.
+//! Dialling and binding both networks.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{Either, select};
 
-use super::connection::{EitherConnection, EitherListener, Overtaken};
-use super::peers::{LATE_WAITS_FOR, Peers, Side};
+use super::connection::EitherConnection;
+use super::listener::EitherListener;
+use super::routes::{Routes, Side};
+use super::takeover::{LateDial, Takeover};
+use crate::config::ConfigError;
 use crate::credential::NetCredential;
 use crate::net::{Alpn, ConnectError, NetListener as _, NetTransport, unspecified_like};
 use crate::rt::{self, BoxFuture, Task};
 
-/// How long the first network may take with a stranger before the second is dialled as well.
+/// How long the first network alone may take to dial an unknown peer.
 const HEAD_START: Duration = Duration::from_millis(250);
-/// How long the first network may go on trying after that.
-const TRIAL_TIME: Duration = Duration::from_secs(30);
-/// Ports that are tried where any will do, and the second network does not get the first's.
-const PORTS_TRIED: u32 = 16;
+/// How many ports are tried when any port will do and the second network cannot bind the port that
+/// the first network was assigned.
+const MAX_PORT_RETRIES: u32 = 16;
 
-/// Two networks on one socket; see the module.
+/// A network that combines two: each peer is reached over the network that it speaks, the first one
+/// preferred.
 ///
-/// Its longest message is the shorter one of the two: by which of them a message goes is not known
-/// when it is queued.
+/// Its longest message is the shorter limit of the two, because the network that will carry a
+/// message is not known when the message is queued. Clones share what is known about peers.
 #[derive(Debug)]
 pub struct EitherTransport<A: NetTransport, B> {
     first: A,
     second: B,
-    peers: Arc<Peers<A::Connection>>,
+    routes: Arc<Routes<A::Connection>>,
 }
 
 impl<A: NetTransport, B: NetTransport> EitherTransport<A, B> {
-    /// Prefers `first`.
+    /// Combines two networks. `first` is preferred.
     pub fn new(first: A, second: B) -> Self {
         Self {
             first,
             second,
-            peers: Arc::default(),
+            routes: Arc::default(),
         }
     }
 
-    /// The network that is preferred.
+    /// Returns the preferred network.
     pub fn first(&self) -> &A {
         &self.first
     }
 
-    /// The other one.
+    /// Returns the other network.
     pub fn second(&self) -> &B {
         &self.second
     }
 
-    /// By the first network.
+    /// Dials over the first network, in a future that owns all it needs.
     fn dial_first(
         &self,
         local_addr: SocketAddr,
@@ -70,12 +73,12 @@ impl<A: NetTransport, B: NetTransport> EitherTransport<A, B> {
     }
 
     fn of_first(&self, addr: SocketAddr, conn: A::Connection) -> Connection<A, B> {
-        self.peers.note(addr, Side::First);
+        self.routes.answered(addr, Side::First);
         EitherConnection::first(conn)
     }
 
-    fn of_second(&self, conn: B::Connection, overtaken: Arc<Overtaken>) -> Connection<A, B> {
-        EitherConnection::second(conn, Arc::clone(&self.peers), overtaken)
+    fn of_second(&self, conn: B::Connection, takeover: Arc<Takeover>) -> Connection<A, B> {
+        EitherConnection::second(conn, Arc::clone(&self.routes), takeover)
     }
 }
 
@@ -87,7 +90,7 @@ impl<A: NetTransport, B: Clone> Clone for EitherTransport<A, B> {
         Self {
             first: self.first.clone(),
             second: self.second.clone(),
-            peers: Arc::clone(&self.peers),
+            routes: Arc::clone(&self.routes),
         }
     }
 }
@@ -103,7 +106,7 @@ impl<A: NetTransport, B: NetTransport> NetTransport for EitherTransport<A, B> {
         alpn_supported: &[Alpn],
         credential: &NetCredential,
     ) -> anyhow::Result<Self::Listener> {
-        let mut tries = 0;
+        let mut retries = 0;
         loop {
             let first = self
                 .first
@@ -115,11 +118,13 @@ impl<A: NetTransport, B: NetTransport> NetTransport for EitherTransport<A, B> {
                 .create_listener(addr, alpn_supported, credential);
             match second.await {
                 Ok(second) => {
-                    return Ok(EitherListener::new(first, second, Arc::clone(&self.peers)));
+                    return Ok(EitherListener::new(first, second, Arc::clone(&self.routes)));
                 }
-                // The port that the system gave the first may be somebody's in the second.
-                Err(error) if bind_addr.port() == 0 && is_taken(&error) && tries < PORTS_TRIED => {
-                    tries += 1;
+                // The port that the system assigned in the first network may be in use in the second.
+                Err(error)
+                    if bind_addr.port() == 0 && is_in_use(&error) && retries < MAX_PORT_RETRIES =>
+                {
+                    retries += 1;
                 }
                 Err(error) => return Err(error),
             }
@@ -143,39 +148,38 @@ impl<A: NetTransport, B: NetTransport> NetTransport for EitherTransport<A, B> {
         alpn_preferred: &[Alpn],
         credential: &NetCredential,
     ) -> anyhow::Result<Self::Connection> {
-        if let Some(conn) = self.peers.take_late(addr) {
+        if let Some(conn) = self.routes.take_late(addr) {
             return Ok(self.of_first(addr, conn));
         }
         let second = || {
             self.second
                 .connect_from(local_addr, addr, alpn_preferred, credential)
         };
-        let speaks = self.peers.speaks(addr);
-        if speaks == Some(Side::Second) || (speaks.is_none() && self.peers.tries(addr)) {
+        let known = self.routes.answered_by(addr);
+        if known == Some(Side::Second) || (known.is_none() && self.routes.is_dialled_late(addr)) {
             return Ok(self.of_second(second().await?, Arc::default()));
         }
         let dial = self.dial_first(local_addr, addr, alpn_preferred, credential);
-        if speaks == Some(Side::First) {
+        if known == Some(Side::First) {
             return match dial.await {
                 Ok(conn) => Ok(self.of_first(addr, conn)),
                 Err(error) => {
-                    // The next dial looks at both.
-                    self.peers.forget(addr);
+                    // The next dial tries both networks.
+                    self.routes.forget(addr);
                     Err(error)
                 }
             };
         }
         match select(dial, pin!(rt::sleep(HEAD_START))).await {
             Either::Left((Ok(conn), _)) => Ok(self.of_first(addr, conn)),
-            Either::Left((Err(error), _)) if is_nowhere(&error) => Err(error),
+            Either::Left((Err(error), _)) if is_final(&error) => Err(error),
             Either::Left((Err(_), _)) => Ok(self.of_second(second().await?, Arc::default())),
             Either::Right(((), dial)) => {
                 let conn = second().await?;
-                let overtaken = Arc::new(Overtaken::default());
-                let (peers, told) = (Arc::downgrade(&self.peers), Arc::downgrade(&overtaken));
-                let trial = Task::spawn(take_over(dial, addr, peers, told));
-                self.peers.keep(addr, trial);
-                Ok(self.of_second(conn, overtaken))
+                let takeover = Arc::new(Takeover::default());
+                let late = LateDial::new(dial, addr, &self.routes, &takeover);
+                self.routes.keep_late_dial(addr, Task::spawn(late.run()));
+                Ok(self.of_second(conn, takeover))
             }
         }
     }
@@ -194,36 +198,43 @@ impl<A: NetTransport, B: NetTransport> NetTransport for EitherTransport<A, B> {
     }
 }
 
-/// If `dial` comes through after all, the connection of the second network makes room for it.
-async fn take_over<A>(
-    dial: BoxFuture<'static, anyhow::Result<A>>,
-    addr: SocketAddr,
-    peers: Weak<Peers<A>>,
-    overtaken: Weak<Overtaken>,
-) {
-    let Ok(Ok(conn)) = rt::timeout(TRIAL_TIME, dial).await else {
-        return;
-    };
-    {
-        let Some(peers) = peers.upgrade() else { return };
-        peers.put_late(addr, conn);
-        peers.note(addr, Side::First);
-    }
-    if let Some(overtaken) = overtaken.upgrade() {
-        overtaken.tell();
-    }
-    rt::sleep(LATE_WAITS_FOR).await;
-    // Nobody wanted it.
-    let unwanted = peers.upgrade().and_then(|peers| peers.take_late(addr));
-    drop(unwanted);
-}
-
-fn is_taken(error: &anyhow::Error) -> bool {
+fn is_in_use(error: &anyhow::Error) -> bool {
     let io = error.downcast_ref::<io::Error>();
     io.is_some_and(|io| io.kind() == io::ErrorKind::AddrInUse)
 }
 
-/// No network gets there.
-fn is_nowhere(error: &anyhow::Error) -> bool {
+/// Returns whether the second network must not be dialled after this error of the first: no network
+/// reaches the address, or the configuration is invalid.
+fn is_final(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(ConnectError::NotDialable { .. }))
+        || error.is::<ConfigError>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credential::Trust;
+    use crate::memory::{MemoryConfig, MemoryNetwork};
+
+    #[tokio::test(start_paused = true)]
+    async fn an_invalid_configuration_of_either_network_is_reported() {
+        let credential = NetCredential::generate(Trust::dangerously_anyone());
+        let (us, peer): (SocketAddr, SocketAddr) =
+            (([10, 0, 0, 1], 7000).into(), ([10, 0, 0, 2], 7000).into());
+        let invalid = MemoryConfig::default().with_pipe_messages(0);
+        for [first, second] in [
+            [invalid.clone(), MemoryConfig::default()],
+            [MemoryConfig::default(), invalid],
+        ] {
+            let [first, second] =
+                [first, second].map(|config| MemoryNetwork::with_config(1, config).host(us.ip()));
+            let transport = EitherTransport::new(first, second);
+            let listened = transport.create_listener(us, &[], &credential).await;
+            let dialled = transport.connect(peer, &[], &credential).await;
+            for error in [listened.unwrap_err(), dialled.unwrap_err()] {
+                let error: ConfigError = error.downcast().unwrap();
+                assert_eq!(error.field, "pipe_messages");
+            }
+        }
+    }
 }

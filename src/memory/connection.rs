@@ -1,9 +1,13 @@
-//! A connection: two pipes, and how it ended.
+//! Two pipes, and how the connection over them ended.
+//!
+//! It checks no credentials; the listener has done that before a connection exists. Invariant: once
+//! an end has ended, its reason does not change and all its waiting calls return.
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,14 +21,14 @@ use crate::rt::Instant;
 use crate::rt::sync::{Epoch, Mutex, MutexGuard};
 use crate::secure::FrameError;
 
-/// A connection of the network in memory.
+/// A connection over a [`MemoryNetwork`](super::MemoryNetwork). Clones share it.
 #[derive(Debug, Clone)]
 pub struct MemoryConnection(Arc<End>);
 
-/// One end. Its drop is the drop of the last clone.
+/// One end of a connection, shared by the clones of its [`MemoryConnection`].
 #[derive(Debug)]
 struct End {
-    about: About,
+    info: Info,
     outgoing: Arc<Pipe>,
     incoming: Arc<Pipe>,
     max_message_len: usize,
@@ -32,9 +36,9 @@ struct End {
     ended: Epoch,
 }
 
-/// What an end knows of itself and its peer.
+/// The addresses, identities and protocol of one end.
 #[derive(Debug)]
-pub(super) struct About {
+pub(super) struct Info {
     pub(super) local_addr: SocketAddr,
     pub(super) remote_addr: SocketAddr,
     pub(super) local_identity: Identity,
@@ -50,13 +54,13 @@ struct State {
 
 impl MemoryConnection {
     pub(super) fn new(
-        about: About,
+        info: Info,
         outgoing: Arc<Pipe>,
         incoming: Arc<Pipe>,
         max_message_len: usize,
     ) -> Self {
         Self(Arc::new(End {
-            about,
+            info,
             outgoing,
             incoming,
             max_message_len,
@@ -78,7 +82,7 @@ impl End {
         self.lock().ended.clone()
     }
 
-    /// Ends the connection; the first reason stays.
+    /// Ends the connection. The first reason is kept.
     fn end(&self, reason: CloseReason) {
         {
             let mut state = self.lock();
@@ -91,13 +95,15 @@ impl End {
         self.ended.advance();
     }
 
-    fn lost(&self) {
+    /// Ends the connection as one that was lost.
+    fn end_as_lost(&self) {
         let error = io::Error::from(io::ErrorKind::ConnectionReset);
         let error = FrameError::from(error);
         self.end(CloseReason::Lost(Arc::new(error.into())));
     }
 
-    fn closed_error(&self) -> anyhow::Error {
+    /// Returns the error of a call on a connection that has ended.
+    fn ended_error(&self) -> anyhow::Error {
         match self.ended() {
             Some(CloseReason::Lost(error)) => match error.downcast_ref::<FrameError>() {
                 Some(error) => error.clone().into(),
@@ -108,14 +114,14 @@ impl End {
         }
     }
 
-    /// Runs `future` until it is ready or the connection has ended.
+    /// Runs `future`. Returns `None` if the connection ends first.
     async fn unless_ended<F: Future>(&self, future: F) -> Option<F::Output> {
         let seen = self.ended.current();
         if self.ended().is_some() {
             return None;
         }
-        let ended = std::pin::pin!(self.ended.later_than(seen));
-        match select(std::pin::pin!(future), ended).await {
+        let ended = pin!(self.ended.later_than(seen));
+        match select(pin!(future), ended).await {
             Either::Left((output, _)) => Some(output),
             Either::Right(_) => None,
         }
@@ -124,7 +130,7 @@ impl End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        // Nobody to tell if the other end is gone as well.
+        // Fails only if the other end is gone as well.
         let _ = self.outgoing.push(Item::Broken);
         self.incoming.abandon();
     }
@@ -132,23 +138,23 @@ impl Drop for End {
 
 impl NetConnection for MemoryConnection {
     fn local_addr(&self) -> SocketAddr {
-        self.0.about.local_addr
+        self.0.info.local_addr
     }
 
     fn remote_addr(&self) -> SocketAddr {
-        self.0.about.remote_addr
+        self.0.info.remote_addr
     }
 
     fn local_identity(&self) -> Identity {
-        self.0.about.local_identity
+        self.0.info.local_identity
     }
 
     fn remote_identity(&self) -> Identity {
-        self.0.about.remote_identity
+        self.0.info.remote_identity
     }
 
     fn alpn_negotiated(&self) -> &Alpn {
-        &self.0.about.alpn
+        &self.0.info.alpn
     }
 
     async fn send_many(&self, batch: &mut VecDeque<Bytes>) -> anyhow::Result<()> {
@@ -162,25 +168,25 @@ impl NetConnection for MemoryConnection {
             match end.unless_ended(end.outgoing.send(message)).await {
                 Some(Ok(())) => batch.pop_front(),
                 Some(Err(Abandoned)) => {
-                    end.lost();
-                    return Err(end.closed_error());
+                    end.end_as_lost();
+                    return Err(end.ended_error());
                 }
-                None => return Err(end.closed_error()),
+                None => return Err(end.ended_error()),
             };
         }
         if end.ended().is_some() {
-            return Err(end.closed_error());
+            return Err(end.ended_error());
         }
         Ok(())
     }
 
     async fn keepalive(&self) -> anyhow::Result<()> {
         if self.0.ended().is_some() {
-            return Err(self.0.closed_error());
+            return Err(self.0.ended_error());
         }
         if self.0.outgoing.push(Item::Keepalive).is_err() {
-            self.0.lost();
-            return Err(self.0.closed_error());
+            self.0.end_as_lost();
+            return Err(self.0.ended_error());
         }
         Ok(())
     }
@@ -191,7 +197,7 @@ impl NetConnection for MemoryConnection {
             let Some(item) = end.unless_ended(end.incoming.recv()).await else {
                 return match end.ended() {
                     Some(CloseReason::Remote(_)) => Ok(None),
-                    _ => Err(end.closed_error()),
+                    _ => Err(end.ended_error()),
                 };
             };
             end.lock().last_heard = Instant::now();
@@ -199,7 +205,7 @@ impl NetConnection for MemoryConnection {
                 Item::Message(message) => return Ok(Some(message)),
                 Item::Keepalive => {}
                 Item::Goodbye(code) => end.end(CloseReason::Remote(code)),
-                Item::Broken => end.lost(),
+                Item::Broken => end.end_as_lost(),
             }
         }
     }
@@ -210,7 +216,7 @@ impl NetConnection for MemoryConnection {
 
     async fn close(&self, code: CloseCode) {
         if self.0.ended().is_none() {
-            // An abandoned pipe has nobody to say goodbye to.
+            // Fails only if the other end is gone already.
             let _ = self.0.outgoing.push(Item::Goodbye(code));
             self.0.end(CloseReason::Local(code));
         }

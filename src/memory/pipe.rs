@@ -1,64 +1,94 @@
 //! One direction of a connection.
 //!
-//! Invariant: items arrive in the order in which they were put in, none before its time.
+//! It knows neither the connection nor the listener that use it. Invariant: items arrive in the
+//! order in which they were sent, each no earlier than its delay allows.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::future::{Either, select};
+use futures::future::select;
 
-use super::MemoryNetwork;
+use super::config::MemoryConfig;
+use super::faults::Faults;
 use crate::net::CloseCode;
 use crate::rt::sync::{Epoch, Mutex, MutexGuard};
 use crate::rt::{self, Instant};
 
+/// A queue of items in transit from one host to another.
 #[derive(Debug)]
 pub(super) struct Pipe {
-    network: MemoryNetwork,
-    pub(super) from: IpAddr,
-    pub(super) to: IpAddr,
+    faults: Arc<Faults>,
+    from: IpAddr,
+    to: IpAddr,
+    max_messages: usize,
+    max_bytes: usize,
     state: Mutex<State>,
-    pub(super) changed: Epoch,
+    changed: Epoch,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    // Each with the time from which on it can be received.
     items: VecDeque<(Instant, Item)>,
     bytes: usize,
     messages: usize,
-    // The receiving end is gone: nobody will ever take anything.
+    // Whether the receiving end is gone, so that nothing will be received any more.
     abandoned: bool,
     broken: bool,
 }
 
-/// What travels.
+/// What is in transit.
 #[derive(Debug)]
 pub(super) enum Item {
     Message(Bytes),
     Keepalive,
-    /// The sender said goodbye.
+    /// The sender has closed the connection.
     Goodbye(CloseCode),
-    /// The sender vanished without a word, or the connection was broken.
+    /// The sender is gone without closing, or the connection was broken.
     Broken,
 }
 
-/// The other end is gone.
+/// The error of sending to a receiving end that is gone.
 #[derive(Debug)]
 pub(super) struct Abandoned;
 
+/// What the receiving end finds.
+enum Next {
+    Item(Item),
+    /// An item that can be received at this time.
+    Due(Instant),
+    /// Nothing, until the pipe changes.
+    Nothing,
+}
+
 impl Pipe {
-    pub(super) fn new(network: MemoryNetwork, from: IpAddr, to: IpAddr) -> Self {
+    pub(super) fn new(
+        faults: Arc<Faults>,
+        config: &MemoryConfig,
+        from: IpAddr,
+        to: IpAddr,
+    ) -> Self {
         Self {
-            network,
+            faults,
             from,
             to,
+            max_messages: config.pipe_messages,
+            max_bytes: config.pipe_bytes,
             state: Mutex::default(),
             changed: Epoch::default(),
         }
     }
 
-    /// Puts `message` in, once there is room. Cancel-safe: it is in, or it is not.
+    /// Returns whether the pipe is between these two hosts, in either direction.
+    pub(super) fn is_between(&self, a: IpAddr, b: IpAddr) -> bool {
+        (self.from, self.to) == (a, b) || (self.from, self.to) == (b, a)
+    }
+
+    /// Sends `message`, waiting until there is room. Cancel-safe: the message has been sent
+    /// completely or not at all.
     pub(super) async fn send(&self, message: &Bytes) -> Result<(), Abandoned> {
         loop {
             let seen = self.changed.current();
@@ -69,19 +99,19 @@ impl Pipe {
         }
     }
 
+    /// Returns whether there was room.
     fn try_send(&self, message: &Bytes) -> Result<bool, Abandoned> {
-        let config = self.network.config();
-        let delay = self.network.faults(self.from, self.to).delay;
+        let delay = self.faults.get(self.from, self.to).delay;
         let mut state = self.lock();
         if state.abandoned || state.broken {
             return Err(Abandoned);
         }
-        let fits = state.messages < config.pipe_messages
-            && (state.bytes == 0 || state.bytes + message.len() <= config.pipe_bytes);
+        let fits = state.messages < self.max_messages
+            && (state.bytes == 0 || state.bytes + message.len() <= self.max_bytes);
         if !fits {
             return Ok(false);
         }
-        if self.network.loses(self.from, self.to) {
+        if self.faults.draw_loss(self.from, self.to) {
             return Ok(true);
         }
         state.bytes += message.len();
@@ -93,14 +123,14 @@ impl Pipe {
         Ok(true)
     }
 
-    /// Puts in what needs no room.
+    /// Sends an item that is not a message, which takes no room.
     pub(super) fn push(&self, item: Item) -> Result<(), Abandoned> {
-        let delay = self.network.faults(self.from, self.to).delay;
+        let delay = self.faults.get(self.from, self.to).delay;
         let mut state = self.lock();
         if state.abandoned || state.broken {
             return Err(Abandoned);
         }
-        // One keepalive says as much as many: so they need no bound.
+        // Several keepalives in a row mean the same as one. Dropping the others bounds the queue.
         let repeats = matches!(item, Item::Keepalive)
             && matches!(state.items.back(), Some((_, Item::Keepalive)));
         if !repeats {
@@ -111,42 +141,40 @@ impl Pipe {
         Ok(())
     }
 
-    /// The next item, when it is due and the link is not stalled. Cancel-safe.
+    /// Receives the next item, once it is due and delivery is not suspended. Cancel-safe.
     pub(super) async fn recv(&self) -> Item {
         loop {
             let seen = self.changed.current();
             let due = match self.try_recv() {
                 Next::Item(item) => return item,
                 Next::Due(due) => due,
-                Next::Unknown => {
+                Next::Nothing => {
                     self.changed.later_than(seen).await;
                     continue;
                 }
             };
-            let clock = std::pin::pin!(rt::sleep(due.saturating_duration_since(Instant::now())));
-            let changed = std::pin::pin!(self.changed.later_than(seen));
-            match select(clock, changed).await {
-                Either::Left(_) | Either::Right(_) => {}
-            }
+            let clock = pin!(rt::sleep(due.saturating_duration_since(Instant::now())));
+            let changed = pin!(self.changed.later_than(seen));
+            select(clock, changed).await;
         }
     }
 
     fn try_recv(&self) -> Next {
-        let stalled = self.network.faults(self.from, self.to).stalled;
+        let stalled = self.faults.get(self.from, self.to).stalled;
         let mut state = self.lock();
         if state.broken {
             return Next::Item(Item::Broken);
         }
         if stalled {
-            return Next::Unknown;
+            return Next::Nothing;
         }
         match state.items.front() {
-            None => return Next::Unknown,
+            None => return Next::Nothing,
             Some((due, _)) if *due > Instant::now() => return Next::Due(*due),
             Some(_) => {}
         }
         let Some((_, item)) = state.items.pop_front() else {
-            return Next::Unknown;
+            return Next::Nothing;
         };
         if let Item::Message(message) = &item {
             state.bytes -= message.len();
@@ -157,7 +185,7 @@ impl Pipe {
         Next::Item(item)
     }
 
-    /// Nobody will receive any more.
+    /// Drops everything in transit. Sending fails from now on.
     pub(super) fn abandon(&self) {
         let mut state = self.lock();
         state.abandoned = true;
@@ -168,18 +196,19 @@ impl Pipe {
         self.changed.advance();
     }
 
+    /// Breaks the pipe. Sending fails from now on, and the receiving end receives
+    /// [`Item::Broken`].
     pub(super) fn break_now(&self) {
         self.lock().broken = true;
+        self.changed.advance();
+    }
+
+    /// Wakes both ends, so that they notice changed faults.
+    pub(super) fn wake(&self) {
         self.changed.advance();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
-}
-
-enum Next {
-    Item(Item),
-    Due(Instant),
-    Unknown,
 }

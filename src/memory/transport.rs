@@ -1,85 +1,57 @@
-//! A host's access to the network: dialling, listening, and the checks of a handshake.
+//! Dialling and binding, as one host.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use futures::channel::oneshot;
 
-use super::connection::About;
-use super::{BACKLOG, DialFault, MemoryConnection, MemoryNetwork};
+use super::backlog::Dial;
+use super::connection::MemoryConnection;
+use super::faults::DialFault;
+use super::listener::{Acceptor, MemoryListener};
+use super::network::MemoryNetwork;
 use crate::credential::NetCredential;
-use crate::net::{Alpn, ConnectError, NetIncomingRequest, NetListener, NetTransport, is_dialable};
+use crate::net::{Alpn, ConnectError, NetTransport, is_dialable};
 use crate::rt;
-use crate::rt::sync::{Epoch, Mutex, MutexGuard};
 use crate::secure::HandshakeError;
 
-/// The network in memory as one host sees it.
+/// The access of one host to a [`MemoryNetwork`].
 #[derive(Debug, Clone)]
 pub struct MemoryTransport {
     network: MemoryNetwork,
     ip: IpAddr,
 }
 
-/// A bound address. Dropping it frees the address at once.
-#[derive(Debug)]
-pub struct MemoryListener {
-    network: MemoryNetwork,
-    local_addr: SocketAddr,
-    knock: Arc<Knock>,
-    alpn_supported: Vec<Alpn>,
-    credential: NetCredential,
-}
-
-/// A host that dialled and waits for an answer.
-#[derive(Debug)]
-pub struct MemoryIncomingRequest {
-    dial: Dial,
-    network: MemoryNetwork,
-    local_addr: SocketAddr,
-    alpn_supported: Vec<Alpn>,
-    credential: NetCredential,
-}
-
-/// Where dials wait for `accept`.
-#[derive(Debug, Default)]
-pub(super) struct Knock {
-    waiting: Mutex<VecDeque<Dial>>,
-    changed: Epoch,
-}
-
-#[derive(Debug)]
-struct Dial {
-    from: SocketAddr,
-    alpn_preferred: Vec<Alpn>,
-    credential: NetCredential,
-    answer: oneshot::Sender<Result<MemoryConnection, HandshakeError>>,
+impl MemoryNetwork {
+    /// Returns the access of the host with address `ip`.
+    pub fn host(&self, ip: IpAddr) -> MemoryTransport {
+        MemoryTransport {
+            network: self.clone(),
+            ip,
+        }
+    }
 }
 
 impl MemoryTransport {
-    pub(super) fn new(network: MemoryNetwork, ip: IpAddr) -> Self {
-        Self { network, ip }
-    }
-
-    /// This host's address.
+    /// Returns the address of this host.
     pub fn ip(&self) -> IpAddr {
         self.ip
     }
 
-    /// Waits as long as dials to `to` get no answer.
+    /// Waits until dials to `to` get an answer, and returns what that answer is.
     async fn wait_for_answer(&self, to: IpAddr) -> DialFault {
+        let faults = self.network.faults();
         loop {
-            let seen = self.network.changed().current();
-            let faults = self.network.faults(self.ip, to);
-            if faults.dial != DialFault::Ignored {
-                if !faults.delay.is_zero() {
-                    rt::sleep(faults.delay).await;
+            let seen = faults.changed().current();
+            let current = faults.get(self.ip, to);
+            if current.dial != DialFault::Ignored {
+                if !current.delay.is_zero() {
+                    rt::sleep(current.delay).await;
                 }
-                return faults.dial;
+                return current.dial;
             }
-            self.network.changed().later_than(seen).await;
+            faults.changed().later_than(seen).await;
         }
     }
 }
@@ -90,37 +62,25 @@ impl NetTransport for MemoryTransport {
 
     async fn create_listener(
         &self,
-        bind_addr: SocketAddr,
+        mut bind_addr: SocketAddr,
         alpn_supported: &[Alpn],
         credential: &NetCredential,
     ) -> anyhow::Result<MemoryListener> {
-        let mut state = self.network.lock();
-        let mut local_addr = bind_addr;
-        if local_addr.ip().is_unspecified() {
-            local_addr.set_ip(self.ip);
+        self.network.config().validate()?;
+        if bind_addr.ip().is_unspecified() {
+            bind_addr.set_ip(self.ip);
         }
-        if local_addr.port() == 0 {
-            loop {
-                local_addr.set_port(state.ephemeral_port());
-                if !state.listeners.contains_key(&local_addr) {
-                    break;
-                }
-            }
-        }
-        if state.listeners.contains_key(&local_addr) {
-            return Err(io::Error::from(io::ErrorKind::AddrInUse))
-                .with_context(|| format!("cannot listen on {local_addr}"));
-        }
-        let knock = Arc::new(Knock::default());
-        state.listeners.insert(local_addr, Arc::clone(&knock));
-        drop(state);
-        Ok(MemoryListener {
+        let (local_addr, backlog) = self
+            .network
+            .bind(bind_addr)
+            .with_context(|| format!("cannot listen on {bind_addr}"))?;
+        let acceptor = Acceptor {
             network: self.network.clone(),
             local_addr,
-            knock,
             alpn_supported: alpn_supported.to_vec(),
             credential: credential.clone(),
-        })
+        };
+        Ok(MemoryListener::new(backlog, acceptor))
     }
 
     async fn connect(
@@ -129,6 +89,7 @@ impl NetTransport for MemoryTransport {
         alpn_preferred: &[Alpn],
         credential: &NetCredential,
     ) -> anyhow::Result<MemoryConnection> {
+        self.network.config().validate()?;
         if !is_dialable(addr) {
             return Err(ConnectError::NotDialable { addr }.into());
         }
@@ -142,28 +103,17 @@ impl NetTransport for MemoryTransport {
             DialFault::HandshakeUnanswered => return std::future::pending().await,
         }
         let (answer, answered) = oneshot::channel();
-        {
-            let mut state = self.network.lock();
-            let from = SocketAddr::new(self.ip, state.ephemeral_port());
-            let Some(knock) = state.listeners.get(&addr) else {
-                return Err(refused().into());
-            };
-            let mut waiting = knock.lock();
-            if waiting.len() >= BACKLOG {
-                // Whoever has given up takes no place.
-                waiting.retain(|dial| !dial.answer.is_canceled());
-            }
-            if waiting.len() >= BACKLOG {
-                return Err(refused().into());
-            }
-            waiting.push_back(Dial {
-                from,
-                alpn_preferred: alpn_preferred.to_vec(),
-                credential: credential.clone(),
-                answer,
-            });
-            drop(waiting);
-            knock.changed.advance();
+        let (backlog, port) = self.network.dial(addr).ok_or_else(refused)?;
+        let queued = backlog.push(Dial {
+            from: SocketAddr::new(self.ip, port),
+            alpn_preferred: alpn_preferred.to_vec(),
+            credential: credential.clone(),
+            answer,
+        });
+        // If the listener was dropped before the push, this drops the dial with the backlog.
+        drop(backlog);
+        if !queued {
+            return Err(refused().into());
         }
         match answered.await {
             Ok(Ok(connection)) => Ok(connection),
@@ -175,7 +125,7 @@ impl NetTransport for MemoryTransport {
     async fn resolve(&self, name: &str) -> anyhow::Result<Vec<SocketAddr>> {
         let addr = name
             .parse()
-            .with_context(|| format!("{name:?} is no address (ip:port)"))?;
+            .with_context(|| format!("{name:?} is not an address (IP:PORT)"))?;
         Ok(vec![addr])
     }
 
@@ -184,119 +134,24 @@ impl NetTransport for MemoryTransport {
     }
 }
 
-impl Knock {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Dial>> {
-        self.waiting.lock()
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ConfigError;
+    use crate::credential::Trust;
+    use crate::memory::MemoryConfig;
 
-impl NetListener for MemoryListener {
-    type IncomingRequest = MemoryIncomingRequest;
-    type Connection = MemoryConnection;
-
-    fn local_addr(&self) -> SocketAddr {
-        self.local_addr
-    }
-
-    async fn accept(&self) -> anyhow::Result<MemoryIncomingRequest> {
-        loop {
-            let seen = self.knock.changed.current();
-            let dial = self.knock.lock().pop_front();
-            if let Some(dial) = dial {
-                return Ok(MemoryIncomingRequest {
-                    dial,
-                    network: self.network.clone(),
-                    local_addr: self.local_addr,
-                    alpn_supported: self.alpn_supported.clone(),
-                    credential: self.credential.clone(),
-                });
-            }
-            self.knock.changed.later_than(seen).await;
-        }
-    }
-}
-
-impl Drop for MemoryListener {
-    fn drop(&mut self) {
-        self.network.lock().listeners.remove(&self.local_addr);
-        // Whoever waits is told by the drop of its answer.
-        self.knock.lock().clear();
-    }
-}
-
-impl NetIncomingRequest for MemoryIncomingRequest {
-    type Connection = MemoryConnection;
-
-    fn remote_addr(&self) -> SocketAddr {
-        self.dial.from
-    }
-
-    async fn accept(self) -> anyhow::Result<MemoryConnection> {
-        let alpn = match self.check() {
-            Ok(alpn) => alpn,
-            Err((ours, theirs)) => {
-                // A dialler that has gone needs no answer.
-                let _ = self.dial.answer.send(Err(theirs));
-                return Err(ours.into());
-            }
-        };
-        let (acceptor, dialler) = (self.local_addr, self.dial.from);
-        let (ours, theirs) = (self.credential.identity(), self.dial.credential.identity());
-        let to_dialler = self.network.new_pipe(acceptor.ip(), dialler.ip());
-        let to_acceptor = self.network.new_pipe(dialler.ip(), acceptor.ip());
-        let max_message_len = self.network.config().max_message_len;
-        let their_end = MemoryConnection::new(
-            About {
-                local_addr: dialler,
-                remote_addr: acceptor,
-                local_identity: theirs,
-                remote_identity: ours,
-                alpn: alpn.clone(),
-            },
-            Arc::clone(&to_acceptor),
-            Arc::clone(&to_dialler),
-            max_message_len,
-        );
-        let our_end = MemoryConnection::new(
-            About {
-                local_addr: acceptor,
-                remote_addr: dialler,
-                local_identity: ours,
-                remote_identity: theirs,
-                alpn,
-            },
-            to_dialler,
-            to_acceptor,
-            max_message_len,
-        );
-        if self.dial.answer.send(Ok(their_end)).is_err() {
-            return Err(HandshakeError::ClosedByPeer.into());
-        }
-        Ok(our_end)
-    }
-}
-
-impl MemoryIncomingRequest {
-    /// What the secure channel's handshake checks, with what each side sees of a failure: ours
-    /// first, the dialler's second.
-    fn check(&self) -> Result<Alpn, (HandshakeError, HandshakeError)> {
-        let closed = HandshakeError::ClosedByPeer;
-        let (ours, theirs) = (self.credential.trust(), self.dial.credential.trust());
-        if ours.cluster_secret() != theirs.cluster_secret() {
-            return Err((HandshakeError::Decrypt, closed));
-        }
-        let identity = self.credential.identity();
-        if !theirs.allows(&identity) {
-            return Err((closed, HandshakeError::UntrustedPeer { identity }));
-        }
-        let identity = self.dial.credential.identity();
-        if !ours.allows(&identity) {
-            return Err((HandshakeError::UntrustedPeer { identity }, closed));
-        }
-        let preferred = &self.dial.alpn_preferred;
-        match preferred.iter().find(|a| self.alpn_supported.contains(a)) {
-            Some(alpn) => Ok(alpn.clone()),
-            None => Err((HandshakeError::NoCommonProtocol, closed)),
+    #[tokio::test(start_paused = true)]
+    async fn listening_and_dialling_report_an_invalid_configuration() {
+        let network = MemoryNetwork::with_config(1, MemoryConfig::default().with_pipe_bytes(0));
+        let transport = network.host([10, 0, 0, 1].into());
+        let credential = NetCredential::generate(Trust::dangerously_anyone());
+        let addr = ([10, 0, 0, 1], 7000).into();
+        let listened = transport.create_listener(addr, &[], &credential).await;
+        let dialled = transport.connect(addr, &[], &credential).await;
+        for error in [listened.unwrap_err(), dialled.unwrap_err()] {
+            let error: ConfigError = error.downcast().unwrap();
+            assert_eq!(error.field, "pipe_bytes");
         }
     }
 }

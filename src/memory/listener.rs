@@ -1,0 +1,165 @@
+//! Accepting, and the checks of a handshake.
+//!
+//! Invariant: an incoming connection is accepted or refused for the same reasons, and with the same
+//! errors on both sides, as by the handshake of the secure channel.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::backlog::{Backlog, Dial};
+use super::connection::{Info, MemoryConnection};
+use super::network::MemoryNetwork;
+use crate::credential::NetCredential;
+use crate::net::{Alpn, NetIncomingRequest, NetListener};
+use crate::secure::HandshakeError;
+
+/// A bound address. Dropping it frees the address immediately, and fails dials that have not been
+/// accepted.
+#[derive(Debug)]
+pub struct MemoryListener {
+    backlog: Arc<Backlog>,
+    acceptor: Arc<Acceptor>,
+}
+
+/// An incoming connection that has not been accepted. Dropping it fails the dial.
+#[derive(Debug)]
+pub struct MemoryIncomingRequest {
+    dial: Dial,
+    acceptor: Arc<Acceptor>,
+}
+
+/// What all incoming connections of a listener share.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    pub(super) network: MemoryNetwork,
+    pub(super) local_addr: SocketAddr,
+    pub(super) alpn_supported: Vec<Alpn>,
+    pub(super) credential: NetCredential,
+}
+
+/// A refused handshake, as each side sees it.
+struct Refusal {
+    ours: HandshakeError,
+    theirs: HandshakeError,
+}
+
+impl MemoryListener {
+    pub(super) fn new(backlog: Arc<Backlog>, acceptor: Acceptor) -> Self {
+        Self {
+            backlog,
+            acceptor: Arc::new(acceptor),
+        }
+    }
+}
+
+impl NetListener for MemoryListener {
+    type IncomingRequest = MemoryIncomingRequest;
+    type Connection = MemoryConnection;
+
+    fn local_addr(&self) -> SocketAddr {
+        self.acceptor.local_addr
+    }
+
+    async fn accept(&self) -> anyhow::Result<MemoryIncomingRequest> {
+        Ok(MemoryIncomingRequest {
+            dial: self.backlog.next().await,
+            acceptor: Arc::clone(&self.acceptor),
+        })
+    }
+}
+
+impl Drop for MemoryListener {
+    fn drop(&mut self) {
+        self.acceptor.network.unbind(self.acceptor.local_addr);
+        self.backlog.clear();
+    }
+}
+
+impl NetIncomingRequest for MemoryIncomingRequest {
+    type Connection = MemoryConnection;
+
+    fn remote_addr(&self) -> SocketAddr {
+        self.dial.from
+    }
+
+    async fn accept(self) -> anyhow::Result<MemoryConnection> {
+        let Self { dial, acceptor } = self;
+        let alpn = match acceptor.check(&dial) {
+            Ok(alpn) => alpn,
+            Err(Refusal { ours, theirs }) => {
+                // Fails only if the dial was given up.
+                let _ = dial.answer.send(Err(theirs));
+                return Err(ours.into());
+            }
+        };
+        let network = &acceptor.network;
+        let to_dialler = network.new_pipe(acceptor.local_addr.ip(), dial.from.ip());
+        let to_acceptor = network.new_pipe(dial.from.ip(), acceptor.local_addr.ip());
+        let max_message_len = network.config().max_message_len;
+        let their_end = MemoryConnection::new(
+            Info {
+                local_addr: dial.from,
+                remote_addr: acceptor.local_addr,
+                local_identity: dial.credential.identity(),
+                remote_identity: acceptor.credential.identity(),
+                alpn: alpn.clone(),
+            },
+            Arc::clone(&to_acceptor),
+            Arc::clone(&to_dialler),
+            max_message_len,
+        );
+        let our_end = MemoryConnection::new(
+            Info {
+                local_addr: acceptor.local_addr,
+                remote_addr: dial.from,
+                local_identity: acceptor.credential.identity(),
+                remote_identity: dial.credential.identity(),
+                alpn,
+            },
+            to_dialler,
+            to_acceptor,
+            max_message_len,
+        );
+        if dial.answer.send(Ok(their_end)).is_err() {
+            return Err(HandshakeError::ClosedByPeer.into());
+        }
+        Ok(our_end)
+    }
+}
+
+impl Acceptor {
+    /// Makes the checks of the secure channel's handshake, in the same order. Returns the agreed
+    /// protocol.
+    fn check(&self, dial: &Dial) -> Result<Alpn, Refusal> {
+        let closed = HandshakeError::ClosedByPeer;
+        let (our_trust, their_trust) = (self.credential.trust(), dial.credential.trust());
+        if our_trust.cluster_secret() != their_trust.cluster_secret() {
+            return Err(Refusal {
+                ours: HandshakeError::Decrypt,
+                theirs: closed,
+            });
+        }
+        let identity = self.credential.identity();
+        if !their_trust.allows(&identity) {
+            return Err(Refusal {
+                ours: closed,
+                theirs: HandshakeError::UntrustedPeer { identity },
+            });
+        }
+        let identity = dial.credential.identity();
+        if !our_trust.allows(&identity) {
+            return Err(Refusal {
+                ours: HandshakeError::UntrustedPeer { identity },
+                theirs: closed,
+            });
+        }
+        let mut preferred = dial.alpn_preferred.iter();
+        match preferred.find(|alpn| self.alpn_supported.contains(alpn)) {
+            Some(alpn) => Ok(alpn.clone()),
+            None => Err(Refusal {
+                ours: HandshakeError::NoCommonProtocol,
+                theirs: closed,
+            }),
+        }
+    }
+}
