@@ -209,32 +209,3 @@ fn is_final(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(ConnectError::NotDialable { .. }))
         || error.is::<ConfigError>()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::credential::Trust;
-    use crate::memory::{MemoryConfig, MemoryNetwork};
-
-    #[tokio::test(start_paused = true)]
-    async fn an_invalid_configuration_of_either_network_is_reported() {
-        let credential = NetCredential::generate(Trust::dangerously_anyone());
-        let (us, peer): (SocketAddr, SocketAddr) =
-            (([10, 0, 0, 1], 7000).into(), ([10, 0, 0, 2], 7000).into());
-        let invalid = MemoryConfig::default().with_pipe_messages(0);
-        for [first, second] in [
-            [invalid.clone(), MemoryConfig::default()],
-            [MemoryConfig::default(), invalid],
-        ] {
-            let [first, second] =
-                [first, second].map(|config| MemoryNetwork::with_config(1, config).host(us.ip()));
-            let transport = EitherTransport::new(first, second);
-            let listened = transport.create_listener(us, &[], &credential).await;
-            let dialled = transport.connect(peer, &[], &credential).await;
-            for error in [listened.unwrap_err(), dialled.unwrap_err()] {
-                let error: ConfigError = error.downcast().unwrap();
-                assert_eq!(error.field, "pipe_messages");
-            }
-        }
-    }
-}

@@ -136,20 +136,24 @@ impl NetTransport for MemoryTransport {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
     use crate::config::ConfigError;
     use crate::credential::Trust;
     use crate::memory::MemoryConfig;
 
-    #[tokio::test(start_paused = true)]
-    async fn listening_and_dialling_report_an_invalid_configuration() {
+    #[test]
+    fn listening_and_dialling_report_an_invalid_configuration() {
         let network = MemoryNetwork::with_config(1, MemoryConfig::default().with_pipe_bytes(0));
         let transport = network.host([10, 0, 0, 1].into());
         let credential = NetCredential::generate(Trust::dangerously_anyone());
         let addr = ([10, 0, 0, 1], 7000).into();
-        let listened = transport.create_listener(addr, &[], &credential).await;
-        let dialled = transport.connect(addr, &[], &credential).await;
-        for error in [listened.unwrap_err(), dialled.unwrap_err()] {
+        let listened = transport.create_listener(addr, &[], &credential);
+        let dialled = transport.connect(addr, &[], &credential);
+        let listened = listened.now_or_never().unwrap().unwrap_err();
+        let dialled = dialled.now_or_never().unwrap().unwrap_err();
+        for error in [listened, dialled] {
             let error: ConfigError = error.downcast().unwrap();
             assert_eq!(error.field, "pipe_bytes");
         }

@@ -1,55 +1,57 @@
-//! What can end a WebSocket, and why an address cannot be used.
+//! Errors of the WebSocket network.
 
 use std::io;
 use std::net::SocketAddr;
 
-/// Why a WebSocket can no longer be used; found inside the [`io::Error`] of a frame's error.
+/// Why a WebSocket can no longer be used. It is inside the [`io::Error`] of a failed read or write.
 ///
-/// Whatever it is, the connection is gone.
+/// After any of these the connection is gone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WebSocketError {
-    /// The network or the peer went away, or the peer broke the WebSocket protocol: a browser does
-    /// not say which. A new connection may help.
-    #[error("the WebSocket broke (a browser does not say why)")]
+    /// The network or the peer went away, or the peer broke the WebSocket protocol. A browser does
+    /// not report which. A new connection may help.
+    #[error("the WebSocket broke (a browser does not report why)")]
     Broken,
-    /// The peer closed with a code that is no orderly end (neither 1000 nor 1001). What helps
-    /// depends on the code; RFC 6455, section 7.4.
+    /// The peer closed with a code other than 1000 and 1001, which are the orderly ones. Whether a
+    /// retry helps depends on the code; see RFC 6455, section 7.4.
     #[error("the peer closed the WebSocket with code {code} ({})", reason.escape_debug())]
     Closed {
-        /// The peer's code.
+        /// The code that the peer sent.
         code: u16,
-        /// The peer's text, at most 123 bytes; whatever the peer likes.
+        /// The text that the peer sent, at most 123 bytes. It is not trustworthy.
         reason: String,
     },
-    /// More arrived than was read. A browser cannot be told to read more slowly, so the connection
-    /// ends here. The application is at fault: it does not read; or it means to read slowly, and
-    /// needs a larger limit. A new connection helps if it reads.
+    /// More data arrived than was read. Reading in a browser has no back-pressure, so the connection
+    /// ends. The application is at fault: it must read, or set a larger limit if it reads slowly on
+    /// purpose. A new connection helps once it does.
     #[error("the WebSocket overflowed: more than {limit} bytes arrived and were not read")]
     Overflow {
         /// The limit in bytes ([`max_unread_bytes`](super::WebSocketConfig::max_unread_bytes)).
         limit: usize,
     },
-    /// A message longer than any frame. The peer is at fault; a retry does not help.
-    #[error("a WebSocket message of {len} bytes, the limit is {max}")]
+    /// The peer sent a message that is longer than any frame. The peer is at fault; a retry does not
+    /// help.
+    #[error("the peer sent a WebSocket message of {len} bytes, the limit is {max}")]
     TooLong {
-        /// Its length.
+        /// The length of the message, in bytes.
         len: usize,
-        /// The limit.
+        /// The longest frame, in bytes.
         max: usize,
     },
-    /// A text message. The peer is at fault or is not ours; a retry does not help.
-    #[error("the peer sent a text message, only binary ones have a meaning here")]
+    /// The peer sent a text message. It is at fault or does not speak this protocol; a retry does
+    /// not help.
+    #[error("the peer sent a text message, but only binary messages are used here")]
     NotBinary,
-    /// Closed on this side, or not open yet.
+    /// The WebSocket was closed on this side, or is not open yet.
     #[error("the WebSocket is not open")]
     NotOpen,
-    /// The browser refused a call.
+    /// A call into the browser threw an exception.
     #[error("the browser refused to {call}: {said}")]
     Exception {
-        /// What was called.
+        /// The name of the call.
         call: &'static str,
-        /// The exception's text.
+        /// The text of the exception.
         said: String,
     },
 }
@@ -70,26 +72,27 @@ impl From<WebSocketError> for io::Error {
     }
 }
 
-/// A browser cannot listen. The caller is at fault; a retry does not help.
+/// The error of listening in a browser, which cannot listen. The caller is at fault; a retry does
+/// not help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a browser cannot listen on {addr}: give the unspecified address with port 0 (0.0.0.0:0) to \
+    "a browser cannot listen on {addr}: use the unspecified address with port 0 (0.0.0.0:0) to \
      dial only"
 )]
 pub struct CannotListen {
-    /// The address that was asked for.
+    /// The requested address.
     pub addr: SocketAddr,
 }
 
-/// A name that is neither an address, a host and port, nor a WebSocket URL. Whoever wrote it is at
-/// fault; a retry does not help.
+/// The error of resolving a name that is neither an address, a host with a port, nor a WebSocket
+/// URL. The name must be corrected; a retry does not help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{} is no address: write IP:PORT, [IPv6]:PORT, HOST:PORT, or a URL that starts with ws:// or \
-     wss:// ({what})", name.escape_debug()
+    "{} is not an address: write IP:PORT, [IPv6]:PORT, HOST:PORT, or a URL that starts with ws:// \
+     or wss:// ({what})", name.escape_debug()
 )]
 pub struct NameError {
-    /// What was written, at most its first 100 characters.
+    /// The name, at most its first 100 characters.
     pub name: String,
     /// What is wrong with it.
     pub what: &'static str,

@@ -1,8 +1,8 @@
-//! Frames over a browser WebSocket: one frame, one binary message.
+//! Frames over a browser WebSocket. Each frame is one binary message.
 //!
-//! No bytes are kept here: what has not been handed to the browser stays in the caller's buffer.
-//! Invariant: at most [`HIGH_WATER`] bytes and one frame wait inside the browser, so that the
-//! queues above, their expiry and their drop policy decide what goes out.
+//! This file buffers nothing: frames that were not passed to the browser stay in the caller's
+//! buffer. Invariant: at most [`HIGH_WATER`] bytes and one frame wait inside the browser, so that
+//! the queues above, with their expiry and drop policy, decide what is sent.
 
 use std::future::poll_fn;
 use std::io;
@@ -13,32 +13,39 @@ use std::time::Duration;
 
 use super::socket::Socket;
 use crate::rt;
-use crate::secure::{FrameBuffer, FrameEvent, FrameReader, FrameWriter};
+use crate::secure::{FrameBuffer, FrameEvent, FrameReader, FrameWriter, SecureConnection};
 
-/// Writing pauses while the browser holds more than this, in bytes: four of the longest frames,
-/// enough to keep a line of 100 Mbit/s busy over a pause of 20 ms.
+/// Writing pauses while the browser holds more than this many unsent bytes. Four of the longest
+/// frames keep a line of 100 Mbit/s busy for a pause of 20 ms.
 const HIGH_WATER: u32 = 256 * 1024;
 
-/// A browser does not say when it has sent something. So a paused writer looks again at each turn
-/// of the event loop, for so many turns at most: a fast line is empty within a few.
-const MOST_TURNS: u32 = 256;
-const FEWEST_TURNS: u32 = 4;
+/// The most turns of the event loop for which a paused writer checks the browser again before it
+/// uses a timer. A browser does not report when it has sent data, and a fast line is empty within a
+/// few turns.
+const MAX_TURNS: u32 = 256;
+/// The fewest turns for which a paused writer checks again.
+const MIN_TURNS: u32 = 4;
 
-/// How soon it looks again after that, and how long it waits at most.
-const PAUSE_MIN: Duration = Duration::from_millis(2);
-const PAUSE_MAX: Duration = Duration::from_millis(50);
+/// The first wait between two checks once a timer is used. Each further wait is twice as long.
+const MIN_PAUSE: Duration = Duration::from_millis(2);
+/// The longest wait between two checks.
+const MAX_PAUSE: Duration = Duration::from_millis(50);
 
-/// The reading half. Dropping it discards what arrives from then on; dropping both halves closes
-/// the WebSocket.
+/// A secure connection over a browser WebSocket.
+pub type WebSocketConnection = SecureConnection<WebSocketReader, WebSocketWriter>;
+
+/// The reading half of a browser WebSocket. Dropping it discards frames that arrive later; dropping
+/// both halves closes the WebSocket.
 #[derive(Debug)]
 pub struct WebSocketReader(Rc<Socket>);
 
-/// The writing half. Dropping both halves closes the WebSocket.
+/// The writing half of a browser WebSocket. Dropping both halves closes the WebSocket.
 #[derive(Debug)]
 pub struct WebSocketWriter {
     socket: Rc<Socket>,
-    /// Turns to look for at the next pause: twice as many once that has helped, a quarter once it
-    /// has not, so that a slow line does not keep the processor busy.
+    /// The number of turns for which the next pause checks before it uses a timer. It doubles when
+    /// that was enough and falls to a quarter when it was not, so that a slow line does not keep the
+    /// processor busy.
     turns: u32,
 }
 
@@ -46,13 +53,17 @@ pub(super) fn halves(socket: Socket) -> (WebSocketReader, WebSocketWriter) {
     let socket = Rc::new(socket);
     let writer = WebSocketWriter {
         socket: Rc::clone(&socket),
-        turns: MOST_TURNS,
+        turns: MAX_TURNS,
     };
     (WebSocketReader(socket), writer)
 }
 
 impl FrameReader for WebSocketReader {
-    /// See [`FrameReader::read_frame`]; errors hold a [`WebSocketError`](super::WebSocketError).
+    /// Reads the next frame. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// The error contains a [`WebSocketError`](super::WebSocketError).
     async fn read_frame(&mut self) -> io::Result<Option<FrameEvent>> {
         let frame = poll_fn(|cx| self.0.poll_frame(cx)).await?;
         Ok(frame.map(FrameEvent::Frame))
@@ -66,14 +77,19 @@ impl Drop for WebSocketReader {
 }
 
 impl FrameWriter for WebSocketWriter {
-    /// See [`FrameWriter::write_frames`]; errors hold a [`WebSocketError`](super::WebSocketError).
+    /// Passes all frames to the browser, pausing while it holds too many unsent bytes. Cancel-safe:
+    /// frames that were not passed stay in `frames`.
+    ///
+    /// # Errors
+    ///
+    /// The error contains a [`WebSocketError`](super::WebSocketError). An empty buffer also reports
+    /// that the WebSocket has ended.
     async fn write_frames(&mut self, frames: &mut FrameBuffer) -> io::Result<()> {
-        // Also where there is nothing to write: whoever asks is told that the socket is gone.
         self.socket.check_open()?;
         while !frames.is_empty() {
-            self.low_water().await?;
+            self.wait_for_room().await?;
             let Some(frame) = frames.pop() else {
-                let what = "half a frame in a frame buffer";
+                let what = "the frame buffer ends inside a frame";
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
             };
             self.socket.send(&frame)?;
@@ -88,10 +104,10 @@ impl FrameWriter for WebSocketWriter {
 }
 
 impl WebSocketWriter {
-    /// Waits until the browser holds little enough.
-    async fn low_water(&mut self) -> io::Result<()> {
+    /// Waits until the browser holds at most [`HIGH_WATER`] unsent bytes.
+    async fn wait_for_room(&mut self) -> io::Result<()> {
         let mut turns = 0;
-        let mut pause = PAUSE_MIN;
+        let mut pause = MIN_PAUSE;
         while self.socket.buffered() > HIGH_WATER {
             if turns < self.turns {
                 turns += 1;
@@ -101,24 +117,24 @@ impl WebSocketWriter {
             }
             let seen = self.socket.arrivals();
             let mut timer = pin!(rt::sleep(pause));
-            // A hidden tab's timers are slow, its network is not: so what arrives is a time to
-            // look, too. A wake-up for no reason must not be, or dropping the timer, which causes
-            // one, would go round for ever.
+            // Timers of a hidden tab are slow, but its network is not, so arriving frames also end
+            // the wait. A spurious wake-up must not end it: dropping the timer causes one, and the
+            // loop would spin.
             poll_fn(|cx| match self.socket.poll_arrival(seen, cx) {
                 Poll::Pending => timer.as_mut().poll(cx).map(Ok),
                 ready => ready,
             })
             .await?;
-            pause = pause.saturating_mul(2).min(PAUSE_MAX);
+            pause = pause.saturating_mul(2).min(MAX_PAUSE);
         }
         if turns > 0 {
-            let helped = pause == PAUSE_MIN;
+            let helped = pause == MIN_PAUSE;
             let turns = if helped {
                 self.turns.saturating_mul(2)
             } else {
                 self.turns / 4
             };
-            self.turns = turns.clamp(FEWEST_TURNS, MOST_TURNS);
+            self.turns = turns.clamp(MIN_TURNS, MAX_TURNS);
         }
         Ok(())
     }

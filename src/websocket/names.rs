@@ -1,9 +1,10 @@
-//! Names that stand for no address, and the addresses that stand for them.
+//! URLs and host names, and the addresses that stand for them.
 //!
-//! A browser asks DNS for nobody but itself, and a URL has a path and perhaps TLS, which an
-//! address has not. So a name gets an address out of the discard-only prefix 100::/64 (RFC 6666),
-//! which no network routes. It depends on the URL alone and means something in this process only.
-//! Invariant: bounded; the name that was used least recently is forgotten first.
+//! A page cannot query DNS, and a URL may contain a path or TLS, which a socket address cannot
+//! express. A name is therefore given an address of the discard-only prefix 100::/64 (RFC 6666),
+//! which no network routes. The address depends on the URL alone, and can be dialled only in the
+//! process that resolved the name. This file opens no connection. Invariant: at most [`MAX_NAMES`]
+//! names are remembered; the least recently used one is forgotten first.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,17 +13,17 @@ use std::sync::Arc;
 use blake2::{Blake2s256, Digest};
 use web_sys::Url;
 
+use super::environment;
 use super::error::NameError;
-use super::page;
 use crate::rt::sync::Mutex;
 
-/// Names that are remembered. A tab knows a handful: its seeds and relays.
+/// The most names that are remembered. A tab uses a handful: its seeds and relays.
 const MAX_NAMES: usize = 256;
 
-/// 100::/64, the discard-only prefix.
+/// The first segments of 100::/64, the discard-only prefix.
 const PREFIX: [u16; 4] = [0x100, 0, 0, 0];
 
-/// The names that were resolved, shared by the clones of a transport.
+/// The names that were resolved, least recently used first. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Names(Arc<Mutex<VecDeque<Named>>>);
 
@@ -33,7 +34,7 @@ struct Named {
 }
 
 impl Names {
-    /// The address for what a person wrote.
+    /// Returns the address of a name as a person writes it, or an address that stands for it.
     pub(super) fn resolve(&self, name: &str) -> Result<SocketAddr, NameError> {
         let name = name.trim();
         if let Ok(addr) = name.parse() {
@@ -45,15 +46,15 @@ impl Names {
         {
             name.to_owned()
         } else {
-            // The port has to be written: this is no web site.
+            // Unlike for a web site, there is no port that could be assumed.
             if !name.contains(':') {
                 return Err(error(name, "the port is missing"));
             }
-            // A page that came over TLS may not open anything else, but to its own machine.
+            // A page that was loaded over TLS may open `ws://` only to its own machine.
             let own_machine = name
                 .rsplit_once(':')
                 .is_some_and(|(host, _)| host.eq_ignore_ascii_case("localhost"));
-            let scheme = if page::is_https() && !own_machine {
+            let scheme = if environment::is_https() && !own_machine {
                 "wss"
             } else {
                 "ws"
@@ -67,9 +68,9 @@ impl Names {
             _ => return Err(error(name, "neither ws:// nor wss://")),
         };
         if !url.hash().is_empty() {
-            return Err(error(name, "a WebSocket's URL has no fragment"));
+            return Err(error(name, "a WebSocket URL has no fragment"));
         }
-        // Not written, or the scheme's own.
+        // The URL has no port if none was written, or if it is the default of the scheme.
         let port = url.port().parse().unwrap_or(default_port);
         if port == 0 {
             return Err(error(name, "port 0 cannot be dialled"));
@@ -84,7 +85,7 @@ impl Names {
         Ok(self.remember(url.href(), port))
     }
 
-    /// The URL behind an address of ours.
+    /// Returns the URL for which `addr` stands, if it is remembered, and marks it as used.
     pub(super) fn url(&self, addr: SocketAddr) -> Option<String> {
         let mut names = self.0.lock();
         let index = names.iter().position(|named| named.addr == addr)?;
@@ -94,6 +95,7 @@ impl Names {
         Some(url)
     }
 
+    /// Remembers `url` as the most recently used name and returns the address that stands for it.
     fn remember(&self, url: String, port: u16) -> SocketAddr {
         let addr = SocketAddr::new(stand_in(&url), port);
         let mut names = self.0.lock();
@@ -106,14 +108,14 @@ impl Names {
     }
 }
 
-/// Whether `addr` stands for a name.
+/// Returns whether `addr` has the form of an address that stands for a name.
 pub(super) fn is_stand_in(addr: SocketAddr) -> bool {
     matches!(addr.ip(), IpAddr::V6(ip) if ip.segments().starts_with(&PREFIX))
 }
 
-/// The URL that dials an address of a network.
+/// Returns the URL that dials an ordinary address.
 pub(super) fn plain_url(addr: SocketAddr) -> String {
-    // Made anew, since a URL has no room for an IPv6 scope.
+    // Without the scope and flow of an IPv6 address, which a URL cannot contain.
     format!("ws://{}/", SocketAddr::new(addr.ip(), addr.port()))
 }
 
@@ -126,7 +128,8 @@ fn stand_in(url: &str) -> IpAddr {
     IpAddr::V6(Ipv6Addr::from(prefix | u128::from(tail)))
 }
 
-/// The address that a URL's host is, in the normal form that the browser brings it to.
+/// Returns the IP address that the host of a URL is, if any. The host must be in the normal form into
+/// which the browser brings it.
 pub(super) fn ip(host: &str) -> Option<IpAddr> {
     if host == "localhost" {
         return Some(IpAddr::V4(Ipv4Addr::LOCALHOST));

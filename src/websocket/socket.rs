@@ -1,9 +1,10 @@
-//! One browser WebSocket, and the only code that calls it.
+//! One browser WebSocket: its events, its end and its limits.
 //!
-//! It knows nothing of handshakes and addresses. Events go into a small state that readers and
-//! writers wait on; the event handlers hold that state, never the socket, so that nothing holds
-//! itself alive. Invariant: while a handler is attached, the closure behind it lives; dropping the
-//! socket detaches all of them first and then closes.
+//! No other file calls the browser's `WebSocket`. This one knows nothing about handshakes and
+//! addresses. Event handlers update a small state on which readers and writers wait. The handlers
+//! own that state but not the socket, so there is no reference cycle. Invariant: a closure lives as
+//! long as it is attached as a handler; dropping the socket detaches all handlers first and then
+//! closes it.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -21,25 +22,26 @@ use web_sys::{BinaryType, CloseEvent, Event, MessageEvent, WebSocket};
 use super::error::WebSocketError;
 use crate::secure::MAX_FRAME_LEN;
 
-/// What an unread frame costs beside its bytes: without it, empty frames would be free.
-const FRAME_OVERHEAD: usize = 64;
+/// Bytes that an unread frame counts in addition to its length, so that empty frames are bounded as
+/// well.
+pub(super) const FRAME_OVERHEAD: usize = 64;
 
-/// The close codes that we send; a browser takes 1000 and 3000 to 4999 only.
+/// A close code that we send. A browser accepts only 1000 and 3000 to 4999.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Goodbye {
-    /// Nothing is wrong.
+    /// An orderly close.
     Normal = 1000,
-    /// More arrived than was read.
+    /// More data arrived than was read.
     Overflow = 4000,
-    /// A message that is no frame of ours.
+    /// The peer sent a message that cannot be a frame.
     NotAFrame = 4001,
 }
 
-/// A WebSocket that is opening, open, or at its end.
+/// A WebSocket that is opening, is open, or has ended. Dropping it closes it.
 pub(super) struct Socket {
     js: WebSocket,
     state: Rc<RefCell<State>>,
-    /// Held for the sake of the handlers; detached in `drop`.
+    // Keeps the closures alive. They are detached in `drop`.
     _handlers: Handlers,
     _live: Live,
 }
@@ -56,8 +58,9 @@ struct State {
     unread: VecDeque<BytesMut>,
     unread_bytes: usize,
     max_unread_bytes: usize,
+    // The number of frames that have arrived, wrapping.
     arrivals: u64,
-    /// Whether anybody will read; if not, frames are dropped as they arrive.
+    // Whether frames will be read. If not, they are dropped as they arrive.
     has_reader: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -67,17 +70,17 @@ struct State {
 enum Phase {
     Opening,
     Open,
-    /// In order, by the peer.
+    /// The peer has closed in an orderly way.
     Finished,
     Ended(WebSocketError),
 }
 
 impl Socket {
-    /// Begins to connect to `url`.
+    /// Starts to connect to `url`. `live` counts the sockets that exist.
     ///
     /// # Errors
     ///
-    /// The exception of the browser's constructor.
+    /// Fails with the exception that the browser's constructor throws.
     pub(super) fn new(
         url: &str,
         max_unread_bytes: usize,
@@ -125,7 +128,7 @@ impl Socket {
         })
     }
 
-    /// Ready once the socket is open, or can no longer become so.
+    /// Ready once the socket is open, or with an error once it cannot become open any more.
     pub(super) fn poll_open(&self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
         let mut state = self.state.borrow_mut();
         match &state.phase {
@@ -139,7 +142,8 @@ impl Socket {
         }
     }
 
-    /// The next frame; what arrived before the end comes before it, unless there was too much.
+    /// Ready with the next frame, or with `None` once the peer has closed in an orderly way. Frames that
+    /// arrived before the end are returned first, except after an overflow.
     pub(super) fn poll_frame(
         &self,
         cx: &mut Context<'_>,
@@ -160,8 +164,8 @@ impl Socket {
         }
     }
 
-    /// Ready once something has arrived after the first `seen` frames, or with an error once
-    /// nothing more can be sent.
+    /// Ready once a frame has arrived since [`arrivals`](Self::arrivals) returned `seen`, or with an
+    /// error once nothing can be sent any more.
     pub(super) fn poll_arrival(
         &self,
         seen: u64,
@@ -176,23 +180,24 @@ impl Socket {
         Poll::Pending
     }
 
-    /// Frames that have arrived.
+    /// Returns the number of frames that have arrived, wrapping.
     pub(super) fn arrivals(&self) -> u64 {
         self.state.borrow().arrivals
     }
 
-    /// Whether something can be sent now.
+    /// Fails if nothing can be sent now.
     pub(super) fn check_open(&self) -> Result<(), WebSocketError> {
         match &self.state.borrow().phase {
-            // The browser knows of a close before its event arrives, and would swallow what is
-            // sent without a word.
+            // The browser knows of a close before the event arrives, and would silently discard
+            // what is sent in between.
             Phase::Open if self.js.ready_state() == WebSocket::OPEN => Ok(()),
             Phase::Open | Phase::Opening | Phase::Finished => Err(WebSocketError::NotOpen),
             Phase::Ended(error) => Err(error.clone()),
         }
     }
 
-    /// Hands a frame to the browser, which takes any amount: see [`buffered`](Self::buffered).
+    /// Passes a frame to the browser. It accepts any amount of data, so check
+    /// [`buffered`](Self::buffered) first.
     pub(super) fn send(&self, frame: &[u8]) -> Result<(), WebSocketError> {
         self.check_open()?;
         self.js
@@ -200,19 +205,20 @@ impl Socket {
             .map_err(|thrown| exception("send", &thrown))
     }
 
-    /// Bytes that the browser has taken and not sent.
+    /// Returns the number of bytes that the browser has accepted and not sent yet.
     pub(super) fn buffered(&self) -> u32 {
         self.js.buffered_amount()
     }
 
-    /// Nobody reads any more: drops what has arrived, and what will.
+    /// Drops the frames that have arrived and all that will arrive.
     pub(super) fn stop_reading(&self) {
         let mut state = self.state.borrow_mut();
         state.has_reader = false;
         state.forget_unread();
     }
 
-    /// Ends the socket in order; what the browser has taken is sent first. Wakes every waiter.
+    /// Closes the socket in an orderly way and wakes all waiting tasks. The browser first sends what it
+    /// has accepted.
     pub(super) fn close(&self) {
         self.state.borrow_mut().end(WebSocketError::NotOpen);
         close(&self.js, Goodbye::Normal);
@@ -255,7 +261,7 @@ impl State {
                     self.wake();
                 }
             }
-            // The peer's close frame bore no code, which is an orderly end as well.
+            // The close frame of the peer had no code, which is an orderly end as well.
             1005 => {
                 if matches!(self.phase, Phase::Open) {
                     self.phase = Phase::Finished;
@@ -270,7 +276,7 @@ impl State {
         }
     }
 
-    /// Ends it, unless it has ended before: the first reason stays.
+    /// Ends the socket with `error`, unless it has ended before, and wakes all waiting tasks.
     fn end(&mut self, error: WebSocketError) {
         if matches!(self.phase, Phase::Opening | Phase::Open) {
             self.phase = Phase::Ended(error);
@@ -278,7 +284,11 @@ impl State {
         self.wake();
     }
 
-    /// Takes a frame in; an error ends the socket.
+    /// Queues a message that has arrived.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the message is not a frame or exceeds the limit. The caller must end the socket.
     fn arrived(&mut self, data: &JsValue) -> Result<(), (WebSocketError, Goodbye)> {
         let Some(data) = data.dyn_ref::<js_sys::ArrayBuffer>() else {
             return Err((WebSocketError::NotBinary, Goodbye::NotAFrame));
@@ -332,22 +342,22 @@ fn on_message(state: &RefCell<State>, event: &MessageEvent) {
     if let Err((error, goodbye)) = state.arrived(&event.data()) {
         state.end(error);
         drop(state);
-        // Nobody may be reading, so nobody else would close it.
+        // The socket may have no reader that would notice the error and close it.
         if let Some(js) = event.target().and_then(|t| t.dyn_into::<WebSocket>().ok()) {
             close(&js, goodbye);
         }
     }
 }
 
-/// Closes, if that has not begun yet. While it is still opening, this abandons the attempt.
+/// Closes a WebSocket, unless it is closing already. One that is still opening is abandoned.
 fn close(js: &WebSocket, goodbye: Goodbye) {
     if js.ready_state() >= WebSocket::CLOSING {
         return;
     }
     if let Err(thrown) = js.close_with_code(goodbye as u16) {
         tracing::debug!(
-            "the browser refused to close a WebSocket: {}",
-            text(&thrown)
+            error = exception_text(&thrown),
+            "the browser refused to close a WebSocket"
         );
     }
 }
@@ -362,19 +372,19 @@ fn remember(slot: &mut Option<Waker>, cx: &Context<'_>) {
 fn exception(call: &'static str, thrown: &JsValue) -> WebSocketError {
     WebSocketError::Exception {
         call,
-        said: text(thrown),
+        said: exception_text(thrown),
     }
 }
 
-/// What an exception says.
-pub(super) fn text(thrown: &JsValue) -> String {
+/// Returns the text of an exception.
+pub(super) fn exception_text(thrown: &JsValue) -> String {
     match thrown.dyn_ref::<js_sys::Error>() {
         Some(error) => String::from(error.message()),
         None => format!("{thrown:?}"),
     }
 }
 
-/// Counts a socket for as long as it exists.
+/// Counts a socket as long as it exists.
 struct Live(Arc<AtomicUsize>);
 
 impl Live {

@@ -1,0 +1,99 @@
+//! Possible causes of a failed dial.
+//!
+//! A browser hides from a page why a WebSocket failed, so that pages cannot scan networks. The texts
+//! here therefore name what may be the cause, and what to do about it. Invariant: a cause that the
+//! browser is known to enforce is reported as [`ConnectError::NotPermitted`], since a retry does not
+//! help against it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use wasm_bindgen::{JsCast as _, JsValue};
+use web_sys::Url;
+
+use super::{environment, names, socket};
+use crate::net::ConnectError;
+
+/// Returns the error of a dial for which the constructor of `WebSocket` threw an exception.
+pub(super) fn not_created(addr: SocketAddr, url: &str, thrown: &JsValue) -> ConnectError {
+    let said = socket::exception_text(thrown);
+    let is_security_error = thrown
+        .dyn_ref::<js_sys::Error>()
+        .is_some_and(|error| error.name() == "SecurityError");
+    let help = if is_security_error {
+        format!("{} (the browser reports: {said})", mixed_content(url))
+    } else {
+        format!("the browser does not accept the URL {url} (it reports: {said})")
+    };
+    ConnectError::NotPermitted { addr, help }
+}
+
+/// Returns the error of a dial whose WebSocket ended before it was open.
+pub(super) fn not_opened(addr: SocketAddr, url: &str) -> ConnectError {
+    let distance = distance_of(addr, url);
+    if environment::is_https() && url.starts_with("ws://") && distance != Distance::OwnMachine {
+        return ConnectError::NotPermitted {
+            addr,
+            help: mixed_content(url),
+        };
+    }
+    let mut help = format!(
+        "the browser does not report why. Check that a node listens at {url} and accepts WebSocket \
+         connections, and that no firewall or proxy is in between"
+    );
+    if url.starts_with("wss://") {
+        help.push_str("; that its certificate is valid for this name");
+    }
+    if distance != Distance::Anywhere {
+        help.push_str(
+            "; and that this page is allowed to access the local network (the browser asks once, \
+             and shows the answer in the settings of the site)",
+        );
+    }
+    ConnectError::Refused { addr, help }
+}
+
+fn mixed_content(url: &str) -> String {
+    let secure = match url.strip_prefix("ws://") {
+        Some(rest) => format!("wss://{rest}"),
+        None => "a wss:// URL".to_owned(),
+    };
+    format!(
+        "a page that was loaded over https:// may not open ws://. Put the node behind TLS and dial \
+         {secure}, or load this page over http://"
+    )
+}
+
+/// How far away a target is. Browsers restrict access to targets nearby.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Distance {
+    OwnMachine,
+    LocalNetwork,
+    Anywhere,
+}
+
+/// Returns how far away the target is, as far as its address or URL shows.
+fn distance_of(addr: SocketAddr, url: &str) -> Distance {
+    if names::is_stand_in(addr) {
+        let host = Url::new(url).map_or_else(|_| String::new(), |url| url.hostname());
+        return match names::ip(&host) {
+            Some(ip) => distance_of_ip(ip),
+            None if host.ends_with(".local") => Distance::LocalNetwork,
+            None => Distance::Anywhere,
+        };
+    }
+    distance_of_ip(addr.ip())
+}
+
+fn distance_of_ip(ip: IpAddr) -> Distance {
+    let local = match ip {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
+    };
+    if ip.is_loopback() {
+        Distance::OwnMachine
+    } else if local {
+        Distance::LocalNetwork
+    } else {
+        Distance::Anywhere
+    }
+}

@@ -1,0 +1,18 @@
+//! What the page or worker around this code allows.
+//!
+//! It works without a `window`. It asks the environment and decides nothing about addresses.
+
+use wasm_bindgen::JsValue;
+
+/// Returns whether the page was loaded over TLS. Such a page may open `ws://` URLs only to its own
+/// machine.
+pub(super) fn is_https() -> bool {
+    origin().is_some_and(|origin| origin.starts_with("https://"))
+}
+
+/// Returns the page's origin, `https://host:port`. A worker has the origin of the page that started
+/// it.
+fn origin() -> Option<String> {
+    let origin = js_sys::Reflect::get(&js_sys::global(), &JsValue::from_str("origin"));
+    origin.ok()?.as_string()
+}

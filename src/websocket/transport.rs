@@ -1,0 +1,161 @@
+//! Dialling and resolving.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::config::WebSocketConfig;
+use super::diagnosis;
+use super::frames::{self, WebSocketConnection, WebSocketReader, WebSocketWriter};
+use super::listener::WebSocketListener;
+use super::names::{self, Names};
+use super::socket::Socket;
+use crate::credential::NetCredential;
+use crate::net::{Alpn, ConnectError, NetTransport, is_dialable, unspecified_like};
+use crate::rt::{self, Instant};
+use crate::secure::{self, Endpoints, Suite};
+
+/// The network of a browser tab: it dials over WebSocket, and cannot listen.
+///
+/// Clones share the table of resolved names and the count of open sockets.
+#[derive(Debug, Clone, Default)]
+pub struct WebSocketTransport {
+    config: WebSocketConfig,
+    names: Names,
+    live: Arc<AtomicUsize>,
+}
+
+impl WebSocketTransport {
+    /// Returns a transport with the given limits.
+    ///
+    /// Invalid limits are reported by
+    /// [`create_listener`](NetTransport::create_listener) and [`connect`](NetTransport::connect).
+    pub fn new(config: WebSocketConfig) -> Self {
+        Self {
+            config,
+            ..Self::default()
+        }
+    }
+
+    /// Returns the number of WebSockets that this transport and its clones hold, including those
+    /// that are still opening.
+    pub fn open_sockets(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// Opens a WebSocket to `addr` and returns its halves, without a handshake. Run
+    /// [`secure::dial`] over them, or a protocol of frames that is secured by other means.
+    ///
+    /// The limits are used as they are, without validation: a protocol with short frames may need a
+    /// smaller [`max_unread_bytes`](WebSocketConfig::max_unread_bytes) than the secure channel.
+    /// Dropping the future closes the WebSocket.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the WebSocket cannot be opened, or not within
+    /// [`connect_timeout`](WebSocketConfig::connect_timeout).
+    pub async fn open(
+        &self,
+        addr: SocketAddr,
+    ) -> Result<(WebSocketReader, WebSocketWriter), ConnectError> {
+        let url = match self.names.url(addr) {
+            Some(url) => url,
+            None if names::is_stand_in(addr) || !is_dialable(addr) => {
+                return Err(ConnectError::NotDialable { addr });
+            }
+            None => names::plain_url(addr),
+        };
+        let socket = Socket::new(&url, self.config.max_unread_bytes, &self.live)
+            .map_err(|thrown| diagnosis::not_created(addr, &url, &thrown))?;
+        let after = self.config.connect_timeout;
+        let opened = rt::timeout(after, poll_fn(|cx| socket.poll_open(cx))).await;
+        match opened {
+            Ok(Ok(())) => Ok(frames::halves(socket)),
+            Ok(Err(error)) => {
+                tracing::debug!(%addr, url, %error, "a WebSocket did not open");
+                Err(diagnosis::not_opened(addr, &url))
+            }
+            Err(rt::Elapsed(after)) => Err(ConnectError::Timeout { addr, after }),
+        }
+    }
+}
+
+impl NetTransport for WebSocketTransport {
+    type Listener = WebSocketListener;
+    type Connection = WebSocketConnection;
+
+    /// Returns a listener that never accepts a connection, because a browser cannot listen.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`CannotListen`](super::CannotListen) unless `bind_addr` is the unspecified
+    /// address with port 0, and with [`ConfigError`](crate::ConfigError) if the limits are invalid.
+    async fn create_listener(
+        &self,
+        bind_addr: SocketAddr,
+        _alpn_supported: &[Alpn],
+        _credential: &NetCredential,
+    ) -> anyhow::Result<WebSocketListener> {
+        self.config.validate()?;
+        Ok(WebSocketListener::bind(bind_addr)?)
+    }
+
+    /// Opens a WebSocket to `addr` and runs the handshake of the secure channel inside it. Dropping
+    /// the future closes the WebSocket.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ConnectError`], with [`HandshakeError`](crate::secure::HandshakeError), or with
+    /// [`ConfigError`](crate::ConfigError) if the limits are invalid.
+    async fn connect(
+        &self,
+        addr: SocketAddr,
+        alpn_preferred: &[Alpn],
+        credential: &NetCredential,
+    ) -> anyhow::Result<WebSocketConnection> {
+        self.config.validate()?;
+        let began = Instant::now();
+        let (reader, writer) = self.open(addr).await?;
+        let mut config = self.config.secure.clone();
+        let left = self.config.connect_timeout.saturating_sub(began.elapsed());
+        config.handshake_timeout = config.handshake_timeout.min(left);
+        let endpoints = Endpoints {
+            // A browser does not show its own address. The handshake replaces this by what the peer
+            // sees.
+            local: unspecified_like(addr),
+            remote: addr,
+        };
+        let connection = secure::dial(
+            reader,
+            writer,
+            endpoints,
+            Suite::ChaChaPoly,
+            alpn_preferred,
+            credential,
+            &config,
+        );
+        Ok(connection.await?)
+    }
+
+    fn max_message_len(&self) -> usize {
+        self.config.secure.max_message_len
+    }
+
+    /// Returns one address for `IP:PORT`, `[IPv6]:PORT`, `HOST:PORT`, or a URL that starts with
+    /// `ws://` or `wss://`. It sends no query.
+    ///
+    /// `localhost` is 127.0.0.1. A name that is more than an IP address and a port (another host
+    /// name, TLS, a path) is given an address of the prefix 100::/64 (RFC 6666) that stands for it:
+    /// `connect` on this transport and its clones accepts that address, and the browser resolves the
+    /// host name. The 256 names that were used last are remembered. `HOST:PORT` without a scheme
+    /// means `wss://` on a page that was loaded over `https://`, because such a page may open
+    /// nothing else, and `ws://` otherwise.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`NameError`](super::NameError) if `name` has none of these forms.
+    async fn resolve(&self, name: &str) -> anyhow::Result<Vec<SocketAddr>> {
+        Ok(vec![self.names.resolve(name)?])
+    }
+}
