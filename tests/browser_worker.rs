@@ -1,4 +1,4 @@
-//! The browser tests, in a dedicated worker. A file of its own, since one module runs in one place.
+//! Runs the browser tests in a dedicated worker. Each test binary runs in one kind of environment only.
 #![cfg(target_family = "wasm")]
 #![allow(
     clippy::unwrap_used,

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::config::WebSocketConfig;
 use super::diagnosis;
@@ -15,6 +16,11 @@ use crate::credential::NetCredential;
 use crate::net::{Alpn, ConnectError, NetTransport, is_dialable, unspecified_like};
 use crate::rt::{self, Instant};
 use crate::secure::{self, Endpoints, Suite};
+
+/// The time limit of a handshake when opening the WebSocket has used all of the dial's time. It is
+/// the shortest that [`SecureConfig`](crate::secure::SecureConfig) allows; the dial then fails with
+/// a timeout.
+const MIN_HANDSHAKE_TIME: Duration = Duration::from_millis(1);
 
 /// The network of a browser tab: it dials over WebSocket, and cannot listen.
 ///
@@ -119,7 +125,7 @@ impl NetTransport for WebSocketTransport {
         let (reader, writer) = self.open(addr).await?;
         let mut config = self.config.secure.clone();
         let left = self.config.connect_timeout.saturating_sub(began.elapsed());
-        config.handshake_timeout = config.handshake_timeout.min(left);
+        config.handshake_timeout = config.handshake_timeout.min(left).max(MIN_HANDSHAKE_TIME);
         let endpoints = Endpoints {
             // A browser does not show its own address. The handshake replaces this by what the peer
             // sees.

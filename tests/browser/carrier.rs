@@ -1,4 +1,4 @@
-//! The WebSocket below the handshake: its end, its bounds, its close codes.
+//! WebSockets without a secure channel: how they end, their limits and their close codes.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -28,7 +28,7 @@ async fn write(writer: &mut WebSocketWriter, frame: &[u8]) {
 async fn read(reader: &mut WebSocketReader) -> Option<Vec<u8>> {
     match soon(reader.read_frame()).await.unwrap()? {
         FrameEvent::Frame(frame) => Some(frame.to_vec()),
-        FrameEvent::Activity => panic!("a browser does not show pongs"),
+        FrameEvent::Activity => panic!("a browser does not report pongs"),
     }
 }
 
@@ -42,7 +42,7 @@ fn typed(error: &std::io::Error) -> WebSocketError {
 }
 
 #[wasm_bindgen_test]
-async fn frames_come_back_whole_and_in_order() {
+async fn frames_arrive_complete_and_in_order() {
     let transport = WebSocketTransport::default();
     let (mut reader, mut writer) = open(&transport, "echo/order").await;
     let mut frames = FrameBuffer::default();
@@ -60,7 +60,7 @@ async fn frames_come_back_whole_and_in_order() {
 }
 
 #[wasm_bindgen_test]
-async fn an_orderly_close_by_the_peer_is_the_end() {
+async fn an_orderly_close_by_the_peer_ends_the_stream_without_an_error() {
     let transport = WebSocketTransport::default();
     for code in [1000, 1001] {
         let (mut reader, mut writer) = open(&transport, &format!("close/{code}")).await;
@@ -71,12 +71,15 @@ async fn an_orderly_close_by_the_peer_is_the_end() {
         frames.push(b"too late");
         let late = soon(writer.write_frames(&mut frames)).await.unwrap_err();
         assert_eq!(typed(&late), WebSocketError::NotOpen);
-        assert!(!frames.is_empty(), "a frame that was not sent stays");
+        assert!(
+            !frames.is_empty(),
+            "a frame that was not sent must stay in the buffer"
+        );
     }
 }
 
 #[wasm_bindgen_test]
-async fn any_other_end_is_a_typed_error_for_reader_and_writer() {
+async fn every_other_end_is_a_typed_error_for_reader_and_writer() {
     let transport = WebSocketTransport::default();
     let closed = WebSocketError::Closed {
         code: 4321,
@@ -103,15 +106,15 @@ async fn any_other_end_is_a_typed_error_for_reader_and_writer() {
 }
 
 #[wasm_bindgen_test]
-async fn what_is_not_read_is_bounded() {
+async fn unread_frames_are_bounded() {
     let mut config = WebSocketConfig::default();
     config.max_unread_bytes = 1 << 20;
     let transport = WebSocketTransport::new(config);
     let overflow = WebSocketError::Overflow { limit: 1 << 20 };
 
-    // 31 frames of 32 KiB fit, with what a frame costs beside its bytes.
+    // 31 frames of 32 KiB fit, including the overhead that is counted for each frame.
     let (mut reader, _writer) = open(&transport, "flood/31").await;
-    // What was sent before has arrived by the time that a later connection has had its answer.
+    // Once a later connection has been answered, the earlier frames have arrived as well.
     let (mut answer, mut ask) = open(&transport, "echo/after").await;
     write(&mut ask, &[0; 60_000]).await;
     assert_eq!(read(&mut answer).await.unwrap().len(), 60_000);
@@ -119,7 +122,7 @@ async fn what_is_not_read_is_bounded() {
         assert_eq!(read(&mut reader).await.unwrap().len(), 32 << 10);
     }
 
-    // More do not; the writer, the only one who waits, learns of it.
+    // More frames do not fit. The writer reports it even though nothing is reading.
     let (mut reader, mut writer) = open(&transport, "flood/1000").await;
     let mut frames = FrameBuffer::default();
     let ended = async {
@@ -133,7 +136,7 @@ async fn what_is_not_read_is_bounded() {
     assert_eq!(soon(ended).await, overflow);
     assert_eq!(error(&mut reader).await, overflow);
 
-    // Whoever reads takes any amount.
+    // A connection that is read has no limit on the total.
     let (mut reader, _writer) = open(&transport, "flood/1000").await;
     for _ in 0..1000 {
         assert_eq!(read(&mut reader).await.unwrap().len(), 32 << 10);
@@ -149,7 +152,7 @@ async fn writing_pauses_while_the_peer_does_not_read() {
         frames.push(&[1; 65_535]);
     }
     let whole = frames.len();
-    // The systems' buffers between take a few MiB; the rest has to stay here.
+    // The buffers of the operating systems take a few MiB. The rest must stay here.
     let write = writer.write_frames(&mut frames);
     assert!(rt::timeout(Duration::from_secs(2), write).await.is_err());
     let left = frames.len();
@@ -160,15 +163,15 @@ async fn writing_pauses_while_the_peer_does_not_read() {
             .await
             .is_err()
     );
-    assert_eq!(frames.len(), left, "a paused writer goes on pausing");
+    assert_eq!(frames.len(), left, "a paused writer must stay paused");
 }
 
 #[wasm_bindgen_test]
-async fn a_paused_writer_learns_of_the_end() {
+async fn a_paused_writer_reports_the_end_of_the_socket() {
     let transport = WebSocketTransport::default();
     let (_reader, mut writer) = open(&transport, "close/4000").await;
     let mut frames = FrameBuffer::default();
-    // The peer reads the first frame only, and closes.
+    // The peer reads only the first frame, and then closes.
     for _ in 0..1000 {
         frames.push(&[1; 65_535]);
     }
@@ -194,14 +197,17 @@ async fn shutting_down_and_dropping_close_with_code_1000() {
         }
         drop(writer);
         drop(reader);
-        eventually("both halves gone", || transport.open_sockets() == 0).await;
+        eventually("both halves to be dropped", || {
+            transport.open_sockets() == 0
+        })
+        .await;
         let (mut reader, _writer) = open(&transport, &format!("code/{name}")).await;
         assert_eq!(read(&mut reader).await.unwrap(), b"1000");
     }
 }
 
 #[wasm_bindgen_test]
-async fn overflow_and_nonsense_close_with_codes_of_their_own() {
+async fn an_overflow_closes_with_its_own_code() {
     let transport = WebSocketTransport::default();
     let mut config = WebSocketConfig::default();
     config.max_unread_bytes = 1024;

@@ -1,4 +1,4 @@
-//! Messages over the secure channel, to a native node and back.
+//! Messages over the secure channel between a browser and a native node.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -28,7 +28,7 @@ async fn recv(connection: &WebSocketConnection) -> Bytes {
 }
 
 #[wasm_bindgen_test]
-async fn messages_go_both_ways() {
+async fn messages_are_exchanged_in_both_directions() {
     let nodes = Nodes::fetch().await;
     let connection = connect().await;
     soon(connection.send("hello".into())).await.unwrap();
@@ -36,13 +36,13 @@ async fn messages_go_both_ways() {
     assert_eq!(connection.remote_addr(), nodes.secure());
     assert_eq!(*connection.alpn_negotiated(), Bytes::ALPN);
     assert_ne!(connection.remote_identity(), connection.local_identity());
-    // The native node said what it sees.
+    // The native node has reported the address that it sees.
     assert!(connection.local_addr().ip().is_loopback());
     assert_ne!(connection.local_addr().port(), 0);
 }
 
 #[wasm_bindgen_test]
-async fn a_message_of_a_mebibyte_arrives_whole() {
+async fn a_message_of_one_mebibyte_arrives_complete() {
     let connection = connect().await;
     let message: Bytes = (0..1_u32 << 18).flat_map(u32::to_be_bytes).collect();
     assert_eq!(message.len(), 1 << 20);
@@ -77,7 +77,7 @@ async fn thousands_of_small_messages_arrive_in_order() {
 }
 
 #[wasm_bindgen_test]
-async fn a_peer_that_goes_away_wakes_whoever_waits() {
+async fn a_lost_peer_wakes_all_waiting_calls() {
     let connection = connect().await;
     soon(connection.send("drop".into())).await.unwrap();
     let (received, reason) = soon(futures::future::join(
@@ -92,7 +92,7 @@ async fn a_peer_that_goes_away_wakes_whoever_waits() {
 }
 
 #[wasm_bindgen_test]
-async fn a_goodbye_tells_its_code() {
+async fn the_code_of_a_goodbye_is_reported() {
     let connection = connect().await;
     soon(connection.send("close 300".into())).await.unwrap();
     assert!(soon(connection.recv()).await.unwrap().is_none());
@@ -129,7 +129,7 @@ async fn a_peer_that_stops_reading_leaves_messages_in_the_batch() {
         std::iter::repeat_n(Bytes::from(vec![5; 64 << 10]), 1000).collect();
     let sending = connection.send_many(&mut batch);
     let sent = rt::timeout(Duration::from_secs(2), sending).await;
-    assert!(sent.is_err(), "nobody reads");
+    assert!(sent.is_err(), "the peer does not read");
     assert!(batch.len() > 250, "{} of 1000 are left", batch.len());
     let began = rt::Instant::now();
     soon(connection.close(CloseCode::NORMAL)).await;

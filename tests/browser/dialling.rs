@@ -1,4 +1,4 @@
-//! Dials that fail, and dials that are given up.
+//! Dials that fail, and dials that are cancelled.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn impatient() -> WebSocketTransport {
 }
 
 #[wasm_bindgen_test]
-async fn a_dead_port_is_a_connect_error_that_says_what_to_check() {
+async fn dialling_a_port_without_a_listener_fails_with_hints_on_what_to_check() {
     let nodes = Nodes::fetch().await;
     let transport = WebSocketTransport::default();
     let began = Instant::now();
@@ -36,7 +36,7 @@ async fn a_dead_port_is_a_connect_error_that_says_what_to_check() {
 }
 
 #[wasm_bindgen_test]
-async fn an_address_that_nobody_can_have_is_not_dialled() {
+async fn an_address_that_cannot_be_dialled_is_refused_without_a_dial() {
     let transport = WebSocketTransport::default();
     for addr in [
         "0.0.0.0:7000",
@@ -52,7 +52,7 @@ async fn an_address_that_nobody_can_have_is_not_dialled() {
 }
 
 #[wasm_bindgen_test]
-async fn a_port_that_accepts_and_never_answers_times_out() {
+async fn a_dial_of_a_port_that_accepts_and_never_answers_times_out() {
     let nodes = Nodes::fetch().await;
     let transport = impatient();
     let error = soon(dial(&transport, nodes.silent(), &nodes.credential()))
@@ -65,7 +65,7 @@ async fn a_port_that_accepts_and_never_answers_times_out() {
 }
 
 #[wasm_bindgen_test]
-async fn a_websocket_that_never_answers_the_handshake_times_out() {
+async fn a_handshake_that_is_never_answered_times_out() {
     let nodes = Nodes::fetch().await;
     let transport = impatient();
     let addr = nodes.raw(&transport, "stall").await;
@@ -79,15 +79,15 @@ async fn a_websocket_that_never_answers_the_handshake_times_out() {
 }
 
 #[wasm_bindgen_test]
-async fn a_dial_that_is_dropped_closes_its_socket() {
+async fn dropping_a_dial_closes_its_websocket() {
     let nodes = Nodes::fetch().await;
     let transport = WebSocketTransport::default();
     let stall = nodes.raw(&transport, "stall").await;
     for addr in [nodes.silent(), stall] {
         let credential = nodes.credential();
         let dial = dial(&transport, addr, &credential);
-        let given_up = rt::timeout(Duration::from_millis(200), dial).await;
-        assert!(given_up.is_err());
+        let cancelled = rt::timeout(Duration::from_millis(200), dial).await;
+        assert!(cancelled.is_err());
         assert_eq!(transport.open_sockets(), 0);
     }
 }
@@ -96,8 +96,8 @@ async fn a_dial_that_is_dropped_closes_its_socket() {
 async fn another_cluster_secret_is_refused_with_a_typed_error() {
     let nodes = Nodes::fetch().await;
     let transport = WebSocketTransport::default();
-    let stranger = NetCredential::generate(Trust::secret(ClusterSecret::generate()));
-    let error = soon(dial(&transport, nodes.secure(), &stranger))
+    let other = NetCredential::generate(Trust::secret(ClusterSecret::generate()));
+    let error = soon(dial(&transport, nodes.secure(), &other))
         .await
         .unwrap_err();
     assert!(
@@ -111,12 +111,13 @@ async fn another_cluster_secret_is_refused_with_a_typed_error() {
 }
 
 #[wasm_bindgen_test]
-async fn nothing_is_left_of_hundreds_of_connections() {
+async fn hundreds_of_connections_leak_nothing() {
     let nodes = Nodes::fetch().await;
     let transport = WebSocketTransport::default();
     let mut settled = None;
     for round in 0..300_u32 {
-        // Every third ends with a goodbye, every third without, every third is not even made.
+        // A third of the connections end with a goodbye, a third without, and a third before the
+        // handshake.
         if round % 3 == 2 {
             let (reader, writer) = soon(transport.open(nodes.secure())).await.unwrap();
             drop((reader, writer));

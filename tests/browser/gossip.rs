@@ -1,4 +1,4 @@
-//! A tab as a member of a native node's cluster.
+//! A tab that joins the cluster of a native node.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn join(nodes: &Nodes, network: &WebSocketTransport) -> Tab {
     soon(Participant::join(socket, config)).await.unwrap()
 }
 
-/// Waits until one of the members that `tab` knows is as `wanted`.
+/// Waits until `tab` knows a member for which `wanted` is true.
 async fn sees(tab: &Tab, wanted: impl Fn(&Member) -> bool) {
     let mut watch = tab.watch();
     let seen = async {
@@ -44,7 +44,7 @@ async fn two_tabs_join_a_native_node_and_read_each_others_keys() {
     let first = join(&nodes, &network).await;
     assert!(
         first.id().gossip_advertise_addr.ip().is_loopback(),
-        "a tab advertises the address that the node sees"
+        "a tab must advertise the address that the node sees"
     );
     sees(&first, |member| {
         member.id.gossip_advertise_addr == addr && member.liveness == Liveness::Live

@@ -1,4 +1,4 @@
-//! The transport layer on the browser's network: queues, replies, statistics.
+//! The transport layer over WebSocket: queues, replies and statistics.
 
 use std::time::Duration;
 
@@ -45,11 +45,15 @@ async fn a_native_socket_replies_over_the_connection_that_the_tab_dialled() {
     assert_eq!(total.submitted, u64::from(messages) + 1);
     assert_eq!(total.sent, total.submitted);
     assert_eq!(total.dropped.total(), 0);
-    assert_eq!(network.open_sockets(), 1, "one connection, both ways");
+    assert_eq!(
+        network.open_sockets(),
+        1,
+        "one connection must serve both directions"
+    );
 }
 
 #[wasm_bindgen_test]
-async fn a_silent_and_a_dead_peer_delay_nobody() {
+async fn a_silent_and_a_dead_peer_do_not_delay_other_peers() {
     let nodes = Nodes::fetch().await;
     let network = WebSocketTransport::default();
     let socket = open(&network, &nodes).await;
@@ -62,7 +66,7 @@ async fn a_silent_and_a_dead_peer_delay_nobody() {
 }
 
 #[wasm_bindgen_test]
-async fn dropping_a_socket_closes_its_websockets_at_once() {
+async fn dropping_a_socket_closes_its_websockets_immediately() {
     let nodes = Nodes::fetch().await;
     let network = WebSocketTransport::default();
     for _ in 0..20 {

@@ -1,9 +1,10 @@
-//! Tests that a window and a dedicated worker share; `cargo xtask test` runs them.
+//! The tests that run in a window and in a dedicated worker, by `cargo xtask test`.
 //!
-//! They dial native nodes whose addresses stand in `target/browser-test/node.json`, which the test
-//! runner's HTTP server serves.
+//! They dial native nodes. The HTTP server of the test runner serves the addresses of those as
+//! `target/browser-test/node.json`.
 
 mod carrier;
+mod config;
 mod connection;
 mod dialling;
 mod gossip;
@@ -21,17 +22,17 @@ use gossip_transport::net::NetTransport as _;
 use gossip_transport::websocket::{WebSocketConnection, WebSocketTransport};
 use gossip_transport::{NetCredential, rt};
 
-/// Far longer than anything here takes, far shorter than the runner's own limit.
+/// Far longer than anything here takes, and far shorter than the limit of the test runner.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What `future` gives; a test does not wait for ever.
+/// Returns the output of `future`, or panics after [`DEADLINE`].
 async fn soon<F: Future>(future: F) -> F::Output {
     rt::timeout(DEADLINE, future)
         .await
-        .expect("it should have happened by now")
+        .expect("the future should have completed by now")
 }
 
-/// Waits until `condition` holds, which nothing announces.
+/// Waits until `condition` is true. It polls, for conditions that cannot be waited on.
 async fn eventually(what: &str, condition: impl Fn() -> bool) {
     let poll = async {
         while !condition() {
@@ -39,11 +40,11 @@ async fn eventually(what: &str, condition: impl Fn() -> bool) {
         }
     };
     if rt::timeout(DEADLINE, poll).await.is_err() {
-        panic!("{what}: not by now");
+        panic!("waited too long for {what}");
     }
 }
 
-/// Dials, with the protocol that the nodes speak.
+/// Dials with the protocol of the native nodes.
 async fn dial(
     transport: &WebSocketTransport,
     addr: SocketAddr,
@@ -52,7 +53,7 @@ async fn dial(
     transport.connect(addr, &[Bytes::ALPN], credential).await
 }
 
-/// A name that no other test, and no other run against the same peer, uses.
+/// Returns a name that no other test and no other run against the same peer uses.
 fn unique() -> String {
     format!("{:x}", js_sys::Math::random().to_bits())
 }

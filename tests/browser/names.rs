@@ -1,4 +1,4 @@
-//! What a person may write for an address.
+//! Names that `resolve` accepts, and addresses that a browser can listen on.
 
 use std::net::SocketAddr;
 
@@ -20,7 +20,7 @@ fn stands_in(addr: SocketAddr) -> bool {
 }
 
 #[wasm_bindgen_test]
-async fn an_address_is_itself_in_every_spelling() {
+async fn an_ip_address_resolves_to_itself_in_every_spelling() {
     let transport = WebSocketTransport::default();
     for (name, addr) in [
         ("192.0.2.1:7000", "192.0.2.1:7000"),
@@ -39,7 +39,7 @@ async fn an_address_is_itself_in_every_spelling() {
 }
 
 #[wasm_bindgen_test]
-async fn what_is_more_than_an_address_gets_one_that_stands_for_it() {
+async fn a_url_or_host_name_resolves_to_an_address_that_stands_for_it() {
     let transport = WebSocketTransport::default();
     let names = [
         ("node.example:7000", 7000),
@@ -52,11 +52,14 @@ async fn what_is_more_than_an_address_gets_one_that_stands_for_it() {
     let mut seen = Vec::new();
     for (name, port) in names {
         let addr = resolve(&transport, name).await;
-        assert!(stands_in(addr), "{name} gave {addr}");
+        assert!(stands_in(addr), "{name} resolved to {addr}");
         assert_eq!(addr.port(), port, "{name}");
-        assert!(!seen.contains(&addr), "{name} shares {addr}");
+        assert!(
+            !seen.contains(&addr),
+            "{name} shares {addr} with another name"
+        );
         seen.push(addr);
-        // The same for a clone, and in another process.
+        // A clone and another transport resolve it to the same address.
         assert_eq!(addr, resolve(&transport.clone(), name).await);
         assert_eq!(addr, resolve(&WebSocketTransport::default(), name).await);
     }
@@ -65,7 +68,7 @@ async fn what_is_more_than_an_address_gets_one_that_stands_for_it() {
 }
 
 #[wasm_bindgen_test]
-async fn nonsense_is_a_typed_error_that_says_what_to_write() {
+async fn an_invalid_name_is_a_typed_error_that_lists_the_valid_forms() {
     let transport = WebSocketTransport::default();
     for name in [
         "",
@@ -85,9 +88,9 @@ async fn nonsense_is_a_typed_error_that_says_what_to_write() {
 }
 
 #[wasm_bindgen_test]
-async fn the_table_of_names_is_bounded_and_forgets_what_was_used_least_recently() {
+async fn the_table_of_names_is_bounded_and_forgets_the_least_recently_used_name() {
     let transport = WebSocketTransport::default();
-    // No URL can be dialled behind these: what is told apart is "forgotten" and "failed".
+    // None of these can be dialled. A forgotten name and a failed dial have different errors.
     let name = |i: usize| format!("ws://127.0.0.77:9/{i}");
     let first = resolve(&transport, &name(0)).await;
     let second = resolve(&transport, &name(1)).await;
@@ -103,7 +106,7 @@ async fn the_table_of_names_is_bounded_and_forgets_what_was_used_least_recently(
 }
 
 #[wasm_bindgen_test]
-async fn a_browser_listens_on_nothing_but_the_unspecified_address() {
+async fn a_browser_can_listen_only_on_the_unspecified_address() {
     let transport = WebSocketTransport::default();
     let credential = NetCredential::generate(Trust::dangerously_anyone());
     for addr in ["0.0.0.0:0", "[::]:0"] {

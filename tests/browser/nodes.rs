@@ -1,4 +1,4 @@
-//! The native nodes that `cargo xtask test` started.
+//! The native nodes that `cargo xtask test` starts for the browser tests.
 
 use std::net::SocketAddr;
 
@@ -8,10 +8,11 @@ use gossip_transport::{ClusterSecret, NetCredential, Trust};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
+/// The contents of `node.json`: the addresses and secrets of the native nodes.
 pub(super) struct Nodes(serde_json::Value);
 
 impl Nodes {
-    /// Asks the server that this page came from; works with and without a `window`.
+    /// Fetches `node.json` from the server of this page. Works with and without a `window`.
     pub(super) async fn fetch() -> Self {
         let global = js_sys::global();
         let get = |name: &str| js_sys::Reflect::get(&global, &JsValue::from_str(name)).unwrap();
@@ -25,7 +26,7 @@ impl Nodes {
         let response: web_sys::Response = JsFuture::from(promise).await.unwrap().unchecked_into();
         assert!(
             response.ok(),
-            "no {url}: run the tests by `cargo xtask test`"
+            "{url} is missing: run the tests by `cargo xtask test`"
         );
         let text = JsFuture::from(response.text().unwrap()).await.unwrap();
         Self(serde_json::from_str(&text.as_string().unwrap()).unwrap())
@@ -42,17 +43,17 @@ impl Nodes {
         self.text(pointer).parse().unwrap()
     }
 
-    /// `examples/echo.rs`: a socket that sends every message back.
+    /// Returns the address of `examples/echo.rs`, a socket that sends every message back.
     pub(super) fn echo(&self) -> SocketAddr {
         self.addr("/addr")
     }
 
-    /// A credential that the echo accepts.
+    /// Returns a credential that the echo accepts.
     pub(super) fn echo_credential(&self) -> NetCredential {
         credential(self.text("/secret"))
     }
 
-    /// A `gossip-node`: its address, a credential that it accepts, and its cluster.
+    /// Returns the address of a `gossip-node`, a credential that it accepts, and its cluster.
     pub(super) fn gossip(&self) -> (SocketAddr, NetCredential, &str) {
         (
             self.addr("/gossip/addr"),
@@ -61,28 +62,29 @@ impl Nodes {
         )
     }
 
-    /// `examples/scripted_peer.rs`: echoes over the secure channel, and does what it is told.
+    /// Returns the address of `examples/scripted_peer.rs`, which echoes messages over the secure channel
+    /// and obeys commands in them.
     pub(super) fn secure(&self) -> SocketAddr {
         self.addr("/scripted/secure")
     }
 
-    /// A credential that the scripted peer accepts.
+    /// Returns a credential that the scripted peer accepts.
     pub(super) fn credential(&self) -> NetCredential {
         credential(self.text("/scripted/secret"))
     }
 
-    /// A script of the same peer without a secure channel.
+    /// Returns the address of a script of the same peer that has no secure channel.
     pub(super) async fn raw(&self, transport: &WebSocketTransport, script: &str) -> SocketAddr {
         let url = format!("ws://{}/{script}", self.text("/scripted/raw"));
         transport.resolve(&url).await.unwrap()[0]
     }
 
-    /// Accepts connections and says nothing.
+    /// Returns the address of a port that accepts connections and sends nothing.
     pub(super) fn silent(&self) -> SocketAddr {
         self.addr("/scripted/silent")
     }
 
-    /// Nothing listens there: the scripted peer's port on another loopback address.
+    /// Returns an address without a listener: the port of the scripted peer on another loopback address.
     pub(super) fn dead(&self) -> SocketAddr {
         SocketAddr::new([127, 0, 0, 77].into(), self.secure().port())
     }
