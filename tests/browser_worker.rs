@@ -1,4 +1,5 @@
-//! Runs the browser tests in a dedicated worker. Each test binary runs in one kind of environment only.
+//! Runs the browser tests in a dedicated worker. Each test binary runs in one kind of environment
+//! only.
 #![cfg(target_family = "wasm")]
 #![allow(
     clippy::unwrap_used,

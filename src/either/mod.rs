@@ -18,8 +18,8 @@
 //! ```
 //!
 //! The combination is only as safe as the weaker network. If the second network has no
-//! authentication, an attacker that keeps the first one from answering receives the traffic over the
-//! second.
+//! authentication, an attacker that keeps the first one from answering receives the traffic over
+//! the second.
 //!
 //! This module carries no messages itself, and knows neither network. Invariant: what it remembers
 //! about peers is bounded, and a wrong memory costs one failed dial.

@@ -87,8 +87,8 @@ impl<C> LateDial<C> {
         }
     }
 
-    /// Finishes the dial. If it succeeds, offers its connection for the next dial of the address and
-    /// ends the connection of the second network.
+    /// Finishes the dial. If it succeeds, offers its connection for the next dial of the address
+    /// and ends the connection of the second network.
     pub(super) async fn run(self) {
         let Ok(Ok(conn)) = rt::timeout(LATE_DIAL_TIME, self.dial).await else {
             return;

@@ -120,7 +120,8 @@ impl<A: NetTransport, B: NetTransport> NetTransport for EitherTransport<A, B> {
                 Ok(second) => {
                     return Ok(EitherListener::new(first, second, Arc::clone(&self.routes)));
                 }
-                // The port that the system assigned in the first network may be in use in the second.
+                // The port that the system assigned in the first network may be in use in the
+                // second.
                 Err(error)
                     if bind_addr.port() == 0 && is_in_use(&error) && retries < MAX_PORT_RETRIES =>
                 {

@@ -1,7 +1,7 @@
 //! Dials that wait to be accepted.
 //!
-//! It runs no handshake. Invariant: at most [`MAX_WAITING`] dials wait, and a dial that was given up
-//! does not keep another one out.
+//! It runs no handshake. Invariant: at most [`MAX_WAITING`] dials wait, and a dial that was given
+//! up does not keep another one out.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

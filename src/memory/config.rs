@@ -6,8 +6,8 @@ use crate::config::{ConfigError, at_least, setters};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct MemoryConfig {
-    /// Most bytes in transit in one direction of a connection; the sender waits until there is room.
-    /// A single message may be longer. Default 256 KiB.
+    /// Most bytes in transit in one direction of a connection; the sender waits until there is
+    /// room. A single message may be longer. Default 256 KiB.
     pub pipe_bytes: usize,
     /// Most messages in transit in one direction of a connection. Default 1,024.
     pub pipe_messages: usize,

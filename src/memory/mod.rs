@@ -1,13 +1,13 @@
 //! A network in memory with scripted faults, for tests and examples.
 //!
 //! Hosts are IP addresses, which need not exist. A [`MemoryTransport`] is the access of one host to
-//! a [`MemoryNetwork`]. Messages never leave the process, so nothing is encrypted; identities, trust
-//! and application protocols are checked as in the handshake of the secure channel, and fail with
-//! the same errors. It uses no sockets and no threads, so it also works in a browser.
+//! a [`MemoryNetwork`]. Messages never leave the process, so nothing is encrypted; identities,
+//! trust and application protocols are checked as in the handshake of the secure channel, and fail
+//! with the same errors. It uses no sockets and no threads, so it also works in a browser.
 //!
 //! Faults are set for one direction between two hosts, and may change at any time: see
-//! [`LinkFaults`]. Invariant: on tokio's paused clock and with a fixed seed, the same calls have the
-//! same results.
+//! [`LinkFaults`]. Invariant: on tokio's paused clock and with a fixed seed, the same calls have
+//! the same results.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {

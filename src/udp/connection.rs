@@ -1,7 +1,7 @@
 //! A flow as a connection of the transport layer.
 //!
-//! It adds no protocol of its own: no handshake, no acknowledgement, no goodbye. Invariant: when the
-//! last clone is dropped, the endpoint forgets the flow.
+//! It adds no protocol of its own: no handshake, no acknowledgement, no goodbye. Invariant: when
+//! the last clone is dropped, the endpoint forgets the flow.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

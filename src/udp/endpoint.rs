@@ -36,8 +36,8 @@ const BUFFER_LEN: usize = 1 << 16;
 pub struct UdpCounts {
     /// Datagrams that are not chitchat messages.
     pub malformed: u64,
-    /// Messages from new addresses that arrived while too many others waited to be accepted, or on a
-    /// port without a listener.
+    /// Messages from new addresses that arrived while too many others waited to be accepted, or on
+    /// a port without a listener.
     pub refused: u64,
     /// Messages from peers of which too many messages or bytes waited to be read.
     pub overflowed: u64,

@@ -1,5 +1,5 @@
-//! The datagrams of upstream chitchat, byte for byte and **in the clear**, for clusters that already
-//! use them.
+//! The datagrams of upstream chitchat, byte for byte and **in the clear**, for clusters that
+//! already use them.
 //!
 //! Nothing is encrypted and no peer is authenticated: anyone who can send a datagram to the port is
 //! a member, can read everything and can change everything. It is the only network of this crate

@@ -1,9 +1,9 @@
 //! Possible causes of a failed dial.
 //!
-//! A browser hides from a page why a WebSocket failed, so that pages cannot scan networks. The texts
-//! here therefore name what may be the cause, and what to do about it. Invariant: a cause that the
-//! browser is known to enforce is reported as [`ConnectError::NotPermitted`], since a retry does not
-//! help against it.
+//! A browser hides from a page why a WebSocket failed, so that pages cannot scan networks. The
+//! texts here therefore name what may be the cause, and what to do about it. Invariant: a cause
+//! that the browser is known to enforce is reported as [`ConnectError::NotPermitted`], since a
+//! retry does not help against it.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -22,16 +22,16 @@ pub enum WebSocketError {
         /// The text that the peer sent, at most 123 bytes. It is not trustworthy.
         reason: String,
     },
-    /// More data arrived than was read. Reading in a browser has no back-pressure, so the connection
-    /// ends. The application is at fault: it must read, or set a larger limit if it reads slowly on
-    /// purpose. A new connection helps once it does.
+    /// More data arrived than was read. Reading in a browser has no back-pressure, so the
+    /// connection ends. The application is at fault: it must read, or set a larger limit if it
+    /// reads slowly on purpose. A new connection helps once it does.
     #[error("the WebSocket overflowed: more than {limit} bytes arrived and were not read")]
     Overflow {
         /// The limit in bytes ([`max_unread_bytes`](super::WebSocketConfig::max_unread_bytes)).
         limit: usize,
     },
-    /// The peer sent a message that is longer than any frame. The peer is at fault; a retry does not
-    /// help.
+    /// The peer sent a message that is longer than any frame. The peer is at fault; a retry does
+    /// not help.
     #[error("the peer sent a WebSocket message of {len} bytes, the limit is {max}")]
     TooLong {
         /// The length of the message, in bytes.

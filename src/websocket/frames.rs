@@ -44,8 +44,8 @@ pub struct WebSocketReader(Rc<Socket>);
 pub struct WebSocketWriter {
     socket: Rc<Socket>,
     /// The number of turns for which the next pause checks before it uses a timer. It doubles when
-    /// that was enough and falls to a quarter when it was not, so that a slow line does not keep the
-    /// processor busy.
+    /// that was enough and falls to a quarter when it was not, so that a slow line does not keep
+    /// the processor busy.
     turns: u32,
 }
 

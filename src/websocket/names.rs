@@ -128,8 +128,8 @@ fn stand_in(url: &str) -> IpAddr {
     IpAddr::V6(Ipv6Addr::from(prefix | u128::from(tail)))
 }
 
-/// Returns the IP address that the host of a URL is, if any. The host must be in the normal form into
-/// which the browser brings it.
+/// Returns the IP address that the host of a URL is, if any. The host must be in the normal form
+/// into which the browser brings it.
 pub(super) fn ip(host: &str) -> Option<IpAddr> {
     if host == "localhost" {
         return Some(IpAddr::V4(Ipv4Addr::LOCALHOST));

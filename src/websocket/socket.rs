@@ -142,8 +142,8 @@ impl Socket {
         }
     }
 
-    /// Ready with the next frame, or with `None` once the peer has closed in an orderly way. Frames that
-    /// arrived before the end are returned first, except after an overflow.
+    /// Ready with the next frame, or with `None` once the peer has closed in an orderly way. Frames
+    /// that arrived before the end are returned first, except after an overflow.
     pub(super) fn poll_frame(
         &self,
         cx: &mut Context<'_>,
@@ -164,8 +164,8 @@ impl Socket {
         }
     }
 
-    /// Ready once a frame has arrived since [`arrivals`](Self::arrivals) returned `seen`, or with an
-    /// error once nothing can be sent any more.
+    /// Ready once a frame has arrived since [`arrivals`](Self::arrivals) returned `seen`, or with
+    /// an error once nothing can be sent any more.
     pub(super) fn poll_arrival(
         &self,
         seen: u64,
@@ -217,8 +217,8 @@ impl Socket {
         state.forget_unread();
     }
 
-    /// Closes the socket in an orderly way and wakes all waiting tasks. The browser first sends what it
-    /// has accepted.
+    /// Closes the socket in an orderly way and wakes all waiting tasks. The browser first sends
+    /// what it has accepted.
     pub(super) fn close(&self) {
         self.state.borrow_mut().end(WebSocketError::NotOpen);
         close(&self.js, Goodbye::Normal);

@@ -153,10 +153,10 @@ impl NetTransport for WebSocketTransport {
     ///
     /// `localhost` is 127.0.0.1. A name that is more than an IP address and a port (another host
     /// name, TLS, a path) is given an address of the prefix 100::/64 (RFC 6666) that stands for it:
-    /// `connect` on this transport and its clones accepts that address, and the browser resolves the
-    /// host name. The 256 names that were used last are remembered. `HOST:PORT` without a scheme
-    /// means `wss://` on a page that was loaded over `https://`, because such a page may open
-    /// nothing else, and `ws://` otherwise.
+    /// `connect` on this transport and its clones accepts that address, and the browser resolves
+    /// the host name. The 256 names that were used last are remembered. `HOST:PORT` without a
+    /// scheme means `wss://` on a page that was loaded over `https://`, because such a page may
+    /// open nothing else, and `ws://` otherwise.
     ///
     /// # Errors
     ///

@@ -62,8 +62,8 @@ impl Nodes {
         )
     }
 
-    /// Returns the address of `examples/scripted_peer.rs`, which echoes messages over the secure channel
-    /// and obeys commands in them.
+    /// Returns the address of `examples/scripted_peer.rs`, which echoes messages over the secure
+    /// channel and obeys commands in them.
     pub(super) fn secure(&self) -> SocketAddr {
         self.addr("/scripted/secure")
     }
@@ -84,7 +84,8 @@ impl Nodes {
         self.addr("/scripted/silent")
     }
 
-    /// Returns an address without a listener: the port of the scripted peer on another loopback address.
+    /// Returns an address without a listener: the port of the scripted peer on another loopback
+    /// address.
     pub(super) fn dead(&self) -> SocketAddr {
         SocketAddr::new([127, 0, 0, 77].into(), self.secure().port())
     }
