@@ -1,4 +1,4 @@
-//! TCP and plaintext UDP on one socket: each peer is reached by what it speaks.
+//! TCP and plaintext UDP on one socket: each peer is reached over the network that it speaks.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use chitchat_013::transport::UdpTransport;
 use chitchat_013::{ChitchatConfig, ChitchatHandle, FailureDetectorConfig, spawn_chitchat};
 use gossip_transport::either::EitherTransport;
 use gossip_transport::gossip::{GossipConfig, Liveness, Participant};
-use gossip_transport::memory::{LinkFaults, MemoryNetwork, MemoryTransport};
+use gossip_transport::memory::{LinkFaults, MemoryConfig, MemoryNetwork, MemoryTransport};
 use gossip_transport::message::{ChitchatMessage, Message as _, ProtocolVersion};
 use gossip_transport::net::{
     Alpn, NetConnection as _, NetIncomingRequest as _, NetListener as _, NetTransport,
@@ -15,7 +15,8 @@ use gossip_transport::net::{
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::udp::PlaintextUdpTransport;
 use gossip_transport::{
-    ClusterSecret, Identity, NetCredential, TransportLayerSocket, TransportLayerTransport,
+    ClusterSecret, ConfigError, Identity, NetCredential, TransportLayerSocket,
+    TransportLayerTransport,
 };
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::Instant;
@@ -23,7 +24,8 @@ use tokio::time::Instant;
 use crate::support::{self, ANY_PORT, anyone, member, soon, until};
 
 const INTERVAL: Duration = Duration::from_millis(100);
-/// Longer than the first network's head start, and much shorter than a dial that is not answered.
+/// Longer than the head start of the first network, and much shorter than a dial that is not
+/// answered.
 const NO_STALL: Duration = Duration::from_secs(5);
 
 type Both = EitherTransport<TcpTransport, PlaintextUdpTransport>;
@@ -43,20 +45,23 @@ fn message() -> ChitchatMessage {
     }
 }
 
-/// Whether the only connection with `peer` is authenticated.
+/// Returns whether the only connection with `peer` is authenticated.
 fn is_secure<T: NetTransport>(socket: &Socket<T>, peer: SocketAddr) -> bool {
     let stats = socket.stats();
     let mut with_peer = stats
         .connections
         .iter()
         .filter(|info| info.remote_addr == peer);
-    let info = with_peer.next().expect("a connection");
-    assert!(with_peer.next().is_none(), "one connection");
+    let info = with_peer.next().expect("there must be a connection");
+    assert!(
+        with_peer.next().is_none(),
+        "there must be only one connection"
+    );
     info.remote_identity != Identity::UNPROVED
 }
 
 #[tokio::test]
-async fn one_port_takes_both_kinds_and_each_is_answered_as_it_came() {
+async fn one_port_serves_both_networks_and_replies_use_the_network_of_the_request() {
     let secret = ClusterSecret::generate();
     let node = open(both(), &secret).await;
     let tcp = open(TcpTransport::default(), &secret).await;
@@ -74,13 +79,14 @@ async fn one_port_takes_both_kinds_and_each_is_answered_as_it_came() {
 }
 
 #[tokio::test]
-async fn both_ports_are_free_once_the_socket_is_dropped() {
+async fn both_ports_are_free_as_soon_as_the_socket_is_dropped() {
     let secret = ClusterSecret::generate();
     let credential = member(&secret);
     let transport = TransportLayerTransport::<_, ChitchatMessage>::new(both(), credential);
     let mut socket = transport.open(ANY_PORT).await.unwrap();
     let addr = socket.local_addr();
-    // It knocks, and says nothing: a dial of the first network that is still under way.
+    // It never answers, so the dial of the first network is still running when the socket is
+    // dropped.
     let silent = TcpListener::bind(ANY_PORT).await.unwrap();
     for _ in 0..20 {
         assert!(transport.open(addr).await.is_err());
@@ -100,7 +106,7 @@ async fn both_ports_are_free_once_the_socket_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_stranger_is_reached_by_whatever_it_speaks() {
+async fn an_unknown_peer_is_reached_over_the_network_that_it_speaks() {
     let secret = ClusterSecret::generate();
     let node = open(both(), &secret).await;
     let tcp = open(TcpTransport::default(), &secret).await;
@@ -118,14 +124,14 @@ async fn a_stranger_is_reached_by_whatever_it_speaks() {
     assert!(!is_secure(&node, udp.local_addr()));
     assert!(
         is_secure(&node, twin.local_addr()),
-        "the first is preferred"
+        "the first network must be preferred"
     );
 }
 
 #[tokio::test]
-async fn a_stranger_whose_tcp_is_silent_is_reached_by_udp_without_a_stall() {
+async fn an_unknown_peer_whose_tcp_port_never_answers_is_reached_over_udp_soon() {
     let node = open(both(), &ClusterSecret::generate()).await;
-    // Accepted by the system, and never read.
+    // The system accepts connections to this port, and nothing reads them.
     let silent = TcpListener::bind(ANY_PORT).await.unwrap();
     let addr = silent.local_addr().unwrap();
     let datagrams = UdpSocket::bind(addr).await.unwrap();
@@ -136,17 +142,17 @@ async fn a_stranger_whose_tcp_is_silent_is_reached_by_udp_without_a_stall() {
     assert!(begin.elapsed() < NO_STALL, "{:?}", begin.elapsed());
     assert_eq!(buffer[..len], message().into_bytes().unwrap()[..]);
     assert_eq!(from, node.local_addr());
-    // Answered: this is what it speaks.
+    // The peer can answer over UDP.
     datagrams.send_to(&buffer[..len], from).await.unwrap();
     assert_eq!(soon(node.recv()).await.unwrap().0, addr);
 }
 
 #[tokio::test]
-async fn tcp_that_comes_through_late_takes_over() {
+async fn a_tcp_connection_that_is_established_late_replaces_udp() {
     let secret = ClusterSecret::generate();
     let node = open(both(), &secret).await;
     let slow = open(TcpTransport::default(), &secret).await;
-    // A way to it that takes a second.
+    // A proxy that forwards after a second.
     let proxy = TcpListener::bind(ANY_PORT).await.unwrap();
     let addr = proxy.local_addr().unwrap();
     let to = slow.local_addr();
@@ -161,7 +167,7 @@ async fn tcp_that_comes_through_late_takes_over() {
     });
     let (mut sent, received) = (0, async { soon(slow.recv()).await.unwrap() });
     let sending = async {
-        // By UDP at first, where nobody listens.
+        // The first messages go over UDP, to a port without a listener.
         loop {
             node.send(addr, message()).await.unwrap();
             sent += 1;
@@ -181,7 +187,7 @@ async fn tcp_that_comes_through_late_takes_over() {
     );
 }
 
-/// Two upstream nodes on UDP, two members on TCP, and between them one that speaks both.
+/// Two upstream nodes on UDP, two members on TCP, and a bridge between them that speaks both.
 struct Bridged {
     upstream: Vec<ChitchatHandle>,
     bridge: Participant<Both>,
@@ -200,7 +206,7 @@ fn config(name: &str, seeds: &[SocketAddr], version: ProtocolVersion) -> GossipC
 }
 
 async fn upstream(name: &str, seeds: &[SocketAddr], version: ProtocolVersion) -> ChitchatHandle {
-    // Free a moment ago, and not given to anybody else at once.
+    // The port was free a moment ago, and the system does not assign it again soon.
     let free = std::net::UdpSocket::bind(ANY_PORT).unwrap();
     let addr = free.local_addr().unwrap();
     drop(free);
@@ -254,7 +260,7 @@ impl Bridged {
         }
     }
 
-    /// How many each knows as live, with the key that each has.
+    /// Returns how many live members each node knows, counting those with a key.
     async fn views(&self) -> Vec<usize> {
         let mut views = Vec::new();
         for node in &self.upstream {
@@ -280,26 +286,26 @@ impl Bridged {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bridge_makes_one_cluster_of_upstream_nodes_and_secure_members() {
+async fn a_bridge_joins_upstream_nodes_and_secure_members_into_one_cluster() {
     for version in [ProtocolVersion::V0, ProtocolVersion::V1] {
         let mut bridged = Bridged::start(version).await;
         until("all to be one cluster", async || {
             bridged.views().await == [5; 5]
         })
         .await;
-        // A dead one on either side is dead on the other.
+        // A member that dies on one side is dead on the other side as well.
         bridged.upstream.pop().unwrap().abort();
-        until("its death to be known", async || {
+        until("the dead node to be noticed", async || {
             bridged.views().await == [4; 4]
         })
         .await;
         drop(bridged.tcp.pop());
-        until("both deaths to be known", async || {
+        until("both dead nodes to be noticed", async || {
             bridged.views().await == [3; 3]
         })
         .await;
         bridged.tcp[0].set("late", "yes").unwrap();
-        until("news to cross", async || {
+        until("the change to cross the bridge", async || {
             let of_tcp = |chitchat: &mut chitchat_013::Chitchat| {
                 let mut states = chitchat.node_states().iter();
                 let found = states.find(|(id, _)| &*id.node_id == "tcp-0");
@@ -311,7 +317,7 @@ async fn a_bridge_makes_one_cluster_of_upstream_nodes_and_secure_members() {
     }
 }
 
-/// Two networks in memory, and a node and a peer on both of them.
+/// Two networks in memory, with a node and a peer on both of them.
 struct InMemory {
     networks: [MemoryNetwork; 2],
     credential: NetCredential,
@@ -340,7 +346,7 @@ impl InMemory {
 }
 
 #[tokio::test]
-async fn strangers_of_both_networks_are_let_in_by_turns() {
+async fn incoming_connections_of_both_networks_are_accepted_in_turn() {
     let memory = InMemory::new();
     let node = memory.node();
     let listener = node.create_listener(NODE.into(), &ALPN, &memory.credential);
@@ -354,7 +360,7 @@ async fn strangers_of_both_networks_are_let_in_by_turns() {
             }));
         }
     }
-    // All of them knock.
+    // Lets all dials reach the listener.
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
@@ -369,10 +375,10 @@ async fn strangers_of_both_networks_are_let_in_by_turns() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_answered_by_the_second_network_is_dialled_by_it_at_once() {
+async fn a_peer_that_answered_over_the_second_network_is_dialled_over_it_immediately() {
     let memory = InMemory::new();
     let node = memory.node();
-    // The first network says nothing, not even that nobody is there.
+    // Dials over the first network get no answer, not even a refusal.
     memory.networks[0].set_faults_between(NODE.0.into(), PEER.0.into(), LinkFaults::cut());
     let [_, second] = memory.hosts(PEER);
     let listener = second.create_listener(PEER.into(), &ALPN, &memory.credential);
@@ -386,10 +392,10 @@ async fn what_has_answered_by_the_second_network_is_dialled_by_it_at_once() {
     };
     let (took, dialled, accepted) = meet().await;
     assert!(took >= Duration::from_millis(250) && dialled.as_second().is_some());
-    // While the first is still being tried, nothing is waited for.
+    // While the dial of the first network is running, the second one is dialled immediately.
     let (took, _, _) = meet().await;
     assert!(took < Duration::from_millis(100), "{took:?}");
-    // That trial is given up at last, and nothing has answered yet.
+    // That dial has ended, and the peer has not answered over any network.
     tokio::time::sleep(Duration::from_secs(600)).await;
     let (took, _, _) = meet().await;
     assert!(took >= Duration::from_millis(250), "{took:?}");
@@ -400,8 +406,28 @@ async fn what_has_answered_by_the_second_network_is_dialled_by_it_at_once() {
     assert!(dialled.recv_many(&mut messages).await.unwrap());
     let (took, dialled, _) = meet().await;
     assert!(took < Duration::from_millis(100) && dialled.as_second().is_some());
-    // That does not count for ever.
+    // The answer expires.
     tokio::time::sleep(Duration::from_secs(61)).await;
     let (took, _, _) = meet().await;
     assert!(took >= Duration::from_millis(250), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalid_configuration_of_either_network_is_reported() {
+    let credential = anyone();
+    let invalid = MemoryConfig::default().with_pipe_messages(0);
+    for configs in [
+        [invalid.clone(), MemoryConfig::default()],
+        [MemoryConfig::default(), invalid],
+    ] {
+        let host = |config| MemoryNetwork::with_config(1, config).host(NODE.0.into());
+        let [first, second] = configs.map(host);
+        let node = EitherTransport::new(first, second);
+        let listened = node.create_listener(NODE.into(), &ALPN, &credential).await;
+        let dialled = node.connect(PEER.into(), &ALPN, &credential).await;
+        for error in [listened.unwrap_err(), dialled.unwrap_err()] {
+            let error: ConfigError = error.downcast().unwrap();
+            assert_eq!(error.field, "pipe_messages");
+        }
+    }
 }

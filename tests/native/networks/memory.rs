@@ -1,4 +1,4 @@
-//! The network in memory does what its script says, in virtual time.
+//! The faults and limits of the network in memory, in virtual time.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -17,16 +17,17 @@ use tokio::time::Instant;
 use crate::support::anyone;
 
 const ALPN: Alpn = Alpn::from_static(b"memory-test/1");
-/// Virtual: costs nothing.
+/// Long enough to show that something never happens. It is virtual time and takes none.
 const AN_HOUR: Duration = Duration::from_secs(3600);
 
 fn ip(last: u8) -> IpAddr {
     [10, 0, 0, last].into()
 }
 
+/// Panics if `future` completes.
 async fn never<T: Future>(future: T) {
     let outcome = tokio::time::timeout(AN_HOUR, future).await;
-    assert!(outcome.is_err(), "it should never have happened");
+    assert!(outcome.is_err(), "the future should not have completed");
 }
 
 async fn listen(network: &MemoryNetwork, host: u8) -> MemoryListener {
@@ -45,7 +46,7 @@ async fn dial(
     transport.connect(to, &[ALPN], &anyone()).await
 }
 
-/// A connection from host 2 to host 1: the dialler's end first.
+/// Connects host 2 to host 1. Returns the end of the dialler first.
 async fn meet(network: &MemoryNetwork) -> (MemoryConnection, MemoryConnection) {
     let listener = listen(network, 1).await;
     let accepting = async { listener.accept().await.unwrap().accept().await.unwrap() };
@@ -58,7 +59,7 @@ fn numbered(i: u32) -> Bytes {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_takes_the_delay_of_its_direction() {
+async fn a_message_is_delayed_by_the_delay_of_its_direction() {
     let network = MemoryNetwork::new(1);
     let (a, b) = meet(&network).await;
     let delay = Duration::from_millis(250);
@@ -67,7 +68,7 @@ async fn a_message_takes_the_delay_of_its_direction() {
     let began = Instant::now();
     a.send(numbered(1)).await.unwrap();
     a.send(numbered(2)).await.unwrap();
-    assert_eq!(began.elapsed(), Duration::ZERO, "sending does not wait");
+    assert_eq!(began.elapsed(), Duration::ZERO, "sending must not wait");
     assert_eq!(b.recv().await.unwrap().unwrap(), numbered(1));
     assert_eq!(b.recv().await.unwrap().unwrap(), numbered(2));
     let took = began.elapsed();
@@ -79,10 +80,11 @@ async fn a_message_takes_the_delay_of_its_direction() {
     assert_eq!(
         began.elapsed(),
         Duration::ZERO,
-        "the other way is as it was"
+        "the other direction must have no delay"
     );
 }
 
+/// Sends 1,000 messages over a lossy link and returns those that arrive.
 async fn survivors(seed: u64) -> Vec<Bytes> {
     let network = MemoryNetwork::new(seed);
     let (a, b) = meet(&network).await;
@@ -102,7 +104,7 @@ async fn survivors(seed: u64) -> Vec<Bytes> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_seed_loses_the_same_messages() {
+async fn messages_lost_depend_on_the_seed_only() {
     let first = survivors(7).await;
     assert!((600..800).contains(&first.len()), "{} of 1000", first.len());
     assert!(first.is_sorted());
@@ -111,7 +113,7 @@ async fn the_same_seed_loses_the_same_messages() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stalled_way_delivers_nothing_until_it_is_lifted() {
+async fn a_stalled_direction_delivers_nothing_until_the_fault_is_lifted() {
     let network = MemoryNetwork::new(1);
     let (a, b) = meet(&network).await;
     network.set_faults(ip(2), ip(1), LinkFaults::stalled());
@@ -121,7 +123,7 @@ async fn a_stalled_way_delivers_nothing_until_it_is_lifted() {
     assert_eq!(
         a.recv().await.unwrap().unwrap(),
         numbered(2),
-        "one way only"
+        "the other direction must deliver"
     );
 
     let lifting = async {
@@ -133,10 +135,10 @@ async fn a_stalled_way_delivers_nothing_until_it_is_lifted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_way_holds_the_sender_back_by_messages_and_by_bytes() {
-    let mut config = MemoryConfig::default();
-    config.pipe_messages = 10;
-    config.pipe_bytes = 1000;
+async fn a_sender_waits_while_too_many_messages_or_bytes_are_in_transit() {
+    let config = MemoryConfig::default()
+        .with_pipe_messages(10)
+        .with_pipe_bytes(1000);
     let network = MemoryNetwork::with_config(1, config);
     let (a, b) = meet(&network).await;
 
@@ -159,11 +161,11 @@ async fn a_full_way_holds_the_sender_back_by_messages_and_by_bytes() {
     let huge = Bytes::from(vec![0; 5000]);
     a.send(huge)
         .await
-        .expect("one message may be longer than the bound");
+        .expect("one message may be longer than the limit");
 }
 
 #[tokio::test(start_paused = true)]
-async fn dials_meet_the_fault_that_was_set() {
+async fn dials_are_ignored_left_unanswered_or_refused_as_configured() {
     let network = MemoryNetwork::new(1);
     let listener = listen(&network, 1).await;
     let to = listener.local_addr();
@@ -180,7 +182,7 @@ async fn dials_meet_the_fault_that_was_set() {
         "{error:#}"
     );
 
-    // A dial that is not answered goes on when it is.
+    // An ignored dial proceeds once the fault is lifted.
     fault(DialFault::Ignored);
     let healing = async {
         tokio::time::sleep(AN_HOUR).await;
@@ -193,7 +195,7 @@ async fn dials_meet_the_fault_that_was_set() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_partition_silences_both_ways_and_no_one_else() {
+async fn a_partition_cuts_both_directions_and_no_other_host() {
     let network = MemoryNetwork::new(1);
     let (a, b) = meet(&network).await;
     let bystander = listen(&network, 3).await;
@@ -213,7 +215,7 @@ async fn a_partition_silences_both_ways_and_no_one_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_can_be_broken_and_the_next_one_lives() {
+async fn breaking_a_connection_does_not_affect_the_next_one() {
     let network = MemoryNetwork::new(1);
     let (a, b) = meet(&network).await;
     let breaking = async { network.break_connections(ip(1), ip(2)) };
@@ -228,7 +230,7 @@ async fn a_connection_can_be_broken_and_the_next_one_lives() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dials_that_were_given_up_take_no_place_in_the_backlog() {
+async fn cancelled_dials_take_no_place_in_the_backlog() {
     let network = MemoryNetwork::new(1);
     let listener = listen(&network, 1).await;
     for _ in 0..3000 {

@@ -1,4 +1,5 @@
-//! Plaintext UDP: real datagrams, real upstream nodes, and what strangers send.
+//! Plaintext UDP over real sockets: between sockets of ours, with upstream nodes, and against
+//! malformed and unwanted datagrams.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,7 +11,9 @@ use chitchat_013::{
 };
 use gossip_transport::gossip::{GossipConfig, Liveness, Participant};
 use gossip_transport::message::{ChitchatMessage, MAX_DATAGRAM_LEN, Message as _, ProtocolVersion};
-use gossip_transport::net::{NetConnection as _, NetListener as _, NetTransport as _};
+use gossip_transport::net::{
+    CloseCode, NetConnection as _, NetIncomingRequest as _, NetListener as _, NetTransport as _,
+};
 use gossip_transport::transport_layer::DropReason;
 use gossip_transport::udp::{PlaintextUdpTransport, UdpConfig, UdpError};
 use gossip_transport::{Identity, TransportLayerSocket, TransportLayerTransport};
@@ -34,7 +37,7 @@ fn bad_cluster() -> ChitchatMessage {
 }
 
 #[tokio::test]
-async fn a_message_is_answered_from_and_to_the_listening_port() {
+async fn messages_and_replies_use_the_listening_ports() {
     let network = PlaintextUdpTransport::default();
     let (a, b) = (open(&network).await, open(&network).await);
     a.send(b.local_addr(), bad_cluster()).await.unwrap();
@@ -42,14 +45,22 @@ async fn a_message_is_answered_from_and_to_the_listening_port() {
     assert_eq!((from, message), (a.local_addr(), bad_cluster()));
     b.send(from, bad_cluster()).await.unwrap();
     assert_eq!(soon(a.recv()).await.unwrap().0, b.local_addr());
-    assert_eq!(a.stats().accepted, 0, "the answer came by what was dialled");
-    assert_eq!(b.stats().dials, 0, "and was sent by what was accepted");
+    assert_eq!(
+        a.stats().accepted,
+        0,
+        "the reply must arrive on the dialled connection"
+    );
+    assert_eq!(
+        b.stats().dials,
+        0,
+        "the reply must be sent on the accepted connection"
+    );
     let info = &b.stats().connections[0];
     assert_eq!(info.remote_identity, Identity::UNPROVED);
 }
 
 #[tokio::test]
-async fn upstreams_socket_reads_ours_and_ours_reads_upstreams() {
+async fn messages_are_exchanged_with_an_upstream_socket() {
     let ours = open(&PlaintextUdpTransport::default()).await;
     let mut theirs = UpstreamSocket::open(ANY_PORT).await.unwrap();
     let to = theirs.local_addr().unwrap();
@@ -75,7 +86,7 @@ async fn upstreams_socket_reads_ours_and_ours_reads_upstreams() {
 }
 
 #[tokio::test]
-async fn a_port_is_taken_once_and_free_once_its_socket_is_dropped() {
+async fn a_port_is_bound_once_and_free_as_soon_as_its_socket_is_dropped() {
     let network = PlaintextUdpTransport::default();
     let transport = TransportLayerTransport::new(network, anyone());
     let mut socket: OurSocket = transport.open(ANY_PORT).await.unwrap();
@@ -84,15 +95,15 @@ async fn a_port_is_taken_once_and_free_once_its_socket_is_dropped() {
         let error = transport.open(addr).await.unwrap_err();
         let kind = error.downcast_ref::<std::io::Error>().map(|e| e.kind());
         assert_eq!(kind, Some(std::io::ErrorKind::AddrInUse), "{error:#}");
-        // With connections open, both dialled and accepted.
+        // The port must become free even though the socket has dialled and accepted connections.
         let peer = UdpSocket::bind(ANY_PORT).await.unwrap();
         socket
             .send(peer.local_addr().unwrap(), bad_cluster())
             .await
             .unwrap();
         let bytes = bad_cluster().into_bytes().unwrap();
-        let stranger = UdpSocket::bind(ANY_PORT).await.unwrap();
-        stranger.send_to(&bytes, addr).await.unwrap();
+        let dialler = UdpSocket::bind(ANY_PORT).await.unwrap();
+        dialler.send_to(&bytes, addr).await.unwrap();
         soon(socket.recv()).await.unwrap();
         drop(socket);
         socket = transport.open(addr).await.unwrap();
@@ -116,17 +127,18 @@ async fn other_protocols_and_messages_longer_than_a_datagram_are_refused() {
         cluster_id: "x".repeat(MAX_DATAGRAM_LEN - 7),
         digest: Default::default(),
     };
-    // A cluster id has to fit 65,535 bytes, so that this is the header's fault alone.
+    // The cluster id alone is a valid one, of less than 65,535 bytes. The message is too long by its
+    // header.
     socket.send(to, too_long).await.unwrap();
     let total = socket.stats().total;
     assert_eq!(total.dropped.count(DropReason::TooLarge), 1);
 }
 
 #[tokio::test]
-async fn what_waits_is_bounded_for_strangers_and_for_peers() {
-    let mut config = UdpConfig::default();
-    config.max_pending_flows = 3;
-    config.max_messages_per_peer = 5;
+async fn pending_flows_and_unread_messages_are_bounded() {
+    let config = UdpConfig::default()
+        .with_max_pending_flows(3)
+        .with_max_messages_per_peer(5);
     let network = PlaintextUdpTransport::new(config);
     let alpn = [ChitchatMessage::ALPN];
     let listener = network
@@ -134,59 +146,49 @@ async fn what_waits_is_bounded_for_strangers_and_for_peers() {
         .await
         .unwrap();
     let bytes = bad_cluster().into_bytes().unwrap();
-    let mut strangers = Vec::new();
+    let mut diallers = Vec::new();
     for _ in 0..10 {
-        let stranger = UdpSocket::bind(ANY_PORT).await.unwrap();
-        stranger
+        let dialler = UdpSocket::bind(ANY_PORT).await.unwrap();
+        dialler
             .send_to(&bytes, listener.local_addr())
             .await
             .unwrap();
-        strangers.push(stranger);
+        diallers.push(dialler);
     }
-    until("seven to be refused", async || {
+    until("seven flows to be refused", async || {
         network.counts().refused == 7
     })
     .await;
     let request = soon(listener.accept()).await.unwrap();
-    let connection = gossip_transport::net::NetIncomingRequest::accept(request)
-        .await
-        .unwrap();
-    let first = strangers
+    let connection = request.accept().await.unwrap();
+    let first = diallers
         .iter()
         .find(|s| s.local_addr().unwrap() == connection.remote_addr())
         .unwrap();
     for _ in 0..9 {
         first.send_to(&bytes, listener.local_addr()).await.unwrap();
     }
-    until("five to be dropped", async || {
+    until("five messages to be dropped", async || {
         network.counts().overflowed == 5
     })
     .await;
     for _ in 0..5 {
         assert_eq!(soon(connection.recv()).await.unwrap().unwrap(), bytes);
     }
-    connection
-        .close(gossip_transport::net::CloseCode::NORMAL)
-        .await;
+    connection.close(CloseCode::NORMAL).await;
     assert!(connection.recv().await.is_err());
-    // It is a stranger again, and again once what was accepted is dropped.
+    // The address starts a new flow after its connection is closed, and another one after the next
+    // connection is dropped. Two flows of other addresses are pending before that.
     first.send_to(&bytes, listener.local_addr()).await.unwrap();
     let (_, _) = (soon(listener.accept()).await, soon(listener.accept()).await);
     let again = soon(listener.accept()).await.unwrap();
-    assert_eq!(
-        gossip_transport::net::NetIncomingRequest::remote_addr(&again),
-        first.local_addr().unwrap()
-    );
-    drop(
-        gossip_transport::net::NetIncomingRequest::accept(again)
-            .await
-            .unwrap(),
-    );
+    assert_eq!(again.remote_addr(), first.local_addr().unwrap());
+    drop(again.accept().await.unwrap());
     first.send_to(&bytes, listener.local_addr()).await.unwrap();
     soon(listener.accept()).await.unwrap();
 }
 
-/// Upstream nodes on upstream's own transport, and participants of ours.
+/// A cluster of upstream nodes, on the transport of upstream, and participants of ours.
 struct Mixed {
     theirs: Vec<ChitchatHandle>,
     ours: Vec<Participant<PlaintextUdpTransport>>,
@@ -202,7 +204,7 @@ impl Mixed {
         };
         let mut seeds = Vec::new();
         for n in 0..theirs {
-            // Free a moment ago, and not given to anybody else at once.
+            // The port was free a moment ago, and the system does not assign it again soon.
             let free = std::net::UdpSocket::bind(ANY_PORT).unwrap();
             let addr = free.local_addr().unwrap();
             drop(free);
@@ -250,12 +252,12 @@ impl Mixed {
         self.theirs.len() + self.ours.len()
     }
 
-    /// Everyone sees everyone live, with the key that each has.
+    /// Returns whether every node sees all nodes as live, each with its key.
     async fn is_whole(&self) -> bool {
         self.sees(self.len()).await
     }
 
-    /// Everyone sees so many live, with the key that each has.
+    /// Returns whether every node sees `count` nodes as live, each with its key.
     async fn sees(&self, count: usize) -> bool {
         for node in &self.theirs {
             let known = node
@@ -280,13 +282,13 @@ impl Mixed {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ours_join_an_unmodified_cluster_in_either_version() {
+async fn participants_join_an_upstream_cluster_in_either_protocol_version() {
     for version in [ProtocolVersion::V0, ProtocolVersion::V1] {
         let mixed = Mixed::start(3, 2, version).await;
         let theirs = mixed.theirs[0].with_chitchat(|c| c.self_node_state().set("late", "yes"));
         theirs.await;
         mixed.ours[0].set("late", "yes").unwrap();
-        until("late keys to be everywhere", async || {
+        until("all nodes to know the late keys", async || {
             for node in &mixed.theirs {
                 let late = node
                     .with_chitchat(|chitchat| {
@@ -309,7 +311,7 @@ async fn ours_join_an_unmodified_cluster_in_either_version() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_of_0_11_are_members_beside_those_of_0_13() {
+async fn nodes_of_upstream_0_11_and_0_13_form_one_cluster_with_a_participant() {
     let mixed = Mixed::start(1, 1, ProtocolVersion::V0).await;
     let seed = mixed.ours[0].id().gossip_advertise_addr;
     let mut older = Vec::new();
@@ -322,7 +324,7 @@ async fn nodes_of_0_11_are_members_beside_those_of_0_13() {
             cluster_id: "mixed".to_owned(),
             gossip_interval: INTERVAL,
             listen_addr: addr,
-            // Ours is all that they know.
+            // The participant is the only member that they know.
             seed_nodes: vec![seed.to_string()],
             failure_detector_config: chitchat_011::FailureDetectorConfig {
                 initial_interval: INTERVAL * 5,
@@ -357,10 +359,10 @@ async fn nodes_of_0_11_are_members_beside_those_of_0_13() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn noise_of_strangers_is_counted_and_harms_nobody() {
+async fn malformed_datagrams_are_counted_and_do_not_disturb_the_cluster() {
     let mixed = Mixed::start(2, 2, ProtocolVersion::V0).await;
     let to = mixed.ours[0].id().gossip_advertise_addr;
-    let stranger = UdpSocket::bind(ANY_PORT).await.unwrap();
+    let attacker = UdpSocket::bind(ANY_PORT).await.unwrap();
     let syn = ChitchatMessage::Syn {
         version: ProtocolVersion::V0,
         cluster_id: "mixed".to_owned(),
@@ -381,10 +383,10 @@ async fn noise_of_strangers_is_counted_and_harms_nobody() {
         &header_and_noise,
     ];
     let (begin, mut sent) = (Instant::now(), 0_u32);
-    // 10,000 a second, for two seconds.
+    // 10,000 datagrams per second, for two seconds.
     while begin.elapsed() < Duration::from_secs(2) {
         for kind in kinds {
-            stranger.send_to(kind, to).await.unwrap();
+            attacker.send_to(kind, to).await.unwrap();
             sent += 1;
         }
         let due = begin + Duration::from_micros(100) * sent;
@@ -394,7 +396,7 @@ async fn noise_of_strangers_is_counted_and_harms_nobody() {
         }
     }
     let malformed = mixed.network.counts().malformed;
-    // What the system dropped of them has not come.
+    // The system may have dropped some of them.
     assert!(
         malformed > 1000 && malformed <= sent.into(),
         "{malformed} of {sent}"
@@ -404,10 +406,10 @@ async fn noise_of_strangers_is_counted_and_harms_nobody() {
         stats
             .peers
             .keys()
-            .all(|peer| *peer != stranger.local_addr().unwrap())
+            .all(|peer| *peer != attacker.local_addr().unwrap())
     );
     mixed.ours[0].set("after", "all").unwrap();
-    until("the news to arrive", async || {
+    until("the change to arrive", async || {
         let id = mixed.ours[0].id();
         mixed.ours[1].member_value(id, "after").as_deref() == Some("all")
     })

@@ -1,5 +1,5 @@
-//! What tests hold against the listener: a server that reports every outcome, a WebSocket client
-//! that carries frames, and a plain stream that says whatever it is told.
+//! Helpers for the tests of the listener: a server that reports the outcome of each handshake, a
+//! WebSocket client that carries frames, and plain TCP streams that send arbitrary bytes.
 
 use std::future::poll_fn;
 use std::io;
@@ -32,7 +32,7 @@ pub fn config(change: impl FnOnce(&mut TcpConfig)) -> TcpConfig {
     config
 }
 
-/// A listener on a free port that lets each stranger shake hands by itself.
+/// A listener on a free port that runs the handshake of each incoming connection in its own task.
 pub struct Server {
     pub addr: SocketAddr,
     pub secret: ClusterSecret,
@@ -71,12 +71,13 @@ impl Server {
         }
     }
 
-    /// How the next handshake that ends has ended.
+    /// Returns the outcome of the next handshake that ends.
     pub async fn outcome(&mut self) -> anyhow::Result<TcpConnection> {
         soon(self.outcomes.recv()).await.unwrap()
     }
 
-    /// The next failure's typed error.
+    /// Returns the error of the next handshake that ends. Panics if the handshake succeeds or fails
+    /// with another type of error.
     pub async fn failure<E: std::error::Error + Send + Sync + 'static>(&mut self) -> E {
         let error = self.outcome().await.expect_err("should have been refused");
         error.downcast().unwrap()
@@ -100,7 +101,7 @@ impl Server {
         self.shake_hands(reader, writer, &self.member()).await
     }
 
-    /// A WebSocket without a handshake inside.
+    /// Opens a WebSocket without a handshake inside.
     pub async fn upgrade(&self) -> (WebSocketReader, WebSocketWriter) {
         let stream = TcpStream::connect(self.addr).await.unwrap();
         let uri = format!("ws://{}/any/path?at=all", self.addr);
@@ -174,29 +175,29 @@ impl FrameWriter for WebSocketWriter {
     }
 }
 
-/// A stranger that has said `start`.
-pub async fn stranger(addr: SocketAddr, start: &[u8]) -> TcpStream {
+/// Connects to `addr` and sends `start`.
+pub async fn connect(addr: SocketAddr, start: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.write_all(start).await.unwrap();
     stream
 }
 
-/// A stranger on another address of the loopback network.
-pub async fn stranger_from(ip: [u8; 4], addr: SocketAddr) -> TcpStream {
+/// Connects to `addr` from the address `ip` of the loopback network.
+pub async fn connect_from(ip: [u8; 4], addr: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((ip, 0).into()).unwrap();
     socket.connect(addr).await.unwrap()
 }
 
-/// All that is said to `stream` until its end, however it ends.
-pub async fn everything_said_to(stream: &mut TcpStream) -> Vec<u8> {
-    let mut said = Vec::new();
+/// Returns all bytes that arrive on `stream` until it ends or breaks.
+pub async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+    let mut received = Vec::new();
     let mut chunk = [0; 4096];
     while let Ok(read) = soon(stream.read(&mut chunk)).await {
         if read == 0 {
             break;
         }
-        said.extend_from_slice(&chunk[..read]);
+        received.extend_from_slice(&chunk[..read]);
     }
-    said
+    received
 }

@@ -1,4 +1,5 @@
-//! One port for every kind of peer, and what strangers may do to it. Real sockets.
+//! One port for raw TCP and WebSocket peers, and its defences against unauthenticated peers. Uses
+//! real sockets.
 
 mod client;
 
@@ -6,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use client::{ALPN, Server, config, everything_said_to, stranger, stranger_from};
+use client::{ALPN, Server, config, connect, connect_from, read_to_end};
 use futures::SinkExt as _;
 use gossip_transport::ClusterSecret;
 use gossip_transport::net::{CloseCode, CloseReason, NetConnection, NetListener, NetTransport};
@@ -21,7 +22,7 @@ use crate::support::{ANY_PORT, member, soon};
 const UPGRADE: &str = "Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-/// Messages of every size, both ways, in order.
+/// Sends messages of several sizes in both directions, and checks that they arrive in order.
 async fn converse(a: &impl NetConnection, b: &impl NetConnection) {
     let message = |i: usize| Bytes::from(vec![i as u8; [0, 1, 40, 3000, 70_000][i % 5]]);
     for (from, to) in [(true, 50), (false, 50)] {
@@ -56,7 +57,11 @@ async fn raw_and_websocket_peers_share_one_port() {
     let web_here = server.outcome().await.unwrap();
     assert_eq!(web.remote_identity(), server.credential.identity());
     assert_eq!(web_here.remote_identity(), web.local_identity());
-    assert_eq!(web.local_addr(), web_here.remote_addr(), "as we see it");
+    assert_eq!(
+        web.local_addr(),
+        web_here.remote_addr(),
+        "the dialler must learn its address from the acceptor"
+    );
     converse(&raw_here, &raw).await;
     converse(&web_here, &web).await;
     soon(web.close(CloseCode(77))).await;
@@ -71,22 +76,22 @@ async fn raw_and_websocket_peers_share_one_port() {
 }
 
 #[tokio::test]
-async fn a_websocket_opens_no_door_for_a_stranger() {
+async fn a_websocket_does_not_bypass_authentication() {
     let mut server = Server::start(TcpConfig::default()).await;
     let (reader, writer) = server.upgrade().await;
-    let stranger = member(&ClusterSecret::generate());
-    let theirs = server.shake_hands(reader, writer, &stranger).await;
+    let other = member(&ClusterSecret::generate());
+    let theirs = server.shake_hands(reader, writer, &other).await;
     assert!(matches!(theirs, Err(HandshakeError::ClosedByPeer)));
     let ours = server.failure::<HandshakeError>().await;
     assert!(matches!(ours, HandshakeError::Decrypt), "{ours}");
 }
 
 #[tokio::test]
-async fn a_browser_that_opens_the_port_as_a_page_is_told_to_upgrade() {
+async fn a_request_for_a_page_is_answered_with_upgrade_required() {
     let mut server = Server::start(TcpConfig::default()).await;
     let request = b"GET /index.html HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n";
-    let mut stream = stranger(server.addr, request).await;
-    let answer = String::from_utf8(everything_said_to(&mut stream).await).unwrap();
+    let mut stream = connect(server.addr, request).await;
+    let answer = String::from_utf8(read_to_end(&mut stream).await).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 426 "), "{head}");
     assert!(head.contains("\r\nUpgrade: websocket"), "{head}");
@@ -96,12 +101,12 @@ async fn a_browser_that_opens_the_port_as_a_page_is_told_to_upgrade() {
 }
 
 #[tokio::test]
-async fn other_requests_are_not_found_and_their_answer_survives_a_body_nobody_reads() {
+async fn other_requests_are_answered_with_not_found_even_if_their_body_is_not_read() {
     let mut server = Server::start(TcpConfig::default()).await;
     let mut request = b"POST /x HTTP/1.1\r\nContent-Length: 60000\r\n\r\n".to_vec();
     request.resize(request.len() + 60_000, b'x');
-    let mut stream = stranger(server.addr, &request).await;
-    let answer = String::from_utf8(everything_said_to(&mut stream).await).unwrap();
+    let mut stream = connect(server.addr, &request).await;
+    let answer = String::from_utf8(read_to_end(&mut stream).await).unwrap();
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer:?}");
     assert!(answer.contains("\r\nConnection: close"), "{answer:?}");
     drop(stream);
@@ -110,13 +115,13 @@ async fn other_requests_are_not_found_and_their_answer_survives_a_body_nobody_re
 }
 
 #[tokio::test]
-async fn any_path_may_be_upgraded_however_strange() {
+async fn any_path_can_be_upgraded_even_an_invalid_one() {
     let server = Server::start(TcpConfig::default()).await;
     for path in [
         "/", "/a?b#c", "/<>", "*", "/`{|}\"^", "\\", "//", "a:b:c", "/%zz",
     ] {
         let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n{UPGRADE}\r\n");
-        let mut stream = stranger(server.addr, request.as_bytes()).await;
+        let mut stream = connect(server.addr, request.as_bytes()).await;
         let mut status = [0; 12];
         soon(stream.read_exact(&mut status)).await.expect(path);
         assert_eq!(status.escape_ascii().to_string(), "HTTP/1.1 101", "{path}");
@@ -136,8 +141,8 @@ async fn a_malformed_upgrade_is_refused() {
         &UPGRADE.replace("keep-alive, Upgrade", "close"),
     ] {
         let request = format!("GET / HTTP/1.1\r\n{headers}\r\n");
-        let mut stream = stranger(server.addr, request.as_bytes()).await;
-        let answer = everything_said_to(&mut stream).await;
+        let mut stream = connect(server.addr, request.as_bytes()).await;
+        let answer = read_to_end(&mut stream).await;
         assert!(answer.starts_with(b"HTTP/1.1 400 "), "{headers}");
         let error = server.failure::<AcceptError>().await;
         assert!(matches!(error, AcceptError::Io(_)), "{error}");
@@ -145,65 +150,65 @@ async fn a_malformed_upgrade_is_refused() {
 }
 
 #[tokio::test]
-async fn an_endless_request_head_is_cut_off() {
+async fn a_request_head_without_an_end_is_refused() {
     let mut server = Server::start(TcpConfig::default()).await;
-    let mut stream = stranger(server.addr, b"GET / HTTP/1.1\r\n").await;
+    let mut stream = connect(server.addr, b"GET / HTTP/1.1\r\n").await;
     let line = [b"X-Filler: ".to_vec(), vec![b'x'; 1000], b"\r\n".to_vec()].concat();
     let mut sent = 0;
     while stream.write_all(&line).await.is_ok() {
         sent += line.len();
-        assert!(sent < 64 << 20, "nobody stops it");
+        assert!(sent < 64 << 20, "the connection must be closed");
     }
     let error = server.failure::<AcceptError>().await;
     assert!(error.to_string().contains("16 KiB"), "{error}");
 }
 
 #[tokio::test]
-async fn bytes_of_no_protocol_get_no_answer() {
+async fn bytes_of_an_unknown_protocol_get_no_answer() {
     let mut server = Server::start(TcpConfig::default()).await;
     for garbage in [&b"\xff\xff\xff\xff"[..], b"hello\n", b"\0\x05\xA7XX", b"\0"] {
-        let mut stream = stranger(server.addr, garbage).await;
+        let mut stream = connect(server.addr, garbage).await;
         stream.shutdown().await.unwrap();
-        assert!(everything_said_to(&mut stream).await.is_empty());
+        assert!(read_to_end(&mut stream).await.is_empty());
         let error = server.failure::<AcceptError>().await;
         assert!(matches!(error, AcceptError::UnknownProtocol), "{error}");
     }
 }
 
 #[tokio::test]
-async fn a_tls_client_is_refused_by_name() {
+async fn a_tls_client_is_refused_with_its_own_error() {
     let mut server = Server::start(TcpConfig::default()).await;
     let hello = [&[0x16, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3][..], &[7; 32]].concat();
-    let mut stream = stranger(server.addr, &hello).await;
-    assert!(everything_said_to(&mut stream).await.is_empty());
+    let mut stream = connect(server.addr, &hello).await;
+    assert!(read_to_end(&mut stream).await.is_empty());
     let error = server.failure::<AcceptError>().await;
     assert!(matches!(error, AcceptError::TlsNotConfigured), "{error}");
 }
 
 #[tokio::test]
-async fn strangers_that_dawdle_hold_up_nobody_and_run_out_of_time() {
+async fn slow_unauthenticated_peers_delay_no_other_peer_and_time_out() {
     let limit = Duration::from_secs(1);
     let mut server = Server::start(config(|c| c.secure.handshake_timeout = limit)).await;
     let began = tokio::time::Instant::now();
-    let mut dawdlers = vec![
-        stranger(server.addr, b"").await,
-        stranger(server.addr, &PREFACE_START[..3]).await,
-        stranger(server.addr, &PREFACE_START).await,
-        stranger(server.addr, b"GET / HTTP/1.1\r\nHost:").await,
+    let mut slow = vec![
+        connect(server.addr, b"").await,
+        connect(server.addr, &PREFACE_START[..3]).await,
+        connect(server.addr, &PREFACE_START).await,
+        connect(server.addr, b"GET / HTTP/1.1\r\nHost:").await,
     ];
     let upgraded = server.upgrade().await;
-    // One more that is never idle: a byte of a header every few milliseconds.
-    let mut dripping = stranger(server.addr, b"GET / HTTP/1.1\r\nX: ").await;
+    // Another peer is slow but never idle: it sends a byte of a header every few milliseconds.
+    let mut dripping = connect(server.addr, b"GET / HTTP/1.1\r\nX: ").await;
     let drip = async move {
         while dripping.write_all(b"x").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
 
-    let friend = server.dial_raw().await.unwrap();
+    let member = server.dial_raw().await.unwrap();
     assert!(server.outcome().await.is_ok());
-    assert!(began.elapsed() < limit, "the friend had to wait");
-    drop(friend);
+    assert!(began.elapsed() < limit, "the member had to wait");
+    drop(member);
 
     let failing = async {
         for _ in 0..6 {
@@ -212,29 +217,29 @@ async fn strangers_that_dawdle_hold_up_nobody_and_run_out_of_time() {
         }
     };
     soon(async { tokio::join!(failing, drip) }).await;
-    for dawdler in &mut dawdlers {
-        assert!(everything_said_to(dawdler).await.is_empty());
+    for peer in &mut slow {
+        assert!(read_to_end(peer).await.is_empty());
     }
     drop(upgraded);
 }
 
 #[tokio::test]
-async fn one_address_may_not_take_every_place() {
+async fn one_address_cannot_take_every_place() {
     let two = config(|c| c.max_unauthenticated_per_ip = 2);
     let mut server = Server::start(two).await;
-    let first = stranger(server.addr, b"").await;
-    let _second = stranger(server.addr, b"").await;
-    let mut third = stranger(server.addr, b"").await;
-    assert!(everything_said_to(&mut third).await.is_empty());
+    let first = connect(server.addr, b"").await;
+    let _second = connect(server.addr, b"").await;
+    let mut third = connect(server.addr, b"").await;
+    assert!(read_to_end(&mut third).await.is_empty());
 
-    // Another address has places of its own.
-    let mut elsewhere = stranger_from([127, 0, 0, 2], server.addr).await;
+    // Another address is counted separately.
+    let mut elsewhere = connect_from([127, 0, 0, 2], server.addr).await;
     elsewhere
         .write_all(b"POST / HTTP/1.1\r\n\r\n")
         .await
         .unwrap();
     assert!(
-        everything_said_to(&mut elsewhere)
+        read_to_end(&mut elsewhere)
             .await
             .starts_with(b"HTTP/1.1 404 ")
     );
@@ -242,7 +247,7 @@ async fn one_address_may_not_take_every_place() {
     let error = server.failure::<AcceptError>().await;
     assert!(matches!(error, AcceptError::NotAnUpgrade), "{error}");
 
-    // A place is free again once its stranger has gone.
+    // A place is free again once its connection has been closed.
     drop(first);
     let error = server.failure::<AcceptError>().await;
     assert!(matches!(error, AcceptError::UnknownProtocol), "{error}");
@@ -250,20 +255,20 @@ async fn one_address_may_not_take_every_place() {
 }
 
 #[tokio::test]
-async fn a_stranger_over_the_limit_is_counted() {
+async fn a_connection_over_the_limit_is_closed_and_counted() {
     let one = config(|c| c.max_unauthenticated = 1);
     let credential = member(&ClusterSecret::generate());
     let listener = TcpTransport::new(one)
         .create_listener(ANY_PORT, &[ALPN], &credential)
         .await
         .unwrap();
-    let _waiting = stranger(listener.local_addr(), b"").await;
+    let _waiting = connect(listener.local_addr(), b"").await;
     let _request = soon(listener.accept()).await.unwrap();
-    let mut refused = stranger(listener.local_addr(), b"").await;
+    let mut refused = connect(listener.local_addr(), b"").await;
     let closed = async {
         tokio::select! {
-            _ = listener.accept() => panic!("one too many"),
-            said = everything_said_to(&mut refused) => said,
+            _ = listener.accept() => panic!("accepted more than the limit"),
+            received = read_to_end(&mut refused) => received,
         }
     };
     assert!(soon(closed).await.is_empty());
@@ -271,7 +276,7 @@ async fn a_stranger_over_the_limit_is_counted() {
 }
 
 #[tokio::test]
-async fn a_peer_that_was_let_in_takes_no_place_any_more() {
+async fn an_authenticated_peer_takes_no_place() {
     let one = config(|c| c.max_unauthenticated = 1);
     let mut server = Server::start(one).await;
     let mut peers = Vec::new();
@@ -282,7 +287,7 @@ async fn a_peer_that_was_let_in_takes_no_place_any_more() {
 }
 
 #[tokio::test]
-async fn a_text_message_breaks_a_websocket() {
+async fn a_text_message_ends_the_connection() {
     let mut server = Server::start(TcpConfig::default()).await;
     let (_reader, mut writer) = server.upgrade().await;
     writer.0.send(Message::text("hello")).await.unwrap();
@@ -294,12 +299,12 @@ async fn a_text_message_breaks_a_websocket() {
 }
 
 #[tokio::test]
-async fn a_websocket_message_longer_than_a_frame_is_refused_unread() {
+async fn a_websocket_message_longer_than_a_frame_is_refused_before_it_is_read() {
     let mut server = Server::start(TcpConfig::default()).await;
     let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{UPGRADE}\r\n");
-    // 2^40 bytes are announced, and none is sent.
+    // The header announces 2^40 bytes. None of them is sent.
     let header = [0x82, 0xFF, 0, 0, 1, 0, 0, 0, 0, 0, 1, 2, 3, 4];
-    let _stream = stranger(server.addr, &[request.as_bytes(), &header].concat()).await;
+    let _stream = connect(server.addr, &[request.as_bytes(), &header].concat()).await;
     let error = server.failure::<HandshakeError>().await;
     assert!(
         matches!(&error, HandshakeError::Carrier(e) if e.kind() == std::io::ErrorKind::InvalidData),
@@ -308,16 +313,16 @@ async fn a_websocket_message_longer_than_a_frame_is_refused_unread() {
 }
 
 #[tokio::test]
-async fn a_flood_of_pings_is_not_stored() {
+async fn a_flood_of_pings_ends_the_connection() {
     let mut server = Server::start(TcpConfig::default()).await;
     let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{UPGRADE}\r\n");
-    let mut stream = stranger(server.addr, request.as_bytes()).await;
-    // Empty, masked. Their answers are never read here.
+    let mut stream = connect(server.addr, request.as_bytes()).await;
+    // Empty, masked pings. Their answers are never read.
     let pings = [0x89, 0x80, 0, 0, 0, 0].repeat(1000);
     let mut sent = 0;
     while stream.write_all(&pings).await.is_ok() {
         sent += 1;
-        assert!(sent < 10_000, "nobody stops it");
+        assert!(sent < 10_000, "the connection must be closed");
     }
     let error = server.failure::<HandshakeError>().await;
     assert!(
@@ -327,7 +332,7 @@ async fn a_flood_of_pings_is_not_stored() {
 }
 
 #[tokio::test]
-async fn a_websocket_that_ends_without_a_goodbye_is_a_lost_connection() {
+async fn a_websocket_that_ends_without_a_goodbye_is_an_error() {
     let mut server = Server::start(TcpConfig::default()).await;
     let (reader, writer) = server.upgrade().await;
     drop((reader, writer));
@@ -342,7 +347,7 @@ async fn a_websocket_that_ends_without_a_goodbye_is_a_lost_connection() {
     let there = server.dial_websocket().await.unwrap();
     let here = server.outcome().await.unwrap();
     drop(there);
-    let error = soon(here.recv()).await.expect_err("no goodbye was said");
+    let error = soon(here.recv()).await.expect_err("no goodbye was sent");
     assert!(error.downcast_ref::<FrameError>().is_some(), "{error:#}");
 
     let (reader, mut writer) = server.upgrade().await;
@@ -354,12 +359,12 @@ async fn a_websocket_that_ends_without_a_goodbye_is_a_lost_connection() {
 }
 
 #[tokio::test]
-async fn an_answered_ping_is_a_sign_of_life() {
+async fn an_answered_ping_ends_the_silence() {
     let mut server = Server::start(TcpConfig::default()).await;
     let there = server.dial_websocket().await.unwrap();
     let here = server.outcome().await.unwrap();
     let quiet = Duration::from_millis(50);
-    // The peer sends nothing of itself; its WebSocket answers while somebody reads from it.
+    // The peer sends nothing by itself. Its WebSocket answers pings while it is being read.
     let reading = async {
         let _ = tokio::join!(there.recv(), here.recv());
     };
@@ -369,15 +374,15 @@ async fn an_answered_ping_is_a_sign_of_life() {
         }
         let asked = tokio::time::Instant::now();
         here.keepalive().await.unwrap();
-        // Heard since we asked; true ever after, however slow this machine is. Silence is counted
-        // in milliseconds.
+        // Once the answer has arrived, the silence is shorter than the time since the ping, and
+        // stays so on any machine. Silence is measured in milliseconds.
         while here.silence() > asked.elapsed() + Duration::from_millis(1) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     let both = async {
         tokio::select! {
-            () = reading => panic!("nothing was sent"),
+            () = reading => panic!("no message was sent"),
             () = pinging => {}
         }
     };
@@ -385,7 +390,7 @@ async fn an_answered_ping_is_a_sign_of_life() {
 }
 
 #[tokio::test]
-async fn a_listener_can_be_opened_again_at_once_though_its_connections_live() {
+async fn a_port_can_be_bound_again_immediately_while_its_connections_are_open() {
     let credential = member(&ClusterSecret::generate());
     let transport = TcpTransport::default();
     let mut addr = ANY_PORT;
@@ -408,7 +413,7 @@ async fn a_listener_can_be_opened_again_at_once_though_its_connections_live() {
 }
 
 #[tokio::test]
-async fn names_are_resolved_and_nonsense_is_an_error() {
+async fn names_are_resolved_and_invalid_names_are_errors() {
     let transport = TcpTransport::default();
     for name in ["127.0.0.1:7000", "[::1]:7000"] {
         assert_eq!(
