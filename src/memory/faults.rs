@@ -12,7 +12,7 @@ use crate::rt::sync::{Epoch, Mutex};
 /// The faults in one direction between two hosts. By default there are none.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
-pub struct LinkFaults {
+pub struct Faults {
     /// How long a message is in transit.
     pub delay: Duration,
     /// The share of messages that are lost, from 0 to 1. A real connection would fail instead; this
@@ -25,7 +25,7 @@ pub struct LinkFaults {
     pub dial: DialFault,
 }
 
-impl LinkFaults {
+impl Faults {
     /// Returns faults that delay each message by `delay`.
     pub fn delayed(delay: Duration) -> Self {
         Self {
@@ -85,18 +85,18 @@ pub enum DialFault {
 
 /// The faults of a network.
 #[derive(Debug)]
-pub(super) struct Faults {
+pub(super) struct FaultTable {
     state: Mutex<State>,
     changed: Epoch,
 }
 
 #[derive(Debug)]
 struct State {
-    by_direction: BTreeMap<(IpAddr, IpAddr), LinkFaults>,
+    by_direction: BTreeMap<(IpAddr, IpAddr), Faults>,
     rng: fastrand::Rng,
 }
 
-impl Faults {
+impl FaultTable {
     /// Returns a table without faults, whose losses are drawn from `seed`.
     pub(super) fn new(seed: u64) -> Self {
         Self {
@@ -109,7 +109,7 @@ impl Faults {
     }
 
     /// Sets the faults of each of the directions, and wakes tasks that wait for a change.
-    pub(super) fn set(&self, directions: &[(IpAddr, IpAddr)], faults: LinkFaults) {
+    pub(super) fn set(&self, directions: &[(IpAddr, IpAddr)], faults: Faults) {
         {
             let mut state = self.state.lock();
             for direction in directions {
@@ -126,7 +126,7 @@ impl Faults {
     }
 
     /// Returns the faults from one host to another.
-    pub(super) fn get(&self, from: IpAddr, to: IpAddr) -> LinkFaults {
+    pub(super) fn get(&self, from: IpAddr, to: IpAddr) -> Faults {
         let state = self.state.lock();
         let faults = state.by_direction.get(&(from, to));
         faults.copied().unwrap_or_default()

@@ -6,7 +6,7 @@
 //! with the same errors. It uses no sockets and no threads, so it also works in a browser.
 //!
 //! Faults are set for one direction between two hosts, and may change at any time: see
-//! [`LinkFaults`]. Invariant: on tokio's paused clock and with a fixed seed, the same calls have
+//! [`Faults`]. Invariant: on tokio's paused clock and with a fixed seed, the same calls have
 //! the same results.
 //!
 //! ```
@@ -45,7 +45,7 @@ mod transport;
 
 pub use config::MemoryConfig;
 pub use connection::MemoryConnection;
-pub use faults::{DialFault, LinkFaults};
+pub use faults::{DialFault, Faults};
 pub use listener::{MemoryIncomingRequest, MemoryListener};
 pub use network::MemoryNetwork;
 pub use transport::MemoryTransport;

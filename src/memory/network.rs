@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 
 use super::backlog::Backlog;
 use super::config::MemoryConfig;
-use super::faults::{Faults, LinkFaults};
+use super::faults::{FaultTable, Faults};
 use super::pipe::Pipe;
 use crate::rt::sync::{Mutex, MutexGuard};
 
@@ -25,7 +25,7 @@ pub struct MemoryNetwork(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     config: MemoryConfig,
-    faults: Arc<Faults>,
+    faults: Arc<FaultTable>,
     state: Mutex<State>,
 }
 
@@ -51,7 +51,7 @@ impl MemoryNetwork {
     pub fn with_config(seed: u64, config: MemoryConfig) -> Self {
         Self(Arc::new(Inner {
             config,
-            faults: Arc::new(Faults::new(seed)),
+            faults: Arc::new(FaultTable::new(seed)),
             state: Mutex::new(State {
                 backlogs: HashMap::new(),
                 pipes: Vec::new(),
@@ -61,13 +61,13 @@ impl MemoryNetwork {
     }
 
     /// Sets the faults from one host to another.
-    pub fn set_faults(&self, from: IpAddr, to: IpAddr, faults: LinkFaults) {
+    pub fn set_faults(&self, from: IpAddr, to: IpAddr, faults: Faults) {
         self.0.faults.set(&[(from, to)], faults);
         self.wake_pipes();
     }
 
     /// Sets the same faults in both directions between two hosts.
-    pub fn set_faults_between(&self, a: IpAddr, b: IpAddr, faults: LinkFaults) {
+    pub fn set_faults_between(&self, a: IpAddr, b: IpAddr, faults: Faults) {
         self.0.faults.set(&[(a, b), (b, a)], faults);
         self.wake_pipes();
     }
@@ -76,7 +76,7 @@ impl MemoryNetwork {
     pub fn partition(&self, side: &[IpAddr], others: &[IpAddr]) {
         for a in side {
             for b in others {
-                self.set_faults_between(*a, *b, LinkFaults::cut());
+                self.set_faults_between(*a, *b, Faults::cut());
             }
         }
     }
@@ -100,7 +100,7 @@ impl MemoryNetwork {
         &self.0.config
     }
 
-    pub(super) fn faults(&self) -> &Faults {
+    pub(super) fn faults(&self) -> &FaultTable {
         &self.0.faults
     }
 

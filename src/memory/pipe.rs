@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::future::select;
 
 use super::config::MemoryConfig;
-use super::faults::Faults;
+use super::faults::FaultTable;
 use crate::net::CloseCode;
 use crate::rt::sync::{Epoch, Mutex, MutexGuard};
 use crate::rt::{self, Instant};
@@ -20,7 +20,7 @@ use crate::rt::{self, Instant};
 /// A queue of items in transit from one host to another.
 #[derive(Debug)]
 pub(super) struct Pipe {
-    faults: Arc<Faults>,
+    faults: Arc<FaultTable>,
     from: IpAddr,
     to: IpAddr,
     max_messages: usize,
@@ -66,7 +66,7 @@ enum Next {
 
 impl Pipe {
     pub(super) fn new(
-        faults: Arc<Faults>,
+        faults: Arc<FaultTable>,
         config: &MemoryConfig,
         from: IpAddr,
         to: IpAddr,

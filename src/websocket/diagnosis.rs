@@ -15,14 +15,14 @@ use crate::net::ConnectError;
 
 /// Returns the error of a dial for which the constructor of `WebSocket` threw an exception.
 pub(super) fn not_created(addr: SocketAddr, url: &str, thrown: &JsValue) -> ConnectError {
-    let said = socket::exception_text(thrown);
+    let message = socket::exception_text(thrown);
     let is_security_error = thrown
         .dyn_ref::<js_sys::Error>()
         .is_some_and(|error| error.name() == "SecurityError");
     let help = if is_security_error {
-        format!("{} (the browser reports: {said})", mixed_content(url))
+        format!("{} (the browser reports: {message})", mixed_content(url))
     } else {
-        format!("the browser does not accept the URL {url} (it reports: {said})")
+        format!("the browser does not accept the URL {url} (it reports: {message})")
     };
     ConnectError::NotPermitted { addr, help }
 }

@@ -47,12 +47,12 @@ pub enum WebSocketError {
     #[error("the WebSocket is not open")]
     NotOpen,
     /// A call into the browser threw an exception.
-    #[error("the browser refused to {call}: {said}")]
+    #[error("the browser refused to {call}: {message}")]
     Exception {
         /// The name of the call.
         call: &'static str,
         /// The text of the exception.
-        said: String,
+        message: String,
     },
 }
 

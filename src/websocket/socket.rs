@@ -372,7 +372,7 @@ fn remember(slot: &mut Option<Waker>, cx: &Context<'_>) {
 fn exception(call: &'static str, thrown: &JsValue) -> WebSocketError {
     WebSocketError::Exception {
         call,
-        said: exception_text(thrown),
+        message: exception_text(thrown),
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use gossip_transport::gossip::{GossipConfig, JoinError, Liveness, Participant, RumourConfig};
-use gossip_transport::memory::{LinkFaults, MemoryNetwork, MemoryTransport};
+use gossip_transport::memory::{Faults, MemoryNetwork, MemoryTransport};
 use gossip_transport::net::NetTransport;
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::{ClusterSecret, ConfigError, NetCredential, TransportLayerTransport};
@@ -352,7 +352,7 @@ async fn a_peer_that_stops_reading_does_not_delay_the_others() {
     let participants = three_in_memory(&network).await;
     let ip = |n: u8| std::net::IpAddr::from([10, 0, 0, n]);
     // The third member reads nothing more from the first, while the connection stays open.
-    network.set_faults(ip(1), ip(3), LinkFaults::stalled());
+    network.set_faults(ip(1), ip(3), Faults::stalled());
     let before = tokio::time::Instant::now();
     participants[0].set("k", "v").unwrap();
     until(&participants[1], "the key", |p| {

@@ -7,7 +7,7 @@ use chitchat_013::transport::UdpTransport;
 use chitchat_013::{ChitchatConfig, ChitchatHandle, FailureDetectorConfig, spawn_chitchat};
 use gossip_transport::either::EitherTransport;
 use gossip_transport::gossip::{GossipConfig, Liveness, Participant};
-use gossip_transport::memory::{LinkFaults, MemoryConfig, MemoryNetwork, MemoryTransport};
+use gossip_transport::memory::{Faults, MemoryConfig, MemoryNetwork, MemoryTransport};
 use gossip_transport::message::{ChitchatMessage, Message as _, ProtocolVersion};
 use gossip_transport::net::{
     Alpn, NetConnection as _, NetIncomingRequest as _, NetListener as _, NetTransport,
@@ -379,7 +379,7 @@ async fn a_peer_that_answered_over_the_second_network_is_dialled_over_it_immedia
     let memory = InMemory::new();
     let node = memory.node();
     // Dials over the first network get no answer, not even a refusal.
-    memory.networks[0].set_faults_between(NODE.0.into(), PEER.0.into(), LinkFaults::cut());
+    memory.networks[0].set_faults_between(NODE.0.into(), PEER.0.into(), Faults::cut());
     let [_, second] = memory.hosts(PEER);
     let listener = second.create_listener(PEER.into(), &ALPN, &memory.credential);
     let listener = listener.await.unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gossip_transport::memory::{
-    DialFault, LinkFaults, MemoryConfig, MemoryConnection, MemoryListener, MemoryNetwork,
+    DialFault, Faults, MemoryConfig, MemoryConnection, MemoryListener, MemoryNetwork,
 };
 use gossip_transport::net::{
     Alpn, CloseReason, ConnectError, NetConnection as _, NetIncomingRequest as _, NetListener as _,
@@ -63,7 +63,7 @@ async fn a_message_is_delayed_by_the_delay_of_its_direction() {
     let network = MemoryNetwork::new(1);
     let (a, b) = meet(&network).await;
     let delay = Duration::from_millis(250);
-    network.set_faults(ip(2), ip(1), LinkFaults::delayed(delay));
+    network.set_faults(ip(2), ip(1), Faults::delayed(delay));
 
     let began = Instant::now();
     a.send(numbered(1)).await.unwrap();
@@ -88,7 +88,7 @@ async fn a_message_is_delayed_by_the_delay_of_its_direction() {
 async fn survivors(seed: u64) -> Vec<Bytes> {
     let network = MemoryNetwork::new(seed);
     let (a, b) = meet(&network).await;
-    network.set_faults(ip(2), ip(1), LinkFaults::lossy(0.3));
+    network.set_faults(ip(2), ip(1), Faults::lossy(0.3));
     for i in 0..1000 {
         a.send(numbered(i)).await.unwrap();
     }
@@ -116,7 +116,7 @@ async fn messages_lost_depend_on_the_seed_only() {
 async fn a_stalled_direction_delivers_nothing_until_the_fault_is_lifted() {
     let network = MemoryNetwork::new(1);
     let (a, b) = meet(&network).await;
-    network.set_faults(ip(2), ip(1), LinkFaults::stalled());
+    network.set_faults(ip(2), ip(1), Faults::stalled());
     a.send(numbered(1)).await.unwrap();
     never(b.recv()).await;
     b.send(numbered(2)).await.unwrap();
@@ -169,7 +169,7 @@ async fn dials_are_ignored_left_unanswered_or_refused_as_configured() {
     let network = MemoryNetwork::new(1);
     let listener = listen(&network, 1).await;
     let to = listener.local_addr();
-    let fault = |fault| network.set_faults(ip(2), ip(1), LinkFaults::dialing(fault));
+    let fault = |fault| network.set_faults(ip(2), ip(1), Faults::dialing(fault));
 
     fault(DialFault::Ignored);
     never(dial(&network, 2, to)).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gossip_transport::NetCredential;
 use gossip_transport::memory::{
-    DialFault, LinkFaults, MemoryConnection, MemoryListener, MemoryTransport,
+    DialFault, Faults, MemoryConnection, MemoryListener, MemoryTransport,
 };
 use gossip_transport::net::{Alpn, ConnectError, NetTransport};
 use gossip_transport::transport_layer::{
@@ -25,7 +25,7 @@ async fn a_reply_goes_back_over_the_connection_by_which_the_message_came() {
     // As if host 1 were a browser: it cannot be dialled.
     world
         .network
-        .set_faults(ip(2), ip(1), LinkFaults::dialing(DialFault::Refused));
+        .set_faults(ip(2), ip(1), Faults::dialing(DialFault::Refused));
     a.send(addr(2), numbered(1, 8)).await.unwrap();
     let (from, _) = soon(b.recv()).await.unwrap();
     assert_ne!(from, addr(1));
@@ -150,7 +150,7 @@ async fn a_dial_that_is_not_answered_ends_after_its_time() {
     for fault in [DialFault::Ignored, DialFault::HandshakeUnanswered] {
         world
             .network
-            .set_faults(ip(1), ip(2), LinkFaults::dialing(fault));
+            .set_faults(ip(1), ip(2), Faults::dialing(fault));
         let socket = world
             .open(1, configured(|c| c.dial_timeout = secs(4)))
             .await;
@@ -243,7 +243,7 @@ async fn keepalives_hold_a_quiet_connection_and_a_dead_link_is_noticed_without_t
     assert_eq!(a.stats().dials, 1);
     world
         .network
-        .set_faults_between(ip(1), ip(2), LinkFaults::stalled());
+        .set_faults_between(ip(1), ip(2), Faults::stalled());
     let start = Instant::now();
     until(&a, |s| s.connections.is_empty()).await;
     until(&b, |s| s.connections.is_empty()).await;
@@ -286,7 +286,7 @@ async fn a_peer_that_does_not_read_loses_its_connection_but_not_its_messages() {
     soon(b.recv()).await.unwrap();
     world
         .network
-        .set_faults_between(ip(1), ip(2), LinkFaults::stalled());
+        .set_faults_between(ip(1), ip(2), Faults::stalled());
     // More than the network holds.
     for n in 0..600 {
         a.send(addr(2), numbered(n, 1000)).await.unwrap();
@@ -330,9 +330,7 @@ async fn the_least_recently_used_connection_goes_when_there_are_too_many() {
     assert_eq!(known, [addr(2), addr(4), addr(5)]);
     until(&peers[1], |s| s.connections.is_empty()).await;
     // A connection with something to send stays, however long it was not used.
-    world
-        .network
-        .set_faults(ip(1), ip(4), LinkFaults::stalled());
+    world.network.set_faults(ip(1), ip(4), Faults::stalled());
     for n in 0..600 {
         a.send(addr(4), numbered(n, 1000)).await.unwrap();
     }
@@ -351,7 +349,7 @@ async fn accepted_connections_and_dials_count_against_the_bound() {
     for n in 2..=3 {
         world
             .network
-            .set_faults(ip(1), ip(n), LinkFaults::dialing(DialFault::Ignored));
+            .set_faults(ip(1), ip(n), Faults::dialing(DialFault::Ignored));
         a.send(addr(n), numbered(0, 8)).await.unwrap();
         sleep(ms(1)).await;
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gossip_transport::ClusterSecret;
-use gossip_transport::memory::{DialFault, LinkFaults};
+use gossip_transport::memory::{DialFault, Faults};
 use gossip_transport::net::{NetListener, NetTransport};
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::transport_layer::{DropReason, OverflowPolicy, TransportLayerSocket};
@@ -24,7 +24,7 @@ async fn a_peer_that_never_answers_does_not_delay_the_others_by_a_moment() {
         for n in 3..100 {
             world
                 .network
-                .set_faults(ip(1), ip(n), LinkFaults::dialing(fault));
+                .set_faults(ip(1), ip(n), Faults::dialing(fault));
             a.send(addr(n), numbered(0, 8)).await.unwrap();
         }
         a.send(addr(2), numbered(1, 8)).await.unwrap();
@@ -42,9 +42,7 @@ async fn a_peer_that_never_reads_does_not_delay_the_others_by_a_moment() {
     let world = World::new();
     let (a, b) = (world.open(1, config()).await, world.open(2, config()).await);
     let _c = world.open(3, config()).await;
-    world
-        .network
-        .set_faults(ip(1), ip(3), LinkFaults::stalled());
+    world.network.set_faults(ip(1), ip(3), Faults::stalled());
     for n in 0..900 {
         a.send(addr(3), numbered(n, 1000)).await.unwrap();
     }
@@ -72,7 +70,7 @@ async fn under_back_pressure_only_the_full_queue_waits() {
     let b = world.open(2, config()).await;
     world
         .network
-        .set_faults(ip(1), ip(3), LinkFaults::dialing(DialFault::Ignored));
+        .set_faults(ip(1), ip(3), Faults::dialing(DialFault::Ignored));
     a.send(addr(3), numbered(0, 8)).await.unwrap();
     let mut stuck = std::pin::pin!(a.send(addr(3), numbered(1, 8)));
     assert!(futures::poll!(&mut stuck).is_pending());

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Context;
 
 use bytes::Bytes;
-use gossip_transport::memory::{DialFault, LinkFaults};
+use gossip_transport::memory::{DialFault, Faults};
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::transport_layer::{
     ClosedError, DropReason, OverflowPolicy, TransportLayerConfig, TransportLayerTransport,
@@ -98,7 +98,7 @@ async fn shutdown_sends_what_is_queued_and_says_what_it_could_not_send() {
     let (a, b) = (world.open(1, config()).await, world.open(2, config()).await);
     world
         .network
-        .set_faults(ip(1), ip(3), LinkFaults::dialing(DialFault::Ignored));
+        .set_faults(ip(1), ip(3), Faults::dialing(DialFault::Ignored));
     for n in 0..500 {
         a.send(addr(2), numbered(n, 8)).await.unwrap();
     }
@@ -126,7 +126,7 @@ async fn shutdown_ends_as_soon_as_everything_is_sent() {
     let (a, _b) = (world.open(1, config()).await, world.open(2, config()).await);
     world
         .network
-        .set_faults(ip(1), ip(2), LinkFaults::delayed(ms(100)));
+        .set_faults(ip(1), ip(2), Faults::delayed(ms(100)));
     a.send(addr(2), numbered(0, 8)).await.unwrap();
     let start = Instant::now();
     let report = soon(a.shutdown(secs(1000))).await;
@@ -171,7 +171,7 @@ async fn a_shutdown_wakes_those_who_wait() {
         .await;
     world
         .network
-        .set_faults(ip(1), ip(2), LinkFaults::dialing(DialFault::Ignored));
+        .set_faults(ip(1), ip(2), Faults::dialing(DialFault::Ignored));
     let handle = a.get_or_create_outgoing_connection(addr(2)).unwrap();
     a.send(addr(2), numbered(0, 8)).await.unwrap();
     let waiting = async {

@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use gossip_transport::Message;
-use gossip_transport::memory::{DialFault, LinkFaults, MemoryConfig};
+use gossip_transport::memory::{DialFault, Faults, MemoryConfig};
 use gossip_transport::message::{DecodeError, EncodeError};
 use gossip_transport::net::Alpn;
 use gossip_transport::transport_layer::{
@@ -22,7 +22,7 @@ use crate::support::soon;
 /// No more than `count` messages fit, and the peer cannot be reached.
 async fn blocked(overflow: OverflowPolicy, count: usize) -> (World, Socket) {
     let world = World::new();
-    let faults = LinkFaults::dialing(DialFault::Ignored);
+    let faults = Faults::dialing(DialFault::Ignored);
     world.network.set_faults(ip(1), ip(2), faults);
     let socket = world
         .open(
@@ -140,7 +140,7 @@ async fn a_queue_is_bounded_by_bytes_too() {
         .await;
     world
         .network
-        .set_faults(ip(3), ip(2), LinkFaults::dialing(DialFault::Ignored));
+        .set_faults(ip(3), ip(2), Faults::dialing(DialFault::Ignored));
     for n in 0..10 {
         socket.send(addr(2), numbered(n, 300)).await.unwrap();
         assert!(socket.stats().total.queued_bytes <= 1000);
@@ -207,7 +207,7 @@ async fn what_is_older_than_its_ttl_is_dropped_while_the_peer_cannot_be_reached(
 #[tokio::test(start_paused = true)]
 async fn expired_messages_go_before_live_ones_are_dropped() {
     let world = World::new();
-    let faults = LinkFaults::dialing(DialFault::Ignored);
+    let faults = Faults::dialing(DialFault::Ignored);
     world.network.set_faults(ip(1), ip(2), faults);
     let socket = world
         .open(
@@ -359,10 +359,8 @@ async fn every_snapshot_adds_up_while_networks_break_and_heal() {
             let (x, y) = (random.u8(0..4), random.u8(0..6));
             match random.u8(0..40) {
                 0 => world.network.break_connections(ip(x), ip(y)),
-                1 => world.network.set_faults(ip(x), ip(y), LinkFaults::cut()),
-                2 => world
-                    .network
-                    .set_faults(ip(x), ip(y), LinkFaults::stalled()),
+                1 => world.network.set_faults(ip(x), ip(y), Faults::cut()),
+                2 => world.network.set_faults(ip(x), ip(y), Faults::stalled()),
                 3 => world.network.heal(),
                 4..=8 => tokio::time::sleep(ms(random.u64(1..50))).await,
                 9..=16 => drop(futures::poll!(Box::pin(socket.recv()))),

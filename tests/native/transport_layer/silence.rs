@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gossip_transport::memory::LinkFaults;
+use gossip_transport::memory::Faults;
 use gossip_transport::transport_layer::TransportLayerConfig;
 use tokio::time::{Instant, advance, sleep};
 
@@ -47,7 +47,7 @@ async fn a_tab_that_wakes_gives_up_a_peer_that_is_gone() {
     let (a, _b) = connected(&world).await;
     world
         .network
-        .set_faults_between(ip(1), ip(2), LinkFaults::stalled());
+        .set_faults_between(ip(1), ip(2), Faults::stalled());
     advance(secs(3600)).await;
     let woken = Instant::now();
     until(&a, |s| s.connections.is_empty()).await;
@@ -65,13 +65,13 @@ async fn a_silent_peer_is_given_up_after_the_silence_timeout() {
         let silent = Instant::now();
         world
             .network
-            .set_faults_between(ip(1), ip(2), LinkFaults::stalled());
+            .set_faults_between(ip(1), ip(2), Faults::stalled());
         until(&a, |s| s.connections.is_empty()).await;
         let after = silent.elapsed();
         assert!(after <= timeout + secs(1), "{after:?} of {timeout:?}");
         assert!(after > timeout - Duration::from_secs(16), "{after:?}");
         world
             .network
-            .set_faults_between(ip(1), ip(2), LinkFaults::default());
+            .set_faults_between(ip(1), ip(2), Faults::default());
     }
 }
