@@ -1,7 +1,8 @@
 //! A connection of either network.
 //!
-//! It forwards each call to the connection of the network. Invariant: a connection of the second
-//! network fails once the first network has taken over, so that traffic moves to the first.
+//! It forwards each call to the connection of the network. Invariant: sending and receiving on a
+//! connection of the second network fail with [`TakenOver`](super::TakenOver) once the first
+//! network has taken over, so that traffic moves to the first.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

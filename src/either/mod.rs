@@ -30,14 +30,17 @@
 //! | `routes` | what is known about how each address is reached |
 //! | `takeover` | dials of the first network that succeed late |
 //! | `connection` | a connection of either network |
+//! | `error` | the error of a connection that was replaced |
 //! | `listener` | a listener of both networks, and its incoming connections |
 
 mod connection;
+mod error;
 mod listener;
 mod routes;
 mod takeover;
 mod transport;
 
 pub use connection::EitherConnection;
+pub use error::TakenOver;
 pub use listener::{EitherIncomingRequest, EitherListener};
 pub use transport::EitherTransport;

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use anyhow::anyhow;
 use futures::future::{Either, select};
 
+use super::error::TakenOver;
 use super::routes::{Routes, Side};
 use crate::rt::sync::Epoch;
 use crate::rt::{self, BoxFuture};
@@ -39,14 +39,14 @@ impl Takeover {
     }
 
     /// Fails once the first network has taken over.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
+    pub(super) fn check(&self) -> Result<(), TakenOver> {
         if self.happened.load(Ordering::Acquire) {
-            return Err(anyhow!("the peer can be reached by the preferred network"));
+            return Err(TakenOver);
         }
         Ok(())
     }
 
-    /// Runs `future`, and fails as soon as the first network takes over.
+    /// Runs `future`. Fails with [`TakenOver`] as soon as the first network takes over.
     pub(super) async fn unless<T>(
         &self,
         future: impl Future<Output = anyhow::Result<T>>,

@@ -127,8 +127,8 @@ async fn other_protocols_and_messages_longer_than_a_datagram_are_refused() {
         cluster_id: "x".repeat(MAX_DATAGRAM_LEN - 7),
         digest: Default::default(),
     };
-    // The cluster id alone is a valid one, of less than 65,535 bytes. The message is too long by its
-    // header.
+    // The cluster id alone is a valid one, of less than 65,535 bytes. The message is too long by
+    // its header.
     socket.send(to, too_long).await.unwrap();
     let total = socket.stats().total;
     assert_eq!(total.dropped.count(DropReason::TooLarge), 1);
