@@ -33,6 +33,7 @@ impl TcpConfig {
     ///
     /// Fails with the first field that is out of bounds: a limit is zero, or `secure` is invalid.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        self.secure.validate().map_err(|e| e.inside("secure"))?;
         at_least("max_unauthenticated", self.max_unauthenticated, 1)?;
         at_least(
             "max_unauthenticated_per_ip",
@@ -68,6 +69,10 @@ mod tests {
             (
                 config().with_max_unauthenticated_per_ip(0),
                 Err("max_unauthenticated_per_ip is 0, but must be at least 1"),
+            ),
+            (
+                config().with_secure(SecureConfig::default().with_max_message_len(0)),
+                Err("secure.max_message_len is 0, but must be at least 1"),
             ),
         ] {
             let result = config.validate().map_err(|error| error.to_string());

@@ -37,6 +37,7 @@ impl WebSocketConfig {
     /// Fails with the first field that is out of bounds: `connect_timeout` is less than 1 ms,
     /// `max_unread_bytes` has no room for the longest frame, or `secure` is invalid.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        self.secure.validate().map_err(|e| e.inside("secure"))?;
         at_least(
             "connect_timeout",
             self.connect_timeout,

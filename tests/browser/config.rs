@@ -22,7 +22,10 @@ fn a_value_out_of_bounds_is_an_error_that_names_it() {
             Err("max_unread_bytes is 65598, but must be at least 65599"),
         ),
         (config().with_max_unread_bytes(65_599), Ok(())),
-        (config().with_secure(SecureConfig::default()), Ok(())),
+        (
+            config().with_secure(SecureConfig::default().with_max_message_len(0)),
+            Err("secure.max_message_len is 0, but must be at least 1"),
+        ),
     ] {
         let result = config.validate().map_err(|error| error.to_string());
         assert_eq!(result, expected.map_err(str::to_owned), "{config:?}");
