@@ -97,8 +97,7 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
     ///
     /// Fails once the socket is closed and every received message has been returned.
     pub async fn recv(&self) -> Result<(SocketAddr, M), ClosedError> {
-        let received = self.shared.recv().await?;
-        Ok((received.from, received.message))
+        self.shared.recv().await
     }
 
     /// Returns the next message with the identity and the role of its sender and the time of its
@@ -108,7 +107,7 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
     ///
     /// Fails once the socket is closed and every received message has been returned.
     pub async fn recv_detailed(&self) -> Result<Received<M>, ClosedError> {
-        self.shared.recv().await
+        self.shared.recv_detailed().await
     }
 
     /// Returns a handle to the queue of peer `to`, which is created if there is none.

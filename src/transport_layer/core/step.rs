@@ -62,6 +62,17 @@ pub(in crate::transport_layer) struct Effects<C> {
     pub(in crate::transport_layer) ended: Vec<EndedLink>,
 }
 
+impl<C> Effects<C> {
+    /// Returns whether there is nothing to do.
+    pub(in crate::transport_layer) fn is_empty(&self) -> bool {
+        self.wakers.is_empty()
+            && self.close.is_empty()
+            && self.forgotten.is_empty()
+            && self.new_peers.is_empty()
+            && self.ended.is_empty()
+    }
+}
+
 impl<C> Default for Effects<C> {
     fn default() -> Self {
         Self {

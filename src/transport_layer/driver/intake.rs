@@ -18,7 +18,9 @@ use super::shared::Shared;
 use crate::message::Message;
 use crate::net::{NetConnection, NetTransport};
 use crate::rt::{self, Instant, MaybeSend, MaybeSync};
-use crate::transport_layer::core::{DirectWrite, Effects, Offered, Peers, SenderPlace, Wanted};
+use crate::transport_layer::core::{
+    DirectWrite, Effects, NewPeer, Offered, Peers, SenderPlace, Wanted,
+};
 use crate::transport_layer::error::{ClosedError, NotConnected, SendError};
 use crate::transport_layer::stats::{ConnectionInfo, Direction, DropReason};
 
@@ -111,6 +113,12 @@ impl<T: NetTransport, M: Message> Intake<T, M> {
         action: impl FnOnce(&mut Peers<T::Connection>, &mut Effects<T::Connection>) -> R,
     ) -> R {
         let (result, new_peers) = self.shared.with_new_peers(action);
+        self.start(new_peers);
+        result
+    }
+
+    /// Starts the tasks of new peers.
+    fn start(&self, new_peers: Vec<NewPeer>) {
         for new in new_peers {
             let task = PeerTask {
                 shared: Arc::clone(&self.shared),
@@ -121,7 +129,6 @@ impl<T: NetTransport, M: Message> Intake<T, M> {
                 .tasks
                 .spawn((), handle_outgoing_connection(task));
         }
-        result
     }
 
     /// Hands a message to the connection from within the caller's poll. What the network does not
@@ -152,11 +159,22 @@ impl<T: NetTransport, M: Message> Outbound for Intake<T, M> {
     }
 
     fn offer(&self, to: SocketAddr, bytes: Bytes) -> Result<(), Refused> {
-        match self.with(|peers, fx| peers.offer(to, bytes, Instant::now, fx)) {
-            Offered::Done => Ok(()),
-            Offered::Full(bytes) => Err(Refused::Full(bytes)),
+        // Written out instead of `with`, so that nothing is moved for a message that is queued. This is
+        // what each message costs.
+        let mut fx = Effects::default();
+        let mut peers = self.shared.lock();
+        match peers.offer(to, bytes, Instant::now, &mut fx) {
+            Offered::Done => {
+                self.start(self.shared.finish(peers, fx));
+                Ok(())
+            }
+            Offered::Full(bytes) => {
+                self.start(self.shared.finish(peers, fx));
+                Err(Refused::Full(bytes))
+            }
             Offered::Closed(bytes) => Err(Refused::Closed(bytes)),
             Offered::Write(direct) => {
+                self.start(self.shared.finish(peers, fx));
                 self.write(direct);
                 Ok(())
             }

@@ -11,7 +11,7 @@ use super::tasks::TaskSet;
 use crate::credential::NetCredential;
 use crate::message::Message;
 use crate::net::{CloseCode, NetConnection, NetTransport};
-use crate::rt::sync::{Mutex, Signal, Ticket};
+use crate::rt::sync::{Mutex, MutexGuard, Signal, Ticket};
 use crate::rt::{Instant, Task};
 use crate::transport_layer::config::TransportLayerConfig;
 use crate::transport_layer::core::{Effects, Host, NewPeer, Peers};
@@ -82,18 +82,34 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         action: impl FnOnce(&mut Peers<T::Connection>, &mut Effects<T::Connection>) -> R,
     ) -> (R, Vec<NewPeer>) {
         let mut fx = Effects::default();
-        let result = {
-            let mut peers = self.peers.lock();
-            let result = action(&mut peers, &mut fx);
-            // Under the lock of the peers, so that the two agree in every snapshot.
-            for addr in fx.forgotten.drain(..) {
-                self.inbox.forget(addr);
-            }
-            for new in &fx.new_peers {
-                self.inbox.remember(new.key.addr);
-            }
-            result
-        };
+        let mut peers = self.peers.lock();
+        let result = action(&mut peers, &mut fx);
+        (result, self.finish(peers, fx))
+    }
+
+    /// Locks the core. The caller must pass the guard and the effects to [`finish`](Self::finish).
+    pub(super) fn lock(&self) -> MutexGuard<'_, Peers<T::Connection>> {
+        self.peers.lock()
+    }
+
+    /// Releases the lock and carries out the effects. Returns the peers that were created; the caller
+    /// starts their tasks.
+    pub(super) fn finish(
+        &self,
+        peers: MutexGuard<'_, Peers<T::Connection>>,
+        mut fx: Effects<T::Connection>,
+    ) -> Vec<NewPeer> {
+        if fx.is_empty() {
+            return Vec::new();
+        }
+        // Under the lock, so that core and inbox agree in every snapshot.
+        for addr in fx.forgotten.drain(..) {
+            self.inbox.forget(addr);
+        }
+        for new in &fx.new_peers {
+            self.inbox.remember(new.key.addr);
+        }
+        drop(peers);
         fx.wakers.into_iter().for_each(Waker::wake);
         for (conn, code) in fx.close {
             self.tasks.spawn((), async move { conn.close(code).await });
@@ -102,7 +118,7 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
             let (addr, why, age) = (ended.addr, ended.why, ended.age);
             tracing::info!(%addr, why, ?age, "connection ended");
         }
-        (result, fx.new_peers)
+        fx.new_peers
     }
 
     /// Takes a connection out of service. `code` is the reason for a close of ours, and `None` for a
@@ -120,9 +136,16 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         }
     }
 
-    /// Returns the next message. Cancel-safe.
-    pub(in crate::transport_layer) async fn recv(&self) -> Result<Received<M>, ClosedError> {
+    /// Returns the next message and its sender. Cancel-safe.
+    pub(in crate::transport_layer) async fn recv(&self) -> Result<(SocketAddr, M), ClosedError> {
         self.inbox.recv().await
+    }
+
+    /// Returns the next message with what is known of its sender. Cancel-safe.
+    pub(in crate::transport_layer) async fn recv_detailed(
+        &self,
+    ) -> Result<Received<M>, ClosedError> {
+        self.inbox.recv_detailed().await
     }
 
     /// Returns whether the socket still takes messages.

@@ -84,22 +84,23 @@ impl<M> SharedInbox<M> {
         self.inbox.lock().count_undecodable(from, len)
     }
 
-    /// Returns the next message. Cancel-safe.
-    pub(super) async fn recv(&self) -> Result<Received<M>, ClosedError> {
-        if let Some(ready) = self.take_in_hand() {
-            return Ok(ready);
+    /// Returns the next message and its sender. Cancel-safe.
+    pub(super) async fn recv(&self) -> Result<(SocketAddr, M), ClosedError> {
+        let in_hand = self.in_hand.lock().pop_unless_last();
+        if let Some(received) = in_hand {
+            return Ok(received);
         }
+        let received = self.recv_detailed().await?;
+        Ok((received.from, received.message))
+    }
+
+    /// Returns the next message with what is known of its sender. Cancel-safe.
+    pub(super) async fn recv_detailed(&self) -> Result<Received<M>, ClosedError> {
         let mut receiver = Receiver {
             shared: self,
             ticket: None,
         };
         poll_fn(|cx| self.poll_recv(&mut receiver.ticket, cx)).await
-    }
-
-    /// Returns a message that was taken out of the inbox before, unless it is the last of them.
-    fn take_in_hand(&self) -> Option<Received<M>> {
-        let mut in_hand = self.in_hand.lock();
-        (in_hand.len() > 1).then(|| in_hand.pop()).flatten()
     }
 
     fn poll_recv(

@@ -27,7 +27,7 @@ fn inbox(max_messages_per_peer: usize) -> SharedInbox<usize> {
 }
 
 fn recv(inbox: &SharedInbox<usize>) -> Option<usize> {
-    Some(inbox.recv().now_or_never()?.ok()?.message)
+    Some(inbox.recv().now_or_never()?.ok()?.1)
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn messages_that_were_taken_together_are_returned_in_order_also_to_another_recei
     inbox.push_many(source(), &mut (0..300).map(|n| (n, 1)).collect());
     // It takes only one, since another receiver is in line.
     assert_eq!(recv(&inbox), Some(0));
-    assert_eq!((&mut waiting).now_or_never().unwrap().unwrap().message, 1);
+    assert_eq!((&mut waiting).now_or_never().unwrap().unwrap().1, 1);
     drop(waiting);
     assert!((2..300).all(|n| recv(&inbox) == Some(n)));
     assert_eq!(recv(&inbox), None);
