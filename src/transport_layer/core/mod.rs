@@ -39,5 +39,5 @@ pub(super) use inbox::{InHand, Inbox, Origin, ReaderPlace, Source};
 pub(super) use link::Reading;
 pub(super) use peers::Peers;
 pub(super) use queue::BATCH_BYTES;
-pub(super) use requests::{DirectWrite, Offered, SenderPlace, Wanted};
+pub(super) use requests::{DirectWrite, Offered, SenderPlace, Wanted, Writer};
 pub(super) use step::{Effects, NewPeer, PeerKey, Step};

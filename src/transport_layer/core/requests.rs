@@ -41,6 +41,15 @@ pub(in crate::transport_layer) enum Offered<C> {
     Write(DirectWrite<C>),
 }
 
+/// What hands a batch to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::transport_layer) enum Writer {
+    /// The task of the peer.
+    Task,
+    /// The sender of the message.
+    Sender,
+}
+
 /// A message that its sender hands to the connection itself. It counts as queued until the report.
 #[derive(Debug)]
 pub(in crate::transport_layer) struct DirectWrite<C> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{Effects, Offered, PeerKey, Peers, Reading, SenderPlace, Step, Wanted};
+use super::{Effects, Offered, PeerKey, Peers, Reading, SenderPlace, Step, Wanted, Writer};
 use crate::credential::Identity;
 use crate::net::{Alpn, CloseCode, CloseReason, ConnectError, NetConnection};
 use crate::rt::Instant;
@@ -116,9 +116,13 @@ impl Fixture {
         *own.expect("a peer with that address")
     }
 
+    /// Offers a message as the driver does.
     fn offer(&mut self, to: SocketAddr) -> Offered<Conn> {
         let now = self.now;
-        self.peers.offer(to, message(), || now, &mut self.fx)
+        match self.peers.offer_to_busy(to, message()) {
+            Ok(()) => Offered::Done,
+            Err(bytes) => self.peers.offer(to, bytes, || now, &mut self.fx),
+        }
     }
 
     fn connect(&mut self, to: SocketAddr, identity: u8, direction: Direction) -> Option<u64> {
@@ -145,7 +149,7 @@ impl Fixture {
         self.batch.clear();
         let (batch, now) = (&mut self.batch, self.now);
         self.peers
-            .written((key, link), batch, true, now, &mut self.fx);
+            .written((key, link, Writer::Task), batch, true, now, &mut self.fx);
     }
 
     fn stats(&self) -> SocketStats {
@@ -370,7 +374,8 @@ fn the_task_of_a_peer_does_what_is_due() {
                 assert!(matches!(f.offer(addr(1)), Offered::Write(_)));
                 let key = f.key(addr(1));
                 let (now, batch) = (f.now, &mut VecDeque::new());
-                f.peers.written((key, link), batch, false, now, &mut f.fx);
+                f.peers
+                    .written((key, link, Writer::Sender), batch, false, now, &mut f.fx);
             },
             "write",
         ),
@@ -479,7 +484,8 @@ fn a_sender_writes_itself_only_to_a_connection_at_rest() {
                 assert!(matches!(f.offer(addr(1)), Offered::Write(_)));
                 let key = f.key(addr(1));
                 let (now, batch) = (f.now, &mut VecDeque::new());
-                f.peers.written((key, link), batch, false, now, &mut f.fx);
+                f.peers
+                    .written((key, link, Writer::Sender), batch, false, now, &mut f.fx);
                 f.now += secs(1);
             },
             false,
@@ -509,9 +515,13 @@ fn a_message_that_its_sender_could_not_write_goes_first() {
     // The connection broke: the message is still in the batch.
     let (now, fx) = (fixture.now, &mut fixture.fx);
     let mut batch = VecDeque::from([Bytes::from_static(b"first")]);
-    fixture
-        .peers
-        .written((direct.key, direct.link), &mut batch, false, now, fx);
+    fixture.peers.written(
+        (direct.key, direct.link, Writer::Sender),
+        &mut batch,
+        false,
+        now,
+        fx,
+    );
     fixture.peers.disconnected(addr(1), link, None, now, fx);
     assert_eq!(fixture.peer(addr(1)).queued, 2);
     fixture.accept(addr(1), 1);
@@ -673,14 +683,14 @@ proptest! {
         config.outgoing.overflow = overflow;
         config.outgoing.max_messages = 3;
         let mut fixture = Fixture::new(config);
-        let mut writing: Vec<(PeerKey, u64, usize)> = Vec::new();
+        let mut writing: Vec<((PeerKey, u64, Writer), usize)> = Vec::new();
         let mut place = SenderPlace::new(addr(1));
         for (operation, peer, identity, time) in operations {
             let to = addr(peer);
             let known = fixture.stats().peers.contains_key(&to);
             match operation {
                 0..=2 => if let Offered::Write(direct) = fixture.offer(to) {
-                    writing.push((direct.key, direct.link, 1));
+                    writing.push(((direct.key, direct.link, Writer::Sender), 1));
                 },
                 3 => {
                     let (now, fx) = (fixture.now, &mut fixture.fx);
@@ -691,14 +701,14 @@ proptest! {
                 5 => { fixture.accept(to, identity); }
                 6 | 7 if known => if let Step::Write { link, .. } = fixture.step(to) {
                     let key = fixture.key(to);
-                    writing.push((key, link, fixture.batch.len()));
+                    writing.push(((key, link, Writer::Task), fixture.batch.len()));
                 },
-                8 => if let Some((key, link, count)) = writing.pop() {
+                8 => if let Some((write, count)) = writing.pop() {
                     // The network has taken some of the batch, and perhaps not flushed it.
                     let left = count.min(usize::from(identity));
                     let mut batch: VecDeque<_> = (0..left).map(|_| message()).collect();
                     let (flushed, now) = (left == 0, fixture.now);
-                    fixture.peers.written((key, link), &mut batch, flushed, now, &mut fixture.fx);
+                    fixture.peers.written(write, &mut batch, flushed, now, &mut fixture.fx);
                 },
                 9 if known => {
                     let key = fixture.key(to);

@@ -19,7 +19,7 @@ use crate::message::Message;
 use crate::net::{NetConnection, NetTransport};
 use crate::rt::{self, Instant, MaybeSend, MaybeSync};
 use crate::transport_layer::core::{
-    DirectWrite, Effects, NewPeer, Offered, Peers, SenderPlace, Wanted,
+    DirectWrite, Effects, NewPeer, Offered, Peers, SenderPlace, Wanted, Writer,
 };
 use crate::transport_layer::error::{ClosedError, NotConnected, SendError};
 use crate::transport_layer::stats::{ConnectionInfo, Direction, DropReason};
@@ -144,7 +144,8 @@ impl<T: NetTransport, M: Message> Intake<T, M> {
         let outcome = conn.send_many(&mut batch).now_or_never();
         self.with(|peers, fx| {
             let flushed = matches!(outcome, Some(Ok(())));
-            peers.written((key, link), &mut batch, flushed, Instant::now(), fx);
+            let write = (key, link, Writer::Sender);
+            peers.written(write, &mut batch, flushed, Instant::now(), fx);
         });
         if let Some(Err(error)) = outcome {
             let why = format_args!("{error:#}");
@@ -159,10 +160,12 @@ impl<T: NetTransport, M: Message> Outbound for Intake<T, M> {
     }
 
     fn offer(&self, to: SocketAddr, bytes: Bytes) -> Result<(), Refused> {
-        // Written out instead of `with`, so that nothing is moved for a message that is queued. This is
-        // what each message costs.
-        let mut fx = Effects::default();
         let mut peers = self.shared.lock();
+        let Err(bytes) = peers.offer_to_busy(to, bytes) else {
+            return Ok(());
+        };
+        // Written out instead of `with`, so that nothing is moved for a message that is queued.
+        let mut fx = Effects::default();
         match peers.offer(to, bytes, Instant::now, &mut fx) {
             Offered::Done => {
                 self.start(self.shared.finish(peers, fx));

@@ -15,7 +15,7 @@ use crate::message::Message;
 use crate::net::{CloseCode, ConnectError, NetConnection, NetTransport};
 use crate::rt::sync::{Signal, Timer, yield_now};
 use crate::rt::{self, Instant};
-use crate::transport_layer::core::{BATCH_BYTES, PeerKey, Step};
+use crate::transport_layer::core::{BATCH_BYTES, PeerKey, Step, Writer};
 use crate::transport_layer::stats::Direction;
 
 /// Batches written in a row before other tasks get their turn.
@@ -158,7 +158,8 @@ impl<T: NetTransport, M: Message> PeerTask<T, M> {
         let took_none = count > 0 && batch.len() == count;
         self.shared.with(|peers, fx| {
             let flushed = matches!(outcome, Ok(Ok(())));
-            peers.written((self.key, link), batch, flushed, Instant::now(), fx);
+            let write = (self.key, link, Writer::Task);
+            peers.written(write, batch, flushed, Instant::now(), fx);
         });
         match outcome {
             Ok(Ok(())) if took_none => {

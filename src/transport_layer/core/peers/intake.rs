@@ -35,6 +35,26 @@ impl<C: NetConnection> Peers<C> {
         Ok(())
     }
 
+    /// Queues a message in the common case of a busy connection: its peer is connected and its task
+    /// runs, nobody waits, and there is room. Returns the message in every other case, for
+    /// [`offer`](Self::offer). This is what most messages of a burst cost, and it has no effects.
+    pub(in crate::transport_layer) fn offer_to_busy(
+        &mut self,
+        to: SocketAddr,
+        bytes: Bytes,
+    ) -> Result<(), Bytes> {
+        match self.map.get_mut(&to) {
+            Some(peer) if self.phase == Phase::Open && !peer.links.is_empty() => {
+                let TaskState::Running(now) = peer.task else {
+                    return Err(bytes);
+                };
+                // The task looks at the queue again before it waits: it need not be woken.
+                peer.queue.offer_if_room(bytes, now)
+            }
+            _ => Err(bytes),
+        }
+    }
+
     /// Queues or drops a message, or lets its sender write it. `clock` is read only if the time is not
     /// known.
     pub(in crate::transport_layer) fn offer(

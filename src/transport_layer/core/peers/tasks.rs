@@ -10,6 +10,7 @@ use super::{Peers, Phase};
 use crate::net::{ConnectError, NetConnection};
 use crate::rt::Instant;
 use crate::transport_layer::core::peer::{Decision, Dial, Failure, TaskState};
+use crate::transport_layer::core::requests::Writer;
 use crate::transport_layer::core::step::{Effects, EndedLink, PeerKey, Step};
 use crate::transport_layer::stats::{Direction, DropReason};
 
@@ -159,7 +160,7 @@ impl<C: NetConnection> Peers<C> {
     /// bytes that the network has not taken yet.
     pub(in crate::transport_layer) fn written(
         &mut self,
-        (key, link): (PeerKey, u64),
+        (key, link, writer): (PeerKey, u64, Writer),
         batch: &mut VecDeque<Bytes>,
         flushed: bool,
         now: Instant,
@@ -180,7 +181,7 @@ impl<C: NetConnection> Peers<C> {
                 link.written = now;
             }
         }
-        if matches!(peer.task, TaskState::Blocked) {
+        if writer == Writer::Task {
             peer.task = TaskState::Running(now);
         }
         if !flushed || !peer.queue.is_empty() {

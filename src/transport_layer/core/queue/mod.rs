@@ -100,12 +100,28 @@ impl OutgoingQueue {
                 }
             }
         }
+        self.push(bytes, now);
+        Offer::Queued
+    }
+
+    /// Takes `bytes` if there is room for them and no sender waits. Returns them otherwise.
+    pub(super) fn offer_if_room(&mut self, bytes: Bytes, now: Instant) -> Result<(), Bytes> {
+        if bytes.len() > self.max_message_len
+            || !self.has_room(bytes.len())
+            || !self.senders.is_empty()
+        {
+            return Err(bytes);
+        }
+        self.push(bytes, now);
+        Ok(())
+    }
+
+    fn push(&mut self, bytes: Bytes, now: Instant) {
         self.counters.submitted += 1;
         self.waiting_bytes += bytes.len();
         self.waiting.push_back(bytes);
         self.waiting_expiries
             .push_back(now.checked_add(self.config.ttl));
-        Offer::Queued
     }
 
     /// Takes `bytes` as a batch of its own, which the caller hands to the network at once. Returns
