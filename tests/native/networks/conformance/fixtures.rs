@@ -10,11 +10,13 @@ use gossip_transport::net::{Alpn, NetTransport};
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::udp::PlaintextUdpTransport;
 
+#[cfg(unix)]
+use crate::examples::custom_network::UnixTransport;
 use crate::support::ANY_PORT;
 
 /// What a network of secure connections has, and a network of datagrams may lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Capability {
+pub(crate) enum Capability {
     /// A dial waits for the acceptor, and fails if there is none.
     Handshake,
     /// Both sides prove their identities, and refuse those that they do not trust.
@@ -30,7 +32,7 @@ pub enum Capability {
 }
 
 /// Two hosts of a network of their own for each test.
-pub trait Fixture {
+pub(crate) trait Fixture {
     type Transport: NetTransport;
 
     /// Capabilities that the network does not have, with the reason.
@@ -64,7 +66,7 @@ fn ip(last: u8) -> IpAddr {
     [10, 0, 0, last].into()
 }
 
-pub struct Memory;
+pub(crate) struct Memory;
 
 impl Fixture for Memory {
     type Transport = MemoryTransport;
@@ -83,7 +85,7 @@ impl Fixture for Memory {
     }
 }
 
-pub struct Tcp;
+pub(crate) struct Tcp;
 
 impl Fixture for Tcp {
     type Transport = TcpTransport;
@@ -104,7 +106,7 @@ impl Fixture for Tcp {
 }
 
 /// Plaintext datagrams: most of what a connection promises does not apply to them.
-pub struct Udp;
+pub(crate) struct Udp;
 
 impl Fixture for Udp {
     type Transport = PlaintextUdpTransport;
@@ -172,10 +174,36 @@ impl Fixture for Udp {
     }
 }
 
+/// The network of `examples/custom_network.rs`.
+#[cfg(unix)]
+pub(crate) struct Custom;
+
+#[cfg(unix)]
+impl Fixture for Custom {
+    type Transport = UnixTransport;
+
+    fn hosts() -> (UnixTransport, UnixTransport) {
+        thread_local! {
+            // Removed at the end of the test, which has a thread of its own.
+            static FOLDER: tempfile::TempDir = tempfile::tempdir().unwrap();
+        }
+        let network = FOLDER.with(|folder| UnixTransport::new(folder.path()));
+        (network.clone(), network)
+    }
+
+    fn bind_addr() -> SocketAddr {
+        ANY_PORT
+    }
+
+    fn dead_addr() -> SocketAddr {
+        ([127, 0, 0, 1], 9).into()
+    }
+}
+
 type EitherMemory = EitherTransport<MemoryTransport, MemoryTransport>;
 
 /// Two networks of which the first one, which is preferred, is used.
-pub struct EitherFirst;
+pub(crate) struct EitherFirst;
 
 impl Fixture for EitherFirst {
     type Transport = EitherMemory;
@@ -194,7 +222,7 @@ impl Fixture for EitherFirst {
 }
 
 /// Two networks of which the first one refuses every dial, so that the second one is used.
-pub struct EitherSecond;
+pub(crate) struct EitherSecond;
 
 impl Fixture for EitherSecond {
     type Transport = EitherMemory;

@@ -20,6 +20,8 @@ macro_rules! conforms {
         conforms!(@network memory Memory, #[tokio::test] $($name)*);
         conforms!(@network tcp Tcp, #[tokio::test] $($name)*);
         conforms!(@network udp Udp, #[tokio::test] $($name)*);
+        #[cfg(unix)]
+        conforms!(@network custom Custom, #[tokio::test] $($name)*);
         // On a paused clock the first network always answers within its head start.
         conforms!(@network either_by_the_first EitherFirst, #[tokio::test(start_paused = true)] $($name)*);
         conforms!(@network either_by_the_second EitherSecond, #[tokio::test(start_paused = true)] $($name)*);
@@ -85,6 +87,8 @@ fn only_datagrams_are_excused_from_anything() {
     let none: [&str; 0] = [];
     assert_eq!(excused::<fixtures::Memory>(), none);
     assert_eq!(excused::<fixtures::Tcp>(), none);
+    #[cfg(unix)]
+    assert_eq!(excused::<fixtures::Custom>(), none);
     assert_eq!(excused::<fixtures::EitherFirst>(), none);
     assert_eq!(excused::<fixtures::EitherSecond>(), none);
     assert_eq!(

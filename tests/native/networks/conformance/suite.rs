@@ -86,14 +86,14 @@ async fn meet<F: Fixture>() -> (Connection<F>, Connection<F>) {
     (a.unwrap(), b.unwrap())
 }
 
-pub async fn port_zero_is_replaced_by_a_free_port<F: Fixture>() {
+pub(crate) async fn port_zero_is_replaced_by_a_free_port<F: Fixture>() {
     let (host, _) = F::hosts();
     let listener = listen::<F>(&host, F::ours(), &two_members().0).await;
     assert_ne!(listener.local_addr().port(), 0);
     assert_eq!(listener.local_addr().ip(), F::bind_addr().ip());
 }
 
-pub async fn an_address_in_use_cannot_be_bound<F: Fixture>() {
+pub(crate) async fn an_address_in_use_cannot_be_bound<F: Fixture>() {
     let (host, _) = F::hosts();
     let credential = two_members().0;
     let listener = listen::<F>(&host, F::ours(), &credential).await;
@@ -103,7 +103,7 @@ pub async fn an_address_in_use_cannot_be_bound<F: Fixture>() {
     assert_eq!(kind, Some(std::io::ErrorKind::AddrInUse), "{error:#}");
 }
 
-pub async fn a_dropped_listener_frees_its_address_at_once<F: Fixture>() {
+pub(crate) async fn a_dropped_listener_frees_its_address_at_once<F: Fixture>() {
     let (host, _) = F::hosts();
     let credential = two_members().0;
     let mut listener = listen::<F>(&host, F::ours(), &credential).await;
@@ -118,7 +118,7 @@ pub async fn a_dropped_listener_frees_its_address_at_once<F: Fixture>() {
     assert_eq!(listener.local_addr(), addr);
 }
 
-pub async fn messages_arrive_whole_and_in_order_both_ways<F: Fixture>() {
+pub(crate) async fn messages_arrive_whole_and_in_order_both_ways<F: Fixture>() {
     let (a, b) = meet::<F>().await;
     let messages: Vec<Bytes> = [0, 1, 65_535, 0, 1 << 20, 17]
         .into_iter()
@@ -140,7 +140,7 @@ pub async fn messages_arrive_whole_and_in_order_both_ways<F: Fixture>() {
     }
 }
 
-pub async fn a_batch_of_thousands_arrives_in_order<F: Fixture>() {
+pub(crate) async fn a_batch_of_thousands_arrives_in_order<F: Fixture>() {
     let (a, b) = meet::<F>().await;
     let message = |i: u32| Bytes::from(i.to_be_bytes().repeat(1 + i as usize % 50));
     let mut batch: VecDeque<Bytes> = (0..5000).map(message).collect();
@@ -154,7 +154,7 @@ pub async fn a_batch_of_thousands_arrives_in_order<F: Fixture>() {
     assert!(batch.is_empty());
 }
 
-pub async fn both_sides_know_the_identity_and_address_of_the_other<F: Fixture>() {
+pub(crate) async fn both_sides_know_the_identity_and_address_of_the_other<F: Fixture>() {
     let (acceptor, dialler) = two_members();
     let (a, b) = meet_as::<F>(&acceptor, &dialler, F::ours(), F::ours()).await;
     let (a, b) = (a.unwrap(), b.unwrap());
@@ -166,7 +166,7 @@ pub async fn both_sides_know_the_identity_and_address_of_the_other<F: Fixture>()
     assert_eq!(b.remote_addr(), a.local_addr());
 }
 
-pub async fn the_first_common_protocol_is_negotiated<F: Fixture>() {
+pub(crate) async fn the_first_common_protocol_is_negotiated<F: Fixture>() {
     let (acceptor, dialler) = two_members();
     let (ours, third) = (F::ours()[0].clone(), Alpn::from_static(b"third"));
     let (a, b) = meet_as::<F>(
@@ -189,21 +189,21 @@ fn refused_by_acceptor<C>((a, b): (anyhow::Result<C>, anyhow::Result<C>)) -> Han
     ours.downcast().unwrap()
 }
 
-pub async fn a_dial_without_a_common_protocol_is_refused<F: Fixture>() {
+pub(crate) async fn a_dial_without_a_common_protocol_is_refused<F: Fixture>() {
     let (acceptor, dialler) = two_members();
     let met = meet_as::<F>(&acceptor, &dialler, F::ours(), &[OTHER]).await;
     let error = refused_by_acceptor(met);
     assert!(matches!(error, HandshakeError::NoCommonProtocol), "{error}");
 }
 
-pub async fn a_dial_with_another_secret_is_refused<F: Fixture>() {
+pub(crate) async fn a_dial_with_another_secret_is_refused<F: Fixture>() {
     let (acceptor, dialler) = (two_members().0, two_members().0);
     let met = meet_as::<F>(&acceptor, &dialler, F::ours(), F::ours()).await;
     let error = refused_by_acceptor(met);
     assert!(matches!(error, HandshakeError::Decrypt), "{error}");
 }
 
-pub async fn an_untrusted_dialler_is_refused<F: Fixture>() {
+pub(crate) async fn an_untrusted_dialler_is_refused<F: Fixture>() {
     let dialler = anyone();
     let friend = two_members().0.identity();
     let acceptor = NetCredential::generate(Trust::keys([friend]));
@@ -215,7 +215,7 @@ pub async fn an_untrusted_dialler_is_refused<F: Fixture>() {
     );
 }
 
-pub async fn an_untrusted_acceptor_is_refused<F: Fixture>() {
+pub(crate) async fn an_untrusted_acceptor_is_refused<F: Fixture>() {
     let acceptor = anyone();
     let friend = two_members().0.identity();
     let dialler = NetCredential::generate(Trust::keys([friend]));
@@ -228,7 +228,7 @@ pub async fn an_untrusted_acceptor_is_refused<F: Fixture>() {
     );
 }
 
-pub async fn a_goodbye_arrives_with_its_code<F: Fixture>() {
+pub(crate) async fn a_goodbye_arrives_with_its_code<F: Fixture>() {
     let (a, b) = meet::<F>().await;
     a.send(Bytes::from_static(b"last words")).await.unwrap();
     soon(a.close(CloseCode(4711))).await;
@@ -242,7 +242,7 @@ pub async fn a_goodbye_arrives_with_its_code<F: Fixture>() {
     assert!(a.send(Bytes::from_static(b"too late")).await.is_err());
 }
 
-pub async fn every_waiting_call_ends_when_the_connection_is_closed<F: Fixture>() {
+pub(crate) async fn every_waiting_call_ends_when_the_connection_is_closed<F: Fixture>() {
     let (a, b) = meet::<F>().await;
     let reading = {
         let a = a.clone();
@@ -268,13 +268,13 @@ pub async fn every_waiting_call_ends_when_the_connection_is_closed<F: Fixture>()
     drop(b);
 }
 
-pub async fn the_peer_sees_the_end_of_a_closed_connection<F: Fixture>() {
+pub(crate) async fn the_peer_sees_the_end_of_a_closed_connection<F: Fixture>() {
     let (a, b) = meet::<F>().await;
     soon(a.close(CloseCode::NORMAL)).await;
     assert!(soon(b.recv()).await.unwrap().is_none());
 }
 
-pub async fn a_peer_that_vanishes_without_a_goodbye_is_an_error<F: Fixture>() {
+pub(crate) async fn a_peer_that_vanishes_without_a_goodbye_is_an_error<F: Fixture>() {
     let (a, b) = meet::<F>().await;
     drop(a);
     let error = soon(b.recv()).await.expect_err("there was no goodbye");
@@ -284,7 +284,7 @@ pub async fn a_peer_that_vanishes_without_a_goodbye_is_an_error<F: Fixture>() {
     assert!(matches!(reason, CloseReason::Lost(_)), "{reason}");
 }
 
-pub async fn recv_many_returns_messages_in_order_and_then_the_end<F: Fixture>() {
+pub(crate) async fn recv_many_returns_messages_in_order_and_then_the_end<F: Fixture>() {
     const COUNT: usize = 20_000;
     let (a, b) = meet::<F>().await;
     let sending = async {
@@ -319,7 +319,7 @@ pub async fn recv_many_returns_messages_in_order_and_then_the_end<F: Fixture>() 
     }
 }
 
-pub async fn a_cancelled_recv_loses_nothing<F: Fixture>() {
+pub(crate) async fn a_cancelled_recv_loses_nothing<F: Fixture>() {
     let (a, b) = meet::<F>().await;
     let sending = async {
         for i in 0..200_u32 {
@@ -343,7 +343,7 @@ pub async fn a_cancelled_recv_loses_nothing<F: Fixture>() {
     soon(async { tokio::join!(sending, receiving) }).await;
 }
 
-pub async fn an_unanswered_request_does_not_delay_the_next_one<F: Fixture>() {
+pub(crate) async fn an_unanswered_request_does_not_delay_the_next_one<F: Fixture>() {
     let (a, b) = F::hosts();
     let (acceptor, dialler) = two_members();
     let listener = listen::<F>(&a, F::ours(), &acceptor).await;
@@ -374,7 +374,7 @@ pub async fn an_unanswered_request_does_not_delay_the_next_one<F: Fixture>() {
     assert!(dialled.await.is_err());
 }
 
-pub async fn dialling_an_address_without_a_listener_fails<F: Fixture>() {
+pub(crate) async fn dialling_an_address_without_a_listener_fails<F: Fixture>() {
     let (_, host) = F::hosts();
     let credential = two_members().0;
     let dialling = host.connect(F::dead_addr(), F::ours(), &credential);
@@ -385,7 +385,7 @@ pub async fn dialling_an_address_without_a_listener_fails<F: Fixture>() {
     );
 }
 
-pub async fn an_address_that_cannot_be_dialled_is_reported_as_such<F: Fixture>() {
+pub(crate) async fn an_address_that_cannot_be_dialled_is_reported_as_such<F: Fixture>() {
     let (_, host) = F::hosts();
     for addr in ["0.0.0.0:7000", "127.0.0.1:0", "[::]:7000"] {
         let credential = two_members().0;
@@ -398,7 +398,7 @@ pub async fn an_address_that_cannot_be_dialled_is_reported_as_such<F: Fixture>()
     }
 }
 
-pub async fn accepting_an_abandoned_dial_fails<F: Fixture>() {
+pub(crate) async fn accepting_an_abandoned_dial_fails<F: Fixture>() {
     let (a, b) = F::hosts();
     let (acceptor, dialler) = two_members();
     let listener = listen::<F>(&a, F::ours(), &acceptor).await;
@@ -412,7 +412,7 @@ pub async fn accepting_an_abandoned_dial_fails<F: Fixture>() {
     assert!(soon(request.accept()).await.is_err(), "the dialler is gone");
 }
 
-pub async fn a_keepalive_ends_the_silence_without_a_message<F: Fixture>() {
+pub(crate) async fn a_keepalive_ends_the_silence_without_a_message<F: Fixture>() {
     let (a, b) = meet::<F>().await;
     let reading = {
         let b = b.clone();
@@ -440,7 +440,7 @@ pub async fn a_keepalive_ends_the_silence_without_a_message<F: Fixture>() {
     assert_eq!(soon(reading).await.unwrap().unwrap().unwrap(), "message");
 }
 
-pub async fn an_oversized_message_is_refused_and_the_connection_goes_on<F: Fixture>() {
+pub(crate) async fn an_oversized_message_is_refused_and_the_connection_goes_on<F: Fixture>() {
     let (a, b) = meet::<F>().await;
     let mut batch: VecDeque<Bytes> =
         VecDeque::from([vec![0; (16 << 20) + 1].into(), F::message(1, 10)]);
@@ -461,7 +461,7 @@ pub async fn an_oversized_message_is_refused_and_the_connection_goes_on<F: Fixtu
     assert_eq!(soon(b.recv()).await.unwrap().unwrap(), F::message(1, 10));
 }
 
-pub async fn a_peer_that_does_not_read_makes_the_sender_wait<F: Fixture>() {
+pub(crate) async fn a_peer_that_does_not_read_makes_the_sender_wait<F: Fixture>() {
     let (a, b) = meet::<F>().await;
     let message = Bytes::from(vec![7; 1 << 20]);
     let mut sent = 0;
