@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::bail;
-use gossip_transport::gossip::{GossipConfig, Member, Participant};
+use gossip_transport::gossip::{GossipConfig, Liveness, Member, Participant};
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::{ClusterSecret, NetCredential, TransportLayerTransport, Trust};
 
@@ -65,7 +65,8 @@ pub(crate) async fn print_changes(
     let mut watch = member.watch();
     let mut printed = BTreeMap::new();
     loop {
-        for other in member.members() {
+        let members = member.members().into_iter();
+        for other in members.filter(|other| other.liveness != Liveness::Myself) {
             let line = describe(&other);
             let last = printed.insert(other.id, line.clone());
             if last.as_ref() != Some(&line) {

@@ -277,7 +277,7 @@ impl Crate {
             _ => {}
         }
         let mut is_first = names.len() == path.len();
-        while let Some(name) = names.next() {
+        for name in names {
             let child: Vec<_> = module.iter().chain([name]).cloned().collect();
             if self.modules.contains_key(&child) {
                 module = child;

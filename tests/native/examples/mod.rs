@@ -8,6 +8,9 @@ mod custom_message;
 #[path = "../../../examples/custom_network.rs"]
 #[expect(dead_code, reason = "`main` is not run")]
 pub(crate) mod custom_network;
+#[path = "../../../examples/driver_loop.rs"]
+#[expect(dead_code, reason = "`main` is not run")]
+mod driver_loop;
 #[path = "../../../examples/member.rs"]
 #[expect(dead_code, reason = "`main` is not run")]
 mod member;
@@ -20,6 +23,7 @@ use gossip_transport::{ClusterSecret, Message as _};
 
 use crate::support::{ANY_PORT, soon, until};
 use custom_message::Line;
+use driver_loop::Driver;
 
 /// Lines that an example prints.
 #[derive(Clone, Default)]
@@ -114,4 +118,28 @@ async fn a_custom_network_carries_messages_both_ways() {
     );
     let left = std::fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(left, 0, "the socket files are removed");
+}
+
+#[tokio::test]
+async fn engines_with_a_loop_of_their_own_find_each_other_over_udp() {
+    let ada = Driver::bind("ada", ANY_PORT, Vec::new()).await.unwrap();
+    let seed = ada.addr().unwrap();
+    let bob = Driver::bind("bob", ANY_PORT, vec![seed]).await.unwrap();
+    // What is neither a message nor of this cluster changes nothing.
+    let noise = tokio::net::UdpSocket::bind(ANY_PORT).await.unwrap();
+    noise.send_to(b"noise", seed).await.unwrap();
+
+    let (adas, bobs) = (Output::default(), Output::default());
+    let running =
+        async { tokio::try_join!(ada.run(adas.printer()), bob.run(bobs.printer())).map(|_| ()) };
+    let found = async {
+        adas.contains("members: bob is live and says \"hello from bob\";")
+            .await;
+        bobs.contains("members: ada is live and says \"hello from ada\";")
+            .await;
+    };
+    tokio::select! {
+        ended = running => panic!("a loop has ended: {ended:?}"),
+        () = found => {}
+    }
 }
