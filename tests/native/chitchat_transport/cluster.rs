@@ -7,14 +7,21 @@ use chitchat_013::transport::Transport;
 use chitchat_013::{
     ChitchatConfig, ChitchatHandle, FailureDetectorConfig, ProtocolVersion, spawn_chitchat,
 };
+use gossip_transport::chitchat::ChitchatTransport;
 use gossip_transport::gossip::{GossipConfig, Liveness, Participant};
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::{ClusterSecret, TransportLayerTransport};
 use tokio::time::Instant;
 
-use super::{INTERVAL, transport};
 use crate::support::upstream::Bound;
 use crate::support::{ANY_PORT, PATIENCE, member};
+
+/// Time between two rounds of gossip.
+pub const INTERVAL: Duration = Duration::from_millis(150);
+
+pub fn transport(secret: &ClusterSecret) -> ChitchatTransport<TcpTransport> {
+    ChitchatTransport::new(TcpTransport::default(), member(secret))
+}
 
 /// A node of upstream, on a socket of this crate.
 pub struct Node {
