@@ -174,10 +174,12 @@ fn quote(chars: &[char], from: usize) -> usize {
     from + rest.iter().take_while(|c| **c != '\'').count() + 1
 }
 
-/// Replaces every item under `#[cfg(test)]` by spaces. `code` has no comments and no literals.
+/// Replaces every item under `#[cfg(test)]`, or under `#[cfg(all(test, ..))]`, by spaces. `code` has no
+/// comments and no literals.
 fn without_tests(code: &str) -> String {
     let mut out = code.to_owned();
-    while let Some(begin) = out.find("#[cfg(test)]") {
+    let next = |code: &str| code.find("#[cfg(test)]").or(code.find("#[cfg(all(test"));
+    while let Some(begin) = next(&out) {
         let end = begin + item_len(&out[begin..]);
         let blank: String = out[begin..end]
             .chars()
