@@ -5,6 +5,13 @@
 //! the order in which they came, and peers take turns; a message is evicted only from the peer that
 //! has the most.
 
+mod in_hand;
+mod ranking;
+mod share;
+mod take;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::task::Waker;
@@ -16,13 +23,6 @@ use crate::rt::sync::{Ticket, WaitList};
 use crate::transport_layer::PeerMap;
 use crate::transport_layer::config::{IncomingConfig, OverflowPolicy};
 use crate::transport_layer::stats::{DropReason, PeerStats};
-
-mod in_hand;
-mod ranking;
-mod share;
-mod take;
-#[cfg(test)]
-mod tests;
 
 pub(in crate::transport_layer) use in_hand::InHand;
 pub(in crate::transport_layer) use share::Origin;
