@@ -5,6 +5,7 @@
 //! the order in which they came, and peers take turns; a message is evicted only from the peer that
 //! has the most.
 
+mod arrival;
 mod in_hand;
 mod ranking;
 mod share;
@@ -24,8 +25,8 @@ use crate::transport_layer::PeerMap;
 use crate::transport_layer::config::{IncomingConfig, OverflowPolicy};
 use crate::transport_layer::stats::{DropReason, PeerStats};
 
+pub(in crate::transport_layer) use arrival::Origin;
 pub(in crate::transport_layer) use in_hand::InHand;
-pub(in crate::transport_layer) use share::Origin;
 
 /// Emptied queues that are kept for the next peer that needs one.
 const SPARE_QUEUES: usize = 4;

@@ -213,7 +213,7 @@ impl OutgoingQueue {
         sent
     }
 
-    /// Gives back the memory that a burst has taken.
+    /// Releases the memory that a burst has taken.
     pub(super) fn shrink(&mut self) {
         self.waiting.shrink_to_fit();
         self.waiting_expiries.shrink();
