@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use gossip_transport::either::EitherTransport;
-use gossip_transport::memory::{DialFault, LinkFaults, MemoryNetwork, MemoryTransport};
+use gossip_transport::memory::{DialFault, Faults, MemoryNetwork, MemoryTransport};
 use gossip_transport::message::{ChitchatMessage, Message as _, ProtocolVersion};
 use gossip_transport::net::{Alpn, NetTransport};
 use gossip_transport::tcp::TcpTransport;
@@ -209,7 +209,7 @@ impl Fixture for EitherFirst {
     type Transport = EitherMemory;
 
     fn hosts() -> (EitherMemory, EitherMemory) {
-        either(LinkFaults::default())
+        either(Faults::default())
     }
 
     fn bind_addr() -> SocketAddr {
@@ -228,7 +228,7 @@ impl Fixture for EitherSecond {
     type Transport = EitherMemory;
 
     fn hosts() -> (EitherMemory, EitherMemory) {
-        either(LinkFaults::dialing(DialFault::Refused))
+        either(Faults::dialing(DialFault::Refused))
     }
 
     fn bind_addr() -> SocketAddr {
@@ -241,7 +241,7 @@ impl Fixture for EitherSecond {
 }
 
 /// `faults` are those of the first network.
-fn either(faults: LinkFaults) -> (EitherMemory, EitherMemory) {
+fn either(faults: Faults) -> (EitherMemory, EitherMemory) {
     let [first, second] = [1, 2].map(MemoryNetwork::new);
     first.set_faults_between(ip(1), ip(2), faults);
     let host = |n| EitherTransport::new(first.host(ip(n)), second.host(ip(n)));
