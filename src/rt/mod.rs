@@ -4,20 +4,22 @@
 //! `compress` inside choose ciphers and compressor likewise. It has no sockets and no queues. Invariant: dropping a [`Task`] drops its future before `drop` returns, so what
 //! the future owns (a bound port, say) is free on the next line.
 
+mod compress;
+pub(crate) mod crypto;
+#[cfg(not(target_family = "wasm"))]
+mod native;
+pub(crate) mod sync;
+#[cfg(all(test, not(target_family = "wasm")))]
+mod tests;
+#[cfg(target_family = "wasm")]
+mod web;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-
-mod compress;
-pub(crate) mod crypto;
-#[cfg(not(target_family = "wasm"))]
-mod native;
-pub(crate) mod sync;
-#[cfg(target_family = "wasm")]
-mod web;
 
 #[cfg(not(target_family = "wasm"))]
 use native as target;
@@ -189,6 +191,3 @@ fn this_thread() -> usize {
     thread_local!(static PLACE: u8 = const { 0 });
     PLACE.with(|place| std::ptr::from_ref(place).addr())
 }
-
-#[cfg(all(test, not(target_family = "wasm")))]
-mod tests;

@@ -12,9 +12,6 @@
 //! | `core/` | every decision, as plain values with the time as an argument |
 //! | `driver/` | carries the decisions out: tasks, dials, reads, writes and locks |
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
-
 mod config;
 mod core;
 mod driver;
@@ -24,6 +21,9 @@ mod received;
 mod socket;
 mod stats;
 mod transport;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
 
 pub use config::{IncomingConfig, OverflowPolicy, QueueConfig, TransportLayerConfig};
 pub use error::{ClosedError, SendError};

@@ -203,9 +203,9 @@ pub struct ConnectionInfo {
     pub remote_addr: SocketAddr,
     /// Our address as the peer sees it, where the network can know it.
     pub local_addr: SocketAddr,
-    /// Who the peer is.
+    /// The identity that the peer proved.
     pub remote_identity: Identity,
-    /// Who dialled.
+    /// Which side dialled.
     pub direction: Direction,
     /// Since when.
     pub age: Duration,
@@ -213,7 +213,7 @@ pub struct ConnectionInfo {
     pub silence: Duration,
 }
 
-/// Who dialled.
+/// Which side dialled a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// We did.

@@ -43,7 +43,7 @@ impl Nodes {
         self.text(pointer).parse().unwrap()
     }
 
-    /// Returns the address of `examples/echo.rs`, a socket that sends every message back.
+    /// Returns the address of `tests/browser/echo.rs`, a socket that sends every message back.
     pub(super) fn echo(&self) -> SocketAddr {
         self.addr("/addr")
     }
@@ -62,7 +62,7 @@ impl Nodes {
         )
     }
 
-    /// Returns the address of `examples/scripted_peer.rs`, which echoes messages over the secure
+    /// Returns the address of `tests/browser/scripted_peer.rs`, which echoes messages over the secure
     /// channel and obeys commands in them.
     pub(super) fn secure(&self) -> SocketAddr {
         self.addr("/scripted/secure")

@@ -18,6 +18,7 @@
 
 #[cfg(feature = "chitchat")]
 mod chitchat_transport;
+mod examples;
 mod gossip;
 mod message;
 mod networks;

@@ -10,32 +10,15 @@
 //! Above [`MOST_MEMBERS`] members, only two are run, which are given the states of all others. A
 //! round is one exchange then, and convergence is not measured.
 
+mod measurement;
 mod ours;
 mod theirs;
 
-use std::net::SocketAddr;
-
 use gossip_benches::clusters::Version;
 use gossip_benches::report::write_json;
-use serde::Serialize;
 
 /// Most members that fit into memory together, as each knows all others.
 const MOST_MEMBERS: usize = 1000;
-
-const KEYS: usize = 10;
-/// Changes whose rounds until all have them are counted.
-const CHANGES: usize = 5;
-const MOST_ROUNDS: u32 = 100;
-
-#[derive(Serialize)]
-struct Row {
-    members: usize,
-    version: String,
-    engine: &'static str,
-    bytes: f64,
-    cpu_us: f64,
-    rounds: Vec<u32>,
-}
 
 fn main() -> anyhow::Result<()> {
     let sizes: Result<Vec<usize>, _> = std::env::args().skip(1).map(|arg| arg.parse()).collect();
@@ -82,53 +65,10 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn addr(n: usize) -> SocketAddr {
-    ([10, 0, (n >> 8) as u8, n as u8], 7280).into()
-}
-
-fn key_values(n: usize) -> Vec<(String, String)> {
-    let pairs = (0..KEYS).map(|k| {
-        (
-            format!("service/{k}/endpoint"),
-            format!("10.0.{n}.{k}:7280"),
-        )
-    });
-    pairs.collect()
-}
-
 fn rounds_text(mut rounds: Vec<u32>) -> String {
     rounds.sort_unstable();
     match rounds.last() {
         Some(last) => format!("{} ({last})", rounds[rounds.len() / 2]),
         None => "-".to_owned(),
     }
-}
-
-/// Returns the name of member `n`.
-fn node_id(n: usize) -> String {
-    format!("node-{n:04}")
-}
-
-fn row(
-    members: usize,
-    version: Version,
-    engine: &'static str,
-    cost: &Cost,
-    rounds: Vec<u32>,
-) -> Row {
-    Row {
-        members,
-        version: format!("{version:?}"),
-        engine,
-        bytes: cost.bytes as f64 / cost.steps,
-        cpu_us: cost.cpu.as_secs_f64() * 1e6 / cost.steps,
-        rounds,
-    }
-}
-
-/// The cost of rounds, and how many there were: `steps` counts one for each member and round.
-struct Cost {
-    bytes: usize,
-    cpu: std::time::Duration,
-    steps: f64,
 }

@@ -13,7 +13,7 @@ use gossip_transport::message::{
 };
 use gossip_transport::{Identity, Message as _, Role};
 
-use crate::{CHANGES, Cost, KEYS, MOST_ROUNDS, Row, addr, key_values, node_id, row};
+use crate::measurement::{CHANGES, Cost, KEYS, MOST_ROUNDS, Row, addr, key_values, node_id, row};
 
 const MESSAGE_LEN: usize = 1 << 20;
 

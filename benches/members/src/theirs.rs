@@ -10,7 +10,7 @@ use chitchat::{
 use cpu_time::ProcessTime;
 use gossip_benches::clusters::Version;
 
-use crate::{CHANGES, Cost, KEYS, MOST_ROUNDS, Row, addr, key_values, node_id, row};
+use crate::measurement::{CHANGES, Cost, KEYS, MOST_ROUNDS, Row, addr, key_values, node_id, row};
 
 const ROUND: Duration = Duration::from_secs(1);
 

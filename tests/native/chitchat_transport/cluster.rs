@@ -7,14 +7,28 @@ use chitchat_013::transport::Transport;
 use chitchat_013::{
     ChitchatConfig, ChitchatHandle, FailureDetectorConfig, ProtocolVersion, spawn_chitchat,
 };
+use gossip_transport::chitchat::ChitchatTransport;
 use gossip_transport::gossip::{GossipConfig, Liveness, Participant};
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::{ClusterSecret, TransportLayerTransport};
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use super::{INTERVAL, transport};
 use crate::support::upstream::Bound;
 use crate::support::{ANY_PORT, PATIENCE, member};
+
+/// Time between two rounds of gossip.
+///
+/// The failure detector allows for a multiple of it. With shorter rounds, a machine that is busy with
+/// something else would find live nodes dead, again and again.
+pub const INTERVAL: Duration = Duration::from_millis(250);
+
+/// Held by the only cluster that runs, for the same reason: twenty nodes keep a processor busy.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+pub fn transport(secret: &ClusterSecret) -> ChitchatTransport<TcpTransport> {
+    ChitchatTransport::new(TcpTransport::default(), member(secret))
+}
 
 /// A node of upstream, on a socket of this crate.
 pub struct Node {
@@ -119,13 +133,18 @@ pub struct Cluster {
     pub secret: Option<ClusterSecret>,
     pub theirs: Vec<Node>,
     pub ours: Vec<Participant<TcpTransport>>,
+    /// Released after the nodes, which are dropped before it.
+    _turn: Option<MutexGuard<'static, ()>>,
 }
 
 impl Cluster {
     /// Starts a cluster whose members use the `versions` in turn.
     pub async fn start(theirs: usize, ours: usize, versions: &[ProtocolVersion]) -> Self {
         let secret = ClusterSecret::generate();
-        let mut cluster = Self::default();
+        let mut cluster = Self {
+            _turn: Some(TURN.lock().await),
+            ..Self::default()
+        };
         let mut seeds = Vec::new();
         let versions = |n: usize| versions[n % versions.len()];
         for n in 0..theirs {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chitchat_013::transport::Transport as _;
 use chitchat_013::{ChitchatEnvelope, ChitchatMessage, ProtocolVersion};
-use cluster::{Cluster, Node};
+use cluster::{Cluster, INTERVAL, Node, transport};
 use gossip_transport::chitchat::ChitchatTransport;
 use gossip_transport::memory::MemoryNetwork;
 use gossip_transport::tcp::TcpTransport;
@@ -19,12 +19,6 @@ use gossip_transport::{
 use tokio::time::{Instant, timeout};
 
 use crate::support::{ANY_PORT, PATIENCE, anyone, member};
-
-const INTERVAL: Duration = Duration::from_millis(150);
-
-fn transport(secret: &ClusterSecret) -> ChitchatTransport<TcpTransport> {
-    ChitchatTransport::new(TcpTransport::default(), member(secret))
-}
 
 fn empty_syn() -> ChitchatEnvelope {
     ChitchatEnvelope {

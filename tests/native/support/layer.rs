@@ -1,4 +1,4 @@
-//! Sockets over the network in memory, and how to wait for what they do.
+//! Sockets over the network in memory, and waiting for their statistics.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub(crate) fn configured(change: impl FnOnce(&mut TransportLayerConfig)) -> Tran
     config
 }
 
-/// Waits until the statistics look as wanted.
+/// Waits until the statistics of `socket` satisfy `wanted`, and returns them.
 pub(crate) async fn until<T: gossip_transport::net::NetTransport, M: Message>(
     socket: &TransportLayerSocket<T, M>,
     wanted: impl Fn(&SocketStats) -> bool,
@@ -49,7 +49,7 @@ pub(crate) async fn until<T: gossip_transport::net::NetTransport, M: Message>(
     }
 }
 
-/// For each peer and in all: nothing is lost without a count.
+/// Asserts that every message is counted, for each peer and in total.
 pub(crate) fn check_sums(stats: &SocketStats) {
     for peer in stats.peers.values().chain([&stats.total]) {
         assert_eq!(
@@ -65,7 +65,7 @@ pub(crate) fn check_sums(stats: &SocketStats) {
     }
 }
 
-/// Hosts 10.0.0.n that trust each other.
+/// A network of hosts `10.0.0.n` that trust each other.
 pub(crate) struct World {
     pub(crate) network: MemoryNetwork,
     secret: ClusterSecret,
@@ -116,7 +116,7 @@ pub(crate) fn addr(n: u8) -> SocketAddr {
     (ip(n), 7000).into()
 }
 
-/// A message that says which one it is, `len` bytes long (8 at least).
+/// Returns a message that begins with `n` and is `len` bytes long, at least 8.
 pub(crate) fn numbered(n: u64, len: usize) -> Bytes {
     let mut bytes = n.to_be_bytes().to_vec();
     bytes.resize(len.max(8), 0);

@@ -1,4 +1,4 @@
-//! When connections are made, used, kept and closed.
+//! When connections are dialled, reused, kept open and closed.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::support::layer::{
 use crate::support::soon;
 
 #[tokio::test(start_paused = true)]
-async fn a_reply_goes_back_over_the_connection_by_which_the_message_came() {
+async fn a_reply_uses_the_connection_that_the_message_came_over() {
     let world = World::new();
     let (a, b) = (world.open(1, config()).await, world.open(2, config()).await);
-    // As if host 1 were a browser: it cannot be dialled.
+    // Host 1 cannot be dialled, as if it were a browser.
     world
         .network
         .set_faults(ip(2), ip(1), Faults::dialing(DialFault::Refused));
@@ -55,7 +55,7 @@ async fn two_nodes_may_dial_each_other_and_both_connections_work() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_cannot_be_reached_is_dialled_ever_more_rarely() {
+async fn dials_of_an_unreachable_peer_become_less_frequent() {
     let world = World::new();
     let socket = world
         .open(
@@ -80,7 +80,7 @@ async fn a_peer_that_cannot_be_reached_is_dialled_ever_more_rarely() {
         .zip([100, 200, 400, 800, 1600, 2000, 2000, 2000])
     {
         let whole = Duration::from_millis(whole);
-        // A few milliseconds for looking.
+        // `until` looks once in a millisecond.
         assert!(
             *wait >= whole / 2 - ms(3) && *wait <= whole + ms(3),
             "{waits:?}"
@@ -145,7 +145,7 @@ async fn a_peer_that_accepts_and_hangs_up_is_not_dialled_in_a_tight_loop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dial_that_is_not_answered_ends_after_its_time() {
+async fn an_unanswered_dial_fails_after_the_dial_timeout() {
     let world = World::new();
     for fault in [DialFault::Ignored, DialFault::HandshakeUnanswered] {
         world
@@ -163,7 +163,7 @@ async fn a_dial_that_is_not_answered_ends_after_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connected_dials_and_says_under_which_address_the_peer_sees_us() {
+async fn connected_dials_and_returns_our_address_as_the_peer_sees_it() {
     let world = World::new();
     let (a, b) = (world.open(1, config()).await, world.open(2, config()).await);
     let connection = a.get_or_create_outgoing_connection(addr(2)).unwrap();
@@ -177,7 +177,7 @@ async fn connected_dials_and_says_under_which_address_the_peer_sees_us() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connected_ends_with_the_reason_of_the_last_dial() {
+async fn connected_fails_with_the_error_of_the_last_dial() {
     let world = World::new();
     let a = world.open(1, config()).await;
     let connection = a.get_or_create_outgoing_connection(addr(2)).unwrap();
@@ -195,7 +195,7 @@ async fn connected_ends_with_the_reason_of_the_last_dial() {
         error.downcast_ref(),
         Some(ConnectError::NotDialable { .. })
     ));
-    // Nobody waits any more, so nobody is dialled.
+    // Nothing waits for a connection any more, so nothing is dialled.
     let dials = a.stats().dials;
     sleep(secs(100)).await;
     assert_eq!(a.stats().dials, dials);
@@ -216,7 +216,7 @@ async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
     soon(c.recv()).await.unwrap();
     for _ in 0..4 {
         sleep(secs(40)).await;
-        // What is received keeps a connection as well as what is sent.
+        // Received messages keep a connection open just as sent ones do.
         b.send(from, numbered(0, 8)).await.unwrap();
         soon(a.recv()).await.unwrap();
     }
@@ -229,7 +229,7 @@ async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keepalives_hold_a_quiet_connection_and_a_dead_link_is_noticed_without_traffic() {
+async fn keepalives_keep_a_quiet_connection_open_and_reveal_a_dead_link() {
     let world = World::new();
     let quiet = || configured(|c| c.idle_timeout = secs(100_000));
     let (a, b) = (world.open(1, quiet()).await, world.open(2, quiet()).await);
@@ -251,7 +251,7 @@ async fn keepalives_hold_a_quiet_connection_and_a_dead_link_is_noticed_without_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_we_do_not_read_is_not_taken_for_dead() {
+async fn a_connection_that_is_not_being_read_is_not_considered_dead() {
     let world = World::new();
     let a = world.open(1, config()).await;
     let b = world
@@ -287,7 +287,7 @@ async fn a_peer_that_does_not_read_loses_its_connection_but_not_its_messages() {
     world
         .network
         .set_faults_between(ip(1), ip(2), Faults::stalled());
-    // More than the network holds.
+    // More than the network buffers.
     for n in 0..600 {
         a.send(addr(2), numbered(n, 1000)).await.unwrap();
     }
@@ -303,7 +303,7 @@ async fn a_peer_that_does_not_read_loses_its_connection_but_not_its_messages() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_least_recently_used_connection_goes_when_there_are_too_many() {
+async fn at_the_limit_the_least_recently_used_connection_is_closed() {
     let world = World::new();
     let a = world.open(1, configured(|c| c.max_connections = 3)).await;
     let mut peers = Vec::new();
@@ -329,7 +329,7 @@ async fn the_least_recently_used_connection_goes_when_there_are_too_many() {
     known.sort();
     assert_eq!(known, [addr(2), addr(4), addr(5)]);
     until(&peers[1], |s| s.connections.is_empty()).await;
-    // A connection with something to send stays, however long it was not used.
+    // A connection with queued messages stays, however long it has been unused.
     world.network.set_faults(ip(1), ip(4), Faults::stalled());
     for n in 0..600 {
         a.send(addr(4), numbered(n, 1000)).await.unwrap();
@@ -343,7 +343,7 @@ async fn the_least_recently_used_connection_goes_when_there_are_too_many() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn accepted_connections_and_dials_count_against_the_bound() {
+async fn accepted_connections_and_dials_count_towards_the_limit() {
     let world = World::new();
     let a = world.open(1, configured(|c| c.max_connections = 2)).await;
     for n in 2..=3 {
@@ -359,13 +359,13 @@ async fn accepted_connections_and_dials_count_against_the_bound() {
     let (_, message) = soon(a.recv()).await.unwrap();
     assert_eq!(number(&message), 7);
     let stats = until(&a, |_| true).await;
-    // The oldest dial made room, and nothing was lost by it.
+    // The oldest dial was cancelled to make room, and no message was lost.
     assert_eq!((stats.connections.len(), stats.dials_failed), (1, 1));
     assert_eq!(stats.total.queued, 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn peers_are_forgotten_after_a_while_and_their_counts_are_not() {
+async fn the_counts_of_a_forgotten_peer_stay_in_the_totals() {
     let world = World::new();
     let a = world
         .open(
@@ -413,7 +413,7 @@ async fn the_number_of_peers_is_bounded() {
     assert!(stats.peers.contains_key(&addr(199)));
 }
 
-/// A network from which nothing may be dialled, as from a browser's secure page.
+/// A network that forbids every dial, as a browser does on a secure page.
 #[derive(Clone)]
 struct Forbidden(MemoryTransport);
 
@@ -443,7 +443,7 @@ impl NetTransport for Forbidden {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_queued_is_dropped_when_no_retry_can_mend_the_dial() {
+async fn queued_messages_are_dropped_if_no_retry_of_the_dial_can_help() {
     let world = World::new();
     let transport = TransportLayerTransport::<_, bytes::Bytes>::new(
         Forbidden(world.network.host(ip(1))),
@@ -458,6 +458,6 @@ async fn what_is_queued_is_dropped_when_no_retry_can_mend_the_dial() {
     let error = soon(connection.connected(secs(500))).await.unwrap_err();
     let reason = error.chain().find_map(|e| e.downcast_ref());
     assert!(matches!(reason, Some(ConnectError::NotPermitted { .. })));
-    // It does not wait for its limit.
+    // It fails at once instead of after its time limit.
     assert!(start.elapsed() < secs(1));
 }

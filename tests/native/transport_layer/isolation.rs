@@ -1,4 +1,4 @@
-//! A peer that is slow, silent or hostile delays nobody else, and evicts nobody's messages.
+//! A slow, silent or hostile peer neither delays other peers nor evicts their messages.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::support::layer::{
 use crate::support::{ANY_PORT, member, open, soon};
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_never_answers_does_not_delay_the_others_by_a_moment() {
+async fn a_peer_that_never_answers_does_not_delay_other_peers() {
     for fault in [DialFault::Ignored, DialFault::HandshakeUnanswered] {
         let world = World::new();
         let (a, b) = (world.open(1, config()).await, world.open(2, config()).await);
@@ -30,7 +30,7 @@ async fn a_peer_that_never_answers_does_not_delay_the_others_by_a_moment() {
         a.send(addr(2), numbered(1, 8)).await.unwrap();
         let (from, _) = soon(b.recv()).await.unwrap();
         b.send(from, numbered(2, 8)).await.unwrap();
-        // The paused clock moves only when everybody waits for it.
+        // The paused clock moves only when every task waits for it.
         let start = Instant::now();
         soon(a.recv()).await.unwrap();
         assert!(start.elapsed() <= ms(1), "{:?}", start.elapsed());
@@ -38,7 +38,7 @@ async fn a_peer_that_never_answers_does_not_delay_the_others_by_a_moment() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_never_reads_does_not_delay_the_others_by_a_moment() {
+async fn a_peer_that_never_reads_does_not_delay_other_peers() {
     let world = World::new();
     let (a, b) = (world.open(1, config()).await, world.open(2, config()).await);
     let _c = world.open(3, config()).await;
@@ -60,7 +60,7 @@ async fn a_peer_that_never_reads_does_not_delay_the_others_by_a_moment() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn under_back_pressure_only_the_full_queue_waits() {
+async fn under_backpressure_only_a_full_queue_makes_its_senders_wait() {
     let world = World::new();
     let full = |c: &mut gossip_transport::TransportLayerConfig| {
         c.outgoing.overflow = OverflowPolicy::Backpressure;
@@ -78,12 +78,12 @@ async fn under_back_pressure_only_the_full_queue_waits() {
     a.send(addr(2), numbered(2, 8)).await.unwrap();
     soon(b.recv()).await.unwrap();
     assert!(start.elapsed() <= ms(1));
-    // The TTL makes room.
+    // Messages expire and make room.
     soon(stuck).await.unwrap();
     assert!(start.elapsed() >= secs(29));
 }
 
-/// `flooders` hosts send `flood` messages each before anybody takes one; host 2 sends `few`.
+/// Lets each of `flooders` hosts send `flood` messages, and host 2 `few`, before any is received.
 async fn flooded(
     flooders: std::ops::Range<u8>,
     flood: u64,
@@ -129,20 +129,20 @@ async fn flooded(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_floods_loses_its_own_messages_and_nobody_elses() {
+async fn a_peer_that_floods_loses_only_its_own_messages() {
     let (_world, sockets, got) = flooded(3..4, 5000, 10, |_| {}).await;
     let quiet: Vec<_> = got.iter().filter(|(from, _)| from.ip() == ip(2)).collect();
     assert_eq!(quiet.len(), 10);
     assert!(quiet.iter().map(|(_, n)| *n).eq(0..10));
     let flood: Vec<_> = got.iter().filter(|(from, _)| from.ip() == ip(3)).collect();
-    // Its newest, as many as one peer may have.
+    // Its newest messages are left, as many as one peer may have.
     assert!(flood.iter().map(|(_, n)| *n).eq(4000..5000));
     let dropped = sockets[2].stats().total.incoming_dropped;
     assert_eq!(dropped.count(DropReason::Overflow), 4000);
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_the_whole_queue_is_full_whoever_has_the_most_loses() {
+async fn when_the_whole_queue_is_full_the_peer_with_the_most_messages_loses_one() {
     let (_world, _sockets, got) = flooded(3..6, 400, 10, |c| c.incoming.max_messages = 310).await;
     let count = |n| got.iter().filter(|(from, _)| from.ip() == ip(n)).count();
     assert_eq!(
@@ -152,7 +152,7 @@ async fn when_the_whole_queue_is_full_whoever_has_the_most_loses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_the_queue_is_full_by_bytes_whoever_has_the_most_bytes_loses() {
+async fn when_the_queue_is_full_by_bytes_the_peer_with_the_most_bytes_loses_a_message() {
     let (_world, sockets, got) = flooded(3..4, 400, 10, |c| c.incoming.max_bytes = 800).await;
     let count = |n| got.iter().filter(|(from, _)| from.ip() == ip(n)).count();
     assert_eq!([count(2), count(3)], [10, 90]);
@@ -164,9 +164,9 @@ async fn when_the_queue_is_full_by_bytes_whoever_has_the_most_bytes_loses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn peers_take_turns_when_messages_are_taken() {
+async fn recv_takes_messages_from_all_peers_in_turn() {
     let (_world, _sockets, got) = flooded(3..5, 100, 20, |_| {}).await;
-    // Sixty messages in, everybody has had the same number of turns.
+    // After sixty messages, every peer has had the same number of turns.
     let first: Vec<_> = got.iter().take(60).map(|(from, _)| from.ip()).collect();
     for n in 2..5 {
         assert_eq!(first.iter().filter(|from| **from == ip(n)).count(), 20);
@@ -174,7 +174,7 @@ async fn peers_take_turns_when_messages_are_taken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_incoming_queue_can_drop_the_newest() {
+async fn a_full_incoming_queue_can_drop_the_newest_message() {
     let (_world, _sockets, got) = flooded(3..4, 100, 10, |c| {
         c.incoming.max_messages_per_peer = 10;
         c.incoming.overflow = OverflowPolicy::DropNewest;
@@ -185,7 +185,7 @@ async fn a_full_incoming_queue_can_drop_the_newest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn under_back_pressure_the_connection_is_not_read_and_nothing_is_lost() {
+async fn under_backpressure_the_connection_is_not_read_and_nothing_is_lost() {
     let world = World::new();
     let sink = world
         .open(
@@ -197,7 +197,7 @@ async fn under_back_pressure_the_connection_is_not_read_and_nothing_is_lost() {
         )
         .await;
     let (b, c) = (world.open(2, config()).await, world.open(3, config()).await);
-    // The network takes 1,024 messages on their way.
+    // The network buffers 1,024 messages.
     for n in 0..900 {
         b.send(addr(1), numbered(n, 8)).await.unwrap();
     }
@@ -209,7 +209,7 @@ async fn under_back_pressure_the_connection_is_not_read_and_nothing_is_lost() {
     let stats = b.stats();
     assert!(stats.total.queued > 400, "{stats:#?}");
     assert_eq!(sink.stats().total.incoming_queued, 10);
-    // Somebody else is read.
+    // Another peer is still read.
     let start = Instant::now();
     c.send(addr(1), numbered(7, 8)).await.unwrap();
     loop {
@@ -230,7 +230,7 @@ async fn under_back_pressure_the_connection_is_not_read_and_nothing_is_lost() {
 
 type TcpSocket = TransportLayerSocket<TcpTransport, Bytes>;
 
-/// How long a message and its answer take.
+/// Returns how long a message and its answer take.
 async fn round_trip(a: &TcpSocket, b: &TcpSocket) -> Duration {
     let start = Instant::now();
     a.send(b.local_addr(), numbered(1, 8)).await.unwrap();
@@ -241,7 +241,7 @@ async fn round_trip(a: &TcpSocket, b: &TcpSocket) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn over_tcp_bad_peers_do_not_delay_a_round_trip_with_a_good_one() {
+async fn over_tcp_unresponsive_peers_do_not_delay_messages_to_a_responsive_one() {
     let secret = ClusterSecret::generate();
     let (a, b) = (
         open(TcpTransport::default(), member(&secret)).await,
@@ -249,9 +249,9 @@ async fn over_tcp_bad_peers_do_not_delay_a_round_trip_with_a_good_one() {
     );
     round_trip(&a, &b).await;
 
-    // It accepts and never answers the handshake.
+    // This peer accepts connections and never answers the handshake.
     let mute = tokio::net::TcpListener::bind(ANY_PORT).await.unwrap();
-    // Its backlog is full, so that further SYNs are dropped.
+    // The backlog of this one is full, so that the system drops further SYNs.
     let full = tokio::net::TcpSocket::new_v4().unwrap();
     full.bind(ANY_PORT).unwrap();
     let full = full.listen(0).unwrap();
@@ -265,7 +265,7 @@ async fn over_tcp_bad_peers_do_not_delay_a_round_trip_with_a_good_one() {
             })
         })
         .collect();
-    // It accepts, shakes hands and never reads.
+    // This one completes the handshake and never reads.
     let credential = member(&secret);
     let deaf = TcpTransport::default()
         .create_listener(
@@ -286,7 +286,7 @@ async fn over_tcp_bad_peers_do_not_delay_a_round_trip_with_a_good_one() {
     let _never_read = soon(gossip_transport::net::NetIncomingRequest::accept(request))
         .await
         .unwrap();
-    // More than the system buffers, until it backs up into the queue.
+    // Send more than the system buffers, until messages stay in the queue.
     let mut n = 0;
     while a.stats().peers[&deaf_addr].queued < 8 {
         a.send(deaf_addr, numbered(n, 200_000)).await.unwrap();

@@ -1,4 +1,4 @@
-//! Opening, closing and waiting: what holds when a socket or a future goes away.
+//! Opening and closing sockets, and futures that are dropped while they wait.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ fn tcp(config: TransportLayerConfig) -> TransportLayerTransport<TcpTransport, By
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_tcp_a_dropped_socket_frees_its_port_at_once_a_thousand_times() {
-    // The peer's connections end before it has heard of anybody: let it dial again soon.
+    // Connections of the peer end before it has received anything: let it dial again soon.
     let transport = tcp(configured(|c| {
         (c.backoff_min, c.backoff_max) = (ms(1), ms(1))
     }));
@@ -35,9 +35,9 @@ async fn over_tcp_a_dropped_socket_frees_its_port_at_once_a_thousand_times() {
     for n in 0..1000 {
         let socket = transport.open(addr).await.unwrap();
         assert_eq!(socket.local_addr(), addr);
-        // At times with an accepted and a dialled connection, alive or just being made.
+        // Some sockets have an accepted and a dialled connection, established or being established.
         if n % 50 == 0 {
-            // What is written to a connection whose end has not been noticed is lost.
+            // A message written to a connection that has ended unnoticed would be lost.
             until(&peer, |s| s.connections.is_empty()).await;
             peer.send(addr, numbered(n, 8)).await.unwrap();
             let (from, _) = soon(socket.recv()).await.unwrap();
@@ -67,7 +67,7 @@ async fn in_memory_a_dropped_socket_frees_its_address_at_once_a_thousand_times()
 }
 
 #[tokio::test]
-async fn opening_a_taken_port_fails() {
+async fn opening_a_port_that_is_in_use_fails() {
     let transport = tcp(config());
     let socket = transport.open(ANY_PORT).await.unwrap();
     assert!(transport.open(socket.local_addr()).await.is_err());
@@ -84,7 +84,7 @@ async fn a_dropped_socket_ends_its_connections() {
     soon(b.recv()).await.unwrap();
     assert_eq!(b.stats().connections.len(), 1);
     let start = Instant::now();
-    // A handle that is still held keeps nothing open.
+    // A handle that still exists keeps nothing open.
     let handle = a.get_or_create_outgoing_connection(addr(2)).unwrap();
     drop(a);
     until(&b, |s| s.connections.is_empty()).await;
@@ -93,7 +93,7 @@ async fn a_dropped_socket_ends_its_connections() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shutdown_sends_what_is_queued_and_says_what_it_could_not_send() {
+async fn shutdown_sends_queued_messages_and_reports_how_many_are_unsent() {
     let world = World::new();
     let (a, b) = (world.open(1, config()).await, world.open(2, config()).await);
     world
@@ -115,7 +115,7 @@ async fn shutdown_sends_what_is_queued_and_says_what_it_could_not_send() {
     for n in 0..500 {
         assert_eq!(number(&soon(b.recv()).await.unwrap().1), n);
     }
-    // The address is free, and `b` was told.
+    // The address is free, and `b` has received a goodbye.
     world.open(1, config()).await;
     until(&b, |s| s.connections.is_empty()).await;
 }
@@ -135,13 +135,13 @@ async fn shutdown_ends_as_soon_as_everything_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_shutdown_recv_gives_what_has_arrived_and_send_gives_the_message_back() {
+async fn after_a_shutdown_recv_returns_what_has_arrived_and_send_returns_the_message() {
     let world = World::new();
     let (a, b) = (world.open(1, config()).await, world.open(2, config()).await);
     a.send(addr(2), numbered(1, 8)).await.unwrap();
     a.send(addr(2), numbered(2, 8)).await.unwrap();
     until(&b, |s| s.total.incoming_queued == 2).await;
-    // Twice at once is as good as once.
+    // Two concurrent shutdowns have the same effect as one.
     let (first, second) =
         soon(async { tokio::join!(b.shutdown(secs(1)), b.shutdown(secs(2))) }).await;
     assert_eq!((first.unsent, second.unsent), (0, 0));
@@ -158,7 +158,7 @@ async fn after_a_shutdown_recv_gives_what_has_arrived_and_send_gives_the_message
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_wakes_those_who_wait() {
+async fn a_shutdown_ends_all_calls_that_wait() {
     let world = World::new();
     let a = world
         .open(
@@ -189,7 +189,7 @@ async fn a_shutdown_wakes_those_who_wait() {
     assert!(start.elapsed() < secs(3));
 }
 
-/// Counts its wake-ups.
+/// A waker that counts how often it is woken.
 #[derive(Default)]
 struct Woken(AtomicUsize);
 
@@ -206,7 +206,7 @@ impl futures::task::ArcWake for Woken {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recv_that_is_dropped_loses_neither_a_message_nor_a_wake_up() {
+async fn a_dropped_recv_loses_neither_a_message_nor_a_wake_up() {
     let world = World::new();
     let (a, b) = (world.open(1, config()).await, world.open(2, config()).await);
     let mut given_up = Box::pin(b.recv());
@@ -215,9 +215,9 @@ async fn a_recv_that_is_dropped_loses_neither_a_message_nor_a_wake_up() {
     assert!(futures::poll!(&mut patient).is_pending());
     a.send(addr(2), numbered(1, 8)).await.unwrap();
     until(&b, |s| s.total.incoming_queued == 1).await;
-    // The first was woken, and goes without looking.
+    // The first call has been woken, and is dropped before it is polled again.
     drop(given_up);
-    // A timeout alone would look again; only a wake-up counts.
+    // A timeout would poll again on its own, so the wake-ups are counted instead.
     let woken = Arc::new(Woken::default());
     let waker = futures::task::waker(Arc::clone(&woken));
     let mut first = Box::pin(b.recv());
@@ -257,8 +257,8 @@ async fn several_callers_of_recv_share_the_messages() {
 }
 
 #[tokio::test]
-async fn one_handshake_too_many_ends_the_oldest_and_nobody_waits_for_it() {
-    // A raw stranger connects over TCP and says nothing; many of them leave room for a peer.
+async fn a_handshake_above_the_limit_ends_the_oldest_one_at_once() {
+    // Connections that send nothing, as many as there are, must leave room for a peer.
     let transport = tcp(configured(|c| c.max_pending_handshakes = 4));
     let socket = transport.open(ANY_PORT).await.unwrap();
     let mut strangers = Vec::new();

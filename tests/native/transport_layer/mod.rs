@@ -1,4 +1,4 @@
-//! Queues, isolation of peers, connections and lifecycle of the transport layer.
+//! The transport layer: queues, isolation of peers, connections, silence and lifecycle.
 
 mod connections;
 mod isolation;

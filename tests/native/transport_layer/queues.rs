@@ -1,4 +1,4 @@
-//! What the outgoing queues take, drop and count.
+//! Outgoing queues: their limits, their order, what they drop and what they count.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use crate::support::layer::{
 };
 use crate::support::soon;
 
-/// No more than `count` messages fit, and the peer cannot be reached.
+/// Returns a socket with room for `count` messages to host 2, which cannot be reached.
 async fn blocked(overflow: OverflowPolicy, count: usize) -> (World, Socket) {
     let world = World::new();
     let faults = Faults::dialing(DialFault::Ignored);
@@ -36,7 +36,7 @@ async fn blocked(overflow: OverflowPolicy, count: usize) -> (World, Socket) {
     (world, socket)
 }
 
-/// What arrives at host 2 once it can be reached.
+/// Makes host 2 reachable and returns the numbers of the next `count` messages that arrive there.
 async fn arrivals(world: &World, count: usize) -> Vec<u64> {
     let peer = world.open(2, config()).await;
     world.network.heal();
@@ -69,7 +69,7 @@ async fn a_message_arrives_and_is_counted_on_both_sides() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_queue_loses_its_oldest_by_default() {
+async fn a_full_queue_drops_the_oldest_message_by_default() {
     let (world, socket) = blocked(OverflowPolicy::DropOldest, 3).await;
     for n in 0..10 {
         socket.send(addr(2), numbered(n, 8)).await.unwrap();
@@ -81,7 +81,7 @@ async fn a_full_queue_loses_its_oldest_by_default() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_queue_refuses_the_newest_if_told_so() {
+async fn a_full_queue_drops_the_newest_message_if_so_configured() {
     let (world, socket) = blocked(OverflowPolicy::DropNewest, 3).await;
     for n in 0..10 {
         socket.send(addr(2), numbered(n, 8)).await.unwrap();
@@ -92,7 +92,7 @@ async fn a_full_queue_refuses_the_newest_if_told_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn under_back_pressure_send_waits_in_line_and_nothing_is_lost() {
+async fn under_backpressure_senders_wait_in_order_and_nothing_is_lost() {
     let (world, socket) = blocked(OverflowPolicy::Backpressure, 2).await;
     let sending = async {
         for n in 0..2 {
@@ -108,7 +108,7 @@ async fn under_back_pressure_send_waits_in_line_and_nothing_is_lost() {
             Poll::Ready(())
         })
         .await;
-        // One that gives up leaves nothing behind and hands its turn on.
+        // A dropped send leaves nothing behind and passes its turn on.
         drop(waiting.remove(1));
         assert_eq!(socket.stats().total.submitted, 2);
         futures::future::join_all(waiting).await
@@ -121,7 +121,7 @@ async fn under_back_pressure_send_waits_in_line_and_nothing_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sender_under_back_pressure_gets_its_message_back_when_the_socket_closes() {
+async fn a_send_that_waits_for_room_returns_its_message_when_the_socket_closes() {
     let (_world, socket) = blocked(OverflowPolicy::Backpressure, 1).await;
     socket.send(addr(2), numbered(0, 8)).await.unwrap();
     let mut waiting = pin!(socket.send(addr(2), numbered(1, 8)));
@@ -133,7 +133,7 @@ async fn a_sender_under_back_pressure_gets_its_message_back_when_the_socket_clos
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queue_is_bounded_by_bytes_too() {
+async fn a_queue_is_bounded_in_bytes_as_well() {
     let (world, _) = blocked(OverflowPolicy::DropOldest, 1).await;
     let socket = world
         .open(3, configured(|c| c.outgoing.max_bytes = 1000))
@@ -151,7 +151,7 @@ async fn a_queue_is_bounded_by_bytes_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_no_queue_or_network_can_hold_is_too_large() {
+async fn a_message_longer_than_a_queue_or_the_network_allows_is_too_large() {
     let mut limits = MemoryConfig::default();
     limits.max_message_len = 500;
     let world = World::with_config(limits);
@@ -183,19 +183,19 @@ async fn a_message_that_no_queue_or_network_can_hold_is_too_large() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_older_than_its_ttl_is_dropped_while_the_peer_cannot_be_reached() {
+async fn expired_messages_to_an_unreachable_peer_are_dropped() {
     let world = World::new();
     let socket = world
         .open(
             1,
             configured(|c| {
                 c.outgoing.ttl = secs(3);
-                // The next dial comes before the second message expires, too.
+                // So that the next dial comes before the second message expires.
                 c.backoff_max = ms(500);
             }),
         )
         .await;
-    // Nobody listens at 2: the socket backs off.
+    // Host 2 has no listener yet, so the socket backs off.
     socket.send(addr(2), numbered(0, 8)).await.unwrap();
     tokio::time::sleep(secs(2)).await;
     socket.send(addr(2), numbered(1, 8)).await.unwrap();
@@ -205,7 +205,7 @@ async fn what_is_older_than_its_ttl_is_dropped_while_the_peer_cannot_be_reached(
 }
 
 #[tokio::test(start_paused = true)]
-async fn expired_messages_go_before_live_ones_are_dropped() {
+async fn expired_messages_are_dropped_before_live_ones() {
     let world = World::new();
     let faults = Faults::dialing(DialFault::Ignored);
     world.network.set_faults(ip(1), ip(2), faults);
@@ -230,7 +230,7 @@ async fn expired_messages_go_before_live_ones_are_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_address_that_cannot_be_dialled_is_a_counted_drop_and_no_dial() {
+async fn a_message_to_an_address_that_cannot_be_dialled_is_dropped_and_counted() {
     let world = World::new();
     let socket = world.open(1, config()).await;
     let nowhere: [SocketAddr; 2] = [([0, 0, 0, 0], 7000).into(), (ip(2), 0).into()];
@@ -249,7 +249,7 @@ async fn an_address_that_cannot_be_dialled_is_a_counted_drop_and_no_dial() {
     assert_eq!(socket.stats().dials, 0);
 }
 
-/// Fails to encode or to decode by its first byte.
+/// A message whose first byte decides whether encoding or decoding fails.
 #[derive(Debug, PartialEq)]
 struct Fickle(u8);
 
@@ -304,7 +304,7 @@ async fn messages_that_cannot_be_encoded_or_decoded_are_counted_and_the_connecti
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_messages_for_one_peer_arrive_in_order_also_over_a_new_connection() {
+async fn messages_to_one_peer_arrive_in_order_across_reconnections() {
     let world = World::new();
     let (a, b) = (world.open(1, config()).await, world.open(2, config()).await);
     let mut last = None;
@@ -327,7 +327,7 @@ async fn the_messages_for_one_peer_arrive_in_order_also_over_a_new_connection() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_snapshot_adds_up_while_networks_break_and_heal() {
+async fn the_counters_add_up_in_every_snapshot_while_the_network_breaks_and_heals() {
     for seed in 0..20 {
         let world = World::new();
         let mut random = fastrand::Rng::with_seed(seed);
@@ -369,7 +369,7 @@ async fn every_snapshot_adds_up_while_networks_break_and_heal() {
             let stats = socket.stats();
             check_sums(&stats);
             assert!(stats.connections.len() <= 3);
-            // A peer that is forgotten is listed as long as messages of it wait.
+            // A forgotten peer is listed for as long as messages from it are queued.
             let known = |peer: &&PeerStats| peer.incoming_queued == 0;
             assert!(
                 stats.peers.values().filter(known).count() <= 5,

@@ -9,7 +9,7 @@ use tokio::time::{Instant, advance, sleep};
 use crate::support::layer::{Socket, World, addr, configured, ip, numbered, secs, until};
 use crate::support::soon;
 
-/// Connections that end by silence only.
+/// A configuration whose connections end by silence only.
 fn patient() -> TransportLayerConfig {
     configured(|c| c.idle_timeout = secs(100_000))
 }
@@ -29,7 +29,7 @@ async fn a_tab_that_wakes_keeps_the_connection_of_a_peer_that_is_alive() {
     let world = World::new();
     let (a, b) = connected(&world).await;
     for freeze in [secs(91), secs(200), secs(3600)] {
-        // All timers fire late, and what the peer has said is read after they have fired.
+        // All timers fire late, and what the peer sent is read only after they have fired.
         advance(freeze).await;
         sleep(secs(10)).await;
         for socket in [&a, &b] {
@@ -42,7 +42,7 @@ async fn a_tab_that_wakes_keeps_the_connection_of_a_peer_that_is_alive() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tab_that_wakes_gives_up_a_peer_that_is_gone() {
+async fn a_tab_that_wakes_soon_closes_the_connection_of_a_peer_that_is_gone() {
     let world = World::new();
     let (a, _b) = connected(&world).await;
     world
@@ -55,7 +55,7 @@ async fn a_tab_that_wakes_gives_up_a_peer_that_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_peer_is_given_up_after_the_silence_timeout() {
+async fn the_connection_of_a_silent_peer_is_closed_after_the_silence_timeout() {
     let world = World::new();
     for timeout in [secs(30), secs(60)] {
         let a = world.open(1, patient().with_silence_timeout(timeout)).await;

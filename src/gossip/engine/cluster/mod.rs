@@ -6,6 +6,9 @@
 //! digests create members, deltas never do; only this member changes its own keys; the memory that
 //! other members can make us use is bounded.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use super::config::MAX_NAME_LEN;
@@ -15,9 +18,6 @@ use super::order::{self, Members, Rank};
 use crate::message::{
     ChitchatId, Delta, DeltaBuilder, Digest, NodeDigest, ProtocolVersion, Version,
 };
-
-#[cfg(test)]
-mod tests;
 
 /// The highest version or heartbeat that we believe a peer to have seen of this member. Honest
 /// counting never gets there, and there must be room above it to go on.

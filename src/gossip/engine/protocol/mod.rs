@@ -3,6 +3,9 @@
 //! It combines the other files of this folder and leaves the rules of each to them. Invariant: an
 //! output never contains a message above the configured length.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,9 +25,6 @@ use crate::message::{
     ChitchatId, ChitchatMessage, DeletionStatus, Delta, Digest, HEADER_LEN, ProtocolVersion,
     Version, syn_overhead,
 };
-
-#[cfg(test)]
-mod tests;
 
 /// The bytes that the digest of a SynAck leaves for its delta, so that changes get through even in
 /// a cluster whose digest would fill the message.

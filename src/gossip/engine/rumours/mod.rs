@@ -10,6 +10,9 @@
 //! [`RumourConfig::max_bytes_per_second`], except for a burst of one second's worth; without changes
 //! nothing is sent.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,9 +20,6 @@ use std::time::Duration;
 use super::config::{MIN_RUMOUR_ROOM, RumourConfig};
 use super::order::Members;
 use crate::message::{ChitchatId, Delta, NodeDelta, Version};
-
-#[cfg(test)]
-mod tests;
 
 /// The number of members to which each member sends a rumour is the logarithm of the number of
 /// members plus this. If no message is lost, all members then have it except in one case out of `e`

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use super::share::Arrival;
+use super::arrival::Arrival;
 use crate::transport_layer::received::Received;
 
 /// Messages that have left the inbox and are not returned yet, in the order of their return.

@@ -5,6 +5,14 @@
 //! the order in which they came, and peers take turns; a message is evicted only from the peer that
 //! has the most.
 
+mod arrival;
+mod in_hand;
+mod ranking;
+mod share;
+mod take;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::task::Waker;
@@ -17,15 +25,8 @@ use crate::transport_layer::PeerMap;
 use crate::transport_layer::config::{IncomingConfig, OverflowPolicy};
 use crate::transport_layer::stats::{DropReason, PeerStats};
 
-mod in_hand;
-mod ranking;
-mod share;
-mod take;
-#[cfg(test)]
-mod tests;
-
+pub(in crate::transport_layer) use arrival::Origin;
 pub(in crate::transport_layer) use in_hand::InHand;
-pub(in crate::transport_layer) use share::Origin;
 
 /// Emptied queues that are kept for the next peer that needs one.
 const SPARE_QUEUES: usize = 4;

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use super::arrival::{Arrival, Origin};
 use super::in_hand::InHand;
 use super::ranking::Sizes;
-use crate::credential::{Identity, Role};
 use crate::rt::Instant;
 use crate::rt::sync::WaitList;
 use crate::transport_layer::received::Received;
@@ -13,13 +13,6 @@ use crate::transport_layer::stats::PeerStats;
 
 /// Messages for which a peer without messages keeps memory.
 pub(super) const KEPT_ROOM: usize = 16;
-
-/// The sender of a message, as its connection has proved it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::transport_layer) struct Origin {
-    pub(in crate::transport_layer) identity: Identity,
-    pub(in crate::transport_layer) role: Role,
-}
 
 /// The messages of one peer, and its counters.
 #[derive(Debug)]
@@ -41,26 +34,6 @@ pub(super) struct Share<M> {
     pub(super) known: bool,
     /// Readers that wait because this share is full.
     pub(super) readers: WaitList,
-}
-
-/// Messages that arrived together.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Arrival {
-    origin: Origin,
-    at: Instant,
-    pub(super) count: usize,
-}
-
-impl Arrival {
-    pub(super) fn received<M>(&self, from: SocketAddr, message: M) -> Received<M> {
-        Received {
-            from,
-            identity: self.origin.identity,
-            role: self.origin.role,
-            at: self.at,
-            message,
-        }
-    }
 }
 
 impl<M> Default for Share<M> {

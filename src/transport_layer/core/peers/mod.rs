@@ -5,6 +5,10 @@
 //! `max_connections`, those of one identity or host never their own bounds, and peers never
 //! `max_peers`.
 
+mod connections;
+mod intake;
+mod tasks;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,10 +24,6 @@ use crate::rt::sync::{Signal, Ticket, WaitList};
 use crate::transport_layer::PeerMap;
 use crate::transport_layer::config::TransportLayerConfig;
 use crate::transport_layer::stats::{DropReason, PeerState, SocketStats};
-
-mod connections;
-mod intake;
-mod tasks;
 
 /// All peers of a socket, and every decision about them.
 pub(in crate::transport_layer) struct Peers<C> {

@@ -4,6 +4,10 @@
 //! every call, where queued messages are those that wait and those that the network is taking, and
 //! neither their count nor their bytes exceed the bounds of the queue.
 
+mod expiries;
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::task::Waker;
 
@@ -14,10 +18,6 @@ use crate::rt::Instant;
 use crate::rt::sync::{Ticket, WaitList};
 use crate::transport_layer::config::{OverflowPolicy, QueueConfig};
 use crate::transport_layer::stats::{DropReason, PeerStats};
-
-mod expiries;
-#[cfg(test)]
-mod tests;
 
 /// Bytes of one batch at most, unless a single message is longer. Large enough to fill system calls,
 /// and small enough that newer messages of a slow peer can still replace older ones.
@@ -229,7 +229,7 @@ impl OutgoingQueue {
         sent
     }
 
-    /// Gives back the memory that a burst has taken.
+    /// Releases the memory that a burst has taken.
     pub(super) fn shrink(&mut self) {
         self.waiting.shrink_to_fit();
         self.waiting_expiries.shrink();

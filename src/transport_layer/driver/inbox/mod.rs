@@ -1,5 +1,8 @@
 //! The inbox behind its lock, and waiting for messages or for room.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -11,9 +14,6 @@ use crate::transport_layer::core::{InHand, Inbox, ReaderPlace, Source};
 use crate::transport_layer::error::ClosedError;
 use crate::transport_layer::received::Received;
 use crate::transport_layer::stats::PeerStats;
-
-#[cfg(test)]
-mod tests;
 
 /// The inbox of a socket, shared by the tasks that read connections and the callers of `recv`.
 ///

@@ -1,98 +1,115 @@
-//! What every `NetTransport` has to do, run over each of them.
+//! What every `NetTransport` must do, checked over each of them.
+//!
+//! `suite` has one function for each behaviour. `fixtures` has the networks, and says which
+//! capabilities each one lacks and why. A behaviour that needs a capability which a network lacks is
+//! skipped there: the test prints the capability and the reason, and
+//! `only_datagrams_are_excused_from_anything` lists every such case.
 
+mod fixtures;
 mod suite;
 
-use std::net::SocketAddr;
+use fixtures::{Capability, Fixture};
 
-use gossip_transport::memory::{MemoryNetwork, MemoryTransport};
-use gossip_transport::net::NetTransport;
-use gossip_transport::tcp::TcpTransport;
-
-use crate::support::ANY_PORT;
-
-/// Gives each test two hosts of a network of its own.
-trait Fixture {
-    type Transport: NetTransport;
-    fn hosts() -> (Self::Transport, Self::Transport);
-    /// Where the first host listens.
-    fn bind_addr() -> SocketAddr;
-    /// An address where nobody listens, in the same network.
-    fn dead_addr() -> SocketAddr;
-}
-
-struct Memory;
-
-impl Fixture for Memory {
-    type Transport = MemoryTransport;
-
-    fn hosts() -> (MemoryTransport, MemoryTransport) {
-        let network = MemoryNetwork::new(1);
-        let host = |last| network.host([10, 0, 0, last].into());
-        (host(1), host(2))
-    }
-
-    fn bind_addr() -> SocketAddr {
-        ([10, 0, 0, 1], 0).into()
-    }
-
-    fn dead_addr() -> SocketAddr {
-        ([10, 0, 0, 1], 9).into()
-    }
-}
-
-struct Tcp;
-
-impl Fixture for Tcp {
-    type Transport = TcpTransport;
-
-    fn hosts() -> (TcpTransport, TcpTransport) {
-        (TcpTransport::default(), TcpTransport::default())
-    }
-
-    fn bind_addr() -> SocketAddr {
-        ANY_PORT
-    }
-
-    fn dead_addr() -> SocketAddr {
-        // Bound and dropped: free a moment ago, and not handed out again at once.
-        let socket = std::net::TcpListener::bind(ANY_PORT).unwrap();
-        socket.local_addr().unwrap()
-    }
-}
-
+/// Declares the behaviours with what they need, and the tests of each network.
 macro_rules! conforms {
-    ($($name:ident),* $(,)?) => {
-        mod memory {
-            $(#[tokio::test] async fn $name() { super::suite::$name::<super::Memory>().await; })*
-        }
-        mod tcp {
-            $(#[tokio::test] async fn $name() { super::suite::$name::<super::Tcp>().await; })*
+    ($($name:ident: [$($need:ident),*],)*) => {
+        /// Every behaviour, with the capabilities that it needs.
+        const BEHAVIOURS: &[(&str, &[Capability])] =
+            &[$((stringify!($name), &[$(Capability::$need),*])),*];
+
+        conforms!(@network memory Memory, #[tokio::test] $($name)*);
+        conforms!(@network tcp Tcp, #[tokio::test] $($name)*);
+        conforms!(@network udp Udp, #[tokio::test] $($name)*);
+        #[cfg(unix)]
+        conforms!(@network custom Custom, #[tokio::test] $($name)*);
+        // On a paused clock the first network always answers within its head start.
+        conforms!(@network either_by_the_first EitherFirst, #[tokio::test(start_paused = true)] $($name)*);
+        conforms!(@network either_by_the_second EitherSecond, #[tokio::test(start_paused = true)] $($name)*);
+    };
+    (@network $module:ident $fixture:ident, #[$test:meta] $($name:ident)*) => {
+        mod $module {
+            use super::fixtures::$fixture;
+
+            $(#[$test]
+            async fn $name() {
+                if let Some(reason) = super::excuse::<$fixture>(stringify!($name)) {
+                    println!("skipped: {reason}");
+                    return;
+                }
+                super::suite::$name::<$fixture>().await;
+            })*
         }
     };
 }
 
-conforms!(
-    port_zero_gives_a_real_port,
-    a_taken_address_is_an_error,
-    a_dropped_listener_frees_its_address_at_once,
-    messages_arrive_whole_and_in_order_both_ways,
-    a_batch_of_thousands_arrives_in_order,
-    both_sides_know_who_the_other_is,
-    the_first_common_protocol_is_agreed_on,
-    no_common_protocol_is_refused,
-    another_secret_is_refused,
-    an_untrusted_dialler_is_refused,
-    an_untrusted_acceptor_is_refused,
-    a_goodbye_arrives_with_its_code,
-    everyone_who_waits_learns_of_the_end,
-    a_vanished_peer_is_an_error_and_not_an_end,
-    several_at_a_time_arrive_in_order_and_then_the_end,
-    a_cancelled_recv_loses_nothing,
-    a_request_that_is_not_answered_does_not_hold_up_the_next,
-    a_dial_where_nobody_listens_fails,
-    an_address_that_cannot_be_dialled_is_said_to_be_so,
-    an_abandoned_dial_leaves_nothing_behind,
-    a_keepalive_ends_the_silence_without_a_message,
-    an_oversized_message_is_refused_and_the_connection_goes_on,
-    a_peer_that_does_not_read_makes_the_sender_wait,
-);
+conforms! {
+    port_zero_is_replaced_by_a_free_port: [],
+    an_address_in_use_cannot_be_bound: [],
+    a_dropped_listener_frees_its_address_at_once: [],
+    messages_arrive_whole_and_in_order_both_ways: [],
+    a_batch_of_thousands_arrives_in_order: [FlowControl],
+    both_sides_know_the_identity_and_address_of_the_other: [Authentication],
+    the_first_common_protocol_is_negotiated: [Negotiation],
+    a_dial_without_a_common_protocol_is_refused: [Negotiation],
+    a_dial_with_another_secret_is_refused: [Authentication],
+    an_untrusted_dialler_is_refused: [Authentication],
+    an_untrusted_acceptor_is_refused: [Authentication],
+    a_goodbye_arrives_with_its_code: [Goodbye],
+    every_waiting_call_ends_when_the_connection_is_closed: [],
+    the_peer_sees_the_end_of_a_closed_connection: [Goodbye],
+    a_peer_that_vanishes_without_a_goodbye_is_an_error: [Goodbye],
+    recv_many_returns_messages_in_order_and_then_the_end: [FlowControl, Goodbye],
+    a_cancelled_recv_loses_nothing: [],
+    an_unanswered_request_does_not_delay_the_next_one: [Handshake],
+    dialling_an_address_without_a_listener_fails: [Handshake],
+    an_address_that_cannot_be_dialled_is_reported_as_such: [],
+    accepting_an_abandoned_dial_fails: [Handshake],
+    a_keepalive_ends_the_silence_without_a_message: [Keepalive],
+    an_oversized_message_is_refused_and_the_connection_goes_on: [],
+    a_peer_that_does_not_read_makes_the_sender_wait: [FlowControl],
+}
+
+/// Returns why `F` need not show this behaviour, or `None` if it must.
+fn excuse<F: Fixture>(behaviour: &str) -> Option<String> {
+    let (_, needs) = BEHAVIOURS.iter().find(|(name, _)| *name == behaviour)?;
+    let lacking = F::LACKS.iter().find(|(lacks, _)| needs.contains(lacks))?;
+    Some(format!("needs {:?}, but {}", lacking.0, lacking.1))
+}
+
+#[test]
+fn only_datagrams_are_excused_from_anything() {
+    fn excused<F: Fixture>() -> Vec<&'static str> {
+        let behaviours = BEHAVIOURS.iter().map(|(name, _)| *name);
+        behaviours
+            .filter(|name| excuse::<F>(name).is_some())
+            .collect()
+    }
+    let none: [&str; 0] = [];
+    assert_eq!(excused::<fixtures::Memory>(), none);
+    assert_eq!(excused::<fixtures::Tcp>(), none);
+    #[cfg(unix)]
+    assert_eq!(excused::<fixtures::Custom>(), none);
+    assert_eq!(excused::<fixtures::EitherFirst>(), none);
+    assert_eq!(excused::<fixtures::EitherSecond>(), none);
+    assert_eq!(
+        excused::<fixtures::Udp>(),
+        [
+            "a_batch_of_thousands_arrives_in_order",
+            "both_sides_know_the_identity_and_address_of_the_other",
+            "the_first_common_protocol_is_negotiated",
+            "a_dial_without_a_common_protocol_is_refused",
+            "a_dial_with_another_secret_is_refused",
+            "an_untrusted_dialler_is_refused",
+            "an_untrusted_acceptor_is_refused",
+            "a_goodbye_arrives_with_its_code",
+            "the_peer_sees_the_end_of_a_closed_connection",
+            "a_peer_that_vanishes_without_a_goodbye_is_an_error",
+            "recv_many_returns_messages_in_order_and_then_the_end",
+            "an_unanswered_request_does_not_delay_the_next_one",
+            "dialling_an_address_without_a_listener_fails",
+            "accepting_an_abandoned_dial_fails",
+            "a_keepalive_ends_the_silence_without_a_message",
+            "a_peer_that_does_not_read_makes_the_sender_wait",
+        ]
+    );
+}

@@ -1,4 +1,6 @@
 //! The behaviours, each over any network.
+//!
+//! A behaviour that needs a capability is never run over a network that lacks it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,17 +12,16 @@ use gossip_transport::net::{
 };
 use gossip_transport::secure::{FrameError, HandshakeError};
 use gossip_transport::{ClusterSecret, NetCredential, Trust};
+use tokio::sync::mpsc;
 
-use super::Fixture;
+use super::fixtures::{Capability, Fixture};
 use crate::support::{anyone, member, soon};
 
-const ALPN: Alpn = Alpn::from_static(b"conformance/1");
-static OURS: [Alpn; 1] = [ALPN];
 const OTHER: Alpn = Alpn::from_static(b"conformance/2");
 
 type Connection<F> = <<F as Fixture>::Transport as NetTransport>::Connection;
 
-/// What takes longer than this never happens.
+/// Returns credentials of two members of one cluster.
 fn two_members() -> (NetCredential, NetCredential) {
     let secret = ClusterSecret::generate();
     (member(&secret), member(&secret))
@@ -36,7 +37,10 @@ async fn listen<F: Fixture>(
         .unwrap()
 }
 
-/// Both sides' results of one dial: the acceptor's first.
+/// Dials once. Returns the results of the acceptor and of the dialler.
+///
+/// Accepts until the dial is over: a network may dial in more than one way. The first result of the
+/// acceptor is returned.
 async fn meet_as<F: Fixture>(
     acceptor: &NetCredential,
     dialler: &NetCredential,
@@ -46,55 +50,80 @@ async fn meet_as<F: Fixture>(
     let (a, b) = F::hosts();
     let listener = listen::<F>(&a, supported, acceptor).await;
     let addr = listener.local_addr();
-    let accepting = async { listener.accept().await.unwrap().accept().await };
-    let dialling = b.connect(addr, preferred, dialler);
-    soon(async { tokio::join!(accepting, dialling) }).await
+    let greeting = (!F::has(Capability::Handshake)).then(|| F::message(0, 0));
+    let (accepted, mut first_accepted) = mpsc::channel(16);
+    let accepting = async {
+        loop {
+            let request = listener.accept().await.unwrap();
+            accepted.send(request.accept().await).await.unwrap();
+        }
+    };
+    let dialling = async {
+        let connection = b.connect(addr, preferred, dialler).await?;
+        if let Some(greeting) = &greeting {
+            connection.send(greeting.clone()).await?;
+        }
+        Ok(connection)
+    };
+    let both = async { tokio::join!(first_accepted.recv(), dialling) };
+    let (accepted, dialled) = soon(async {
+        tokio::select! {
+            both = both => both,
+            () = accepting => unreachable!("it accepts until it is dropped"),
+        }
+    })
+    .await;
+    let accepted = accepted.expect("the channel is open");
+    if let (Some(greeting), Ok(connection)) = (greeting, &accepted) {
+        assert_eq!(soon(connection.recv()).await.unwrap().unwrap(), greeting);
+    }
+    (accepted, dialled)
 }
 
 async fn meet<F: Fixture>() -> (Connection<F>, Connection<F>) {
     let (acceptor, dialler) = two_members();
-    let (a, b) = meet_as::<F>(&acceptor, &dialler, &OURS, &OURS).await;
+    let (a, b) = meet_as::<F>(&acceptor, &dialler, F::ours(), F::ours()).await;
     (a.unwrap(), b.unwrap())
 }
 
-pub async fn port_zero_gives_a_real_port<F: Fixture>() {
+pub(crate) async fn port_zero_is_replaced_by_a_free_port<F: Fixture>() {
     let (host, _) = F::hosts();
-    let listener = listen::<F>(&host, &OURS, &two_members().0).await;
+    let listener = listen::<F>(&host, F::ours(), &two_members().0).await;
     assert_ne!(listener.local_addr().port(), 0);
     assert_eq!(listener.local_addr().ip(), F::bind_addr().ip());
 }
 
-pub async fn a_taken_address_is_an_error<F: Fixture>() {
+pub(crate) async fn an_address_in_use_cannot_be_bound<F: Fixture>() {
     let (host, _) = F::hosts();
     let credential = two_members().0;
-    let listener = listen::<F>(&host, &OURS, &credential).await;
-    let again = host.create_listener(listener.local_addr(), &OURS, &credential);
+    let listener = listen::<F>(&host, F::ours(), &credential).await;
+    let again = host.create_listener(listener.local_addr(), F::ours(), &credential);
     let error = again.await.err().expect("two listeners on one address");
     let kind = error.downcast_ref::<std::io::Error>().map(|e| e.kind());
     assert_eq!(kind, Some(std::io::ErrorKind::AddrInUse), "{error:#}");
 }
 
-pub async fn a_dropped_listener_frees_its_address_at_once<F: Fixture>() {
+pub(crate) async fn a_dropped_listener_frees_its_address_at_once<F: Fixture>() {
     let (host, _) = F::hosts();
     let credential = two_members().0;
-    let mut listener = listen::<F>(&host, &OURS, &credential).await;
+    let mut listener = listen::<F>(&host, F::ours(), &credential).await;
     let addr = listener.local_addr();
     for _ in 0..1000 {
         drop(listener);
         listener = host
-            .create_listener(addr, &OURS, &credential)
+            .create_listener(addr, F::ours(), &credential)
             .await
             .unwrap();
     }
     assert_eq!(listener.local_addr(), addr);
 }
 
-pub async fn messages_arrive_whole_and_in_order_both_ways<F: Fixture>() {
+pub(crate) async fn messages_arrive_whole_and_in_order_both_ways<F: Fixture>() {
     let (a, b) = meet::<F>().await;
     let messages: Vec<Bytes> = [0, 1, 65_535, 0, 1 << 20, 17]
         .into_iter()
         .enumerate()
-        .map(|(i, len)| vec![i as u8; len].into())
+        .map(|(i, len)| F::message(i as u8, len))
         .collect();
     for (from, to) in [(&a, &b), (&b, &a)] {
         let sending = async {
@@ -111,7 +140,7 @@ pub async fn messages_arrive_whole_and_in_order_both_ways<F: Fixture>() {
     }
 }
 
-pub async fn a_batch_of_thousands_arrives_in_order<F: Fixture>() {
+pub(crate) async fn a_batch_of_thousands_arrives_in_order<F: Fixture>() {
     let (a, b) = meet::<F>().await;
     let message = |i: u32| Bytes::from(i.to_be_bytes().repeat(1 + i as usize % 50));
     let mut batch: VecDeque<Bytes> = (0..5000).map(message).collect();
@@ -125,9 +154,9 @@ pub async fn a_batch_of_thousands_arrives_in_order<F: Fixture>() {
     assert!(batch.is_empty());
 }
 
-pub async fn both_sides_know_who_the_other_is<F: Fixture>() {
+pub(crate) async fn both_sides_know_the_identity_and_address_of_the_other<F: Fixture>() {
     let (acceptor, dialler) = two_members();
-    let (a, b) = meet_as::<F>(&acceptor, &dialler, &OURS, &OURS).await;
+    let (a, b) = meet_as::<F>(&acceptor, &dialler, F::ours(), F::ours()).await;
     let (a, b) = (a.unwrap(), b.unwrap());
     assert_eq!(a.local_identity(), acceptor.identity());
     assert_eq!(a.remote_identity(), dialler.identity());
@@ -137,15 +166,21 @@ pub async fn both_sides_know_who_the_other_is<F: Fixture>() {
     assert_eq!(b.remote_addr(), a.local_addr());
 }
 
-pub async fn the_first_common_protocol_is_agreed_on<F: Fixture>() {
+pub(crate) async fn the_first_common_protocol_is_negotiated<F: Fixture>() {
     let (acceptor, dialler) = two_members();
-    let third = Alpn::from_static(b"third");
-    let (a, b) = meet_as::<F>(&acceptor, &dialler, &[ALPN, OTHER], &[third, OTHER, ALPN]).await;
+    let (ours, third) = (F::ours()[0].clone(), Alpn::from_static(b"third"));
+    let (a, b) = meet_as::<F>(
+        &acceptor,
+        &dialler,
+        &[ours.clone(), OTHER],
+        &[third, OTHER, ours],
+    )
+    .await;
     assert_eq!(a.unwrap().alpn_negotiated(), &OTHER);
     assert_eq!(b.unwrap().alpn_negotiated(), &OTHER);
 }
 
-/// The acceptor's error, and that the dialler was told nothing.
+/// Returns the error of the acceptor. The dialler must have been told nothing about it.
 fn refused_by_acceptor<C>((a, b): (anyhow::Result<C>, anyhow::Result<C>)) -> HandshakeError {
     let theirs = b.err().expect("the dialler should have been refused");
     let theirs = theirs.downcast::<HandshakeError>().unwrap();
@@ -154,25 +189,25 @@ fn refused_by_acceptor<C>((a, b): (anyhow::Result<C>, anyhow::Result<C>)) -> Han
     ours.downcast().unwrap()
 }
 
-pub async fn no_common_protocol_is_refused<F: Fixture>() {
+pub(crate) async fn a_dial_without_a_common_protocol_is_refused<F: Fixture>() {
     let (acceptor, dialler) = two_members();
-    let met = meet_as::<F>(&acceptor, &dialler, &OURS, &[OTHER]).await;
+    let met = meet_as::<F>(&acceptor, &dialler, F::ours(), &[OTHER]).await;
     let error = refused_by_acceptor(met);
     assert!(matches!(error, HandshakeError::NoCommonProtocol), "{error}");
 }
 
-pub async fn another_secret_is_refused<F: Fixture>() {
+pub(crate) async fn a_dial_with_another_secret_is_refused<F: Fixture>() {
     let (acceptor, dialler) = (two_members().0, two_members().0);
-    let met = meet_as::<F>(&acceptor, &dialler, &OURS, &OURS).await;
+    let met = meet_as::<F>(&acceptor, &dialler, F::ours(), F::ours()).await;
     let error = refused_by_acceptor(met);
     assert!(matches!(error, HandshakeError::Decrypt), "{error}");
 }
 
-pub async fn an_untrusted_dialler_is_refused<F: Fixture>() {
+pub(crate) async fn an_untrusted_dialler_is_refused<F: Fixture>() {
     let dialler = anyone();
     let friend = two_members().0.identity();
     let acceptor = NetCredential::generate(Trust::keys([friend]));
-    let met = meet_as::<F>(&acceptor, &dialler, &OURS, &OURS).await;
+    let met = meet_as::<F>(&acceptor, &dialler, F::ours(), F::ours()).await;
     let error = refused_by_acceptor(met);
     assert!(
         matches!(&error, HandshakeError::UntrustedPeer { identity } if *identity == dialler.identity()),
@@ -180,11 +215,11 @@ pub async fn an_untrusted_dialler_is_refused<F: Fixture>() {
     );
 }
 
-pub async fn an_untrusted_acceptor_is_refused<F: Fixture>() {
+pub(crate) async fn an_untrusted_acceptor_is_refused<F: Fixture>() {
     let acceptor = anyone();
     let friend = two_members().0.identity();
     let dialler = NetCredential::generate(Trust::keys([friend]));
-    let (a, b) = meet_as::<F>(&acceptor, &dialler, &OURS, &OURS).await;
+    let (a, b) = meet_as::<F>(&acceptor, &dialler, F::ours(), F::ours()).await;
     assert!(a.is_err());
     let error = b.err().unwrap().downcast::<HandshakeError>().unwrap();
     assert!(
@@ -193,7 +228,7 @@ pub async fn an_untrusted_acceptor_is_refused<F: Fixture>() {
     );
 }
 
-pub async fn a_goodbye_arrives_with_its_code<F: Fixture>() {
+pub(crate) async fn a_goodbye_arrives_with_its_code<F: Fixture>() {
     let (a, b) = meet::<F>().await;
     a.send(Bytes::from_static(b"last words")).await.unwrap();
     soon(a.close(CloseCode(4711))).await;
@@ -207,7 +242,7 @@ pub async fn a_goodbye_arrives_with_its_code<F: Fixture>() {
     assert!(a.send(Bytes::from_static(b"too late")).await.is_err());
 }
 
-pub async fn everyone_who_waits_learns_of_the_end<F: Fixture>() {
+pub(crate) async fn every_waiting_call_ends_when_the_connection_is_closed<F: Fixture>() {
     let (a, b) = meet::<F>().await;
     let reading = {
         let a = a.clone();
@@ -228,22 +263,28 @@ pub async fn everyone_who_waits_learns_of_the_end<F: Fixture>() {
             "{reason}"
         );
     }
-    // Ended, or an error: but not a message, and not for ever.
+    // It returns the end or an error, but not a message.
     assert!(!matches!(soon(reading).await.unwrap(), Ok(Some(_))));
+    drop(b);
+}
+
+pub(crate) async fn the_peer_sees_the_end_of_a_closed_connection<F: Fixture>() {
+    let (a, b) = meet::<F>().await;
+    soon(a.close(CloseCode::NORMAL)).await;
     assert!(soon(b.recv()).await.unwrap().is_none());
 }
 
-pub async fn a_vanished_peer_is_an_error_and_not_an_end<F: Fixture>() {
+pub(crate) async fn a_peer_that_vanishes_without_a_goodbye_is_an_error<F: Fixture>() {
     let (a, b) = meet::<F>().await;
     drop(a);
-    let error = soon(b.recv()).await.expect_err("nobody said goodbye");
+    let error = soon(b.recv()).await.expect_err("there was no goodbye");
     assert!(error.downcast_ref::<FrameError>().is_some(), "{error:#}");
-    assert!(soon(b.recv()).await.is_err(), "and it stays one");
+    assert!(soon(b.recv()).await.is_err(), "it must stay an error");
     let reason = soon(b.watch_close()).await;
     assert!(matches!(reason, CloseReason::Lost(_)), "{reason}");
 }
 
-pub async fn several_at_a_time_arrive_in_order_and_then_the_end<F: Fixture>() {
+pub(crate) async fn recv_many_returns_messages_in_order_and_then_the_end<F: Fixture>() {
     const COUNT: usize = 20_000;
     let (a, b) = meet::<F>().await;
     let sending = async {
@@ -256,16 +297,16 @@ pub async fn several_at_a_time_arrive_in_order_and_then_the_end<F: Fixture>() {
         let mut received = Vec::new();
         loop {
             let before = received.len();
-            // Polled once and dropped, now and then.
+            // Every other call is polled once and dropped.
             let open = tokio::select! {
                 biased;
                 open = b.recv_many(&mut received) => open.unwrap(),
                 () = tokio::task::yield_now() => true,
             };
-            // A read, as the seam says: not more than there is memory for.
+            // `recv_many` is bounded, as its documentation says.
             assert!(received.len() - before <= 1025);
             if !open {
-                // What comes with the end would be lost on whoever looks at the end first.
+                // A caller that checks for the end first would lose messages that come with it.
                 assert_eq!(received.len(), before);
                 break received;
             }
@@ -278,17 +319,17 @@ pub async fn several_at_a_time_arrive_in_order_and_then_the_end<F: Fixture>() {
     }
 }
 
-pub async fn a_cancelled_recv_loses_nothing<F: Fixture>() {
+pub(crate) async fn a_cancelled_recv_loses_nothing<F: Fixture>() {
     let (a, b) = meet::<F>().await;
     let sending = async {
         for i in 0..200_u32 {
-            a.send(vec![i as u8; 3000].into()).await.unwrap();
+            a.send(F::message(i as u8, 3000)).await.unwrap();
             tokio::task::yield_now().await;
         }
     };
     let receiving = async {
         for i in 0..200_u32 {
-            // Polled once and dropped, until it is ready at the first poll.
+            // Each call is polled once and dropped, until one is ready at its first poll.
             let message = loop {
                 tokio::select! {
                     biased;
@@ -296,47 +337,59 @@ pub async fn a_cancelled_recv_loses_nothing<F: Fixture>() {
                     () = tokio::task::yield_now() => {}
                 }
             };
-            assert_eq!(message.unwrap().unwrap(), vec![i as u8; 3000]);
+            assert_eq!(message.unwrap().unwrap(), F::message(i as u8, 3000));
         }
     };
     soon(async { tokio::join!(sending, receiving) }).await;
 }
 
-pub async fn a_request_that_is_not_answered_does_not_hold_up_the_next<F: Fixture>() {
+pub(crate) async fn an_unanswered_request_does_not_delay_the_next_one<F: Fixture>() {
     let (a, b) = F::hosts();
     let (acceptor, dialler) = two_members();
-    let listener = listen::<F>(&a, &OURS, &acceptor).await;
+    let listener = listen::<F>(&a, F::ours(), &acceptor).await;
     let addr = listener.local_addr();
-    let mut first = std::pin::pin!(b.connect(addr, &OURS, &dialler));
+    let mut first = std::pin::pin!(b.connect(addr, F::ours(), &dialler));
     let unanswered = tokio::select! {
         request = listener.accept() => request.unwrap(),
-        _ = &mut first => panic!("nobody has answered"),
+        _ = &mut first => panic!("nothing has answered yet"),
     };
     let accepting = async { listener.accept().await.unwrap().accept().await };
-    let second = b.connect(addr, &OURS, &dialler);
+    let second = b.connect(addr, F::ours(), &dialler);
     let (accepted, connected) = soon(async { tokio::join!(accepting, second) }).await;
     accepted.unwrap();
     connected.unwrap();
     drop(unanswered);
-    assert!(soon(first).await.is_err());
+    // A network that dials in more than one way is turned away each time.
+    let refusing = async {
+        loop {
+            drop(listener.accept().await.unwrap());
+        }
+    };
+    let dialled = soon(async {
+        tokio::select! {
+            dialled = first => dialled,
+            () = refusing => unreachable!("it refuses until it is dropped"),
+        }
+    });
+    assert!(dialled.await.is_err());
 }
 
-pub async fn a_dial_where_nobody_listens_fails<F: Fixture>() {
+pub(crate) async fn dialling_an_address_without_a_listener_fails<F: Fixture>() {
     let (_, host) = F::hosts();
     let credential = two_members().0;
-    let dialling = host.connect(F::dead_addr(), &OURS, &credential);
-    let error = soon(dialling).await.err().expect("nobody is there");
+    let dialling = host.connect(F::dead_addr(), F::ours(), &credential);
+    let error = soon(dialling).await.err().expect("no listener is there");
     assert!(
         matches!(error.downcast_ref(), Some(ConnectError::Io { .. })),
         "{error:#}"
     );
 }
 
-pub async fn an_address_that_cannot_be_dialled_is_said_to_be_so<F: Fixture>() {
+pub(crate) async fn an_address_that_cannot_be_dialled_is_reported_as_such<F: Fixture>() {
     let (_, host) = F::hosts();
     for addr in ["0.0.0.0:7000", "127.0.0.1:0", "[::]:7000"] {
         let credential = two_members().0;
-        let dialling = host.connect(addr.parse().unwrap(), &OURS, &credential);
+        let dialling = host.connect(addr.parse().unwrap(), F::ours(), &credential);
         let error = soon(dialling).await.err().unwrap();
         assert!(
             matches!(error.downcast_ref(), Some(ConnectError::NotDialable { .. })),
@@ -345,24 +398,21 @@ pub async fn an_address_that_cannot_be_dialled_is_said_to_be_so<F: Fixture>() {
     }
 }
 
-pub async fn an_abandoned_dial_leaves_nothing_behind<F: Fixture>() {
+pub(crate) async fn accepting_an_abandoned_dial_fails<F: Fixture>() {
     let (a, b) = F::hosts();
     let (acceptor, dialler) = two_members();
-    let listener = listen::<F>(&a, &OURS, &acceptor).await;
+    let listener = listen::<F>(&a, F::ours(), &acceptor).await;
     let request = {
-        let mut dialling = std::pin::pin!(b.connect(listener.local_addr(), &OURS, &dialler));
+        let mut dialling = std::pin::pin!(b.connect(listener.local_addr(), F::ours(), &dialler));
         tokio::select! {
             request = listener.accept() => request.unwrap(),
-            _ = &mut dialling => panic!("nobody has answered"),
+            _ = &mut dialling => panic!("nothing has answered yet"),
         }
     };
-    assert!(
-        soon(request.accept()).await.is_err(),
-        "the dialler has gone"
-    );
+    assert!(soon(request.accept()).await.is_err(), "the dialler is gone");
 }
 
-pub async fn a_keepalive_ends_the_silence_without_a_message<F: Fixture>() {
+pub(crate) async fn a_keepalive_ends_the_silence_without_a_message<F: Fixture>() {
     let (a, b) = meet::<F>().await;
     let reading = {
         let b = b.clone();
@@ -378,8 +428,8 @@ pub async fn a_keepalive_ends_the_silence_without_a_message<F: Fixture>() {
     let said = tokio::time::Instant::now();
     a.keepalive().await.unwrap();
     soon(async {
-        // Heard since it was said; true ever after, however slow this machine is. A network may
-        // count in milliseconds.
+        // The keepalive has arrived once the silence is shorter than the time since it was sent.
+        // That stays true however slow the machine is. A network may count in milliseconds.
         while b.silence() > said.elapsed() + Duration::from_millis(1) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -390,10 +440,10 @@ pub async fn a_keepalive_ends_the_silence_without_a_message<F: Fixture>() {
     assert_eq!(soon(reading).await.unwrap().unwrap().unwrap(), "message");
 }
 
-pub async fn an_oversized_message_is_refused_and_the_connection_goes_on<F: Fixture>() {
+pub(crate) async fn an_oversized_message_is_refused_and_the_connection_goes_on<F: Fixture>() {
     let (a, b) = meet::<F>().await;
     let mut batch: VecDeque<Bytes> =
-        VecDeque::from([vec![0; (16 << 20) + 1].into(), Bytes::from_static(b"next")]);
+        VecDeque::from([vec![0; (16 << 20) + 1].into(), F::message(1, 10)]);
     let error = soon(a.send_many(&mut batch)).await.expect_err("too long");
     assert!(
         matches!(
@@ -405,17 +455,17 @@ pub async fn an_oversized_message_is_refused_and_the_connection_goes_on<F: Fixtu
     assert_eq!(
         batch.len(),
         1,
-        "the message that cannot be sent is out of the way"
+        "the message that cannot be sent must be removed from the batch"
     );
     soon(a.send_many(&mut batch)).await.unwrap();
-    assert_eq!(soon(b.recv()).await.unwrap().unwrap(), "next");
+    assert_eq!(soon(b.recv()).await.unwrap().unwrap(), F::message(1, 10));
 }
 
-pub async fn a_peer_that_does_not_read_makes_the_sender_wait<F: Fixture>() {
+pub(crate) async fn a_peer_that_does_not_read_makes_the_sender_wait<F: Fixture>() {
     let (a, b) = meet::<F>().await;
     let message = Bytes::from(vec![7; 1 << 20]);
     let mut sent = 0;
-    // Whatever the network and the system buffer, it is bounded.
+    // The network and the system may buffer some of them.
     while let Ok(result) =
         tokio::time::timeout(Duration::from_millis(300), a.send(message.clone())).await
     {
@@ -423,7 +473,7 @@ pub async fn a_peer_that_does_not_read_makes_the_sender_wait<F: Fixture>() {
         sent += 1;
         assert!(sent < 100, "nothing holds the sender back");
     }
-    // What was cancelled is sent whole by the next call, or not at all.
+    // The next call sends a cancelled message completely, or not at all.
     let sending = async { a.send(Bytes::from_static(b"end")).await.unwrap() };
     let receiving = async {
         let mut received = 0;

@@ -1,7 +1,7 @@
-//! A native node that sends every message back to where it came from.
+//! A native peer of the browser tests that sends every message back to its sender.
 //!
 //! It prints one line of JSON, `{"addr": "127.0.0.1:PORT", "secret": "..."}`, and runs until its
-//! standard input ends. The browser tests dial it.
+//! standard input ends.
 
 #[cfg(not(target_family = "wasm"))]
 #[tokio::main(flavor = "current_thread")]

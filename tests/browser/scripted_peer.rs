@@ -1,11 +1,13 @@
-//! A native peer that does what it is told, misbehaviour included. The browser tests dial it.
+//! A native peer of the browser tests that obeys commands, misbehaviour included.
 //!
-//! It prints one line of JSON, and runs until its standard input ends:
+//! It prints one line of JSON and runs until its standard input ends. The fields of that line:
 //!
-//! - `secure`, `secret`: a secure listener that echoes messages, until one says otherwise: `drop`
-//!   (hang up without a goodbye), `close N` (goodbye with code N), `stall` (read nothing more).
-//! - `raw`: WebSockets without a handshake on top; the path says what happens, see `script`.
-//! - `silent`: a port that accepts and says nothing.
+//! - `secure`, `secret`: the address of a secure listener and the secret that it accepts. It echoes
+//!   messages, except for commands: `drop` (disconnect without a goodbye), `close N` (goodbye with
+//!   code N), `stall` (read nothing more).
+//! - `raw`: the address of a WebSocket server without a secure channel. The path of a request is its
+//!   command; `script` lists them.
+//! - `silent`: the address of a port that accepts connections and sends nothing.
 
 #[cfg(not(target_family = "wasm"))]
 #[tokio::main(flavor = "current_thread")]
@@ -112,7 +114,7 @@ mod peer {
         Ok(())
     }
 
-    /// With which code each named WebSocket was closed by the browser.
+    /// The codes with which the browser closed WebSockets, by name.
     #[derive(Default)]
     struct Codes {
         known: Mutex<HashMap<String, u16>>,
@@ -137,13 +139,13 @@ mod peer {
         }
     }
 
-    /// What a path means:
+    /// Obeys the path of a request:
     ///
-    /// - `/echo/NAME`: echoes, and remembers under NAME with which code the browser closed.
-    /// - `/code/NAME`: sends that code, once it is known, as decimal digits.
+    /// - `/echo/NAME`: echoes, and stores the code with which the browser closes under NAME.
+    /// - `/code/NAME`: waits for the code stored under NAME and sends it in decimal digits.
     /// - `/close/CODE`, `/abort`, `/text`, `/long`: waits for a message; then closes with the code,
-    ///   cuts the line, sends a text, or sends a message that is too long for a frame.
-    /// - `/flood/FRAMES`: sends so many frames of 32 KiB, then waits for the end.
+    ///   drops the connection, sends a text, or sends a message that is too long for a frame.
+    /// - `/flood/FRAMES`: sends this number of frames of 32 KiB, then waits for the end.
     /// - `/stall`: reads nothing.
     async fn script(stream: TcpStream, codes: &Codes) -> anyhow::Result<()> {
         stream.set_nodelay(true)?;
@@ -196,7 +198,7 @@ mod peer {
         Ok(())
     }
 
-    /// Echoes until the browser closes; gives its code, and 1006 if it just went away.
+    /// Echoes until the browser closes. Returns its code, or 1006 if it disconnects without one.
     async fn echo(socket: &mut WebSocketStream<TcpStream>) -> u16 {
         while let Some(Ok(message)) = socket.next().await {
             if let Some((code, _)) = message.as_close() {

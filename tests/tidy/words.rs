@@ -1,0 +1,126 @@
+//! Words that have no place in the code or in its documentation.
+
+use crate::assert_none;
+use crate::imports::paths;
+use crate::layout::EVERYWHERE;
+use crate::source::{Source, sources};
+
+#[test]
+fn nothing_is_left_for_later() {
+    // Put together here, so that this file does not break its own rule.
+    let words = [
+        "TO\u{44}O",
+        "FIX\u{4d}E",
+        "tod\u{6f}!(",
+        "unimplemente\u{64}!(",
+    ];
+    let mut breaches = Vec::new();
+    for source in sources(EVERYWHERE) {
+        for (i, line) in source.text.lines().enumerate() {
+            if words.iter().any(|word| line.contains(word)) {
+                breaches.push(format!("{}:{}: {}", source.path, i + 1, line.trim()));
+            }
+        }
+    }
+    assert_none(
+        "what is not done is an issue, not a mark in the code",
+        &breaches,
+    );
+}
+
+#[test]
+fn no_queue_is_unbounded() {
+    let words = ["mpsc::unbounded", "unbounded_channel", "UnboundedSender"];
+    assert_none(
+        "every queue is bounded, and says what happens when it is full",
+        &code_with(&words),
+    );
+}
+
+#[test]
+fn only_rt_sync_decides_what_a_poisoned_lock_means() {
+    let mut breaches = Vec::new();
+    for source in sources(&["src"]) {
+        if source.is_unit_test() || source.is_in(&["src/rt/sync/"]) {
+            continue;
+        }
+        for path in paths(&source.code()) {
+            let name = path.segments.join("::");
+            let is_lock = ["Mutex", "RwLock", "PoisonError"]
+                .iter()
+                .any(|n| name.ends_with(n));
+            if name.starts_with("std::sync") && is_lock {
+                breaches.push(format!("{}:{}: {name}", source.path, path.line));
+            }
+        }
+    }
+    assert_none(
+        "locks are `rt::sync::Mutex`, which ignores poisoning",
+        &breaches,
+    );
+}
+
+/// Returns the lines of code in `src/` that have one of `words`.
+fn code_with(words: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for source in sources(&["src"]) {
+        if source.is_unit_test() {
+            continue;
+        }
+        for (number, line) in source.lines() {
+            if words.iter().any(|word| line.contains(word)) {
+                found.push(format!("{}:{number}: {}", source.path, line.trim()));
+            }
+        }
+    }
+    found
+}
+
+/// Beginnings of documentation that make sense only to readers who know the answer. "Gives up" is
+/// ordinary English.
+const RIDDLES: &[&str] = &[
+    "See the module",
+    "Who ",
+    "Whom ",
+    "Whose ",
+    "Whoever ",
+    "Gives ",
+];
+
+#[test]
+fn documentation_begins_with_what_the_item_is() {
+    let breaches: Vec<_> = sources(&["src"]).iter().flat_map(riddles).collect();
+    assert_none(
+        "the first sentence says what the item is, or what it returns or does",
+        &breaches,
+    );
+}
+
+fn riddles(source: &Source) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut was_doc = false;
+    for (i, line) in source.text.lines().enumerate() {
+        let line = line.trim_start();
+        let doc = ["/// ", "//! "]
+            .iter()
+            .find_map(|mark| line.strip_prefix(mark));
+        let is_riddle = |doc: &str| {
+            !doc.starts_with("Gives up ") && RIDDLES.iter().any(|riddle| doc.starts_with(riddle))
+        };
+        if let Some(doc) = doc
+            && !was_doc
+            && is_riddle(doc)
+        {
+            found.push(format!("{}:{}: {doc}", source.path, i + 1));
+        }
+        was_doc = line.starts_with("///") || line.starts_with("//!");
+    }
+    found
+}
+
+#[test]
+fn only_the_beginning_of_a_doc_comment_can_be_a_riddle() {
+    let text = "//! Who reads\n//! Gives up.\n/// Returns it.\n/// Who cares.\nfn a();\n    /// Gives it.\n";
+    let found = riddles(&Source::new("x.rs", text));
+    assert_eq!(found, ["x.rs:1: Who reads", "x.rs:6: Gives it."]);
+}
