@@ -18,7 +18,7 @@ use crate::secure::{FrameBuffer, FrameEvent};
 /// The size of a frame's length, in bytes.
 const LENGTH_LEN: usize = 2;
 /// The fewest bytes that a read asks for. A new or quiet connection reads this much.
-const MIN_READ: usize = 4 << 10;
+const MIN_READ: usize = 1000;
 /// The most bytes that a read asks for: a few of the longest frames.
 const MAX_READ: usize = 256 << 10;
 
@@ -91,6 +91,10 @@ impl RawReader {
             return None;
         }
         self.buffer.advance(LENGTH_LEN);
+        if self.buffer.len() == len {
+            // The frame gets the buffer itself: sharing the memory would need an allocation.
+            return Some(std::mem::take(&mut self.buffer));
+        }
         Some(self.buffer.split_to(len))
     }
 }
