@@ -19,7 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::credential::{Identity, NetCredential};
-use crate::rt::{MaybeSend, MaybeSync};
+use crate::rt::{Instant, MaybeSend, MaybeSync};
 
 /// A network: it dials, and where the platform can, it listens.
 ///
@@ -179,8 +179,13 @@ pub trait NetConnection: Clone + MaybeSend + MaybeSync + 'static {
         }
     }
 
-    /// How long the peer has been silent (no message, no keepalive, no answered ping).
-    fn silence(&self) -> Duration;
+    /// Returns when the peer was last heard: a message, a keepalive or an answered ping.
+    fn last_heard(&self) -> Instant;
+
+    /// Returns how long the peer has been silent.
+    fn silence(&self) -> Duration {
+        Instant::now().saturating_duration_since(self.last_heard())
+    }
 
     /// Says goodbye with `code` and releases the connection; wakes everyone who waits on it. Waits
     /// a second at most for the network to take the goodbye. Closing twice does nothing.

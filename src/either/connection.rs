@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -15,6 +14,7 @@ use super::routes::{Routes, Side};
 use super::takeover::Takeover;
 use crate::credential::Identity;
 use crate::net::{Alpn, CloseCode, CloseReason, NetConnection};
+use crate::rt::Instant;
 
 /// A connection of either network of an [`EitherTransport`](super::EitherTransport).
 #[derive(Debug, Clone)]
@@ -127,8 +127,8 @@ impl<A: NetConnection, B: NetConnection> NetConnection for EitherConnection<A, B
         }
     }
 
-    fn silence(&self) -> Duration {
-        on_either!(self, conn => conn.silence())
+    fn last_heard(&self) -> Instant {
+        on_either!(self, conn => conn.last_heard())
     }
 
     async fn close(&self, code: CloseCode) {

@@ -9,7 +9,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{Either, select};
@@ -210,8 +209,8 @@ impl NetConnection for MemoryConnection {
         }
     }
 
-    fn silence(&self) -> Duration {
-        self.0.lock().last_heard.elapsed()
+    fn last_heard(&self) -> Instant {
+        self.0.lock().last_heard
     }
 
     async fn close(&self, code: CloseCode) {

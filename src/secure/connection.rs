@@ -19,17 +19,17 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::lock::Mutex;
 
+use super::activity::Activity;
 use super::config::SecureConfig;
 use super::ending::{End, Ending};
 use super::error::FrameError;
 use super::frame::{FrameEvent, FrameReader, FrameWriter};
 use super::handshake::Established;
 use super::record::Opener;
-use super::silence::Activity;
 use super::stream::{Event, Inbox, Outbox};
 use crate::credential::Identity;
 use crate::net::{Alpn, CloseCode, CloseReason, NetConnection};
-use crate::rt;
+use crate::rt::{self, Instant};
 
 /// How long closing may take: waiting for the writer, the goodbye, and the carrier's end.
 const GOODBYE_TIME: Duration = Duration::from_secs(1);
@@ -192,8 +192,8 @@ impl<R: FrameReader, W: FrameWriter> NetConnection for SecureConnection<R, W> {
         )
     }
 
-    fn silence(&self) -> Duration {
-        self.0.heard.silence()
+    fn last_heard(&self) -> Instant {
+        self.0.heard.last_heard()
     }
 
     /// Closes the connection, as [`NetConnection::close`] describes. Takes effect with the first

@@ -20,10 +20,11 @@
 //! | `record` | the cipher state: sealing and opening in place, rekeying |
 //! | `stream` | messages inside records |
 //! | `connection` | [`SecureConnection`]: sending, receiving, closing |
-//! | `silence` | when the peer was last heard |
+//! | `activity` | when the peer was last heard |
 //! | `ending` | why the connection ended, and the tasks that wait for its end |
 //! | `error` | [`HandshakeError`] and [`FrameError`] |
 
+mod activity;
 mod config;
 mod connection;
 mod ending;
@@ -34,7 +35,6 @@ mod handshake;
 mod noise;
 mod preface;
 mod record;
-mod silence;
 mod stream;
 mod suite;
 

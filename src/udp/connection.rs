@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -16,6 +15,7 @@ use super::flow::Flow;
 use crate::credential::Identity;
 use crate::message::{ChitchatMessage, MAX_DATAGRAM_LEN, Message as _};
 use crate::net::{Alpn, CloseCode, CloseReason, NetConnection};
+use crate::rt::Instant;
 use crate::secure::FrameError;
 
 /// The most messages that `recv_many` returns at once.
@@ -132,8 +132,8 @@ impl NetConnection for UdpConnection {
         Ok(true)
     }
 
-    fn silence(&self) -> Duration {
-        self.0.flow.silence()
+    fn last_heard(&self) -> Instant {
+        self.0.flow.last_heard()
     }
 
     /// Ends the connection on this side. Nothing is sent to the peer.

@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -98,9 +97,9 @@ impl Flow {
         }
     }
 
-    /// Returns the time since the last datagram arrived.
-    pub(super) fn silence(&self) -> Duration {
-        self.lock().last_heard.elapsed()
+    /// Returns when the last datagram arrived.
+    pub(super) fn last_heard(&self) -> Instant {
+        self.lock().last_heard
     }
 
     /// Ends the flow and wakes all tasks that wait on it. The first reason is kept.

@@ -71,7 +71,7 @@ impl<C: NetConnection> Link<C> {
             remote_identity: self.conn.remote_identity(),
             direction: self.direction,
             age: now.saturating_duration_since(self.since),
-            silence: self.conn.silence(),
+            silence: now.saturating_duration_since(self.conn.last_heard()),
         }
     }
 
@@ -97,7 +97,7 @@ impl<C: NetConnection> Link<C> {
         };
         let conn = &self.conn;
         let verdict = self.silence.check(now, config.silence_timeout, || {
-            conn.silence().min(now.saturating_duration_since(reading))
+            now.saturating_duration_since(conn.last_heard().max(reading))
         });
         match verdict {
             Verdict::Silent => Err((CloseCode::GOING_AWAY, "the peer is silent")),

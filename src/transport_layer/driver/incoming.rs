@@ -117,7 +117,7 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
     }
 
     fn note_arrival(&mut self) -> Source {
-        let at = Instant::now();
+        let at = self.conn.last_heard();
         let every = NOTE_EVERY.min(self.shared.config.idle_timeout / 16);
         let due = self
             .noted

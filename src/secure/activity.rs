@@ -12,26 +12,28 @@ use crate::rt::Instant;
 #[derive(Debug)]
 pub(super) struct Activity {
     since: Instant,
-    last_heard_millis: AtomicU64,
+    /// Nanoseconds after `since`, which suffice for 584 years.
+    last_heard: AtomicU64,
 }
 
 impl Activity {
     pub(super) fn new() -> Self {
         Self {
             since: Instant::now(),
-            last_heard_millis: AtomicU64::new(0),
+            last_heard: AtomicU64::new(0),
         }
     }
 
     /// Notes that the peer was heard now.
     pub(super) fn heard(&self) {
-        let millis = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_heard_millis.store(millis, Ordering::Relaxed);
+        let nanos = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.last_heard.store(nanos, Ordering::Relaxed);
     }
 
-    /// Returns the time since the peer was last heard.
-    pub(super) fn silence(&self) -> Duration {
-        let heard = Duration::from_millis(self.last_heard_millis.load(Ordering::Relaxed));
-        self.since.elapsed().saturating_sub(heard)
+    /// Returns when the peer was last heard.
+    pub(super) fn last_heard(&self) -> Instant {
+        let nanos = self.last_heard.load(Ordering::Relaxed);
+        let heard = self.since.checked_add(Duration::from_nanos(nanos));
+        heard.unwrap_or(self.since)
     }
 }

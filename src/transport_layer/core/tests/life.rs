@@ -1,0 +1,127 @@
+//! The end of a socket, and what holds after any operation.
+
+use std::task::Waker;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::transport_layer::OverflowPolicy;
+use crate::transport_layer::core::SenderPlace;
+
+#[test]
+fn a_closing_socket_takes_no_messages_and_only_dials_that_it_has_begun() {
+    let mut fixture = Fixture::new(TransportLayerConfig::default());
+    fixture.offer(addr(1));
+    fixture.step(addr(1));
+    fixture.peers.start_draining(&mut fixture.fx);
+    assert!(matches!(fixture.offer(addr(1)), Offered::Closed(_)));
+    assert_eq!(fixture.connect(addr(2), 2, Direction::Incoming), None);
+    assert!(fixture.connect(addr(1), 1, Direction::Outgoing).is_some());
+    assert!(
+        fixture
+            .peers
+            .poll_drained(&mut None, Waker::noop())
+            .is_pending()
+    );
+    let Step::Write { link, .. } = fixture.step(addr(1)) else {
+        panic!("there is a message");
+    };
+    fixture.written(addr(1), link);
+    assert!(
+        fixture
+            .peers
+            .poll_drained(&mut None, Waker::noop())
+            .is_ready()
+    );
+    fixture.peers.close(&mut fixture.fx);
+    assert_eq!(fixture.connect(addr(1), 1, Direction::Outgoing), None);
+}
+
+proptest! {
+    #[test]
+    fn sums_and_bounds_hold_after_any_operation(
+        policy in 0..3,
+        operations in proptest::collection::vec((0..12, 1..7_u8, 0..4_u8, 0..20_u64), 1..200),
+    ) {
+        let overflow = match policy {
+            0 => OverflowPolicy::DropOldest,
+            1 => OverflowPolicy::DropNewest,
+            _ => OverflowPolicy::Backpressure,
+        };
+        let mut config = TransportLayerConfig::default()
+            .with_max_connections(4)
+            .with_max_connections_per_identity(2)
+            .with_max_connections_per_host(3)
+            .with_max_peers(5);
+        config.outgoing.overflow = overflow;
+        config.outgoing.max_messages = 3;
+        let mut fixture = Fixture::new(config);
+        let mut writing: Vec<((PeerKey, u64, Writer), usize)> = Vec::new();
+        let mut place = SenderPlace::new(addr(1));
+        for (operation, peer, identity, time) in operations {
+            let to = addr(peer);
+            let known = fixture.stats().peers.contains_key(&to);
+            match operation {
+                0..=2 => if let Offered::Write(direct) = fixture.offer(to) {
+                    writing.push(((direct.key, direct.link, Writer::Sender), 1));
+                },
+                3 => {
+                    let (now, fx) = (fixture.now, &mut fixture.fx);
+                    let offered = fixture.peers.offer_again(message(), &mut place, now, Waker::noop(), fx);
+                    prop_assert!(!matches!(offered, Offered::Write(_) | Offered::Closed(_)));
+                }
+                4 => fixture.peers.withdraw(&mut place, &mut fixture.fx),
+                5 => { fixture.accept(to, identity); }
+                6 | 7 if known => if let Step::Write { link, .. } = fixture.step(to) {
+                    let key = fixture.key(to);
+                    writing.push(((key, link, Writer::Task), fixture.batch.len()));
+                },
+                8 => if let Some((write, count)) = writing.pop() {
+                    // The network has taken some of the batch, and perhaps not flushed it.
+                    let left = count.min(usize::from(identity));
+                    let mut batch: VecDeque<_> = (0..left).map(|_| message()).collect();
+                    let (flushed, now) = (left == 0, fixture.now);
+                    fixture.peers.written(write, &mut batch, flushed, now, &mut fixture.fx);
+                },
+                9 if known => {
+                    let key = fixture.key(to);
+                    let conn = fixture.conn(to, identity);
+                    let (now, fx) = (fixture.now, &mut fixture.fx);
+                    fixture.peers.dial_succeeded(key, conn, now, fx);
+                }
+                10 if known => {
+                    let key = fixture.key(to);
+                    let error = Arc::new(ConnectError::NotDialable { addr: to }.into());
+                    let (now, fx) = (fixture.now, &mut fixture.fx);
+                    fixture.peers.dial_failed(key, &error, now, fx);
+                }
+                _ => fixture.now += secs(time),
+            }
+            fixture.settle();
+            let stats = fixture.stats();
+            let mut total = stats.total.clone();
+            for one in stats.peers.values() {
+                prop_assert_eq!(one.submitted, one.sent + one.queued + one.dropped.total());
+                prop_assert!(one.queued <= 3);
+                total.merge(one);
+            }
+            prop_assert_eq!(total.submitted, total.sent + total.queued + total.dropped.total());
+            prop_assert!(stats.connections.len() <= 4 && stats.peers.len() <= 5);
+            for connection in &stats.connections {
+                let same = |other: &&crate::transport_layer::ConnectionInfo| {
+                    other.remote_identity == connection.remote_identity
+                        && other.remote_identity != Identity::UNPROVED
+                };
+                prop_assert!(stats.connections.iter().filter(same).count() <= 2);
+                let host = connection.remote_addr.ip();
+                let of_host = stats.connections.iter().filter(|c| c.remote_addr.ip() == host);
+                prop_assert!(of_host.count() <= 3);
+            }
+        }
+        // Whatever happened, closing leaves nothing behind.
+        fixture.peers.close(&mut fixture.fx);
+        let stats = fixture.stats();
+        prop_assert!(stats.connections.is_empty() && stats.peers.is_empty());
+        prop_assert_eq!(stats.total.submitted, stats.total.sent + stats.total.dropped.total());
+    }
+}

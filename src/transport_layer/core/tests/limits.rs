@@ -1,0 +1,141 @@
+//! Limits: which connections and peers go when there are too many.
+
+use super::*;
+
+#[test]
+fn limits_hold_by_identity_then_by_host_then_in_all_and_cost_the_one_that_exceeds_them() {
+    /// Host, port and identity of a connection that is accepted.
+    type Accepted = (u8, u16, u8);
+    struct Case {
+        what: &'static str,
+        limits: (usize, usize, usize),
+        accepted: &'static [Accepted],
+        evicted: &'static [(u8, u16)],
+    }
+    let cases = [
+        Case {
+            what: "one identity from several hosts loses its least recently used connection",
+            limits: (2, 100, 100),
+            accepted: &[(1, 1, 9), (2, 1, 1), (3, 1, 9), (4, 1, 9)],
+            evicted: &[(1, 1)],
+        },
+        Case {
+            what: "one host with many identities loses its least recently used connection",
+            limits: (100, 2, 100),
+            accepted: &[(2, 1, 1), (1, 1, 2), (1, 2, 3), (1, 3, 4)],
+            evicted: &[(1, 1)],
+        },
+        Case {
+            what: "when all is full, the identity that has the most pays",
+            limits: (100, 100, 4),
+            accepted: &[(1, 1, 1), (2, 1, 2), (3, 1, 9), (4, 1, 9), (5, 1, 9)],
+            evicted: &[(3, 1)],
+        },
+        Case {
+            what: "when all have one, the least recently used connection goes",
+            limits: (100, 100, 2),
+            accepted: &[(1, 1, 1), (2, 1, 2), (3, 1, 3)],
+            evicted: &[(1, 1)],
+        },
+        Case {
+            what: "without an identity the host counts",
+            limits: (2, 100, 100),
+            accepted: &[(1, 1, 0), (2, 1, 0), (1, 2, 0), (1, 3, 0)],
+            evicted: &[(1, 1)],
+        },
+        Case {
+            what: "a flood of one identity takes no place of another",
+            limits: (2, 100, 4),
+            accepted: &[
+                (1, 1, 1),
+                (2, 1, 2),
+                (3, 1, 9),
+                (3, 2, 9),
+                (3, 3, 9),
+                (3, 4, 9),
+                (3, 5, 9),
+            ],
+            evicted: &[(3, 1), (3, 2), (3, 3)],
+        },
+    ];
+    for case in cases {
+        let (of_identity, of_host, in_all) = case.limits;
+        let config = TransportLayerConfig::default()
+            .with_max_connections_per_identity(of_identity)
+            .with_max_connections_per_host(of_host)
+            .with_max_connections(in_all);
+        let mut fixture = Fixture::new(config);
+        let address = |host: u8, port: u16| SocketAddr::from(([10, 0, 0, host], port));
+        for (host, port, identity) in case.accepted {
+            fixture.now += secs(1);
+            fixture.accept(address(*host, *port), *identity);
+        }
+        let mut expected: Vec<_> = case
+            .accepted
+            .iter()
+            .map(|(host, port, _)| (*host, *port))
+            .filter(|accepted| !case.evicted.contains(accepted))
+            .map(|(host, port)| address(host, port))
+            .collect();
+        expected.sort();
+        assert_eq!(fixture.connections(), expected, "{}", case.what);
+        let closed: Vec<_> = fixture
+            .fx
+            .close
+            .iter()
+            .map(|(conn, code)| (conn.addr, *code))
+            .collect();
+        let evicted: Vec<_> = case
+            .evicted
+            .iter()
+            .map(|(host, port)| (address(*host, *port), CloseCode::EVICTED))
+            .collect();
+        assert_eq!(closed, evicted, "{}", case.what);
+    }
+}
+
+#[test]
+fn an_evicted_dial_counts_as_failed_and_its_task_learns_of_it() {
+    let config = TransportLayerConfig::default().with_max_connections(1);
+    let mut fixture = Fixture::new(config);
+    fixture.offer(addr(1));
+    assert_eq!(name(&fixture.step(addr(1))), "dial");
+    fixture.now += secs(1);
+    fixture.accept(addr(2), 2);
+    let key = fixture.key(addr(1));
+    assert!(fixture.peers.is_dial_pointless(key));
+    assert_eq!(
+        (fixture.stats().dials, fixture.stats().dials_failed),
+        (1, 1)
+    );
+    let conn = fixture.conn(addr(1), 1);
+    let (now, fx) = (fixture.now, &mut fixture.fx);
+    let late = fixture.peers.dial_succeeded(key, conn, now, fx);
+    assert_eq!(late, None, "the dial was given up");
+    assert_eq!(fixture.connections(), [addr(2)]);
+}
+
+#[test]
+fn the_peer_that_is_forgotten_first_has_no_connection_and_no_messages() {
+    let config = TransportLayerConfig::default()
+        .with_max_connections(2)
+        .with_max_peers(3);
+    let mut fixture = Fixture::new(config);
+    fixture.accept(addr(1), 1);
+    fixture.now += secs(1);
+    fixture.offer(addr(2));
+    fixture.now += secs(1);
+    fixture.touch(addr(3)).unwrap();
+    for (newcomer, left) in [(4, [1, 2, 4]), (5, [1, 2, 5])] {
+        fixture.now += secs(1);
+        fixture.touch(addr(newcomer)).unwrap();
+        let known: Vec<_> = fixture.stats().peers.into_keys().collect();
+        assert_eq!(known, left.map(addr));
+    }
+    // Messages count as dropped if their peer has to go all the same.
+    fixture.accept(addr(5), 5);
+    fixture.touch(addr(6)).unwrap();
+    let stats = fixture.stats();
+    assert_eq!(stats.total.dropped.count(DropReason::Overflow), 1);
+    assert!(!stats.peers.contains_key(&addr(2)));
+}

@@ -1,0 +1,151 @@
+//! Who writes a message, in which order, and when the clock is read.
+
+use super::*;
+
+#[test]
+fn a_sender_writes_itself_only_to_a_connection_at_rest() {
+    type Prepare = fn(&mut Fixture, u64);
+    let cases: [(&str, Prepare, bool); 6] = [
+        ("at rest", |_, _| {}, true),
+        (
+            "just after another message was written",
+            |f, link| {
+                assert!(matches!(f.offer(addr(1)), Offered::Write(_)));
+                f.written(addr(1), link);
+            },
+            false,
+        ),
+        (
+            "while another sender writes",
+            |f, _| assert!(matches!(f.offer(addr(1)), Offered::Write(_))),
+            false,
+        ),
+        (
+            "while the task of the peer writes",
+            |f, _| {
+                f.now -= secs(1);
+                f.offer(addr(1));
+                assert_eq!(name(&f.step(addr(1))), "write");
+                f.now += secs(1);
+            },
+            false,
+        ),
+        (
+            "while a message waits for the task of the peer",
+            |f, _| {
+                f.now -= secs(1);
+                f.offer(addr(1));
+                f.now += secs(1);
+            },
+            false,
+        ),
+        (
+            "while the connection holds bytes that the network has not taken",
+            |f, link| {
+                assert!(matches!(f.offer(addr(1)), Offered::Write(_)));
+                let key = f.key(addr(1));
+                let (now, batch) = (f.now, &mut VecDeque::new());
+                f.peers
+                    .written((key, link, Writer::Sender), batch, false, now, &mut f.fx);
+                f.now += secs(1);
+            },
+            false,
+        ),
+    ];
+    for (what, prepare, expected) in cases {
+        let mut fixture = Fixture::new(TransportLayerConfig::default());
+        let link = fixture.accept(addr(1), 1);
+        fixture.step(addr(1));
+        fixture.now += secs(1);
+        prepare(&mut fixture, link);
+        let direct = matches!(fixture.offer(addr(1)), Offered::Write(_));
+        assert_eq!(direct, expected, "{what}");
+    }
+}
+
+#[test]
+fn a_message_that_its_sender_could_not_write_goes_first() {
+    let mut fixture = Fixture::new(TransportLayerConfig::default());
+    let link = fixture.accept(addr(1), 1);
+    fixture.step(addr(1));
+    fixture.now += secs(1);
+    let Offered::Write(direct) = fixture.offer(addr(1)) else {
+        panic!("the connection is at rest");
+    };
+    fixture.offer(addr(1));
+    // The connection broke: the message is still in the batch.
+    let (now, fx) = (fixture.now, &mut fixture.fx);
+    let mut batch = VecDeque::from([Bytes::from_static(b"first")]);
+    fixture.peers.written(
+        (direct.key, direct.link, Writer::Sender),
+        &mut batch,
+        false,
+        now,
+        fx,
+    );
+    fixture.peers.disconnected(addr(1), link, None, now, fx);
+    assert_eq!(fixture.peer(addr(1)).queued, 2);
+    fixture.accept(addr(1), 1);
+    assert_eq!(name(&fixture.step(addr(1))), "write");
+    assert_eq!(fixture.batch, [Bytes::from_static(b"first"), message()]);
+}
+
+#[test]
+fn the_clock_is_not_read_while_the_task_of_the_peer_runs() {
+    let mut fixture = Fixture::new(TransportLayerConfig::default());
+    fixture.accept(addr(1), 1);
+    fixture.step(addr(1));
+    fixture.offer(addr(1));
+    let reads = |fixture: &mut Fixture| {
+        let (mut reads, now) = (0, fixture.now);
+        let clock = || {
+            reads += 1;
+            now
+        };
+        let offered = fixture
+            .peers
+            .offer(addr(1), message(), clock, &mut fixture.fx);
+        assert!(matches!(offered, Offered::Done));
+        reads
+    };
+    // It was woken by the first message.
+    assert_eq!(reads(&mut fixture), 0);
+    let Step::Write { link, .. } = fixture.step(addr(1)) else {
+        panic!("there are messages");
+    };
+    assert_eq!(reads(&mut fixture), 0);
+    // The network does not take them: the task may now wait for long.
+    let key = fixture.key(addr(1));
+    fixture.peers.write_blocked(key);
+    assert_eq!(reads(&mut fixture), 1);
+    fixture.written(addr(1), link);
+    assert_eq!(reads(&mut fixture), 0);
+}
+
+#[test]
+fn the_first_connection_is_written_to_as_long_as_it_lives() {
+    let mut fixture = Fixture::new(TransportLayerConfig::default());
+    let dialled = fixture.connect(addr(1), 1, Direction::Outgoing).unwrap();
+    let accepted = fixture.accept(addr(1), 1);
+    let written_to = |fixture: &mut Fixture| {
+        fixture.offer(addr(1));
+        match fixture.step(addr(1)) {
+            Step::Write { link, .. } => {
+                fixture.written(addr(1), link);
+                link
+            }
+            step => panic!("{step:?}"),
+        }
+    };
+    assert_eq!(written_to(&mut fixture), dialled);
+    // The peer has lost a connection that it dialled if it dials another one from the same address.
+    let newer = fixture.accept(addr(1), 1);
+    assert_eq!(written_to(&mut fixture), newer);
+    let now = fixture.now;
+    for (ended, next) in [(newer, dialled), (dialled, accepted)] {
+        fixture
+            .peers
+            .disconnected(addr(1), ended, None, now, &mut fixture.fx);
+        assert_eq!(written_to(&mut fixture), next);
+    }
+}
