@@ -1,4 +1,4 @@
-//! Who writes a message, in which order, and when the clock is read.
+//! The way of a message to a connection: its writer, its place in the order, and the readings of the clock.
 
 use super::*;
 
