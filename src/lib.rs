@@ -1,24 +1,71 @@
 //! Carries a gossip protocol between browser tabs and native nodes.
 //!
-//! The same connection and queue code runs on both; only the last hop differs: WebSocket in a
-//! browser, TCP natively. Every connection is encrypted and authenticated end to end.
+//! The connections and queues are the same code on both. Only the network below them differs: TCP
+//! natively, WebSocket in a browser. Every connection is encrypted and authenticated end to end.
 //!
-//! | where | what |
+//! Two native members of a cluster:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use gossip_transport::gossip::{GossipConfig, Participant};
+//! use gossip_transport::tcp::TcpTransport;
+//! use gossip_transport::{ClusterSecret, NetCredential, TransportLayerTransport, Trust};
+//!
+//! async fn join(
+//!     secret: &ClusterSecret,
+//!     name: &str,
+//!     seeds: Vec<String>,
+//! ) -> anyhow::Result<Participant<TcpTransport>> {
+//!     let credential = NetCredential::generate(Trust::secret(secret.clone()));
+//!     let transport = TransportLayerTransport::new(TcpTransport::default(), credential);
+//!     let socket = transport.open("127.0.0.1:0".parse()?).await?;
+//!     let config = GossipConfig::new("my-cluster", name)
+//!         .with_seeds(seeds)
+//!         .with_interval(Duration::from_millis(50));
+//!     Participant::join(socket, config).await
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> anyhow::Result<()> {
+//!     let secret = ClusterSecret::generate();
+//!     let ada = join(&secret, "ada", Vec::new()).await?;
+//!     let seed = ada.id().gossip_advertise_addr.to_string();
+//!     let bob = join(&secret, "bob", vec![seed]).await?;
+//!     bob.set("role", "indexer")?;
+//!
+//!     let mut watch = ada.watch();
+//!     while ada.member_value(bob.id(), "role").as_deref() != Some("indexer") {
+//!         watch.changed().await;
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! A member in a browser tab, in Rust (for JavaScript there is the package `gossip-web`):
+//!
+//! ```rust,ignore
+#![doc = include_str!("../tests/browser/front_page.rs")]
+//! ```
+//!
+//! # Modules
+//!
+//! | module | content |
 //! |---|---|
-//! | [`net`] | the seam: what a network has to offer ([`net::NetTransport`]) |
-//! | [`config`] | the error of a configuration value that is out of bounds |
-//! | [`credential`] | my key, and whom I trust |
-//! | [`message`] | what is carried: the [`Message`] trait, chitchat's messages and their bytes |
-//! | [`transport_layer`] | queues, connections, statistics: written once for every target |
-//! | [`secure`] | Noise handshake and records over any stream of frames |
-//! | [`rt`] | spawn, sleep, timeout, clocks: the one place that knows the target |
-//! | [`either`] | two networks on one socket, each peer reached by what it speaks |
-//! | `tcp` | the network of a native node (native targets only) |
-//! | `udp` | upstream chitchat's datagrams, **in the clear** (native targets only) |
+//! | [`gossip`] | a member of a cluster: the pure engine of the protocol, and the participant that drives it |
+//! | [`transport_layer`] | sockets with queues, connections and counters over any network |
+//! | [`message`] | the [`Message`] trait, and chitchat's messages with their exact bytes |
+//! | [`credential`] | our own key, and the peers to trust |
+//! | `tcp` | the network of native nodes, TCP and WebSocket on one port (native targets only) |
 //! | `websocket` | the network of a browser tab (wasm only) |
-//! | [`memory`] | a network in memory, with scripted faults, for tests and examples |
-//! | `chitchat` | our sockets under nodes of the published chitchat crate (a feature, native only) |
-//! | [`gossip`] | the participant: a pure engine, and the driver that joins it to a socket |
+//! | `udp` | upstream chitchat's datagrams, **in the clear** (native targets only) |
+//! | [`either`] | two networks on one socket; each peer is reached over the one that it speaks |
+//! | [`memory`] | a network in memory with scripted faults, for tests and examples |
+//! | `chitchat` | our sockets as the transport of the published chitchat crate (a feature, native only) |
+//! | [`net`] | the traits that a network implements, [`net::NetTransport`] first |
+//! | [`secure`] | the Noise handshake and encrypted records over any stream of frames |
+//! | [`config`] | the error of a configuration value that is out of bounds |
+//! | [`rt`] | tasks, time and locks: the only module that depends on the target |
 
 #[cfg(all(feature = "chitchat", not(target_family = "wasm")))]
 pub mod chitchat;
@@ -44,7 +91,7 @@ pub use credential::{ClusterSecret, Identity, NetCredential, Role, Trust};
 pub use message::{ChitchatMessage, Message};
 pub use transport_layer::{TransportLayerConfig, TransportLayerSocket, TransportLayerTransport};
 
-/// The README's examples, compiled and run as tests.
+/// The examples of the README, compiled and run as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,13 +1,14 @@
-//! The seam between the transport layer and a network.
+//! The traits that a network implements for the transport layer.
 //!
-//! Implement [`NetTransport`] to bring another network; the transport layer above gives it queues,
-//! expiry, reconnection and statistics. This module has traits and plain values only: no sockets,
-//! no tasks, no target. Invariant: a connection delivers whole messages, in order, from a peer
-//! whose identity has been proved, or it fails.
+//! Implement [`NetTransport`] to add a network. The transport layer adds queues, expiry, reconnection
+//! and statistics to it. This module contains traits and plain values only: no sockets, no tasks and
+//! nothing that depends on the target. Invariant: a connection delivers whole messages, in order, from
+//! a peer that has proved its identity, or it fails.
 //!
-//! Errors are [`anyhow::Error`], since the set of networks is open. The networks of this crate put
-//! typed errors inside, to be had by `downcast_ref`: [`ConnectError`],
-//! [`HandshakeError`](crate::secure::HandshakeError), [`FrameError`](crate::secure::FrameError).
+//! Errors are [`anyhow::Error`], since anyone can add a network. The networks of this crate put typed
+//! errors inside, which `downcast_ref` returns: [`ConnectError`],
+//! [`HandshakeError`](crate::secure::HandshakeError), [`FrameError`](crate::secure::FrameError) and
+//! [`ConfigError`](crate::ConfigError).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -21,18 +22,18 @@ use bytes::Bytes;
 use crate::credential::{Identity, NetCredential};
 use crate::rt::{Instant, MaybeSend, MaybeSync};
 
-/// A network: it dials, and where the platform can, it listens.
+/// A network, which can dial and, where the platform allows it, listen.
 ///
-/// A clone is a handle to the same network and is cheap.
+/// Clones are cheap handles to the same network.
 pub trait NetTransport: Clone + MaybeSend + MaybeSync + 'static {
-    /// What [`create_listener`](Self::create_listener) gives.
+    /// The listener that [`create_listener`](Self::create_listener) returns.
     type Listener: NetListener<Connection = Self::Connection>;
-    /// What [`connect`](Self::connect) and the listener's requests give.
+    /// The connection that [`connect`](Self::connect) and accepted requests return.
     type Connection: NetConnection;
 
-    /// Binds `bind_addr`; port 0 asks for any free port. The address is bound when this returns.
+    /// Binds `bind_addr`. Port 0 asks for any free port. The address is bound when this returns.
     ///
-    /// On a platform that cannot listen (a browser), the unspecified address with port 0 gives a
+    /// On a platform that cannot listen (a browser), the unspecified address with port 0 returns a
     /// listener that accepts nothing, and any other address is an error.
     fn create_listener(
         &self,
@@ -41,7 +42,7 @@ pub trait NetTransport: Clone + MaybeSend + MaybeSync + 'static {
         credential: &NetCredential,
     ) -> impl Future<Output = anyhow::Result<Self::Listener>> + MaybeSend;
 
-    /// Dials `addr` and completes once the peer has proved its identity and has accepted ours.
+    /// Dials `addr`. Completes once the peer has proved its identity and has accepted ours.
     ///
     /// Dropping the future abandons the dial and leaves nothing open.
     fn connect(
@@ -51,9 +52,10 @@ pub trait NetTransport: Clone + MaybeSend + MaybeSync + 'static {
         credential: &NetCredential,
     ) -> impl Future<Output = anyhow::Result<Self::Connection>> + MaybeSend;
 
-    /// As [`connect`](Self::connect), for the socket whose listener is bound to `local_addr`. A
-    /// network where an answer goes to the port that was sent from sends from that one; by default
-    /// `local_addr` makes no difference.
+    /// Dials `addr` for the socket whose listener is bound to `local_addr`.
+    ///
+    /// A network in which answers go to the port of the sender, such as UDP, must send from
+    /// `local_addr`. By default this is [`connect`](Self::connect).
     fn connect_from(
         &self,
         local_addr: SocketAddr,
@@ -65,44 +67,44 @@ pub trait NetTransport: Clone + MaybeSend + MaybeSync + 'static {
         self.connect(addr, alpn_preferred, credential)
     }
 
-    /// Turns what a person writes (`host:port`; in a browser also a `ws://` or `wss://` URL) into
-    /// addresses that [`connect`](Self::connect) takes, asking DNS where there is one.
+    /// Resolves a name as a person writes it (`host:port`; in a browser also a `ws://` or `wss://`
+    /// URL) to addresses that [`connect`](Self::connect) takes. Asks DNS where there is one.
     fn resolve(
         &self,
         name: &str,
     ) -> impl Future<Output = anyhow::Result<Vec<SocketAddr>>> + MaybeSend;
 
-    /// The longest message, in bytes, that a connection carries. Default 16 MiB.
+    /// Returns the length of the longest message that a connection carries, in bytes. Default 16 MiB.
     fn max_message_len(&self) -> usize {
         16 << 20
     }
 }
 
-/// A bound address.
+/// A bound address that accepts connections.
 pub trait NetListener: MaybeSend + MaybeSync + 'static {
-    /// What [`accept`](Self::accept) gives.
+    /// The request that [`accept`](Self::accept) returns.
     type IncomingRequest: NetIncomingRequest<Connection = Self::Connection>;
-    /// What an accepted request becomes.
+    /// The connection that a request becomes when it is accepted.
     type Connection: NetConnection;
 
-    /// The bound address, with the real port.
+    /// Returns the bound address, with the real port.
     fn local_addr(&self) -> SocketAddr;
 
-    /// Waits for the next peer that knocks. Cheap: no handshake runs here. Cancel-safe.
+    /// Waits for the next incoming connection. Cheap: no handshake runs here. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// Only if the listener is broken for good; what is wrong with one peer is that request's
-    /// error, and a passing shortage (no file descriptor left) is waited out.
+    /// Fails only if the listener is broken for good. What is wrong with one peer is an error of its
+    /// request, and a temporary shortage (no file descriptor left) is waited out.
     fn accept(&self) -> impl Future<Output = anyhow::Result<Self::IncomingRequest>> + MaybeSend;
 }
 
-/// A peer that knocked and has not been let in.
+/// An incoming connection whose handshake has not run yet.
 pub trait NetIncomingRequest: MaybeSend + 'static {
-    /// What the request becomes.
+    /// The connection that the request becomes.
     type Connection: NetConnection;
 
-    /// Where it came from.
+    /// Returns the address that the connection came from.
     fn remote_addr(&self) -> SocketAddr;
 
     /// Runs the handshake. Dropping the request, or this future, refuses the peer.
@@ -111,21 +113,22 @@ pub trait NetIncomingRequest: MaybeSend + 'static {
 
 /// A secure, ordered stream of messages in both directions.
 ///
-/// Clones share the connection; it ends when it is closed or the last clone is dropped.
+/// Clones share the connection, which ends when it is closed or the last clone is dropped.
 pub trait NetConnection: Clone + MaybeSend + MaybeSync + 'static {
-    /// Our address as the peer sees it where the network can know it, else as bound here.
+    /// Returns our address as the peer sees it if the network knows it, otherwise as it is bound here.
     fn local_addr(&self) -> SocketAddr;
 
-    /// The peer's address: as dialled, or where the accepted connection came from.
+    /// Returns the address of the peer: as dialled, or where the accepted connection came from.
     fn remote_addr(&self) -> SocketAddr;
 
-    /// The identity that we proved.
+    /// Returns the identity that we have proved.
     fn local_identity(&self) -> Identity;
 
-    /// The identity that the peer proved.
+    /// Returns the identity that the peer has proved, or [`Identity::UNPROVED`] on a network without
+    /// authentication.
     fn remote_identity(&self) -> Identity;
 
-    /// The protocol that both sides agreed on.
+    /// Returns the application protocol that both sides have agreed on.
     fn alpn_negotiated(&self) -> &Alpn;
 
     /// Sends one message. See [`send_many`](Self::send_many).
@@ -136,37 +139,38 @@ pub trait NetConnection: Clone + MaybeSend + MaybeSync + 'static {
         }
     }
 
-    /// Hands every message of `batch` to the network with one flush at the end, so that a full
-    /// queue costs few system calls. A message leaves `batch` once the network owns it.
+    /// Hands every message of `batch` to the network, with one flush at the end, so that many messages
+    /// cost few system calls. A message leaves `batch` once the network owns it.
     ///
-    /// Completes when the network has taken all bytes (it may wait for a slow peer as long as the
-    /// connection lives); that is not a receipt from the peer. Cancel-safe: a message is either
-    /// still in `batch` or will be sent whole by the next call that is awaited.
+    /// Completes when the network has taken all bytes. That may take as long as the connection lives
+    /// if the peer is slow, and is no receipt from the peer. Cancel-safe: a message is either still in
+    /// `batch`, or the next call that is awaited sends it whole, also if its own batch is empty.
     fn send_many(
         &self,
         batch: &mut VecDeque<Bytes>,
     ) -> impl Future<Output = anyhow::Result<()>> + MaybeSend;
 
-    /// Tells the peer that we live, without a message.
+    /// Sends a sign of life that is no message.
     fn keepalive(&self) -> impl Future<Output = anyhow::Result<()>> + MaybeSend;
 
-    /// The next message; `None` once the peer has closed in order. Cancel-safe.
+    /// Returns the next message, or `None` once the peer has closed the connection in order.
+    /// Cancel-safe.
     ///
     /// # Errors
     ///
-    /// The connection broke or was tampered with, or the peer fell silent for longer than the
-    /// network allows. Every later call fails likewise.
+    /// Fails if the connection broke or was tampered with. Every later call fails in the same way.
     fn recv(&self) -> impl Future<Output = anyhow::Result<Option<Bytes>>> + MaybeSend;
 
-    /// Appends messages that have arrived to `messages`, at least one, waiting if there is none;
-    /// false once the peer has closed in order. Cancel-safe.
+    /// Waits for messages and appends at least one to `messages`. Returns `false` once the peer has
+    /// closed the connection in order. Cancel-safe.
     ///
-    /// How many is the network's choice: as many as lie ready without another system call, and no
-    /// more than about 64 KiB or 1,024 messages beside the first.
+    /// The network chooses how many: as many as it can return without another system call, and at most
+    /// about 64 KiB or 1,024 messages besides the first.
     ///
     /// # Errors
     ///
-    /// As [`recv`](Self::recv). What came before the error has been given by earlier calls.
+    /// Fails in the same cases as [`recv`](Self::recv). Messages that came before the error have been
+    /// returned by earlier calls.
     fn recv_many(
         &self,
         messages: &mut Vec<Bytes>,
@@ -187,15 +191,15 @@ pub trait NetConnection: Clone + MaybeSend + MaybeSync + 'static {
         Instant::now().saturating_duration_since(self.last_heard())
     }
 
-    /// Says goodbye with `code` and releases the connection; wakes everyone who waits on it. Waits
-    /// a second at most for the network to take the goodbye. Closing twice does nothing.
+    /// Says goodbye with `code`, releases the connection, and wakes every task that waits on it. Waits
+    /// at most a second for the network to take the goodbye. Closing twice does nothing.
     fn close(&self, code: CloseCode) -> impl Future<Output = ()> + MaybeSend;
 
-    /// Completes when the connection has ended, whoever ended it. Cancel-safe.
+    /// Completes when the connection has ended, for whatever reason. Cancel-safe.
     fn watch_close(&self) -> impl Future<Output = CloseReason> + MaybeSend;
 }
 
-/// No address in particular, of the family of `addr`; port 0.
+/// Returns the unspecified address with port 0 of the family of `addr`.
 pub(crate) fn unspecified_like(addr: SocketAddr) -> SocketAddr {
     match addr {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -203,28 +207,28 @@ pub(crate) fn unspecified_like(addr: SocketAddr) -> SocketAddr {
     }
 }
 
-/// The name of an application protocol, 1 to 255 bytes, agreed on in the handshake.
+/// The name of an application protocol, 1 to 255 bytes. Both sides agree on one in the handshake.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Alpn(Bytes);
 
 impl Alpn {
-    /// A name known at compile time.
+    /// Creates a name that is known at compile time.
     ///
     /// # Panics
     ///
-    /// If `name` is empty or longer than 255 bytes; in a `const` that is a compile error.
+    /// Panics if `name` is empty or longer than 255 bytes. In a `const` that is a compile error.
     pub const fn from_static(name: &'static [u8]) -> Self {
         assert!(!name.is_empty() && name.len() <= 255);
         Self(Bytes::from_static(name))
     }
 
-    /// A name known at run time; `None` if it is empty or longer than 255 bytes.
+    /// Creates a name at run time. Returns `None` if it is empty or longer than 255 bytes.
     pub fn new(name: impl Into<Bytes>) -> Option<Self> {
         let name = name.into();
         (!name.is_empty() && name.len() <= 255).then_some(Self(name))
     }
 
-    /// The name's bytes.
+    /// Returns the bytes of the name.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -242,29 +246,29 @@ impl fmt::Display for Alpn {
     }
 }
 
-/// Why one side said goodbye. Codes below 256 are the crate's, the rest are free for use.
+/// Why one side has closed a connection. Codes below 256 belong to this crate, the others are free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CloseCode(pub u16);
 
 impl CloseCode {
     /// Nothing is wrong.
     pub const NORMAL: Self = Self(0);
-    /// This side is going away: shutdown, or a page that is left.
+    /// This side is going away: a shutdown, or a page that is left.
     pub const GOING_AWAY: Self = Self(1);
-    /// No message for longer than the idle time.
+    /// There was no message for longer than the idle timeout.
     pub const IDLE: Self = Self(2);
-    /// Too many connections; this was the least recently used.
+    /// There were too many connections, and this was the least recently used one.
     pub const EVICTED: Self = Self(3);
-    /// The peer broke the protocol or a limit.
+    /// The peer has broken the protocol or a limit.
     pub const PROTOCOL: Self = Self(4);
 }
 
 /// How a connection ended.
 #[derive(Debug, Clone)]
 pub enum CloseReason {
-    /// We closed it.
+    /// This side has closed it.
     Local(CloseCode),
-    /// The peer closed it.
+    /// The peer has closed it.
     Remote(CloseCode),
     /// It broke.
     Lost(Arc<anyhow::Error>),
@@ -284,7 +288,7 @@ impl fmt::Display for CloseReason {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The address can never be dialled (unspecified, or port 0). A retry does not help.
+    /// The address can never be dialled (unspecified, multicast, or port 0). A retry does not help.
     #[error("{addr} cannot be dialled")]
     NotDialable {
         /// The address.
@@ -303,11 +307,11 @@ pub enum ConnectError {
     Timeout {
         /// The address.
         addr: SocketAddr,
-        /// How long was waited.
+        /// How long the dial has waited.
         after: Duration,
     },
-    /// The platform refuses (mixed content, local-network access, a full browser). A retry does
-    /// not help until the cause is removed.
+    /// The platform refuses the dial (mixed content, local-network access, too many connections in a
+    /// browser). A retry does not help until the cause is removed.
     #[error("{addr} may not be dialled from here: {help}")]
     NotPermitted {
         /// The address.
@@ -315,17 +319,17 @@ pub enum ConnectError {
         /// What to do about it.
         help: String,
     },
-    /// A browser says nothing more than that it failed. A retry may help.
+    /// The dial failed in a browser, which gives no reason. A retry may help.
     #[error("could not connect to {addr}: {help}")]
     Refused {
         /// The address.
         addr: SocketAddr,
-        /// What may be the cause, and what to do.
+        /// Possible causes, and what to do about them.
         help: String,
     },
 }
 
-/// Whether a dial to `addr` makes sense at all.
+/// Returns whether `addr` can be dialled: it has a port, and is neither unspecified nor multicast.
 pub fn is_dialable(addr: SocketAddr) -> bool {
     addr.port() != 0 && !addr.ip().is_unspecified() && !addr.ip().is_multicast()
 }

@@ -8,9 +8,9 @@
 //! `recv`:
 //!
 //! - The receiving loop calls `recv`, adds up the sizes of the messages, and looks at the clock every
-//!   [`LOOK_EVERY`] messages. The sum is compared with the expected one after the measurement.
+//!   `LOOK_EVERY` messages. The sum is compared with the expected one after the measurement.
 //! - A sending loop calls `send` with a clone of one message, and reads one flag every
-//!   [`LOOK_EVERY`] messages.
+//!   `LOOK_EVERY` messages.
 //! - There is no timer, no assertion and no lookup in either. One timeout around the whole sample
 //!   notices a peer that stalls.
 

@@ -1,8 +1,9 @@
 //! Tasks and time with one interface on every target.
 //!
-//! This is the only module that knows whether it runs on tokio or in a browser; `crypto` and
-//! `compress` inside choose ciphers and compressor likewise. It has no sockets and no queues. Invariant: dropping a [`Task`] drops its future before `drop` returns, so what
-//! the future owns (a bound port, say) is free on the next line.
+//! This is the only module that depends on the target: tokio or a browser. Its children `crypto` and
+//! `compress` choose the ciphers and the compressor, and `sync` has the locks. It has no sockets and no
+//! queues. Invariant: dropping a [`Task`] drops its future before `drop` returns, so that what the
+//! future owns (a bound port, say) is free on the next line.
 
 mod compress;
 pub(crate) mod crypto;
@@ -35,24 +36,22 @@ pub(crate) use target::resolve;
 pub(crate) use target::turn;
 pub use target::{BoxFuture, Instant, MaybeSend, MaybeSync, sleep, unix_time};
 
-/// The time that was allowed has passed.
+/// The time limit of [`timeout`] has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("timed out after {0:?}")]
 pub struct Elapsed(
-    /// How long was allowed.
+    /// The limit.
     pub Duration,
 );
 
-/// Runs `future` for at most `limit`, and drops it then.
+/// Runs `future` for at most `limit`, and drops it after that. Cancel-safe if `future` is.
 ///
 /// # Errors
 ///
-/// [`Elapsed`] if `future` was not ready in time.
-///
-/// Cancel-safe if `future` is.
+/// Fails with [`Elapsed`] if `future` is not ready in time.
 pub async fn timeout<F: Future>(limit: Duration, future: F) -> Result<F::Output, Elapsed> {
     let mut future = std::pin::pin!(future);
-    // Made when it is needed: what is ready at once takes no timer.
+    // Created when it is needed: a future that is ready at once costs no timer.
     let mut clock = std::pin::pin!(None);
     std::future::poll_fn(|cx| {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
@@ -96,11 +95,11 @@ struct State {
 struct Run(Arc<Slot>);
 
 impl Task {
-    /// Starts `future` on the target's executor: tokio natively, the event loop in a browser.
+    /// Starts `future` on the executor of the target: tokio natively, the event loop in a browser.
     ///
     /// # Panics
     ///
-    /// Natively, outside a tokio runtime, as tokio's own `spawn` does.
+    /// Panics natively outside of a tokio runtime, as `tokio::spawn` does.
     pub fn spawn(future: impl Future<Output = ()> + MaybeSend + 'static) -> Self {
         #[allow(
             clippy::arc_with_non_send_sync,
@@ -118,7 +117,7 @@ impl Task {
         Self { slot }
     }
 
-    /// Whether the future has ended by itself.
+    /// Returns whether the future has ended by itself.
     pub fn is_finished(&self) -> bool {
         let state = &self.slot.state;
         let ended = |state: crate::rt::sync::MutexGuard<'_, State>| state.future.is_none();
@@ -129,7 +128,7 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         self.slot.cancelled.store(true, Ordering::Release);
-        // Exact for this thread, whatever the order in which others see it.
+        // The value is exact for this thread: no other thread stores this thread's number.
         if self.slot.polled_by.load(Ordering::Relaxed) == this_thread() {
             return;
         }
@@ -186,7 +185,7 @@ impl Future for Run {
 
 const NOBODY: usize = 0;
 
-/// A number that no other thread has while this one lives.
+/// Returns a number that no other thread has while this one lives.
 fn this_thread() -> usize {
     thread_local!(static PLACE: u8 = const { 0 });
     PLACE.with(|place| std::ptr::from_ref(place).addr())

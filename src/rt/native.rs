@@ -1,4 +1,4 @@
-//! Tokio.
+//! Tasks, time and name resolution on tokio.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -8,15 +8,15 @@ use anyhow::Context as _;
 
 pub use tokio::time::Instant;
 
-/// [`Send`] natively, nothing in a browser.
+/// Requires [`Send`] natively and nothing in a browser, which has one thread.
 pub trait MaybeSend: Send {}
 impl<T: Send + ?Sized> MaybeSend for T {}
 
-/// [`Sync`] natively, nothing in a browser.
+/// Requires [`Sync`] natively and nothing in a browser, which has one thread.
 pub trait MaybeSync: Sync {}
 impl<T: Sync + ?Sized> MaybeSync for T {}
 
-/// A boxed future, `Send` natively and not in a browser.
+/// A boxed future. It is `Send` natively and not in a browser.
 pub type BoxFuture<'a, T> = futures::future::BoxFuture<'a, T>;
 
 /// Completes after `duration`. Cancel-safe.
@@ -24,7 +24,8 @@ pub fn sleep(duration: Duration) -> impl Future<Output = ()> + MaybeSend {
     tokio::time::sleep(duration)
 }
 
-/// Time since 1970-01-01 UTC by the machine's clock; zero if that is set before 1970.
+/// Returns the time since 1970-01-01 UTC by the clock of the machine, or zero if that is set to an
+/// earlier time.
 pub fn unix_time() -> Duration {
     #[expect(clippy::disallowed_methods, reason = "the module that owns the clock")]
     std::time::SystemTime::now()
@@ -32,7 +33,11 @@ pub fn unix_time() -> Duration {
         .unwrap_or_default()
 }
 
-/// The addresses of `host:port`, or of an address written out.
+/// Resolves `host:port` or a socket address.
+///
+/// # Errors
+///
+/// Fails if the name is malformed or cannot be resolved.
 pub(crate) async fn resolve(name: &str) -> anyhow::Result<Vec<SocketAddr>> {
     if let Ok(addr) = name.parse() {
         return Ok(vec![addr]);

@@ -6,7 +6,7 @@ use futures::channel::oneshot;
 
 use super::{Task, sleep, timeout};
 
-/// Counts itself down when it is dropped: stands for what a task owns, a port say.
+/// Decrements a counter when it is dropped. It stands for what a task owns, such as a port.
 struct Owned(Arc<AtomicUsize>);
 
 impl Drop for Owned {
@@ -16,7 +16,7 @@ impl Drop for Owned {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_task_owns_is_gone_when_drop_of_its_handle_returns() {
+async fn dropping_the_handle_of_a_task_drops_what_the_task_owns() {
     for _ in 0..1000 {
         let alive = Arc::new(AtomicUsize::new(1));
         let owned = Owned(Arc::clone(&alive));
@@ -24,7 +24,7 @@ async fn what_a_task_owns_is_gone_when_drop_of_its_handle_returns() {
         let task = Task::spawn(async move {
             let _owned = owned;
             let _ = started.send(());
-            // Busy, so that the drop meets a poll that is running.
+            // Busy, so that the drop happens during a poll.
             loop {
                 tokio::task::yield_now().await;
             }
@@ -36,7 +36,7 @@ async fn what_a_task_owns_is_gone_when_drop_of_its_handle_returns() {
 }
 
 #[tokio::test]
-async fn a_task_that_drops_the_handle_of_itself_ends_without_a_deadlock() {
+async fn a_task_that_drops_its_own_handle_ends_without_a_deadlock() {
     let alive = Arc::new(AtomicUsize::new(1));
     let owned = Owned(Arc::clone(&alive));
     let (give, take) = oneshot::channel::<Task>();
@@ -53,7 +53,7 @@ async fn a_task_that_drops_the_handle_of_itself_ends_without_a_deadlock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_drops_what_it_waited_for() {
+async fn a_timeout_drops_the_future_that_was_too_slow() {
     let alive = Arc::new(AtomicUsize::new(1));
     let owned = Owned(Arc::clone(&alive));
     let limit = Duration::from_millis(5);

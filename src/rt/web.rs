@@ -1,4 +1,4 @@
-//! The browser's event loop, in a window and in a worker alike.
+//! Tasks and time on the event loop of a browser, in a window and in a worker alike.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -14,18 +14,18 @@ use web_sys::{MessageChannel, MessagePort};
 
 pub use web_time::Instant;
 
-/// [`Send`] natively, nothing in a browser.
+/// Requires [`Send`] natively and nothing in a browser, which has one thread.
 pub trait MaybeSend {}
 impl<T: ?Sized> MaybeSend for T {}
 
-/// [`Sync`] natively, nothing in a browser.
+/// Requires [`Sync`] natively and nothing in a browser, which has one thread.
 pub trait MaybeSync {}
 impl<T: ?Sized> MaybeSync for T {}
 
-/// A boxed future, `Send` natively and not in a browser.
+/// A boxed future. It is `Send` natively and not in a browser.
 pub type BoxFuture<'a, T> = futures::future::LocalBoxFuture<'a, T>;
 
-/// Completes after `duration`. Cancel-safe. A hidden tab's timers may fire as rarely as once a
+/// Completes after `duration`. Cancel-safe. In a hidden tab, timers may fire as rarely as once a
 /// minute.
 pub fn sleep(duration: Duration) -> impl Future<Output = ()> + MaybeSend {
     Sleep {
@@ -34,13 +34,14 @@ pub fn sleep(duration: Duration) -> impl Future<Output = ()> + MaybeSend {
     }
 }
 
-/// The longest time that a browser's timer takes, in milliseconds: more would fire at once.
+/// The longest time for which a browser sets a timer, in milliseconds. A longer one would fire at
+/// once.
 const LONGEST_TIMER_MS: u32 = i32::MAX as u32;
 
 /// A timer that is set when it is first polled.
 ///
-/// Not gloo's future: dropped while it waits, that one wakes its task, which a loop that makes a
-/// new timer at each wake would never get out of.
+/// The future of gloo-timers is not used because it wakes its task when it is dropped while it waits.
+/// A loop that creates a new timer at each wake would never end.
 struct Sleep {
     left: Duration,
     timer: Option<(Timeout, Rc<Fired>)>,
@@ -93,8 +94,8 @@ impl Future for Sleep {
     }
 }
 
-/// Lets the event loop take one turn: what the browser has to do is done first. Unlike a timer of
-/// zero, which browsers hold to four milliseconds once it is nested, this takes microseconds.
+/// Waits for one turn of the event loop, so that the browser can do what is due. It takes microseconds,
+/// whereas browsers delay nested timers of zero to four milliseconds.
 pub(crate) fn turn() -> impl Future<Output = ()> {
     let mut turned = None;
     std::future::poll_fn(move |cx| match &turned {
@@ -106,7 +107,7 @@ pub(crate) fn turn() -> impl Future<Output = ()> {
             if asked {
                 Poll::Pending
             } else {
-                // Without channels (no browser known) it goes on at once.
+                // Without message channels (in no known browser) it goes on at once.
                 Poll::Ready(())
             }
         }
@@ -120,11 +121,11 @@ pub(crate) fn turn() -> impl Future<Output = ()> {
 
 thread_local!(static TURNS: Option<Turns> = Turns::new());
 
-/// A channel from the page to itself: a message through it is a task of the event loop.
+/// A message channel from the page to itself. Each message is a task of the event loop.
 struct Turns {
     port: MessagePort,
     waiting: Rc<RefCell<Vec<Rc<Fired>>>>,
-    /// Held for the sake of the other port's handler.
+    /// Keeps the handler of the other port alive.
     _on_message: Closure<dyn FnMut()>,
 }
 
@@ -154,12 +155,13 @@ impl Turns {
             waiting.push(fired);
             waiting.len() == 1
         };
-        // One message turns all who wait.
+        // One message serves all that wait.
         !is_first || self.port.post_message(&JsValue::NULL).is_ok()
     }
 }
 
-/// Time since 1970-01-01 UTC by the machine's clock; zero if that is set before 1970.
+/// Returns the time since 1970-01-01 UTC by the clock of the machine, or zero if that is set to an
+/// earlier time.
 pub fn unix_time() -> Duration {
     web_time::SystemTime::now()
         .duration_since(web_time::SystemTime::UNIX_EPOCH)

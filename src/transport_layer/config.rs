@@ -1,7 +1,7 @@
-//! What can be set.
+//! The configuration of a socket.
 //!
-//! Values only: nothing here acts. Invariant: every default is finite, so that a socket with the
-//! default configuration has bounded memory whatever its peers do.
+//! These are plain values. Invariant: every default is finite, so a socket with the default
+//! configuration has bounded memory whatever its peers do.
 
 use std::time::Duration;
 
@@ -12,32 +12,38 @@ use crate::net::Alpn;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct TransportLayerConfig {
-    /// The protocols to offer and accept, most wanted first. Default: the message type's own.
+    /// The application protocols to offer and accept, in order of preference. Default: that of the
+    /// message type.
     pub alpn: Vec<Alpn>,
-    /// Each peer's queue of messages to send.
+    /// The queue of messages to send to each peer.
     pub outgoing: QueueConfig,
-    /// The queue of messages received and not yet taken by `recv`.
+    /// The queue of received messages that `recv` has not returned yet.
     pub incoming: IncomingConfig,
-    /// How long a dial may take, the handshake included. Default 10 s.
+    /// The longest time that a dial or the handshake of an incoming connection may take. A dial
+    /// includes its handshake. Default 10 s.
     pub dial_timeout: Duration,
-    /// The wait after a first failed dial; it doubles with each further one. The wait is drawn
-    /// from the upper half of that, so that peers do not dial in step. Default 200 ms.
+    /// The longest wait after a first failed dial. It doubles with each further failure. The actual
+    /// wait is drawn at random from the upper half, so that peers do not dial in step. Default 200 ms.
     pub backoff_min: Duration,
     /// The longest wait between dials. Default 30 s.
     pub backoff_max: Duration,
-    /// A connection without a message in either direction for so long is closed. Default 5 min.
+    /// A connection is closed after this time without a message in either direction. Received
+    /// messages are noted sixteen times in this time, and at most once a second, so it may be closed
+    /// that much earlier. Default 5 min.
     pub idle_timeout: Duration,
-    /// How often a connection that has nothing to send says that it lives. Default 15 s.
+    /// The interval of keepalives on a connection that has nothing to send. Default 15 s.
     pub keepalive_interval: Duration,
-    /// A connection that has not taken what it was given for so long is closed; a batch of more
-    /// than 256 KiB (one large message) has as much again for each further 256 KiB. Default 30 s.
+    /// A connection is closed if the network does not take a batch within this time. A batch of more
+    /// than 256 KiB, which is one large message, gets as much again for each further 256 KiB. Default
+    /// 30 s.
     pub write_timeout: Duration,
-    /// A connection whose peer has given no sign of life for so long is closed. Has to be well
-    /// above the peer's `keepalive_interval`, and above the minute to which browsers throttle
-    /// the timers of hidden tabs. Default 90 s.
+    /// A connection is closed if its peer gives no sign of life for this time. This is the only
+    /// setting for silence. It must be well above the `keepalive_interval` of the peer, and above the
+    /// minute to which browsers throttle the timers of hidden tabs. After a freeze of this process,
+    /// what has arrived gets two seconds to be read first. Default 90 s.
     pub silence_timeout: Duration,
-    /// Connections at a time, dials included; the least recently used goes first, one with
-    /// nothing to send before one that is busy. Default 1,024.
+    /// Connections at a time, dials included. One more evicts the least recently used connection of
+    /// the identity that has the most; those that have messages to send go last. Default 1,024.
     pub max_connections: usize,
     /// Connections of one identity at a time; one more evicts its least recently used one. Peers
     /// without a proved identity count by host. Default 16.
@@ -49,11 +55,11 @@ pub struct TransportLayerConfig {
     /// Handshakes of incoming connections that run at a time. One more ends the oldest of the host
     /// that has the most, which an honest peer would have finished long ago. Default 64.
     pub max_pending_handshakes: usize,
-    /// Peers that are remembered at a time: those with a queue, a connection, a failed dial or
-    /// recent traffic. One more forgets the least recently used that has no connection, and what
-    /// was queued for it is an `Overflow`. Must be above `max_connections`. Default 4,096.
+    /// Peers that are remembered at a time: those with a queue, a connection, a failed dial or recent
+    /// traffic. One more forgets the least recently used peer without a connection, and drops what was
+    /// queued for it as `Overflow`. Must be above `max_connections`. Default 4,096.
     pub max_peers: usize,
-    /// How long a peer without queue and connection is remembered, with its counters and its
+    /// How long a peer without messages and connection is remembered, with its counters and its
     /// backoff. Default 60 s.
     pub peer_linger: Duration,
 }
@@ -164,49 +170,49 @@ impl IncomingConfig {
     }
 }
 
-/// Bounds of one peer's outgoing queue. What is being handed to the network still counts.
+/// Limits of the outgoing queue of one peer. Messages that the network is taking still count.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct QueueConfig {
-    /// Messages. Default 1,000.
+    /// The number of messages. Default 1,000.
     pub max_messages: usize,
-    /// Bytes of encoded messages. A single message above this is dropped as `TooLarge`. Default
+    /// The bytes of encoded messages. A single message with more is dropped as `TooLarge`. Default
     /// 4 MiB.
     pub max_bytes: usize,
-    /// Older messages are not sent. Default 30 s.
+    /// The longest time that a message waits to be sent. Default 30 s.
     pub ttl: Duration,
     /// What happens when the queue is full.
     pub overflow: OverflowPolicy,
 }
 
-/// Bounds of the incoming queue.
+/// Limits of the queue of received messages.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct IncomingConfig {
-    /// Messages from one peer. Default 1,000.
+    /// The number of messages from one peer. Default 1,000.
     pub max_messages_per_peer: usize,
-    /// Bytes from one peer, as received. Default 16 MiB.
+    /// The bytes from one peer, as received. Default 16 MiB.
     pub max_bytes_per_peer: usize,
-    /// Messages in all. Default 10,000.
+    /// The number of messages from all peers. Default 10,000.
     pub max_messages: usize,
-    /// Bytes in all, as received. Default 64 MiB.
+    /// The bytes from all peers, as received. Default 64 MiB.
     pub max_bytes: usize,
-    /// What happens when it is full. `DropOldest`: the peer with the most queued loses its oldest.
-    /// `DropNewest`: the new message is dropped. `Backpressure`: the connection is not read; what
-    /// was read before that waits beside the queue, of each connection 64 KiB or 1,024 messages at
-    /// most, or one that is longer.
+    /// What happens when the queue is full. `DropOldest`: the peer with the most messages (or bytes)
+    /// loses its oldest message. `DropNewest`: the new message is dropped. `Backpressure`: the
+    /// connection is not read any more. What was read before waits beside the queue: at most 64 KiB or
+    /// 1,024 messages of each connection, or one longer message.
     pub overflow: OverflowPolicy,
 }
 
-/// What a full queue does.
+/// What happens to messages for a full queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OverflowPolicy {
-    /// The oldest message goes: a newer digest supersedes an older one.
+    /// The oldest message is dropped. Good for gossip, where a newer digest supersedes an older one.
     #[default]
     DropOldest,
-    /// The new message is not taken.
+    /// The new message is dropped.
     DropNewest,
-    /// `send` waits until there is room.
+    /// The sender waits until there is room.
     Backpressure,
 }
 

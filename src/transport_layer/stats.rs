@@ -16,27 +16,27 @@ use crate::credential::Identity;
 pub enum DropReason {
     /// A queue was full.
     Overflow,
-    /// Older than its queue's TTL.
+    /// The message was older than the TTL of its queue.
     Expired,
-    /// The address cannot be dialled and no connection with it is alive.
+    /// The address cannot be dialled, and there is no live connection with it.
     Unroutable,
-    /// A dial failed in a way that no retry can mend
+    /// A dial failed in a way that no retry can help
     /// ([`ConnectError::NotDialable`](crate::net::ConnectError::NotDialable),
     /// [`NotPermitted`](crate::net::ConnectError::NotPermitted)). After any other failure the
     /// message waits for the next dial, until its TTL ends.
     DialFailed,
-    /// Longer than the limit.
+    /// The message was longer than the limit.
     TooLarge,
-    /// The socket or the connection was closed with the message in hand.
+    /// The socket was closed before the message was sent.
     Closed,
-    /// Received, and no valid message.
+    /// The received bytes were no valid message.
     DecodeFailed,
-    /// Submitted, and its format cannot express it.
+    /// The message cannot be expressed in its format.
     EncodeFailed,
 }
 
 impl DropReason {
-    /// Every reason, in the order of declaration.
+    /// All reasons, in the order of declaration.
     pub const ALL: [Self; 8] = [
         Self::Overflow,
         Self::Expired,
@@ -48,7 +48,7 @@ impl DropReason {
         Self::EncodeFailed,
     ];
 
-    /// A name for metrics: lower-case letters and underscores.
+    /// Returns a name for metrics: lower-case letters and underscores.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Overflow => "overflow",
@@ -63,16 +63,16 @@ impl DropReason {
     }
 }
 
-/// A count for each [`DropReason`].
+/// The number of dropped messages for each [`DropReason`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DropCounts([u64; DropReason::ALL.len()]);
 
 impl DropCounts {
-    /// Messages dropped for `reason`.
+    /// Returns the number of messages dropped for `reason`.
     pub fn count(&self, reason: DropReason) -> u64 {
         self.0.get(reason as usize).copied().unwrap_or(0)
     }
-    /// Messages dropped for any reason.
+    /// Returns the number of messages dropped for any reason.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
@@ -88,68 +88,70 @@ impl DropCounts {
         }
     }
 
-    /// Each reason with its count.
+    /// Returns each reason with its count.
     pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
         DropReason::ALL.into_iter().map(|r| (r, self.count(r)))
     }
 }
 
-/// A snapshot of a socket. For each peer and in all: `submitted == sent + queued + dropped`, and
+/// A snapshot of the counters of a socket.
+///
+/// For each peer and in all, `submitted == sent + queued + dropped` and
 /// `received == delivered + incoming_queued + incoming_dropped`.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct SocketStats {
-    /// Sums over all peers, those no longer listed included.
+    /// The sums over all peers, those that are no longer listed included.
     pub total: PeerStats,
-    /// Peers with a queue or a connection, or with one not long ago (`peer_linger`).
+    /// Peers that have a queue or a connection, or had one within the last `peer_linger`.
     pub peers: BTreeMap<SocketAddr, PeerStats>,
     /// Live connections.
     pub connections: Vec<ConnectionInfo>,
-    /// Dials begun.
+    /// Dials that were started.
     pub dials: u64,
     /// Dials that failed.
     pub dials_failed: u64,
-    /// Accepted connections whose handshake succeeded.
+    /// Incoming connections whose handshake succeeded.
     pub accepted: u64,
-    /// Accepted connections whose handshake failed or was refused.
+    /// Incoming connections whose handshake failed or was refused.
     pub accept_failed: u64,
 }
 
-/// Counters of one peer, or of all.
+/// The counters of one peer, or of all peers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerStats {
-    /// What the socket is doing about this peer; in the total, the best of all.
+    /// What the socket is doing about this peer. In the total, the best state of all peers.
     pub state: PeerState,
-    /// While [`BackingOff`](PeerState::BackingOff): how long until the next dial, which needs
-    /// something to send. `None` in the total.
+    /// The time until the next dial, while the state is [`BackingOff`](PeerState::BackingOff). It is
+    /// dialled only if there is something to send. `None` in the total.
     pub next_dial: Option<Duration>,
     /// Messages given to `send`.
     pub submitted: u64,
-    /// Messages that the network has taken.
+    /// Messages that the network has taken. That is no receipt from the peer.
     pub sent: u64,
-    /// Bytes of them.
+    /// Bytes of the messages in `sent`.
     pub sent_bytes: u64,
-    /// Messages waiting.
+    /// Messages that wait to be sent.
     pub queued: u64,
-    /// Bytes of them.
+    /// Bytes of the messages in `queued`.
     pub queued_bytes: u64,
     /// Messages that were not sent, by reason.
     pub dropped: DropCounts,
-    /// Messages that arrived.
+    /// Messages that have arrived.
     pub received: u64,
-    /// Bytes of them.
+    /// Bytes of the messages in `received`.
     pub received_bytes: u64,
-    /// Messages that `recv` has given.
+    /// Messages that `recv` has returned.
     pub delivered: u64,
-    /// Messages waiting for `recv`.
+    /// Messages that wait for `recv`.
     pub incoming_queued: u64,
-    /// Messages that arrived and were not delivered, by reason.
+    /// Messages that have arrived and were dropped, by reason.
     pub incoming_dropped: DropCounts,
 }
 
 impl PeerStats {
-    /// Adds `other`'s counts; the better state of the two stays.
+    /// Adds the counts of `other`. The better state of the two stays.
     pub(super) fn merge(&mut self, other: &Self) {
         if other.state > self.state {
             self.state = other.state;
@@ -172,14 +174,14 @@ impl PeerStats {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum PeerState {
-    /// Nothing: no connection and nothing to send.
+    /// There is no connection and nothing to send.
     #[default]
     Idle,
-    /// Waiting before the next dial.
+    /// The last dial failed, and the next one is not due yet.
     BackingOff,
-    /// Dialling or shaking hands.
+    /// A dial or its handshake is running.
     Dialing,
-    /// At least one live connection.
+    /// There is at least one live connection.
     Connected,
 }
 
@@ -199,15 +201,15 @@ impl PeerState {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
-    /// The peer's address, as `recv` gives it.
+    /// The address of the peer, as `recv` returns it.
     pub remote_addr: SocketAddr,
-    /// Our address as the peer sees it, where the network can know it.
+    /// Our address as the peer sees it if the network knows it, otherwise as it is bound here.
     pub local_addr: SocketAddr,
-    /// The identity that the peer proved.
+    /// The identity that the peer has proved.
     pub remote_identity: Identity,
     /// Which side dialled.
     pub direction: Direction,
-    /// Since when.
+    /// How long the connection has lived.
     pub age: Duration,
     /// How long the peer has been silent.
     pub silence: Duration,
@@ -216,8 +218,8 @@ pub struct ConnectionInfo {
 /// Which side dialled a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// We did.
+    /// This side dialled.
     Outgoing,
-    /// The peer did.
+    /// The peer dialled.
     Incoming,
 }

@@ -1,4 +1,4 @@
-//! What opens sockets.
+//! A network, a credential and a configuration, which open sockets.
 
 use std::marker::PhantomData;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use crate::credential::NetCredential;
 use crate::message::{ChitchatMessage, Message};
 use crate::net::NetTransport;
 
-/// A network, a credential and a configuration: opens sockets that carry messages of type `M`.
+/// Opens sockets that carry messages of type `M` on a network, with a credential and a configuration.
 #[derive(Debug, Clone)]
 pub struct TransportLayerTransport<T, M = ChitchatMessage> {
     transport: T,
@@ -18,12 +18,13 @@ pub struct TransportLayerTransport<T, M = ChitchatMessage> {
 }
 
 impl<T: NetTransport, M: Message> TransportLayerTransport<T, M> {
-    /// With the default configuration.
+    /// Creates a transport with the default configuration.
     pub fn new(transport: T, credential: NetCredential) -> Self {
         Self::with_config(transport, credential, TransportLayerConfig::default())
     }
 
-    /// With `config`; if it names no protocol, the message type's own is used.
+    /// Creates a transport with `config`. If it names no application protocol, that of the message type
+    /// is used.
     pub fn with_config(
         transport: T,
         credential: NetCredential,
@@ -37,12 +38,13 @@ impl<T: NetTransport, M: Message> TransportLayerTransport<T, M> {
         }
     }
 
-    /// Binds `listen_addr` and starts accepting. In a browser, which cannot listen, the
-    /// unspecified address with port 0 gives a socket that dials only.
+    /// Binds `listen_addr` and starts to accept connections. In a browser, which cannot listen, the
+    /// unspecified address with port 0 opens a socket that only dials.
     ///
     /// # Errors
     ///
-    /// The address cannot be bound.
+    /// Fails if the address cannot be bound, or with a [`ConfigError`](crate::ConfigError) if a value
+    /// of the configuration is out of bounds.
     pub async fn open(
         &self,
         listen_addr: SocketAddr,

@@ -35,6 +35,19 @@ async fn sees(tab: &Tab, wanted: impl Fn(&Member) -> bool) {
     soon(seen).await;
 }
 
+/// Runs the browser example of the crate's front page, which is that file to the letter.
+#[wasm_bindgen_test]
+async fn the_example_of_the_front_page_joins_and_sets_a_key() {
+    let nodes = Nodes::fetch().await;
+    let (addr, credential, cluster) = nodes.gossip();
+    let seed = format!("ws://{addr}/");
+    let tab = super::front_page::join(credential, &cluster, &seed);
+    let tab = soon(tab).await.unwrap();
+    assert_eq!(tab.get("mood").as_deref(), Some("sunny"));
+    sees(&tab, |member| member.id.gossip_advertise_addr == addr).await;
+    soon(tab.leave(Duration::from_secs(2))).await;
+}
+
 #[wasm_bindgen_test]
 async fn two_tabs_join_a_native_node_and_read_each_others_keys() {
     let nodes = Nodes::fetch().await;

@@ -7,6 +7,11 @@ mod carrier;
 mod config;
 mod connection;
 mod dialling;
+#[expect(
+    unreachable_pub,
+    reason = "the text of the crate's front page, where it is public"
+)]
+mod front_page;
 mod gossip;
 mod layer;
 mod names;

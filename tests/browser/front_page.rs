@@ -1,0 +1,18 @@
+use gossip_transport::gossip::{GossipConfig, Participant};
+use gossip_transport::websocket::WebSocketTransport;
+use gossip_transport::{NetCredential, TransportLayerTransport};
+
+/// Joins the cluster of the native member at `seed`, a `ws://` or `wss://` URL.
+pub async fn join(
+    credential: NetCredential,
+    cluster: &str,
+    seed: &str,
+) -> anyhow::Result<Participant<WebSocketTransport>> {
+    let transport = TransportLayerTransport::new(WebSocketTransport::default(), credential);
+    // A browser cannot listen: this socket only dials.
+    let socket = transport.open("0.0.0.0:0".parse()?).await?;
+    let config = GossipConfig::new(cluster, "tab-1").with_seeds(vec![seed.to_owned()]);
+    let tab = Participant::join(socket, config).await?;
+    tab.set("mood", "sunny")?;
+    Ok(tab)
+}
