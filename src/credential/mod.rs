@@ -27,7 +27,8 @@ pub use error::CredentialError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 #[non_exhaustive]
 pub enum Role {
-    /// A full member: it knows the cluster secret, or its key is on the list of trusted keys.
+    /// A full member: it knows the cluster secret, or its key is on the list of trusted keys. This is
+    /// the only role so far, so peers on a network without authentication have it as well.
     #[default]
     Core,
 }

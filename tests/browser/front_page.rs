@@ -1,3 +1,5 @@
+//! A browser tab that is a member of a cluster.
+
 use gossip_transport::gossip::{GossipConfig, Participant};
 use gossip_transport::websocket::WebSocketTransport;
 use gossip_transport::{NetCredential, TransportLayerTransport};

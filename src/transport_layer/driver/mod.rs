@@ -1,8 +1,9 @@
 //! Carries out what the core decides: locks, tasks, dials, reads and writes.
 //!
 //! Nothing is decided here. Data goes one way: the intake starts tasks, the tasks report to what they
-//! share, and nothing below knows what is above. Invariants: no lock is held over an await nor while
-//! other code is woken, and only the accept loop owns the listener, so that ending it frees the port.
+//! share, and nothing below knows what is above. Invariants: no lock is held over an await or while the
+//! waker of a caller is woken (the core raises the signals of our own tasks under its lock), and only
+//! the accept loop owns the listener, so that ending it frees the port.
 //!
 //! | file | content |
 //! |---|---|
