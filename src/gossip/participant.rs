@@ -49,8 +49,9 @@ struct Shared<T: NetTransport> {
     // The zero of the engine's time.
     start: Instant,
     changes: Arc<Changes>,
-    /// Advances when own keys change, so that the driver looks at the engine's deadlines again.
-    own_changes: Epoch,
+    /// Advances when another task than the driver may have moved a deadline of the engine, so that
+    /// the driver looks at it again.
+    deadlines: Epoch,
 }
 
 impl<T: NetTransport> Participant<T> {
@@ -85,7 +86,7 @@ impl<T: NetTransport> Participant<T> {
             gossip_interval,
             start: Instant::now(),
             changes: Arc::default(),
-            own_changes: Epoch::default(),
+            deadlines: Epoch::default(),
         });
         Ok(Self {
             driver: Some(Task::spawn(drive(Arc::clone(&shared)))),
@@ -215,7 +216,7 @@ impl<T: NetTransport> Shared<T> {
     fn own_keys_changed(&self, changed: bool) {
         if changed {
             self.changes.notify();
-            self.own_changes.advance();
+            self.deadlines.advance();
         }
     }
 
@@ -253,7 +254,7 @@ impl<T: NetTransport> Shared<T> {
 /// Receives messages, and passes in rounds and rumours when they are due.
 async fn drive<T: NetTransport>(shared: Arc<Shared<T>>) {
     loop {
-        let epoch = shared.own_changes.current();
+        let epoch = shared.deadlines.current();
         let (event, due) = {
             let engine = shared.engine();
             let round = engine.next_round();
@@ -270,7 +271,7 @@ async fn drive<T: NetTransport>(shared: Arc<Shared<T>>) {
         // The deadline is looked at after each message as well: the timers of a hidden tab may
         // fire only once a minute, but its messages arrive.
         let timer = std::pin::pin!(rt::sleep(wait));
-        let changed = std::pin::pin!(shared.own_changes.later_than(epoch));
+        let changed = std::pin::pin!(shared.deadlines.later_than(epoch));
         let received = std::pin::pin!(shared.socket.recv_detailed());
         match select(received, select(timer, changed)).await {
             Either::Left((Ok(received), _)) => shared.handle(Event::Message {
@@ -296,6 +297,7 @@ async fn keep_resolving<T: NetTransport>(shared: Arc<Shared<T>>, seeds: Vec<Stri
         // If the name server fails, the previous addresses are kept.
         if !addrs.is_empty() {
             shared.handle(Event::Seeds(addrs));
+            shared.deadlines.advance();
         }
         let pause = if shared.is_lonely() {
             LONELY_RESOLVE_INTERVAL.max(shared.gossip_interval)

@@ -5,9 +5,10 @@
 //! distributed, so that phi is the time since the last heartbeat divided by the mean interval. The
 //! mean includes five samples of a prior.
 //!
-//! The detector judges; it sends nothing and removes no state of a member. Invariant: once a member
-//! has been judged, it is either live or dead, and it is live only if an interval between two of
-//! its heartbeats was measured.
+//! A member is found live by the heartbeat that completes a first interval, and dead in a round
+//! only. The detector judges; it sends nothing and removes no state of a member. Invariant: once a
+//! member has been judged, it is either live or dead, and it is live only if an interval between two
+//! of its heartbeats was measured.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -23,7 +24,7 @@ const PRIOR_WEIGHT: f64 = 5.0;
 pub(super) struct FailureDetector {
     config: FailureDetectorConfig,
     heard: Members<Heard>,
-    /// Dead members, and the time at which each was found dead.
+    /// Members that the last judgement found dead, and since when each of them is.
     dead: Members<Duration>,
 }
 
@@ -31,7 +32,17 @@ pub(super) struct FailureDetector {
 #[derive(Debug, Default)]
 struct Heard {
     window: Window,
-    live: bool,
+    standing: Standing,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    #[default]
+    Dead,
+    /// Found live by a heartbeat, after the last judgement.
+    Risen,
+    /// Found live by the last judgement.
+    Live,
 }
 
 /// The most recent intervals between the heartbeats of a member.
@@ -51,23 +62,25 @@ impl FailureDetector {
         }
     }
 
-    /// Notes that the heartbeats of `ids` have risen. `ids` must be sorted.
+    /// Notes that the heartbeats of `ids` have risen. `ids` must be sorted. Returns true if one of
+    /// them is live that was not before.
     pub(super) fn heartbeats<'a>(
         &mut self,
         ids: impl Iterator<Item = &'a ChitchatId>,
         now: Duration,
-    ) {
+    ) -> bool {
         let config = &self.config;
-        let mut unknown = Vec::new();
+        let (mut changed, mut unknown) = (false, Vec::new());
         let ids = ids.map(|id| (id, ()));
         order::meet(&mut self.heard, ids, |id, heard, ()| match heard {
-            Some(heard) => heard.window.heartbeat(config, now),
+            Some(heard) => changed |= heard.heartbeat(config, now),
             None => unknown.push(id),
         });
         for id in unknown {
             let heard = self.heard.entry(id.clone()).or_default();
-            heard.window.heartbeat(config, now);
+            changed |= heard.heartbeat(config, now);
         }
+        changed
     }
 
     /// Judges `ids` again, which must be sorted. Returns true if one of them was found live or dead
@@ -81,22 +94,23 @@ impl FailureDetector {
         let (config, dead) = (&self.config, &mut self.dead);
         let ids = ids.map(|id| (id, ()));
         order::meet(&mut self.heard, ids, |id, heard, ()| {
-            let mut was_live = false;
+            let mut before = Standing::Dead;
             if let Some(heard) = heard {
+                before = heard.standing;
                 let phi = heard.window.phi(config.initial_interval, now);
-                let is_live = phi.is_some_and(|phi| phi <= config.phi_threshold);
-                was_live = std::mem::replace(&mut heard.live, is_live);
-                if is_live {
-                    if !was_live {
+                if phi.is_some_and(|phi| phi <= config.phi_threshold) {
+                    heard.standing = Standing::Live;
+                    if before != Standing::Live {
                         dead.remove(id);
-                        changed = true;
+                        changed |= before == Standing::Dead;
                     }
                     return;
                 }
+                heard.standing = Standing::Dead;
                 // A member that comes back is judged by intervals measured since then.
                 heard.window.forget_intervals();
             }
-            if was_live || !dead.contains_key(id) {
+            if before != Standing::Dead || !dead.contains_key(id) {
                 dead.insert(id.clone(), now);
                 changed = true;
             }
@@ -105,15 +119,23 @@ impl FailureDetector {
     }
 
     pub(super) fn is_live(&self, id: &ChitchatId) -> bool {
-        self.heard.get(id).is_some_and(|heard| heard.live)
+        let heard = self.heard.get(id);
+        heard.is_some_and(|heard| heard.standing != Standing::Dead)
     }
 
-    pub(super) fn live(&self) -> impl Iterator<Item = &ChitchatId> {
-        let live = self.heard.iter().filter(|(_, heard)| heard.live);
+    /// Returns the members that the last judgement found live, to select from.
+    ///
+    /// Those found live since then are not among them. As soon as one member is live, the selection
+    /// prefers it to all that are not; so at the start of a cluster the few that are found live
+    /// first would be selected again and again, and the others would wait for their heartbeats.
+    pub(super) fn judged_live(&self) -> impl Iterator<Item = &ChitchatId> {
+        let is_live = |heard: &Heard| heard.standing == Standing::Live;
+        let live = self.heard.iter().filter(move |(_, heard)| is_live(heard));
         live.map(|(id, _)| id)
     }
 
-    pub(super) fn dead(&self) -> impl ExactSizeIterator<Item = &ChitchatId> {
+    /// Returns the members that the last judgement found dead.
+    pub(super) fn judged_dead(&self) -> impl ExactSizeIterator<Item = &ChitchatId> {
         self.dead.keys()
     }
 
@@ -162,6 +184,19 @@ impl FailureDetector {
                 *last = last.saturating_add(pause).min(now);
             }
         }
+    }
+}
+
+impl Heard {
+    /// Notes a heartbeat. Returns true if the member is live by it and was not before.
+    fn heartbeat(&mut self, config: &FailureDetectorConfig, now: Duration) -> bool {
+        self.window.heartbeat(config, now);
+        // Phi is 0 at the moment of a heartbeat, if there is an interval to relate the silence to.
+        let rises = self.standing == Standing::Dead && !self.window.seconds.is_empty();
+        if rises {
+            self.standing = Standing::Risen;
+        }
+        rises
     }
 }
 
@@ -236,9 +271,36 @@ mod tests {
         let mut detector = beating(1);
         detector.judge([&id()].into_iter(), seconds(1));
         assert!(!detector.is_live(&id()));
-        detector.heartbeats([&id()].into_iter(), seconds(2));
-        assert!(detector.judge([&id()].into_iter(), seconds(2)));
+        assert!(detector.heartbeats([&id()].into_iter(), seconds(2)));
         assert!(detector.is_live(&id()));
+        // Neither a further heartbeat nor the judgement changes that.
+        assert!(!detector.heartbeats([&id()].into_iter(), seconds(3)));
+        assert!(!detector.judge([&id()].into_iter(), seconds(3)));
+        assert!(detector.is_live(&id()));
+    }
+
+    #[test]
+    fn a_member_that_is_found_live_is_selected_as_such_from_the_next_round_on() {
+        let mut detector = beating(1);
+        detector.judge([&id()].into_iter(), seconds(1));
+        detector.heartbeats([&id()].into_iter(), seconds(2));
+        assert_eq!(detector.judged_live().count(), 0);
+        assert_eq!(detector.judged_dead().count(), 1);
+        detector.judge([&id()].into_iter(), seconds(2));
+        assert_eq!(detector.judged_live().count(), 1);
+        assert_eq!(detector.judged_dead().count(), 0);
+    }
+
+    #[test]
+    fn a_member_that_falls_silent_before_it_was_judged_is_dead_from_then_on() {
+        let mut detector = beating(1);
+        detector.judge([&id()].into_iter(), seconds(1));
+        detector.heartbeats([&id()].into_iter(), seconds(2));
+        assert!(detector.judge([&id()].into_iter(), seconds(100)));
+        assert!(!detector.is_live(&id()));
+        let half = seconds(12 * 3600);
+        assert!(!detector.is_scheduled_for_deletion(&id(), seconds(100) + half));
+        assert!(detector.is_scheduled_for_deletion(&id(), seconds(101) + half));
     }
 
     #[test]
@@ -246,7 +308,7 @@ mod tests {
         // Mean (n + 25) / (n + 5) seconds after n intervals of 1 s; dead at 8 times that.
         for (intervals, timeout) in [(1, 8.0 * 26.0 / 6.0), (95, 8.0 * 120.0 / 100.0)] {
             let mut detector = beating(intervals + 1);
-            assert!(detector.judge([&id()].into_iter(), seconds(intervals + 1)));
+            assert!(detector.is_live(&id()));
             let actual = detector.timeout(&id()).unwrap().as_secs_f64();
             assert!((actual - timeout).abs() < 1e-6, "{actual} for {timeout}");
             let last = seconds(intervals + 1).as_secs_f64();
@@ -269,14 +331,14 @@ mod tests {
         let mut detector = beating(10);
         detector.judge([&id()].into_iter(), seconds(10));
         detector.judge([&id()].into_iter(), seconds(100));
-        assert_eq!(detector.dead().count(), 1);
+        assert_eq!(detector.judged_dead().count(), 1);
         detector.heartbeats([&id()].into_iter(), seconds(101));
         detector.judge([&id()].into_iter(), seconds(101));
         assert!(!detector.is_live(&id()));
         detector.heartbeats([&id()].into_iter(), seconds(102));
         detector.judge([&id()].into_iter(), seconds(102));
         assert!(detector.is_live(&id()));
-        assert_eq!(detector.dead().count(), 0);
+        assert_eq!(detector.judged_dead().count(), 0);
     }
 
     #[test]

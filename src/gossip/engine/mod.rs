@@ -25,8 +25,9 @@
 //!   applies a delta only if it connects to the version that it knows, so that a state never has
 //!   gaps. If a message has no room for all changes, the next exchange continues.
 //! - **Heartbeats and phi-accrual failure detection.** Digests carry heartbeats from member to
-//!   member. A member is found dead once its heartbeat has not risen for much longer than usual
-//!   (phi, after Hayashibara et al., 2004). After half of
+//!   member. A member is found live once its heartbeat has risen twice since it was first heard of,
+//!   and dead once it has not risen for much longer than usual (phi, after Hayashibara et al.,
+//!   2004). After half of
 //!   [`dead_node_grace_period`](FailureDetectorConfig::dead_node_grace_period) a dead member is no
 //!   longer mentioned in messages, and after all of it, it is forgotten.
 //! - **Tombstones.** A deleted key stays as a tombstone, so that the deletion spreads like any other
@@ -121,6 +122,7 @@ mod order;
 mod own_keys;
 mod protocol;
 mod rumours;
+mod schedule;
 mod selection;
 
 pub use config::{FailureDetectorConfig, GossipConfig, RumourConfig};

@@ -146,6 +146,26 @@ async fn keys_come_and_go_over_tcp() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_member_gossips_with_its_seeds_as_soon_as_they_are_resolved() {
+    const INTERVAL: Duration = Duration::from_secs(10);
+    let network = MemoryNetwork::new(12);
+    let seed: SocketAddr = ([10, 0, 0, 1], 7000).into();
+    let ask = |n: u8, seeds: &[SocketAddr]| {
+        let ip = [10, 0, 0, n];
+        let config = config(&format!("m{n}"), seeds).with_interval(INTERVAL);
+        let host = network.host(ip.into());
+        async move { join(host, &secret(), (ip, 7000).into(), config).await }
+    };
+    let first = ask(1, &[]).await.unwrap();
+    // Half an interval later, so that it is not the round of the first member that finds the other.
+    tokio::time::sleep(INTERVAL / 2).await;
+    let joined = tokio::time::Instant::now();
+    let _second = ask(2, &[seed]).await.unwrap();
+    until(&first, "the second", |p| sees(p, "m2").is_some()).await;
+    assert!(joined.elapsed() < INTERVAL / 4, "{:?}", joined.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_member_that_vanishes_is_found_dead_and_is_live_again_after_a_restart() {
     let network = MemoryNetwork::new(2);
     let mut participants = three_in_memory(&network).await;

@@ -19,6 +19,7 @@ use super::member::{Liveness, Member, visible_keys};
 use super::order;
 use super::own_keys::{self, OwnLimits};
 use super::rumours::{self, Rumours};
+use super::schedule::Schedule;
 use super::selection::{self, Candidates};
 use crate::gossip::error::{DeleteError, SetError};
 use crate::message::{
@@ -29,9 +30,6 @@ use crate::message::{
 /// The bytes that the digest of a SynAck leaves for its delta, so that changes get through even in
 /// a cluster whose digest would fill the message.
 const MIN_DELTA_ROOM: usize = 4 << 10;
-/// A pause between two rounds of more than this many intervals means that this process was
-/// suspended (a frozen tab, a sleeping laptop), and not that the other members were silent.
-const PAUSE_INTERVALS: u32 = 4;
 /// A member that does not answer within this many intervals is selected less often.
 const ANSWER_INTERVALS: u32 = 2;
 
@@ -48,7 +46,7 @@ pub struct Engine {
     contacts: Contacts,
     seeds: BTreeSet<SocketAddr>,
     rng: fastrand::Rng,
-    last_round: Option<Duration>,
+    schedule: Schedule,
     rumours: Rumours,
     counts: EngineCounts,
 }
@@ -79,7 +77,7 @@ impl Engine {
             cluster,
             seeds: BTreeSet::new(),
             rng,
-            last_round: None,
+            schedule: Schedule::default(),
             rumours: Rumours::new(config.rumours.clone()),
             counts: EngineCounts::default(),
             config,
@@ -97,10 +95,11 @@ impl Engine {
         self.cluster.self_id()
     }
 
-    /// Returns the time at which the driver must pass in [`Event::Round`].
+    /// Returns the time at which the driver must pass in [`Event::Round`]: an interval after the last
+    /// round. The first round is due at once, and so is one when [`Event::Seeds`] names the first
+    /// addresses after a round that had none to gossip with.
     pub fn next_round(&self) -> Duration {
-        self.last_round
-            .map_or(Duration::ZERO, |last| last + self.config.gossip_interval)
+        self.schedule.due(self.config.gossip_interval)
     }
 
     /// Returns the time at which the driver must pass in [`Event::Rumours`], or `None` while there
@@ -125,6 +124,9 @@ impl Engine {
             Event::Seeds(seeds) => {
                 let own = self.id().gossip_advertise_addr;
                 self.seeds = order::set(seeds.into_iter().filter(|addr| *addr != own));
+                if !self.seeds.is_empty() {
+                    self.schedule.note_seeds();
+                }
                 false
             }
         };
@@ -265,8 +267,9 @@ impl Engine {
     /// Returns true if the membership has changed.
     fn round(&mut self, now: Duration, outputs: &mut Vec<Output>) -> bool {
         self.counts.rounds += 1;
-        self.forgive_own_pause(now);
-        self.last_round = Some(now);
+        if let Some(pause) = self.schedule.begin(now, self.config.gossip_interval) {
+            self.detector.forgive(pause, now);
+        }
         self.beat();
         let grace = self.config.marked_for_deletion_grace_period;
         let mut changed = self.cluster.collect_garbage(grace, now);
@@ -275,7 +278,9 @@ impl Engine {
         if self.contacts.len() > candidates.len() {
             self.contacts.retain(|addr| candidates.contains(addr));
         }
-        for to in selection::choose(&candidates, &mut self.rng) {
+        let chosen = selection::choose(&candidates, &mut self.rng);
+        self.schedule.end(chosen.len());
+        for to in chosen {
             self.contacts.note_asked(to, now);
             let message = syn.clone();
             outputs.push(Output::Send { to, message });
@@ -329,17 +334,6 @@ impl Engine {
         learnt
     }
 
-    fn forgive_own_pause(&mut self, now: Duration) {
-        let Some(last) = self.last_round else {
-            return;
-        };
-        let interval = self.config.gossip_interval;
-        let gap = now.saturating_sub(last);
-        if gap > interval.saturating_mul(PAUSE_INTERVALS) {
-            self.detector.forgive(gap - interval, now);
-        }
-    }
-
     fn beat(&mut self) {
         let own = self.cluster.own();
         own.heartbeat = own.heartbeat.saturating_add(1);
@@ -351,11 +345,16 @@ impl Engine {
             let addrs = ids.map(|id| id.gossip_advertise_addr);
             order::set(addrs.filter(|addr| *addr != own))
         };
-        let live = addrs(&mut self.detector.live());
+        let live = addrs(&mut self.detector.judged_live());
         // The earlier generation of a member that has restarted is not selected as a dead member,
         // whether it restarted at the same address or elsewhere, as a reloaded tab does.
         let cluster = &self.cluster;
-        let mut dead = addrs(&mut self.detector.dead().filter(|id| !cluster.is_superseded(id)));
+        let mut dead = addrs(
+            &mut self
+                .detector
+                .judged_dead()
+                .filter(|id| !cluster.is_superseded(id)),
+        );
         dead.retain(|addr| !live.contains(addr));
         Candidates {
             // Used only while no member is live.
@@ -449,11 +448,12 @@ impl Engine {
         }
     }
 
-    /// Notes the members and heartbeats that a digest lists. Returns true if a member is new.
+    /// Notes the members and heartbeats that a digest lists. Returns true if a member is new or is
+    /// live that was not before.
     fn note_heartbeats(&mut self, digest: &Digest, now: Duration) -> bool {
         let noted = self.cluster.note_heartbeats(digest);
-        self.detector.heartbeats(noted.risen.into_iter(), now);
-        noted.has_new
+        let risen = self.detector.heartbeats(noted.risen.into_iter(), now);
+        noted.has_new || risen
     }
 
     fn syn_ack(

@@ -158,6 +158,35 @@ fn the_own_heartbeat_rises_with_every_message_and_every_round() {
 }
 
 #[test]
+fn seeds_that_arrive_after_the_first_round_are_asked_at_once() {
+    let mut us = engine(1);
+    let alone = us.handle(Event::Round, SECOND);
+    assert!(alone.is_empty());
+    // Our own address is not one to gossip with.
+    us.handle(Event::Seeds(vec![addr(1)]), SECOND);
+    assert_eq!(us.next_round(), SECOND * 2);
+    us.handle(Event::Seeds(vec![addr(1), addr(2)]), SECOND);
+    assert!(us.next_round() <= SECOND);
+    let outputs = us.handle(Event::Round, SECOND);
+    let (to, message) = reply(&outputs);
+    assert_eq!(to, addr(2));
+    assert!(matches!(message, ChitchatMessage::Syn { .. }));
+    us.handle(Event::Seeds(vec![addr(2), addr(3)]), SECOND);
+    assert_eq!(us.next_round(), SECOND * 2);
+}
+
+#[test]
+fn a_member_is_live_as_soon_as_its_third_heartbeat_is_heard() {
+    let mut us = engine(1);
+    beat(&mut us, &id(2), 1, 2);
+    assert_eq!(liveness(&us, &id(2)), Liveness::Dead);
+    let third = syn("cluster", ProtocolVersion::V0, digest(&[(id(2), 3)]));
+    let outputs = receive(&mut us, third, SECOND * 3);
+    assert!(outputs.contains(&Output::MembershipChanged));
+    assert_eq!(liveness(&us, &id(2)), Liveness::Live);
+}
+
+#[test]
 fn a_member_is_live_from_its_third_rising_heartbeat() {
     let mut us = engine(1);
     beat(&mut us, &id(2), 1, 2);
@@ -399,7 +428,7 @@ fn rumours_and_farewells_go_to_a_member_that_answers() {
             us.handle(Event::Seeds(vec![addr(2)]), now);
         }
     }
-    assert_eq!(us.detector.live().count(), OTHERS.len());
+    assert_eq!(us.detector.judged_live().count(), OTHERS.len());
     us.set("k", "v", SECOND * 60).unwrap();
     let pushed = us.handle(Event::Rumours, SECOND * 60);
     assert_eq!(reply(&pushed).0, addr(2));

@@ -2,6 +2,7 @@
 //! message passes through the codec. There is no socket and no clock; the same seed produces the
 //! same run.
 
+mod cold_start;
 mod world;
 
 use std::time::Duration;
