@@ -94,8 +94,8 @@ pub trait NetListener: MaybeSend + MaybeSync + 'static {
     ///
     /// # Errors
     ///
-    /// Fails only if the listener is broken for good. What is wrong with one peer is an error of its
-    /// request, and a temporary shortage (no file descriptor left) is waited out.
+    /// Fails only if the listener is broken for good. A failure of one peer is an error of its
+    /// request, and while the system is short of resources (no file descriptor left) this waits.
     fn accept(&self) -> impl Future<Output = anyhow::Result<Self::IncomingRequest>> + MaybeSend;
 }
 
@@ -142,15 +142,16 @@ pub trait NetConnection: Clone + MaybeSend + MaybeSync + 'static {
     /// Hands every message of `batch` to the network, with one flush at the end, so that many messages
     /// cost few system calls. A message leaves `batch` once the network owns it.
     ///
-    /// Completes when the network has taken all bytes. That may take as long as the connection lives
-    /// if the peer is slow, and is no receipt from the peer. Cancel-safe: a message is either still in
-    /// `batch`, or the next call that is awaited sends it whole, also if its own batch is empty.
+    /// Completes when the network has taken all bytes, which does not mean that the peer has
+    /// received them. If the peer is slow, that may take as long as the connection lives.
+    /// Cancel-safe: a message is either still in `batch`, or the next call that is awaited sends it
+    /// whole, also if its own batch is empty.
     fn send_many(
         &self,
         batch: &mut VecDeque<Bytes>,
     ) -> impl Future<Output = anyhow::Result<()>> + MaybeSend;
 
-    /// Sends a sign of life that is no message.
+    /// Sends a keepalive: a sign of life that is not a message.
     fn keepalive(&self) -> impl Future<Output = anyhow::Result<()>> + MaybeSend;
 
     /// Returns the next message, or `None` once the peer has closed the connection in order.
@@ -164,8 +165,8 @@ pub trait NetConnection: Clone + MaybeSend + MaybeSync + 'static {
     /// Waits for messages and appends at least one to `messages`. Returns `false` once the peer has
     /// closed the connection in order. Cancel-safe.
     ///
-    /// The network chooses how many: as many as it can return without another system call, and at most
-    /// about 64 KiB or 1,024 messages besides the first.
+    /// The network chooses the number: as many as it can return without another system call, and at
+    /// most about 64 KiB or 1,024 messages besides the first.
     ///
     /// # Errors
     ///
@@ -246,7 +247,8 @@ impl fmt::Display for Alpn {
     }
 }
 
-/// Why one side has closed a connection. Codes below 256 belong to this crate, the others are free.
+/// The reason for which one side has closed a connection. Codes below 256 belong to this crate, the
+/// others are free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CloseCode(pub u16);
 
@@ -263,7 +265,7 @@ impl CloseCode {
     pub const PROTOCOL: Self = Self(4);
 }
 
-/// How a connection ended.
+/// The end of a connection: which side closed it, or the error that broke it.
 #[derive(Debug, Clone)]
 pub enum CloseReason {
     /// This side has closed it.
@@ -284,7 +286,7 @@ impl fmt::Display for CloseReason {
     }
 }
 
-/// Why a dial failed before the handshake.
+/// An error of a dial before the handshake.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
@@ -299,7 +301,7 @@ pub enum ConnectError {
     Io {
         /// The address.
         addr: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// The network did not answer in time. A retry may help.
@@ -307,7 +309,7 @@ pub enum ConnectError {
     Timeout {
         /// The address.
         addr: SocketAddr,
-        /// How long the dial has waited.
+        /// The time that the dial has waited.
         after: Duration,
     },
     /// The platform refuses the dial (mixed content, local-network access, too many connections in a
@@ -316,15 +318,15 @@ pub enum ConnectError {
     NotPermitted {
         /// The address.
         addr: SocketAddr,
-        /// What to do about it.
+        /// Advice on how to remove the cause.
         help: String,
     },
-    /// The dial failed in a browser, which gives no reason. A retry may help.
+    /// The dial failed in a browser, which reports no reason. A retry may help.
     #[error("could not connect to {addr}: {help}")]
     Refused {
         /// The address.
         addr: SocketAddr,
-        /// Possible causes, and what to do about them.
+        /// Possible causes, and advice on how to remove them.
         help: String,
     },
 }

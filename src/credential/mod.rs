@@ -23,7 +23,7 @@ use crate::rt;
 
 pub use error::CredentialError;
 
-/// What a peer may do in the cluster.
+/// The role of a peer, which says what it may do in the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 #[non_exhaustive]
 pub enum Role {

@@ -26,7 +26,7 @@ enum Kind<A, B> {
     Second(B, Arc<Context<A>>),
 }
 
-/// What a connection of the second network shares with the first network.
+/// The shared state through which a connection of the second network learns of the first network.
 #[derive(Debug)]
 struct Context<A> {
     /// Where messages from the peer are recorded as answers.
@@ -60,7 +60,7 @@ impl<A, B> EitherConnection<A, B> {
     }
 }
 
-/// Makes the same call on the connection of either network.
+/// Makes the same call on the connection of whichever network it belongs to.
 macro_rules! on_either {
     ($self:ident, $conn:ident => $call:expr) => {
         match &$self.0 {

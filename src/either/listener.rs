@@ -19,7 +19,8 @@ use crate::net::{NetIncomingRequest, NetListener};
 pub struct EitherListener<L: NetListener, M> {
     first: L,
     second: M,
-    /// Which network is asked first when both have an incoming connection. It alternates.
+    /// Whether the second network is polled first. It alternates, so that neither network starves
+    /// the other.
     second_goes_first: AtomicBool,
     routes: Arc<Routes<L::Connection>>,
 }

@@ -1,4 +1,4 @@
-//! What is known about how each address is reached.
+//! The known ways to reach each address.
 //!
 //! It stores answers and dials; it dials nothing. Invariant: at most [`MAX_ANSWERS`] answers are
 //! remembered, and at most one dial of the first network is kept for each address.
@@ -11,9 +11,9 @@ use std::time::Duration;
 use crate::rt::sync::{Mutex, MutexGuard};
 use crate::rt::{Instant, Task};
 
-/// Most addresses whose answer is remembered. One more forgets the answer that is oldest.
+/// At most this many addresses have an answer remembered. One more forgets the oldest answer.
 const MAX_ANSWERS: usize = 10_000;
-/// How long an answer over the second network keeps a peer from being dialled over the first.
+/// An answer over the second network keeps a peer from being dialled over the first for this time.
 const SECOND_VALID_FOR: Duration = Duration::from_secs(60);
 
 /// One of the two networks.
@@ -23,7 +23,7 @@ pub(super) enum Side {
     Second,
 }
 
-/// How each address is reached. `C` is a connection of the first network.
+/// The network over which each address is reached. `C` is a connection of the first network.
 pub(super) struct Routes<C> {
     state: Mutex<State<C>>,
 }
@@ -99,7 +99,8 @@ impl<C> Routes<C> {
             finished.extend(state.late_dials.extract_if(|_, dial| dial.is_finished()));
             finished.extend(state.late_dials.insert(addr, dial).map(|dial| (addr, dial)));
         }
-        // Dropped after the lock is released, because what a task owns may take the lock.
+        // Dropped after the lock is released, because the drop of a task's values may take the
+        // lock.
         drop(finished);
     }
 

@@ -18,9 +18,9 @@ use super::routes::{Routes, Side};
 use crate::rt::sync::Epoch;
 use crate::rt::{self, BoxFuture};
 
-/// How long a dial of the first network may continue after the second network was dialled.
+/// The time that a dial of the first network may take after the second network was dialled.
 const LATE_DIAL_TIME: Duration = Duration::from_secs(30);
-/// How long a late connection waits to be used.
+/// The time that a late connection waits to be used.
 const LATE_VALID_FOR: Duration = Duration::from_secs(5);
 
 /// Whether the first network has replaced a connection of the second.

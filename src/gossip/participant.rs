@@ -24,7 +24,7 @@ use crate::transport_layer::{SocketStats, TransportLayerSocket};
 
 /// The time after which the seeds are resolved again.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(60);
-/// The same while no other member is live.
+/// The time after which the seeds are resolved again while no other member is live.
 const LONELY_RESOLVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A member of a cluster.
@@ -268,8 +268,8 @@ async fn drive<T: NetTransport>(shared: Arc<Shared<T>>) {
             shared.handle(event);
             continue;
         }
-        // The deadline is looked at after each message as well: the timers of a hidden tab may
-        // fire only once a minute, but its messages arrive.
+        // Deadlines are checked after each message as well: the timers of a hidden tab may fire
+        // only once a minute, but its messages arrive.
         let timer = std::pin::pin!(rt::sleep(wait));
         let changed = std::pin::pin!(shared.deadlines.later_than(epoch));
         let received = std::pin::pin!(shared.socket.recv_detailed());

@@ -14,7 +14,7 @@ use crate::net::Alpn;
 use crate::rt::sync::{Epoch, Mutex};
 use crate::secure::HandshakeError;
 
-/// Most dials that wait for a listener's `accept`. One more is refused.
+/// At most this many dials wait for a listener's `accept`. One more is refused.
 const MAX_WAITING: usize = 1024;
 
 /// The dials of one listener's address that wait for `accept`.
@@ -24,7 +24,7 @@ pub(super) struct Backlog {
     changed: Epoch,
 }
 
-/// A dial, and where its result is sent.
+/// A dial, and the channel for its result.
 #[derive(Debug)]
 pub(super) struct Dial {
     pub(super) from: SocketAddr,

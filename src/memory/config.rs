@@ -6,10 +6,10 @@ use crate::config::{ConfigError, at_least, setters};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct MemoryConfig {
-    /// Most bytes in transit in one direction of a connection; the sender waits until there is
-    /// room. A single message may be longer. Default 256 KiB.
+    /// The largest number of bytes in transit in one direction of a connection; the sender waits
+    /// until there is room. A single message may be longer. Default 256 KiB.
     pub pipe_bytes: usize,
-    /// Most messages in transit in one direction of a connection. Default 1,024.
+    /// The largest number of messages in transit in one direction of a connection. Default 1,024.
     pub pipe_messages: usize,
     /// The longest message, in bytes. Default 16 MiB.
     pub max_message_len: usize,

@@ -1,4 +1,4 @@
-//! Two pipes, and how the connection over them ended.
+//! A connection: two pipes, and the reason of its end.
 //!
 //! It checks no credentials; the listener has done that before a connection exists. Invariant: once
 //! an end has ended, its reason does not change and all its waiting calls return.

@@ -13,7 +13,7 @@ use crate::rt::sync::{Epoch, Mutex};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Faults {
-    /// How long a message is in transit.
+    /// The time that a message is in transit.
     pub delay: Duration,
     /// The share of messages that are lost, from 0 to 1. A real connection would fail instead; this
     /// tests protocols that must tolerate loss.
@@ -21,7 +21,7 @@ pub struct Faults {
     /// Whether delivery is suspended. Messages wait, within the limits of the connection, until it
     /// is lifted. To the sender this looks like a peer that accepts a connection and never reads.
     pub stalled: bool,
-    /// What happens to dials.
+    /// The effect on dials.
     pub dial: DialFault,
 }
 
@@ -68,7 +68,7 @@ impl Faults {
     }
 }
 
-/// What happens to a dial.
+/// The effect of a fault on a dial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DialFault {
     /// The dial proceeds.

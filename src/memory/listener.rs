@@ -28,7 +28,7 @@ pub struct MemoryIncomingRequest {
     acceptor: Arc<Acceptor>,
 }
 
-/// What all incoming connections of a listener share.
+/// The state that all incoming connections of a listener share.
 #[derive(Debug)]
 pub(super) struct Acceptor {
     pub(super) network: MemoryNetwork,

@@ -37,8 +37,8 @@ struct State {
 }
 
 impl MemoryNetwork {
-    /// Returns a network without faults and with default limits. Which messages a lossy link loses
-    /// is drawn from `seed`.
+    /// Returns a network without faults and with default limits. The losses of messages are drawn
+    /// from `seed`.
     pub fn new(seed: u64) -> Self {
         Self::with_config(seed, MemoryConfig::default())
     }

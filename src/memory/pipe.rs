@@ -40,7 +40,7 @@ struct State {
     broken: bool,
 }
 
-/// What is in transit.
+/// An item in transit.
 #[derive(Debug)]
 pub(super) enum Item {
     Message(Bytes),
@@ -55,7 +55,7 @@ pub(super) enum Item {
 #[derive(Debug)]
 pub(super) struct Abandoned;
 
-/// What the receiving end finds.
+/// The result of checking a pipe for the next item.
 enum Next {
     Item(Item),
     /// An item that can be received at this time.

@@ -39,7 +39,7 @@ impl MemoryTransport {
         self.ip
     }
 
-    /// Waits until dials to `to` get an answer, and returns what that answer is.
+    /// Waits until dials to `to` get an answer, and returns the fault that determines it.
     async fn wait_for_answer(&self, to: IpAddr) -> DialFault {
         let faults = self.network.faults();
         loop {

@@ -179,7 +179,7 @@ pub enum EncodeError {
     },
 }
 
-/// An error of decompressing one block. `block_stream` turns it into a [`DecodeError`].
+/// An error of decompressing one block. `block_stream` converts it to a [`DecodeError`].
 #[derive(Debug)]
 pub(super) enum DecompressError {
     /// The block would expand to more than it is allowed to.

@@ -51,7 +51,7 @@ pub struct Elapsed(
 /// Fails with [`Elapsed`] if `future` is not ready in time.
 pub async fn timeout<F: Future>(limit: Duration, future: F) -> Result<F::Output, Elapsed> {
     let mut future = std::pin::pin!(future);
-    // Created when it is needed: a future that is ready at once costs no timer.
+    // Created only when it is needed, so that a future that is ready at once costs no timer.
     let mut clock = std::pin::pin!(None);
     std::future::poll_fn(|cx| {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
@@ -81,14 +81,14 @@ pub struct Task {
 struct Slot {
     state: Mutex<State>,
     cancelled: AtomicBool,
-    /// The thread that holds `state` for a poll: a drop on the same thread must not wait for it.
+    /// The thread that holds `state` for a poll. A drop on the same thread must not wait for it.
     polled_by: AtomicUsize,
 }
 
 struct State {
     /// `None` once the task has ended.
     future: Option<BoxFuture<'static, ()>>,
-    /// The executor's waker, so that it lets go of a dropped task at once.
+    /// The executor's waker, so that the executor releases a dropped task at once.
     waker: Option<Waker>,
 }
 

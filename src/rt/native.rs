@@ -44,7 +44,7 @@ pub(crate) async fn resolve(name: &str) -> anyhow::Result<Vec<SocketAddr>> {
     }
     let addrs = tokio::net::lookup_host(name)
         .await
-        .with_context(|| format!("cannot resolve {name:?} (it has to be host:port)"))?;
+        .with_context(|| format!("cannot resolve {name:?} (it must be host:port)"))?;
     Ok(addrs.collect())
 }
 

@@ -94,8 +94,8 @@ impl Future for Sleep {
     }
 }
 
-/// Waits for one turn of the event loop, so that the browser can do what is due. It takes microseconds,
-/// whereas browsers delay nested timers of zero to four milliseconds.
+/// Waits for one turn of the event loop, so that the browser can run what is due. It takes
+/// microseconds, whereas browsers delay nested timers of zero to four milliseconds.
 pub(crate) fn turn() -> impl Future<Output = ()> {
     let mut turned = None;
     std::future::poll_fn(move |cx| match &turned {
@@ -107,7 +107,7 @@ pub(crate) fn turn() -> impl Future<Output = ()> {
             if asked {
                 Poll::Pending
             } else {
-                // Without message channels (in no known browser) it goes on at once.
+                // Without message channels (in no known browser) the wait ends at once.
                 Poll::Ready(())
             }
         }
@@ -155,7 +155,7 @@ impl Turns {
             waiting.push(fired);
             waiting.len() == 1
         };
-        // One message serves all that wait.
+        // One message serves all waiting tasks.
         !is_first || self.port.post_message(&JsValue::NULL).is_ok()
     }
 }

@@ -9,7 +9,8 @@ use super::suite::Suite;
 
 /// The first bytes of every stream of frames: the length of the preface, then its magic number.
 ///
-/// They tell this protocol from HTTP and TLS on the same port. The version and the suite follow.
+/// They distinguish this protocol from HTTP and TLS on the same port. The version and the suite
+/// follow.
 pub const PREFACE_START: [u8; 5] = [0, 5, MAGIC[0], MAGIC[1], MAGIC[2]];
 
 const MAGIC: [u8; 3] = [0xA7, b'G', b'T'];

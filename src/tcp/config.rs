@@ -11,10 +11,10 @@ pub struct TcpConfig {
     /// everything before authentication: detecting the protocol, the HTTP upgrade and the Noise
     /// handshake together. For a dial, it applies to the TCP connect and to the handshake each.
     pub secure: SecureConfig,
-    /// Most accepted connections that have not authenticated yet. Default 256.
+    /// The largest number of accepted connections that have not authenticated yet. Default 256.
     pub max_unauthenticated: usize,
-    /// Most accepted connections from one host that have not authenticated yet. A host is an IPv4
-    /// address or an IPv6 network of 64 bits. Default 64.
+    /// The largest number of accepted connections from one host that have not authenticated yet. A
+    /// host is an IPv4 address or an IPv6 network of 64 bits. Default 64.
     pub max_unauthenticated_per_ip: usize,
 }
 

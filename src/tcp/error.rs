@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// Why an incoming connection was refused before the handshake of the secure channel began.
+/// The error of an incoming connection that was refused before the handshake of the secure channel.
 ///
 /// A handshake that fails later reports a [`HandshakeError`](crate::secure::HandshakeError). The
 /// peer is at fault; other connections are not affected.

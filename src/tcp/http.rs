@@ -19,7 +19,7 @@ use crate::rt;
 const MAX_HEAD_LEN: usize = 16 << 10;
 /// The first line of every upgrade request that is passed on.
 const UPGRADE_LINE: &[u8] = b"GET / HTTP/1.1\r\n";
-/// How long a refused peer may take to read the response and close.
+/// The time in which a refused peer may read the response and close.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The kind of a request.
@@ -101,7 +101,7 @@ pub(super) async fn refuse(stream: &mut TcpStream, request: Request) -> io::Resu
         let mut unread = [0; 1 << 10];
         while stream.read(&mut unread).await.is_ok_and(|read| read > 0) {}
     };
-    // A peer that is still sending after this has had its response.
+    // A peer that is still sending after this has had time to read its response.
     let _ = rt::timeout(LINGER, drained).await;
     Ok(())
 }

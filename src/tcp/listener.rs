@@ -132,7 +132,7 @@ impl NetListener for TcpListener {
     }
 }
 
-/// Returns whether the connection failed before it was accepted, while the listener is fine.
+/// Returns whether the connection failed before it was accepted, while the listener still works.
 fn is_about_one_stream(error: &io::Error) -> bool {
     matches!(
         error.kind(),

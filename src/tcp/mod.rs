@@ -1,6 +1,6 @@
 //! The network of a native node: TCP, with WebSockets accepted on the same port.
 //!
-//! A listener tells the two apart by the first bytes of a connection: our preface starts plain
+//! A listener distinguishes the two by the first bytes of a connection: our preface starts plain
 //! frames, an HTTP request starts a WebSocket upgrade. The same secure channel runs inside both.
 //! This module does not dial WebSockets, speak TLS or relay; a TLS hello is recognised and refused
 //! with an error of its own.
@@ -8,7 +8,7 @@
 //! | file | contents |
 //! |---|---|
 //! | `config` | limits |
-//! | `error` | why an incoming connection was refused before its handshake |
+//! | `error` | the error of a connection that is refused before its handshake |
 //! | `transport` | dialling, resolving, binding |
 //! | `listener` | accepting |
 //! | `admission` | the limit on unauthenticated connections |

@@ -27,9 +27,9 @@ pub struct TransportLayerConfig {
     pub backoff_min: Duration,
     /// The longest wait between dials. Default 30 s.
     pub backoff_max: Duration,
-    /// A connection is closed after this time without a message in either direction. Received
-    /// messages are noted sixteen times in this time, and at most once a second, so it may be closed
-    /// that much earlier. Default 5 min.
+    /// A connection is closed after this time without a message in either direction. The time of
+    /// the last received message is recorded at most sixteen times in this interval and at most
+    /// once a second, so the connection may be closed that much earlier. Default 5 min.
     pub idle_timeout: Duration,
     /// The interval of keepalives on a connection that has nothing to send. Default 15 s.
     pub keepalive_interval: Duration,
@@ -37,27 +37,28 @@ pub struct TransportLayerConfig {
     /// than 256 KiB, which is one large message, gets as much again for each further 256 KiB. Default
     /// 30 s.
     pub write_timeout: Duration,
-    /// A connection is closed if its peer gives no sign of life for this time. This is the only
-    /// setting for silence. It must be well above the `keepalive_interval` of the peer, and above the
-    /// minute to which browsers throttle the timers of hidden tabs. After a freeze of this process,
-    /// what has arrived gets two seconds to be read first. Default 90 s.
+    /// A connection is closed if nothing is received from its peer for this time. This is the only
+    /// setting for silence. It must be well above the `keepalive_interval` of the peer, and above
+    /// the minute to which browsers throttle the timers of hidden tabs. After a freeze of this
+    /// process, two seconds are allowed for reading what has arrived in the meantime. Default 90 s.
     pub silence_timeout: Duration,
-    /// Connections at a time, dials included. One more evicts the least recently used connection of
-    /// the identity that has the most; those that have messages to send go last. Default 1,024.
+    /// The largest number of connections, dials included. One more evicts the least recently used
+    /// connection of the identity that has the most; those that have messages to send go last.
+    /// Default 1,024.
     pub max_connections: usize,
-    /// Connections of one identity at a time; one more evicts its least recently used one. Peers
-    /// without a proved identity count by host. Default 16.
+    /// The largest number of connections of one identity; one more evicts its least recently used
+    /// one. Peers without a proved identity are counted by host. Default 16.
     pub max_connections_per_identity: usize,
-    /// Connections of one host at a time (an IPv4 address or the first 64 bits of an IPv6 address);
-    /// one more evicts its least recently used one. All tabs behind a proxy come from its host: so the
-    /// default is as large as that of `max_connections`, 1,024.
+    /// The largest number of connections of one host (an IPv4 address or the first 64 bits of an
+    /// IPv6 address); one more evicts its least recently used one. All tabs behind a proxy come
+    /// from the host of the proxy, so the default equals that of `max_connections`, 1,024.
     pub max_connections_per_host: usize,
-    /// Handshakes of incoming connections that run at a time. One more ends the oldest of the host
-    /// that has the most, which an honest peer would have finished long ago. Default 64.
+    /// The largest number of incoming handshakes that run at a time. One more ends the oldest of
+    /// the host that has the most, which an honest peer would have finished long ago. Default 64.
     pub max_pending_handshakes: usize,
-    /// Peers that are remembered at a time: those with a queue, a connection, a failed dial or recent
-    /// traffic. One more forgets the least recently used peer without a connection, and drops what was
-    /// queued for it as `Overflow`. Must be above `max_connections`. Default 4,096.
+    /// The largest number of peers that are remembered: those with a queue, a connection, a failed
+    /// dial or recent traffic. One more forgets the least recently used peer without a connection,
+    /// and drops its queued messages as `Overflow`. Must be above `max_connections`. Default 4,096.
     pub max_peers: usize,
     /// How long a peer without messages and connection is remembered, with its counters and its
     /// backoff. Default 60 s.
@@ -174,10 +175,10 @@ impl IncomingConfig {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct QueueConfig {
-    /// The number of messages. Default 1,000.
+    /// The largest number of messages. Default 1,000.
     pub max_messages: usize,
-    /// The bytes of encoded messages. A single message with more is dropped as `TooLarge`. Default
-    /// 4 MiB.
+    /// The largest number of bytes of encoded messages. A single message with more is dropped as
+    /// `TooLarge`. Default 4 MiB.
     pub max_bytes: usize,
     /// The longest time that a message waits to be sent. Default 30 s.
     pub ttl: Duration,
@@ -189,18 +190,18 @@ pub struct QueueConfig {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct IncomingConfig {
-    /// The number of messages from one peer. Default 1,000.
+    /// The largest number of messages from one peer. Default 1,000.
     pub max_messages_per_peer: usize,
-    /// The bytes from one peer, as received. Default 16 MiB.
+    /// The largest number of bytes from one peer, as received. Default 16 MiB.
     pub max_bytes_per_peer: usize,
-    /// The number of messages from all peers. Default 10,000.
+    /// The largest number of messages from all peers. Default 10,000.
     pub max_messages: usize,
-    /// The bytes from all peers, as received. Default 64 MiB.
+    /// The largest number of bytes from all peers, as received. Default 64 MiB.
     pub max_bytes: usize,
-    /// What happens when the queue is full. `DropOldest`: the peer with the most messages (or bytes)
-    /// loses its oldest message. `DropNewest`: the new message is dropped. `Backpressure`: the
-    /// connection is not read any more. What was read before waits beside the queue: at most 64 KiB or
-    /// 1,024 messages of each connection, or one longer message.
+    /// What happens when the queue is full. `DropOldest`: the peer with the most messages (or
+    /// bytes) loses its oldest message. `DropNewest`: the new message is dropped. `Backpressure`:
+    /// the connection is not read any more. Messages that were already read wait beside the queue:
+    /// at most 64 KiB or 1,024 messages of each connection, or one longer message.
     pub overflow: OverflowPolicy,
 }
 

@@ -12,8 +12,8 @@ use crate::message::Message;
 
 /// A handle to the outgoing queue of one peer.
 ///
-/// It names the address and keeps nothing alive: the queue is created again when it is needed, and
-/// every call fails once the socket is closed.
+/// It stores only the address and keeps no peer alive: the queue is created again when it is
+/// needed, and every call fails once the socket is closed.
 ///
 /// [`get_or_create_outgoing_connection`](super::TransportLayerSocket::get_or_create_outgoing_connection)
 /// returns it.

@@ -1,4 +1,4 @@
-//! The socket that a user holds.
+//! A socket that sends and receives messages.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use crate::net::{NetListener, NetTransport};
 use crate::rt::sync::Ticket;
 use crate::rt::{self, Task};
 
-/// An open address: sends messages to peers and receives theirs.
+/// A bound address that sends messages to peers and receives theirs.
 ///
 /// All methods take `&self`, so one task may send while another receives. Dropping the socket stops
 /// its tasks and frees its port before `drop` returns. Messages that are queued are lost then; call
@@ -90,7 +90,7 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
 
     /// Returns the next message and the address to answer to.
     ///
-    /// Peers take turns, and the messages of each come in the order in which it sent them.
+    /// Peers take turns, and the messages of each are returned in the order in which it sent them.
     /// Cancel-safe. Several callers may wait at a time.
     ///
     /// # Errors
@@ -101,7 +101,8 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
     }
 
     /// Returns the next message with the identity and the role of its sender and the time of its
-    /// arrival. Otherwise the same as [`recv`](Self::recv); a message goes to one caller of either.
+    /// arrival. Otherwise it does the same as [`recv`](Self::recv); each message is returned to one
+    /// caller of either.
     ///
     /// # Errors
     ///
@@ -132,12 +133,14 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
         self.shared.stats()
     }
 
-    /// Stops accepting, sends what is queued for at most `deadline`, and closes every connection. The
-    /// port is free when this returns. `recv` then returns what has arrived, and ends.
+    /// Stops accepting, sends queued messages for at most `deadline`, and closes every connection.
+    /// The port is free when this returns. `recv` then returns the messages that have arrived, and
+    /// ends.
     ///
-    /// `send` fails from the first poll on. May be called several times, also at once: each call
-    /// waits for its own deadline, and the one that ends first closes the socket. Cancelled, it leaves
-    /// the socket closed to new messages; call it again or drop the socket.
+    /// `send` fails from the first poll on. May be called several times, also concurrently: each
+    /// call waits for its own deadline, and the first one that ends closes the socket. If the
+    /// future is dropped, the socket stays closed to new messages; call this again or drop the
+    /// socket.
     pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
         self.shared.stop_accepting();
         {
@@ -184,7 +187,7 @@ impl<T: NetTransport, M: Message> std::fmt::Debug for TransportLayerSocket<T, M>
     }
 }
 
-/// What a shutdown left behind.
+/// The result of a shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShutdownReport {

@@ -1,6 +1,6 @@
-//! What happened, in numbers that add up.
+//! Counters of a socket, which always add up.
 //!
-//! Plain values: the counting is done where the messages are, under the lock that moves them.
+//! These are plain values; the messages are counted where they are moved, under the same lock.
 //! Invariant, in every snapshot, for each peer and in all: submitted = sent + queued + dropped, and
 //! received = delivered + incoming_queued + incoming_dropped.
 
@@ -18,7 +18,7 @@ pub enum DropReason {
     Overflow,
     /// The message was older than the TTL of its queue.
     Expired,
-    /// The address cannot be dialled, and there is no live connection with it.
+    /// The address cannot be dialled, and there is no live connection to it.
     Unroutable,
     /// A dial failed in a way that no retry can help
     /// ([`ConnectError::NotDialable`](crate::net::ConnectError::NotDialable),
@@ -29,7 +29,7 @@ pub enum DropReason {
     TooLarge,
     /// The socket was closed before the message was sent.
     Closed,
-    /// The received bytes were no valid message.
+    /// The received bytes did not decode to a message.
     DecodeFailed,
     /// The message cannot be expressed in its format.
     EncodeFailed,
@@ -126,9 +126,9 @@ pub struct PeerStats {
     /// The time until the next dial, while the state is [`BackingOff`](PeerState::BackingOff). It is
     /// dialled only if there is something to send. `None` in the total.
     pub next_dial: Option<Duration>,
-    /// Messages given to `send`.
+    /// Messages passed to `send`.
     pub submitted: u64,
-    /// Messages that the network has taken. That is no receipt from the peer.
+    /// Messages that the network has taken, which does not mean that the peer has received them.
     pub sent: u64,
     /// Bytes of the messages in `sent`.
     pub sent_bytes: u64,
@@ -138,7 +138,7 @@ pub struct PeerStats {
     pub queued_bytes: u64,
     /// Messages that were not sent, by reason.
     pub dropped: DropCounts,
-    /// Messages that have arrived.
+    /// Messages that were received.
     pub received: u64,
     /// Bytes of the messages in `received`.
     pub received_bytes: u64,
@@ -146,12 +146,12 @@ pub struct PeerStats {
     pub delivered: u64,
     /// Messages that wait for `recv`.
     pub incoming_queued: u64,
-    /// Messages that have arrived and were dropped, by reason.
+    /// Messages that were received and dropped, by reason.
     pub incoming_dropped: DropCounts,
 }
 
 impl PeerStats {
-    /// Adds the counts of `other`. The better state of the two stays.
+    /// Adds the counts of `other`, and keeps the better state of the two.
     pub(super) fn merge(&mut self, other: &Self) {
         if other.state > self.state {
             self.state = other.state;
@@ -170,7 +170,7 @@ impl PeerStats {
     }
 }
 
-/// What the socket is doing about a peer.
+/// The state of a peer's connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum PeerState {

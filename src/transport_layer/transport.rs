@@ -1,4 +1,4 @@
-//! A network, a credential and a configuration, which open sockets.
+//! A factory for sockets: a network, a credential and a configuration.
 
 use std::marker::PhantomData;
 use std::net::SocketAddr;

@@ -7,15 +7,15 @@ use crate::message::MAX_DATAGRAM_LEN;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct UdpConfig {
-    /// Most flows from new addresses that wait to be accepted. The first message of one more is
-    /// dropped, and counted as [`refused`](super::UdpCounts::refused). Default 128.
+    /// The largest number of flows from new addresses that wait to be accepted. The first message
+    /// of one more is dropped, and counted as [`refused`](super::UdpCounts::refused). Default 128.
     pub max_pending_flows: usize,
-    /// Most messages of one peer that wait to be read. One more is dropped, and counted as
-    /// [`overflowed`](super::UdpCounts::overflowed). Default 256.
+    /// The largest number of messages of one peer that wait to be read. One more is dropped, and
+    /// counted as [`overflowed`](super::UdpCounts::overflowed). Default 256.
     pub max_messages_per_peer: usize,
-    /// Most bytes of one peer that wait to be read. A message that would exceed it is dropped, and
-    /// counted as [`overflowed`](super::UdpCounts::overflowed). At least the longest datagram,
-    /// 65,507 bytes. Default 1 MiB.
+    /// The largest number of bytes of one peer that wait to be read. A message that would exceed it
+    /// is dropped, and counted as [`overflowed`](super::UdpCounts::overflowed). At least the
+    /// longest datagram, 65,507 bytes. Default 1 MiB.
     pub max_bytes_per_peer: usize,
 }
 

@@ -18,11 +18,11 @@ use crate::net::{Alpn, CloseCode, CloseReason, NetConnection};
 use crate::rt::Instant;
 use crate::secure::FrameError;
 
-/// The most messages that `recv_many` returns at once.
+/// `recv_many` returns at most this many messages at once.
 const MAX_RECEIVED: usize = 1024;
 
-/// A peer's address and the messages that arrive from it. It is not a connection in any stronger
-/// sense, and nothing protects it: it belongs to a
+/// The messages that arrive from one address, and the means to send to it. It is not a connection
+/// in any stronger sense, and nothing protects it: it belongs to a
 /// [`PlaintextUdpTransport`](super::PlaintextUdpTransport).
 ///
 /// Clones share it. When the last one is dropped, the peer is forgotten. The remote identity is
@@ -115,7 +115,7 @@ impl NetConnection for UdpConnection {
         Ok(())
     }
 
-    /// Sends nothing, because upstream nodes know no such message.
+    /// Sends nothing, because upstream nodes have no message for it.
     async fn keepalive(&self) -> anyhow::Result<()> {
         self.check_open()
     }

@@ -21,7 +21,7 @@ use crate::message::{ChitchatMessage, Message as _, begins_a_message};
 use crate::rt::sync::{Epoch, Mutex, MutexGuard};
 use crate::rt::{self, Task};
 
-/// Datagrams that are received in a row before other tasks may run.
+/// After this many datagrams in a row, other tasks may run.
 const YIELD_AFTER: u32 = 64;
 
 /// The wait before receiving again when the system has no memory for a datagram.
@@ -178,8 +178,8 @@ impl Endpoint {
     }
 }
 
-/// Returns whether the error reports the fate of an earlier outgoing datagram, while the port is
-/// fine. Some systems report that on receiving.
+/// Returns whether the error reports the fate of an earlier outgoing datagram, while the port still
+/// works. Some systems report such errors on receiving.
 fn is_about_one_peer(error: &io::Error) -> bool {
     matches!(
         error.kind(),

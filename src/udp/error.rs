@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::net::Alpn;
 
-/// Why a socket cannot use this network, or a message cannot be sent over it.
+/// An error of the plaintext UDP network.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UdpError {

@@ -15,7 +15,7 @@ use crate::net::CloseReason;
 use crate::rt::Instant;
 use crate::rt::sync::{Epoch, Mutex, MutexGuard};
 
-/// Most bytes that [`Flow::take`] removes at once, beside the message that reaches it.
+/// [`Flow::take`] removes at most this many bytes at once, besides the message that reaches it.
 const MAX_TAKEN_BYTES: usize = 64 << 10;
 
 /// The messages that have arrived from one remote address, and whether its connection has ended.

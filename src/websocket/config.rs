@@ -12,12 +12,12 @@ use crate::secure::{MAX_FRAME_LEN, SecureConfig};
 pub struct WebSocketConfig {
     /// Limits of the secure channel.
     pub secure: SecureConfig,
-    /// How long a dial may take in total, including the handshake. Default 10 s.
+    /// The longest time that a dial may take, including the handshake. Default 10 s.
     pub connect_timeout: Duration,
-    /// Most bytes of one connection that have arrived and wait to be read. Each frame counts 64
-    /// bytes in addition to its length. At least one longest frame, 65,599 bytes. Default 16 MiB,
-    /// which is the default limit of a message, and what the transport layer queues for one peer; a
-    /// reader that never waits stays far below it.
+    /// The largest number of bytes of one connection that have arrived and wait to be read. Each
+    /// frame counts 64 bytes in addition to its length. At least one longest frame, 65,599 bytes.
+    /// Default 16 MiB, which is the default limit of a message, and the number of bytes that the
+    /// transport layer queues for one peer; a reader that never waits stays far below it.
     pub max_unread_bytes: usize,
 }
 

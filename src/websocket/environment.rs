@@ -1,4 +1,4 @@
-//! What the page or worker around this code allows.
+//! The capabilities of the page or worker around this code.
 //!
 //! It works without a `window`. It asks the environment and decides nothing about addresses.
 

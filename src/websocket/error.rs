@@ -3,7 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
-/// Why a WebSocket can no longer be used. It is inside the [`io::Error`] of a failed read or write.
+/// The error of a WebSocket that can no longer be used. It is inside the [`io::Error`] of a failed
+/// read or write.
 ///
 /// After any of these the connection is gone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -94,6 +95,6 @@ pub struct CannotListen {
 pub struct NameError {
     /// The name, at most its first 100 characters.
     pub name: String,
-    /// What is wrong with it.
+    /// The reason for which it is refused.
     pub what: &'static str,
 }

@@ -24,7 +24,7 @@
 //! | `socket` | one browser WebSocket: its events, its end, its limits |
 //! | `frames` | the two halves of it, which the secure channel reads and writes |
 //! | `names` | URLs and host names, and the addresses that stand for them |
-//! | `environment` | what the page or worker around this code allows |
+//! | `environment` | the capabilities of the page or worker around this code |
 //! | `diagnosis` | possible causes of a failed dial |
 //!
 //! Invariant: dropping a connection, or the future of a dial, closes its WebSocket and frees its

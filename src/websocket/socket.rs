@@ -128,7 +128,7 @@ impl Socket {
         })
     }
 
-    /// Ready once the socket is open, or with an error once it cannot become open any more.
+    /// Completes once the socket is open, or with an error once it cannot become open any more.
     pub(super) fn poll_open(&self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
         let mut state = self.state.borrow_mut();
         match &state.phase {
@@ -142,8 +142,8 @@ impl Socket {
         }
     }
 
-    /// Ready with the next frame, or with `None` once the peer has closed in an orderly way. Frames
-    /// that arrived before the end are returned first, except after an overflow.
+    /// Completes with the next frame, or with `None` once the peer has closed in an orderly way.
+    /// Frames that arrived before the end are returned first, except after an overflow.
     pub(super) fn poll_frame(
         &self,
         cx: &mut Context<'_>,
@@ -164,8 +164,8 @@ impl Socket {
         }
     }
 
-    /// Ready once a frame has arrived since [`arrivals`](Self::arrivals) returned `seen`, or with
-    /// an error once nothing can be sent any more.
+    /// Completes once a frame has arrived since [`arrivals`](Self::arrivals) returned `seen`, or
+    /// with an error once nothing can be sent any more.
     pub(super) fn poll_arrival(
         &self,
         seen: u64,
@@ -189,7 +189,7 @@ impl Socket {
     pub(super) fn check_open(&self) -> Result<(), WebSocketError> {
         match &self.state.borrow().phase {
             // The browser knows of a close before the event arrives, and would silently discard
-            // what is sent in between.
+            // frames that are sent in between.
             Phase::Open if self.js.ready_state() == WebSocket::OPEN => Ok(()),
             Phase::Open | Phase::Opening | Phase::Finished => Err(WebSocketError::NotOpen),
             Phase::Ended(error) => Err(error.clone()),
@@ -384,7 +384,7 @@ pub(super) fn exception_text(thrown: &JsValue) -> String {
     }
 }
 
-/// Counts a socket as long as it exists.
+/// Counts a socket for as long as it exists.
 struct Live(Arc<AtomicUsize>);
 
 impl Live {

@@ -41,13 +41,14 @@ use crate::message::{
 };
 use crate::rt;
 
-/// How long a datagram on loopback may take. It takes microseconds, unless it has been lost.
+/// The time within which a datagram on loopback must arrive. It takes microseconds, unless it has
+/// been lost.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Encoded length of an empty cluster id, in bytes.
 const NO_CLUSTER_LEN: usize = 2;
 
-/// The length from which on a digest of version 0 counts as long, in bytes.
+/// Digests of version 0 that are at least this long, in bytes, count as long.
 ///
 /// The digest after a long one is expected not to fit into a datagram and is sent through the pair
 /// in version 1, since upstream takes the envelope even if sending it fails. A message is lost only

@@ -51,15 +51,15 @@ pub struct GossipConfig {
     /// The longest message to send, in bytes; at least 8,192. Default 65,507, the most that a UDP
     /// datagram carries.
     pub max_message_len: usize,
-    /// How many members are remembered, at least 1. Further members are refused and counted.
-    /// Default 10,000.
+    /// The largest number of members that are remembered, at least 1. Further members are refused
+    /// and counted. Default 10,000.
     pub max_members: usize,
-    /// How many bytes of keys and values one member may have, counting 64 more bytes for each key;
-    /// at least 1. Setting a key of our own beyond it fails. Of another member, up to twice as much
-    /// is kept. Default 4 MiB.
+    /// The largest size of the keys and values of one member, in bytes, counting 64 more for each
+    /// key; at least 1. Setting a key of our own beyond it fails. Of another member, up to twice as
+    /// much is kept. Default 4 MiB.
     pub max_bytes_per_member: usize,
-    /// How many bytes of keys and values are kept of all other members together, counted in the
-    /// same way; at least 1. Keys beyond it are refused and counted until there is room again.
+    /// The largest size of the keys and values of all other members together, in bytes, counted in
+    /// the same way; at least 1. Keys beyond it are refused and counted until there is room again.
     /// Default 64 MiB.
     pub max_bytes: usize,
     /// Keys to set before the first round.
@@ -160,11 +160,11 @@ pub struct RumourConfig {
     /// The time between two transmissions, at least 1 ms. Changes in between are gathered; the
     /// first change after a pause is sent at once. Default 20 ms.
     pub interval: Duration,
-    /// How many members each transmission is sent to; 0 turns rumours off and leaves all changes to
-    /// the rounds. A member sends each change to `ln(members) + 5` others in all: 12 of 100
-    /// members, in three transmissions. Default 4.
+    /// The number of members to which each transmission is sent; 0 turns rumours off and leaves all
+    /// changes to the rounds. A member sends each change to `ln(members) + 5` others in all: 12 of
+    /// 100 members, in three transmissions. Default 4.
     pub fanout: usize,
-    /// How many bytes of messages a member may spend on rumours in a second, counted before
+    /// The number of bytes that a member may send as rumours in a second, counted before
     /// compression. Up to one second's worth is saved while nothing is sent. Changes beyond it wait
     /// or are left to the rounds. At least 1 KiB for each of `fanout`. Default 256 KiB.
     pub max_bytes_per_second: usize,
@@ -212,8 +212,8 @@ impl Default for RumourConfig {
 pub struct FailureDetectorConfig {
     /// The value of phi above which a member is dead. It must be positive and finite. Default 8.
     pub phi_threshold: f64,
-    /// How many intervals between heartbeats are remembered of each member, at least 1. Default
-    /// 1,000.
+    /// The number of intervals between heartbeats that are remembered of each member, at least 1.
+    /// Default 1,000.
     pub sampling_window_size: usize,
     /// The longest interval that is counted, at least 1 ms. Default 10 s.
     pub max_interval: Duration,

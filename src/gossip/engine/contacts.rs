@@ -1,4 +1,4 @@
-//! Which members answer the Syns that we send them.
+//! Records which members answer the Syns of this member.
 //!
 //! A live member is not always reachable from here: a tab does not speak UDP, and a firewall may
 //! stand between two nodes that a third can reach. We hear of such a member through others, and a
@@ -15,7 +15,7 @@ use litemap::LiteMap;
 /// The addresses to which a Syn was sent, and whether they answered.
 #[derive(Debug)]
 pub(super) struct Contacts {
-    /// How long an answer may take.
+    /// The time within which an answer is expected.
     patience: Duration,
     asked: LiteMap<SocketAddr, Contact>,
 }

@@ -83,8 +83,8 @@ impl FailureDetector {
         changed
     }
 
-    /// Judges `ids` again, which must be sorted. Returns true if one of them was found live or dead
-    /// that was not before.
+    /// Judges `ids` again, which must be sorted. Returns true if one of them is newly found live or
+    /// dead.
     pub(super) fn judge<'a>(
         &mut self,
         ids: impl Iterator<Item = &'a ChitchatId>,
@@ -176,7 +176,7 @@ impl FailureDetector {
         Duration::try_from_secs_f64(mean * self.config.phi_threshold).ok()
     }
 
-    /// Excludes the last `pause` from the silence of all members: it was this process that was
+    /// Excludes the last `pause` from the silence of all members, because this process was
     /// suspended.
     pub(super) fn forgive(&mut self, pause: Duration, now: Duration) {
         for (_, heard) in self.heard.iter_mut() {

@@ -60,7 +60,7 @@ pub(super) enum Applied {
     },
 }
 
-/// How much of other members' deltas a state accepts.
+/// Limits on the deltas that a state accepts from other members.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     /// The size of all keys and values of one member, as [`entry_len`] counts it.

@@ -1,7 +1,7 @@
 //! Setting and deleting keys of this member.
 //!
-//! Checks what no peer would accept, and nothing about keys of other members. Invariant: a key that
-//! was set fits into a message, and the whole state stays within its limit.
+//! Refuses keys that no peer would accept. It does not handle keys of other members. Invariant: a
+//! key that was set fits into a message, and the whole state stays within its limit.
 
 use std::time::Duration;
 

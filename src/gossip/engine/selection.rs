@@ -25,7 +25,7 @@ const GOSSIP_COUNT: usize = 3;
 pub(super) struct Candidates {
     /// Every known member. Empty if a member is live, since it is not used then.
     pub(super) known: BTreeSet<SocketAddr>,
-    /// Live members that do not owe us an overdue answer.
+    /// Live members whose answer to us is not overdue.
     pub(super) live: BTreeSet<SocketAddr>,
     /// The members in `live` that have answered us. Empty while `silent` is.
     pub(super) answering: BTreeSet<SocketAddr>,

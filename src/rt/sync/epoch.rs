@@ -5,10 +5,10 @@ use std::task::{Poll, Waker};
 
 use super::Mutex;
 
-/// Counts changes of something. Any number of tasks can wait for the next one.
+/// A counter of changes. Any number of tasks can wait for the next change.
 ///
-/// A waiter reads the epoch, looks at the state, and waits for a later epoch. A change between the
-/// two is then noticed at once.
+/// A waiter reads the epoch, checks the state, and then waits for a later epoch. A change in
+/// between ends the wait at once.
 #[derive(Debug, Default)]
 pub(crate) struct Epoch(Mutex<State>);
 

@@ -9,8 +9,8 @@ use futures::task::AtomicWaker;
 use super::Timer;
 use crate::rt::Instant;
 
-/// Tells one task to look at its state again. A signal that is raised while the task is busy is
-/// kept for its next look.
+/// Wakes one task to check its state again. A signal that is raised while the task is busy is kept
+/// until its next check.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
     raised: AtomicBool,
@@ -19,13 +19,13 @@ pub(crate) struct Signal {
 
 impl Signal {
     pub(crate) fn raise(&self) {
-        // A signal that is up already has woken its task, which has not looked yet.
+        // A signal that is still raised has woken its task, which has not checked yet.
         if !self.raised.swap(true, Ordering::AcqRel) {
             self.waker.wake();
         }
     }
 
-    /// Takes the signal down. Ready if it was up. Only one task may wait.
+    /// Clears the signal. Returns `Ready` if it was raised. Only one task may wait.
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.waker.register(cx.waker());
         if self.raised.swap(false, Ordering::AcqRel) {
@@ -52,8 +52,8 @@ impl Signal {
 
 /// Lets other tasks run once.
 ///
-/// A task whose work never ends must call this from time to time: a poll that always finds more to
-/// do would keep the executor for itself.
+/// A task whose work never ends must call this from time to time. Otherwise a poll that always
+/// finds more to do keeps the executor for itself.
 pub(crate) async fn yield_now() {
     let mut yielded = false;
     poll_fn(|cx| {

@@ -5,20 +5,20 @@ use std::time::Duration;
 
 use crate::rt::{self, Instant};
 
-/// The longest sleep that is asked for at once. Browsers refuse timers of more than 24.8 days.
+/// The longest sleep that is requested in one piece. Browsers refuse timers of more than 24.8 days.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
-/// A timer that is kept from one wait to the next.
+/// A timer that is reused from one wait to the next.
 ///
-/// Most deadlines move into the future before they come. A timer that is armed for an earlier time
-/// therefore stays armed, and is armed anew only when it fires: it is not set for each message.
+/// Most deadlines move into the future before they pass. A timer that is armed for an earlier time
+/// therefore stays armed and is armed anew only when it fires, instead of once for each message.
 #[derive(Default)]
 pub(crate) struct Timer {
     armed: Option<(Instant, rt::BoxFuture<'static, ()>)>,
 }
 
 impl Timer {
-    /// Ready once `deadline` has passed.
+    /// Completes once `deadline` has passed.
     pub(crate) fn poll(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match &mut self.armed {
@@ -27,8 +27,9 @@ impl Timer {
                     self.armed = None;
                 }
                 _ => {
-                    // The deadline may have passed since the caller looked. A timer armed now would
-                    // be armed for later than the deadline, and so again and again without end.
+                    // The deadline may have passed since the caller checked. A timer armed now
+                    // would be armed for later than the deadline, and so again and again without
+                    // end.
                     let now = Instant::now();
                     let wait = deadline.saturating_duration_since(now);
                     if wait.is_zero() {
@@ -56,13 +57,13 @@ mod tests {
 
     use super::*;
 
-    /// A task that finds its deadline, and is held up before it waits.
+    /// Models a task that reads its deadline and is delayed before it waits.
     #[test]
     fn a_deadline_that_passes_before_it_is_waited_for_is_over_at_once() {
         let passed = Instant::now();
         while Instant::now() <= passed {}
         let mut cx = Context::from_waker(Waker::noop());
-        // To set a timer would need a runtime, and there is none here.
+        // Setting a timer would need a runtime, and there is none here.
         assert!(Timer::default().poll(passed, &mut cx).is_ready());
     }
 }

@@ -4,9 +4,9 @@ use std::task::Waker;
 
 /// Tasks that wait for the same thing, in the order in which they came.
 ///
-/// It contains no lock: the lock that guards what the tasks wait for guards the list as well.
+/// It contains no lock: the lock that guards what the tasks wait for must guard the list as well.
 /// An entry stays in the list until its owner calls [`leave`](Self::leave). The first entry is
-/// therefore always responsible for looking again; waking it twice does no harm.
+/// therefore always responsible for checking again; waking it twice does no harm.
 #[derive(Debug, Default)]
 pub(crate) struct WaitList {
     next: u64,
@@ -43,7 +43,7 @@ impl WaitList {
         found == Some(0)
     }
 
-    /// Returns whether nobody is in line before the holder of `ticket`.
+    /// Returns whether no other task is in line before the holder of `ticket`.
     pub(crate) fn may_pass(&self, ticket: Ticket) -> bool {
         self.waiting
             .first()

@@ -20,7 +20,7 @@ use super::frame::{FrameBuffer, LENGTH_LEN};
 use super::record::{MAX_PLAINTEXT_LEN, Sealer};
 use crate::net::CloseCode;
 
-/// The first control word. A length that is not below it is no length.
+/// The first control word. A header at or above it is not a length.
 const FIRST_CONTROL: u32 = 0xFFFF_FF00;
 /// The control word that ends the stream.
 const GOODBYE: u32 = 0xFFFF_FFFF;

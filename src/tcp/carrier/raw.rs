@@ -103,7 +103,7 @@ impl RawWriter {
     pub(super) async fn write_frames(&mut self, frames: &mut FrameBuffer) -> io::Result<()> {
         while !frames.is_empty() {
             let bytes = frames.bytes_mut();
-            // Not `write_buf`, which makes a vectored write of one slice: that costs more.
+            // `write_buf` would make a vectored write of one slice, which costs more.
             let written = self.stream.write(bytes).await?;
             if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());

@@ -1,4 +1,4 @@
-//! When to dial a peer again.
+//! The growing wait between dials to a peer that cannot be reached.
 //!
 //! It neither dials nor waits. Invariant: a wait is never longer than the longest one allowed.
 
@@ -23,7 +23,7 @@ impl Backoff {
         wait
     }
 
-    /// Forgets the failures: the peer can be reached.
+    /// Resets the count of failures after a success.
     pub(super) fn reset(&mut self) {
         *self = Self::default();
     }

@@ -1,4 +1,4 @@
-//! How many connections each identity and each host has.
+//! Counts of connections, by identity and by host.
 //!
 //! Invariant: an owner and a host without connections take no memory.
 
@@ -53,7 +53,7 @@ impl Census {
     }
 }
 
-/// Peers choose their identities and addresses: so the hasher is seeded at random.
+/// The hasher is seeded at random because peers choose their identities and addresses.
 #[derive(Debug)]
 struct Counts<K>(HashMap<K, usize, foldhash::fast::RandomState>);
 

@@ -1,4 +1,4 @@
-//! Which running handshake ends when there are too many.
+//! The choice of the handshake to end when too many are running.
 
 use super::host::Host;
 
@@ -29,9 +29,9 @@ mod tests {
     fn the_host_with_the_most_handshakes_loses_its_oldest() {
         let cases: &[(&[u8], u8, Option<usize>)] = &[
             (&[], 1, None),
-            // All alike: the oldest goes.
+            // Every host has one handshake, so the oldest ends.
             (&[1, 2, 3], 4, Some(0)),
-            // A flood from host 9 costs host 9, whichever host is next.
+            // A flood from host 9 costs host 9 a handshake, whichever host comes next.
             (&[1, 9, 2, 9, 9], 3, Some(1)),
             (&[1, 9, 2, 9, 9], 9, Some(1)),
             // The newcomer counts: its host would have the most.

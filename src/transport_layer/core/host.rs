@@ -1,4 +1,4 @@
-//! Which addresses belong to one host.
+//! Hosts: the addresses that share one limit.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

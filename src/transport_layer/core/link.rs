@@ -18,11 +18,11 @@ pub(super) struct Link<C> {
     pub(super) host: Host,
     pub(super) direction: Direction,
     pub(super) since: Instant,
-    /// When the last message went either way.
+    /// When the last message was sent or received.
     pub(super) used: Instant,
-    /// When anything was last written.
+    /// When the last message or keepalive was written.
     pub(super) written: Instant,
-    /// Whether a message has arrived.
+    /// Whether a message has been received.
     pub(super) heard: bool,
     /// Whether the connection holds bytes that the network has not taken yet.
     pub(super) unflushed: bool,
@@ -30,12 +30,12 @@ pub(super) struct Link<C> {
     silence: SilenceCheck,
 }
 
-/// Whether a connection is being read. The silence of one that is not read means nothing.
+/// Whether a connection is being read. While it is not, the silence of its peer means nothing.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::transport_layer) enum Reading {
-    /// It has been read since then.
+    /// It has been read since this time.
     Since(Instant),
-    /// It is not read at present.
+    /// It is not being read at present.
     Paused,
 }
 
@@ -80,8 +80,8 @@ impl<C: NetConnection> Link<C> {
         self.silence.reset();
     }
 
-    /// Checks whether the connection is idle or its peer silent for too long. `busy` connections
-    /// are not idle. Returns when to check again, or why the connection must be closed.
+    /// Checks whether the connection has been idle, or its peer silent, for too long. A `busy`
+    /// connection is never idle. Returns when to check again, or why the connection must be closed.
     pub(super) fn check(
         &mut self,
         now: Instant,

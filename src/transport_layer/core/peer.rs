@@ -17,21 +17,22 @@ use crate::rt::sync::{Signal, WaitList};
 use crate::transport_layer::config::TransportLayerConfig;
 use crate::transport_layer::stats::{DropReason, PeerState};
 
-/// A sender writes to the connection itself only if nothing was written for so long. Messages that
-/// come faster are cheaper in the batches of the peer's task: one system call for many of them. A
-/// loop that only sends takes a tenth of this for a message, and an answer takes several times as
-/// long to arrive, even on loopback.
+/// A sender writes to the connection itself only if nothing was written for this long. Messages
+/// that come faster are cheaper in the batches of the peer's task: one system call for many of
+/// them. A loop that only sends takes a tenth of this time for a message, and an answer takes
+/// several times as long to arrive, even on loopback.
 const DIRECT_AFTER: Duration = Duration::from_micros(2);
-/// A sender writes only messages of at most this many bytes itself. Longer ones keep a sender busy for
-/// long enough to be worth a task of their own.
+/// A sender writes only messages of at most this many bytes itself. A longer one would keep the
+/// sender busy for longer than it takes to wake the peer's task.
 const DIRECT_LEN: usize = 8 << 10;
 
-/// A peer address and all that is known about it.
+/// The state of one peer address: its queue, connections and dial.
 pub(super) struct Peer<C> {
     /// Distinguishes this entry from earlier ones for the same address.
     pub(super) id: u64,
     pub(super) queue: OutgoingQueue,
-    /// The first one is written to. Another one while it lives could reorder messages.
+    /// The live connections. The first one is written to; switching to another while it lives could
+    /// reorder messages.
     pub(super) links: Vec<Link<C>>,
     pub(super) dial: Option<Dial>,
     pub(super) backoff: Backoff,
@@ -43,7 +44,7 @@ pub(super) struct Peer<C> {
     /// Wakes the task of the peer.
     pub(super) signal: Arc<Signal>,
     pub(super) task: TaskState,
-    /// When something was last done for this peer.
+    /// When this peer was last used.
     pub(super) used: Instant,
 }
 
@@ -63,8 +64,8 @@ pub(super) struct Failure {
     pub(super) permanent: bool,
 }
 
-/// What the task of a peer is doing. It saves senders most readings of the clock: while the task
-/// runs, which is never for long, its last reading is good enough for the expiry of a message.
+/// What the task of a peer is doing. While the task runs, which is never for long, the time at
+/// which it started is good enough for the expiry of a message, so senders need not read the clock.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum TaskState {
     /// It waits for its signal.
@@ -75,7 +76,7 @@ pub(super) enum TaskState {
     Blocked,
 }
 
-/// What has to be done about a peer.
+/// The next step of a peer's task, or a connection to close first.
 pub(super) enum Decision<C> {
     Step(Step<C>),
     /// A connection must be closed first.
@@ -119,7 +120,7 @@ impl<C: NetConnection> Peer<C> {
         self.links.iter_mut().find(|link| link.id == id)
     }
 
-    /// Makes the task of the peer look for work.
+    /// Makes the task of the peer check for work.
     pub(super) fn wake_task(&mut self, now: Instant) {
         if matches!(self.task, TaskState::Waiting) {
             self.task = TaskState::Running(now);
@@ -137,8 +138,8 @@ impl<C: NetConnection> Peer<C> {
         (rested && !link.unflushed).then_some(link)
     }
 
-    /// Decides what the task of the peer does next, and starts a batch if it has to write.
-    /// [`Step::Gone`] and [`Step::Dial`] have to be carried out by the caller.
+    /// Decides what the task of the peer does next, and starts a batch if it is to write. The
+    /// caller must carry out [`Step::Gone`] and [`Step::Dial`].
     pub(super) fn decide(
         &mut self,
         addr: SocketAddr,
@@ -159,7 +160,7 @@ impl<C: NetConnection> Peer<C> {
             }
         }
         if let Some(link) = self.links.first() {
-            // A batch in flight is that of a sender, which reports when it is done.
+            // A batch in flight belongs to a sender, which reports when it is done.
             let writable = !self.queue.is_in_flight();
             if writable && (link.unflushed || !self.queue.is_empty()) {
                 let (link, conn) = (link.id, link.conn.clone());
@@ -200,7 +201,7 @@ impl<C: NetConnection> Peer<C> {
         Decision::Step(Step::Wait(deadline))
     }
 
-    /// Returns whether there is nothing to do for this peer.
+    /// Returns whether the peer has no connection, no messages and no callers that wait.
     fn is_at_rest(&self) -> bool {
         self.links.is_empty()
             && self.queue.queued() == 0

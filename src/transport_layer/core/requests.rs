@@ -1,4 +1,4 @@
-//! A message, or a wish for a connection, on its way into the core.
+//! Senders that wait for room, and callers that wait for a connection.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,21 +27,21 @@ impl SenderPlace {
     }
 }
 
-/// What became of a message that was offered.
+/// The result of offering a message to the core.
 #[derive(Debug)]
 pub(in crate::transport_layer) enum Offered<C> {
     /// It is queued, or dropped and counted.
     Done,
     /// There is no room for it, and the policy is to wait.
     Full(Bytes),
-    /// The socket is closed.
+    /// The socket is closed. Contains the message.
     Closed(Bytes),
-    /// Nothing is queued before the message: the caller hands it to the connection itself, and
+    /// No message is queued before this one: the caller hands it to the connection itself, and
     /// reports with [`Peers::written`](super::Peers::written).
     Write(DirectWrite<C>),
 }
 
-/// What hands a batch to a connection.
+/// The side that hands a batch to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::transport_layer) enum Writer {
     /// The task of the peer.

@@ -1,4 +1,4 @@
-//! When the silence of a peer has lasted too long.
+//! Detects that a peer has been silent for too long.
 //!
 //! This is the only place where that is decided, and
 //! [`silence_timeout`](crate::TransportLayerConfig::silence_timeout) is the only setting. Invariant: a
@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use crate::rt::Instant;
 
-/// A check that comes later than this says nothing about the peer.
+/// A check that comes this much too late says nothing about the peer.
 const LATE: Duration = Duration::from_millis(500);
-/// How long after a late check messages and keepalives that have arrived may take to be read.
+/// After a late check, messages and keepalives that have arrived may take this long to be read.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Watches the silence of one connection. It asks for the silence only when it could be too long,
-/// since asking costs a look at the clock.
+/// since asking reads the clock.
 #[derive(Debug, Default)]
 pub(super) struct SilenceCheck {
     /// The silence cannot be too long before this time.
@@ -65,7 +65,7 @@ impl SilenceCheck {
         Verdict::CheckAgain(self.next_check)
     }
 
-    /// Starts anew: the connection was not read, so its silence so far means nothing.
+    /// Starts over: the connection was not being read, so its silence so far means nothing.
     pub(super) fn reset(&mut self) {
         *self = Self::default();
     }
@@ -102,7 +102,7 @@ mod tests {
             &[(0, 0, again(start, 90)), (90, 90, Verdict::Silent)],
             start,
         );
-        // A peer that is heard from now and then: checked anew when its silence could be too long.
+        // A peer that is heard now and then is checked again when its silence could be too long.
         run(
             &[
                 (0, 0, again(start, 90)),
@@ -112,7 +112,7 @@ mod tests {
             ],
             start,
         );
-        // Frozen for ten minutes, then the keepalives that have arrived are read.
+        // This process is frozen for ten minutes; then the keepalives that have arrived are read.
         run(
             &[
                 (0, 0, again(start, 90)),
@@ -123,7 +123,7 @@ mod tests {
             ],
             start,
         );
-        // Frozen for ten minutes, and nothing has arrived.
+        // This process is frozen for ten minutes, and nothing has arrived.
         run(
             &[
                 (0, 0, again(start, 90)),
@@ -132,7 +132,7 @@ mod tests {
             ],
             start,
         );
-        // Frozen again during the grace: one grace is all it gets.
+        // This process is frozen again during the grace period, which is not extended.
         run(
             &[
                 (0, 0, again(start, 90)),

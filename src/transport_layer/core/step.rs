@@ -1,4 +1,4 @@
-//! What the driver is asked to do.
+//! What the core asks of the driver: steps and effects.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(in crate::transport_layer) enum Step<C> {
     Gone,
     /// Wait until the signal of the peer is raised, or until this time.
     Wait(Option<Instant>),
-    /// Dial. The dial is counted already.
+    /// Dial the peer. The dial has already been counted.
     Dial,
     /// Hand the batch, which has this many bytes, to the connection.
     Write { link: u64, conn: C, bytes: usize },
@@ -47,7 +47,7 @@ pub(in crate::transport_layer) struct EndedLink {
     pub(in crate::transport_layer) age: Duration,
 }
 
-/// What the driver has to do after a call into the core.
+/// What the driver must do after a call into the core.
 #[derive(Debug)]
 pub(in crate::transport_layer) struct Effects<C> {
     /// Tasks to wake, once the lock is released.
@@ -58,7 +58,7 @@ pub(in crate::transport_layer) struct Effects<C> {
     pub(in crate::transport_layer) forgotten: Vec<SocketAddr>,
     /// Peers whose counters the inbox must keep, and whose tasks must be started.
     pub(in crate::transport_layer) new_peers: Vec<NewPeer>,
-    /// Connections that were ended by a limit or a time of the configuration.
+    /// Connections that were ended because of a limit or a timeout.
     pub(in crate::transport_layer) ended: Vec<EndedLink>,
 }
 

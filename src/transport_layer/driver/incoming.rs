@@ -1,4 +1,4 @@
-//! The task of a connection: it reads.
+//! The task of a connection, which reads it.
 
 use std::collections::VecDeque;
 use std::future::{Future as _, poll_fn};
@@ -18,21 +18,21 @@ use crate::rt::Instant;
 use crate::rt::sync::yield_now;
 use crate::transport_layer::core::{Origin, Reading, Source};
 
-/// Messages for which the buffers keep memory while nothing arrives.
+/// While nothing arrives, the buffers keep room for this many messages.
 const KEPT_ROOM: usize = 64;
-/// Reads in a row, without waiting in between, before other tasks get their turn.
+/// After this many reads in a row without waiting, other tasks get their turn.
 const YIELD_AFTER: u32 = 16;
-/// A connection is noted as used at most so often, and sixteen times in each idle timeout: noting it
-/// takes the lock of all peers.
+/// The use of a connection is recorded at most this often, and at most sixteen times in each idle
+/// timeout, because recording it takes the lock of all peers.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 
-/// Reads a connection until it ends, and takes it out of service then.
+/// Reads a connection until it ends, and then takes it out of service.
 pub(super) async fn handle_incoming_connection<T: NetTransport, M: Message>(reader: Reader<T, M>) {
     reader.run().await;
 }
 
-/// Reads one connection. Messages enter the inbox in the order in which they came; bytes that are no
-/// valid message are counted, and nothing else happens.
+/// Reads one connection. Messages enter the inbox in the order in which they arrive; bytes that do
+/// not decode to a message are only counted.
 pub(super) struct Reader<T: NetTransport, M: Message> {
     shared: Arc<Shared<T, M>>,
     addr: SocketAddr,
@@ -91,8 +91,8 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
         }
     }
 
-    /// Reads into `arrived`. If nothing is there, what a burst has made of the buffers is given back
-    /// before waiting. Also returns whether it has waited.
+    /// Reads into `arrived`. If nothing has arrived yet, releases what a burst has left in the
+    /// buffers before it waits. Also returns whether it has waited.
     async fn read(
         &self,
         arrived: &mut Vec<Bytes>,
@@ -155,7 +155,7 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
         if messages.is_empty() {
             return;
         }
-        // While we do not read, the silence of the peer means nothing.
+        // While the connection is not read, the silence of the peer means nothing.
         self.note_reading(Reading::Paused);
         while let Some(message) = messages.pop_front() {
             inbox.push(source, message).await;

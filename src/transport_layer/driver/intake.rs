@@ -1,6 +1,7 @@
-//! Where messages to send and wishes for connections enter, and where the tasks of peers begin.
+//! The entrance for messages and requests for connections, which starts the tasks of peers.
 //!
-//! Invariant: a future of this module that is dropped leaves nothing queued, and hands its turn on.
+//! Invariant: dropping a future of this module leaves nothing queued, and passes its turn to the
+//! next in line.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -35,11 +36,12 @@ pub(in crate::transport_layer) trait Outbound:
     ///
     /// # Errors
     ///
-    /// Returns the message if there is no room for it, and the policy is to wait, or if the socket is
-    /// closed.
+    /// Returns the message if the socket is closed, or if there is no room and the policy is to
+    /// wait.
     fn offer(&self, to: SocketAddr, bytes: Bytes) -> Result<(), Refused>;
 
-    /// Offers a message for which there was no room. If there still is none, `bytes` keeps it.
+    /// Offers again a message for which there was no room. If there still is none, it stays in
+    /// `bytes`.
     fn poll_offer(
         &self,
         bytes: &mut Option<Bytes>,
@@ -53,14 +55,14 @@ pub(in crate::transport_layer) trait Outbound:
     /// Counts a message that cannot be queued.
     fn refuse(&self, to: SocketAddr, reason: DropReason);
 
-    /// Asks for a connection, and waits for it.
+    /// Polls for a connection with a peer, which is dialled if there is none.
     fn poll_connected(
         &self,
         wanted: &mut Wanted,
         cx: &mut Context<'_>,
     ) -> Poll<anyhow::Result<ConnectionInfo>>;
 
-    /// Ends what [`poll_connected`](Self::poll_connected) began.
+    /// Withdraws a request that was made by [`poll_connected`](Self::poll_connected).
     fn stop_wanting(&self, wanted: &mut Wanted);
 }
 
@@ -70,7 +72,7 @@ pub(in crate::transport_layer) enum Refused {
     Closed(Bytes),
 }
 
-/// The entrance of a socket. It sits above the tasks, which it starts.
+/// Takes messages and requests for one socket, and starts the tasks of its peers.
 pub(in crate::transport_layer) struct Intake<T: NetTransport, M: Message> {
     pub(in crate::transport_layer) shared: Arc<Shared<T, M>>,
 }
@@ -84,7 +86,7 @@ impl<T: NetTransport, M: Message> Clone for Intake<T, M> {
 }
 
 impl<T: NetTransport, M: Message> Intake<T, M> {
-    /// Makes sure that `addr` has an entry.
+    /// Creates an entry for `addr` if there is none.
     pub(in crate::transport_layer) fn ensure_peer(
         &self,
         addr: SocketAddr,
@@ -92,8 +94,8 @@ impl<T: NetTransport, M: Message> Intake<T, M> {
         self.with(|peers, fx| peers.touch(addr, Instant::now(), fx))
     }
 
-    /// Takes an accepted connection into service: it is written to and read from now on. A closing
-    /// socket drops it, which ends it.
+    /// Takes an accepted connection into service: from now on it is written to and read. If the
+    /// socket is closing, the connection is dropped, which ends it.
     pub(super) fn accepted(&self, conn: T::Connection) {
         let (addr, accepted) = (conn.remote_addr(), Direction::Incoming);
         let link = self
@@ -164,7 +166,7 @@ impl<T: NetTransport, M: Message> Outbound for Intake<T, M> {
         let Err(bytes) = peers.offer_to_busy(to, bytes) else {
             return Ok(());
         };
-        // Written out instead of `with`, so that nothing is moved for a message that is queued.
+        // This repeats `with`, so that nothing is moved for a message that is queued.
         let mut fx = Effects::default();
         match peers.offer(to, bytes, Instant::now, &mut fx) {
             Offered::Done => {
@@ -233,7 +235,7 @@ impl<T: NetTransport, M: Message> Outbound for Intake<T, M> {
     }
 }
 
-/// Sends a message: the body of `send` of a socket and of an
+/// Sends a message. This is the body of `send` of a socket and of an
 /// [`OutgoingConnection`](crate::transport_layer::OutgoingConnection).
 pub(in crate::transport_layer) async fn submit<M: Message>(
     outbound: &(impl Outbound + ?Sized),
@@ -256,7 +258,8 @@ pub(in crate::transport_layer) async fn submit<M: Message>(
         Err(Refused::Closed(bytes)) => Some(bytes),
         Err(Refused::Full(bytes)) => wait_for_room(outbound, to, bytes).await,
     };
-    // Given back as it came: what was encoded can be decoded.
+    // The message is decoded again to return it to the caller; what was just encoded can be
+    // decoded.
     match unsent.map(M::decode) {
         None => Ok(()),
         Some(Ok(message)) => Err(SendError(message)),
@@ -267,7 +270,7 @@ pub(in crate::transport_layer) async fn submit<M: Message>(
     }
 }
 
-/// A sender that waits for room. Dropped, it gives up its place in line.
+/// A sender that waits for room. If it is dropped, it leaves the line.
 struct Sending<'a, O: Outbound + ?Sized> {
     outbound: &'a O,
     place: SenderPlace,
@@ -294,7 +297,7 @@ async fn wait_for_room(
     queued.err().and(bytes)
 }
 
-/// Ends the wish when the caller is dropped.
+/// A caller that waits for a connection. If it is dropped, its request is withdrawn.
 struct Waiting<'a> {
     outbound: &'a dyn Outbound,
     wanted: Wanted,

@@ -1,7 +1,7 @@
 //! The accept loop.
 //!
-//! It runs no handshake itself: each is a task of its own. Invariant: a peer that is slow, or never
-//! answers, delays no other, and the loop survives every error.
+//! It runs no handshake itself: each is a task of its own. Invariant: a peer that is slow or never
+//! answers delays no other, and the loop survives every error.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use crate::net::{NetIncomingRequest, NetListener, NetTransport};
 use crate::rt;
 use crate::transport_layer::core::{Host, handshake_to_end};
 
-/// The pause after the listener itself has failed: short for a peer, and long for a loop.
+/// The pause after the listener itself has failed: too short for a peer to notice, and long enough
+/// to keep the loop from spinning.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 
 /// Accepts connections until it is dropped, which frees the port. At most
@@ -74,8 +75,8 @@ impl<T: NetTransport, M: Message> AcceptLoop<T, M> {
     }
 }
 
-/// Counts a handshake that has failed. Anybody can make handshakes fail, so the log grows with the
-/// logarithm of their number.
+/// Counts a handshake that has failed. Anyone can make handshakes fail, so the number of log lines
+/// grows with the logarithm of the count.
 fn count_failure<T: NetTransport, M: Message>(
     intake: &Intake<T, M>,
     addr: SocketAddr,

@@ -1,18 +1,18 @@
-//! Carries out what the core decides: locks, tasks, dials, reads and writes.
+//! Carries out the decisions of the core, with locks, tasks, dials, reads and writes.
 //!
-//! Nothing is decided here. Data goes one way: the intake starts tasks, the tasks report to what they
-//! share, and nothing below knows what is above. Invariants: no lock is held over an await or while the
-//! waker of a caller is woken (the core raises the signals of our own tasks under its lock), and only
-//! the accept loop owns the listener, so that ending it frees the port.
+//! Nothing is decided here. Dependencies go one way: the intake starts tasks, the tasks report to
+//! the state that they share, and that state knows neither. Invariants: no lock is held over an
+//! await or while the waker of a caller is woken (the core raises the signals of our own tasks under
+//! its lock), and only the accept loop owns the listener, so that ending it frees the port.
 //!
 //! | file | content |
 //! |---|---|
 //! | `listener` | accepts connections: [`handle_socket_listener`] |
-//! | `intake` | messages to send and wishes for connections enter here; starts the tasks of peers |
+//! | `intake` | takes messages to send and requests for connections; starts the tasks of peers |
 //! | `outgoing` | the task of a peer, which dials and writes: `handle_outgoing_connection` |
 //! | `incoming` | the task of a connection, which reads: `handle_incoming_connection` |
 //! | `shared` | the core behind its lock, the inbox and the tasks of one socket |
-//! | `inbox` | the inbox behind its lock, and waiting for it |
+//! | `inbox` | the inbox behind its lock, and the futures that wait for it |
 //! | `tasks` | sets of background tasks |
 
 mod inbox;

@@ -18,7 +18,7 @@ use crate::rt::{self, Instant};
 use crate::transport_layer::core::{BATCH_BYTES, PeerKey, Step, Writer};
 use crate::transport_layer::stats::Direction;
 
-/// Batches written in a row before other tasks get their turn.
+/// After this many batches in a row, other tasks get their turn.
 const YIELD_AFTER: u32 = 16;
 
 /// Serves a peer until it is forgotten.
@@ -46,7 +46,8 @@ impl<T: NetTransport, M: Message> PeerTask<T, M> {
             match step {
                 Step::Gone => return,
                 Step::Wait(deadline) => self.signal.wait(&mut timer, deadline).await,
-                // Boxed: a handshake takes 13 KB, which this task would hold for all its life.
+                // Boxed because a handshake takes 13 KB, which this task would otherwise hold for
+                // all its life.
                 Step::Dial => Box::pin(self.dial()).await,
                 Step::Write { link, conn, bytes } => {
                     self.write(link, conn, &mut batch, bytes).await;
@@ -57,7 +58,8 @@ impl<T: NetTransport, M: Message> PeerTask<T, M> {
                     yield_now().await;
                 }
                 Step::Keepalive { link, conn } => {
-                    // Nothing was sent for a while: a good time to give back what a burst has taken.
+                    // Nothing was sent for a while, so this is the time to release what a burst has
+                    // taken.
                     batch = VecDeque::new();
                     self.keep_alive(link, conn).await;
                 }
@@ -133,7 +135,7 @@ impl<T: NetTransport, M: Message> PeerTask<T, M> {
         }
     }
 
-    /// Hands over `batch`, which has `bytes` bytes, and leaves it empty.
+    /// Hands `batch`, which has `bytes` bytes, to the connection, and leaves it empty.
     async fn write(
         &self,
         link: u64,

@@ -1,4 +1,4 @@
-//! What the tasks of one socket share.
+//! The state that the tasks of one socket share.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -32,8 +32,8 @@ pub(in crate::transport_layer) struct Shared<T: NetTransport, M: Message> {
     pub(super) tasks: TaskSet<()>,
     /// The handshakes of incoming connections, by host.
     pub(super) handshakes: TaskSet<Host>,
-    /// The accept loop, which owns the listener. It is dropped under the lock: a caller that finds it
-    /// gone knows that the port is free.
+    /// The accept loop, which owns the listener. It is dropped under the lock, so that a caller
+    /// which finds `None` knows that the port is free.
     listener: Mutex<Option<Task>>,
 }
 
@@ -76,7 +76,8 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         result
     }
 
-    /// As [`with`](Self::with). Returns the peers that were created; the caller starts their tasks.
+    /// Does the same as [`with`](Self::with), and returns the peers that were created. The caller
+    /// must start their tasks.
     pub(super) fn with_new_peers<R>(
         &self,
         action: impl FnOnce(&mut Peers<T::Connection>, &mut Effects<T::Connection>) -> R,
@@ -102,7 +103,7 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         if fx.is_empty() {
             return Vec::new();
         }
-        // Under the lock, so that core and inbox agree in every snapshot.
+        // Under the lock, so that the core and the inbox agree in every snapshot.
         for addr in fx.forgotten.drain(..) {
             self.inbox.forget(addr);
         }
@@ -121,8 +122,8 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         fx.new_peers
     }
 
-    /// Takes a connection out of service. `code` is the reason for a close of ours, and `None` for a
-    /// connection that has failed or was closed by the peer. Only the first report counts.
+    /// Takes a connection out of service. `code` is the reason if this side closes it, and `None`
+    /// if the connection has failed or was closed by the peer. Only the first report counts.
     pub(super) fn disconnected(
         &self,
         addr: SocketAddr,
@@ -167,7 +168,7 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         stats
     }
 
-    /// Frees the port, and takes no new messages and connections.
+    /// Frees the port, and refuses new messages and connections.
     pub(in crate::transport_layer) fn stop_accepting(&self) {
         self.open.store(false, Ordering::Release);
         drop(self.listener.lock().take());
@@ -175,7 +176,7 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         self.with(|peers, fx| peers.start_draining(fx));
     }
 
-    /// Ready once nothing is left to send.
+    /// Completes once no message is left to send.
     pub(in crate::transport_layer) fn poll_drained(
         &self,
         ticket: &mut Ticket,
@@ -189,8 +190,8 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         self.peers.lock().stop_waiting_for_drain(ticket);
     }
 
-    /// Drops everything that is queued. Returns the connections, to be closed by the caller, and the
-    /// number of messages that were queued, also if another call has closed the socket before.
+    /// Drops every queued message. Returns the connections, which the caller must close, and the
+    /// number of messages that were queued, also if another call closed the socket before.
     pub(in crate::transport_layer) fn close_peers(&self) -> (Vec<T::Connection>, u64) {
         self.open.store(false, Ordering::Release);
         self.with(|peers, fx| {
@@ -200,9 +201,10 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         })
     }
 
-    /// Closes connections, all at once, and waits for it. If it is cancelled, closing goes on.
+    /// Closes all of `conns` at the same time, and waits for it. If the future is dropped, closing
+    /// goes on.
     pub(in crate::transport_layer) async fn say_goodbye(&self, conns: Vec<T::Connection>) {
-        /// Raises the signal when the last goodbye is said, or its task is dropped.
+        /// Raises the signal when the last close has finished or its task is dropped.
         struct Said(Arc<Signal>);
         impl Drop for Said {
             fn drop(&mut self) {
@@ -222,7 +224,8 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         poll_fn(|cx| all_said.poll(cx)).await;
     }
 
-    /// Ends every task before it returns. `recv` returns what has arrived, and ends.
+    /// Ends every task before it returns. `recv` then returns the messages that have arrived, and
+    /// ends.
     pub(in crate::transport_layer) fn close_tasks(&self) {
         drop(self.listener.lock().take());
         self.handshakes.close();

@@ -10,8 +10,8 @@ use crate::rt::{MaybeSend, Task};
 ///
 /// Once [`close`](Self::close) has returned, no task of the set exists and none can be started.
 ///
-/// A task must never drop the handle of another task: two that did it to each other would wait for
-/// each other. It may drop its own, which happens when it ends.
+/// A task must never drop the handle of another task: two tasks that did so to each other would
+/// both wait for ever. It may drop its own handle, which happens when it ends.
 #[derive(Debug)]
 pub(super) struct TaskSet<G> {
     tasks: Arc<Mutex<Tasks<G>>>,
@@ -44,7 +44,7 @@ impl<G> Default for TaskSet<G> {
     }
 }
 
-/// Takes a task off the list when its future is dropped, finished or not.
+/// Removes a task from the list when its future is dropped, finished or not.
 struct Entry<G> {
     id: u64,
     tasks: Arc<Mutex<Tasks<G>>>,
@@ -57,7 +57,7 @@ impl<G> Drop for Entry<G> {
             let index = running.binary_search_by_key(&self.id, |running| running.id);
             index.ok().map(|index| running.remove(index).task)
         };
-        // Outside the lock: dropping a handle can run code.
+        // Outside the lock, because dropping a handle can run code.
         drop(task);
     }
 }
@@ -76,7 +76,7 @@ impl<G: Copy + MaybeSend + 'static> TaskSet<G> {
             id,
             tasks: Arc::clone(&self.tasks),
         };
-        // Under the lock, so that a task which ends at once finds itself listed.
+        // Under the lock, so that a task which ends at once finds itself in the list.
         let task = Task::spawn(async move {
             let _entry = entry;
             future.await;
@@ -84,8 +84,8 @@ impl<G: Copy + MaybeSend + 'static> TaskSet<G> {
         tasks.running.push(Running { id, tag, task });
     }
 
-    /// If `max` or more tasks run, takes out the one that `choose` picks from the tags, oldest first.
-    /// The caller, which ends the task by dropping it, must not be one of them.
+    /// If `max` or more tasks run, removes and returns the one that `choose` picks from the tags,
+    /// oldest first. The caller ends that task by dropping it, and must not be that task itself.
     pub(super) fn take_excess(
         &self,
         max: usize,

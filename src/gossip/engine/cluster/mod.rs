@@ -29,13 +29,14 @@ pub(super) struct Cluster {
     nodes: Members<NodeState>,
     forgotten: Forgotten,
     limits: ClusterLimits,
-    // The member with which the next digest begins that has no room for all members.
+    // The member with which the next digest begins if it has no room for all members.
     digest_cursor: Option<ChitchatId>,
     // The size of all keys and values of other members.
     foreign_bytes: usize,
     /// Counts members that were refused because there is no room, or because of a too long name.
     pub(super) refused_members: u64,
-    /// Counts deltas of a member that were not applied, or only in part, because there is no room.
+    /// Counts deltas of a member that were applied only in part or not at all, because there is no
+    /// room.
     pub(super) refused_keys: u64,
 }
 
@@ -89,8 +90,8 @@ impl Cluster {
         self.nodes.keys().filter(|id| **id != self.self_id)
     }
 
-    /// Notes the members and heartbeats that the digest of a peer lists, and catches up with what
-    /// it says of this member.
+    /// Records the members and heartbeats that the digest of a peer lists. Also makes the own keys
+    /// newer than those that the digest lists for this member, if they are from before a restart.
     pub(super) fn note_heartbeats<'a>(&mut self, digest: &'a Digest) -> Beats<'a> {
         let mut beats = Beats::default();
         let (mut own, mut unknown) = (None, Vec::new());
@@ -114,7 +115,7 @@ impl Cluster {
         beats
     }
 
-    /// Notes the heartbeat of a member that a peer knows.
+    /// Records the heartbeat of a member that a peer lists.
     pub(super) fn note_heartbeat(&mut self, id: &ChitchatId, heartbeat: u64) -> Noted {
         if let Some(state) = self.nodes.get_mut(id) {
             return if state.note_heartbeat(heartbeat) {
@@ -201,9 +202,9 @@ impl Cluster {
         learnt
     }
 
-    /// Returns a delta of at most `room` bytes with the changes of the members in `floors`, of each
-    /// those above the version beside it. It makes no receiver start afresh that already has the
-    /// state up to that version.
+    /// Returns a delta of at most `room` bytes with the changes of the members in `floors`: for
+    /// each member, those above the given version. A receiver that has the state up to that version
+    /// applies the delta without dropping any of its keys.
     pub(super) fn delta_above(
         &self,
         floors: &Members<Version>,

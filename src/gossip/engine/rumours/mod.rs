@@ -116,7 +116,7 @@ impl Rumours {
         changes
     }
 
-    /// Returns how many bytes may be sent now to each member of a transmission.
+    /// Returns the number of bytes that may be sent now to each member of a transmission.
     pub(super) fn room(&mut self, now: Duration) -> usize {
         let most = self.config.max_bytes_per_second;
         self.budget.refill(most, now);
@@ -172,8 +172,8 @@ impl Rumours {
     }
 }
 
-/// Returns how many transmissions of a change each member makes, so that it reaches all of `live`
-/// others.
+/// Returns the number of transmissions of a change that each member makes, so that it reaches all
+/// of `live` others.
 fn transmissions(live: usize, fanout: usize) -> u32 {
     if live <= fanout {
         return 1;

@@ -1,4 +1,4 @@
-//! Where and when messages of one peer arrived.
+//! The sender and the arrival time of received messages.
 
 use std::net::SocketAddr;
 

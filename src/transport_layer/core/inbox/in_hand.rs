@@ -36,8 +36,8 @@ impl<M> InHand<M> {
         Some(received)
     }
 
-    /// Returns the next message and its sender, unless it is the last one. This is what most messages
-    /// cost a receiver, so nothing else is copied.
+    /// Returns the next message and its sender, unless it is the last one. This is the common case,
+    /// so nothing else is copied.
     pub(in crate::transport_layer) fn pop_unless_last(&mut self) -> Option<(SocketAddr, M)> {
         if self.messages.len() < 2 {
             return None;

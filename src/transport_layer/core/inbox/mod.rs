@@ -37,17 +37,17 @@ pub(in crate::transport_layer) struct Inbox<M> {
     config: IncomingConfig,
     closed: bool,
     peers: PeerMap<Share<M>>,
-    /// Peers that have messages, each once, in the order of their turns. A peer may have lost its
-    /// messages since.
+    /// The peers that have messages, each once, in the order of their turns. A peer stays listed
+    /// until its turn even if its messages have been dropped.
     turns: VecDeque<SocketAddr>,
     /// Which peer loses a message when the inbox is full.
     ranking: Ranking,
-    /// Messages and bytes of all peers, those in the hand of a receiver included.
+    /// Number of messages of all peers, those in the hand of a receiver included.
     messages: usize,
     bytes: usize,
     /// The peers whose messages a receiver has in hand.
     in_hand: Vec<SocketAddr>,
-    /// Emptied queues: memory that a burst has taken does not stay with its peer.
+    /// Emptied queues, kept so that the memory of a burst does not stay with one peer.
     spare: Vec<VecDeque<(M, usize)>>,
     /// The counts of peers that are no longer listed.
     folded: PeerStats,
@@ -103,8 +103,8 @@ impl<M> Inbox<M> {
         }
     }
 
-    /// Takes `messages`, each with its length in bytes, by policy. What is left in `messages` found
-    /// no room under `Backpressure`.
+    /// Adds `messages`, each with its length in bytes, according to the overflow policy. Under
+    /// `Backpressure` the messages for which there is no room stay in `messages`.
     pub(in crate::transport_layer) fn push_many(
         &mut self,
         source: Source,
@@ -121,7 +121,7 @@ impl<M> Inbox<M> {
         }
     }
 
-    /// Takes one message. If there is no room, returns it and keeps `waker` in line at `place`.
+    /// Adds one message. If there is no room, returns it and keeps `waker` in line at `place`.
     pub(in crate::transport_layer) fn push_or_wait(
         &mut self,
         source: Source,
@@ -173,7 +173,8 @@ impl<M> Inbox<M> {
         self.fold_if_done(from);
     }
 
-    /// Counts `len` bytes from `from` that were no valid message. Returns the count of this peer.
+    /// Counts `len` bytes from `from` that did not decode to a message. Returns the count of this
+    /// peer.
     pub(in crate::transport_layer) fn count_undecodable(
         &mut self,
         from: SocketAddr,
@@ -190,7 +191,7 @@ impl<M> Inbox<M> {
         self.peers.entry(peer).or_default().known = true;
     }
 
-    /// Adds the counters of `peer` to the total once its messages are taken.
+    /// Adds the counters of `peer` to the total once its messages have been taken.
     pub(in crate::transport_layer) fn forget(&mut self, peer: SocketAddr) {
         if let Some(share) = self.peers.get_mut(&peer) {
             share.known = false;
@@ -198,13 +199,13 @@ impl<M> Inbox<M> {
         self.fold_if_done(peer);
     }
 
-    /// Takes no new receivers: once the queued messages are taken, receiving ends.
+    /// Refuses new receivers. Receiving ends once the queued messages have been taken.
     pub(in crate::transport_layer) fn close(&mut self, wakers: &mut Vec<Waker>) {
         self.closed = true;
         wakers.extend(self.receivers.all());
     }
 
-    /// Returns whether no receiver could take a message.
+    /// Returns whether no peer is in line for a turn, so no message is queued.
     pub(in crate::transport_layer) fn is_empty(&self) -> bool {
         self.turns.is_empty()
     }
@@ -234,7 +235,8 @@ impl<M> Inbox<M> {
         }
     }
 
-    /// Takes one message by policy. `place` is that of a reader that has waited.
+    /// Adds one message according to the overflow policy. `place` is that of a reader that has
+    /// waited.
     fn push(
         &mut self,
         source: Source,
@@ -267,7 +269,8 @@ impl<M> Inbox<M> {
         share.arrived(source.origin, source.at, 1, len);
         share.messages.push_back((message, len));
         self.appended(from, 1, len);
-        // The new message counts, so that the peer that has the most pays, this one perhaps.
+        // The new message is counted, so that the peer with the most loses one; that may be its
+        // sender.
         while let Some(bound) = self.missing_room(from, 0, 0) {
             let victim = match bound {
                 Bound::Peer => Some(from),
@@ -281,7 +284,7 @@ impl<M> Inbox<M> {
         Ok(())
     }
 
-    /// Takes all of `messages` if they fit, which is the common case. Otherwise takes nothing and
+    /// Adds all of `messages` if they fit, which is the common case. Otherwise adds none and
     /// returns `false`.
     fn push_all(&mut self, source: Source, messages: &mut VecDeque<(M, usize)>) -> bool {
         let from = source.from;
@@ -344,14 +347,14 @@ impl<M> Inbox<M> {
         });
     }
 
-    /// Returns the bound that `more` messages of `len` bytes from `from` would break.
+    /// Returns the bound that `more` messages of `len` bytes from `from` would exceed.
     fn missing_room(&self, from: SocketAddr, more: usize, len: usize) -> Option<Bound> {
         let held = self.peers.get(&from).map(Share::held).unwrap_or_default();
         let have = (self.messages, self.bytes);
         missing_room(&self.config, held, have, (more, len))
     }
 
-    /// Returns whether a reader that came earlier goes first, and by which bound it waits.
+    /// Returns whether readers that came earlier go first, and the bound for which they wait.
     fn others_first(&self, from: SocketAddr, place: &ReaderPlace) -> Option<Bound> {
         let ticket = |of_peer: bool| {
             let held = place.bound.filter(|held| (*held == Bound::Peer) == of_peer);
@@ -388,7 +391,7 @@ impl<M> Inbox<M> {
         self.sizes_changed(from);
     }
 
-    /// Tells the ranking, once until it looks, that the sizes of `from` change.
+    /// Notes in the ranking that the sizes of `from` change, at most once until its next update.
     fn sizes_changed(&mut self, from: SocketAddr) {
         let Some(share) = self.peers.get_mut(&from) else {
             return;
@@ -427,8 +430,8 @@ impl<M> Inbox<M> {
     }
 }
 
-/// Returns the bound that is broken if `more` is added to what the peer and the inbox have. Each is a
-/// number of messages and of bytes.
+/// Returns the bound that is exceeded if `more` is added to what the peer and the inbox have. Each
+/// pair is a number of messages and a number of bytes.
 fn missing_room(
     config: &IncomingConfig,
     (peer_messages, peer_bytes): (usize, usize),

@@ -1,15 +1,15 @@
-//! Which peer has the most messages or bytes.
+//! The order of peers by queued messages and bytes.
 //!
-//! Sizes change with every message, and the order matters only when the inbox is full. A change is
-//! therefore only noted, and the order is brought up to date when it is asked for. Invariant: the
-//! number of notes is bounded by the number of peers.
+//! Sizes change with every message, but the order matters only when the inbox is full. A change is
+//! therefore only noted, and the order is updated when it is needed. Invariant: the number of notes
+//! is bounded by the number of peers.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use crate::transport_layer::PeerMap;
 
-/// An update is due after this many notes and two for each peer.
+/// An update is due after this many notes plus two for each peer.
 const FEW: usize = 64;
 
 /// The order of peers by messages and by bytes.
@@ -17,13 +17,13 @@ const FEW: usize = 64;
 pub(super) struct Ranking {
     by_messages: BTreeSet<(usize, SocketAddr)>,
     by_bytes: BTreeSet<(usize, SocketAddr)>,
-    /// The sizes with which a peer is in the order.
+    /// The sizes by which each peer is ordered at present.
     ranked: PeerMap<Sizes>,
-    /// Peers whose sizes may have changed since.
+    /// Peers whose sizes may have changed since the last update.
     changed: Vec<SocketAddr>,
 }
 
-/// What is queued of one peer.
+/// The number of queued messages of one peer, and of their bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Sizes {
     pub(super) messages: usize,
@@ -31,15 +31,15 @@ pub(super) struct Sizes {
 }
 
 impl Ranking {
-    /// Notes that the sizes of `peer` may change. The caller must note each of its `peers` peers only
-    /// once until the next update. Returns whether an [`update`](Self::update) is due.
+    /// Notes that the sizes of `peer` may change. Until the next update the caller must note each
+    /// of its `peers` peers at most once. Returns whether an [`update`](Self::update) is due.
     pub(super) fn note(&mut self, peer: SocketAddr, peers: usize) -> bool {
         self.changed.push(peer);
         self.changed.len() > FEW.saturating_add(peers.saturating_mul(2))
     }
 
-    /// Brings the order up to date. `sizes` returns the present sizes of a peer, zero if there is no
-    /// such peer, and forgets that it was noted.
+    /// Updates the order. `sizes` returns the present sizes of a peer, zero if there is no such
+    /// peer, and clears the mark that it was noted.
     pub(super) fn update(&mut self, mut sizes: impl FnMut(SocketAddr) -> Sizes) {
         for peer in self.changed.drain(..) {
             let now = sizes(peer);
@@ -59,12 +59,13 @@ impl Ranking {
         }
     }
 
-    /// Returns the peer with the most messages, and how many. Call [`update`](Self::update) first.
+    /// Returns the peer with the most messages, and their number. Call [`update`](Self::update)
+    /// first.
     pub(super) fn most_messages(&self) -> Option<(usize, SocketAddr)> {
         self.by_messages.last().copied()
     }
 
-    /// Returns the peer with the most bytes, and how many. Call [`update`](Self::update) first.
+    /// Returns the peer with the most bytes, and their number. Call [`update`](Self::update) first.
     pub(super) fn most_bytes(&self) -> Option<(usize, SocketAddr)> {
         self.by_bytes.last().copied()
     }

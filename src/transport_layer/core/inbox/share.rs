@@ -11,13 +11,13 @@ use crate::rt::sync::WaitList;
 use crate::transport_layer::received::Received;
 use crate::transport_layer::stats::PeerStats;
 
-/// Messages for which a peer without messages keeps memory.
+/// An emptied queue keeps room for this many messages.
 pub(super) const KEPT_ROOM: usize = 16;
 
 /// The messages of one peer, and its counters.
 #[derive(Debug)]
 pub(super) struct Share<M> {
-    /// Oldest first, each with its length in bytes.
+    /// The queued messages, oldest first, each with its length in bytes.
     pub(super) messages: VecDeque<(M, usize)>,
     arrivals: VecDeque<Arrival>,
     /// Bytes of `messages`.
@@ -28,9 +28,10 @@ pub(super) struct Share<M> {
     pub(super) counters: PeerStats,
     /// Whether the peer is in the list of turns.
     pub(super) in_turn: bool,
-    /// Whether the ranking knows that the sizes have changed.
+    /// Whether the ranking has been notified that the sizes change.
     pub(super) noted: bool,
-    /// Whether the socket has an entry for the peer. If not, the share goes with its last message.
+    /// Whether the socket has an entry for the peer. If not, the share is removed with its last
+    /// message.
     pub(super) known: bool,
     /// Readers that wait because this share is full.
     pub(super) readers: WaitList,
@@ -54,7 +55,7 @@ impl<M> Default for Share<M> {
 }
 
 impl<M> Share<M> {
-    /// Returns what could be evicted.
+    /// Returns the messages and bytes that could be evicted.
     pub(super) fn sizes(&self) -> Sizes {
         Sizes {
             messages: self.messages.len(),
@@ -70,7 +71,7 @@ impl<M> Share<M> {
         )
     }
 
-    /// Notes that `count` messages of `bytes` bytes have arrived; the caller appends them.
+    /// Records that `count` messages of `bytes` bytes have arrived; the caller appends them.
     pub(super) fn arrived(&mut self, origin: Origin, at: Instant, count: usize, bytes: usize) {
         self.counters.received += count as u64;
         self.counters.received_bytes += bytes as u64;
@@ -94,8 +95,8 @@ impl<M> Share<M> {
         Some((received, len))
     }
 
-    /// Moves messages into `to`, oldest first, until it has `most` messages or the moved ones have
-    /// `most_bytes` bytes. Returns how many were moved, and their bytes.
+    /// Moves messages into `to`, oldest first, until `to` has `most` messages or `most_bytes` bytes
+    /// have been moved. Returns the number of messages and bytes that were moved.
     pub(super) fn hand_over(
         &mut self,
         from: SocketAddr,
@@ -132,7 +133,7 @@ impl<M> Share<M> {
         (count, bytes)
     }
 
-    /// Returns the memory that a burst has taken, if nothing is queued any more.
+    /// Takes out the memory that a burst has left behind, if no message is queued any more.
     pub(super) fn give_back(&mut self) -> Option<VecDeque<(M, usize)>> {
         if self.arrivals.capacity() > KEPT_ROOM && self.arrivals.is_empty() {
             self.arrivals = VecDeque::new();
@@ -140,7 +141,7 @@ impl<M> Share<M> {
         (self.messages.capacity() > KEPT_ROOM).then(|| std::mem::take(&mut self.messages))
     }
 
-    /// Returns whether nothing keeps the share but the socket's entry for its peer.
+    /// Returns whether only the socket's entry for its peer keeps the share.
     pub(super) fn is_idle(&self) -> bool {
         self.messages.is_empty() && self.in_hand == 0 && self.readers.is_empty()
     }

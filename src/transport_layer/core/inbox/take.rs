@@ -1,8 +1,8 @@
 //! Taking messages out of the inbox.
 //!
-//! A receiver takes several messages under one lock and returns them one by one without it. Those that
-//! it has in hand count as queued until they are returned, and against the bounds until the last of
-//! them is.
+//! A receiver takes several messages under one lock and returns them one by one without it.
+//! Messages in hand count as queued until they are returned, and against the bounds until the last
+//! of them is returned.
 
 use std::net::SocketAddr;
 use std::task::Waker;
@@ -11,16 +11,17 @@ use super::in_hand::InHand;
 use super::{Inbox, SPARE_QUEUES};
 use crate::transport_layer::received::Received;
 
-/// Messages that a receiver takes at most at a time, besides the one that it returns at once.
+/// A receiver takes at most this many messages at a time, besides the one that it returns at once.
 const IN_HAND: usize = 63;
-/// Bytes of them. More is not worth the eviction that they escape.
+/// A receiver takes at most this many bytes at a time. Messages in hand cannot be evicted, so more
+/// is not worth it.
 const IN_HAND_BYTES: usize = 64 << 10;
-/// A receiver has at most this part of what the inbox may hold in hand.
+/// A receiver has at most one part in this many of the bounds of the inbox in hand.
 const IN_HAND_PART: usize = 16;
 
 impl<M> Inbox<M> {
-    /// Takes the next message, which counts as delivered. Unless `others` wait for messages too, moves
-    /// some more into `in_hand`, which must be empty.
+    /// Takes the next message, which counts as delivered. Moves some more into `in_hand`, which
+    /// must be empty, unless `others` (receivers) wait for messages too.
     ///
     /// When `in_hand` is empty again, [`settle`](Self::settle) must be called.
     pub(in crate::transport_layer) fn take(
@@ -49,7 +50,7 @@ impl<M> Inbox<M> {
         Some(first)
     }
 
-    /// Counts the messages that were in hand as delivered, and makes their room free.
+    /// Counts the messages that were in hand as delivered, and frees their room.
     pub(in crate::transport_layer) fn settle(&mut self, wakers: &mut Vec<Waker>) {
         while let Some(from) = self.in_hand.pop() {
             let Some(share) = self.peers.get_mut(&from) else {
@@ -78,7 +79,7 @@ impl<M> Inbox<M> {
             && let Some(from) = self.turns.pop_front()
             && let Some(share) = self.peers.get_mut(&from)
         {
-            // While no other peer has messages, all turns are this one's.
+            // While no other peer has messages, this peer gets all turns.
             let turns = if self.turns.is_empty() { most } else { 1 };
             let most = most.min(in_hand.len() + turns);
             let (count, bytes) = share.hand_over(from, in_hand, most, room);
@@ -92,7 +93,7 @@ impl<M> Inbox<M> {
         }
     }
 
-    /// Returns the length of the next message. Drops the turns of peers without messages.
+    /// Returns the length of the next message. Removes peers without messages from the turns.
     fn next_len(&mut self) -> Option<usize> {
         while let Some(from) = self.turns.front() {
             let share = self.peers.get_mut(from);

@@ -1,4 +1,4 @@
-//! Connections: which are taken into service, and which end when there are too many.
+//! Connections: adding them, ending them, and evicting some when there are too many.
 
 use std::cmp::Reverse;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use crate::transport_layer::core::link::{Link, Reading};
 use crate::transport_layer::core::step::{Effects, EndedLink};
 use crate::transport_layer::stats::Direction;
 
-/// A dialled connection that lived for so long was worth dialling: its loss is no failed dial.
+/// The loss of a dialled connection counts as a failed dial unless it lived for at least this long.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
 
 /// A use of one of the `max_connections` places.
@@ -22,8 +22,8 @@ enum Place {
 }
 
 impl<C: NetConnection> Peers<C> {
-    /// Takes a live connection into service, evicting others if there are too many. Returns its id, or
-    /// `None` if the socket is closing and has no use for it.
+    /// Takes a live connection into service, evicting others if there are too many. Returns its id,
+    /// or `None` if the socket is closing and does not need it.
     pub(in crate::transport_layer) fn connected(
         &mut self,
         addr: SocketAddr,
@@ -47,8 +47,8 @@ impl<C: NetConnection> Peers<C> {
         let peer = self.map.get_mut(&addr)?;
         self.census.add(link.owner, link.host);
         self.in_use += 1;
-        // The peer has lost the older of two connections that were accepted from one address,
-        // since a network gives an address to one connection at a time.
+        // A network gives an address to one connection at a time, so of two connections that were
+        // accepted from one address, the peer has lost the older.
         let supersedes = direction == Direction::Incoming
             && peer
                 .links
@@ -66,9 +66,9 @@ impl<C: NetConnection> Peers<C> {
         Some(id)
     }
 
-    /// Takes a connection out of service. `code` is the reason for a close of ours; `None` means that
-    /// the connection has failed or was closed by the peer. Returns how long it lived, or `None` if it
-    /// was out of service before.
+    /// Takes a connection out of service. `code` is the reason if this side closes it; `None` means
+    /// that the connection has failed or was closed by the peer. Returns its age, or `None` if it
+    /// was out of service already.
     pub(in crate::transport_layer) fn disconnected(
         &mut self,
         addr: SocketAddr,
@@ -85,11 +85,11 @@ impl<C: NetConnection> Peers<C> {
             if link.heard || age >= STABLE_AFTER {
                 peer.backoff.reset();
             } else if code.is_none() && dialled {
-                // A peer that accepts and hangs up would be dialled in a tight loop otherwise.
+                // Without this, a peer that accepts and hangs up would be dialled in a tight loop.
                 peer.backoff.fail(now, min, max);
             }
         }
-        // A connection that has failed in one direction only would go on reading.
+        // If only one direction has failed, the other would go on reading.
         fx.close
             .push((link.conn, code.unwrap_or(CloseCode::NORMAL)));
         Some(age)
@@ -106,7 +106,7 @@ impl<C: NetConnection> Peers<C> {
         Some(link)
     }
 
-    /// Makes room for `link`: by the bound of its identity first, then by that of its host, then by
+    /// Makes room for `link`: by the limit of its identity first, then by that of its host, then by
     /// that of the socket.
     fn make_room_for(&mut self, link: &Link<C>, now: Instant, fx: &mut Effects<C>) {
         let (owner, host) = (link.owner, link.host);
@@ -127,7 +127,7 @@ impl<C: NetConnection> Peers<C> {
         self.make_room(now, fx);
     }
 
-    /// Makes room for one more connection or dial in all.
+    /// Makes room for one more connection or dial within `max_connections`.
     pub(super) fn make_room(&mut self, now: Instant, fx: &mut Effects<C>) {
         while self.in_use >= self.config.max_connections {
             match self.first_to_evict() {
@@ -156,7 +156,7 @@ impl<C: NetConnection> Peers<C> {
         fx.ended.push(EndedLink { addr, why, age });
     }
 
-    /// The task that dials sees that its dial is gone.
+    /// Abandons a dial. The task that dials notices it at its next check.
     fn give_up_dial(&mut self, addr: SocketAddr, now: Instant) {
         let Some(peer) = self.map.get_mut(&addr) else {
             return;
@@ -184,9 +184,9 @@ impl<C: NetConnection> Peers<C> {
         links.min_by_key(|(rank, _)| *rank).map(|(_, found)| found)
     }
 
-    /// Returns the connection or dial that goes first when there are too many in all: the least
-    /// recently used one of the identity that has the most, so that exceeding the bound costs the
-    /// identity that exceeds it. Those whose peer has messages queued come last.
+    /// Returns the connection or dial to evict when there are too many in all: the least recently
+    /// used one of the identity that has the most, so that an identity which exceeds the limit pays
+    /// for it. Those whose peer has messages queued come last.
     fn first_to_evict(&self) -> Option<(SocketAddr, Place)> {
         let candidates = self.map.iter().flat_map(|(addr, peer)| {
             let busy = peer.queue.queued() > 0;
@@ -203,7 +203,7 @@ impl<C: NetConnection> Peers<C> {
         first.map(|(_, found)| found)
     }
 
-    /// Notes that messages have arrived on a connection.
+    /// Records that messages have arrived on a connection.
     pub(in crate::transport_layer) fn heard(&mut self, addr: SocketAddr, link: u64, now: Instant) {
         if let Some(peer) = self.map.get_mut(&addr)
             && let Some(link) = peer.link(link)
@@ -216,7 +216,7 @@ impl<C: NetConnection> Peers<C> {
         }
     }
 
-    /// Notes whether a connection is being read.
+    /// Records whether a connection is being read.
     pub(in crate::transport_layer) fn reading(
         &mut self,
         addr: SocketAddr,

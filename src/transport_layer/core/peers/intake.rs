@@ -1,4 +1,4 @@
-//! What users ask for: messages to send, and connections.
+//! The calls of users: messages to send, and requests for a connection.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::transport_layer::error::{ClosedError, NotConnected};
 use crate::transport_layer::stats::{ConnectionInfo, DropReason};
 
 impl<C: NetConnection> Peers<C> {
-    /// Makes sure that `addr` has an entry.
+    /// Creates an entry for `addr` if there is none.
     pub(in crate::transport_layer) fn touch(
         &mut self,
         addr: SocketAddr,
@@ -35,9 +35,9 @@ impl<C: NetConnection> Peers<C> {
         Ok(())
     }
 
-    /// Queues a message in the common case of a busy connection: its peer is connected and its task
-    /// runs, nobody waits, and there is room. Returns the message in every other case, for
-    /// [`offer`](Self::offer). This is what most messages of a burst cost, and it has no effects.
+    /// Queues a message in the common case of a busy connection: the peer is connected, its task
+    /// runs, no other sender waits, and there is room. Returns the message in every other case, for
+    /// [`offer`](Self::offer). Most messages of a burst take this path, which has no effects.
     pub(in crate::transport_layer) fn offer_to_busy(
         &mut self,
         to: SocketAddr,
@@ -48,15 +48,15 @@ impl<C: NetConnection> Peers<C> {
                 let TaskState::Running(now) = peer.task else {
                     return Err(bytes);
                 };
-                // The task looks at the queue again before it waits: it need not be woken.
+                // The task checks the queue again before it waits, so it need not be woken.
                 peer.queue.offer_if_room(bytes, now)
             }
             _ => Err(bytes),
         }
     }
 
-    /// Queues or drops a message, or lets its sender write it. `clock` is read only if the time is not
-    /// known.
+    /// Queues or drops a message, or lets its sender write it. Reads `clock` only if the time is
+    /// not known already.
     pub(in crate::transport_layer) fn offer(
         &mut self,
         to: SocketAddr,
@@ -97,8 +97,8 @@ impl<C: NetConnection> Peers<C> {
         offer_to(peer, to, bytes, now, None, fx)
     }
 
-    /// Offers a message for which there was no room. If there still is none, keeps `waker` in line at
-    /// `place`.
+    /// Offers again a message for which there was no room. If there still is none, keeps `waker` in
+    /// line at `place`.
     pub(in crate::transport_layer) fn offer_again(
         &mut self,
         bytes: Bytes,
@@ -115,7 +115,7 @@ impl<C: NetConnection> Peers<C> {
             return Offered::Closed(bytes);
         };
         if place.entry != peer.id {
-            // The entry in which it had a place is gone.
+            // The entry in which the sender had its place has been forgotten.
             place.entry = peer.id;
             place.ticket = None;
         }
@@ -145,12 +145,12 @@ impl<C: NetConnection> Peers<C> {
         if let Some(peer) = self.get(key) {
             peer.queue.senders.leave(&mut place.ticket);
             fx.wakers.extend(peer.queue.ready_sender());
-            // There may be nothing left to do for the peer.
+            // The peer may be at rest now, so its task must check.
             peer.signal.raise();
         }
     }
 
-    /// Counts a message that was given to `send` and cannot be queued.
+    /// Counts a message that was passed to `send` and cannot be queued.
     pub(in crate::transport_layer) fn refuse(
         &mut self,
         to: SocketAddr,
@@ -168,8 +168,8 @@ impl<C: NetConnection> Peers<C> {
         }
     }
 
-    /// Asks for a connection. Ready with it, or with an error that waiting cannot mend; pending, it
-    /// keeps `waker` in line.
+    /// Polls for a connection with a peer, which is dialled if there is none. Fails with an error
+    /// that waiting cannot mend. Keeps `waker` in line while pending.
     pub(in crate::transport_layer) fn poll_connected(
         &mut self,
         wanted: &mut Wanted,
@@ -215,7 +215,7 @@ impl<C: NetConnection> Peers<C> {
         Poll::Pending
     }
 
-    /// Ends what [`poll_connected`](Self::poll_connected) began.
+    /// Withdraws a request that was made by [`poll_connected`](Self::poll_connected).
     pub(in crate::transport_layer) fn stop_wanting(&mut self, wanted: &mut Wanted) {
         let key = PeerKey {
             addr: wanted.addr,

@@ -1,9 +1,9 @@
 //! All peers of a socket.
 //!
-//! One value for all of them, so that a snapshot is consistent and there is no order of locks to get
-//! wrong; each operation is short. Invariant: connections and dials together never exceed
-//! `max_connections`, those of one identity or host never their own bounds, and peers never
-//! `max_peers`.
+//! One value holds them all, so that a snapshot is consistent and locks have no order to get wrong;
+//! each operation is short. Invariant: connections and dials together never exceed
+//! `max_connections`, those of one identity or host never exceed their own limits, and peers never
+//! exceed `max_peers`.
 
 mod connections;
 mod intake;
@@ -42,7 +42,7 @@ pub(in crate::transport_layer) struct Peers<C> {
     drained: WaitList,
 }
 
-/// The life of a socket.
+/// The phases in the life of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::transport_layer) enum Phase {
     Open,
@@ -72,7 +72,7 @@ impl<C: NetConnection> Peers<C> {
         }
     }
 
-    /// Stops taking new messages. Senders and observers that wait learn that the socket is closed.
+    /// Stops taking new messages. Waiting senders and observers fail because the socket is closed.
     pub(in crate::transport_layer) fn start_draining(&mut self, fx: &mut Effects<C>) {
         if self.phase == Phase::Open {
             self.phase = Phase::Draining;
@@ -83,7 +83,8 @@ impl<C: NetConnection> Peers<C> {
         }
     }
 
-    /// Ready once nothing is left to send. Pending, it keeps `waker` in line with `ticket`.
+    /// Completes once no message is left to send. While pending, keeps `waker` in line with
+    /// `ticket`.
     pub(in crate::transport_layer) fn poll_drained(
         &mut self,
         ticket: &mut Ticket,
@@ -103,8 +104,8 @@ impl<C: NetConnection> Peers<C> {
         self.drained.leave(ticket);
     }
 
-    /// Drops everything that is queued and ends every connection. Returns the number of messages
-    /// that were dropped, by this call or by the one that closed before.
+    /// Drops every queued message and ends every connection. Returns the number of messages that
+    /// were dropped, by this call or by an earlier one that closed the socket.
     pub(in crate::transport_layer) fn close(&mut self, fx: &mut Effects<C>) -> u64 {
         if let Phase::Closed { unsent } = self.phase {
             return unsent;
@@ -182,8 +183,8 @@ impl<C: NetConnection> Peers<C> {
         fx.new_peers.push(NewPeer { key, signal });
     }
 
-    /// Forgets a peer. Its queue is dropped for `reason`, and its counters are added to the total.
-    /// Returns the number of messages that were dropped.
+    /// Forgets a peer. Drops its queue for `reason`, and adds its counters to the total. Returns
+    /// the number of messages that were dropped.
     fn remove(&mut self, addr: SocketAddr, reason: DropReason, fx: &mut Effects<C>) -> u64 {
         let Some(mut peer) = self.map.remove(&addr) else {
             return 0;

@@ -1,4 +1,4 @@
-//! What the task of a peer asks and reports: steps, dials and writes.
+//! The calls of a peer's task: next steps, and the results of dials and writes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -77,22 +77,23 @@ impl<C: NetConnection> Peers<C> {
         step
     }
 
-    /// Returns whether a running dial is of no use: the peer is forgotten or has a connection, or
-    /// the dial was given up to make room.
+    /// Returns whether a running dial is no longer needed: the peer is forgotten or has a
+    /// connection, or the dial was abandoned to make room.
     pub(in crate::transport_layer) fn is_dial_pointless(&mut self, key: PeerKey) -> bool {
         self.get(key)
             .is_none_or(|peer| peer.dial.is_none() || !peer.links.is_empty())
     }
 
-    /// Ends a dial. Returns whether it still counted; otherwise it was given up and counted as failed.
+    /// Ends a dial. Returns `false` if it was abandoned earlier, and so is already counted as
+    /// failed.
     pub(in crate::transport_layer) fn dial_ended(&mut self, key: PeerKey) -> bool {
         let counted = self.get(key).is_some_and(|peer| peer.dial.take().is_some());
         self.in_use -= usize::from(counted);
         counted
     }
 
-    /// Ends a dial and takes its connection into service. Returns the id of the connection, or `None`
-    /// if there is no use for it any more.
+    /// Ends a dial and takes its connection into service. Returns the id of the connection, or
+    /// `None` if it is not needed any more.
     pub(in crate::transport_layer) fn dial_succeeded(
         &mut self,
         key: PeerKey,
@@ -107,8 +108,8 @@ impl<C: NetConnection> Peers<C> {
         self.connected(key.addr, conn, dialled, now, fx)
     }
 
-    /// Ends a dial that has failed. If no retry can help, what is queued is dropped. Returns `None` if
-    /// the dial was given up before.
+    /// Ends a dial that has failed. If no retry can help, drops the queued messages. Returns `None`
+    /// if the dial was abandoned earlier.
     pub(in crate::transport_layer) fn dial_failed(
         &mut self,
         key: PeerKey,
@@ -148,16 +149,16 @@ impl<C: NetConnection> Peers<C> {
         })
     }
 
-    /// Notes that the network does not take a batch at once, so that the task of the peer waits.
+    /// Records that the network does not take a batch at once, so that the task of the peer waits.
     pub(in crate::transport_layer) fn write_blocked(&mut self, key: PeerKey) {
         if let Some(peer) = self.get(key) {
             peer.task = TaskState::Blocked;
         }
     }
 
-    /// Ends a batch, or a sender's own write; both began with `count` messages. What the network has
-    /// not taken is left in `batch` and waits again. `flushed` is false if the connection may hold
-    /// bytes that the network has not taken yet.
+    /// Ends a batch, or a sender's own write, that began with `count` messages. Messages left in
+    /// `batch` were not taken by the network and are queued again. `flushed` is false if the
+    /// connection may hold bytes that the network has not taken yet.
     pub(in crate::transport_layer) fn written(
         &mut self,
         (key, link, writer): (PeerKey, u64, Writer),
@@ -168,7 +169,7 @@ impl<C: NetConnection> Peers<C> {
     ) {
         let draining = self.phase == Phase::Draining;
         let Some(peer) = self.get(key) else {
-            // Forgotten in the meantime, and counted then.
+            // The peer was forgotten in the meantime, and its messages were counted then.
             batch.clear();
             return;
         };
@@ -193,7 +194,7 @@ impl<C: NetConnection> Peers<C> {
         }
     }
 
-    /// Notes that a keepalive was sent.
+    /// Records that a keepalive was sent.
     pub(in crate::transport_layer) fn kept_alive(&mut self, key: PeerKey, link: u64, now: Instant) {
         if let Some(link) = self.get(key).and_then(|peer| peer.link(link)) {
             link.written = now;

@@ -1,11 +1,12 @@
-//! When the messages of a queue expire, in the order of the queue.
+//! The times at which the messages of a queue expire, in the order of the queue.
 
 use std::collections::VecDeque;
 
 use crate::rt::Instant;
 
-/// One time of expiry for each message of a queue. Messages that were queued at the same time, as
-/// those of a burst are, share one entry. `None` is later than the clock can express: never.
+/// One time of expiry for each message of a queue. Messages that were queued at the same time, such
+/// as those of a burst, share one entry. `None` means never: the time is later than the clock can
+/// express.
 #[derive(Debug, Default)]
 pub(super) struct Expiries {
     runs: VecDeque<(Option<Instant>, usize)>,

@@ -1,8 +1,8 @@
 //! The queue of messages for one peer.
 //!
-//! It knows no connection and waits for nothing. Invariant: submitted = sent + queued + dropped after
-//! every call, where queued messages are those that wait and those that the network is taking, and
-//! neither their count nor their bytes exceed the bounds of the queue.
+//! It knows nothing of connections and never waits. Invariant: after every call, submitted = sent +
+//! queued + dropped, where queued messages are those that wait and those that the network is
+//! taking, and neither their count nor their bytes exceed the bounds of the queue.
 
 mod expiries;
 #[cfg(test)]
@@ -19,10 +19,10 @@ use crate::rt::sync::{Ticket, WaitList};
 use crate::transport_layer::config::{OverflowPolicy, QueueConfig};
 use crate::transport_layer::stats::{DropReason, PeerStats};
 
-/// Bytes of one batch at most, unless a single message is longer. Large enough to fill system calls,
-/// and small enough that newer messages of a slow peer can still replace older ones.
+/// A batch has at most this many bytes, unless a single message is longer. Large enough to fill
+/// system calls, and small enough that newer messages of a slow peer can still replace older ones.
 pub(in crate::transport_layer) const BATCH_BYTES: usize = 256 << 10;
-/// Messages of one batch at most.
+/// A batch has at most this many messages.
 const BATCH_MESSAGES: usize = 1024;
 
 /// The bounded queue of messages for one peer.
@@ -34,8 +34,9 @@ pub(super) struct OutgoingQueue {
     waiting: VecDeque<Bytes>,
     waiting_bytes: usize,
     waiting_expiries: Expiries,
-    /// When the messages of the current batch expire; all are older than those in `waiting`. The
-    /// messages themselves are in the batch, so that none is copied or counted twice.
+    /// The times at which the messages of the current batch expire. All of them are older than
+    /// those in `waiting`. The messages themselves are in the batch, so that none is copied or
+    /// counted twice.
     in_flight: Expiries,
     in_flight_bytes: usize,
     counters: PeerStats,
@@ -43,13 +44,13 @@ pub(super) struct OutgoingQueue {
     pub(super) senders: WaitList,
 }
 
-/// What became of a message that was offered to a queue.
+/// The result of offering a message to a queue.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Offer {
     /// It waits for its turn.
     Queued,
-    /// It was dropped and counted. (An older message that is dropped in its favour is counted, and
-    /// the new one is `Queued`.)
+    /// The message was dropped and counted. (If an older message is dropped in its favour, that one
+    /// is counted, and the new one is `Queued`.)
     Dropped(DropReason),
     /// There is no room, and the policy is to wait. Nothing is counted.
     Full(Bytes),
@@ -71,8 +72,8 @@ impl OutgoingQueue {
         }
     }
 
-    /// Takes `bytes`, and drops by policy what has to go. `ticket` is the place of a sender that was
-    /// told `Full` before.
+    /// Adds `bytes`, and drops messages according to the overflow policy. `ticket` is the place of
+    /// a sender that received `Full` before.
     pub(super) fn offer(&mut self, bytes: Bytes, now: Instant, ticket: Ticket) -> Offer {
         if bytes.len() > self.max_message_len {
             return self.refuse(DropReason::TooLarge);
@@ -94,7 +95,7 @@ impl OutgoingQueue {
             OverflowPolicy::DropOldest => {
                 while !self.has_room(bytes.len()) {
                     if !self.drop_oldest(DropReason::Overflow) {
-                        // The network has the rest, which cannot be recalled.
+                        // The rest is being handed to the network and cannot be recalled.
                         return self.refuse(DropReason::Overflow);
                     }
                 }
@@ -104,7 +105,7 @@ impl OutgoingQueue {
         Offer::Queued
     }
 
-    /// Takes `bytes` if there is room for them and no sender waits. Returns them otherwise.
+    /// Adds `bytes` if there is room for them and no sender waits. Returns them otherwise.
     pub(super) fn offer_if_room(&mut self, bytes: Bytes, now: Instant) -> Result<(), Bytes> {
         if bytes.len() > self.max_message_len
             || !self.has_room(bytes.len())
@@ -125,7 +126,7 @@ impl OutgoingQueue {
     }
 
     /// Takes `bytes` as a batch of its own, which the caller hands to the network at once. Returns
-    /// them if older messages have to go first or the message does not fit.
+    /// them if older messages must go first or the message does not fit.
     pub(super) fn begin_direct(&mut self, bytes: Bytes, now: Instant) -> Result<Bytes, Bytes> {
         let idle = self.queued() == 0 && self.senders.is_empty();
         if !idle || bytes.len() > self.max_message_len {
@@ -137,27 +138,29 @@ impl OutgoingQueue {
         Ok(bytes)
     }
 
-    /// Counts a message that was given to `send` and is not queued.
+    /// Counts a message that was passed to `send` and is not queued.
     pub(super) fn refuse(&mut self, reason: DropReason) -> Offer {
         self.counters.submitted += 1;
         self.counters.dropped.add(reason, 1);
         Offer::Dropped(reason)
     }
 
-    /// Drops what has expired.
+    /// Drops the messages that have expired.
     pub(super) fn purge(&mut self, now: Instant) {
         while self.next_expiry().is_some_and(|at| at <= now) {
             self.drop_oldest(DropReason::Expired);
         }
     }
 
-    /// Returns when the oldest waiting message expires. `None`: nothing waits, or it never expires.
+    /// Returns when the oldest waiting message expires, or `None` if no message waits or it never
+    /// expires.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
         // All entries have the same time to live, so the first is the first to expire.
         self.waiting_expiries.first()
     }
 
-    /// Drops everything that waits. A batch in flight is not affected. Returns the number of messages.
+    /// Drops every waiting message. A batch in flight is not affected. Returns the number of
+    /// messages.
     pub(super) fn drop_waiting(&mut self, reason: DropReason) -> u64 {
         let count = self.waiting.len() as u64;
         self.counters.dropped.add(reason, count);
@@ -167,8 +170,8 @@ impl OutgoingQueue {
         count
     }
 
-    /// Drops everything, a batch in flight included: it must not be finished then. Returns the number
-    /// of messages.
+    /// Drops every message, a batch in flight included, which must then not be finished. Returns
+    /// the number of messages.
     pub(super) fn drop_all(&mut self, reason: DropReason) -> u64 {
         let in_flight = self.in_flight.len() as u64;
         self.counters.dropped.add(reason, in_flight);
@@ -187,7 +190,7 @@ impl OutgoingQueue {
         let max_messages = (self.config.max_messages / 2).clamp(1, BATCH_MESSAGES);
         let max_bytes = (self.config.max_bytes / 2).min(BATCH_BYTES);
         if self.waiting.len() <= max_messages && self.waiting_bytes <= max_bytes {
-            // The common case. The two buffers alternate, and no message is moved.
+            // In the common case the two buffers are swapped, and no message is moved.
             std::mem::swap(&mut self.waiting, batch);
             std::mem::swap(&mut self.waiting_expiries, &mut self.in_flight);
             self.in_flight_bytes = std::mem::take(&mut self.waiting_bytes);
@@ -208,8 +211,9 @@ impl OutgoingQueue {
         bytes
     }
 
-    /// Ends the batch. What is left in it waits again, before all other messages and with its old
-    /// time of expiry; the network has taken the rest. Returns how many it has taken.
+    /// Ends the batch. Messages left in it are queued again, before all others and with their old
+    /// time of expiry; the network has taken the rest. Returns the number of messages that it has
+    /// taken.
     pub(super) fn finish_batch(&mut self, batch: &mut VecDeque<Bytes>, now: Instant) -> usize {
         let left: usize = batch.iter().map(Bytes::len).sum();
         let sent = self.in_flight.len().saturating_sub(batch.len());
@@ -236,7 +240,7 @@ impl OutgoingQueue {
         self.in_flight.shrink();
     }
 
-    /// Drops the message that waits longest. Returns whether there was one.
+    /// Drops the oldest waiting message. Returns whether there was one.
     fn drop_oldest(&mut self, reason: DropReason) -> bool {
         let Some(bytes) = self.waiting.pop_front() else {
             return false;

@@ -1,4 +1,4 @@
-//! The end of a socket, and what holds after any operation.
+//! The end of a socket, and the invariants that hold after any operation.
 
 use std::task::Waker;
 
@@ -77,7 +77,7 @@ proptest! {
                     writing.push(((key, link, Writer::Task), fixture.batch.len()));
                 },
                 8 => if let Some((write, count)) = writing.pop() {
-                    // The network has taken some of the batch, and perhaps not flushed it.
+                    // The network has taken part of the batch, and perhaps not flushed it.
                     let left = count.min(usize::from(identity));
                     let mut batch: VecDeque<_> = (0..left).map(|_| message()).collect();
                     let (flushed, now) = (left == 0, fixture.now);
@@ -118,7 +118,7 @@ proptest! {
                 prop_assert!(of_host.count() <= 3);
             }
         }
-        // Whatever happened, closing leaves nothing behind.
+        // Closing leaves nothing behind, whatever happened before.
         fixture.peers.close(&mut fixture.fx);
         let stats = fixture.stats();
         prop_assert!(stats.connections.is_empty() && stats.peers.is_empty());

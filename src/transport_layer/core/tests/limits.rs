@@ -1,9 +1,9 @@
-//! Limits: which connections and peers go when there are too many.
+//! Limits: which connections and peers are evicted when there are too many.
 
 use super::*;
 
 #[test]
-fn limits_hold_by_identity_then_by_host_then_in_all_and_cost_the_one_that_exceeds_them() {
+fn limits_hold_by_identity_then_by_host_then_in_all_and_evict_from_the_one_that_exceeds_them() {
     /// Host, port and identity of a connection that is accepted.
     type Accepted = (u8, u16, u8);
     struct Case {
@@ -95,7 +95,7 @@ fn limits_hold_by_identity_then_by_host_then_in_all_and_cost_the_one_that_exceed
 }
 
 #[test]
-fn an_evicted_dial_counts_as_failed_and_its_task_learns_of_it() {
+fn an_evicted_dial_counts_as_failed_and_its_task_notices() {
     let config = TransportLayerConfig::default().with_max_connections(1);
     let mut fixture = Fixture::new(config);
     fixture.offer(addr(1));
@@ -132,7 +132,7 @@ fn the_peer_that_is_forgotten_first_has_no_connection_and_no_messages() {
         let known: Vec<_> = fixture.stats().peers.into_keys().collect();
         assert_eq!(known, left.map(addr));
     }
-    // Messages count as dropped if their peer has to go all the same.
+    // Messages count as dropped if their peer is evicted all the same.
     fixture.accept(addr(5), 5);
     fixture.touch(addr(6)).unwrap();
     let stats = fixture.stats();

@@ -1,4 +1,4 @@
-//! The core alone: plain time values, and connections that do nothing.
+//! Tests of the core alone, with plain time values and connections that do nothing.
 
 mod life;
 mod limits;
@@ -105,7 +105,7 @@ impl Fixture {
         }
     }
 
-    /// Carries out the effects as the driver does, and forgets them.
+    /// Carries out the effects as the driver does, and clears them.
     fn settle(&mut self) {
         let fx = std::mem::take(&mut self.fx);
         self.keys
@@ -145,7 +145,7 @@ impl Fixture {
         self.peers.next_step(key, batch, now, &mut self.fx)
     }
 
-    /// Ends the batch of the last step, of which the network has taken all.
+    /// Ends the batch of the last step as if the network had taken all of it.
     fn written(&mut self, addr: SocketAddr, link: u64) {
         let key = self.key(addr);
         self.batch.clear();
@@ -186,7 +186,7 @@ impl Fixture {
     }
 }
 
-/// What a step is, for tables.
+/// Returns the name of a step, for tables.
 fn name(step: &Step<Conn>) -> &'static str {
     match step {
         Step::Gone => "gone",

@@ -1,4 +1,4 @@
-//! What the task of a peer does, and what a failed dial or a silence means.
+//! The steps of a peer's task, and the consequences of failed dials and silence.
 
 use std::task::Waker;
 

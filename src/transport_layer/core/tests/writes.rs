@@ -1,9 +1,10 @@
-//! The way of a message to a connection: its writer, its place in the order, and the readings of the clock.
+//! Writes: whether the sender or the task writes a message, their order, and the readings of the
+//! clock.
 
 use super::*;
 
 #[test]
-fn a_sender_writes_itself_only_to_a_connection_at_rest() {
+fn only_to_a_connection_at_rest_does_a_sender_write_itself() {
     type Prepare = fn(&mut Fixture, u64);
     let cases: [(&str, Prepare, bool); 6] = [
         ("at rest", |_, _| {}, true),
@@ -108,13 +109,13 @@ fn the_clock_is_not_read_while_the_task_of_the_peer_runs() {
         assert!(matches!(offered, Offered::Done));
         reads
     };
-    // It was woken by the first message.
+    // The first message has woken the task.
     assert_eq!(reads(&mut fixture), 0);
     let Step::Write { link, .. } = fixture.step(addr(1)) else {
         panic!("there are messages");
     };
     assert_eq!(reads(&mut fixture), 0);
-    // The network does not take them: the task may now wait for long.
+    // The network does not take the messages, so the task may wait for long.
     let key = fixture.key(addr(1));
     fixture.peers.write_blocked(key);
     assert_eq!(reads(&mut fixture), 1);
@@ -138,7 +139,8 @@ fn the_first_connection_is_written_to_as_long_as_it_lives() {
         }
     };
     assert_eq!(written_to(&mut fixture), dialled);
-    // The peer has lost a connection that it dialled if it dials another one from the same address.
+    // If the peer dials again from the same address, it has lost the connection that it dialled
+    // before.
     let newer = fixture.accept(addr(1), 1);
     assert_eq!(written_to(&mut fixture), newer);
     let now = fixture.now;

@@ -1,4 +1,4 @@
-//! The inbox behind its lock, and waiting for messages or for room.
+//! The inbox behind its lock, and the futures that wait for messages or for room.
 
 #[cfg(test)]
 mod tests;
@@ -34,8 +34,8 @@ impl<M> SharedInbox<M> {
         }
     }
 
-    /// Takes messages, each with its length in bytes, by policy. What is left in `messages` found no
-    /// room under `Backpressure`.
+    /// Adds messages, each with its length in bytes, according to the overflow policy. Under
+    /// `Backpressure` the messages for which there is no room stay in `messages`.
     pub(super) fn push_many(&self, source: Source, messages: &mut VecDeque<(M, usize)>) {
         let receiver = {
             let mut inbox = self.inbox.lock();
@@ -47,8 +47,8 @@ impl<M> SharedInbox<M> {
         }
     }
 
-    /// Takes one message, waiting for room under `Backpressure`. If it is cancelled, the message is
-    /// lost and not counted.
+    /// Adds one message, waiting for room under `Backpressure`. If the future is dropped first, the
+    /// message is lost and not counted.
     pub(super) async fn push(&self, source: Source, message: (M, usize)) {
         let mut reader = Reader {
             shared: self,
@@ -79,7 +79,7 @@ impl<M> SharedInbox<M> {
         .await;
     }
 
-    /// Counts bytes that were no valid message. Returns the count of this peer.
+    /// Counts `len` bytes that did not decode to a message. Returns the count of this peer.
     pub(super) fn count_undecodable(&self, from: SocketAddr, len: usize) -> u64 {
         self.inbox.lock().count_undecodable(from, len)
     }
@@ -142,7 +142,7 @@ impl<M> SharedInbox<M> {
         received.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Ends `recv` once everything that is queued has been returned.
+    /// Ends `recv` once every queued message has been returned.
     pub(super) fn close(&self) {
         let mut wakers = Vec::new();
         self.inbox.lock().close(&mut wakers);
@@ -154,7 +154,7 @@ impl<M> SharedInbox<M> {
         self.inbox.lock().remember(peer);
     }
 
-    /// Adds the counters of `peer` to the total once its messages are taken.
+    /// Adds the counters of `peer` to the total once its messages have been taken.
     pub(super) fn forget(&self, peer: SocketAddr) {
         self.inbox.lock().forget(peer);
     }
