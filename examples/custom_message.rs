@@ -1,4 +1,4 @@
-//! Sockets that carry messages of one's own instead of those of the gossip protocol.
+//! Sockets that carry a message type of your own instead of the messages of the gossip protocol.
 //!
 //! ```sh
 //! cargo run --example custom_message
@@ -30,7 +30,7 @@ impl Message for Line {
     }
 
     /// `bytes` come from the network and may be anything. After an error the message is dropped and
-    /// counted; the connection stays.
+    /// counted, and the connection stays open.
     fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
         let Some((room, text)) = bytes.split_first_chunk() else {
             return Err(DecodeError::Truncated {

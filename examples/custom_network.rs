@@ -1,4 +1,4 @@
-//! A network of one's own: Unix domain sockets below the transport layer.
+//! A network of your own: Unix domain sockets below the transport layer.
 //!
 //! A network implements [`NetTransport`]. The quickest way is to carry frames: with a
 //! [`FrameReader`] and a [`FrameWriter`], [`secure`] adds the handshake, encryption and messages of
@@ -70,7 +70,7 @@ pub(crate) struct UnixTransport {
 }
 
 impl UnixTransport {
-    /// `folder` must exist.
+    /// Creates a network whose socket files are in `folder`, which must exist.
     pub(crate) fn new(folder: &Path) -> Self {
         Self {
             folder: folder.into(),
@@ -132,7 +132,7 @@ impl NetTransport for UnixTransport {
             .await
             .map_err(|source| ConnectError::Io { addr, source })?;
         let (reader, writer) = split(stream);
-        // The acceptor assigns our address and tells us in the handshake.
+        // The acceptor assigns our address and reports it in the handshake.
         let local = (Ipv4Addr::UNSPECIFIED, 0).into();
         let connection = secure::dial(
             reader,
@@ -164,12 +164,12 @@ pub(crate) struct Listener {
     socket: UnixListener,
     addr: SocketAddr,
     file: PathBuf,
-    /// Number of connections so far. It makes the addresses of their peers.
+    /// Number of connections so far, from which the addresses of their peers are made.
     accepted: AtomicU16,
     acceptor: Arc<Acceptor>,
 }
 
-/// What a handshake needs.
+/// The parameters of incoming handshakes.
 #[derive(Debug)]
 struct Acceptor {
     alpn: Vec<Alpn>,
@@ -179,7 +179,7 @@ struct Acceptor {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // If that fails, the port stays in use.
+        // If this fails, the port stays in use.
         let _ = std::fs::remove_file(&self.file);
     }
 }
@@ -194,8 +194,8 @@ impl NetListener for Listener {
 
     async fn accept(&self) -> anyhow::Result<Request> {
         let (stream, _) = self.socket.accept().await?;
-        // The dialling end of a Unix socket has no address. Each gets one of its own, on another
-        // host than the listeners, so that answers find their connection.
+        // The dialling end of a Unix socket has no address. Each is given an address of its own, on
+        // another host than the listeners, so that answers find their connection.
         let port = self.accepted.fetch_add(1, Ordering::Relaxed).max(1);
         Ok(Request {
             stream,
@@ -250,8 +250,8 @@ fn split(stream: UnixStream) -> (Reader, Writer) {
 #[derive(Debug)]
 pub(crate) struct Reader {
     stream: OwnedReadHalf,
-    /// Bytes that have been read and not returned. They are here and not in a future, so that a
-    /// dropped call of `read_frame` loses nothing.
+    /// Bytes that have been read and not returned. They are kept here rather than in a future, so
+    /// that dropping a call of `read_frame` loses nothing.
     buffer: BytesMut,
 }
 
@@ -293,8 +293,8 @@ pub(crate) struct Writer {
 impl FrameWriter for Writer {
     async fn write_frames(&mut self, frames: &mut FrameBuffer) -> io::Result<()> {
         while !frames.is_empty() {
-            // Removes from the buffer what the socket has taken, so that the next call continues
-            // where a dropped one stopped.
+            // Removes the bytes that the socket has taken from the buffer, so that the next call
+            // continues where a dropped one stopped.
             if self.stream.write_buf(frames.bytes_mut()).await? == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }

@@ -1,9 +1,10 @@
-//! The gossip engine with a loop of one's own, over a plain UDP socket.
+//! The gossip engine with a loop of your own, over a plain UDP socket.
 //!
-//! `Participant` drives the engine over the sockets of this crate. Where they do not fit, a loop like
-//! this one does the same: it waits for a message or for the engine's next deadline, passes either
-//! to the engine, and performs the outputs. The datagrams are those of the published `chitchat`
-//! crate, neither encrypted nor authenticated, so its nodes can be members as well.
+//! `Participant` drives the engine over the sockets of this crate. Where they do not fit, a loop
+//! like this one can replace it: it waits for a message or for the engine's next deadline, passes
+//! either to the engine, and performs the outputs. The datagrams are those of the published
+//! `chitchat` crate, neither encrypted nor authenticated, so nodes of that crate can be members as
+//! well.
 //!
 //! ```sh
 //! cargo run --example driver_loop -- ada 127.0.0.1:7001
@@ -33,7 +34,7 @@ async fn main() -> anyhow::Result<()> {
     driver.run(|line| println!("{line}")).await
 }
 
-/// An engine, and what it does not have: a socket and a clock.
+/// An engine, with the socket and the clock that it lacks.
 pub(crate) struct Driver {
     engine: Engine,
     socket: UdpSocket,
@@ -49,7 +50,7 @@ impl Driver {
         seeds: Vec<SocketAddr>,
     ) -> anyhow::Result<Self> {
         let socket = UdpSocket::bind(listen).await?;
-        // The generation tells the lives of a member apart: it must grow with each restart.
+        // The generation distinguishes the restarts of a member: it must be higher after each.
         let generation = SystemTime::UNIX_EPOCH.elapsed()?.as_secs();
         let id = ChitchatId::new(name, generation, socket.local_addr()?);
         let mut config = GossipConfig::new("example", name);

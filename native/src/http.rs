@@ -26,7 +26,7 @@ use crate::node::Node;
 use crate::page_config::PageConfig;
 use crate::status::Status;
 
-/// Which requests may change keys.
+/// The requests that may change keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WriteAccess {
     /// None.
@@ -140,7 +140,8 @@ async fn delete_key(
     }
 }
 
-/// Extracted from a request that may change keys; any other request is refused with 403.
+/// Proof that a request may change keys. Extracting it from any other request refuses that with
+/// 403.
 struct WritePermission;
 
 impl FromRequestParts<App> for WritePermission {
@@ -156,7 +157,7 @@ impl FromRequestParts<App> for WritePermission {
     }
 }
 
-/// Returns why a request may not change keys, or `None` if it may.
+/// Returns the reason for which a request may not change keys, or `None` if it may.
 ///
 /// A browser sends `Origin` with every POST and DELETE, so a web page cannot use the loopback access
 /// of the user who opened it. curl and scripts send none.

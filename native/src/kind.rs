@@ -1,4 +1,4 @@
-//! The convention by which members tell nodes from browser tabs: a key named `kind`.
+//! The convention by which members distinguish nodes from browser tabs: a key named `kind`.
 //!
 //! Shared with the live page only; the library knows nothing of it.
 

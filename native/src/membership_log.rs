@@ -48,7 +48,7 @@ impl Change {
     }
 }
 
-/// Returns how `now` differs from `known`, and replaces `known` with it.
+/// Returns the differences between `known` and `now`, and replaces `known` with `now`.
 fn changes(
     known: &mut BTreeMap<ChitchatId, Liveness>,
     now: BTreeMap<ChitchatId, Liveness>,

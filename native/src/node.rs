@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::any_network::AnyParticipant;
 
-/// The participant until it leaves, and what does not change while it is a member. Clones share it.
+/// The participant until it leaves, and the facts that stay the same while it is a member. Clones
+/// share it.
 #[derive(Clone)]
 pub(crate) struct Node {
     participant: Arc<Mutex<Option<AnyParticipant>>>,

@@ -1,4 +1,4 @@
-//! `/config.json`: what a page needs to know in order to join. Nothing in it is secret.
+//! `/config.json`: the configuration with which a page joins the cluster. Nothing in it is secret.
 
 use std::net::SocketAddr;
 

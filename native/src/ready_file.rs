@@ -1,4 +1,4 @@
-//! The file by which a script learns that the node is ready, and on which ports it listens.
+//! The file that tells a script that the node is ready, and on which ports it listens.
 
 use std::net::SocketAddr;
 use std::path::Path;

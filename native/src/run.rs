@@ -25,11 +25,11 @@ use crate::ready_file::Ready;
 use crate::shutdown::Shutdown;
 use crate::{credential_file, membership_log};
 
-/// How long queued messages may take to be sent when the node leaves.
+/// The time in which queued messages may be sent when the node leaves.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(1);
-/// How long leaving may take in all, should the library exceed its deadline.
+/// The time that leaving may take in all, should the library exceed its deadline.
 const LEAVE_LIMIT: Duration = LEAVE_DEADLINE.saturating_add(Duration::from_millis(500));
-/// How long a seed's name may take to resolve before that is logged.
+/// The time after which a seed's name that does not resolve is logged.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Runs a node until a signal ends it.

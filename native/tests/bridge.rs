@@ -169,7 +169,7 @@ async fn a_bridge_shows_each_side_the_live_and_dead_members_of_the_other() {
     })
     .await;
 
-    // The status tells peers that have proved an identity from those that cannot.
+    // The status distinguishes peers that have proved an identity from those that cannot.
     let status = bridge.status().await;
     let identities: Vec<_> = status["stats"]["connections"]
         .as_array()

@@ -17,7 +17,7 @@ use crate::convert;
 use crate::options::{JoinOptions, Options};
 use crate::types::{ChangeCallback, MemberArray};
 
-/// How long queued messages may take to be sent when the node leaves.
+/// The time in which queued messages may be sent when the node leaves.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// A member of a gossip cluster, until it leaves.

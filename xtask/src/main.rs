@@ -6,7 +6,7 @@
 //! | module | contents |
 //! |---|---|
 //! | `check`, `test`, `bench` | the commands of these names |
-//! | [`stages`], [`dependencies`], [`peer`] | what `check` and `test` consist of |
+//! | [`stages`], [`dependencies`], [`peer`] | the parts of `check` and `test` |
 //! | [`demo`] | the demo, and its proof in a browser |
 //! | [`wasm`] | builds for the browser, and their sizes |
 //! | [`browser`] | a headless browser under remote control |

@@ -20,7 +20,7 @@ const READY_WITHIN: Duration = Duration::from_secs(20);
 /// input is closed. Dropping it ends it.
 pub(crate) struct Peer {
     _process: Process,
-    /// What the example has printed.
+    /// The line of JSON that the example has printed.
     pub(crate) facts: Value,
 }
 

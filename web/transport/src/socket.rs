@@ -16,7 +16,7 @@ use wasm_bindgen::{JsCast as _, JsError};
 
 use crate::options::{self, SocketOptions};
 
-/// How long queued messages may take to be sent when the socket closes.
+/// The time in which queued messages may be sent when the socket closes.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
 #[wasm_bindgen(typescript_custom_section)]

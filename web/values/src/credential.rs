@@ -23,7 +23,7 @@ export interface CredentialOptions {
 
 /// Returns a new secret key in its printed form, for the option `secretKey`.
 ///
-/// Where it is stored decides how long the identity lives: in `sessionStorage`, as long as one tab.
+/// The identity lives as long as the key is stored: in `sessionStorage`, as long as one tab.
 #[wasm_bindgen(js_name = generateSecretKey)]
 pub fn generate_secret_key() -> String {
     // Only the key is used; it does not depend on the trusted peers.

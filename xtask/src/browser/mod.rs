@@ -1,6 +1,6 @@
 //! A headless Chromium under remote control.
 //!
-//! Starts and ends the browser and its driver; what a page shows is of no concern here.
+//! It starts and ends the browser and its driver, and does not look at what a page shows.
 
 pub(crate) mod programs;
 pub(crate) mod webdriver;

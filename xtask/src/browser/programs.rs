@@ -1,4 +1,5 @@
-//! Chromium and its driver on this machine: found, or installed where that needs no question.
+//! Chromium and its driver: found on this machine, or installed if that needs no question to the
+//! user.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Programs that run to their end in the foreground, with their output on ours.
+//! Programs that run to their end in the foreground and write to our own output.
 //!
 //! Programs that run beside this one are in [`crate::host::process`].
 

@@ -1,4 +1,4 @@
-//! What the commands need of the machine they run on: programs, processes, tools and folders.
+//! The programs, processes, tools and folders of this machine, as the commands use them.
 //!
 //! Nothing here knows what is built, tested or shown. Invariant: nothing that is started here
 //! outlives this program ([`process`], [`command`]).

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-/// How long a process may take to exit after SIGTERM. A node says goodbye within 2 s.
+/// The time in which a process must exit after SIGTERM. A node says goodbye within 2 s.
 const GRACE: Duration = Duration::from_secs(3);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 

@@ -44,7 +44,8 @@ const DOWNLOADS: [Download; 2] = [
     },
 ];
 
-/// How much a size may grow without `--acknowledge`, in percent of the acknowledged size.
+/// The growth of a size that is allowed without `--acknowledge`, in percent of the acknowledged
+/// size.
 const TOLERANCE_PERCENT: usize = 2;
 
 /// The file of the acknowledged sizes.
