@@ -1,8 +1,8 @@
 //! The native end of the browser's exercises, over any carrier of messages.
 //!
-//! The page sends an order first. After `up` it sends messages and then `end`, and is answered with
-//! the number of messages per second that arrived. After `down LEN MILLIS` it is sent messages of that
-//! length for that long, and then `end`. After `echo` it is sent back what it sends, until `end`.
+//! The page sends an order first. After `up` it sends messages and then `end`, and receives the
+//! number of messages per second that arrived. After `down LEN MILLIS` it receives messages of that
+//! length for that long, and then `end`. After `echo` it receives what it sends, until `end`.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use bytes::Bytes;
 
-/// Messages between two looks at the clock; as many as in `page/`.
+/// Messages between two readings of the clock; as many as in `page/`.
 const LOOK_EVERY: usize = 64;
 
 /// A connection with the page.

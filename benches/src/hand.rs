@@ -5,7 +5,7 @@
 //! over the same kind of sockets and hands out each message as `Bytes`, but shares no code with it.
 //! One task writes and one task reads for each connection, with nothing in between. The clock is
 //! outside: the main thread sleeps, and reads how many messages have arrived. The ratio of the two
-//! rows is what queues and traits cost the floor.
+//! rows shows how much queues and traits cost the floor.
 //!
 //! Throughput is measured between two single-threaded runtimes, each on a core of its own, one that
 //! writes and one that reads. On the scenarios' runtime, both tasks of a connection would run on one
@@ -37,7 +37,7 @@ const READ: usize = 128 << 10;
 /// Messages shorter than this, in bytes, are copied together.
 const COPY: usize = 4 << 10;
 
-/// See [`crate::scenario::throughput`].
+/// Measures the same as [`crate::scenario::throughput`].
 pub fn throughput(senders: usize, len: usize, window: Duration) -> anyhow::Result<Throughput> {
     let received = Arc::new(AtomicU64::new(0));
     let stop = Arc::new(AtomicBool::new(false));
@@ -134,7 +134,7 @@ async fn write_sliced(mut stream: TcpStream, len: usize, stop: &AtomicBool) -> a
     Ok(())
 }
 
-/// Reads until the end; adds to `received` once for each read.
+/// Reads until the end of the stream, and adds to `received` once for each read.
 async fn read(mut stream: TcpStream, received: &AtomicU64) -> anyhow::Result<()> {
     let mut buffer = BytesMut::new();
     loop {
@@ -162,7 +162,7 @@ fn take_message(buffer: &mut BytesMut) -> Option<Bytes> {
     Some(frame.freeze())
 }
 
-/// See [`crate::scenario::ping`].
+/// Measures the same as [`crate::scenario::ping`].
 pub fn ping(runtime: &Runtime, len: usize, count: usize) -> anyhow::Result<Vec<f64>> {
     let (mut asking, mut answering) = runtime.block_on(pair())?;
     let frame = frame(len)?;
@@ -193,7 +193,7 @@ pub fn ping(runtime: &Runtime, len: usize, count: usize) -> anyhow::Result<Vec<f
     Ok(trips.into_iter().map(micros).collect())
 }
 
-/// See [`crate::scenario::connect`].
+/// Measures the same as [`crate::scenario::connect`].
 pub fn connect(runtime: &Runtime, count: usize) -> anyhow::Result<Vec<f64>> {
     let connecting = runtime.spawn(async move {
         let listener = TcpListener::bind("127.0.0.1:0").await?;

@@ -6,15 +6,15 @@
 //! | [`peers`] | this crate, the floor and the others |
 //! | [`scenario`] | the measured loops |
 //! | [`hand`] | the floor a second time, without the traits and the loops of the others |
-//! | [`memory`] | what connections hold |
+//! | [`memory`] | the memory of connections |
 //! | [`queue`] | the queue inside the stream peers |
 //! | [`clusters`], [`curve`] | whole clusters, and a drawing of how changes spread in them |
-//! | [`exercise`] | the native end of what the page in `page/` does |
+//! | [`exercise`] | the native end of the exercises of the page in `page/` |
 //! | [`typed`] | chitchat's own messages |
 //! | [`process`] | memory of a process, and its limit of descriptors |
 //! | [`report`] | medians, ratios, tables, the order of turns |
 //!
-//! `cargo xtask bench` runs the programs in `src/bin`; RESULTS.md shows what they printed.
+//! `cargo xtask bench` runs the programs in `src/bin`; RESULTS.md contains their output.
 
 pub mod clusters;
 pub mod curve;

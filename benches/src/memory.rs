@@ -1,9 +1,9 @@
-//! How much memory connections hold, both ends together.
+//! The memory of connections, both ends together.
 //!
-//! One node is the hub; as many nodes as there are connections dial it. What is measured is the
-//! growth of this process from when all nodes are bound to when all are connected, one message has
-//! gone each way, and the memory has stopped changing. Each sample must be taken in a process of
-//! its own, since allocators keep what earlier work has freed.
+//! One node is the hub; as many nodes as there are connections dial it. A sample is the growth of
+//! this process from when all nodes are bound to when all are connected, one message has gone each
+//! way, and the memory has stopped changing. Each sample must be taken in a process of its own,
+//! since allocators keep freed memory of earlier work.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -41,10 +41,10 @@ const STALL_LIMIT: Duration = Duration::from_secs(300);
 /// The memory of a process, in bytes.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Memory {
-    /// What Rust code has asked of the allocator, if that is counted.
+    /// Bytes that Rust code has allocated, or 0 if the program does not count them.
     pub allocated: u64,
-    /// What the system has given: with what C code has allocated and the allocator's waste, without
-    /// pages that were never touched.
+    /// Bytes that the system has provided. Includes the allocations of C code and the waste of the
+    /// allocator, and excludes pages that were never touched.
     pub resident: u64,
 }
 
@@ -57,9 +57,9 @@ pub struct Sample {
     pub after_burst: [f64; 2],
 }
 
-/// Which memory is measured, allocated or resident: the index in a [`Sample`].
+/// The index of allocated memory in the fields of a [`Sample`].
 pub const ALLOCATED: usize = 0;
-/// See [`ALLOCATED`].
+/// The index of resident memory in the fields of a [`Sample`].
 pub const RESIDENT: usize = 1;
 
 /// Takes a sample of peer `name` in a child process, which must run this program's `main` and call
@@ -73,8 +73,8 @@ pub fn in_child(name: &str, connections: usize, burst: bool) -> anyhow::Result<S
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// Takes a sample in this process. `allocated` returns what Rust code has asked of the allocator, or
-/// 0 if the program does not count that.
+/// Takes a sample in this process. `allocated` returns the bytes that Rust code has allocated, or 0
+/// if the program does not count them.
 pub fn sample<N>(connections: usize, burst: bool, allocated: fn() -> u64) -> anyhow::Result<Sample>
 where
     N: Node<Message: Filled>,
@@ -83,7 +83,8 @@ where
     raise_descriptors(connections as u64 * 5 + 100)?;
     keep_alive_every(KEEPALIVE);
     let sample = async move {
-        // What is made once and stays (keys, tables, the runtime's own) belongs to no connection.
+        // Memory that is taken once and stays (keys, tables, the runtime's own) belongs to no
+        // connection.
         let warm = Star::<N>::bind(2).await?.connect().await?;
         let star = Star::<N>::bind(connections).await?;
         let base = calm(connections, allocated).await?;

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use gossip_transport::message::ChitchatMessage;
 
-/// What a node carries.
+/// A message type that a node can carry.
 pub trait Payload: Clone + Send + Sync + 'static {
     /// Returns a size that reads one field of the message, such as the length of its bytes.
     ///
@@ -72,9 +72,9 @@ pub trait Node: Sized + Send + 'static {
     const CONNECTS: bool = true;
     /// Size of the longest message, in bytes. Scenarios send at most this.
     const LONGEST: usize = usize::MAX;
-    /// What it carries.
+    /// The type of the messages.
     type Message: Payload;
-    /// A way to another node.
+    /// A connection to another node, for sending.
     type Link: Link<Self::Message>;
     /// Names the sender of a message.
     type From: Copy + Send;
@@ -101,7 +101,7 @@ pub trait Node: Sized + Send + 'static {
     fn link_to(&self, from: Self::From) -> anyhow::Result<Self::Link>;
 }
 
-/// A way to one node.
+/// A connection to one node, for sending.
 pub trait Link<M>: Send + Sync + 'static {
     /// Queues one message; waits while the queue is full. This is the measured call.
     fn send(&self, message: M) -> impl Future<Output = anyhow::Result<()>> + Send;

@@ -27,7 +27,7 @@ struct State<T> {
     closed: bool,
 }
 
-/// The other side of the queue has gone.
+/// The error of a queue whose other side is gone.
 #[derive(Debug, Clone, Copy)]
 pub struct Closed;
 
@@ -55,7 +55,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Adds `item`, of `weight` bytes. Waits while the queue is full; fails once it is closed.
+    /// Adds `item`, of `weight` bytes. Waits while the queue is full, and fails once it is closed.
     pub async fn push(&self, item: T, weight: usize) -> Result<(), Closed> {
         let mut item = Some(item);
         poll_fn(|cx| {
@@ -69,7 +69,7 @@ impl<T> Queue<T> {
     }
 
     /// Adds all of `batch`, of `weight` bytes together, under one lock. Waits while the queue is
-    /// full; fails once it is closed.
+    /// full, and fails once it is closed.
     pub async fn push_all(&self, batch: &mut VecDeque<T>, weight: usize) -> Result<(), Closed> {
         poll_fn(|cx| {
             self.poll_push(cx, weight, |items| {
@@ -83,7 +83,7 @@ impl<T> Queue<T> {
         .await
     }
 
-    /// Takes everything into `items`, which must be empty. Waits while the queue is empty; fails
+    /// Moves all items into `items`, which must be empty. Waits while the queue is empty, and fails
     /// once it is empty and closed.
     pub async fn take(&self, items: &mut VecDeque<T>) -> Result<(), Closed> {
         poll_fn(|cx| {
@@ -111,7 +111,7 @@ impl<T> Queue<T> {
         .await
     }
 
-    /// Closes the queue: pushing fails from now on, and taking fails once the queue is empty.
+    /// Closes the queue. Pushing fails from now on, and taking fails once the queue is empty.
     pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;

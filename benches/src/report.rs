@@ -47,7 +47,7 @@ pub fn order(count: usize, round: usize) -> Vec<usize> {
         .collect()
 }
 
-/// What the samples of a column measure.
+/// The unit of the samples of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Unit {
     /// Events per second.
@@ -83,7 +83,7 @@ fn digits(value: f64) -> String {
     }
 }
 
-/// The samples of a run: for each column and peer, one of each round.
+/// The samples of a run: for each column and peer, one for each round.
 #[derive(Debug, Default, Serialize)]
 pub struct Samples {
     columns: Vec<(String, Unit)>,
@@ -113,12 +113,12 @@ impl Samples {
         by_peer.entry(peer.to_owned()).or_default().push(sample);
     }
 
-    /// Returns the samples of a peer, one of each round.
+    /// Returns the samples of a peer, one for each round.
     pub fn of(&self, column: &str, peer: &str) -> Option<&[f64]> {
         Some(self.samples.get(column)?.get(peer)?)
     }
 
-    /// Returns the ratios of a peer to `base`, one of each round.
+    /// Returns the ratios of a peer to `base`, one for each round.
     pub fn ratios_of(&self, column: &str, peer: &str, base: &str) -> Option<Vec<f64>> {
         let rounds = self.of(column, peer)?.iter().zip(self.of(column, base)?);
         Some(rounds.map(|(sample, base)| sample / base).collect())

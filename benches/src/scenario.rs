@@ -1,4 +1,4 @@
-//! What is measured between nodes: throughput, round trips, connecting.
+//! The measurements between nodes: throughput, round trips, connecting.
 //!
 //! All nodes live in one process, on a runtime with two workers, each pinned to a core of its own
 //! where the system allows that. Each function takes one sample; the caller repeats it in rounds
@@ -24,12 +24,12 @@ use serde::Serialize;
 
 use crate::peer::{Filled, Link, Node, Payload};
 
-/// How long traffic flows before it is measured.
+/// The time for which traffic flows before it is measured.
 pub(crate) const WARM_UP: Duration = Duration::from_millis(200);
-/// Messages between two looks at the clock or at the flag that ends the sending. Such a look takes
-/// about 40 ns: at ten million messages a second, 0.2 % of the loop.
+/// Messages between two readings of the clock, or of the flag that ends the sending. A reading
+/// takes about 40 ns: at ten million messages a second, 0.2 % of the loop.
 pub(crate) const LOOK_EVERY: u64 = 256;
-/// Round trips before they are measured.
+/// Round trips before the measured ones.
 pub(crate) const WARM_UP_TRIPS: usize = 500;
 /// A sample that takes longer has stalled.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
@@ -51,7 +51,7 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
         .worker_threads(2)
         .on_thread_start(move || {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            // Only the workers. Threads for blocking work start later and run anywhere.
+            // Only workers are pinned. Threads for blocking work start later and run anywhere.
             if let Some(core) = cores.get(index).filter(|_| index < 2) {
                 core_affinity::set_for_current(*core);
             }
@@ -94,7 +94,7 @@ pub async fn throughput<N: Node>(
     stop.store(true, Ordering::Relaxed);
     for task in sending {
         task.abort();
-        // Fails if the receiver has gone first, as it has.
+        // Fails if the receiver has gone first, which is the usual case.
         let _ = task.await;
     }
     let Received {
@@ -218,7 +218,7 @@ where
     within_limit(N::NAME, connecting).await
 }
 
-/// Waits for a task that takes a sample; fails if it stalls.
+/// Waits for a task that takes a sample, and fails if it stalls.
 pub(crate) async fn within_limit<T>(
     name: &str,
     task: tokio::task::JoinHandle<anyhow::Result<T>>,

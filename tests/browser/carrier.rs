@@ -152,7 +152,7 @@ async fn writing_pauses_while_the_peer_does_not_read() {
         frames.push(&[1; 65_535]);
     }
     let whole = frames.len();
-    // The buffers of the operating systems take a few MiB. The rest must stay here.
+    // The buffers of the operating systems take a few MiB. The other frames must stay here.
     let write = writer.write_frames(&mut frames);
     assert!(rt::timeout(Duration::from_secs(2), write).await.is_err());
     let left = frames.len();

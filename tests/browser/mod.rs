@@ -37,7 +37,7 @@ async fn soon<F: Future>(future: F) -> F::Output {
         .expect("the future should have completed by now")
 }
 
-/// Waits until `condition` is true. It polls, for conditions that cannot be waited on.
+/// Polls until `condition` is true, for conditions that cannot be awaited.
 async fn eventually(what: &str, condition: impl Fn() -> bool) {
     let poll = async {
         while !condition() {

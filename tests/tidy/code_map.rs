@@ -1,4 +1,4 @@
-//! The code map of ARCHITECTURE.md, and what its column "may use" allows.
+//! The code map of ARCHITECTURE.md, and the imports that its column "may use" allows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -25,10 +25,10 @@ fn rows() -> BTreeMap<String, String> {
     table
 }
 
-/// Returns the names in a cell "may use". What follows a semicolon names crates of others.
+/// Returns the names in a cell "may use". Names after a semicolon are crates of others.
 ///
-/// A cell is "nothing", or module names in backticks with commas between them: nothing that a
-/// reader could take for a permission and the test would not.
+/// A cell is "nothing", or module names in backticks with commas between them. Any other form is
+/// refused, since a reader could see a permission in it that the test does not.
 fn modules_in(cell: &str) -> Option<BTreeSet<&str>> {
     let modules = cell.split(';').next()?;
     if modules == "nothing" {

@@ -32,7 +32,7 @@ fn no_files_import_each_other_in_a_circle() {
     );
 }
 
-/// Describes each largest set of files of which every one leads to every other.
+/// Describes each largest set of files in which every file leads to every other.
 fn circles(edges: &[Edge]) -> Vec<String> {
     let mut next: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for edge in edges {

@@ -1,4 +1,4 @@
-//! What a browser downloads has no crates that only a native program needs.
+//! The browser's download has no crates that only a native program needs.
 
 use crate::assert_none;
 use crate::source::root;

@@ -12,7 +12,7 @@ use crate::source::Source;
 pub(crate) struct Path {
     pub(crate) line: usize,
     pub(crate) segments: Vec<String>,
-    /// Whether it is part of a `use`, and what is made visible by that.
+    /// The name that it binds, if the path is part of a `use`.
     import: Option<Import>,
 }
 
@@ -196,7 +196,8 @@ impl Crate {
                 let Some(target) = self.resolve(name, &path.segments, 0) else {
                     continue;
                 };
-                // A `use` of a module uses nothing of it yet: the paths that begin with it do.
+                // A `use` of a module does not use any item of it yet; the paths that begin with it
+                // do.
                 let is_glob = path.import.as_ref().is_some_and(|i| i.name == "*");
                 let to = match target {
                     Target::Module(_) if path.import.is_some() && !is_glob => continue,
@@ -255,9 +256,9 @@ impl Crate {
         }
     }
 
-    /// Returns what `path` means in the module `from`; `None` for items of other crates.
+    /// Returns the target of `path` in the module `from`, or `None` for items of other crates.
     fn resolve(&self, from: &[String], path: &[String], depth: usize) -> Option<Target> {
-        // Re-exports that lead back to themselves, which this reader cannot tell apart.
+        // Re-exports that lead back to themselves, which this reader cannot follow.
         if depth > 16 {
             return None;
         }
@@ -291,7 +292,7 @@ impl Crate {
             match self.imported(&module, name, depth) {
                 Some(Target::Module(other)) => module = other,
                 Some(item) => return Some(item),
-                // A name that is neither here nor imported: another crate's, or the prelude's.
+                // A name that is neither here nor imported belongs to another crate or the prelude.
                 None if is_first => return None,
                 None => return Some(Target::Item(module)),
             }
@@ -300,7 +301,7 @@ impl Crate {
         Some(Target::Module(module))
     }
 
-    /// Returns what `name` means in `module` by one of its imports.
+    /// Returns the target of `name` in `module` by one of its imports.
     fn imported(&self, module: &[String], name: &str, depth: usize) -> Option<Target> {
         let paths = &self.modules.get(module)?.paths;
         let imports = |wanted: &str| {
@@ -310,7 +311,7 @@ impl Crate {
                 .filter(move |p| p.import.as_ref().is_some_and(|i| i.name == wanted))
         };
         for path in imports(name) {
-            // `use x::x` and the like would ask for themselves.
+            // `use x::x` and the like would resolve to themselves.
             if path.segments.len() > 1
                 && let Some(target) = self.resolve(module, &path.segments, depth + 1)
             {

@@ -1,4 +1,4 @@
-//! How files begin, how long they may be, and where modules stand.
+//! Rules about the start of a file, its length, and the place of its `mod` lines.
 
 use crate::assert_none;
 use crate::source::{Source, root, sources};

@@ -1,4 +1,4 @@
-//! The rules of the project about where things may stand, as tests.
+//! The project's rules about its sources, as tests.
 //!
 //! Links nothing of the library: it reads the sources as text.
 #![cfg(not(target_family = "wasm"))]

@@ -1,4 +1,4 @@
-//! The target, the runtimes and upstream's crate are known in a few places only.
+//! Rules about the few places that may know the target, the runtimes and upstream's crate.
 
 use crate::assert_none;
 use crate::source::sources;

@@ -1,4 +1,4 @@
-//! Source files, and the part of their text that the rules look at.
+//! Source files, and the part of their text that the rules examine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -150,7 +150,8 @@ fn string_end(chars: &[char], from: usize) -> usize {
     chars.len()
 }
 
-/// `from` is the `r`. Returns `from` for a raw identifier such as `r#type`.
+/// Returns the index after a raw string whose `r` is at `from`, or `from` for a raw identifier such
+/// as `r#type`.
 fn raw_string_end(chars: &[char], from: usize) -> usize {
     let hashes = chars[from + 1..].iter().take_while(|c| **c == '#').count();
     let begin = from + 1 + hashes;

@@ -76,8 +76,7 @@ fn code_with(words: &[&str]) -> Vec<String> {
     found
 }
 
-/// Beginnings of documentation that make sense only to readers who know the answer. "Gives up" is
-/// ordinary English.
+/// Beginnings of doc comments that do not say what the item is. "Gives up" is ordinary English.
 const RIDDLES: &[&str] = &[
     "See the module",
     "Who ",

@@ -1,4 +1,4 @@
-//! How the cost of gossip grows with the number of members, beside upstream.
+//! Measures how the cost of gossip grows with the number of members, beside upstream.
 //!
 //! `members [N ...]`: all members live in this process and in virtual time. Those of this crate are
 //! bare engines, between which every message is encoded and decoded. Those of upstream are whole
@@ -7,8 +7,8 @@
 //! comparison that its transport makes of each message before and after encoding. Bytes and rounds
 //! are not affected. Rumours are off, since this is about rounds. Each member has ten keys.
 //!
-//! Above [`MOST_MEMBERS`] members, only two are run, which are given the states of all others. A
-//! round is one exchange then, and convergence is not measured.
+//! Above [`MOST_MEMBERS`] members, only two are run, into which the states of all others are
+//! loaded. A round is one exchange then, and convergence is not measured.
 
 mod measurement;
 mod ours;
@@ -17,7 +17,7 @@ mod theirs;
 use gossip_benches::clusters::Version;
 use gossip_benches::report::write_json;
 
-/// Most members that fit into memory together, as each knows all others.
+/// The largest number of members that fit into memory together, as each knows all others.
 const MOST_MEMBERS: usize = 1000;
 
 fn main() -> anyhow::Result<()> {
@@ -32,7 +32,7 @@ fn main() -> anyhow::Result<()> {
          |--:|---|---|--:|--:|--:|"
     );
     for members in sizes {
-        // Fewer rounds where each takes long.
+        // Fewer rounds where each takes a long time.
         let measured = if members > 300 { 5 } else { 30 };
         for version in [Version::V0, Version::V1] {
             let fed = members > MOST_MEMBERS;

@@ -1,4 +1,4 @@
-//! What both engines are measured with, and the row that each measurement makes.
+//! The workload of both engines, and the rows of results.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use gossip_benches::clusters::Version;
 use serde::Serialize;
 
 pub(crate) const KEYS: usize = 10;
-/// Changes whose rounds until all have them are counted.
+/// The number of changes for which the rounds until all members have them are counted.
 pub(crate) const CHANGES: usize = 5;
 pub(crate) const MOST_ROUNDS: u32 = 100;
 
@@ -56,7 +56,7 @@ pub(crate) fn row(
     }
 }
 
-/// The cost of rounds, and how many there were: `steps` counts one for each member and round.
+/// The cost of rounds, and their number: `steps` counts one for each member and round.
 pub(crate) struct Cost {
     pub(crate) bytes: usize,
     pub(crate) cpu: std::time::Duration,

@@ -42,7 +42,7 @@ pub(crate) fn measure(
     while !(0..members).all(|n| world.have(n, &last, None)) {
         world.step()?;
     }
-    // Until all are found live.
+    // Runs rounds until all members are found live.
     for _ in 0..3 {
         world.step()?;
     }
@@ -71,7 +71,7 @@ pub(crate) fn measure(
     Ok(row(members, version, "gossip-transport", &cost, rounds))
 }
 
-/// Gives `engine` the states of `members`, as if it had received them.
+/// Loads the states of `members` into `engine`, as if it had received them.
 fn feed(engine: &mut Engine, members: std::ops::Range<usize>) {
     let version = ProtocolVersion::V0;
     let mut digest = Digest::default();
@@ -172,7 +172,7 @@ impl World {
                         let message = ChitchatMessage::decode(bytes)?;
                         engine.handle(received(addr(sender), message), now)
                     }
-                    // A member that is not run.
+                    // The message is for a member that is not run.
                     None => Vec::new(),
                 };
             }
@@ -181,7 +181,7 @@ impl World {
         Ok(())
     }
 
-    /// Tells whether all engines know that this key of member `n` has this value; any value, if
+    /// Returns whether all engines know that this key of member `n` has this value, or any value if
     /// none is given.
     fn have(&self, n: usize, key: &str, value: Option<&str>) -> bool {
         let id = id(n);

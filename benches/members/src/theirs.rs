@@ -14,7 +14,7 @@ use crate::measurement::{CHANGES, Cost, KEYS, MOST_ROUNDS, Row, addr, key_values
 
 const ROUND: Duration = Duration::from_secs(1);
 
-/// Returns `None` if the nodes do not get to know all members.
+/// Measures upstream's nodes. Returns `None` if they do not learn of all members.
 pub(crate) fn measure(
     members: usize,
     version: Version,
@@ -114,7 +114,7 @@ async fn start(
     Ok(nodes)
 }
 
-/// Gives `node` the states of `members`, as if it had received them.
+/// Loads the states of `members` into `node`, as if it had received them.
 async fn feed(node: &ChitchatHandle, members: std::ops::Range<usize>) {
     let chitchat = node.chitchat();
     let mut chitchat = chitchat.lock().await;

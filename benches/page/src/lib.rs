@@ -22,7 +22,7 @@ use wasm_bindgen::JsError;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 const NO_LISTENER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-/// Messages between two looks at the clock, as many as in `static/raw.js`.
+/// Messages between two readings of the clock, as many as in `static/raw.js`.
 const LOOK_EVERY: u32 = 64;
 
 /// An encrypted connection to the native node, with the socket's queues on both ends.
@@ -139,7 +139,7 @@ impl Ours {
 async fn open(node: &str, secret: &str) -> anyhow::Result<Ours> {
     let node = node.parse().context("the node's address")?;
     let mut config = TransportLayerConfig::default();
-    // A benchmark that drops messages measures the dropping.
+    // A benchmark that drops messages would measure the dropping.
     config.outgoing.overflow = OverflowPolicy::Backpressure;
     config.incoming.overflow = OverflowPolicy::Backpressure;
     let secret: ClusterSecret = secret.parse()?;

@@ -22,7 +22,7 @@ function median(values) {
   return sorted[sorted.length >> 1];
 }
 
-// Memory of wasm and of JavaScript in bytes, the latter as exact as the browser tells it.
+// Memory of wasm and of JavaScript in bytes, the latter as exact as the browser reports it.
 function memory() {
   return { wasm: wasmMemory(), heap: performance.memory?.usedJSHeapSize ?? 0 };
 }

@@ -2,7 +2,7 @@
 // The orders to the native node are those of ../../src/exercise.rs.
 
 const HIGH_WATER = 1 << 20;
-// Messages between two looks at the clock, as many as in ../src/lib.rs.
+// Messages between two readings of the clock, as many as in ../src/lib.rs.
 const LOOK_EVERY = 64;
 
 const encoder = new TextEncoder();

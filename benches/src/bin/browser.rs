@@ -26,13 +26,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_websockets::{Message, ServerBuilder, WebSocketStream};
 
-/// How long one exercise lasts, in milliseconds.
+/// Duration of one exercise, in milliseconds.
 const EXERCISE_MS: u32 = 500;
 const PINGS: u32 = 400;
 /// A page that has reported nothing for this long has failed.
 const PATIENCE: Duration = Duration::from_secs(600);
 const SOAK_STEPS: u32 = 10;
-/// The page's name for the peer that others are compared with.
+/// The page's name for the peer that the others are compared with.
 const BASE: &str = "raw JavaScript WebSocket, waits by timers";
 
 #[derive(Deserialize, Serialize)]

@@ -1,4 +1,4 @@
-//! One node with thousands of connections, all of which gossip.
+//! Measures one node with thousands of connections, all of which gossip.
 //!
 //! `connections [--connections N]`: the listening node is this process. The nodes that dial it are
 //! sockets of child processes, since the number of descriptors of a process is limited. Once all are
@@ -30,11 +30,11 @@ use serde_json::json;
 
 /// Dialling sockets of one child.
 const PER_CHILD: usize = 2500;
-/// Dials that each child has under way at a time.
+/// Dials that each child runs at a time.
 const AT_ONCE: usize = 32;
-/// How long the node is watched at rest and while all gossip.
+/// The time for which the node is observed at rest, and while all gossip.
 const WINDOW: Duration = Duration::from_secs(10);
-/// Fails what takes longer.
+/// A step that takes longer fails.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Members in a Syn.
 const DIGEST: u16 = 6;
@@ -101,8 +101,8 @@ async fn listen(count: usize) -> anyhow::Result<()> {
         children.push(Dialling::start(addr, &secret, part)?);
         left -= part;
     }
-    // The children say when they are done; asking the socket again and again would be work that is
-    // measured with it. This thread is none of the runtime's workers.
+    // The children report when they are done; polling the socket would be work that is measured
+    // with it. This thread is not one of the runtime's workers.
     for child in &mut children {
         child.wait_for("connected")?;
     }
@@ -200,7 +200,7 @@ async fn dial(to: SocketAddr, secret: &ClusterSecret, count: usize) -> anyhow::R
     let gossiping = sockets.into_iter().enumerate().map(|(n, socket)| {
         let message = message.clone();
         tokio::spawn(async move {
-            // Spread over the second.
+            // Spreads the rounds over the second.
             tokio::time::sleep(Duration::from_secs(1) * n as u32 / count as u32).await;
             loop {
                 socket.send(to, message.clone()).await?;

@@ -1,8 +1,8 @@
-//! What connections hold, both ends together, beside the floor and the peers: while they are idle,
-//! and again after a burst of messages.
+//! Measures the memory of connections, both ends together, beside the floor and the peers: while
+//! they are idle, and again after a burst of messages.
 //!
 //! `memory [--rounds N] [--connections N] [--only TEXT]`: the floor is always measured; `--only`
-//! chooses the others by their names. `gossip_benches::memory` describes how.
+//! chooses the others by their names. `gossip_benches::memory` describes how it is measured.
 
 use anyhow::Context as _;
 use gossip_benches::memory::{ALLOCATED, CHILD, CONNECTIONS, RESIDENT, Sample, in_child, sample};

@@ -1,8 +1,8 @@
-//! How long a change on one member takes to reach all others, in a cluster of this crate and in one
-//! of upstream's, and what both send while nothing changes.
+//! Measures how long a change on one member takes to reach all others, in a cluster of this crate
+//! and in one of upstream's, and how much both send while nothing changes.
 //!
-//! `spread [--members N] [--sets N] [--seeds N] [--svg FILE]`: both clusters live in one process and
-//! take turns. Times are exact to about 2 ms, since the members are asked every millisecond.
+//! `spread [--members N] [--sets N] [--seeds N] [--svg FILE]`: both clusters live in one process
+//! and take turns. Times are exact to about 2 ms, since the members are checked every millisecond.
 
 use std::time::{Duration, Instant};
 
@@ -95,7 +95,7 @@ async fn measure(
         ours.times.push(time.as_secs_f64() * 1e3);
         let time = time_to_everyone(&their_cluster, member, &value).await?;
         theirs.times.push(time.as_secs_f64() * 1e3);
-        // So that changes fall at all moments of a round.
+        // Changes must fall at all moments of a round.
         tokio::time::sleep(Duration::from_millis(rng.u64(0..1000))).await;
     }
     Ok(())

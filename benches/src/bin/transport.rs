@@ -1,4 +1,4 @@
-//! Throughput, round trips, connecting and idle memory, beside the floor and the peers.
+//! Measures throughput, round trips, connecting and idle memory, beside the floor and the peers.
 //!
 //! `transport [--rounds N] [--only TEXT] [--columns TEXT]`: the floor is always measured; `--only`
 //! chooses the others by their names, `--columns` the columns.
@@ -23,7 +23,7 @@ use gossip_transport::message::{ChitchatMessage, Message as _, ProtocolVersion};
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
-/// How long a sample of throughput lasts.
+/// Duration of a sample of throughput.
 const WINDOW: Duration = Duration::from_millis(600);
 /// Columns of throughput: senders, bytes of a message, name.
 const FLOWS: [(usize, usize, &str); 5] = [
@@ -253,8 +253,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Returns the peers in the order in which they take turns at a column; none, if the column is
-    /// not wanted.
+    /// Returns the peers in the order in which they take turns at a column, or none if the column
+    /// is not wanted.
     fn turns(&self, column: &str) -> Vec<&'static Peer> {
         if !wanted(column, self.options.columns.as_ref()) {
             return Vec::new();

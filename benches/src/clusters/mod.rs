@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 pub use ours::OurCluster;
 pub use upstream::UpstreamCluster;
 
-/// Fails what takes longer.
+/// A step that takes longer fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Time over which the members are started, so that their rounds are not in step.
 const STAGGER: Duration = Duration::from_secs(1);
-/// Pause between two looks whether all members have a change.
+/// Pause between two checks whether all members have a change.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// The version of the protocol that members open exchanges with.
@@ -34,13 +34,13 @@ pub trait Cluster: Sized + Send {
     fn start(members: usize, version: Version)
     -> impl Future<Output = anyhow::Result<Self>> + Send;
 
-    /// Tells whether every member sees every member alive.
+    /// Returns whether every member sees every member alive.
     fn is_complete(&self) -> impl Future<Output = bool> + Send;
 
     /// Sets the key `k` of a member.
     fn set(&self, member: usize, value: &str) -> impl Future<Output = anyhow::Result<()>> + Send;
 
-    /// Tells whether every member knows that the key `k` of `member` is `value`.
+    /// Returns whether every member knows that the key `k` of `member` is `value`.
     fn all_have(&self, member: usize, value: &str) -> impl Future<Output = bool> + Send;
 
     /// Returns the bytes of messages that all members together have sent so far.

@@ -1,11 +1,11 @@
 //! Transports of the published chitchat crate: its own, which is plain UDP, and the one of this
 //! crate under the same trait, which is TCP, encrypted.
 //!
-//! Both are driven through `chitchat::transport::Socket` without a queue or a task in between, which
-//! is faster than upstream's server drives them. A message is a Syn whose cluster id is as long as
-//! the message must be, since no other field of a message can be set from outside. Messages can be
-//! lost on the way: datagrams, and what a full queue of this crate drops, since upstream's server
-//! must not wait. Only messages that arrive are counted.
+//! Both are driven through `chitchat::transport::Socket` without a queue or a task in between,
+//! which is faster than upstream's server drives them. A message is a Syn whose cluster id is as
+//! long as the message must be, since no other field of a message can be set from outside. Messages
+//! can be lost on the way: datagrams are, and a full queue of this crate drops messages, since
+//! upstream's server must not wait. Only messages that arrive are counted.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -22,9 +22,9 @@ use tokio::sync::Mutex;
 use crate::peer::{Link, Node};
 use crate::peers::secret;
 
-/// Which transport.
+/// A transport for nodes of the chitchat crate.
 pub trait Kind: Send + Sync + 'static {
-    /// See [`Node::NAME`].
+    /// The name of the peer in tables.
     const NAME: &'static str;
 
     /// Opens a socket on a free port of the loopback interface.
@@ -68,7 +68,7 @@ pub struct Chitchat<K> {
     kind: PhantomData<K>,
 }
 
-/// An address, and the socket to send from.
+/// The address of a peer, and the socket to send from.
 pub struct ChitchatLink {
     to: SocketAddr,
     socket: Arc<Mutex<Box<dyn Socket>>>,
@@ -85,7 +85,7 @@ impl Link<String> for ChitchatLink {
 impl<K: Kind> Node for Chitchat<K> {
     const NAME: &'static str = K::NAME;
     const CONNECTS: bool = false;
-    /// What a datagram holds beside the rest of a Syn.
+    /// The room for the cluster id in a datagram, beside the rest of a Syn.
     const LONGEST: usize = 65_400;
     type Message = String;
     type Link = ChitchatLink;

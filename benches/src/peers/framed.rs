@@ -1,4 +1,5 @@
-//! Length-delimited frames by tokio-util's `Framed`, which is how most would begin; plaintext.
+//! Length-delimited frames by tokio-util's `Framed`, which most authors would start with;
+//! plaintext.
 
 use std::collections::VecDeque;
 

@@ -23,12 +23,12 @@ use super::stream::{Carrier, ReadBatch, StreamNode, WriteBatch, cut};
 pub type Noise = StreamNode<NoiseCarrier>;
 
 const PATTERN: &str = "Noise_XX_25519_AESGCM_BLAKE2s";
-/// Bytes of a handshake message, at most.
+/// A handshake message has at most this many bytes.
 const HANDSHAKE_LEN: usize = 256;
 /// Bytes of the length before each record: a big-endian `u16`.
 const LENGTH_LEN: usize = 2;
 const TAG_LEN: usize = 16;
-/// Bytes of messages in one record, at most: what the length can say, without the tag.
+/// A record has at most this many bytes of messages: the largest value of the length, less the tag.
 const RECORD: usize = u16::MAX as usize - TAG_LEN;
 /// Bytes that a read asks for.
 const READ: usize = 128 << 10;

@@ -1,8 +1,8 @@
-//! This crate as a browser speaks it: records inside a WebSocket, ChaChaPoly, on the listener's one
-//! port.
+//! This crate over the protocol that browsers use: records inside a WebSocket, ChaChaPoly, on the
+//! listener's only port.
 //!
-//! Natively the library only accepts WebSockets. The dialling end, which is the part of a browser,
-//! is built here from the library's network traits and a WebSocket client.
+//! Natively the library only accepts WebSockets. The dialling end, which is a browser otherwise, is
+//! built here from the library's network traits and a WebSocket client.
 
 use std::future::poll_fn;
 use std::io;
@@ -37,7 +37,7 @@ type DiallingSocket = TransportLayerSocket<Dialling, Bytes>;
 pub enum OurWebSocket {
     /// The native end.
     Listening(Arc<OurSocket>),
-    /// The end that a browser would be.
+    /// The end that stands for a browser.
     Dialling(Arc<DiallingSocket>),
 }
 

@@ -46,8 +46,8 @@ pub fn keep_alive_every(interval: Duration) {
     let _ = KEEPALIVE.set(interval);
 }
 
-/// Returns the default configuration, except that full queues wait: a benchmark that drops
-/// messages measures the dropping.
+/// Returns the default configuration, except that full queues wait: a benchmark that drops messages
+/// would measure the dropping.
 pub fn config() -> TransportLayerConfig {
     let mut config = TransportLayerConfig::default();
     config.outgoing.overflow = OverflowPolicy::Backpressure;

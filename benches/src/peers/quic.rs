@@ -12,9 +12,9 @@ use tokio::sync::mpsc;
 use super::tls;
 use crate::peer::{Link, Node};
 
-/// Messages that wait in the inbox.
+/// The inbox holds at most this many messages.
 const INBOX: usize = 1000;
-/// Bytes of a message, at most.
+/// A message has at most this many bytes.
 const LONGEST: usize = 1 << 20;
 
 /// A QUIC endpoint.

@@ -19,30 +19,30 @@ use tokio::task::JoinSet;
 use crate::peer::{Link, Node};
 use crate::queue::Queue;
 
-/// Bytes that wait in the queue of a connection. More than this and the inbox's limit is slower here at
-/// 1 KiB and up, since the messages leave the cache before they are used again.
+/// The queue of a connection holds at most this many bytes. A larger limit, here and for the inbox,
+/// is slower at 1 KiB and up, since the messages leave the cache before they are used again.
 const QUEUE: usize = 256 << 10;
-/// Bytes that wait in the inbox of a node.
+/// The inbox of a node holds at most this many bytes.
 const INBOX: usize = 256 << 10;
-/// Bytes that a message is counted with beside its own: a handle in a queue, and its length on the
+/// Bytes that a message counts in addition to its own: a handle in a queue, and its length on the
 /// wire.
 const HANDLE: usize = 36;
 
-/// What carries messages over a TCP stream.
+/// A way to carry messages over a TCP stream.
 pub trait Carrier: Send + 'static {
-    /// See [`Node::NAME`].
+    /// The name of the peer in tables.
     const NAME: &'static str;
     /// The reading half.
     type Reader: ReadBatch;
     /// The writing half.
     type Writer: WriteBatch;
 
-    /// Makes the dialling end.
+    /// Creates the dialling end.
     fn dial(
         stream: TcpStream,
     ) -> impl Future<Output = anyhow::Result<(Self::Reader, Self::Writer)>> + Send;
 
-    /// Makes the accepting end.
+    /// Creates the accepting end.
     fn accept(
         stream: TcpStream,
     ) -> impl Future<Output = anyhow::Result<(Self::Reader, Self::Writer)>> + Send;
@@ -71,7 +71,7 @@ pub trait WriteBatch: Send + 'static {
 #[derive(Debug)]
 pub struct StreamNode<C> {
     addr: SocketAddr,
-    /// Taken from the inbox and not yet returned by `recv`.
+    /// Messages that were taken from the inbox and not yet returned by `recv`.
     ready: VecDeque<(usize, Bytes)>,
     shared: Arc<Shared>,
     carrier: PhantomData<fn() -> C>,

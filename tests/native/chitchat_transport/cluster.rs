@@ -239,7 +239,7 @@ async fn wait_for(what: &str, condition: impl AsyncFn() -> Result<(), String>) {
             Instant::now() < deadline,
             "waited too long for {what}: {but}"
         );
-        // Upstream has no way to wait for this, so look again after a moment.
+        // Upstream has no way to wait for this, so the condition is polled.
         tokio::time::sleep(INTERVAL / 4).await;
     }
 }

@@ -30,7 +30,7 @@ fn empty_syn() -> ChitchatEnvelope {
     }
 }
 
-// The points that upstream's own conformance tests check.
+// The behaviour that upstream's own conformance tests check.
 
 #[tokio::test]
 async fn an_address_cannot_be_opened_twice_and_is_free_after_its_socket_is_dropped() {
@@ -263,7 +263,7 @@ async fn an_answer_may_contain_more_members_than_a_datagram_can_hold() {
             }
         });
         if let Ok(digest) = answer.await {
-            // The members, and the node itself.
+            // The digest lists the members and the node itself.
             assert_eq!(digest.node_digests.len(), usize::from(MEMBERS) + 1);
             break;
         }

@@ -1,5 +1,5 @@
-//! Runs the examples and checks what they print. Each is included here as a module, so that it is
-//! linked with the tests; only its `main` is left to those who try it.
+//! Runs the examples and checks their output. Each example is included here as a module, so that it
+//! is linked with the tests; only its `main` is not used.
 
 #[path = "../../../examples/custom_message.rs"]
 #[expect(dead_code, reason = "`main` is not run")]

@@ -292,8 +292,8 @@ fn newcomer() -> Engine {
     Engine::new(config, id, Duration::ZERO).unwrap()
 }
 
-/// Asserts what the published crate requires of a delta that it has decoded. On others it panics or
-/// drops what it knew.
+/// Asserts the properties that the published crate requires of a decoded delta. It panics on other
+/// deltas, or drops the state that it has.
 fn assert_is_harmless(delta: &Delta) {
     for node in &delta.node_deltas {
         let mut last = node.from_version_excluded;
@@ -326,7 +326,7 @@ fn sent(outputs: Vec<Output>) -> impl Iterator<Item = ChitchatMessage> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        // A failure prints its input; a file beside the tests is not needed.
+        // A failure prints its input, so a file beside the tests is not needed.
         failure_persistence: None,
         ..ProptestConfig::with_cases(200)
     })]

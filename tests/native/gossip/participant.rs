@@ -30,7 +30,7 @@ async fn join<T: NetTransport>(
     Participant::join(transport.open(listen).await?, config).await
 }
 
-/// Waits until `done` returns true, and looks again after each change.
+/// Waits until `done` returns true, and checks it again after each change.
 async fn until<T: NetTransport>(
     participant: &Participant<T>,
     what: &str,
@@ -395,7 +395,7 @@ async fn members_that_were_suspended_come_back_without_a_restart() {
     let ids: Vec<_> = participants.iter().map(|p| p.id().clone()).collect();
     // The clock of all members jumps, as on a machine that was suspended.
     tokio::time::advance(Duration::from_secs(3600)).await;
-    // In the rounds that follow, no member takes its own pause for the death of another.
+    // In the rounds that follow, no member mistakes its own pause for the death of another.
     for _ in 0..200 {
         tokio::time::sleep(Duration::from_millis(50)).await;
         for participant in &participants {
@@ -421,7 +421,7 @@ async fn a_watch_reports_changes_and_no_heartbeats() {
     let participants = three_in_memory(&network).await;
     let mut watch = participants[0].watch();
     let quiet = Duration::from_secs(30);
-    // Changes of the start are reported first.
+    // The changes at the start are reported first.
     while timeout(quiet, watch.changed()).await.is_ok() {}
     let heartbeat = |p: &Participant<_>| p.members()[1].heartbeat;
     let before = heartbeat(&participants[0]);

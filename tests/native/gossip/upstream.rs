@@ -311,7 +311,7 @@ async fn a_rumour_reaches_members_of_the_published_crate_without_a_round() {
     for version in [ProtocolVersion::V0, ProtocolVersion::V1] {
         let mixed = Mixed::start(version, version).await;
         let sender = &mixed.ours[0];
-        // It neither asks nor answers any more, so that only the rumour can bring the change.
+        // It sends and answers nothing any more, so only the rumour can bring the change.
         sender.task.abort();
         until("its task to end", async || sender.task.is_finished()).await;
         let outputs = sender.with(|engine, now| {

@@ -113,7 +113,7 @@ impl Meeting {
     }
 }
 
-/// Fails instead of hanging.
+/// Returns the next message, and fails instead of waiting for ever.
 pub async fn recv(connection: &Connection) -> Bytes {
     soon(connection.recv()).await.unwrap().expect("a message")
 }

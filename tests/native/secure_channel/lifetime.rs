@@ -86,7 +86,7 @@ async fn closing_wakes_every_call_that_waits() {
     for reason in reasons {
         assert!(matches!(reason, CloseReason::Local(CloseCode::GOING_AWAY)));
     }
-    // The goodbye to a peer that does not read is given up after a second.
+    // A goodbye to a peer that does not read is abandoned after a second.
     assert_eq!(start.elapsed().as_secs(), 1);
 }
 

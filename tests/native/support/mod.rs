@@ -14,11 +14,11 @@ use gossip_transport::{
 };
 use tokio::time::Instant;
 
-/// Deadline for everything that a test waits for.
+/// The time limit of every wait of a test.
 ///
-/// Long enough for a machine that is busy with something else, and shorter than the 90 s of silence
-/// after which a connection is given up: no test passes merely because of that. Costs nothing on a
-/// paused clock.
+/// It is long enough for a machine that is busy with something else, and shorter than the 90 s of
+/// silence after which a connection is closed, so that no test passes merely because of that. It
+/// costs nothing on a paused clock.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(80);
 
 /// Any free port on loopback.
@@ -47,12 +47,12 @@ pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
     }
 }
 
-/// A new credential of a member of the cluster that has `secret`.
+/// Returns a new credential of a member of the cluster that has `secret`.
 pub(crate) fn member(secret: &ClusterSecret) -> NetCredential {
     NetCredential::generate(Trust::secret(secret.clone()))
 }
 
-/// A new credential that trusts every identity.
+/// Returns a new credential that trusts every identity.
 pub(crate) fn anyone() -> NetCredential {
     NetCredential::generate(Trust::dangerously_anyone())
 }

@@ -1,4 +1,4 @@
-//! When connections are dialled, reused, kept open and closed.
+//! Connections: when they are dialled, reused, kept open and closed.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -80,7 +80,7 @@ async fn dials_of_an_unreachable_peer_become_less_frequent() {
         .zip([100, 200, 400, 800, 1600, 2000, 2000, 2000])
     {
         let whole = Duration::from_millis(whole);
-        // `until` looks once in a millisecond.
+        // `until` checks once in a millisecond.
         assert!(
             *wait >= whole / 2 - ms(3) && *wait <= whole + ms(3),
             "{waits:?}"

@@ -1,4 +1,4 @@
-//! When the silence of a peer ends its connection, and when it does not.
+//! Silence: when it ends a connection, and when it does not.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::{Instant, advance, sleep};
 use crate::support::layer::{Socket, World, addr, configured, ip, numbered, secs, until};
 use crate::support::soon;
 
-/// A configuration whose connections end by silence only.
+/// Returns a configuration whose connections end by silence only.
 fn patient() -> TransportLayerConfig {
     configured(|c| c.idle_timeout = secs(100_000))
 }

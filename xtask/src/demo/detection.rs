@@ -37,7 +37,8 @@ mod tests {
     fn a_member_that_was_seen_for_longer_is_found_dead_sooner() {
         let young = limit(Duration::ZERO, 5);
         let old = limit(Duration::from_secs(3600), 5);
-        // 8 * 5 rounds, and 2 and 2; 8 * 2 rounds, and 2 and 2.
+        // Young: a mean interval of 5 rounds, times 8, and 4 rounds of travel. Old: a mean of 2
+        // rounds.
         assert_eq!(young, GOSSIP_INTERVAL * 44);
         assert!(old > GOSSIP_INTERVAL * 20 && old < GOSSIP_INTERVAL * 21);
     }

@@ -15,7 +15,7 @@ const GRACE: Duration = Duration::from_secs(40);
 pub struct Faults {
     pub loss: f64,
     pub duplicates: f64,
-    /// In rounds.
+    /// The longest delay of a message, in rounds.
     pub max_delay: usize,
 }
 
@@ -24,15 +24,15 @@ pub struct World {
     frozen: BTreeSet<usize>,
     generations: Vec<u64>,
     cut_off: BTreeSet<usize>,
-    /// Members that reach only one other member, and that one.
+    /// Members that can reach only one other member, each with that member.
     behind: BTreeMap<usize, usize>,
     faults: Faults,
     rng: fastrand::Rng,
-    /// Messages by the round in which they arrive.
+    /// Messages, by the round in which they arrive.
     in_flight: BTreeMap<usize, Vec<(SocketAddr, usize, Bytes)>>,
     round: usize,
-    /// The versions that each member last claimed to know of each other: collected up to, and known
-    /// up to. The pair never decreases; after a reset the second number alone may.
+    /// The versions that each member last claimed to have of each other: `last_gc_version` and
+    /// `max_version`. The pair never decreases; after a reset the second number alone may.
     claims: BTreeMap<(usize, ChitchatId), (Version, Version)>,
 }
 

@@ -14,7 +14,7 @@ use gossip_transport::udp::PlaintextUdpTransport;
 use crate::examples::custom_network::UnixTransport;
 use crate::support::ANY_PORT;
 
-/// What a network of secure connections has, and a network of datagrams may lack.
+/// A capability that secure connections have, and that a network of datagrams may lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Capability {
     /// A dial waits for the acceptor, and fails if there is none.
@@ -25,7 +25,7 @@ pub(crate) enum Capability {
     Negotiation,
     /// A sender waits for a slow receiver, and no message is lost.
     FlowControl,
-    /// The peer is told that a connection has ended, and can tell that from a loss.
+    /// The peer is notified of the end of a connection, and can distinguish it from a loss.
     Goodbye,
     /// A sign of life that is not a message.
     Keepalive,
@@ -99,7 +99,7 @@ impl Fixture for Tcp {
     }
 
     fn dead_addr() -> SocketAddr {
-        // It was free a moment ago, and the system does not assign it again at once.
+        // The port was free a moment ago, and the system does not assign it again at once.
         let socket = std::net::TcpListener::bind(ANY_PORT).unwrap();
         socket.local_addr().unwrap()
     }
@@ -118,7 +118,7 @@ impl Fixture for Udp {
         ),
         (
             Capability::Authentication,
-            "a datagram carries no proof of who sent it",
+            "a datagram carries no proof of its sender",
         ),
         (
             Capability::Negotiation,
@@ -159,8 +159,8 @@ impl Fixture for Udp {
         &OURS
     }
 
-    /// Begins as messages of chitchat do, since everything else is noise on this network, and is
-    /// not longer than a datagram.
+    /// Returns a message that begins as messages of chitchat do, since everything else is dropped
+    /// on this network, and that is not longer than a datagram.
     fn message(fill: u8, len: usize) -> Bytes {
         let version = ProtocolVersion::V0;
         let mut bytes = Vec::from(
@@ -240,7 +240,7 @@ impl Fixture for EitherSecond {
     }
 }
 
-/// `faults` are those of the first network.
+/// Returns two hosts, with `faults` on the first of their networks.
 fn either(faults: Faults) -> (EitherMemory, EitherMemory) {
     let [first, second] = [1, 2].map(MemoryNetwork::new);
     first.set_faults_between(ip(1), ip(2), faults);

@@ -1,4 +1,4 @@
-//! What every `NetTransport` must do, checked over each of them.
+//! The behaviour that every `NetTransport` must have, checked over each of them.
 //!
 //! `suite` has one function for each behaviour. `fixtures` has the networks, and says which
 //! capabilities each one lacks and why. A behaviour that needs a capability which a network lacks is
@@ -10,7 +10,7 @@ mod suite;
 
 use fixtures::{Capability, Fixture};
 
-/// Declares the behaviours with what they need, and the tests of each network.
+/// Declares the behaviours with the capabilities that they need, and the tests of each network.
 macro_rules! conforms {
     ($($name:ident: [$($need:ident),*],)*) => {
         /// Every behaviour, with the capabilities that it needs.
@@ -69,7 +69,7 @@ conforms! {
     a_peer_that_does_not_read_makes_the_sender_wait: [FlowControl],
 }
 
-/// Returns why `F` need not show this behaviour, or `None` if it must.
+/// Returns the reason why `F` need not have this behaviour, or `None` if it must.
 fn excuse<F: Fixture>(behaviour: &str) -> Option<String> {
     let (_, needs) = BEHAVIOURS.iter().find(|(name, _)| *name == behaviour)?;
     let lacking = F::LACKS.iter().find(|(lacks, _)| needs.contains(lacks))?;

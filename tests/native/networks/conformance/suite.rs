@@ -180,7 +180,7 @@ pub(crate) async fn the_first_common_protocol_is_negotiated<F: Fixture>() {
     assert_eq!(b.unwrap().alpn_negotiated(), &OTHER);
 }
 
-/// Returns the error of the acceptor. The dialler must have been told nothing about it.
+/// Returns the error of the acceptor, after checking that the dialler received no reason.
 fn refused_by_acceptor<C>((a, b): (anyhow::Result<C>, anyhow::Result<C>)) -> HandshakeError {
     let theirs = b.err().expect("the dialler should have been refused");
     let theirs = theirs.downcast::<HandshakeError>().unwrap();
@@ -359,7 +359,7 @@ pub(crate) async fn an_unanswered_request_does_not_delay_the_next_one<F: Fixture
     accepted.unwrap();
     connected.unwrap();
     drop(unanswered);
-    // A network that dials in more than one way is turned away each time.
+    // A network that dials in more than one way is refused each time.
     let refusing = async {
         loop {
             drop(listener.accept().await.unwrap());
