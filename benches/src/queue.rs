@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_pushed_before_the_end_can_still_be_taken() {
+    async fn items_that_were_pushed_before_the_end_can_still_be_taken() {
         let queue = Queue::new(10);
         queue
             .push_all(&mut VecDeque::from([1, 2]), 2)

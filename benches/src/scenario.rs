@@ -148,7 +148,7 @@ async fn receive<N: Node>(node: &mut N, window: Duration) -> anyhow::Result<Rece
 
 /// Measures `count` round trips of one message at a time, in microseconds each.
 ///
-/// The answering node looks up its way back once, with the first message; so the loops of both
+/// The answering node looks up its way back once, with the first message, so that the loops of both
 /// nodes consist of `send` and `recv`.
 pub async fn ping<N>(len: usize, count: usize) -> anyhow::Result<Vec<f64>>
 where

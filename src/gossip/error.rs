@@ -61,7 +61,7 @@ pub enum JoinError {
     /// The address of this member is not known, and there is no seed to ask for it.
     #[error(
         "the address of this member is not known ({local_addr} cannot be dialled): set \
-         advertise_addr, or name a seed that can tell"
+         advertise_addr, or name a seed that can report it"
     )]
     AddressUnknown {
         /// The address to which the socket is bound.

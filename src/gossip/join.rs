@@ -16,7 +16,7 @@ use crate::net::{NetTransport, is_dialable};
 use crate::rt;
 use crate::transport_layer::TransportLayerSocket;
 
-/// How long all seeds together are tried before they are resolved again.
+/// The time for which all seeds together are tried before they are resolved again.
 const ATTEMPT: Duration = Duration::from_secs(5);
 /// The pause before the second attempt. It doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);

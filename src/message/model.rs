@@ -60,20 +60,20 @@ pub enum ProtocolVersion {
 /// A message of a gossip exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChitchatMessage {
-    /// Opens an exchange with what the sender knows.
+    /// Opens an exchange with a digest of the states that the sender knows.
     Syn {
         /// The layout of the digest.
         version: ProtocolVersion,
         /// The sender's cluster. A member of another cluster answers with `BadCluster`.
         cluster_id: String,
-        /// What the sender knows.
+        /// A summary of the states that the sender knows.
         digest: Digest,
     },
-    /// Answers a Syn with the changes that its sender lacks, and with what this side knows.
+    /// Answers a Syn with the changes that its sender lacks, and with a digest of its own.
     SynAck {
         /// The layout of the digest.
         version: ProtocolVersion,
-        /// What the sender knows.
+        /// A summary of the states that the sender knows.
         digest: Digest,
         /// The changes that the receiver lacks.
         delta: Delta,

@@ -31,7 +31,7 @@ use crate::credential::Identity;
 use crate::net::{Alpn, CloseCode, CloseReason, NetConnection};
 use crate::rt::{self, Instant};
 
-/// How long closing may take: waiting for the writer, the goodbye, and the carrier's end.
+/// The time limit of closing: waiting for the writer, the goodbye, and the carrier's end.
 const GOODBYE_TIME: Duration = Duration::from_secs(1);
 
 /// The largest number of messages that one call of `recv_many` returns.

@@ -11,7 +11,7 @@ use super::error::FrameError;
 use crate::net::{CloseCode, CloseReason};
 use crate::rt::sync::{Mutex, MutexGuard, Ticket, WaitList};
 
-/// Why a connection ended.
+/// The end of a connection: which side caused it, and the reason.
 #[derive(Debug, Clone)]
 pub(super) enum End {
     /// We said goodbye.
@@ -113,7 +113,7 @@ impl Waiter<'_> {
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        // Most waits are over before they have taken a place: then the lock is not needed.
+        // Most waits end before they have taken a place, and then need no lock.
         if self.ticket.is_some() {
             self.ending.state().waiting.leave(&mut self.ticket);
         }

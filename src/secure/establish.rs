@@ -16,7 +16,7 @@ use crate::credential::NetCredential;
 use crate::net::Alpn;
 use crate::rt;
 
-/// How long the carrier of a failed handshake may take to end in order.
+/// The time in which the carrier of a failed handshake may end in order.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(1);
 
 /// Runs the dialler's side of the handshake.

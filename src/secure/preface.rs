@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_preface_are_refused_with_the_right_error() {
+    fn bytes_that_are_not_a_preface_are_refused_with_the_right_error() {
         use HandshakeError::{NotOurProtocol, SuiteNotAllowed, UnsupportedVersion};
         let decode = |bytes: &[u8]| Preface::decode(bytes).unwrap_err();
         assert!(matches!(decode(b""), NotOurProtocol));

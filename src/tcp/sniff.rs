@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_of_no_protocol_is_decided_immediately() {
+    fn bytes_that_start_no_protocol_are_recognised_immediately() {
         for start in [
             &b"\xff"[..],
             b" GET",

@@ -182,7 +182,7 @@ pub struct QueueConfig {
     pub max_bytes: usize,
     /// The longest time that a message waits to be sent. Default 30 s.
     pub ttl: Duration,
-    /// What happens when the queue is full.
+    /// The policy when the queue is full.
     pub overflow: OverflowPolicy,
 }
 
@@ -198,14 +198,14 @@ pub struct IncomingConfig {
     pub max_messages: usize,
     /// The largest number of bytes from all peers, as received. Default 64 MiB.
     pub max_bytes: usize,
-    /// What happens when the queue is full. `DropOldest`: the peer with the most messages (or
+    /// The policy when the queue is full. `DropOldest`: the peer with the most messages (or
     /// bytes) loses its oldest message. `DropNewest`: the new message is dropped. `Backpressure`:
     /// the connection is not read any more. Messages that were already read wait beside the queue:
     /// at most 64 KiB or 1,024 messages of each connection, or one longer message.
     pub overflow: OverflowPolicy,
 }
 
-/// What happens to messages for a full queue.
+/// The policy for messages that find a queue full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OverflowPolicy {
     /// The oldest message is dropped. Good for gossip, where a newer digest supersedes an older one.

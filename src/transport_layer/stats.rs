@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::credential::Identity;
 
-/// Why a message was dropped.
+/// The reason why a message was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum DropReason {
@@ -121,7 +121,7 @@ pub struct SocketStats {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerStats {
-    /// What the socket is doing about this peer. In the total, the best state of all peers.
+    /// The state of the connection with this peer. In the total, the best state of all peers.
     pub state: PeerState,
     /// The time until the next dial, while the state is [`BackingOff`](PeerState::BackingOff). It is
     /// dialled only if there is something to send. `None` in the total.
@@ -170,7 +170,7 @@ impl PeerStats {
     }
 }
 
-/// The state of a peer's connection.
+/// The state of the connection with a peer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum PeerState {
@@ -207,15 +207,15 @@ pub struct ConnectionInfo {
     pub local_addr: SocketAddr,
     /// The identity that the peer has proved.
     pub remote_identity: Identity,
-    /// Which side dialled.
+    /// The side that dialled.
     pub direction: Direction,
-    /// How long the connection has lived.
+    /// The time since the connection was established.
     pub age: Duration,
-    /// How long the peer has been silent.
+    /// The time since anything was received from the peer.
     pub silence: Duration,
 }
 
-/// Which side dialled a connection.
+/// The side that dialled a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// This side dialled.

@@ -63,7 +63,7 @@ fn mixed_content(url: &str) -> String {
     )
 }
 
-/// How far away a target is. Browsers restrict access to targets nearby.
+/// The distance to a target. Browsers restrict access to targets nearby.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Distance {
     OwnMachine,

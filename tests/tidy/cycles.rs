@@ -72,7 +72,7 @@ fn circles(edges: &[Edge]) -> Vec<String> {
 }
 
 #[test]
-fn a_circle_of_three_files_is_found_and_a_reexport_is_none() {
+fn a_circle_of_three_files_is_found_and_a_reexport_is_not_one() {
     let sources = [
         ("c/lib.rs", "mod a; mod b; mod d; mod e; pub use a::A;"),
         ("c/a.rs", "use crate::b::B; pub struct A;"),

@@ -1,4 +1,4 @@
-//! A cheap reader of the paths in a crate's files, and of the files that they lead to.
+//! A simple reader of the paths in a crate's files, and of the files that they lead to.
 //!
 //! It knows modules, items, `use` trees and re-exports. It does not expand macros and does not know
 //! scopes below a file: methods and enum variants lead to the file of the item before them.
@@ -181,7 +181,7 @@ impl Crate {
         }
     }
 
-    /// Returns every use of an item of another file, but for re-exports of a `mod.rs` or a root.
+    /// Returns every use of an item of another file, except re-exports of a `mod.rs` or a root.
     pub(crate) fn edges(&self) -> Vec<Edge> {
         let mut edges = Vec::new();
         for (name, module) in &self.modules {

@@ -12,12 +12,12 @@
     reason = "a test fails by panicking"
 )]
 
+mod boundaries;
 mod code_map;
 mod cycles;
 mod dependencies;
 mod imports;
 mod layout;
-mod rooms;
 mod source;
 mod words;
 

@@ -118,7 +118,7 @@ fn riddles(source: &Source) -> Vec<String> {
 }
 
 #[test]
-fn only_the_beginning_of_a_doc_comment_can_be_a_riddle() {
+fn only_the_first_line_of_a_doc_comment_is_checked() {
     let text = "//! Who reads\n//! Gives up.\n/// Returns it.\n/// Who cares.\nfn a();\n    /// Gives it.\n";
     let found = riddles(&Source::new("x.rs", text));
     assert_eq!(found, ["x.rs:1: Who reads", "x.rs:6: Gives it."]);

@@ -170,7 +170,7 @@ impl Shared {
     fn spawn(&self, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
         let tasks = self.tasks.lock();
         let mut tasks = tasks.unwrap_or_else(PoisonError::into_inner);
-        // A failure ends the connection, which the scenario notices by waiting in vain.
+        // A failure ends the connection, which the scenario notices by its time limit.
         tasks.spawn(async move { drop(task.await) });
         while tasks.try_join_next().is_some() {}
     }

@@ -10,8 +10,8 @@
 //!
 //! Invariants:
 //!
-//! - One datagram is on its way at a time. A message to decode is followed by a marker, which tells
-//!   a message that upstream ignores from one that is late.
+//! - One datagram is on its way at a time. A message to decode is followed by a marker, which
+//!   distinguishes a message that upstream ignores from one that is late.
 //! - A pair that was left in the middle of an exchange (a cancelled future, a timeout) is not used
 //!   again.
 //! - Datagrams from other processes are ignored.

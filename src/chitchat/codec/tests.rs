@@ -156,7 +156,7 @@ async fn no_datagram_is_lost_between_the_two_sockets() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_envelope_fail_without_waiting_for_a_timeout() {
+async fn bytes_that_are_not_an_envelope_fail_without_waiting_for_a_timeout() {
     let mut codec = Codec::open().await.unwrap();
     for bytes in [&b"junk"[..], b"", &[0x53, 0xb0, 0, 0, 1], &[7; 65_507]] {
         let decoded = codec.decode(&Bytes::copy_from_slice(bytes)).await;

@@ -43,7 +43,7 @@ pub struct GossipConfig {
     pub gossip_interval: Duration,
     /// When a member counts as dead.
     pub failure_detector: FailureDetectorConfig,
-    /// How long the tombstone of a deleted key is kept. Default 2 h.
+    /// The time for which the tombstone of a deleted key is kept. Default 2 h.
     pub marked_for_deletion_grace_period: Duration,
     /// The version in which exchanges are opened. A reply has the version of the message that it
     /// answers. Default V0, which every published version of the crate understands.
@@ -64,7 +64,7 @@ pub struct GossipConfig {
     pub max_bytes: usize,
     /// Keys to set before the first round.
     pub initial_key_values: Vec<(String, String)>,
-    /// How changes are pushed between rounds.
+    /// The configuration of rumours, which push changes between rounds.
     pub rumours: RumourConfig,
     /// The seed of the random choice of members. With the same seed, the same calls produce the
     /// same outputs. Default: random.
@@ -220,7 +220,7 @@ pub struct FailureDetectorConfig {
     /// The interval that is assumed before any was measured, at least 1 ms. It counts for five
     /// measured ones. Default 5 s.
     pub initial_interval: Duration,
-    /// How long a dead member is remembered, at least 1 ms. Default 24 h.
+    /// The time for which a dead member is remembered, at least 1 ms. Default 24 h.
     pub dead_node_grace_period: Duration,
 }
 

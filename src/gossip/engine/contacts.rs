@@ -1,7 +1,7 @@
 //! Records which members answer the Syns of this member.
 //!
 //! A live member is not always reachable from here: a tab does not speak UDP, and a firewall may
-//! stand between two nodes that a third can reach. We hear of such a member through others, and a
+//! stand between two nodes that a third can reach. We learn of such a member from others, and a
 //! Syn to it is wasted; in a large cluster behind one bridge that would be nearly all Syns.
 //!
 //! This file influences which members are selected, and does not judge them: a member is found dead

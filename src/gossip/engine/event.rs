@@ -22,7 +22,7 @@ pub enum Event {
         /// [`Identity::UNPROVED`] on a network without authentication, such as plain UDP. It
         /// decides nothing yet.
         identity: Identity,
-        /// What the sender's credential allows it to do in the cluster. It decides nothing yet:
+        /// The role of the sender in the cluster, by its credential. It decides nothing yet:
         /// every message is applied as if it came from a [`Role::Core`] member.
         role: Role,
         /// The message.

@@ -28,7 +28,7 @@ pub(super) struct FailureDetector {
     dead: Members<Duration>,
 }
 
-/// What is remembered of a member whose heartbeat has risen.
+/// The record of a member whose heartbeat has risen.
 #[derive(Debug, Default)]
 struct Heard {
     window: Window,

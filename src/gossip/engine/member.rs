@@ -18,7 +18,7 @@ pub struct Member {
     /// True if a member with the same name and a later generation is known: this one has
     /// restarted. Its earlier generation stays listed until it is forgotten.
     pub superseded: bool,
-    /// The highest heartbeat heard of.
+    /// The highest known heartbeat.
     pub heartbeat: u64,
     /// The highest version known.
     pub max_version: Version,

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn only_members_that_owe_an_overdue_answer_change_the_selection() {
+    fn only_members_whose_answer_is_overdue_change_the_selection() {
         let mut contacts = Contacts::new(Duration::from_secs(2));
         let at = Duration::from_secs;
         for addr in addrs(0..10) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::rt::Instant;
 
-/// How often dials to one peer have failed in a row, and when the next one is due.
+/// The number of failed dials to one peer in a row, and the time at which the next one is due.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Backoff {
     failures: u32,

@@ -23,7 +23,7 @@ use crate::transport_layer::stats::{DropReason, PeerState};
 /// several times as long to arrive, even on loopback.
 const DIRECT_AFTER: Duration = Duration::from_micros(2);
 /// A sender writes only messages of at most this many bytes itself. A longer one would keep the
-/// sender busy for longer than it takes to wake the peer's task.
+/// sender busy for so long that waking the peer's task is worth its cost.
 const DIRECT_LEN: usize = 8 << 10;
 
 /// The state of one peer address: its queue, connections and dial.
@@ -54,7 +54,7 @@ pub(super) struct Dial {
     pub(super) since: Instant,
 }
 
-/// Why the last dial failed.
+/// The failure of the last dial.
 #[derive(Debug, Clone)]
 pub(super) struct Failure {
     /// Later failures have larger ids.
@@ -64,8 +64,8 @@ pub(super) struct Failure {
     pub(super) permanent: bool,
 }
 
-/// What the task of a peer is doing. While the task runs, which is never for long, the time at
-/// which it started is good enough for the expiry of a message, so senders need not read the clock.
+/// The activity of a peer's task. While the task runs, which is never for long, its last reading of
+/// the clock is good enough for the expiry of a message, so most senders need not read the clock.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum TaskState {
     /// It waits for its signal.

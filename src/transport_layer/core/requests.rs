@@ -68,7 +68,7 @@ pub(in crate::transport_layer) struct Wanted {
     pub(super) ticket: Ticket,
     /// Failures with a larger id happened while the caller waited.
     pub(super) since: u64,
-    /// Why the last dial failed.
+    /// The error of the last dial.
     pub(in crate::transport_layer) cause: Option<Arc<anyhow::Error>>,
 }
 

@@ -3,8 +3,8 @@
 //! This is the only place where that is decided, and
 //! [`silence_timeout`](crate::TransportLayerConfig::silence_timeout) is the only setting. Invariant: a
 //! first late check (a frozen tab, a machine that slept, a task that was busy) never ends a connection.
-//! What has arrived in the meantime gets a grace period in which it can be read. A peer that is still
-//! silent at the next check is given up, however late that check is.
+//! What has arrived in the meantime gets a grace period in which it can be read. If the peer is
+//! still silent at the next check, its connection is closed, however late that check is.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the core asks of the driver: steps and effects.
+//! The steps and effects that the core asks of the driver.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub(in crate::transport_layer) struct PeerKey {
     pub(in crate::transport_layer) id: u64,
 }
 
-/// What the task of a peer does next.
+/// The next action of a peer's task.
 #[derive(Debug)]
 pub(in crate::transport_layer) enum Step<C> {
     /// The peer is forgotten: the task ends.
@@ -47,7 +47,7 @@ pub(in crate::transport_layer) struct EndedLink {
     pub(in crate::transport_layer) age: Duration,
 }
 
-/// What the driver must do after a call into the core.
+/// The work that the driver must do after a call into the core.
 #[derive(Debug)]
 pub(in crate::transport_layer) struct Effects<C> {
     /// Tasks to wake, once the lock is released.

@@ -270,7 +270,7 @@ pub(in crate::transport_layer) async fn submit<M: Message>(
     }
 }
 
-/// A sender that waits for room. If it is dropped, it leaves the line.
+/// A sender that waits for room. Dropping it gives up its place in line.
 struct Sending<'a, O: Outbound + ?Sized> {
     outbound: &'a O,
     place: SenderPlace,
@@ -297,7 +297,7 @@ async fn wait_for_room(
     queued.err().and(bytes)
 }
 
-/// A caller that waits for a connection. If it is dropped, its request is withdrawn.
+/// A caller that waits for a connection. Dropping it withdraws its request.
 struct Waiting<'a> {
     outbound: &'a dyn Outbound,
     wanted: Wanted,

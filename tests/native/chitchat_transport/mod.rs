@@ -143,7 +143,7 @@ async fn a_cancelled_recv_loses_no_envelope() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_no_envelope_is_counted_and_those_after_it_arrive() {
+async fn a_message_that_is_not_an_envelope_is_counted_and_those_after_it_arrive() {
     let secret = ClusterSecret::generate();
     let transport = transport(&secret);
     let mut node = transport.open(ANY_PORT).await.unwrap();

@@ -88,7 +88,7 @@ async fn a_custom_message_travels_there_and_back() {
 }
 
 #[test]
-fn bytes_that_are_no_custom_message_are_refused() {
+fn bytes_that_are_not_a_custom_message_are_refused() {
     let room = DecodeError::Truncated {
         field: "the room",
         missing: 1,
@@ -125,7 +125,7 @@ async fn engines_with_a_loop_of_their_own_find_each_other_over_udp() {
     let ada = Driver::bind("ada", ANY_PORT, Vec::new()).await.unwrap();
     let seed = ada.addr().unwrap();
     let bob = Driver::bind("bob", ANY_PORT, vec![seed]).await.unwrap();
-    // What is neither a message nor of this cluster changes nothing.
+    // A datagram that is not a message must change nothing.
     let noise = tokio::net::UdpSocket::bind(ANY_PORT).await.unwrap();
     noise.send_to(b"noise", seed).await.unwrap();
 

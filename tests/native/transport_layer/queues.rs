@@ -190,7 +190,7 @@ async fn expired_messages_to_an_unreachable_peer_are_dropped() {
             1,
             configured(|c| {
                 c.outgoing.ttl = secs(3);
-                // So that the next dial comes before the second message expires.
+                // The next dial must come before the second message expires.
                 c.backoff_max = ms(500);
             }),
         )

@@ -19,7 +19,7 @@ use crate::host::process::Process;
 use crate::host::workspace::Workspace;
 use crate::host::{command, wait};
 
-/// Time between gossip rounds: a quarter of the default, so that a viewer does not have to wait.
+/// Time between gossip rounds: a quarter of the default, so that a viewer need not wait.
 /// Nodes scale their failure detector with it.
 pub(crate) const GOSSIP_INTERVAL: Duration = Duration::from_millis(250);
 

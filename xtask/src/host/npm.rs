@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 
 use crate::host::{command, tools};
 
-/// What a user can do when [`NpmTool::ensure`] fails.
+/// Advice to the user for when [`NpmTool::ensure`] fails.
 const BY_HAND: &str =
     "install Node.js 20 or later with npm (on Debian: sudo apt-get install -y nodejs npm)";
 

@@ -33,7 +33,7 @@ pub(super) struct Cluster {
     digest_cursor: Option<ChitchatId>,
     // The size of all keys and values of other members.
     foreign_bytes: usize,
-    /// Counts members that were refused because there is no room, or because of a too long name.
+    /// Counts members that were refused because there is no room, or because their name is too long.
     pub(super) refused_members: u64,
     /// Counts deltas of a member that were applied only in part or not at all, because there is no
     /// room.

@@ -260,7 +260,7 @@ fn a_key_that_fits_no_message_delays_its_own_member_only() {
         let state = us.nodes.get_mut(&id(name)).unwrap();
         let value = if name == 1 { 2000 } else { 20 };
         state.set("k", &"v".repeat(value), DeletionStatus::Set, NOW);
-        // So that it is sent before the others.
+        // The member that lacks the most changes is sent first.
         state.max_version += u64::from(name);
     }
     let mut rng = fastrand::Rng::with_seed(1);

@@ -40,7 +40,7 @@ pub(in crate::transport_layer) struct Inbox<M> {
     /// The peers that have messages, each once, in the order of their turns. A peer stays listed
     /// until its turn even if its messages have been dropped.
     turns: VecDeque<SocketAddr>,
-    /// Which peer loses a message when the inbox is full.
+    /// The peers by size, to find the one that loses a message when the inbox is full.
     ranking: Ranking,
     /// Number of messages of all peers, those in the hand of a receiver included.
     messages: usize,
@@ -152,7 +152,7 @@ impl<M> Inbox<M> {
         }
     }
 
-    /// Gives up the place of a reader, and hands its turn on if it was the first in line.
+    /// Gives up the place of a reader, and passes its turn on if it was the first in line.
     pub(in crate::transport_layer) fn leave(
         &mut self,
         from: SocketAddr,
@@ -199,7 +199,7 @@ impl<M> Inbox<M> {
         self.fold_if_done(peer);
     }
 
-    /// Refuses new receivers. Receiving ends once the queued messages have been taken.
+    /// Ends receiving once the queued messages have been taken, and wakes receivers that wait.
     pub(in crate::transport_layer) fn close(&mut self, wakers: &mut Vec<Waker>) {
         self.closed = true;
         wakers.extend(self.receivers.all());

@@ -132,7 +132,7 @@ fn the_peer_that_is_forgotten_first_has_no_connection_and_no_messages() {
         let known: Vec<_> = fixture.stats().peers.into_keys().collect();
         assert_eq!(known, left.map(addr));
     }
-    // Messages count as dropped if their peer is evicted all the same.
+    // Messages count as dropped if their peer must be evicted nevertheless.
     fixture.accept(addr(5), 5);
     fixture.touch(addr(6)).unwrap();
     let stats = fixture.stats();

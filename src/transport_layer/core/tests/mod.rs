@@ -18,7 +18,7 @@ use crate::transport_layer::TransportLayerConfig;
 use crate::transport_layer::stats::{Direction, DropReason, PeerStats, SocketStats};
 use bytes::Bytes;
 
-/// A connection as the core sees it: an identity and a silence.
+/// A connection as the core sees it: an identity, an address, and when its peer was last heard.
 #[derive(Debug, Clone)]
 struct Conn {
     identity: Identity,

@@ -4,7 +4,7 @@
 use super::*;
 
 #[test]
-fn only_to_a_connection_at_rest_does_a_sender_write_itself() {
+fn a_sender_writes_to_a_connection_itself_only_if_it_is_at_rest() {
     type Prepare = fn(&mut Fixture, u64);
     let cases: [(&str, Prepare, bool); 6] = [
         ("at rest", |_, _| {}, true),

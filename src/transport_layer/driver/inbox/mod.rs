@@ -166,7 +166,7 @@ impl<M> SharedInbox<M> {
     }
 }
 
-/// A reader that waits for room. Dropped, it gives up its place in line.
+/// A reader that waits for room. Dropping it gives up its place in line.
 struct Reader<'a, M> {
     shared: &'a SharedInbox<M>,
     from: SocketAddr,
@@ -186,7 +186,7 @@ impl<M> Drop for Reader<'_, M> {
     }
 }
 
-/// A caller of `recv` that waits for a message. Dropped, it gives up its place in line.
+/// A caller of `recv` that waits for a message. Dropping it gives up its place in line.
 struct Receiver<'a, M> {
     shared: &'a SharedInbox<M>,
     ticket: Ticket,

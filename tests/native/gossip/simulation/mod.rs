@@ -171,7 +171,7 @@ fn a_suspended_member_comes_back_without_a_restart_and_finds_no_other_dead() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Whatever was lost, duplicated and reordered: once the network works, all members agree.
+    /// Once the network works, all members agree, whatever it lost, duplicated and reordered before.
     #[test]
     fn all_members_agree_once_a_faulty_network_works_again(
         seed in any::<u64>(),
