@@ -19,8 +19,8 @@ use crate::rt::{self, BoxFuture, Task};
 
 /// The time in which the first network alone dials an unknown peer.
 const HEAD_START: Duration = Duration::from_millis(250);
-/// The number of ports that are tried when any port will do and the second network cannot bind the
-/// port that the first network was assigned.
+/// The number of further ports that are tried when any port will do and the second network cannot
+/// bind the port that the first network was assigned.
 const MAX_PORT_RETRIES: u32 = 16;
 
 /// A network that combines two: each peer is reached over the network that it speaks, the first one

@@ -28,8 +28,8 @@ pub struct TransportLayerConfig {
     /// The longest wait between dials. Default 30 s.
     pub backoff_max: Duration,
     /// A connection is closed after this time without a message in either direction. The time of
-    /// the last received message is recorded at most sixteen times in this interval and at most
-    /// once a second, so the connection may be closed that much earlier. Default 5 min.
+    /// the last received message is recorded once a second, or sixteen times in this time if that
+    /// is more often, so the connection may be closed that much earlier. Default 5 min.
     pub idle_timeout: Duration,
     /// The interval of keepalives on a connection that has nothing to send. Default 15 s.
     pub keepalive_interval: Duration,

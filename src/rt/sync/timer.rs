@@ -27,9 +27,8 @@ impl Timer {
                     self.armed = None;
                 }
                 _ => {
-                    // The deadline may have passed since the caller checked. A timer armed now
-                    // would be armed for later than the deadline, and so again and again without
-                    // end.
+                    // The deadline may have passed since the caller checked. A timer armed for now
+                    // would be later than the deadline and be armed again without end.
                     let now = Instant::now();
                     let wait = deadline.saturating_duration_since(now);
                     if wait.is_zero() {

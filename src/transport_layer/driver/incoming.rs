@@ -22,8 +22,8 @@ use crate::transport_layer::core::{Origin, Reading, Source};
 const KEPT_ROOM: usize = 64;
 /// After this many reads in a row without waiting, other tasks get their turn.
 const YIELD_AFTER: u32 = 16;
-/// The use of a connection is recorded at most this often, and at most sixteen times in each idle
-/// timeout, because recording it takes the lock of all peers.
+/// The use of a connection is recorded at most this often, or sixteen times in each idle timeout if
+/// that is more often. Recording it for each message would take the lock of all peers too often.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 /// Reads a connection until it ends, and then takes it out of service.

@@ -23,7 +23,7 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 const TYPES: &str = r#"
 /** A received message. */
 export interface Message {
-    /** The sender, as an address that `send` accepts. */
+    /** The address of the sender, which `send` accepts. */
     from: string;
     data: Uint8Array;
 }

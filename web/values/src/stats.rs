@@ -82,9 +82,9 @@ const TYPES: &str = r#"
 /** Counts of dropped messages by reason: `overflow`, `expired`, `unroutable` and so on. */
 export type Drops = Record<string, number>;
 
-/** Counters of one peer, or of all together. Always, `submitted = sent + queued + dropped`. */
+/** Counters of one peer, or of all peers. In every snapshot, `submitted = sent + queued + dropped`. */
 export interface Counters {
-    /** State of the peer. In the total, the best state of all peers. */
+    /** The state of the connection with the peer. In the total, the best state of all peers. */
     state: "idle" | "backing_off" | "dialing" | "connected";
     /** Milliseconds until the next dial, while `state` is `backing_off`. */
     nextDialMs?: number;

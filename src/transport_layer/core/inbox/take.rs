@@ -16,7 +16,7 @@ const IN_HAND: usize = 63;
 /// A receiver takes at most this many bytes at a time. Messages in hand cannot be evicted, so more
 /// is not worth it.
 const IN_HAND_BYTES: usize = 64 << 10;
-/// A receiver has at most one part in this many of the bounds of the inbox in hand.
+/// Divides the bounds of the inbox: a receiver has at most a sixteenth of them in hand.
 const IN_HAND_PART: usize = 16;
 
 impl<M> Inbox<M> {

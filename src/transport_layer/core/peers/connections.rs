@@ -11,7 +11,8 @@ use crate::transport_layer::core::link::{Link, Reading};
 use crate::transport_layer::core::step::{Effects, EndedLink};
 use crate::transport_layer::stats::Direction;
 
-/// The loss of a dialled connection counts as a failed dial unless it lived for at least this long.
+/// The loss of a dialled connection counts as a failed dial if the connection lived for less than
+/// this and no message was received on it.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
 
 /// A use of one of the `max_connections` places.

@@ -169,7 +169,7 @@ impl<C: NetConnection> Peers<C> {
     }
 
     /// Polls for a connection with a peer, which is dialled if there is none. Fails with an error
-    /// that waiting cannot mend. Keeps `waker` in line while pending.
+    /// that waiting cannot fix. Keeps `waker` in line while pending.
     pub(in crate::transport_layer) fn poll_connected(
         &mut self,
         wanted: &mut Wanted,
