@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::stream::LONGEST_MESSAGE;
-use crate::config::{ConfigError, at_least, setters};
+use crate::config::{ConfigError, Value as _, at_least, setters};
 
 /// Limits of a [`SecureConnection`](super::SecureConnection) and its handshake.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ impl SecureConfig {
         if self.max_message_len > LONGEST_MESSAGE {
             return Err(ConfigError::new(
                 "max_message_len",
-                &self.max_message_len,
+                self.max_message_len.text(),
                 format!("at most {LONGEST_MESSAGE}"),
             ));
         }

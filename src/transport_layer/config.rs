@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::config::{ConfigError, at_least, setters};
+use crate::config::{ConfigError, all_at_least, setters};
 use crate::net::Alpn;
 
 /// Limits and times of a socket.
@@ -108,25 +108,26 @@ impl TransportLayerConfig {
         self.outgoing.validate().map_err(|e| e.inside("outgoing"))?;
         self.incoming.validate().map_err(|e| e.inside("incoming"))?;
         let shortest = Duration::from_millis(1);
-        at_least("dial_timeout", self.dial_timeout, shortest)?;
-        at_least("backoff_max", self.backoff_max, self.backoff_min)?;
-        at_least("idle_timeout", self.idle_timeout, shortest)?;
-        at_least("keepalive_interval", self.keepalive_interval, shortest)?;
-        at_least("write_timeout", self.write_timeout, shortest)?;
-        at_least("silence_timeout", self.silence_timeout, shortest)?;
-        at_least("max_connections", self.max_connections, 1)?;
-        let (of_identity, of_host) = (
-            self.max_connections_per_identity,
-            self.max_connections_per_host,
-        );
-        at_least("max_connections_per_identity", of_identity, 1)?;
-        at_least("max_connections_per_host", of_host, 1)?;
-        at_least("max_pending_handshakes", self.max_pending_handshakes, 1)?;
-        at_least(
-            "max_peers",
-            self.max_peers,
-            self.max_connections.saturating_add(1),
-        )
+        all_at_least(&[
+            ("dial_timeout", self.dial_timeout, shortest),
+            ("backoff_max", self.backoff_max, self.backoff_min),
+            ("idle_timeout", self.idle_timeout, shortest),
+            ("keepalive_interval", self.keepalive_interval, shortest),
+            ("write_timeout", self.write_timeout, shortest),
+            ("silence_timeout", self.silence_timeout, shortest),
+        ])?;
+        let connections = self.max_connections;
+        all_at_least(&[
+            ("max_connections", connections, 1),
+            (
+                "max_connections_per_identity",
+                self.max_connections_per_identity,
+                1,
+            ),
+            ("max_connections_per_host", self.max_connections_per_host, 1),
+            ("max_pending_handshakes", self.max_pending_handshakes, 1),
+            ("max_peers", self.max_peers, connections.saturating_add(1)),
+        ])
     }
 }
 
@@ -144,8 +145,10 @@ impl QueueConfig {
     ///
     /// Fails if a bound is zero.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        at_least("max_messages", self.max_messages, 1)?;
-        at_least("max_bytes", self.max_bytes, 1)
+        all_at_least(&[
+            ("max_messages", self.max_messages, 1),
+            ("max_bytes", self.max_bytes, 1),
+        ])
     }
 }
 
@@ -164,10 +167,12 @@ impl IncomingConfig {
     ///
     /// Fails if a bound is zero.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        at_least("max_messages_per_peer", self.max_messages_per_peer, 1)?;
-        at_least("max_bytes_per_peer", self.max_bytes_per_peer, 1)?;
-        at_least("max_messages", self.max_messages, 1)?;
-        at_least("max_bytes", self.max_bytes, 1)
+        all_at_least(&[
+            ("max_messages_per_peer", self.max_messages_per_peer, 1),
+            ("max_bytes_per_peer", self.max_bytes_per_peer, 1),
+            ("max_messages", self.max_messages, 1),
+            ("max_bytes", self.max_bytes, 1),
+        ])
     }
 }
 

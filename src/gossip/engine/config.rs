@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::config::{ConfigError, at_least, setters};
+use crate::config::{ConfigError, Value as _, at_least, setters};
 use crate::message::{MAX_DATAGRAM_LEN, ProtocolVersion};
 
 /// The longest name of a member or a cluster, in bytes. A few longer ones could fill every message.
@@ -242,7 +242,7 @@ impl FailureDetectorConfig {
         let phi = self.phi_threshold;
         if !(phi.is_finite() && phi > 0.0) {
             let bound = "positive and finite";
-            return Err(ConfigError::new("phi_threshold", &phi, bound));
+            return Err(ConfigError::new("phi_threshold", phi.text(), bound));
         }
         at_least("sampling_window_size", self.sampling_window_size, 1)?;
         at_least("max_interval", self.max_interval, MIN_INTERVAL)?;
@@ -269,9 +269,9 @@ fn name_fits(field: &'static str, name: &str) -> Result<(), ConfigError> {
     if name.len() <= MAX_NAME_LEN {
         return Ok(());
     }
-    let value = format_args!("{} bytes long", name.len());
+    let value = format!("{} bytes long", name.len());
     let bound = format!("at most {MAX_NAME_LEN} bytes long");
-    Err(ConfigError::new(field, &value, bound))
+    Err(ConfigError::new(field, value, bound))
 }
 
 #[cfg(test)]

@@ -112,14 +112,14 @@ impl<C: NetConnection> Peers<C> {
     fn make_room_for(&mut self, link: &Link<C>, now: Instant, fx: &mut Effects<C>) {
         let (owner, host) = (link.owner, link.host);
         while self.census.of_owner(owner) >= self.config.max_connections_per_identity {
-            let own = self.least_recently_used(|link| link.owner == owner);
+            let own = self.least_recently_used(&|link| link.owner == owner);
             let Some((addr, Place::Link(id))) = own else {
                 break;
             };
             self.evict_link(addr, id, "its identity has too many connections", now, fx);
         }
         while self.census.of_host(host) >= self.config.max_connections_per_host {
-            let own = self.least_recently_used(|link| link.host == host);
+            let own = self.least_recently_used(&|link| link.host == host);
             let Some((addr, Place::Link(id))) = own else {
                 break;
             };
@@ -175,7 +175,7 @@ impl<C: NetConnection> Peers<C> {
     /// messages queued come last.
     fn least_recently_used(
         &self,
-        filter: impl Fn(&Link<C>) -> bool,
+        filter: &dyn Fn(&Link<C>) -> bool,
     ) -> Option<(SocketAddr, Place)> {
         let links = self.map.iter().flat_map(|(addr, peer)| {
             let busy = peer.queue.queued() > 0;
