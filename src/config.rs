@@ -67,11 +67,15 @@ impl Value for u64 {
 impl Value for Duration {
     /// Returns the time in the largest unit of which it is a whole number.
     fn text(self) -> String {
-        let nanos = self.as_nanos();
-        let units = [(1_000_000_000, "s"), (1_000_000, "ms"), (1000, "\u{b5}s")];
-        let whole = |(size, _): &(u128, &str)| nanos != 0 && nanos.is_multiple_of(*size);
-        let (size, unit) = units.into_iter().find(whole).unwrap_or((1, "ns"));
-        format!("{}{unit}", nanos / size)
+        // 584 years of nanoseconds: what is longer is a whole number of seconds to anyone.
+        let nanos = u64::try_from(self.as_nanos()).unwrap_or(0);
+        let units = [(1_000_000, "ms"), (1000, "\u{b5}s"), (1, "ns")];
+        let whole = |(size, _): &(u64, &str)| nanos.is_multiple_of(*size);
+        match units.into_iter().find(whole) {
+            Some((size, unit)) if self.subsec_nanos() != 0 => format!("{}{unit}", nanos / size),
+            _ if self.is_zero() => "0ns".to_owned(),
+            _ => format!("{}s", self.as_secs()),
+        }
     }
 }
 

@@ -302,7 +302,7 @@ mod tests {
             (
                 |c| c.failure_detector.phi_threshold = f64::MIN_POSITIVE,
                 |c| c.failure_detector.phi_threshold = 0.0,
-                "failure_detector.phi_threshold is 0.0, but must be positive and finite",
+                "failure_detector.phi_threshold is 0.000, but must be positive and finite",
             ),
             (
                 |c| c.failure_detector.phi_threshold = f64::MAX,

@@ -2,15 +2,15 @@
 //!
 //! Invariant: an owner and a host without connections take no memory.
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::net::SocketAddr;
+
+use litemap::LiteMap;
 
 use super::host::Host;
 use crate::credential::Identity;
 
 /// The peer that a connection counts against: its identity, or its host if it has proved none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Owner {
     Identity(Identity),
     Host(Host),
@@ -53,19 +53,25 @@ impl Census {
     }
 }
 
-/// The hasher is seeded at random because peers choose their identities and addresses.
+/// The count of each key that has one. A sorted vector: a hash map of keys that are longer than an
+/// address costs 2 kB more in a browser's module, and connections come and go seldom.
 #[derive(Debug)]
-struct Counts<K>(HashMap<K, usize, foldhash::fast::RandomState>);
+struct Counts<K>(LiteMap<K, usize>);
 
-impl<K> Default for Counts<K> {
+impl<K: Ord> Default for Counts<K> {
     fn default() -> Self {
-        Self(HashMap::default())
+        Self(LiteMap::new())
     }
 }
 
-impl<K: Hash + Eq> Counts<K> {
+impl<K: Ord> Counts<K> {
     fn add(&mut self, key: K) {
-        *self.0.entry(key).or_default() += 1;
+        match self.0.get_mut(&key) {
+            Some(count) => *count += 1,
+            None => {
+                self.0.insert(key, 1);
+            }
+        }
     }
 
     fn remove(&mut self, key: K) {
