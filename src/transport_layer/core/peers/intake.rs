@@ -125,6 +125,8 @@ impl<C: NetConnection> Peers<C> {
         } else {
             peer.queue.senders.leave(&mut place.ticket);
             fx.wakers.extend(peer.queue.ready_sender());
+            // There may be nothing left to do for the peer.
+            peer.signal.raise();
         }
         offered
     }

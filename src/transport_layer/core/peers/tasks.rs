@@ -185,7 +185,8 @@ impl<C: NetConnection> Peers<C> {
         if writer == Writer::Task {
             peer.task = TaskState::Running(now);
         }
-        if !flushed || !peer.queue.is_empty() {
+        // Without a connection, the task may wait without a deadline for the end of this write.
+        if !flushed || !peer.queue.is_empty() || peer.links.is_empty() {
             peer.wake_task(now);
         }
         fx.wakers.extend(peer.queue.ready_sender());

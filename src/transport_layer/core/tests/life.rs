@@ -37,6 +37,69 @@ fn a_closing_socket_takes_no_messages_and_only_dials_that_it_has_begun() {
     assert_eq!(fixture.connect(addr(1), 1, Direction::Outgoing), None);
 }
 
+/// Lets the time pass until the task of the peer, which waits, has nothing left to do.
+fn assert_forgotten_in_time(fixture: &mut Fixture, addr: SocketAddr) {
+    for _ in 0..10 {
+        match fixture.step(addr) {
+            Step::Gone => return,
+            Step::Wait(Some(deadline)) => fixture.now = deadline,
+            step => panic!("{step:?}"),
+        }
+    }
+    panic!("not forgotten");
+}
+
+#[test]
+fn a_peer_whose_connection_ends_during_a_senders_write_is_forgotten_in_time() {
+    let mut fixture = Fixture::new(TransportLayerConfig::default());
+    let link = fixture.accept(addr(1), 1);
+    fixture.step(addr(1));
+    fixture.now += secs(1);
+    let Offered::Write(direct) = fixture.offer(addr(1)) else {
+        panic!("the connection is at rest");
+    };
+    let (now, fx) = (fixture.now, &mut fixture.fx);
+    fixture.peers.disconnected(addr(1), link, None, now, fx);
+    assert!(fixture.is_woken(addr(1)));
+    assert!(matches!(fixture.step(addr(1)), Step::Wait(None)));
+    let write = (direct.key, link, Writer::Sender);
+    let (batch, fx) = (&mut VecDeque::new(), &mut fixture.fx);
+    fixture.peers.written(write, batch, true, now, fx);
+    assert!(
+        fixture.is_woken(addr(1)),
+        "its task waits without a deadline"
+    );
+    assert_forgotten_in_time(&mut fixture, addr(1));
+}
+
+#[test]
+fn a_peer_without_route_is_forgotten_after_its_last_sender_has_stopped_waiting() {
+    let mut config = TransportLayerConfig::default();
+    config.outgoing.overflow = OverflowPolicy::Backpressure;
+    config.outgoing.max_messages = 1;
+    let mut fixture = Fixture::new(config);
+    // It can be answered only on the connection that it has opened.
+    let from: SocketAddr = ([10, 0, 0, 1], 0).into();
+    let link = fixture.accept(from, 1);
+    fixture.offer(from);
+    let mut place = SenderPlace::new(from);
+    let mut offer_again = |fixture: &mut Fixture| {
+        let (now, fx) = (fixture.now, &mut fixture.fx);
+        let waker = Waker::noop();
+        fixture
+            .peers
+            .offer_again(message(), &mut place, now, waker, fx)
+    };
+    assert!(matches!(offer_again(&mut fixture), Offered::Full(_)));
+    let (now, fx) = (fixture.now, &mut fixture.fx);
+    fixture.peers.disconnected(from, link, None, now, fx);
+    assert!(fixture.is_woken(from));
+    assert!(matches!(fixture.step(from), Step::Wait(None)));
+    assert!(matches!(offer_again(&mut fixture), Offered::Done));
+    assert!(fixture.is_woken(from), "its task waits without a deadline");
+    assert_forgotten_in_time(&mut fixture, from);
+}
+
 proptest! {
     #[test]
     fn sums_and_bounds_hold_after_any_operation(

@@ -8,12 +8,14 @@ mod writes;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use super::{Effects, Offered, PeerKey, Peers, Reading, Step, Wanted, Writer};
 use crate::credential::Identity;
 use crate::net::{Alpn, CloseCode, CloseReason, ConnectError, NetConnection};
 use crate::rt::Instant;
+use crate::rt::sync::Signal;
 use crate::transport_layer::TransportLayerConfig;
 use crate::transport_layer::stats::{Direction, DropReason, PeerStats, SocketStats};
 use bytes::Bytes;
@@ -83,6 +85,8 @@ struct Fixture {
     fx: Effects<Conn>,
     batch: VecDeque<Bytes>,
     keys: Vec<PeerKey>,
+    /// The signals of the tasks of the peers, in the order of `keys`.
+    signals: Vec<Arc<Signal>>,
 }
 
 impl Fixture {
@@ -94,6 +98,7 @@ impl Fixture {
             fx: Effects::default(),
             batch: VecDeque::new(),
             keys: Vec::new(),
+            signals: Vec::new(),
         }
     }
 
@@ -108,14 +113,24 @@ impl Fixture {
     /// Carries out the effects as the driver does, and clears them.
     fn settle(&mut self) {
         let fx = std::mem::take(&mut self.fx);
-        self.keys
-            .extend(fx.new_peers.into_iter().map(|new| new.key));
+        for new in fx.new_peers {
+            self.keys.push(new.key);
+            self.signals.push(new.signal);
+        }
     }
 
     fn key(&mut self, addr: SocketAddr) -> PeerKey {
         self.settle();
         let own = self.keys.iter().rev().find(|key| key.addr == addr);
         *own.expect("a peer with that address")
+    }
+
+    /// Takes down the signal of the peer's task. Returns whether it was up.
+    fn is_woken(&mut self, addr: SocketAddr) -> bool {
+        let key = self.key(addr);
+        let index = self.keys.iter().position(|known| *known == key).unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        self.signals[index].poll(&mut cx).is_ready()
     }
 
     /// Offers a message as the driver does.
