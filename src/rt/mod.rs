@@ -30,6 +30,7 @@ use web as target;
 use sync::Mutex;
 
 pub(crate) use compress::compress;
+pub(crate) use target::Executor;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use target::resolve;
 #[cfg(target_family = "wasm")]
@@ -101,6 +102,14 @@ impl Task {
     ///
     /// Panics natively outside of a tokio runtime, as `tokio::spawn` does.
     pub fn spawn(future: impl Future<Output = ()> + MaybeSend + 'static) -> Self {
+        Self::spawn_on(&Executor::current(), future)
+    }
+
+    /// Starts `future` on `executor`, from any thread.
+    pub(crate) fn spawn_on(
+        executor: &Executor,
+        future: impl Future<Output = ()> + MaybeSend + 'static,
+    ) -> Self {
         #[allow(
             clippy::arc_with_non_send_sync,
             reason = "not `Send` in a browser, which has one thread"
@@ -113,7 +122,7 @@ impl Task {
             cancelled: AtomicBool::new(false),
             polled_by: AtomicUsize::new(NOBODY),
         });
-        target::spawn(Run(Arc::clone(&slot)));
+        executor.spawn(Run(Arc::clone(&slot)));
         Self { slot }
     }
 

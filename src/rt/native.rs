@@ -48,7 +48,21 @@ pub(crate) async fn resolve(name: &str) -> anyhow::Result<Vec<SocketAddr>> {
     Ok(addrs.collect())
 }
 
-#[expect(clippy::disallowed_methods, reason = "the module that owns spawning")]
-pub(super) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
-    tokio::spawn(future);
+/// The tokio runtime in which it was created. Starts tasks there, from any thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Executor(tokio::runtime::Handle);
+
+impl Executor {
+    /// Returns the runtime of the caller.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a tokio runtime.
+    pub(crate) fn current() -> Self {
+        Self(tokio::runtime::Handle::current())
+    }
+
+    pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(future);
+    }
 }

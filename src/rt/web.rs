@@ -169,6 +169,22 @@ pub fn unix_time() -> Duration {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the module that owns spawning")]
-pub(super) fn spawn(future: impl Future<Output = ()> + 'static) {
-    wasm_bindgen_futures::spawn_local(future);
+/// The event loop of the browser, which is the same everywhere. Starts tasks there.
+#[derive(Debug, Clone)]
+pub(crate) struct Executor(());
+
+impl Executor {
+    /// Returns the event loop.
+    pub(crate) fn current() -> Self {
+        Self(())
+    }
+
+    #[expect(
+        clippy::unused_self,
+        reason = "natively there are several executors to choose from"
+    )]
+    #[expect(clippy::disallowed_methods, reason = "the module that owns spawning")]
+    pub(super) fn spawn(&self, future: impl Future<Output = ()> + 'static) {
+        wasm_bindgen_futures::spawn_local(future);
+    }
 }

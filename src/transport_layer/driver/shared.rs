@@ -38,6 +38,7 @@ pub(in crate::transport_layer) struct Shared<T: NetTransport, M: Message> {
 }
 
 impl<T: NetTransport, M: Message> Shared<T, M> {
+    /// Must be called inside of the runtime in which the tasks are to run.
     pub(in crate::transport_layer) fn new(
         transport: T,
         credential: NetCredential,
@@ -53,8 +54,8 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
             open: AtomicBool::new(true),
             peers: Mutex::new(peers),
             inbox: SharedInbox::new(config.incoming.clone()),
-            tasks: TaskSet::default(),
-            handshakes: TaskSet::default(),
+            tasks: TaskSet::new(),
+            handshakes: TaskSet::new(),
             listener: Mutex::new(None),
             config,
         })

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::rt::sync::Mutex;
-use crate::rt::{MaybeSend, Task};
+use crate::rt::{Executor, MaybeSend, Task};
 
 /// Background tasks that end by themselves, or all together when the set is closed. Each has a tag.
 ///
@@ -14,6 +14,8 @@ use crate::rt::{MaybeSend, Task};
 /// both wait for ever. It may drop its own handle, which happens when it ends.
 #[derive(Debug)]
 pub(super) struct TaskSet<G> {
+    /// Callers of the socket start tasks too, and may be on a thread outside of the runtime.
+    executor: Executor,
     tasks: Arc<Mutex<Tasks<G>>>,
 }
 
@@ -32,9 +34,15 @@ struct Running<G> {
     task: Task,
 }
 
-impl<G> Default for TaskSet<G> {
-    fn default() -> Self {
+impl<G> TaskSet<G> {
+    /// Creates a set whose tasks run on the executor of the caller.
+    ///
+    /// # Panics
+    ///
+    /// Panics natively outside of a tokio runtime.
+    pub(super) fn new() -> Self {
         Self {
+            executor: Executor::current(),
             tasks: Arc::new(Mutex::new(Tasks {
                 next: 0,
                 closed: false,
@@ -63,7 +71,7 @@ impl<G> Drop for Entry<G> {
 }
 
 impl<G: Copy + MaybeSend + 'static> TaskSet<G> {
-    /// Starts `future`. A closed set drops it.
+    /// Starts `future`, from any thread. A closed set drops it.
     pub(super) fn spawn(&self, tag: G, future: impl Future<Output = ()> + MaybeSend + 'static) {
         let mut tasks = self.tasks.lock();
         if tasks.closed {
@@ -77,7 +85,7 @@ impl<G: Copy + MaybeSend + 'static> TaskSet<G> {
             tasks: Arc::clone(&self.tasks),
         };
         // Under the lock, so that a task which ends at once finds itself in the list.
-        let task = Task::spawn(async move {
+        let task = Task::spawn_on(&self.executor, async move {
             let _entry = entry;
             future.await;
         });

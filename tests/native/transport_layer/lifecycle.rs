@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Context;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use gossip_transport::memory::{DialFault, Faults};
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::transport_layer::{
@@ -276,4 +277,27 @@ async fn a_handshake_above_the_limit_ends_the_oldest_one_at_once() {
         .unwrap();
     assert_eq!(number(&soon(socket.recv()).await.unwrap().1), 3);
     assert_eq!(socket.stats().accepted, 1);
+}
+
+#[tokio::test]
+async fn a_thread_outside_of_the_runtime_may_send() {
+    let world = World::new();
+    let (a, b) = (world.open(1, config()).await, world.open(2, config()).await);
+    let handle = a.get_or_create_outgoing_connection(addr(2)).unwrap();
+    let a = Arc::new(a);
+    let sending = Arc::clone(&a);
+    std::thread::spawn(move || {
+        // Both start the task of a new peer.
+        let _other = sending.get_or_create_outgoing_connection(addr(3)).unwrap();
+        for sent in [
+            sending.send(addr(4), numbered(0, 8)).now_or_never(),
+            handle.send(numbered(1, 8)).now_or_never(),
+        ] {
+            sent.expect("it never waits").unwrap();
+        }
+    });
+    let (_, message) = soon(b.recv()).await.unwrap();
+    assert_eq!(number(&message), 1);
+    assert_eq!(a.stats().peers.len(), 3);
+    drop(a);
 }
