@@ -5,3 +5,4 @@ mod isolation;
 mod lifecycle;
 mod queues;
 mod silence;
+mod stress;
