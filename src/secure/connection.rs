@@ -29,6 +29,7 @@ use super::record::Opener;
 use super::stream::{Event, Inbox, Outbox};
 use crate::credential::Identity;
 use crate::net::{Alpn, CloseCode, CloseReason, NetConnection};
+use crate::rt::sync::yield_now;
 use crate::rt::{self, Instant};
 
 /// The time limit of closing: waiting for the writer, the goodbye, and the carrier's end.
@@ -36,6 +37,10 @@ const GOODBYE_TIME: Duration = Duration::from_secs(1);
 
 /// The largest number of messages that one call of `recv_many` returns.
 const RECV_MANY: usize = 1024;
+
+/// Frames without a whole message that one call of `recv` takes in a row before other tasks get their
+/// turn. They may be as short as a keepalive, so a peer could send them faster than they are read.
+const YIELD_AFTER: u32 = 64;
 
 /// The addresses of a connection's two ends.
 #[derive(Debug, Clone, Copy)]
@@ -274,6 +279,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
         mut take: impl FnMut(Bytes),
     ) -> Result<(), FrameError> {
         let mut taken = 0;
+        let mut in_a_row = 0;
         loop {
             while taken < max {
                 match reading.inbox.next() {
@@ -295,7 +301,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
             if taken > 0 {
                 return Ok(());
             }
-            let mut record = self.next_record(reading).await?;
+            let mut record = self.next_record(reading, &mut in_a_row).await?;
             let opened = reading.opener.open(&mut record);
             opened.map_err(|error| self.lose(error))?;
             // Only authentic bytes count as a sign of life.
@@ -304,8 +310,17 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
         }
     }
 
-    async fn next_record(&self, reading: &mut Reading<R>) -> Result<BytesMut, FrameError> {
+    async fn next_record(
+        &self,
+        reading: &mut Reading<R>,
+        in_a_row: &mut u32,
+    ) -> Result<BytesMut, FrameError> {
         loop {
+            if *in_a_row >= YIELD_AFTER {
+                *in_a_row = 0;
+                self.until_end(yield_now()).await?;
+            }
+            *in_a_row += 1;
             let Some(carrier) = &mut reading.carrier else {
                 return Err(self.lose(FrameError::Truncated));
             };

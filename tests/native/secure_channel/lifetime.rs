@@ -317,3 +317,31 @@ async fn messages_are_received_however_late_the_receiver_asks_for_them() {
     tokio::time::advance(Duration::from_secs(3600)).await;
     assert_eq!(recv(&a).await, "old");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_signs_of_life_does_not_keep_a_receiver_from_yielding() {
+    const FLOOD: usize = 1000;
+    for records in [true, false] {
+        let meeting = Meeting::of_anyone();
+        let (a, b) = meeting.connect().await;
+        for _ in 0..FLOOD {
+            if records {
+                a.keepalive().await.unwrap();
+            } else {
+                meeting.to_acceptor.inject_activity();
+            }
+        }
+        a.send(Bytes::from_static(b"message")).await.unwrap();
+        let mut polls = 0;
+        let mut receiving = std::pin::pin!(b.recv());
+        let received = loop {
+            polls += 1;
+            match futures::poll!(&mut receiving) {
+                std::task::Poll::Ready(received) => break received,
+                std::task::Poll::Pending => assert!(polls <= FLOOD),
+            }
+        };
+        assert_eq!(received.unwrap().unwrap(), "message");
+        assert!(polls >= 4, "{FLOOD} signs of life in {polls} polls");
+    }
+}
