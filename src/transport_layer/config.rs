@@ -206,7 +206,8 @@ pub struct IncomingConfig {
     /// The policy when the queue is full. `DropOldest`: the peer with the most messages (or
     /// bytes) loses its oldest message. `DropNewest`: the new message is dropped. `Backpressure`:
     /// the connection is not read any more. Messages that were already read wait beside the queue:
-    /// at most 64 KiB or 1,024 messages of each connection, or one longer message.
+    /// at most 64 KiB or 1,024 messages of each connection, or one longer message. They are
+    /// dropped as `Overflow` if the connection ends before there is room.
     pub overflow: OverflowPolicy,
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
+use futures::future::{Either, select};
 
 use super::shared::Shared;
 use crate::credential::Role;
@@ -157,11 +158,27 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
         }
         // While the connection is not read, the silence of the peer means nothing.
         self.note_reading(Reading::Paused);
+        // Boxed: it is rare, and this task would hold the room for it for all its life.
+        Box::pin(self.wait_for_room(source, messages)).await;
+        self.note_reading(Reading::Since(Instant::now()));
+    }
+
+    /// Enters `messages` one by one as there is room. If the connection ends first, drops the rest:
+    /// a peer that connects again and again would make us hold more and more of them otherwise, and
+    /// those of its next connection could overtake them.
+    async fn wait_for_room(&self, source: Source, messages: &mut VecDeque<(M, usize)>) {
+        let inbox = &self.shared.inbox;
+        let mut ended = pin!(self.conn.watch_close());
         while let Some(message) = messages.pop_front() {
-            inbox.push(source, message).await;
+            let len = message.1;
+            let entering = pin!(inbox.push(source, message));
+            if let Either::Right(_) = select(entering, ended.as_mut()).await {
+                let rest = messages.drain(..).map(|(_, len)| len);
+                inbox.count_dropped(source.from, std::iter::once(len).chain(rest));
+                return;
+            }
             inbox.push_many(source, messages);
         }
-        self.note_reading(Reading::Since(Instant::now()));
     }
 
     fn note_reading(&self, reading: Reading) {

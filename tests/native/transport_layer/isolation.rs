@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gossip_transport::ClusterSecret;
 use gossip_transport::memory::{DialFault, Faults};
-use gossip_transport::net::{NetListener, NetTransport};
+use gossip_transport::net::{NetConnection, NetListener, NetTransport};
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::transport_layer::{DropReason, OverflowPolicy, TransportLayerSocket};
+use gossip_transport::{ClusterSecret, Message as _};
 use tokio::time::Instant;
 
 use crate::support::layer::{
-    Socket, World, addr, config, configured, ip, ms, number, numbered, secs, until,
+    Socket, World, addr, check_sums, config, configured, ip, ms, number, numbered, secs, until,
 };
 use crate::support::{ANY_PORT, member, open, soon};
 
@@ -302,4 +302,41 @@ async fn over_tcp_unresponsive_peers_do_not_delay_messages_to_a_responsive_one()
     // The median, since other tests share the machine; one wait for a bad peer costs seconds.
     assert!(trips[25] < ms(20), "{trips:?}");
     assert!(trips[49] < ms(1000), "{trips:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_ended_connection_has_no_room_for_is_dropped() {
+    const CONNECTIONS: u64 = 50;
+    let world = World::new();
+    let receiver = configured(|c| {
+        c.incoming.overflow = OverflowPolicy::Backpressure;
+        c.incoming.max_messages = 1;
+        c.max_connections_per_identity = 1;
+    });
+    let b = world.open(2, receiver).await;
+    // Each connection ends the one before, of which a message has been read.
+    let (network, credential) = (world.network.host(ip(1)), world.credential());
+    let mut conns = Vec::new();
+    for n in 0..CONNECTIONS {
+        let alpn = [Bytes::ALPN];
+        let conn = network.connect(addr(2), &alpn, &credential).await.unwrap();
+        conn.send(numbered(n, 8)).await.unwrap();
+        conns.push(conn);
+        // The paused clock moves only when every task waits for it.
+        tokio::time::sleep(ms(1)).await;
+    }
+    let stats = b.stats();
+    check_sums(&stats);
+    assert_eq!(stats.connections.len(), 1);
+    assert_eq!(stats.total.incoming_queued, 1);
+    // The last one may still wait for room.
+    let dropped = stats.total.incoming_dropped.count(DropReason::Overflow);
+    assert_eq!(dropped, CONNECTIONS - 2);
+    for expected in [0, CONNECTIONS - 1] {
+        let (_, message) = soon(b.recv()).await.unwrap();
+        assert_eq!(number(&message), expected);
+    }
+    tokio::time::sleep(ms(1)).await;
+    let stats = b.stats();
+    assert_eq!((stats.total.received, stats.total.delivered), (50, 2));
 }

@@ -186,6 +186,18 @@ impl<M> Inbox<M> {
         count
     }
 
+    /// Counts messages, by their lengths in bytes, that found no room and are dropped.
+    pub(in crate::transport_layer) fn count_dropped(
+        &mut self,
+        from: SocketAddr,
+        lens: impl Iterator<Item = usize>,
+    ) {
+        for len in lens {
+            self.refuse(from, len, DropReason::Overflow);
+        }
+        self.fold_if_done(from);
+    }
+
     /// Keeps the counters of `peer` until [`forget`](Self::forget).
     pub(in crate::transport_layer) fn remember(&mut self, peer: SocketAddr) {
         self.peers.entry(peer).or_default().known = true;

@@ -84,6 +84,11 @@ impl<M> SharedInbox<M> {
         self.inbox.lock().count_undecodable(from, len)
     }
 
+    /// Counts messages, by their lengths in bytes, that found no room and are dropped.
+    pub(super) fn count_dropped(&self, from: SocketAddr, lens: impl Iterator<Item = usize>) {
+        self.inbox.lock().count_dropped(from, lens);
+    }
+
     /// Returns the next message and its sender. Cancel-safe.
     pub(super) async fn recv(&self) -> Result<(SocketAddr, M), ClosedError> {
         let in_hand = self.in_hand.lock().pop_unless_last();
