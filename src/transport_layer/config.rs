@@ -58,7 +58,8 @@ pub struct TransportLayerConfig {
     pub max_pending_handshakes: usize,
     /// The largest number of peers that are remembered: those with a queue, a connection, a failed
     /// dial or recent traffic. One more forgets the least recently used peer without a connection,
-    /// and drops its queued messages as `Overflow`. Must be above `max_connections`. Default 4,096.
+    /// and drops its queued messages as `Overflow`; peers with queued messages or waiting callers go
+    /// last. Must be above `max_connections`. Default 4,096.
     pub max_peers: usize,
     /// How long a peer without messages and connection is remembered, with its counters and its
     /// backoff. Default 60 s.

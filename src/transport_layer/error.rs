@@ -26,7 +26,7 @@ impl<M> fmt::Debug for SendError<M> {
 #[derive(Debug)]
 pub(super) struct NotConnected {
     pub(super) addr: SocketAddr,
-    /// The time for which the caller has waited; `None` if it did not wait because no retry can help.
+    /// The time for which the caller has waited; `None` if waiting longer could not help.
     pub(super) limit: Option<Duration>,
     pub(super) cause: Option<Arc<anyhow::Error>>,
 }

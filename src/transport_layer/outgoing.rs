@@ -43,8 +43,10 @@ impl<M> OutgoingConnection<M> {
     ///
     /// # Errors
     ///
-    /// Fails if there is no connection within `limit`, or if no retry can help. The error of the last
-    /// dial is in the chain of sources. Fails with [`ClosedError`](super::ClosedError) if the socket is
+    /// Fails if there is no connection within `limit`, if no retry can help, or if the peer is forgotten
+    /// because there are more than
+    /// [`max_peers`](super::TransportLayerConfig::max_peers). The error of the last dial is in the
+    /// chain of sources. Fails with [`ClosedError`](super::ClosedError) if the socket is
     /// closed.
     pub async fn connected(&self, limit: Duration) -> anyhow::Result<ConnectionInfo> {
         connected(&*self.outbound, self.addr, limit).await

@@ -203,9 +203,11 @@ impl<C: NetConnection> Peer<C> {
 
     /// Returns whether the peer has no connection, no messages and no callers that wait.
     fn is_at_rest(&self) -> bool {
-        self.links.is_empty()
-            && self.queue.queued() == 0
-            && self.wanted == 0
-            && self.queue.senders.is_empty()
+        self.links.is_empty() && !self.is_needed()
+    }
+
+    /// Returns whether messages or callers wait for this peer.
+    pub(super) fn is_needed(&self) -> bool {
+        self.queue.queued() > 0 || self.wanted > 0 || !self.queue.senders.is_empty()
     }
 }

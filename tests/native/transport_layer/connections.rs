@@ -461,3 +461,23 @@ async fn queued_messages_are_dropped_if_no_retry_of_the_dial_can_help() {
     // It fails at once instead of after its time limit.
     assert!(start.elapsed() < secs(1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn more_callers_than_peers_wait_for_connections_without_dialling_all_the_time() {
+    let world = World::new();
+    let few = configured(|c| (c.max_connections, c.max_peers) = (1, 2));
+    let a = world.open(1, few).await;
+    let handles = (2..6).map(|n| a.get_or_create_outgoing_connection(addr(n)).unwrap());
+    let handles: Vec<_> = handles.collect();
+    let waiting = handles.iter().map(|handle| handle.connected(secs(5)));
+    for connected in futures::future::join_all(waiting).await {
+        connected.unwrap_err();
+    }
+    let stats = a.stats();
+    assert!(stats.dials < 100, "{} dials", stats.dials);
+    assert!(stats.peers.len() <= 2);
+    // The socket goes on.
+    let b = world.open(2, config()).await;
+    a.send(addr(2), numbered(1, 8)).await.unwrap();
+    soon(b.recv()).await.unwrap();
+}

@@ -183,6 +183,16 @@ impl<C: NetConnection> Peers<C> {
             return Poll::Ready(Err(ClosedError.into()));
         }
         let addr = wanted.addr;
+        let not_connected = |cause: &Option<Arc<anyhow::Error>>| {
+            let cause = cause.clone();
+            let limit = None;
+            Poll::Ready(Err(NotConnected { addr, limit, cause }.into()))
+        };
+        let known = self.map.get(&addr).is_some_and(|p| p.id == wanted.entry);
+        if wanted.entry != 0 && !known {
+            // Other peers have taken its place. To take it back would cost them theirs, and so on.
+            return not_connected(&wanted.cause);
+        }
         let since = self.next_id();
         self.ensure(addr, now, fx);
         let Some(peer) = self.map.get_mut(&addr) else {
@@ -196,7 +206,6 @@ impl<C: NetConnection> Peers<C> {
         }
         if wanted.entry != peer.id {
             wanted.entry = peer.id;
-            wanted.ticket = None;
             wanted.since = since;
             peer.wanted += 1;
             peer.used = now;
@@ -205,12 +214,7 @@ impl<C: NetConnection> Peers<C> {
         if let Some(failure) = &peer.failure {
             wanted.cause = Some(Arc::clone(&failure.error));
             if failure.permanent && failure.id > wanted.since {
-                let error = NotConnected {
-                    addr,
-                    limit: None,
-                    cause: wanted.cause.clone(),
-                };
-                return Poll::Ready(Err(error.into()));
+                return not_connected(&wanted.cause);
             }
         }
         peer.observers.join(&mut wanted.ticket, waker);

@@ -169,7 +169,7 @@ impl<C: NetConnection> Peers<C> {
                 .map
                 .iter()
                 .filter(|(_, peer)| peer.links.is_empty() && peer.dial.is_none())
-                .min_by_key(|(_, peer)| (peer.queue.queued() > 0, peer.used))
+                .min_by_key(|(_, peer)| (peer.is_needed(), peer.used))
                 .map(|(addr, _)| *addr);
             let Some(oldest) = oldest else { break };
             self.remove(oldest, DropReason::Overflow, fx);
