@@ -35,18 +35,23 @@ impl Signal {
         }
     }
 
-    /// Waits until the signal is raised or `deadline` has passed. Cancel-safe.
-    pub(crate) async fn wait(&self, timer: &mut Timer, deadline: Option<Instant>) {
+    /// Waits until the signal is raised or `deadline` has passed. Returns whether other tasks could run
+    /// meanwhile, which is not so if the signal was up already. Cancel-safe.
+    pub(crate) async fn wait(&self, timer: &mut Timer, deadline: Option<Instant>) -> bool {
+        let mut waited = false;
         poll_fn(|cx| {
             if self.poll(cx).is_ready() {
                 return Poll::Ready(());
             }
-            match deadline {
+            let poll = match deadline {
                 Some(deadline) => timer.poll(deadline, cx),
                 None => Poll::Pending,
-            }
+            };
+            waited |= poll.is_pending();
+            poll
         })
         .await;
+        waited
     }
 }
 

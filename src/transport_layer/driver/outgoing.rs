@@ -18,7 +18,7 @@ use crate::rt::{self, Instant};
 use crate::transport_layer::core::{BATCH_BYTES, PeerKey, Step, Writer};
 use crate::transport_layer::stats::Direction;
 
-/// After this many batches in a row, other tasks get their turn.
+/// After this many steps in a row without a wait, other tasks get their turn.
 const YIELD_AFTER: u32 = 16;
 
 /// Serves a peer until it is forgotten.
@@ -43,19 +43,20 @@ impl<T: NetTransport, M: Message> PeerTask<T, M> {
             let step = self
                 .shared
                 .with(|peers, fx| peers.next_step(self.key, &mut batch, Instant::now(), fx));
+            in_a_row += 1;
             match step {
                 Step::Gone => return,
-                Step::Wait(deadline) => self.signal.wait(&mut timer, deadline).await,
+                Step::Wait(deadline) => {
+                    // Senders on other threads may raise the signal faster than it is looked at.
+                    if self.signal.wait(&mut timer, deadline).await {
+                        in_a_row = 0;
+                    }
+                }
                 // Boxed because a handshake takes 13 KB, which this task would otherwise hold for
                 // all its life.
                 Step::Dial => Box::pin(self.dial()).await,
                 Step::Write { link, conn, bytes } => {
                     self.write(link, conn, &mut batch, bytes).await;
-                    in_a_row += 1;
-                    if in_a_row < YIELD_AFTER {
-                        continue;
-                    }
-                    yield_now().await;
                 }
                 Step::Keepalive { link, conn } => {
                     // Nothing was sent for a while, so this is the time to release what a burst has
@@ -64,7 +65,10 @@ impl<T: NetTransport, M: Message> PeerTask<T, M> {
                     self.keep_alive(link, conn).await;
                 }
             }
-            in_a_row = 0;
+            if in_a_row >= YIELD_AFTER {
+                in_a_row = 0;
+                yield_now().await;
+            }
         }
     }
 

@@ -1,13 +1,19 @@
 //! A slow, silent or hostile peer neither delays other peers nor evicts their messages.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use gossip_transport::memory::{DialFault, Faults};
 use gossip_transport::net::{NetConnection, NetListener, NetTransport};
 use gossip_transport::tcp::TcpTransport;
-use gossip_transport::transport_layer::{DropReason, OverflowPolicy, TransportLayerSocket};
+use gossip_transport::transport_layer::{
+    DropReason, OutgoingConnection, OverflowPolicy, TransportLayerSocket,
+};
 use gossip_transport::{ClusterSecret, Message as _};
 use tokio::time::Instant;
 
@@ -339,4 +345,57 @@ async fn what_an_ended_connection_has_no_room_for_is_dropped() {
     tokio::time::sleep(ms(1)).await;
     let stats = b.stats();
     assert_eq!((stats.total.received, stats.total.delivered), (50, 2));
+}
+
+/// A waiting sender's waker that makes the task of the peer look again each time it is woken.
+struct Insistent {
+    peer: OutgoingConnection<Bytes>,
+    wakes: AtomicUsize,
+}
+
+impl Wake for Insistent {
+    fn wake(self: Arc<Self>) {
+        if self.wakes.fetch_add(1, Ordering::Relaxed) < 10_000 {
+            let wish = self.peer.connected(secs(1)).now_or_never();
+            assert!(wish.is_none());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_asked_for_all_the_time_leaves_other_tasks_their_turns() {
+    let world = World::new();
+    let config = configured(|c| {
+        c.outgoing.overflow = OverflowPolicy::Backpressure;
+        c.outgoing.max_messages = 1;
+        c.outgoing.ttl = ms(10);
+        (c.backoff_min, c.backoff_max) = (secs(1000), secs(1000));
+    });
+    let a = world.open(1, config).await;
+    a.send(addr(2), numbered(0, 8)).await.unwrap();
+    until(&a, |s| s.dials_failed == 1).await;
+    let insistent = Arc::new(Insistent {
+        peer: a.get_or_create_outgoing_connection(addr(2)).unwrap(),
+        wakes: AtomicUsize::new(0),
+    });
+    let waker = Arc::clone(&insistent).into();
+    let mut stuck = std::pin::pin!(a.send(addr(2), numbered(1, 8)));
+    let poll = stuck.as_mut().poll(&mut Context::from_waker(&waker));
+    assert!(poll.is_pending());
+    // Another task, which is always ready.
+    let other = tokio::spawn(async move {
+        let (mut before, mut most) = (0, 0);
+        while before <= 10_000 {
+            let wakes = insistent.wakes.load(Ordering::Relaxed);
+            most = most.max(wakes - before);
+            before = wakes;
+            tokio::task::yield_now().await;
+        }
+        most
+    });
+    // The message in the queue expires, which makes room.
+    tokio::time::advance(ms(20)).await;
+    let most = soon(other).await.unwrap();
+    // Tokio may poll a task that is always ready 61 times before it looks for others that have yielded.
+    assert!(most < 61 * 32, "{most} wakes in a row");
 }
