@@ -168,7 +168,6 @@ pub fn unix_time() -> Duration {
         .unwrap_or_default()
 }
 
-#[expect(clippy::disallowed_methods, reason = "the module that owns spawning")]
 /// The event loop of the browser, which is the same everywhere. Starts tasks there.
 #[derive(Debug, Clone)]
 pub(crate) struct Executor(());
