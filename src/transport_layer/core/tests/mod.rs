@@ -3,6 +3,7 @@
 mod life;
 mod limits;
 mod steps;
+mod wakes;
 mod writes;
 
 use std::collections::VecDeque;
@@ -10,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Effects, Offered, PeerKey, Peers, Reading, Step, Wanted, Writer};
+use super::{Effects, NewPeer, Offered, PeerKey, Peers, Reading, Step, Wanted, Writer};
 use crate::credential::Identity;
 use crate::net::{Alpn, CloseCode, CloseReason, ConnectError, NetConnection};
 use crate::rt::Instant;
@@ -76,13 +77,13 @@ fn message() -> Bytes {
     Bytes::from_static(b"message")
 }
 
-/// A core, its time, and the keys of its peers.
+/// A core, its time, and its peers.
 struct Fixture {
     peers: Peers<Conn>,
     now: Instant,
     fx: Effects<Conn>,
     batch: VecDeque<Bytes>,
-    keys: Vec<PeerKey>,
+    created: Vec<NewPeer>,
 }
 
 impl Fixture {
@@ -93,7 +94,7 @@ impl Fixture {
             now: Instant::now(),
             fx: Effects::default(),
             batch: VecDeque::new(),
-            keys: Vec::new(),
+            created: Vec::new(),
         }
     }
 
@@ -108,14 +109,18 @@ impl Fixture {
     /// Carries out the effects as the driver does, and forgets them.
     fn settle(&mut self) {
         let fx = std::mem::take(&mut self.fx);
-        self.keys
-            .extend(fx.new_peers.into_iter().map(|new| new.key));
+        self.created.extend(fx.new_peers);
+    }
+
+    /// Returns the latest entry for `addr`, after carrying out the effects.
+    fn entry(&mut self, addr: SocketAddr) -> &NewPeer {
+        self.settle();
+        let own = self.created.iter().rev().find(|new| new.key.addr == addr);
+        own.expect("a peer with that address")
     }
 
     fn key(&mut self, addr: SocketAddr) -> PeerKey {
-        self.settle();
-        let own = self.keys.iter().rev().find(|key| key.addr == addr);
-        *own.expect("a peer with that address")
+        self.entry(addr).key
     }
 
     /// Offers a message as the driver does.
