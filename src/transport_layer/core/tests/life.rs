@@ -37,6 +37,35 @@ fn a_closing_socket_takes_no_messages_and_only_dials_that_it_has_begun() {
     assert_eq!(fixture.connect(addr(1), 1, Direction::Outgoing), None);
 }
 
+#[test]
+fn a_closing_socket_takes_no_messages_for_a_busy_connection() {
+    let mut fixture = Fixture::new(TransportLayerConfig::default());
+    fixture.accept(addr(1), 1);
+    assert!(matches!(fixture.offer(addr(1)), Offered::Done));
+    fixture.peers.start_draining(&mut fixture.fx);
+    assert!(matches!(fixture.offer(addr(1)), Offered::Closed(_)));
+    assert_eq!(fixture.stats().accepted, 1);
+}
+
+#[test]
+fn what_a_closed_socket_has_not_sent_is_counted_once_and_reported_to_every_caller() {
+    let mut fixture = Fixture::new(TransportLayerConfig::default());
+    fixture.accept(addr(1), 1);
+    fixture.offer(addr(1));
+    fixture.offer(addr(2));
+    assert_eq!(name(&fixture.step(addr(1))), "write");
+    assert_eq!(fixture.peers.close(&mut fixture.fx), 2);
+    assert_eq!(fixture.peers.close(&mut fixture.fx), 2);
+    let (now, fx) = (fixture.now, &mut fixture.fx);
+    fixture
+        .peers
+        .refuse(addr(3), DropReason::EncodeFailed, now, fx);
+    let total = fixture.stats().total;
+    assert_eq!(total.submitted, 3);
+    assert_eq!(total.dropped.count(DropReason::Closed), 2);
+    assert_eq!(total.dropped.count(DropReason::EncodeFailed), 1);
+}
+
 proptest! {
     #[test]
     fn sums_and_bounds_hold_after_any_operation(

@@ -90,7 +90,7 @@ impl Fixture {
     fn new(config: TransportLayerConfig) -> Self {
         config.validate().unwrap();
         Self {
-            peers: Peers::new(Arc::new(config), 1000),
+            peers: Peers::new(Arc::new(config), 16 << 10),
             now: Instant::now(),
             fx: Effects::default(),
             batch: VecDeque::new(),
