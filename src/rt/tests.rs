@@ -65,3 +65,29 @@ async fn a_timeout_drops_the_future_that_was_too_slow() {
     assert_eq!(alive.load(Ordering::SeqCst), 0);
     assert!(timeout(limit, sleep(limit / 2)).await.is_ok());
 }
+
+#[tokio::test]
+async fn a_dropped_task_leaves_nothing_with_the_executor() {
+    let alive = Arc::new(AtomicUsize::new(1));
+    let owned = Owned(Arc::clone(&alive));
+    let task = Task::spawn(async move {
+        let _owned = owned;
+        std::future::pending::<()>().await;
+    });
+    tokio::task::yield_now().await;
+    let slot = Arc::downgrade(&task.slot);
+    assert!(!task.is_finished());
+    drop(task);
+    assert_eq!(alive.load(Ordering::SeqCst), 0);
+    tokio::task::yield_now().await;
+    assert!(slot.upgrade().is_none());
+}
+
+#[tokio::test]
+async fn a_task_is_finished_once_it_has_ended_or_panicked() {
+    let ended = Task::spawn(async {});
+    let panicked = Task::spawn(async { panic!("on purpose") });
+    assert!(!ended.is_finished() && !panicked.is_finished());
+    tokio::task::yield_now().await;
+    assert!(ended.is_finished() && panicked.is_finished());
+}

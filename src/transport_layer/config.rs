@@ -269,3 +269,78 @@ impl Default for IncomingConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_is_out_of_bounds_is_named() {
+        let config = TransportLayerConfig::default;
+        let (queue, inbox) = (QueueConfig::default, IncomingConfig::default);
+        let zero = Duration::ZERO;
+        let cases = [
+            (config().with_dial_timeout(zero), "dial_timeout"),
+            (
+                config().with_backoff_max(Duration::from_millis(199)),
+                "backoff_max",
+            ),
+            (config().with_idle_timeout(zero), "idle_timeout"),
+            (config().with_keepalive_interval(zero), "keepalive_interval"),
+            (config().with_write_timeout(zero), "write_timeout"),
+            (config().with_silence_timeout(zero), "silence_timeout"),
+            (config().with_max_connections(0), "max_connections"),
+            (
+                config().with_max_connections_per_identity(0),
+                "max_connections_per_identity",
+            ),
+            (
+                config().with_max_connections_per_host(0),
+                "max_connections_per_host",
+            ),
+            (
+                config().with_max_pending_handshakes(0),
+                "max_pending_handshakes",
+            ),
+            (config().with_max_peers(1024), "max_peers"),
+            (
+                config().with_outgoing(queue().with_max_messages(0)),
+                "outgoing.max_messages",
+            ),
+            (
+                config().with_outgoing(queue().with_max_bytes(0)),
+                "outgoing.max_bytes",
+            ),
+            (
+                config().with_incoming(inbox().with_max_messages_per_peer(0)),
+                "incoming.max_messages_per_peer",
+            ),
+            (
+                config().with_incoming(inbox().with_max_bytes_per_peer(0)),
+                "incoming.max_bytes_per_peer",
+            ),
+            (
+                config().with_incoming(inbox().with_max_messages(0)),
+                "incoming.max_messages",
+            ),
+            (
+                config().with_incoming(inbox().with_max_bytes(0)),
+                "incoming.max_bytes",
+            ),
+        ];
+        for (config, field) in cases {
+            assert_eq!(config.validate().unwrap_err().field, field);
+        }
+        assert_eq!(config().with_max_peers(1025).validate(), Ok(()));
+    }
+
+    #[test]
+    fn the_longest_backoff_is_ten_rounds_within_the_defaults() {
+        let cases = [(10, 200), (1000, 10_000), (60_000, 30_000)];
+        for (interval, longest) in cases {
+            let interval = Duration::from_millis(interval);
+            let config = TransportLayerConfig::default().with_interval(interval);
+            assert_eq!(config.backoff_max, Duration::from_millis(longest));
+        }
+    }
+}

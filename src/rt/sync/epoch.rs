@@ -49,3 +49,47 @@ impl Epoch {
         .await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures::task::{ArcWake, Context, noop_waker};
+    use futures::{Future as _, FutureExt as _};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(Mutex<u32>);
+
+    impl ArcWake for Woken {
+        fn wake_by_ref(this: &std::sync::Arc<Self>) {
+            *this.0.lock() += 1;
+        }
+    }
+
+    #[test]
+    fn a_change_wakes_every_waiter_and_one_in_between_is_noticed_at_once() {
+        let epoch = Epoch::default();
+        let seen = epoch.current();
+        let woken = [(); 2].map(|()| std::sync::Arc::new(Woken::default()));
+        let mut waiting = woken.clone().map(|woken| {
+            let mut future = Box::pin(epoch.later_than(seen));
+            let waker = futures::task::waker(woken);
+            let mut cx = Context::from_waker(&waker);
+            assert!(future.poll_unpin(&mut cx).is_pending());
+            assert!(future.poll_unpin(&mut cx).is_pending());
+            future
+        });
+        epoch.advance();
+        assert_eq!(woken.map(|woken| *woken.0.lock()), [1, 1]);
+        let noop = noop_waker();
+        let mut cx = Context::from_waker(&noop);
+        for future in &mut waiting {
+            assert!(future.poll_unpin(&mut cx).is_ready());
+        }
+        assert!(pin!(epoch.later_than(seen)).poll(&mut cx).is_ready());
+        let later = pin!(epoch.later_than(epoch.current()));
+        assert!(later.poll(&mut cx).is_pending());
+    }
+}

@@ -65,4 +65,36 @@ mod tests {
         // Setting a timer would need a runtime, and there is none here.
         assert!(Timer::default().poll(passed, &mut cx).is_ready());
     }
+
+    #[cfg(not(target_family = "wasm"))]
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_is_kept_also_if_it_has_moved() {
+        let start = Instant::now();
+        let secs = Duration::from_secs;
+        // When the timer is set for what deadline, and when it fires, in seconds.
+        let cases: [(&[(u64, u64)], u64); 4] = [
+            (&[(0, 10)], 10),
+            (&[(0, 10), (5, 20)], 20),
+            (&[(0, 20), (5, 10)], 10),
+            // Longer than the longest sleep.
+            (&[(0, 10_000)], 10_000),
+        ];
+        let mut timer = Timer::default();
+        for (index, (deadlines, fires)) in cases.into_iter().enumerate() {
+            let start = start + secs(100_000 * index as u64);
+            for (at, deadline) in deadlines {
+                tokio::time::sleep_until(start + secs(*at)).await;
+                let polled = std::future::poll_fn(|cx| {
+                    Poll::Ready(timer.poll(start + secs(*deadline), cx).is_ready())
+                });
+                assert!(!polled.await, "{deadlines:?}");
+            }
+            let last = deadlines
+                .last()
+                .map_or(start, |(_, last)| start + secs(*last));
+            std::future::poll_fn(|cx| timer.poll(last, cx)).await;
+            let late = Instant::now() - (start + secs(fires));
+            assert!(late < Duration::from_millis(10), "{deadlines:?}: {late:?}");
+        }
+    }
 }

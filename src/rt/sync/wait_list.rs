@@ -89,4 +89,34 @@ mod tests {
         assert!(list.leave(&mut second) && list.is_empty());
         assert!(!list.leave(&mut second), "left before");
     }
+
+    /// A waker that differs from every other one.
+    fn waker() -> Waker {
+        struct Idle;
+        impl std::task::Wake for Idle {
+            fn wake(self: std::sync::Arc<Self>) {}
+        }
+        std::sync::Arc::new(Idle).into()
+    }
+
+    #[test]
+    fn the_order_of_the_line_stays_whoever_leaves_and_each_has_its_latest_waker() {
+        let mut list = WaitList::default();
+        let mut tickets = [None; 4];
+        for ticket in &mut tickets {
+            list.join(ticket, &waker());
+        }
+        let latest = [waker(), waker(), waker(), waker()];
+        for (ticket, waker) in tickets.iter_mut().zip(&latest) {
+            list.join(ticket, waker);
+        }
+        assert!(!list.leave(&mut tickets[1]));
+        for next in [0, 2, 3] {
+            assert!(
+                list.first()
+                    .is_some_and(|first| first.will_wake(&latest[next]))
+            );
+            assert!(list.leave(&mut tickets[next]));
+        }
+    }
 }

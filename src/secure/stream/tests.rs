@@ -230,3 +230,89 @@ fn a_goodbye_arrives_after_the_messages_before_it() {
     let last = Event::Goodbye(CloseCode::IDLE);
     assert_eq!(events, [Event::Message(message(4, 4)), last]);
 }
+
+/// Puts messages of these lengths into one record, and returns the inbox that was fed with it, and
+/// where the record lies in memory.
+fn fed(lens: &[usize], max_message_len: usize) -> (Inbox, std::ops::Range<*const u8>) {
+    let mut plaintext = BytesMut::new();
+    for len in lens {
+        plaintext.put_u32(u32::try_from(*len).unwrap());
+        plaintext.put_bytes(8, *len);
+    }
+    let record = plaintext.as_ptr_range();
+    let mut inbox = Inbox::new(max_message_len);
+    inbox.feed(plaintext);
+    (inbox, record)
+}
+
+#[test]
+fn messages_are_copied_unless_they_are_long_and_a_large_part_of_their_record() {
+    let cases: [(&[usize], bool); 6] = [
+        (&[100], false),
+        (&[KEEP_LEN - 1], false),
+        (&[KEEP_LEN], true),
+        (&[KEEP_LEN, 3 * KEEP_LEN - 8], true),
+        (&[KEEP_LEN, 3 * KEEP_LEN - 7], false),
+        (&[SLAB_LEN + 1], false),
+    ];
+    for (lens, kept) in cases {
+        let (mut inbox, record) = fed(lens, MAX);
+        let Some(Event::Message(first)) = inbox.next().unwrap() else {
+            panic!("{lens:?}");
+        };
+        assert_eq!(first.len(), lens[0]);
+        assert_eq!(record.contains(&first.as_ptr()), kept, "{lens:?}");
+    }
+}
+
+#[test]
+fn short_messages_share_pieces_of_memory_of_bounded_size() {
+    let (mut inbox, _) = fed(&[100; 500], MAX);
+    let mut shared = 0;
+    let mut end = std::ptr::null();
+    for _ in 0..500 {
+        let Some(Event::Message(message)) = inbox.next().unwrap() else {
+            panic!("a message is missing");
+        };
+        assert!(inbox.slab.len() + message.len() <= SLAB_LEN);
+        shared += usize::from(message.as_ptr() == end);
+        end = inbox.slab.as_ptr().wrapping_add(HEADER_LEN);
+    }
+    assert!(shared > 450, "{shared} of 500");
+}
+
+#[test]
+fn a_message_over_the_limit_behind_a_short_one_is_an_error() {
+    let (mut inbox, _) = fed(&[5, 11], 10);
+    assert_eq!(inbox.next().unwrap(), Some(Event::Message(message(5, 8))));
+    assert!(matches!(
+        inbox.next(),
+        Err(FrameError::PeerMessageTooLong { len: 11, max: 10 })
+    ));
+    let (mut inbox, _) = fed(&[10], 10);
+    assert!(inbox.next().unwrap().is_some());
+}
+
+#[test]
+fn a_stream_that_waits_for_a_record_holds_no_record() {
+    for (lens, missing) in [(vec![100; 3], 0), (vec![KEEP_LEN], 0), (vec![20_000], 1)] {
+        let (mut inbox, _) = fed(&lens, MAX);
+        if missing > 0 {
+            inbox.plaintext.truncate(inbox.plaintext.len() - missing);
+        }
+        while inbox.next().unwrap().is_some() {}
+        assert!(!inbox.plaintext.try_reclaim(1), "{lens:?}");
+    }
+}
+
+#[test]
+fn a_keepalive_gives_back_the_memory_of_a_burst() {
+    let (mut outbox, mut opener, mut inbox) = ends();
+    outbox
+        .fill(&mut batch(&[message(100_000, 1)]), MAX)
+        .unwrap();
+    deliver(&mut outbox, &mut opener, &mut inbox);
+    outbox.keepalive().unwrap();
+    deliver(&mut outbox, &mut opener, &mut inbox);
+    assert!(!outbox.frames.bytes_mut().try_reclaim(1000));
+}

@@ -87,3 +87,21 @@ impl<K: Ord> Counts<K> {
         self.0.get(&key).copied().unwrap_or(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_and_a_host_without_connections_take_no_memory() {
+        let mut census = Census::default();
+        let addr = ([10, 0, 0, 1], 7000).into();
+        let (owner, host) = (Owner::of(Identity::UNPROVED, addr), Host::of(addr));
+        census.add(owner, host);
+        census.add(owner, host);
+        census.remove(owner, host);
+        assert_eq!((census.of_owner(owner), census.of_host(host)), (1, 1));
+        census.remove(owner, host);
+        assert!(census.owners.0.is_empty() && census.hosts.0.is_empty());
+    }
+}

@@ -132,6 +132,17 @@ mod tests {
             ],
             start,
         );
+        // Frozen twice, and alive in between: the second freeze has a grace of its own.
+        run(
+            &[
+                (0, 0, again(start, 90)),
+                (600, 600, again(start, 602)),
+                (602, 1, again(start, 691)),
+                (1300, 700, again(start, 1302)),
+                (1302, 1, again(start, 1391)),
+            ],
+            start,
+        );
         // This process is frozen again during the grace period, which is not extended.
         run(
             &[

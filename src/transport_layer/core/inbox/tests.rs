@@ -8,7 +8,7 @@ use super::{InHand, Inbox, Origin, ReaderPlace, SPARE_QUEUES, Source};
 use crate::credential::{Identity, Role};
 use crate::rt::Instant;
 use crate::transport_layer::received::Received;
-use crate::transport_layer::{IncomingConfig, OverflowPolicy, PeerStats};
+use crate::transport_layer::{DropReason, IncomingConfig, OverflowPolicy, PeerStats};
 
 fn peer(n: u8) -> SocketAddr {
     ([10, 0, 0, n], 7000).into()
@@ -245,4 +245,276 @@ fn a_reader_waits_behind_those_that_came_first() {
     assert_eq!(pushed, Err(2));
     let pushed = inbox.push_or_wait(from, (1, 1), &mut first, Waker::noop(), wakers);
     assert_eq!(pushed, Ok(()));
+}
+
+fn waker() -> Waker {
+    struct Idle;
+    impl std::task::Wake for Idle {
+        fn wake(self: std::sync::Arc<Self>) {}
+    }
+    std::sync::Arc::new(Idle).into()
+}
+
+/// An inbox under `Backpressure` with a reader of peer 1 and one of peer 2 that wait.
+struct Readers {
+    fixture: Fixture<u8>,
+    places: [ReaderPlace; 2],
+    wakers: [Waker; 2],
+}
+
+impl Readers {
+    /// `queued` messages of peer 1 fill the inbox for the peers `from`.
+    fn new(config: IncomingConfig, queued: u8, from: [u8; 2]) -> Self {
+        let config = config.with_overflow(OverflowPolicy::Backpressure);
+        let mut readers = Self {
+            fixture: Fixture::new(config),
+            places: Default::default(),
+            wakers: [waker(), waker()],
+        };
+        readers.fixture.push(1, (0..queued).map(|n| (n, 1)));
+        for (index, from) in from.into_iter().enumerate() {
+            assert!(!readers.push(index, from, &mut Vec::new()));
+        }
+        readers
+    }
+
+    /// The reader looks for room again. Returns whether it has found some.
+    fn push(&mut self, reader: usize, from: u8, woken: &mut Vec<Waker>) -> bool {
+        let (place, waker) = (&mut self.places[reader], &self.wakers[reader]);
+        let pushed =
+            self.fixture
+                .inbox
+                .push_or_wait(source(peer(from)), (99, 1), place, waker, woken);
+        pushed.is_ok()
+    }
+}
+
+#[test]
+fn the_first_reader_in_line_is_woken_when_there_is_room() {
+    type Act = fn(&mut Readers, &mut Vec<Waker>);
+    let by_peer = || IncomingConfig::default().with_max_messages_per_peer(32);
+    let in_all = || IncomingConfig::default().with_max_messages(32);
+    fn take(readers: &mut Readers, woken: &mut Vec<Waker>) {
+        let fixture = &mut readers.fixture;
+        fixture.inbox.take(&mut fixture.in_hand, false, woken);
+    }
+    fn settle(readers: &mut Readers, woken: &mut Vec<Waker>) {
+        take(readers, woken);
+        woken.clear();
+        while readers.fixture.in_hand.pop().is_some() {}
+        readers.fixture.inbox.settle(woken);
+    }
+    fn served(readers: &mut Readers, woken: &mut Vec<Waker>) {
+        settle(readers, woken);
+        woken.clear();
+        assert!(readers.push(0, 1, woken));
+    }
+    fn leave(readers: &mut Readers, woken: &mut Vec<Waker>) {
+        let place = &mut readers.places[0];
+        readers.fixture.inbox.leave(peer(1), place, woken);
+    }
+    let cases: [(&str, IncomingConfig, [u8; 2], Act, usize); 8] = [
+        (
+            "a message of the peer was taken",
+            by_peer(),
+            [1, 1],
+            take,
+            0,
+        ),
+        ("a message was taken", in_all(), [1, 2], take, 0),
+        (
+            "the hand of a receiver is empty",
+            by_peer(),
+            [1, 1],
+            settle,
+            0,
+        ),
+        ("the hand is empty", in_all(), [1, 2], settle, 0),
+        ("the first was served", by_peer(), [1, 1], served, 1),
+        ("the first was served, in all", in_all(), [1, 2], served, 1),
+        ("the first has left", by_peer(), [1, 1], leave, 1),
+        ("the first has left, in all", in_all(), [1, 2], leave, 1),
+    ];
+    for (what, config, from, act, expected) in cases {
+        let mut readers = Readers::new(config, 32, from);
+        let mut woken = Vec::new();
+        act(&mut readers, &mut woken);
+        let is_woken = |waker: &Waker| woken.iter().any(|one| one.will_wake(waker));
+        assert!(is_woken(&readers.wakers[expected]), "{what}");
+        assert!(!is_woken(&readers.wakers[1 - expected]), "{what}");
+    }
+}
+
+#[test]
+fn a_message_that_has_waited_for_room_wakes_a_receiver() {
+    let config = IncomingConfig::default().with_max_messages_per_peer(1);
+    let mut readers = Readers::new(config, 1, [1, 1]);
+    let (mut ticket, receiver) = (None, waker());
+    readers.fixture.inbox.receivers.join(&mut ticket, &receiver);
+    readers.fixture.recv().unwrap();
+    let mut woken = Vec::new();
+    assert!(readers.push(0, 1, &mut woken));
+    assert!(woken.iter().any(|one| one.will_wake(&receiver)));
+    // And so does the end.
+    woken.clear();
+    readers.fixture.inbox.close(&mut woken);
+    assert!(woken.iter().any(|one| one.will_wake(&receiver)));
+}
+
+#[test]
+fn messages_do_not_overtake_a_reader_that_waits_for_the_whole_inbox() {
+    let config = IncomingConfig::default().with_max_messages(16);
+    let mut readers = Readers::new(config, 16, [1, 2]);
+    readers.fixture.recv().unwrap();
+    for from in [1, 2, 3] {
+        assert_eq!(readers.fixture.push(from, [(0, 1)]), 1, "from {from}");
+    }
+    let woken = &mut Vec::new();
+    assert!(!readers.push(1, 2, woken));
+    assert!(readers.push(0, 1, woken));
+}
+
+#[test]
+fn a_reader_waits_in_one_line_only() {
+    let config = IncomingConfig::default()
+        .with_max_messages_per_peer(1)
+        .with_max_messages(2);
+    let mut readers = Readers::new(config, 1, [1, 1]);
+    readers.fixture.recv().unwrap();
+    readers.fixture.push(2, [(0, 1)]);
+    readers.fixture.push(3, [(0, 1)]);
+    // Its peer has room, and the inbox has none.
+    assert!(!readers.push(0, 1, &mut Vec::new()));
+    let inbox = &readers.fixture.inbox;
+    assert_eq!(inbox.readers.len(), 1);
+    assert_eq!(inbox.peers[&peer(1)].readers.len(), 1);
+    // Nothing is kept for an unknown peer once its readers have left.
+    for place in &mut readers.places {
+        let inbox = &mut readers.fixture.inbox;
+        inbox.leave(peer(1), place, &mut Vec::new());
+    }
+    let inbox = &readers.fixture.inbox;
+    assert!(inbox.readers.is_empty() && !inbox.peers.contains_key(&peer(1)));
+}
+
+#[test]
+fn the_bytes_of_one_peer_and_of_all_are_bounded() {
+    let config = || IncomingConfig::default().with_overflow(OverflowPolicy::DropNewest);
+    let by_peer = || config().with_max_bytes_per_peer(1600);
+    let in_all = || config().with_max_bytes(1600);
+    for config in [by_peer(), in_all()] {
+        let mut fixture = Fixture::new(config);
+        fixture.inbox.remember(peer(1));
+        fixture.push(1, [(0, 1601), (1, 50), (2, 50), (3, 1500), (4, 1)]);
+        let (_, peers) = fixture.stats();
+        let dropped = &peers[&peer(1)].incoming_dropped;
+        assert_eq!(dropped.count(DropReason::TooLarge), 1);
+        assert_eq!(dropped.count(DropReason::Overflow), 1);
+        // One is returned, and another one is in hand, which still counts against the bound.
+        fixture.recv().unwrap();
+        assert_eq!(fixture.in_hand.len(), 1);
+        fixture.push(1, [(5, 51)]);
+        fixture.push(1, [(6, 50)]);
+        // Now none is in hand.
+        fixture.recv().unwrap();
+        fixture.push(1, [(7, 51)]);
+        fixture.push(1, [(8, 50)]);
+        let received: Vec<_> = std::iter::from_fn(|| fixture.recv())
+            .map(|one| one.message)
+            .collect();
+        assert_eq!(received, [3, 6, 8]);
+    }
+}
+
+#[test]
+fn a_full_inbox_costs_the_peer_that_has_the_most_and_the_newcomer_if_it_has_as_much() {
+    type Pushed = (u8, usize, usize);
+    let config = IncomingConfig::default();
+    // What was pushed (peer, messages, and bytes of each), and the peer that loses a message to the
+    // last one.
+    let cases: [(&str, IncomingConfig, &[Pushed], u8); 4] = [
+        (
+            "its own bound is broken",
+            config.clone().with_max_messages_per_peer(3),
+            &[(1, 3, 1), (2, 3, 1), (2, 1, 1)],
+            2,
+        ),
+        (
+            "another peer has more messages",
+            config.clone().with_max_messages(10),
+            &[(1, 7, 1), (2, 3, 9), (2, 1, 1)],
+            1,
+        ),
+        (
+            "another peer has more bytes",
+            config.clone().with_max_bytes(100),
+            &[(1, 1, 80), (2, 4, 5), (2, 1, 1)],
+            1,
+        ),
+        (
+            "another peer has as many messages",
+            config.with_max_messages(9),
+            &[(3, 5, 1), (2, 4, 1), (2, 1, 1)],
+            2,
+        ),
+    ];
+    for (what, config, pushed, loser) in cases {
+        let mut fixture = Fixture::new(config);
+        (1..=3).for_each(|n| fixture.inbox.remember(peer(n)));
+        let mut before = BTreeMap::new();
+        for (from, count, len) in pushed {
+            before = fixture.stats().1;
+            fixture.push(*from, (0..*count).map(|n| (n, *len)));
+        }
+        let after = fixture.stats().1;
+        let lost = |n: u8| {
+            let dropped = |peers: &BTreeMap<_, PeerStats>| {
+                peers[&peer(n)].incoming_dropped.count(DropReason::Overflow)
+            };
+            dropped(&after) - dropped(&before)
+        };
+        let losers: Vec<_> = (1..=3).filter(|n| lost(*n) > 0).collect();
+        assert_eq!(losers, [loser], "{what}");
+    }
+}
+
+#[test]
+fn peers_take_turns_also_in_the_hand_of_a_receiver() {
+    let mut fixture = Fixture::new(IncomingConfig::default());
+    fixture.push(1, (0..40).map(|n| (n, 1)));
+    fixture.push(2, (0..20).map(|n| (n, 1)));
+    let received = std::iter::from_fn(|| fixture.recv());
+    let from: Vec<_> = received.map(|one| one.from).collect();
+    let expected = [peer(1), peer(2)].into_iter().cycle().take(40);
+    assert!(from[..40].iter().copied().eq(expected), "{from:?}");
+    assert_eq!(from.len(), 60);
+    // A peer that is forgotten and comes again has one turn, as others have.
+    let mut fixture = Fixture::new(IncomingConfig::default());
+    fixture.push(1, [(0, 1)]);
+    fixture.inbox.evict_from(peer(1));
+    for from in [1, 2] {
+        fixture.push(from, (0..2).map(|n| (n, 1)));
+    }
+    assert_eq!(fixture.inbox.turns, [peer(1), peer(2)]);
+}
+
+#[test]
+fn messages_of_two_connections_that_arrive_at_the_same_time_keep_their_senders() {
+    let mut fixture = Fixture::new(IncomingConfig::default());
+    let at = Instant::now();
+    for n in 1..=2_u8 {
+        let origin = Origin {
+            identity: Identity::from_bytes([n; 32]),
+            role: Role::Core,
+        };
+        let from = peer(1);
+        let source = Source { from, origin, at };
+        fixture
+            .inbox
+            .push_many(source, &mut [(n, 1)].into_iter().collect());
+    }
+    for n in 1..=2 {
+        let received = fixture.recv().unwrap();
+        assert_eq!(received.identity, Identity::from_bytes([n; 32]));
+    }
 }

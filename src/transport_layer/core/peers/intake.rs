@@ -70,7 +70,7 @@ impl<C: NetConnection> Peers<C> {
         let Some(peer) = self.map.get_mut(&to) else {
             self.ensure(to, clock(), fx);
             return match self.map.get_mut(&to) {
-                Some(peer) => offer_to(peer, to, bytes, peer.used, None, fx),
+                Some(peer) => offer_to(peer, to, bytes, peer.used, None),
                 None => Offered::Closed(bytes),
             };
         };
@@ -91,10 +91,10 @@ impl<C: NetConnection> Peers<C> {
                     conn,
                     bytes,
                 }),
-                Err(bytes) => offer_to(peer, to, bytes, now, None, fx),
+                Err(bytes) => offer_to(peer, to, bytes, now, None),
             };
         }
-        offer_to(peer, to, bytes, now, None, fx)
+        offer_to(peer, to, bytes, now, None)
     }
 
     /// Offers again a message for which there was no room. If there still is none, keeps `waker` in
@@ -119,7 +119,7 @@ impl<C: NetConnection> Peers<C> {
             place.entry = peer.id;
             place.ticket = None;
         }
-        let offered = offer_to(peer, place.to, bytes, now, place.ticket, fx);
+        let offered = offer_to(peer, place.to, bytes, now, place.ticket);
         if matches!(offered, Offered::Full(_)) {
             peer.queue.senders.join(&mut place.ticket, waker);
         } else {
@@ -242,7 +242,6 @@ fn offer_to<C: NetConnection>(
     bytes: Bytes,
     now: Instant,
     ticket: Ticket,
-    fx: &mut Effects<C>,
 ) -> Offered<C> {
     peer.used = now;
     let offer = if peer.links.is_empty() && !net::is_dialable(to) {
@@ -254,10 +253,6 @@ fn offer_to<C: NetConnection>(
         Offer::Full(bytes) => return Offered::Full(bytes),
         Offer::Queued => peer.wake_task(now),
         Offer::Dropped(_) => {}
-    }
-    if !peer.queue.senders.is_empty() {
-        // Expired messages may have made room for more than this one.
-        fx.wakers.extend(peer.queue.ready_sender());
     }
     Offered::Done
 }

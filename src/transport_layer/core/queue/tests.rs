@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -114,4 +115,75 @@ proptest! {
         prop_assert_eq!((stats.queued, stats.queued_bytes), (0, 0));
         prop_assert_eq!(stats.submitted, stats.sent + stats.dropped.total());
     }
+}
+
+#[test]
+fn a_batch_is_bounded_and_never_empty_while_a_message_waits() {
+    const LARGE: usize = 100 << 10;
+    // The bounds of the queue, the lengths of its messages, and how many make up the first batch.
+    let cases: [(&str, usize, usize, &[usize], usize); 6] = [
+        ("half of the messages", 10, 1000, &[1; 10], 5),
+        ("half of the bytes", 10, 100, &[20, 20, 20, 20], 2),
+        (
+            "a message of more than half the bytes",
+            10,
+            100,
+            &[80, 1],
+            1,
+        ),
+        ("a queue of one message", 1, 100, &[100], 1),
+        ("the bytes of a batch", 100, 10 << 20, &[LARGE; 5], 2),
+        (
+            "the messages of a batch",
+            10_000,
+            10 << 20,
+            &[1; 5000],
+            1024,
+        ),
+    ];
+    let now = Instant::now();
+    for (what, max_messages, max_bytes, lens, expected) in cases {
+        let config = config(max_messages, max_bytes, OverflowPolicy::DropNewest);
+        let mut queue = OutgoingQueue::new(config, usize::MAX);
+        for len in lens {
+            assert_eq!(queue.offer(vec![0; *len].into(), now, None), Offer::Queued);
+        }
+        assert_eq!(begin(&mut queue, now).len(), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_message_that_is_longer_than_the_queue_is_dropped_by_every_way_in() {
+    let now = Instant::now();
+    for overflow in [OverflowPolicy::DropOldest, OverflowPolicy::Backpressure] {
+        let mut queue = OutgoingQueue::new(config(10, 5, overflow), 1000);
+        let long = Bytes::from_static(b"longer");
+        assert_eq!(queue.offer_if_room(long.clone(), now), Err(long.clone()));
+        assert_eq!(queue.begin_direct(long.clone(), now), Err(long.clone()));
+        let dropped = Offer::Dropped(DropReason::TooLarge);
+        assert_eq!(queue.offer(long, now, None), dropped);
+    }
+}
+
+#[test]
+fn a_newcomer_waits_behind_a_sender_that_came_first_though_there_is_room() {
+    let now = Instant::now();
+    let mut queue = OutgoingQueue::new(config(1, 100, OverflowPolicy::Backpressure), 100);
+    queue.offer(message(0), now, None);
+    let (mut first, waker) = (None, Waker::noop());
+    assert!(matches!(
+        queue.offer(message(1), now, first),
+        Offer::Full(_)
+    ));
+    queue.senders.join(&mut first, waker);
+    let later = now + Duration::from_secs(30);
+    queue.purge(later);
+    assert_eq!(queue.queued(), 0, "a message expires when its time is over");
+    assert!(queue.offer_if_room(message(2), later).is_err());
+    assert!(queue.begin_direct(message(2), later).is_err());
+    assert!(matches!(
+        queue.offer(message(2), later, None),
+        Offer::Full(_)
+    ));
+    assert_eq!(queue.offer(message(1), later, first), Offer::Queued);
 }

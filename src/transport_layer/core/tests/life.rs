@@ -60,13 +60,13 @@ fn a_peer_whose_connection_ends_during_a_senders_write_is_forgotten_in_time() {
     };
     let (now, fx) = (fixture.now, &mut fixture.fx);
     fixture.peers.disconnected(addr(1), link, None, now, fx);
-    assert!(fixture.is_woken(addr(1)));
+    assert!(fixture.take_signal(addr(1)));
     assert!(matches!(fixture.step(addr(1)), Step::Wait(None)));
     let write = (direct.key, link, Writer::Sender);
     let (batch, fx) = (&mut VecDeque::new(), &mut fixture.fx);
     fixture.peers.written(write, batch, true, now, fx);
     assert!(
-        fixture.is_woken(addr(1)),
+        fixture.take_signal(addr(1)),
         "its task waits without a deadline"
     );
     assert_forgotten_in_time(&mut fixture, addr(1));
@@ -93,11 +93,43 @@ fn a_peer_without_route_is_forgotten_after_its_last_sender_has_stopped_waiting()
     assert!(matches!(offer_again(&mut fixture), Offered::Full(_)));
     let (now, fx) = (fixture.now, &mut fixture.fx);
     fixture.peers.disconnected(from, link, None, now, fx);
-    assert!(fixture.is_woken(from));
+    assert!(fixture.take_signal(from));
     assert!(matches!(fixture.step(from), Step::Wait(None)));
     assert!(matches!(offer_again(&mut fixture), Offered::Done));
-    assert!(fixture.is_woken(from), "its task waits without a deadline");
+    assert!(
+        fixture.take_signal(from),
+        "its task waits without a deadline"
+    );
     assert_forgotten_in_time(&mut fixture, from);
+}
+
+#[test]
+fn a_closing_socket_takes_no_messages_for_a_busy_connection() {
+    let mut fixture = Fixture::new(TransportLayerConfig::default());
+    fixture.accept(addr(1), 1);
+    assert!(matches!(fixture.offer(addr(1)), Offered::Done));
+    fixture.peers.start_draining(&mut fixture.fx);
+    assert!(matches!(fixture.offer(addr(1)), Offered::Closed(_)));
+    assert_eq!(fixture.stats().accepted, 1);
+}
+
+#[test]
+fn what_a_closed_socket_has_not_sent_is_counted_once_and_reported_to_every_caller() {
+    let mut fixture = Fixture::new(TransportLayerConfig::default());
+    fixture.accept(addr(1), 1);
+    fixture.offer(addr(1));
+    fixture.offer(addr(2));
+    assert_eq!(name(&fixture.step(addr(1))), "write");
+    assert_eq!(fixture.peers.close(&mut fixture.fx), 2);
+    assert_eq!(fixture.peers.close(&mut fixture.fx), 2);
+    let (now, fx) = (fixture.now, &mut fixture.fx);
+    fixture
+        .peers
+        .refuse(addr(3), DropReason::EncodeFailed, now, fx);
+    let total = fixture.stats().total;
+    assert_eq!(total.submitted, 3);
+    assert_eq!(total.dropped.count(DropReason::Closed), 2);
+    assert_eq!(total.dropped.count(DropReason::EncodeFailed), 1);
 }
 
 proptest! {

@@ -139,3 +139,98 @@ fn the_peer_that_is_forgotten_first_has_no_connection_and_no_messages() {
     assert_eq!(stats.total.dropped.count(DropReason::Overflow), 1);
     assert!(!stats.peers.contains_key(&addr(2)));
 }
+
+#[test]
+fn connections_with_messages_to_send_go_last() {
+    // The bounds by identity, by host and in all; all connections are of one identity and host.
+    for limits in [(2, 100, 100), (100, 2, 100), (100, 100, 2)] {
+        let (of_identity, of_host, in_all) = limits;
+        let config = TransportLayerConfig::default()
+            .with_max_connections_per_identity(of_identity)
+            .with_max_connections_per_host(of_host)
+            .with_max_connections(in_all);
+        let mut fixture = Fixture::new(config);
+        let address = |port: u16| SocketAddr::from(([10, 0, 0, 1], port));
+        fixture.accept(address(1), 1);
+        fixture.offer(address(1));
+        fixture.now += secs(1);
+        fixture.accept(address(2), 1);
+        fixture.now += secs(1);
+        fixture.accept(address(3), 1);
+        assert_eq!(
+            fixture.connections(),
+            [address(1), address(3)],
+            "{limits:?}"
+        );
+    }
+}
+
+#[test]
+fn a_dial_is_given_up_only_before_busy_connections_that_are_used_more_recently() {
+    for (dial_first, left) in [(true, [addr(2), addr(3)]), (false, [addr(1), addr(3)])] {
+        let config = TransportLayerConfig::default().with_max_connections(2);
+        let mut fixture = Fixture::new(config);
+        let dial = |fixture: &mut Fixture| {
+            fixture.offer(addr(1));
+            assert_eq!(name(&fixture.step(addr(1))), "dial");
+            fixture.now += secs(1);
+        };
+        if dial_first {
+            dial(&mut fixture);
+        }
+        fixture.accept(addr(2), 2);
+        fixture.offer(addr(2));
+        fixture.now += secs(1);
+        if !dial_first {
+            dial(&mut fixture);
+        }
+        fixture.accept(addr(3), 3);
+        let key = fixture.key(addr(1));
+        assert_eq!(fixture.peers.is_dial_pointless(key), dial_first);
+        if !dial_first {
+            let conn = fixture.conn(addr(1), 1);
+            let (now, fx) = (fixture.now, &mut fixture.fx);
+            fixture.peers.dial_succeeded(key, conn, now, fx);
+        }
+        assert_eq!(fixture.connections(), left);
+    }
+}
+
+#[test]
+fn a_dial_is_pointless_once_the_peer_has_dialled_us() {
+    let mut fixture = Fixture::new(TransportLayerConfig::default());
+    fixture.offer(addr(1));
+    fixture.step(addr(1));
+    let key = fixture.key(addr(1));
+    assert!(!fixture.peers.is_dial_pointless(key));
+    fixture.accept(addr(1), 1);
+    assert!(fixture.peers.is_dial_pointless(key));
+}
+
+#[test]
+fn a_peer_that_is_used_again_is_forgotten_later() {
+    type Use = fn(&mut Fixture);
+    let uses: [(&str, Use); 2] = [
+        ("asked for", |f| f.touch(addr(1)).unwrap()),
+        ("lost a connection", |f| {
+            let link = f.accept(addr(1), 1);
+            f.now += secs(1);
+            f.peers.disconnected(addr(1), link, None, f.now, &mut f.fx);
+        }),
+    ];
+    for (what, use_it) in uses {
+        let config = TransportLayerConfig::default()
+            .with_max_connections(1)
+            .with_max_peers(2);
+        let mut fixture = Fixture::new(config);
+        for peer in [1, 2] {
+            fixture.touch(addr(peer)).unwrap();
+            fixture.now += secs(1);
+        }
+        use_it(&mut fixture);
+        fixture.now += secs(1);
+        fixture.touch(addr(3)).unwrap();
+        let known: Vec<_> = fixture.stats().peers.into_keys().collect();
+        assert_eq!(known, [addr(1), addr(3)], "{what}");
+    }
+}

@@ -3,6 +3,7 @@
 mod life;
 mod limits;
 mod steps;
+mod wakes;
 mod writes;
 
 use std::collections::VecDeque;
@@ -11,11 +12,10 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use super::{Effects, Offered, PeerKey, Peers, Reading, Step, Wanted, Writer};
+use super::{Effects, NewPeer, Offered, PeerKey, Peers, Reading, Step, Wanted, Writer};
 use crate::credential::Identity;
 use crate::net::{Alpn, CloseCode, CloseReason, ConnectError, NetConnection};
 use crate::rt::Instant;
-use crate::rt::sync::Signal;
 use crate::transport_layer::TransportLayerConfig;
 use crate::transport_layer::stats::{Direction, DropReason, PeerStats, SocketStats};
 use bytes::Bytes;
@@ -78,27 +78,24 @@ fn message() -> Bytes {
     Bytes::from_static(b"message")
 }
 
-/// A core, its time, and the keys of its peers.
+/// A core, its time, and its peers.
 struct Fixture {
     peers: Peers<Conn>,
     now: Instant,
     fx: Effects<Conn>,
     batch: VecDeque<Bytes>,
-    keys: Vec<PeerKey>,
-    /// The signals of the tasks of the peers, in the order of `keys`.
-    signals: Vec<Arc<Signal>>,
+    created: Vec<NewPeer>,
 }
 
 impl Fixture {
     fn new(config: TransportLayerConfig) -> Self {
         config.validate().unwrap();
         Self {
-            peers: Peers::new(Arc::new(config), 1000),
+            peers: Peers::new(Arc::new(config), 16 << 10),
             now: Instant::now(),
             fx: Effects::default(),
             batch: VecDeque::new(),
-            keys: Vec::new(),
-            signals: Vec::new(),
+            created: Vec::new(),
         }
     }
 
@@ -113,24 +110,24 @@ impl Fixture {
     /// Carries out the effects as the driver does, and clears them.
     fn settle(&mut self) {
         let fx = std::mem::take(&mut self.fx);
-        for new in fx.new_peers {
-            self.keys.push(new.key);
-            self.signals.push(new.signal);
-        }
+        self.created.extend(fx.new_peers);
+    }
+
+    /// Returns the latest entry for `addr`, after carrying out the effects.
+    fn entry(&mut self, addr: SocketAddr) -> &NewPeer {
+        self.settle();
+        let own = self.created.iter().rev().find(|new| new.key.addr == addr);
+        own.expect("a peer with that address")
     }
 
     fn key(&mut self, addr: SocketAddr) -> PeerKey {
-        self.settle();
-        let own = self.keys.iter().rev().find(|key| key.addr == addr);
-        *own.expect("a peer with that address")
+        self.entry(addr).key
     }
 
     /// Takes down the signal of the peer's task. Returns whether it was up.
-    fn is_woken(&mut self, addr: SocketAddr) -> bool {
-        let key = self.key(addr);
-        let index = self.keys.iter().position(|known| *known == key).unwrap();
+    fn take_signal(&mut self, addr: SocketAddr) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        self.signals[index].poll(&mut cx).is_ready()
+        self.entry(addr).signal.poll(&mut cx).is_ready()
     }
 
     /// Offers a message as the driver does.

@@ -1,8 +1,11 @@
 //! The steps of a peer's task, and the consequences of failed dials and silence.
 
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 use super::*;
+use crate::transport_layer::OverflowPolicy;
+use crate::transport_layer::core::SenderPlace;
+use crate::transport_layer::stats::PeerState;
 
 #[test]
 fn the_task_of_a_peer_does_what_is_due() {
@@ -15,7 +18,13 @@ fn the_task_of_a_peer_does_what_is_due() {
             |f| f.touch(addr(1)).unwrap(),
             "wait",
         ),
-        ("a message needs a dial", |f| drop(f.offer(addr(1))), "dial"),
+        (
+            "a message needs a dial",
+            |f| {
+                f.offer(addr(1));
+            },
+            "dial",
+        ),
         (
             "a message is written to a connection",
             |f| {
@@ -153,4 +162,382 @@ fn a_silent_peer_is_closed_unless_it_is_not_read() {
         fixture.step(addr(1));
         assert_eq!(fixture.connections().is_empty(), closed);
     }
+}
+
+#[test]
+fn the_task_of_a_peer_waits_until_the_next_thing_is_due() {
+    type Prepare = fn(&mut Fixture);
+    fn lost(f: &mut Fixture) {
+        let link = f.accept(addr(1), 1);
+        f.now += secs(10);
+        f.peers.disconnected(addr(1), link, None, f.now, &mut f.fx);
+    }
+    let quiet = || {
+        TransportLayerConfig::default()
+            .with_keepalive_interval(secs(1000))
+            .with_silence_timeout(secs(1000))
+    };
+    let slow = || {
+        TransportLayerConfig::default()
+            .with_backoff_min(secs(200))
+            .with_backoff_max(secs(200))
+    };
+    // The seconds from the last preparation to the deadline.
+    let cases: [(&str, TransportLayerConfig, Prepare, u64); 8] = [
+        (
+            "forgetting a peer at rest",
+            quiet(),
+            |f| f.touch(addr(1)).unwrap(),
+            60,
+        ),
+        ("forgetting a peer that was lost", quiet(), lost, 60),
+        (
+            "forgetting a peer whose messages have expired",
+            slow(),
+            |f| {
+                f.offer(addr(1));
+                f.step(addr(1));
+                f.fail_dial(addr(1), std::io::ErrorKind::TimedOut);
+                f.now += secs(29);
+                f.step(addr(1));
+                f.now += secs(1);
+            },
+            59,
+        ),
+        (
+            "the expiry of a message before the next dial",
+            slow(),
+            |f| {
+                f.offer(addr(1));
+                f.step(addr(1));
+                f.fail_dial(addr(1), std::io::ErrorKind::TimedOut);
+            },
+            30,
+        ),
+        (
+            "a keepalive",
+            TransportLayerConfig::default(),
+            |f| {
+                f.accept(addr(1), 1);
+            },
+            15,
+        ),
+        (
+            "the next keepalive",
+            TransportLayerConfig::default(),
+            |f| {
+                let link = f.accept(addr(1), 1);
+                f.now += secs(15);
+                assert_eq!(name(&f.step(addr(1))), "keepalive");
+                let key = f.key(addr(1));
+                f.peers.kept_alive(key, link, f.now);
+            },
+            15,
+        ),
+        (
+            "the end of an idle connection",
+            quiet().with_idle_timeout(secs(400)),
+            |f| {
+                f.accept(addr(1), 1);
+            },
+            400,
+        ),
+        (
+            "the silence of the peer",
+            quiet()
+                .with_idle_timeout(secs(400))
+                .with_silence_timeout(secs(100)),
+            |f| {
+                f.accept(addr(1), 1);
+            },
+            100,
+        ),
+    ];
+    for (what, config, prepare, expected) in cases {
+        let mut fixture = Fixture::new(config);
+        prepare(&mut fixture);
+        match fixture.step(addr(1)) {
+            Step::Wait(Some(at)) => assert_eq!(at - fixture.now, secs(expected), "{what}"),
+            step => panic!("{what}: {step:?}"),
+        }
+    }
+    // The backoff is random: the snapshot knows it.
+    let mut fixture = Fixture::new(TransportLayerConfig::default());
+    fixture.offer(addr(1));
+    fixture.step(addr(1));
+    fixture.fail_dial(addr(1), std::io::ErrorKind::TimedOut);
+    let next_dial = fixture.peer(addr(1)).next_dial.unwrap();
+    match fixture.step(addr(1)) {
+        Step::Wait(Some(at)) => assert_eq!(at - fixture.now, next_dial),
+        step => panic!("{step:?}"),
+    }
+}
+
+#[test]
+fn messages_either_way_keep_a_connection_from_being_idle() {
+    type Use = fn(&mut Fixture, u64);
+    let cases: [(&str, Use, bool); 4] = [
+        ("nothing", |_, _| {}, true),
+        (
+            "a message was received",
+            |f, link| f.peers.heard(addr(1), link, f.now),
+            false,
+        ),
+        (
+            "a message was written",
+            |f, link| {
+                assert!(matches!(f.offer(addr(1)), Offered::Write(_)));
+                f.written(addr(1), link);
+            },
+            false,
+        ),
+        (
+            "a message is being written",
+            |f, _| assert!(matches!(f.offer(addr(1)), Offered::Write(_))),
+            false,
+        ),
+    ];
+    for (what, use_it, closed) in cases {
+        let config = TransportLayerConfig::default().with_silence_timeout(secs(1000));
+        let mut fixture = Fixture::new(config);
+        let link = fixture.accept(addr(1), 1);
+        fixture.step(addr(1));
+        fixture.now += secs(200);
+        use_it(&mut fixture, link);
+        fixture.now += secs(100);
+        fixture.step(addr(1));
+        assert_eq!(fixture.connections().is_empty(), closed, "{what}");
+        let codes: Vec<_> = fixture.fx.close.iter().map(|(_, code)| *code).collect();
+        let expected: &[_] = if closed { &[CloseCode::IDLE] } else { &[] };
+        assert_eq!(codes, expected, "{what}");
+    }
+}
+
+#[test]
+fn a_written_message_is_as_good_as_a_keepalive() {
+    let mut fixture = Fixture::new(TransportLayerConfig::default());
+    let link = fixture.accept(addr(1), 1);
+    fixture.step(addr(1));
+    fixture.now += secs(10);
+    assert!(matches!(fixture.offer(addr(1)), Offered::Write(_)));
+    fixture.written(addr(1), link);
+    fixture.now += secs(14);
+    assert_eq!(name(&fixture.step(addr(1))), "wait");
+    fixture.now += secs(1);
+    assert_eq!(name(&fixture.step(addr(1))), "keepalive");
+}
+
+#[test]
+fn a_connection_is_flushed_until_the_network_has_taken_all() {
+    let mut fixture = Fixture::new(TransportLayerConfig::default());
+    let link = fixture.accept(addr(1), 1);
+    fixture.step(addr(1));
+    fixture.now += secs(1);
+    assert!(matches!(fixture.offer(addr(1)), Offered::Write(_)));
+    let key = fixture.key(addr(1));
+    for (writer, flushed, next) in [
+        (Writer::Sender, false, "write"),
+        (Writer::Task, false, "write"),
+        (Writer::Task, true, "wait"),
+    ] {
+        let (now, fx) = (fixture.now, &mut fixture.fx);
+        let batch = &mut VecDeque::new();
+        fixture
+            .peers
+            .written((key, link, writer), batch, flushed, now, fx);
+        assert_eq!(name(&fixture.step(addr(1))), next);
+    }
+}
+
+#[test]
+fn silence_counts_from_the_time_at_which_reading_goes_on() {
+    let config = TransportLayerConfig::default().with_idle_timeout(secs(100_000));
+    let mut fixture = Fixture::new(config);
+    let link = fixture.accept(addr(1), 1);
+    fixture.step(addr(1));
+    fixture.peers.reading(addr(1), link, Reading::Paused);
+    fixture.now += secs(100);
+    fixture
+        .peers
+        .reading(addr(1), link, Reading::Since(fixture.now));
+    for (later, silent) in [(0, false), (89, false), (1, true)] {
+        fixture.now += secs(later);
+        fixture.step(addr(1));
+        assert_eq!(fixture.connections().is_empty(), silent);
+    }
+    let codes: Vec<_> = fixture.fx.close.iter().map(|(_, code)| *code).collect();
+    assert_eq!(codes, [CloseCode::GOING_AWAY]);
+}
+
+#[test]
+fn a_peer_that_a_caller_waits_for_is_not_forgotten() {
+    let mut config = TransportLayerConfig::default()
+        .with_backoff_min(secs(1000))
+        .with_backoff_max(secs(1000))
+        .with_peer_linger(secs(10));
+    config.outgoing.overflow = OverflowPolicy::Backpressure;
+    config.outgoing.max_messages = 1;
+    // One wants a connection, and the other waits for room in the queue.
+    let mut fixture = Fixture::new(config);
+    let mut wanted = Wanted::new(addr(1));
+    let (now, fx) = (fixture.now, &mut fixture.fx);
+    let poll = fixture
+        .peers
+        .poll_connected(&mut wanted, now, Waker::noop(), fx);
+    assert!(poll.is_pending());
+    fixture.offer(addr(2));
+    let mut place = SenderPlace::new(addr(2));
+    let (now, fx) = (fixture.now, &mut fixture.fx);
+    let offered = fixture
+        .peers
+        .offer_again(message(), &mut place, now, Waker::noop(), fx);
+    assert!(matches!(offered, Offered::Full(_)));
+    for peer in [addr(1), addr(2)] {
+        assert_eq!(name(&fixture.step(peer)), "dial");
+        fixture.fail_dial(peer, std::io::ErrorKind::TimedOut);
+    }
+    fixture.now += secs(100);
+    for peer in [addr(1), addr(2)] {
+        assert_eq!(name(&fixture.step(peer)), "wait");
+    }
+    fixture.peers.stop_wanting(&mut wanted);
+    fixture.peers.withdraw(&mut place, &mut fixture.fx);
+    fixture.now += secs(10);
+    for peer in [addr(1), addr(2)] {
+        assert_eq!(name(&fixture.step(peer)), "gone");
+    }
+}
+
+#[test]
+fn only_a_failure_after_a_caller_came_ends_its_wait() {
+    let not_permitted = || {
+        let help = String::new();
+        ConnectError::NotPermitted {
+            addr: addr(1),
+            help,
+        }
+    };
+    let mut fixture = Fixture::new(TransportLayerConfig::default());
+    let poll = |fixture: &mut Fixture, wanted: &mut Wanted| {
+        let (now, fx) = (fixture.now, &mut fixture.fx);
+        fixture.peers.poll_connected(wanted, now, Waker::noop(), fx)
+    };
+    fixture.offer(addr(1));
+    fixture.step(addr(1));
+    fixture.fail_dial_with(not_permitted(), addr(1));
+    let mut wanted = Wanted::new(addr(1));
+    assert!(poll(&mut fixture, &mut wanted).is_pending());
+    assert!(wanted.cause.is_some(), "the last dial has failed");
+    fixture.now += secs(1);
+    assert_eq!(name(&fixture.step(addr(1))), "dial");
+    fixture.fail_dial_with(not_permitted(), addr(1));
+    assert!(matches!(
+        poll(&mut fixture, &mut wanted),
+        Poll::Ready(Err(_))
+    ));
+    fixture.peers.stop_wanting(&mut wanted);
+    // A connection in between: the failure is over.
+    let link = fixture.accept(addr(1), 1);
+    let (now, fx) = (fixture.now, &mut fixture.fx);
+    fixture.peers.disconnected(addr(1), link, None, now, fx);
+    let mut wanted = Wanted::new(addr(1));
+    assert!(poll(&mut fixture, &mut wanted).is_pending());
+    assert!(wanted.cause.is_none());
+}
+
+#[test]
+fn a_dialled_connection_that_ends_at_once_counts_as_a_failed_dial() {
+    struct Case {
+        what: &'static str,
+        direction: Direction,
+        age: u64,
+        heard: bool,
+        code: Option<CloseCode>,
+        state: PeerState,
+    }
+    let fresh = Case {
+        what: "the peer has accepted and hung up",
+        direction: Direction::Outgoing,
+        age: 1,
+        heard: false,
+        code: None,
+        state: PeerState::BackingOff,
+    };
+    let idle = PeerState::Idle;
+    let cases = [
+        Case {
+            what: "it has sent something",
+            heard: true,
+            state: idle,
+            ..fresh
+        },
+        Case {
+            what: "it lived for long",
+            age: 5,
+            state: idle,
+            ..fresh
+        },
+        Case {
+            what: "we have closed it",
+            code: Some(CloseCode::IDLE),
+            state: idle,
+            ..fresh
+        },
+        Case {
+            what: "it has dialled us",
+            direction: Direction::Incoming,
+            state: idle,
+            ..fresh
+        },
+        fresh,
+    ];
+    for case in cases {
+        let config = TransportLayerConfig::default()
+            .with_backoff_min(secs(20))
+            .with_backoff_max(secs(20));
+        let mut fixture = Fixture::new(config);
+        let link = fixture.connect(addr(1), 1, case.direction).unwrap();
+        if case.heard {
+            fixture.peers.heard(addr(1), link, fixture.now);
+        }
+        fixture.now += secs(case.age);
+        let (now, fx) = (fixture.now, &mut fixture.fx);
+        let age = fixture
+            .peers
+            .disconnected(addr(1), link, case.code, now, fx);
+        assert_eq!(age, Some(secs(case.age)), "{}", case.what);
+        assert_eq!(fixture.peer(addr(1)).state, case.state, "{}", case.what);
+        let closed: Vec<_> = fixture.fx.close.iter().map(|(_, code)| *code).collect();
+        assert_eq!(closed, [case.code.unwrap_or(CloseCode::NORMAL)]);
+    }
+}
+
+#[test]
+fn a_message_from_a_peer_ends_its_backoff() {
+    let config = TransportLayerConfig::default().with_max_connections(1);
+    let mut fixture = Fixture::new(config);
+    fixture.offer(addr(1));
+    fixture.step(addr(1));
+    fixture.fail_dial(addr(1), std::io::ErrorKind::TimedOut);
+    assert_eq!(fixture.peer(addr(1)).state, PeerState::BackingOff);
+    let link = fixture.accept(addr(1), 1);
+    fixture.peers.heard(addr(1), link, fixture.now);
+    fixture.accept(addr(2), 2);
+    assert_eq!(fixture.connections(), [addr(2)]);
+    assert_eq!(fixture.peer(addr(1)).state, PeerState::Idle);
+}
+
+#[test]
+fn messages_for_a_lost_peer_that_cannot_be_dialled_are_dropped() {
+    let client = SocketAddr::from(([10, 0, 0, 1], 0));
+    let mut fixture = Fixture::new(TransportLayerConfig::default());
+    let link = fixture.accept(client, 1);
+    fixture.offer(client);
+    fixture.offer(client);
+    let (now, fx) = (fixture.now, &mut fixture.fx);
+    fixture.peers.disconnected(client, link, None, now, fx);
+    fixture.step(client);
+    let peer = fixture.peer(client);
+    assert_eq!(peer.queued, 0);
+    assert_eq!(peer.dropped.count(DropReason::Unroutable), 2);
 }

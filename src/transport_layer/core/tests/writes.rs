@@ -65,6 +65,20 @@ fn a_sender_writes_to_a_connection_itself_only_if_it_is_at_rest() {
 }
 
 #[test]
+fn a_long_message_is_left_to_the_task_of_the_peer() {
+    for (len, direct) in [(8 << 10, true), ((8 << 10) + 1, false)] {
+        let mut fixture = Fixture::new(TransportLayerConfig::default());
+        fixture.accept(addr(1), 1);
+        fixture.step(addr(1));
+        fixture.now += secs(1);
+        let (now, fx) = (fixture.now, &mut fixture.fx);
+        let bytes = Bytes::from(vec![0; len]);
+        let offered = fixture.peers.offer(addr(1), bytes, || now, fx);
+        assert_eq!(matches!(offered, Offered::Write(_)), direct);
+    }
+}
+
+#[test]
 fn a_message_that_its_sender_could_not_write_goes_first() {
     let mut fixture = Fixture::new(TransportLayerConfig::default());
     let link = fixture.accept(addr(1), 1);
