@@ -1,5 +1,6 @@
 //! Tests of the core alone, with plain time values and connections that do nothing.
 
+mod dials;
 mod life;
 mod limits;
 mod steps;
