@@ -122,6 +122,17 @@ async fn shutdown_sends_queued_messages_and_reports_how_many_are_unsent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_shutdown_frees_the_address_before_it_has_sent_everything() {
+    let world = World::new();
+    let a = world.open(1, config()).await;
+    a.send(addr(2), numbered(1, 8)).await.unwrap();
+    let mut shutdown = Box::pin(a.shutdown(secs(5)));
+    assert!(futures::poll!(&mut shutdown).is_pending());
+    world.open(1, config()).await;
+    assert_eq!(soon(shutdown).await.unsent, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn shutdown_ends_as_soon_as_everything_is_sent() {
     let world = World::new();
     let (a, _b) = (world.open(1, config()).await, world.open(2, config()).await);

@@ -3,6 +3,7 @@
 mod connections;
 mod isolation;
 mod lifecycle;
+mod misbehaviour;
 mod queues;
 mod silence;
 mod stress;

@@ -432,11 +432,17 @@ fn a_full_inbox_costs_the_peer_that_has_the_most_and_the_newcomer_if_it_has_as_m
     let config = IncomingConfig::default();
     // What was pushed (peer, messages, and bytes of each), and the peer that loses a message to the
     // last one.
-    let cases: [(&str, IncomingConfig, &[Pushed], u8); 4] = [
+    let cases: [(&str, IncomingConfig, &[Pushed], u8); 5] = [
         (
             "its own bound is broken",
             config.clone().with_max_messages_per_peer(3),
             &[(1, 3, 1), (2, 3, 1), (2, 1, 1)],
+            2,
+        ),
+        (
+            "its own bound is broken, and another peer has more messages",
+            config.clone().with_max_bytes_per_peer(100),
+            &[(1, 5, 1), (2, 1, 60), (2, 1, 60)],
             2,
         ),
         (
@@ -517,4 +523,15 @@ fn messages_of_two_connections_that_arrive_at_the_same_time_keep_their_senders()
         let received = fixture.recv().unwrap();
         assert_eq!(received.identity, Identity::from_bytes([n; 32]));
     }
+}
+
+#[test]
+fn a_peer_that_has_lost_its_messages_before_its_turn_gets_a_new_turn() {
+    let mut fixture = Fixture::new(IncomingConfig::default());
+    fixture.inbox.remember(peer(1));
+    fixture.push(1, [(0, 1)]);
+    fixture.inbox.evict_from(peer(1));
+    assert!(fixture.recv().is_none());
+    fixture.push(1, [(1, 1)]);
+    assert_eq!(fixture.recv().unwrap().message, 1);
 }

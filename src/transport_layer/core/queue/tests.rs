@@ -153,10 +153,12 @@ fn a_batch_is_bounded_and_never_empty_while_a_message_waits() {
 }
 
 #[test]
-fn a_message_that_is_longer_than_the_queue_is_dropped_by_every_way_in() {
+fn a_message_that_is_too_long_is_dropped_by_every_way_in() {
     let now = Instant::now();
-    for overflow in [OverflowPolicy::DropOldest, OverflowPolicy::Backpressure] {
-        let mut queue = OutgoingQueue::new(config(10, 5, overflow), 1000);
+    let overflow = OverflowPolicy::Backpressure;
+    // Longer than the bytes of the queue, and than the network allows.
+    for (max_bytes, max_message_len) in [(5, 1000), (1000, 5)] {
+        let mut queue = OutgoingQueue::new(config(10, max_bytes, overflow), max_message_len);
         let long = Bytes::from_static(b"longer");
         assert_eq!(queue.offer_if_room(long.clone(), now), Err(long.clone()));
         assert_eq!(queue.begin_direct(long.clone(), now), Err(long.clone()));
