@@ -61,6 +61,7 @@ fn transport(
 ) -> TransportLayerTransport<TcpTransport, ChitchatMessage> {
     let mut config = TransportLayerConfig::default()
         .with_max_connections(room)
+        .with_max_connections_per_host(room)
         .with_max_peers(room * 2)
         .with_max_pending_handshakes(1024);
     config.incoming.max_messages = room.max(config.incoming.max_messages);

@@ -85,8 +85,9 @@ impl<C: NetConnection> Peers<C> {
             let dialled = link.direction == Direction::Outgoing;
             if link.heard || age >= STABLE_AFTER {
                 peer.backoff.reset();
-            } else if code.is_none() && dialled {
-                // Without this, a peer that accepts and hangs up would be dialled in a tight loop.
+            } else if dialled && matches!(code, None | Some(CloseCode::PROTOCOL)) {
+                // Without this, a peer that accepts and hangs up, or whose network takes nothing, would
+                // be dialled in a tight loop.
                 peer.backoff.fail(now, min, max);
             }
         }

@@ -149,6 +149,11 @@ fn a_dialled_connection_that_ends_at_once_counts_as_a_failed_dial() {
             ..fresh
         },
         Case {
+            what: "its network took nothing",
+            code: Some(CloseCode::PROTOCOL),
+            ..fresh
+        },
+        Case {
             what: "it has dialled us",
             direction: Direction::Incoming,
             state: idle,
