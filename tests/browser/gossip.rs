@@ -41,7 +41,7 @@ async fn the_example_of_the_front_page_joins_and_sets_a_key() {
     let nodes = Nodes::fetch().await;
     let (addr, credential, cluster) = nodes.gossip();
     let seed = format!("ws://{addr}/");
-    let tab = super::front_page::join(credential, &cluster, &seed);
+    let tab = super::front_page::join(credential, cluster, &seed);
     let tab = soon(tab).await.unwrap();
     assert_eq!(tab.get("mood").as_deref(), Some("sunny"));
     sees(&tab, |member| member.id.gossip_advertise_addr == addr).await;
