@@ -18,6 +18,7 @@ use crate::net::{NetConnection, NetTransport};
 use crate::rt::Instant;
 use crate::rt::sync::yield_now;
 use crate::transport_layer::core::{Origin, Reading, Source};
+use crate::transport_layer::stats::Direction;
 
 /// While nothing arrives, the buffers keep room for this many messages.
 const KEPT_ROOM: usize = 64;
@@ -28,7 +29,7 @@ const YIELD_AFTER: u32 = 16;
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 /// Reads a connection until it ends, and then takes it out of service.
-pub(super) async fn handle_incoming_connection<T: NetTransport, M: Message>(reader: Reader<T, M>) {
+async fn handle_incoming_connection<T: NetTransport, M: Message>(reader: Reader<T, M>) {
     reader.run().await;
 }
 
@@ -44,24 +45,28 @@ pub(super) struct Reader<T: NetTransport, M: Message> {
 }
 
 impl<T: NetTransport, M: Message> Reader<T, M> {
-    pub(super) fn new(
-        shared: Arc<Shared<T, M>>,
+    /// Logs a connection that was taken into service, and starts to read it.
+    pub(super) fn start(
+        shared: &Arc<Shared<T, M>>,
         addr: SocketAddr,
-        link: u64,
-        conn: T::Connection,
-    ) -> Self {
+        direction: Direction,
+        (link, conn): (u64, T::Connection),
+    ) {
         let origin = Origin {
             identity: conn.remote_identity(),
             role: Role::Core,
         };
-        Self {
-            shared,
+        let identity = origin.identity.short();
+        tracing::info!(%addr, ?direction, identity, "connected");
+        let reader = Self {
+            shared: Arc::clone(shared),
             addr,
             link,
             conn,
             origin,
             noted: None,
-        }
+        };
+        shared.tasks.spawn((), handle_incoming_connection(reader));
     }
 
     async fn run(mut self) {

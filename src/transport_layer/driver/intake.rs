@@ -13,8 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt as _;
 
-use super::incoming::{Reader, handle_incoming_connection};
-use super::outgoing::{PeerTask, handle_outgoing_connection, log_connected};
+use super::incoming::Reader;
+use super::outgoing::{PeerTask, handle_outgoing_connection};
 use super::shared::Shared;
 use crate::message::Message;
 use crate::net::{NetConnection, NetTransport};
@@ -101,11 +101,7 @@ impl<T: NetTransport, M: Message> Intake<T, M> {
         let link = self
             .with(|peers, fx| peers.connected(addr, conn.clone(), accepted, Instant::now(), fx));
         if let Some(link) = link {
-            log_connected(addr, accepted, &conn);
-            let reader = Reader::new(Arc::clone(&self.shared), addr, link, conn);
-            self.shared
-                .tasks
-                .spawn((), handle_incoming_connection(reader));
+            Reader::start(&self.shared, addr, accepted, (link, conn));
         }
     }
 

@@ -9,7 +9,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use futures::future::{Either, select};
 
-use super::incoming::{Reader, handle_incoming_connection};
+use super::incoming::Reader;
 use super::shared::Shared;
 use crate::message::Message;
 use crate::net::{CloseCode, ConnectError, NetConnection, NetTransport};
@@ -116,11 +116,7 @@ impl<T: NetTransport, M: Message> PeerTask<T, M> {
             .shared
             .with(|peers, fx| peers.dial_succeeded(self.key, conn.clone(), Instant::now(), fx));
         if let Some(link) = link {
-            log_connected(addr, dialled, &conn);
-            let reader = Reader::new(Arc::clone(&self.shared), addr, link, conn);
-            self.shared
-                .tasks
-                .spawn((), handle_incoming_connection(reader));
+            Reader::start(&self.shared, addr, dialled, (link, conn));
         }
     }
 
@@ -197,14 +193,4 @@ impl<T: NetTransport, M: Message> PeerTask<T, M> {
         self.shared
             .disconnected(self.key.addr, link, Some(code), &why);
     }
-}
-
-/// Logs a new connection.
-pub(super) fn log_connected(
-    addr: std::net::SocketAddr,
-    direction: Direction,
-    conn: &impl NetConnection,
-) {
-    let identity = conn.remote_identity().short();
-    tracing::info!(%addr, ?direction, identity, "connected");
 }
