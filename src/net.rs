@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::credential::{Identity, NetCredential};
+use crate::credential::{Identity, NetCredential, is_key_address};
 use crate::rt::{Instant, MaybeSend, MaybeSync};
 
 /// A network, which can dial and, where the platform allows it, listen.
@@ -128,6 +128,12 @@ pub trait NetConnection: Clone + MaybeSend + MaybeSync + 'static {
     /// authentication.
     fn remote_identity(&self) -> Identity;
 
+    /// Returns the address at which the peer says that it can be dialled, or `None` if it states none.
+    /// The claim is not verified.
+    fn stated_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+
     /// Returns the application protocol that both sides have agreed on.
     fn alpn_negotiated(&self) -> &Alpn;
 
@@ -153,6 +159,19 @@ pub trait NetConnection: Clone + MaybeSend + MaybeSync + 'static {
 
     /// Sends a keepalive: a sign of life that is not a message.
     fn keepalive(&self) -> impl Future<Output = anyhow::Result<()>> + MaybeSend;
+
+    /// Asks the peer for a sign of life, without waiting for it: [`last_heard`](Self::last_heard)
+    /// rises when the answer arrives. The peer answers after its caller has received every message
+    /// that was sent before. A network whose peers do not answer sends a
+    /// [`keepalive`](Self::keepalive), which is the default.
+    fn probe(&self) -> impl Future<Output = anyhow::Result<()>> + MaybeSend {
+        self.keepalive()
+    }
+
+    /// Returns when the peer last answered a [`probe`](Self::probe), or `None` if it never has.
+    fn last_answer(&self) -> Option<Instant> {
+        None
+    }
 
     /// Returns the next message, or `None` once the peer has closed the connection in order.
     /// Cancel-safe.
@@ -263,6 +282,11 @@ impl CloseCode {
     pub const EVICTED: Self = Self(3);
     /// The peer has broken the protocol or a limit.
     pub const PROTOCOL: Self = Self(4);
+    /// Another connection of the same identity is alive, and it keeps its place: two programs use one
+    /// key.
+    pub const DUPLICATE: Self = Self(5);
+    /// Both sides have dialled each other, and the other connection stays.
+    pub const REDUNDANT: Self = Self(6);
 }
 
 /// The end of a connection: which side closed it, or the error that broke it.
@@ -331,7 +355,11 @@ pub enum ConnectError {
     },
 }
 
-/// Returns whether `addr` can be dialled: it has a port, and is neither unspecified nor multicast.
+/// Returns whether `addr` can be dialled: it has a port, and is neither unspecified, multicast nor the
+/// key address of an identity.
 pub fn is_dialable(addr: SocketAddr) -> bool {
-    addr.port() != 0 && !addr.ip().is_unspecified() && !addr.ip().is_multicast()
+    addr.port() != 0
+        && !addr.ip().is_unspecified()
+        && !addr.ip().is_multicast()
+        && !is_key_address(addr)
 }

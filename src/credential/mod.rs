@@ -7,20 +7,23 @@
 //! URLs and file names and dictated on the telephone. Secrets have a prefix that says what they are;
 //! public keys have none. Reading accepts either case and ignores surrounding white space.
 
+mod address;
 mod base32;
 mod error;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::rt;
 
+pub use address::is_key_address;
 pub use error::CredentialError;
 
 /// The role of a peer, which says what it may do in the cluster.
@@ -223,9 +226,13 @@ fn sorted(keys: impl IntoIterator<Item = Identity>) -> Vec<Identity> {
     sorted
 }
 
-/// A static key pair, and the peers that it trusts. Clones share the key.
+/// A static key pair, the peers that it trusts, and the address that it states in handshakes. Clones
+/// share all three.
 #[derive(Clone)]
-pub struct NetCredential(Arc<KeyAndTrust>);
+pub struct NetCredential {
+    inner: Arc<KeyAndTrust>,
+    stated: Arc<OnceLock<SocketAddr>>,
+}
 
 struct KeyAndTrust {
     secret_key: Zeroizing<[u8; 32]>,
@@ -265,37 +272,61 @@ impl NetCredential {
     }
     /// Returns the public key, which other members put on their list of trusted keys.
     pub fn identity(&self) -> Identity {
-        self.0.identity
+        self.inner.identity
     }
     /// Returns the peers that this credential trusts.
     pub fn trust(&self) -> &Trust {
-        &self.0.trust
+        &self.inner.trust
     }
     /// Returns a credential with the same key that trusts other peers.
     #[must_use]
     pub fn with_trust(&self, trust: Trust) -> Self {
-        Self::from_secret_key(self.0.secret_key.clone(), trust)
+        Self::from_secret_key(self.inner.secret_key.clone(), trust)
+    }
+
+    /// Returns the address at which peers can dial this side, which handshakes state; `None` if there
+    /// is none, as in a browser. A socket sets it, once it is bound, for its own connections.
+    pub fn stated_addr(&self) -> Option<SocketAddr> {
+        self.stated.get().copied()
+    }
+    /// Sets the address that handshakes state, for this credential and its clones. Does nothing if it
+    /// is set already.
+    pub fn state_addr(&self, addr: SocketAddr) {
+        let _ = self.stated.set(addr);
+    }
+    /// Returns the same credential without a stated address, so that two sockets that share a
+    /// credential state an address each.
+    #[must_use]
+    pub fn without_stated_addr(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            stated: Arc::default(),
+        }
     }
 
     pub(crate) fn secret_key(&self) -> &[u8; 32] {
-        &self.0.secret_key
+        &self.inner.secret_key
     }
 
     fn from_secret_key(secret_key: Zeroizing<[u8; 32]>, trust: Trust) -> Self {
         let identity = public_key(&secret_key);
-        Self(Arc::new(KeyAndTrust {
-            secret_key,
-            identity,
-            trust,
-        }))
+        Self {
+            inner: Arc::new(KeyAndTrust {
+                secret_key,
+                identity,
+                trust,
+            }),
+            stated: Arc::default(),
+        }
     }
 }
 
 impl fmt::Debug for NetCredential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NetCredential")
-            .field("identity", &self.0.identity)
-            .field("trust", &self.0.trust)
+            .field("identity", &self.inner.identity)
+            .field("trust", &self.inner.trust)
+            .field("stated_addr", &self.stated_addr())
             .finish_non_exhaustive()
     }
 }

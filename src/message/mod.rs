@@ -45,6 +45,12 @@ pub trait Message: Sized + MaybeSend + 'static {
     /// [`TransportLayerConfig::alpn`](crate::TransportLayerConfig) names others.
     const ALPN: Alpn;
 
+    /// Returns the application protocols that a socket of this type offers and accepts by default, in
+    /// order of preference.
+    fn alpns() -> Vec<Alpn> {
+        vec![Self::ALPN]
+    }
+
     /// Appends the message to `buffer`.
     ///
     /// # Errors
@@ -92,6 +98,10 @@ impl Message for Bytes {
 impl Message for ChitchatMessage {
     const ALPN: Alpn = Alpn::from_static(b"chitchat");
 
+    fn alpns() -> Vec<Alpn> {
+        vec![ALPN_V1, Self::ALPN]
+    }
+
     fn encode(&self, buffer: &mut BytesMut) -> Result<(), EncodeError> {
         envelope::write(buffer, self)
     }
@@ -100,6 +110,11 @@ impl Message for ChitchatMessage {
         envelope::read(&bytes)
     }
 }
+
+/// The application protocol by which two sockets tell each other that both read version 1 of chitchat's
+/// format. Peers that may not, such as those that run the published crate's engine, agree on
+/// [`ChitchatMessage::ALPN`].
+pub const ALPN_V1: Alpn = Alpn::from_static(b"chitchat/v1");
 
 /// Returns whether an upstream node can receive `key`. It crashes if the first character of a key
 /// is not ASCII.

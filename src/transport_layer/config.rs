@@ -3,6 +3,7 @@
 //! These are plain values. Invariant: every default is finite, so a socket with the default
 //! configuration has bounded memory whatever its peers do.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::{ConfigError, all_at_least, setters};
@@ -15,6 +16,11 @@ pub struct TransportLayerConfig {
     /// The application protocols to offer and accept, in order of preference. Default: that of the
     /// message type.
     pub alpn: Vec<Alpn>,
+    /// The address that this socket states in handshakes, at which other peers can dial it. They
+    /// register it under this address. Default: the bound address; if that cannot be dialled, as in a
+    /// browser or if it is unspecified, none is stated, and peers register this socket under the key
+    /// address of its identity ([`Identity::address`](crate::Identity::address)).
+    pub advertise_addr: Option<SocketAddr>,
     /// The queue of messages to send to each peer.
     pub outgoing: QueueConfig,
     /// The queue of received messages that `recv` has not returned yet.
@@ -69,6 +75,7 @@ pub struct TransportLayerConfig {
 impl TransportLayerConfig {
     setters! {
         with_alpn => alpn: Vec<Alpn>,
+        with_advertise_addr => advertise_addr: Option<SocketAddr>,
         with_outgoing => outgoing: QueueConfig,
         with_incoming => incoming: IncomingConfig,
         with_dial_timeout => dial_timeout: Duration,
@@ -228,6 +235,7 @@ impl Default for TransportLayerConfig {
     fn default() -> Self {
         Self {
             alpn: Vec::new(),
+            advertise_addr: None,
             outgoing: QueueConfig::default(),
             incoming: IncomingConfig::default(),
             dial_timeout: Duration::from_secs(10),

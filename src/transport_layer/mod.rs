@@ -29,7 +29,7 @@ use std::net::SocketAddr;
 pub use config::{IncomingConfig, OverflowPolicy, QueueConfig, TransportLayerConfig};
 pub use error::{ClosedError, SendError};
 pub use outgoing::OutgoingConnection;
-pub use received::Received;
+pub use received::{ConnectedPeer, Received};
 pub use socket::{ShutdownReport, TransportLayerSocket};
 pub use stats::{
     ConnectionInfo, Direction, DropCounts, DropReason, PeerState, PeerStats, SocketStats,

@@ -1,8 +1,9 @@
-//! A received message with what is known of its sender.
+//! What is known of a peer: with each message that it sent, and while it is connected.
 
 use std::net::SocketAddr;
 
 use crate::credential::{Identity, Role};
+use crate::net::Alpn;
 use crate::rt::Instant;
 
 /// A received message, where it came from, and when.
@@ -23,4 +24,18 @@ pub struct Received<M> {
     pub at: Instant,
     /// The message.
     pub message: M,
+}
+
+/// A peer with a live connection.
+///
+/// [`connected_peers`](super::TransportLayerSocket::connected_peers) returns it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectedPeer {
+    /// The address under which it is registered.
+    pub addr: SocketAddr,
+    /// The identity that it has proved.
+    pub identity: Identity,
+    /// The application protocol of its connection.
+    pub alpn: Alpn,
 }

@@ -9,11 +9,11 @@ use super::config::TransportLayerConfig;
 use super::driver::{Intake, Outbound, Shared, handle_socket_listener, submit};
 use super::error::{ClosedError, SendError};
 use super::outgoing::OutgoingConnection;
-use super::received::Received;
+use super::received::{ConnectedPeer, Received};
 use super::stats::SocketStats;
 use crate::credential::{Identity, NetCredential};
 use crate::message::{ChitchatMessage, Message};
-use crate::net::{NetListener, NetTransport};
+use crate::net::{NetListener, NetTransport, is_dialable};
 use crate::rt::sync::Ticket;
 use crate::rt::{self, Task};
 
@@ -46,12 +46,18 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
     ) -> anyhow::Result<Self> {
         config.validate()?;
         if config.alpn.is_empty() {
-            config.alpn.push(M::ALPN);
+            config.alpn = M::alpns();
         }
+        let credential = credential.without_stated_addr();
         let listener = transport
             .create_listener(listen_addr, &config.alpn, &credential)
             .await?;
-        let shared = Shared::new(transport, credential, listener.local_addr(), config);
+        let local_addr = listener.local_addr();
+        let dialable = Some(local_addr).filter(|addr| is_dialable(*addr));
+        if let Some(addr) = config.advertise_addr.or(dialable) {
+            credential.state_addr(addr);
+        }
+        let shared = Shared::new(transport, credential, local_addr, config);
         let intake = Intake {
             shared: Arc::clone(&shared),
         };
@@ -63,6 +69,26 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
     /// Returns the bound address, with the real port.
     pub fn local_addr(&self) -> SocketAddr {
         self.shared.local_addr
+    }
+
+    /// Returns the address under which peers register this socket: the one that it states in
+    /// handshakes, or else the key address of its identity.
+    pub fn advertised_addr(&self) -> SocketAddr {
+        let credential = &self.shared.credential;
+        let stated = credential.stated_addr();
+        stated.unwrap_or_else(|| credential.identity().address())
+    }
+
+    /// Returns the peers with a live connection if they have changed since the call that returned
+    /// `seen`, and updates it. Pass in 0 at first.
+    pub fn connected_peers(&self, seen: &mut u64) -> Option<Vec<ConnectedPeer>> {
+        self.shared.connected_peers(seen)
+    }
+
+    /// Returns the number of failed dials in a row of `addr` and the error of the last one, or `None`
+    /// if the last dial has succeeded or there was none.
+    pub fn dial_failure(&self, addr: SocketAddr) -> Option<(u32, Arc<anyhow::Error>)> {
+        self.shared.dial_failure(addr)
     }
 
     /// Returns our identity, which peers see.

@@ -16,7 +16,7 @@ use crate::rt::{Instant, Task};
 use crate::transport_layer::config::TransportLayerConfig;
 use crate::transport_layer::core::{Effects, Host, NewPeer, Peers};
 use crate::transport_layer::error::ClosedError;
-use crate::transport_layer::received::Received;
+use crate::transport_layer::received::{ConnectedPeer, Received};
 use crate::transport_layer::stats::SocketStats;
 
 /// The core of one socket behind its lock, the inbox, and the sets of tasks.
@@ -167,6 +167,22 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         }
         stats.total = total;
         stats
+    }
+
+    /// Returns the peers with a live connection if they have changed since `seen`.
+    pub(in crate::transport_layer) fn connected_peers(
+        &self,
+        seen: &mut u64,
+    ) -> Option<Vec<ConnectedPeer>> {
+        self.peers.lock().connected_peers(seen)
+    }
+
+    /// Returns the number of failed dials in a row of `addr`, and the error of the last one.
+    pub(in crate::transport_layer) fn dial_failure(
+        &self,
+        addr: SocketAddr,
+    ) -> Option<(u32, Arc<anyhow::Error>)> {
+        self.peers.lock().dial_failure(addr)
     }
 
     /// Frees the port, and refuses new messages and connections.

@@ -48,6 +48,7 @@ impl<C: NetConnection> Peers<C> {
         let peer = self.map.get_mut(&addr)?;
         self.census.add(link.owner, link.host);
         self.in_use += 1;
+        self.connections += 1;
         // A network gives an address to one connection at a time, so of two connections that were
         // accepted from one address, the peer has lost the older.
         let supersedes = direction == Direction::Incoming
@@ -105,6 +106,7 @@ impl<C: NetConnection> Peers<C> {
         peer.signal.raise();
         self.census.remove(link.owner, link.host);
         self.in_use -= 1;
+        self.connections += 1;
         Some(link)
     }
 

@@ -23,6 +23,7 @@ use crate::rt::Instant;
 use crate::rt::sync::{Signal, Ticket, WaitList};
 use crate::transport_layer::PeerMap;
 use crate::transport_layer::config::TransportLayerConfig;
+use crate::transport_layer::received::ConnectedPeer;
 use crate::transport_layer::stats::{DropReason, PeerState, SocketStats};
 
 /// All peers of a socket, and every decision about them.
@@ -40,6 +41,8 @@ pub(in crate::transport_layer) struct Peers<C> {
     folded: SocketStats,
     /// Shutdowns that wait for the queues to empty.
     drained: WaitList,
+    /// Rises when a connection comes into service or goes out of it.
+    connections: u64,
 }
 
 /// The phases in the life of a socket.
@@ -69,6 +72,7 @@ impl<C: NetConnection> Peers<C> {
             in_use: 0,
             folded: SocketStats::default(),
             drained: WaitList::default(),
+            connections: 1,
         }
     }
 
@@ -148,6 +152,36 @@ impl<C: NetConnection> Peers<C> {
         stats
     }
 
+    /// Returns the peers with a live connection if they have changed since `seen`, and updates it.
+    pub(in crate::transport_layer) fn connected_peers(
+        &self,
+        seen: &mut u64,
+    ) -> Option<Vec<ConnectedPeer>> {
+        if *seen == self.connections {
+            return None;
+        }
+        *seen = self.connections;
+        let peers = self.map.iter().filter_map(|(addr, peer)| {
+            let conn = &peer.links.first()?.conn;
+            Some(ConnectedPeer {
+                addr: *addr,
+                identity: conn.remote_identity(),
+                alpn: conn.alpn_negotiated().clone(),
+            })
+        });
+        Some(peers.collect())
+    }
+
+    /// Returns the number of failed dials in a row of `addr`, and the error of the last one.
+    pub(in crate::transport_layer) fn dial_failure(
+        &self,
+        addr: SocketAddr,
+    ) -> Option<(u32, Arc<anyhow::Error>)> {
+        let peer = self.map.get(&addr)?;
+        let failure = peer.failure.as_ref()?;
+        Some((peer.backoff.failures(), Arc::clone(&failure.error)))
+    }
+
     fn next_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
@@ -190,6 +224,7 @@ impl<C: NetConnection> Peers<C> {
             return 0;
         };
         self.in_use -= peer.links.len() + usize::from(peer.dial.is_some());
+        self.connections += 1;
         let dropped = peer.queue.drop_all(reason);
         self.folded.total.merge(&peer.queue.stats());
         fx.wakers.extend(peer.queue.senders.all());
