@@ -10,6 +10,7 @@
 mod address;
 mod base32;
 mod error;
+mod refusal;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ use crate::rt;
 
 pub use address::is_key_address;
 pub use error::CredentialError;
+pub use refusal::Refusal;
 
 /// The role of a peer, which says what it may do in the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -168,6 +170,19 @@ pub struct Trust {
     /// The trusted keys, sorted and without duplicates, or `None` to trust every key.
     keys: Option<Vec<Identity>>,
     secret: Option<ClusterSecret>,
+    refusing: Option<Refusing>,
+}
+
+/// The check that [`Trust::refusing`] adds.
+#[derive(Clone)]
+struct Refusing(Arc<Refuse>);
+
+type Refuse = dyn Fn(&Identity) -> Option<Refusal> + Send + Sync;
+
+impl fmt::Debug for Refusing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Refusing(..)")
+    }
 }
 
 impl Trust {
@@ -176,6 +191,7 @@ impl Trust {
         Self {
             keys: Some(sorted(keys)),
             secret: None,
+            refusing: None,
         }
     }
     /// Trusts every peer that knows the cluster secret.
@@ -183,6 +199,7 @@ impl Trust {
         Self {
             keys: None,
             secret: Some(secret),
+            refusing: None,
         }
     }
     /// Trusts these identities, and only if they know the cluster secret as well.
@@ -193,6 +210,7 @@ impl Trust {
         Self {
             keys: Some(sorted(keys)),
             secret: Some(secret),
+            refusing: None,
         }
     }
     /// Trusts every peer. Connections are encrypted, but anyone can be at the other end. For tests
@@ -201,14 +219,44 @@ impl Trust {
         Self {
             keys: None,
             secret: None,
+            refusing: None,
         }
     }
-    /// Returns whether a peer may connect that has proved `identity` and, if there is one, knowledge
-    /// of the cluster secret.
+    /// Adds a check: a peer is also refused if `refuse` returns a reason. It is called in each
+    /// handshake, after the peer has proved its identity, so it must not block. An acceptor sends the
+    /// reason to the dialler.
+    ///
+    /// This allows decisions that change at run time, such as a list of revoked keys. It replaces the
+    /// check of an earlier call.
+    #[must_use]
+    pub fn refusing(
+        mut self,
+        refuse: impl Fn(&Identity) -> Option<Refusal> + Send + Sync + 'static,
+    ) -> Self {
+        self.refusing = Some(Refusing(Arc::new(refuse)));
+        self
+    }
+    /// Checks whether a peer may connect that has proved `identity` and, if there is one, knowledge of
+    /// the cluster secret.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the reason for which the peer is refused: [`Refusal::Key`] if its key is not on the
+    /// list, or what the check of [`refusing`](Self::refusing) returns.
+    pub fn check(&self, identity: &Identity) -> Result<(), Refusal> {
+        let listed = |keys: &Vec<Identity>| keys.binary_search(identity).is_ok();
+        if !self.keys.as_ref().is_none_or(listed) {
+            return Err(Refusal::Key);
+        }
+        let refuse = self.refusing.as_ref();
+        match refuse.and_then(|Refusing(refuse)| refuse(identity)) {
+            Some(reason) => Err(reason),
+            None => Ok(()),
+        }
+    }
+    /// Returns whether [`check`](Self::check) succeeds.
     pub fn allows(&self, identity: &Identity) -> bool {
-        self.keys
-            .as_ref()
-            .is_none_or(|keys| keys.binary_search(identity).is_ok())
+        self.check(identity).is_ok()
     }
     /// Returns the cluster secret, which is mixed into every handshake.
     pub fn cluster_secret(&self) -> Option<&ClusterSecret> {
