@@ -24,8 +24,8 @@ use gossip_transport::net::{
     Alpn, ConnectError, NetIncomingRequest, NetListener, NetTransport, is_dialable,
 };
 use gossip_transport::secure::{
-    self, Endpoints, FrameBuffer, FrameEvent, FrameReader, FrameWriter, SecureConfig,
-    SecureConnection, Suite,
+    self, Endpoints, FrameBuffer, FrameEvent, FrameReader, FrameWriter, HandshakeParams,
+    SecureConfig, SecureConnection, Suite,
 };
 use gossip_transport::{ClusterSecret, NetCredential, TransportLayerTransport, Trust};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -134,19 +134,16 @@ impl NetTransport for UnixTransport {
         let (reader, writer) = split(stream);
         // The acceptor assigns our address and reports it in the handshake.
         let local = (Ipv4Addr::UNSPECIFIED, 0).into();
-        let connection = secure::dial(
-            reader,
-            writer,
-            Endpoints {
+        let params = HandshakeParams {
+            endpoints: Endpoints {
                 local,
                 remote: addr,
             },
-            Suite::preferred(),
-            alpn_preferred,
+            alpn: alpn_preferred,
             credential,
-            &self.config,
-        );
-        Ok(connection.await?)
+            config: &self.config,
+        };
+        Ok(secure::dial(reader, writer, Suite::preferred(), &params).await?)
     }
 
     async fn resolve(&self, name: &str) -> anyhow::Result<Vec<SocketAddr>> {
@@ -225,12 +222,13 @@ impl NetIncomingRequest for Request {
 
     async fn accept(self) -> anyhow::Result<Self::Connection> {
         let (reader, writer) = split(self.stream);
-        let Acceptor {
-            alpn,
-            credential,
-            config,
-        } = &*self.acceptor;
-        Ok(secure::accept(reader, writer, self.endpoints, alpn, credential, config).await?)
+        let params = HandshakeParams {
+            endpoints: self.endpoints,
+            alpn: &self.acceptor.alpn,
+            credential: &self.acceptor.credential,
+            config: &self.acceptor.config,
+        };
+        Ok(secure::accept(reader, writer, &params).await?)
     }
 }
 

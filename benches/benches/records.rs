@@ -13,8 +13,8 @@ use futures::{SinkExt as _, StreamExt as _};
 use gossip_benches::peers::secret;
 use gossip_transport::net::{Alpn, NetConnection as _};
 use gossip_transport::secure::{
-    self, Endpoints, FrameBuffer, FrameEvent, FrameReader, FrameWriter, SecureConfig,
-    SecureConnection, Suite,
+    self, Endpoints, FrameBuffer, FrameEvent, FrameReader, FrameWriter, HandshakeParams,
+    SecureConfig, SecureConnection, Suite,
 };
 use gossip_transport::{NetCredential, Trust};
 use tokio::runtime::Runtime;
@@ -91,27 +91,22 @@ fn connected(runtime: &Runtime, suite: Suite) -> (Connection, Connection) {
         local: addr,
         remote: addr,
     };
-    let alpn = [Alpn::from_static(b"bench/1")];
+    let params = HandshakeParams {
+        endpoints,
+        alpn: &[Alpn::from_static(b"bench/1")],
+        credential: &credential,
+        config: &config,
+    };
     runtime
         .block_on(async {
             futures::try_join!(
                 secure::dial(
                     Reader::new(from_acceptor),
                     Writer(to_acceptor),
-                    endpoints,
                     suite,
-                    &alpn,
-                    &credential,
-                    &config,
+                    &params,
                 ),
-                secure::accept(
-                    Reader::new(from_dialler),
-                    Writer(to_dialler),
-                    endpoints,
-                    &alpn,
-                    &credential,
-                    &config,
-                ),
+                secure::accept(Reader::new(from_dialler), Writer(to_dialler), &params),
             )
         })
         .expect("both know the secret")

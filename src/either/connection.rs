@@ -1,7 +1,7 @@
 //! A connection of either network.
 //!
-//! It forwards each call to the connection of the network. Invariant: sending and receiving on a
-//! connection of the second network fail with [`TakenOver`](super::TakenOver) once the first
+//! It forwards each call to the connection of the network. Invariant: sending, probing and receiving on
+//! a connection of the second network fail with [`TakenOver`](super::TakenOver) once the first
 //! network has taken over, so that traffic moves to the first.
 
 use std::collections::VecDeque;
@@ -87,6 +87,10 @@ impl<A: NetConnection, B: NetConnection> NetConnection for EitherConnection<A, B
         on_either!(self, conn => conn.remote_identity())
     }
 
+    fn stated_addr(&self) -> Option<SocketAddr> {
+        on_either!(self, conn => conn.stated_addr())
+    }
+
     fn alpn_negotiated(&self) -> &Alpn {
         on_either!(self, conn => conn.alpn_negotiated())
     }
@@ -103,6 +107,20 @@ impl<A: NetConnection, B: NetConnection> NetConnection for EitherConnection<A, B
 
     async fn keepalive(&self) -> anyhow::Result<()> {
         on_either!(self, conn => conn.keepalive().await)
+    }
+
+    async fn probe(&self) -> anyhow::Result<()> {
+        match &self.0 {
+            Kind::First(conn) => conn.probe().await,
+            Kind::Second(conn, context) => {
+                context.takeover.check()?;
+                conn.probe().await
+            }
+        }
+    }
+
+    fn last_answer(&self) -> Option<Instant> {
+        on_either!(self, conn => conn.last_answer())
     }
 
     async fn recv(&self) -> anyhow::Result<Option<Bytes>> {

@@ -35,13 +35,15 @@ struct End {
     ended: Epoch,
 }
 
-/// The addresses, identities and protocol of one end.
+/// What the handshake would tell one end: addresses, identities and the protocol.
 #[derive(Debug)]
 pub(super) struct Info {
     pub(super) local_addr: SocketAddr,
     pub(super) remote_addr: SocketAddr,
     pub(super) local_identity: Identity,
     pub(super) remote_identity: Identity,
+    /// The address that the other end states.
+    pub(super) stated_addr: Option<SocketAddr>,
     pub(super) alpn: Alpn,
 }
 
@@ -49,6 +51,7 @@ pub(super) struct Info {
 struct State {
     ended: Option<CloseReason>,
     last_heard: Instant,
+    last_answer: Option<Instant>,
 }
 
 impl MemoryConnection {
@@ -66,6 +69,7 @@ impl MemoryConnection {
             state: Mutex::new(State {
                 ended: None,
                 last_heard: Instant::now(),
+                last_answer: None,
             }),
             ended: Epoch::default(),
         }))
@@ -113,6 +117,17 @@ impl End {
         }
     }
 
+    /// Sends an item that is not a message.
+    fn push(&self, item: Item) -> anyhow::Result<()> {
+        if self.ended().is_some() {
+            return Err(self.ended_error());
+        }
+        self.outgoing.push(item).map_err(|Abandoned| {
+            self.end_as_lost();
+            self.ended_error()
+        })
+    }
+
     /// Runs `future`. Returns `None` if the connection ends first.
     async fn unless_ended<F: Future>(&self, future: F) -> Option<F::Output> {
         let seen = self.ended.current();
@@ -152,6 +167,10 @@ impl NetConnection for MemoryConnection {
         self.0.info.remote_identity
     }
 
+    fn stated_addr(&self) -> Option<SocketAddr> {
+        self.0.info.stated_addr
+    }
+
     fn alpn_negotiated(&self) -> &Alpn {
         &self.0.info.alpn
     }
@@ -180,14 +199,15 @@ impl NetConnection for MemoryConnection {
     }
 
     async fn keepalive(&self) -> anyhow::Result<()> {
-        if self.0.ended().is_some() {
-            return Err(self.0.ended_error());
-        }
-        if self.0.outgoing.push(Item::Keepalive).is_err() {
-            self.0.end_as_lost();
-            return Err(self.0.ended_error());
-        }
-        Ok(())
+        self.0.push(Item::Keepalive)
+    }
+
+    async fn probe(&self) -> anyhow::Result<()> {
+        self.0.push(Item::Probe)
+    }
+
+    fn last_answer(&self) -> Option<Instant> {
+        self.0.lock().last_answer
     }
 
     async fn recv(&self) -> anyhow::Result<Option<Bytes>> {
@@ -203,6 +223,10 @@ impl NetConnection for MemoryConnection {
             match item {
                 Item::Message(message) => return Ok(Some(message)),
                 Item::Keepalive => {}
+                // The messages before it have been returned by earlier calls. Fails only if the other
+                // end is gone, which the next item says.
+                Item::Probe => drop(end.outgoing.push(Item::Answer)),
+                Item::Answer => end.lock().last_answer = Some(Instant::now()),
                 Item::Goodbye(code) => end.end(CloseReason::Remote(code)),
                 Item::Broken => end.end_as_lost(),
             }

@@ -37,8 +37,8 @@ pub(super) struct Acceptor {
     pub(super) credential: NetCredential,
 }
 
-/// A refused handshake, as each side sees it.
-struct Refusal {
+/// A failed handshake, as each side sees it.
+struct Failure {
     ours: HandshakeError,
     theirs: HandshakeError,
 }
@@ -86,7 +86,7 @@ impl NetIncomingRequest for MemoryIncomingRequest {
         let Self { dial, acceptor } = self;
         let alpn = match acceptor.check(&dial) {
             Ok(alpn) => alpn,
-            Err(Refusal { ours, theirs }) => {
+            Err(Failure { ours, theirs }) => {
                 // Fails only if the dial was given up.
                 let _ = dial.answer.send(Err(theirs));
                 return Err(ours.into());
@@ -102,6 +102,7 @@ impl NetIncomingRequest for MemoryIncomingRequest {
                 remote_addr: acceptor.local_addr,
                 local_identity: dial.credential.identity(),
                 remote_identity: acceptor.credential.identity(),
+                stated_addr: acceptor.credential.stated_addr(),
                 alpn: alpn.clone(),
             },
             Arc::clone(&to_acceptor),
@@ -114,6 +115,7 @@ impl NetIncomingRequest for MemoryIncomingRequest {
                 remote_addr: dial.from,
                 local_identity: acceptor.credential.identity(),
                 remote_identity: dial.credential.identity(),
+                stated_addr: dial.credential.stated_addr(),
                 alpn,
             },
             to_dialler,
@@ -130,36 +132,36 @@ impl NetIncomingRequest for MemoryIncomingRequest {
 impl Acceptor {
     /// Makes the checks of the secure channel's handshake, in the same order. Returns the agreed
     /// protocol.
-    fn check(&self, dial: &Dial) -> Result<Alpn, Refusal> {
+    fn check(&self, dial: &Dial) -> Result<Alpn, Failure> {
         let closed = HandshakeError::ClosedByPeer;
         let (our_trust, their_trust) = (self.credential.trust(), dial.credential.trust());
         if our_trust.cluster_secret() != their_trust.cluster_secret() {
-            return Err(Refusal {
+            return Err(Failure {
                 ours: HandshakeError::Decrypt,
                 theirs: closed,
             });
         }
+        let mut preferred = dial.alpn_preferred.iter();
+        let Some(alpn) = preferred.find(|alpn| self.alpn_supported.contains(alpn)) else {
+            return Err(Failure {
+                ours: HandshakeError::NoCommonProtocol,
+                theirs: closed,
+            });
+        };
         let identity = self.credential.identity();
-        if !their_trust.allows(&identity) {
-            return Err(Refusal {
+        if let Err(reason) = their_trust.check(&identity) {
+            return Err(Failure {
                 ours: closed,
-                theirs: HandshakeError::UntrustedPeer { identity },
+                theirs: HandshakeError::not_trusted(identity, reason),
             });
         }
         let identity = dial.credential.identity();
-        if !our_trust.allows(&identity) {
-            return Err(Refusal {
-                ours: HandshakeError::UntrustedPeer { identity },
-                theirs: closed,
+        if let Err(reason) = our_trust.check(&identity) {
+            return Err(Failure {
+                ours: HandshakeError::not_trusted(identity, reason),
+                theirs: HandshakeError::Refused { reason },
             });
         }
-        let mut preferred = dial.alpn_preferred.iter();
-        match preferred.find(|alpn| self.alpn_supported.contains(alpn)) {
-            Some(alpn) => Ok(alpn.clone()),
-            None => Err(Refusal {
-                ours: HandshakeError::NoCommonProtocol,
-                theirs: closed,
-            }),
-        }
+        Ok(alpn.clone())
     }
 }

@@ -45,6 +45,10 @@ struct State {
 pub(super) enum Item {
     Message(Bytes),
     Keepalive,
+    /// The sender asks for an answer.
+    Probe,
+    /// The sender has received everything before one or more probes.
+    Answer,
     /// The sender has closed the connection.
     Goodbye(CloseCode),
     /// The sender is gone without closing, or the connection was broken.
@@ -130,9 +134,13 @@ impl Pipe {
         if state.abandoned || state.broken {
             return Err(Abandoned);
         }
-        // Several keepalives in a row mean the same as one. Dropping the others bounds the queue.
-        let repeats = matches!(item, Item::Keepalive)
-            && matches!(state.items.back(), Some((_, Item::Keepalive)));
+        // Between two messages, several items of a kind mean the same as one. Dropping the others
+        // bounds the queue.
+        let kind = std::mem::discriminant(&item);
+        let waiting = state.items.iter().rev().map(|(_, waiting)| waiting);
+        let repeats = waiting
+            .take_while(|waiting| !matches!(waiting, Item::Message(_)))
+            .any(|waiting| std::mem::discriminant(waiting) == kind);
         if !repeats {
             state.items.push_back((Instant::now() + delay, item));
         }

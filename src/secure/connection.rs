@@ -2,9 +2,10 @@
 //!
 //! Reading and writing have a lock each and never wait for each other. Every future that waits (for
 //! a lock, the carrier or the peer) also waits for the connection's end, so closing wakes them all.
-//! No task runs here: a frame is read only while a caller is in `recv`. Invariant: state that must
-//! survive a dropped future (a message received in part, sealed bytes not written yet) belongs to
-//! the connection, never to the future.
+//! No task runs here: a frame is read only while a caller is in `recv`. That caller also writes the
+//! answers to probes, between two reads and without waiting; see `owed`. Invariant: state that must
+//! survive a dropped future (a message received in part, sealed bytes not written yet, a probe that is
+//! not answered yet) belongs to the connection, never to the future.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,20 +14,22 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::lock::Mutex;
 
 use super::activity::Activity;
-use super::config::SecureConfig;
 use super::ending::{End, Ending};
 use super::error::FrameError;
 use super::frame::{FrameEvent, FrameReader, FrameWriter};
 use super::handshake::Established;
+use super::owed::{Owed, Words};
+use super::params::HandshakeParams;
 use super::record::Opener;
-use super::stream::{Event, Inbox, Outbox};
+use super::stream::{Event, Inbox};
+use super::writing::{WriteGuard, Writing};
 use crate::credential::Identity;
 use crate::net::{Alpn, CloseCode, CloseReason, NetConnection};
 use crate::rt::sync::yield_now;
@@ -38,18 +41,9 @@ const GOODBYE_TIME: Duration = Duration::from_secs(1);
 /// The largest number of messages that one call of `recv_many` returns.
 const RECV_MANY: usize = 1024;
 
-/// Frames without a whole message that one call of `recv` takes in a row before other tasks get their
-/// turn. They may be as short as a keepalive, so a peer could send them faster than they are read.
+/// Frames without a whole message, and control words, that one call of `recv` takes in a row before
+/// other tasks get their turn. A peer could send them faster than they are read.
 const YIELD_AFTER: u32 = 64;
-
-/// The addresses of a connection's two ends.
-#[derive(Debug, Clone, Copy)]
-pub struct Endpoints {
-    /// Our address as bound. The dialler's is replaced by the address that the acceptor sees.
-    pub local: SocketAddr,
-    /// The peer's address.
-    pub remote: SocketAddr,
-}
 
 /// A secure, ordered stream of messages in both directions.
 ///
@@ -65,9 +59,11 @@ struct Inner<R, W> {
     remote_addr: SocketAddr,
     local_identity: Identity,
     remote_identity: Identity,
+    stated_addr: Option<SocketAddr>,
     alpn: Alpn,
     max_message_len: usize,
     heard: Activity,
+    owed: Owed,
     ending: Ending,
     reading: Mutex<Reading<R>>,
     writing: Mutex<Writing<W>>,
@@ -78,41 +74,37 @@ struct Reading<R> {
     carrier: Option<R>,
     opener: Opener,
     inbox: Inbox,
-}
-
-struct Writing<W> {
-    /// `None` after the connection has been closed and its goodbye has been written.
-    carrier: Option<W>,
-    outbox: Outbox,
+    /// Whether a probe has been read behind messages that a call has returned. The next call of `recv`
+    /// answers it, since its caller then has those messages.
+    probed: bool,
 }
 
 impl<R: FrameReader, W: FrameWriter> SecureConnection<R, W> {
     pub(super) fn new(
         reader: R,
         writer: W,
-        endpoints: Endpoints,
-        local_identity: Identity,
+        params: &HandshakeParams<'_>,
         established: Established,
-        config: &SecureConfig,
     ) -> Self {
+        let endpoints = params.endpoints;
         Self(Arc::new(Inner {
             local_addr: established.observed_addr.unwrap_or(endpoints.local),
             remote_addr: endpoints.remote,
-            local_identity,
+            local_identity: params.credential.identity(),
             remote_identity: established.remote_identity,
+            stated_addr: established.stated_addr,
             alpn: established.alpn,
-            max_message_len: config.max_message_len,
+            max_message_len: params.config.max_message_len,
             heard: Activity::new(),
+            owed: Owed::default(),
             ending: Ending::default(),
             reading: Mutex::new(Reading {
                 carrier: Some(reader),
                 opener: established.opener,
-                inbox: Inbox::new(config.max_message_len),
+                inbox: Inbox::new(params.config.max_message_len),
+                probed: false,
             }),
-            writing: Mutex::new(Writing {
-                carrier: Some(writer),
-                outbox: established.outbox,
-            }),
+            writing: Mutex::new(Writing::new(writer, established.outbox)),
         }))
     }
 }
@@ -129,6 +121,7 @@ impl<R, W> fmt::Debug for SecureConnection<R, W> {
             .field("local_addr", &self.0.local_addr)
             .field("remote_addr", &self.0.remote_addr)
             .field("remote_identity", &self.0.remote_identity)
+            .field("stated_addr", &self.0.stated_addr)
             .field("alpn", &self.0.alpn)
             .field("end", &self.0.ending.get())
             .finish_non_exhaustive()
@@ -147,6 +140,9 @@ impl<R: FrameReader, W: FrameWriter> NetConnection for SecureConnection<R, W> {
     }
     fn remote_identity(&self) -> Identity {
         self.0.remote_identity
+    }
+    fn stated_addr(&self) -> Option<SocketAddr> {
+        self.0.stated_addr
     }
     fn alpn_negotiated(&self) -> &Alpn {
         &self.0.alpn
@@ -168,6 +164,22 @@ impl<R: FrameReader, W: FrameWriter> NetConnection for SecureConnection<R, W> {
     /// task is sending, since those bytes are a sign of life already. Cancel-safe.
     async fn keepalive(&self) -> anyhow::Result<()> {
         Ok(self.0.keepalive().await?)
+    }
+
+    /// Asks the peer for an answer, as [`NetConnection::probe`] describes. Never waits: if the carrier
+    /// does not take the probe at once, or another task is writing, the probe goes out with what is
+    /// written next, or from a task that waits in `recv`. Probes that wait at the same time count as
+    /// one. Cancel-safe.
+    ///
+    /// The peer answers when its caller calls `recv` or `recv_many` again after the call that returned
+    /// the last message before the probe. Answers are not numbered: with several probes on their way,
+    /// an answer may belong to an earlier one.
+    async fn probe(&self) -> anyhow::Result<()> {
+        Ok(self.0.probe().await?)
+    }
+
+    fn last_answer(&self) -> Option<Instant> {
+        self.0.heard.last_answer()
     }
 
     /// Returns the next message, as [`NetConnection::recv`] describes.
@@ -216,43 +228,117 @@ impl<R: FrameReader, W: FrameWriter> NetConnection for SecureConnection<R, W> {
 
 impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
     async fn send_many(&self, batch: &mut VecDeque<Bytes>) -> Result<(), FrameError> {
-        let mut writing = self.until_end(self.writing.lock()).await?;
-        loop {
-            let filled = writing.outbox.fill(batch, self.max_message_len);
-            filled.map_err(|error| match error {
-                FrameError::MessageTooLong { .. } => error,
-                fatal => self.lose(fatal),
-            })?;
-            if writing.outbox.frames.is_empty() {
-                return Ok(());
-            }
-            self.flush(&mut writing).await?;
-        }
+        let writing = self.until_end(self.writing.lock()).await?;
+        let mut writing = WriteGuard::new(writing, &self.owed);
+        self.write_all(&mut writing, batch).await?;
+        drop(writing);
+        self.write_owed().await
     }
 
     async fn keepalive(&self) -> Result<(), FrameError> {
         self.check_open()?;
-        let Some(mut writing) = self.writing.try_lock() else {
+        let Some(writing) = self.writing.try_lock() else {
             return Ok(());
         };
-        let sealed = writing.outbox.keepalive();
-        sealed.map_err(|fatal| self.lose(fatal))?;
-        self.flush(&mut writing).await?;
+        let mut writing = WriteGuard::new(writing, &self.owed);
+        if self.owed.any() {
+            self.write_all(&mut writing, &mut VecDeque::new()).await?;
+        } else {
+            let sealed = writing.outbox.keepalive();
+            sealed.map_err(|fatal| self.lose(fatal))?;
+            self.until_end(writing.flush())
+                .await?
+                .map_err(|error| self.lose(error))?;
+        }
         if let Some(carrier) = &mut writing.carrier {
             let pinged = self.until_end(carrier.ping()).await?;
             pinged.map_err(|error| self.lose(error.into()))?;
         }
-        Ok(())
+        drop(writing);
+        self.write_owed().await
     }
 
-    /// Writes the sealed frames.
-    async fn flush(&self, writing: &mut Writing<W>) -> Result<(), FrameError> {
-        let Some(carrier) = &mut writing.carrier else {
-            return Err(self.lose(FrameError::Truncated));
+    async fn probe(&self) -> Result<(), FrameError> {
+        self.check_open()?;
+        self.owed.add(Words::PROBE);
+        self.write_owed().await
+    }
+
+    /// Seals and writes what is owed and the messages of `batch`.
+    async fn write_all(
+        &self,
+        writing: &mut Writing<W>,
+        batch: &mut VecDeque<Bytes>,
+    ) -> Result<(), FrameError> {
+        loop {
+            let filled = writing.outbox.fill(batch, self.max_message_len, &self.owed);
+            filled.map_err(|error| match error {
+                FrameError::MessageTooLong { .. } => error,
+                fatal => self.lose(fatal),
+            })?;
+            if writing.is_written() {
+                return Ok(());
+            }
+            let flushed = self.until_end(writing.flush()).await?;
+            flushed.map_err(|error| self.lose(error))?;
+        }
+    }
+
+    /// Writes what is owed as far as the carrier takes it at once. The rest is left to the task in
+    /// `recv` and to whoever writes next.
+    async fn write_owed(&self) -> Result<(), FrameError> {
+        if !self.owed.any() {
+            return Ok(());
+        }
+        let Some(writing) = self.writing.try_lock() else {
+            // For the case that the task in `recv` has the lock.
+            self.owed.pass_on();
+            return Ok(());
         };
-        let write = carrier.write_frames(&mut writing.outbox.frames);
-        let written = self.until_end(write).await?;
-        written.map_err(|error| self.lose(error.into()))
+        let mut writing = WriteGuard::new(writing, &self.owed);
+        match poll_fn(|cx| Poll::Ready(self.poll_owed(&mut writing, cx))).await {
+            Poll::Ready(written) => written.map_err(|error| self.lose(error)),
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Writes what is owed as far as possible at once, on behalf of the task in `recv`. Never keeps the
+    /// writing lock, since that task may not be polled again for long.
+    fn serve(&self, cx: &mut Context<'_>) {
+        self.owed.register(cx.waker());
+        if !self.owed.any() {
+            return;
+        }
+        let Some(mut writing) = self.writing.try_lock() else {
+            return;
+        };
+        if matches!(self.poll_owed(&mut writing, cx), Poll::Ready(Err(_))) {
+            // Messages and a goodbye may still be on their way here, and are read first. Whoever
+            // writes next is told of the error.
+            self.owed.take();
+        }
+    }
+
+    fn poll_owed(
+        &self,
+        writing: &mut Writing<W>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), FrameError>> {
+        writing.outbox.fill(&mut VecDeque::new(), 0, &self.owed)?;
+        if !writing.is_written() {
+            let flushed = pin!(writing.flush()).poll(cx);
+            if !matches!(flushed, Poll::Ready(Ok(()))) {
+                self.owed.add(Words::UNWRITTEN);
+                return flushed;
+            }
+        }
+        if self.owed.any() || !writing.outbox.is_between_messages() {
+            // The rest of a message comes first, in pieces of bounded size.
+            self.owed.add(Words::UNWRITTEN);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Passes the messages that are ready to `take`: at least one, waiting for it if necessary, and
@@ -278,6 +364,9 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
         max: usize,
         mut take: impl FnMut(Bytes),
     ) -> Result<(), FrameError> {
+        if std::mem::take(&mut reading.probed) {
+            self.owed.add(Words::ANSWER);
+        }
         let mut taken = 0;
         let mut in_a_row = 0;
         loop {
@@ -287,18 +376,36 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
                         taken += 1;
                         take(message);
                     }
+                    Ok(Some(Event::Probe)) if taken > 0 => {
+                        reading.probed = true;
+                        break;
+                    }
+                    Ok(Some(control @ (Event::Probe | Event::Answer))) => {
+                        match control {
+                            Event::Probe => self.owed.add(Words::ANSWER),
+                            _ => self.heard.answered(),
+                        }
+                        if taken == 0 {
+                            self.take_turn(&mut in_a_row).await?;
+                        }
+                    }
                     // Messages that came before the end are returned first. The next call finds
                     // the end again.
                     Ok(Some(Event::Goodbye(code))) => {
                         let end = self.ending.set(End::Remote(code));
                         return if taken > 0 { Ok(()) } else { Err(end.error()) };
                     }
-                    Err(_) if taken > 0 => return Ok(()),
+                    Err(_) if taken > 0 => break,
                     Err(error) => return Err(self.lose(error)),
                     Ok(None) => break,
                 }
             }
             if taken > 0 {
+                poll_fn(|cx| {
+                    self.serve(cx);
+                    Poll::Ready(())
+                })
+                .await;
                 return Ok(());
             }
             let mut record = self.next_record(reading, &mut in_a_row).await?;
@@ -310,21 +417,32 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
         }
     }
 
+    /// Counts something that was read and is no message, and lets other tasks run from time to time.
+    async fn take_turn(&self, in_a_row: &mut u32) -> Result<(), FrameError> {
+        *in_a_row += 1;
+        if *in_a_row > YIELD_AFTER {
+            *in_a_row = 0;
+            self.until_end(yield_now()).await?;
+        }
+        Ok(())
+    }
+
     async fn next_record(
         &self,
         reading: &mut Reading<R>,
         in_a_row: &mut u32,
     ) -> Result<BytesMut, FrameError> {
         loop {
-            if *in_a_row >= YIELD_AFTER {
-                *in_a_row = 0;
-                self.until_end(yield_now()).await?;
-            }
-            *in_a_row += 1;
+            self.take_turn(in_a_row).await?;
             let Some(carrier) = &mut reading.carrier else {
                 return Err(self.lose(FrameError::Truncated));
             };
-            match self.until_end(carrier.read_frame()).await? {
+            let mut read = pin!(carrier.read_frame());
+            let read = poll_fn(|cx| {
+                self.serve(cx);
+                read.as_mut().poll(cx)
+            });
+            match self.until_end(read).await? {
                 Ok(Some(FrameEvent::Frame(frame))) => return Ok(frame),
                 Ok(Some(FrameEvent::Activity)) => self.heard.heard(),
                 Ok(None) => return Err(self.lose(FrameError::Truncated)),
@@ -346,9 +464,9 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
                 return;
             };
             if let End::Local(code) = end {
-                let said = say_goodbye(&mut carrier, &mut writing.outbox, code).await;
-                if let Err(error) = said {
-                    tracing::trace!(%error, "goodbye not sent");
+                match writing.say_goodbye(&mut carrier, code, &self.owed).await {
+                    Ok(()) => {}
+                    Err(error) => tracing::trace!(%error, "goodbye not sent"),
                 }
             }
             let _ = carrier.shutdown().await;
@@ -404,22 +522,4 @@ fn until_goodbye(received: Result<(), FrameError>) -> anyhow::Result<bool> {
         }) => Ok(false),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Writes the sealed frames, the rest of a message that has been sent in part, and the goodbye.
-async fn say_goodbye<W: FrameWriter>(
-    carrier: &mut W,
-    outbox: &mut Outbox,
-    code: CloseCode,
-) -> anyhow::Result<()> {
-    loop {
-        outbox.fill(&mut VecDeque::new(), 0)?;
-        if outbox.frames.is_empty() {
-            break;
-        }
-        carrier.write_frames(&mut outbox.frames).await?;
-    }
-    outbox.goodbye(code)?;
-    carrier.write_frames(&mut outbox.frames).await?;
-    Ok(())
 }

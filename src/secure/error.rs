@@ -7,10 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::ConfigError;
-use crate::credential::Identity;
+use crate::credential::{Identity, Refusal};
 use crate::net::CloseReason;
 
-/// A handshake that failed. The carrier has been closed, and the peer has received no reason.
+/// A handshake that failed. The carrier has been closed.
+///
+/// The peer has received no reason, except by an acceptor of a dialler that speaks another version
+/// ([`UnsupportedVersion`](Self::UnsupportedVersion)) or that has authenticated itself and is refused
+/// ([`Refused`](Self::Refused)).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
@@ -27,19 +31,24 @@ pub enum HandshakeError {
     /// The network below failed. A retry may help.
     #[error("the connection broke during the handshake: {0}")]
     Carrier(#[source] io::Error),
-    /// The peer closed the connection. A dialler that is refused receives only this, for any reason:
-    /// its key is not on the acceptor's list, its cluster secret differs, or the two have no protocol
-    /// in common. A retry helps only if the acceptor was busy.
+    /// The peer closed the connection without a reason. A dialler that is refused before it has
+    /// authenticated itself receives only this: its cluster secret differs, the two have no protocol
+    /// in common, or the acceptor speaks only version 1, which never sends a reason. An acceptor
+    /// receives this if the dialler does not trust it. A retry helps only if the peer was busy.
     #[error(
-        "the peer closed the connection during the handshake (it may not trust this key, or have \
-         another cluster secret)"
+        "the peer closed the connection during the handshake (it may have another cluster secret, \
+         not trust this key, or speak only version 1 of the protocol)"
     )]
     ClosedByPeer,
     /// The first bytes are not our preface: the peer speaks another protocol, or the address is
     /// wrong. A retry does not help.
     #[error("the peer does not speak this protocol")]
     NotOurProtocol,
-    /// The peer speaks a version of the protocol that this side does not. A retry does not help.
+    /// The peer speaks a version of the protocol that this side does not. A retry does not help until
+    /// one side is updated.
+    ///
+    /// A dialler reports the version that the acceptor names when it refuses. That answer is not
+    /// authenticated: an attacker on the path can forge it, as it could cut the connection.
     #[error(
         "the peer speaks version {theirs} of the protocol, but this side speaks version {ours}"
     )]
@@ -60,12 +69,32 @@ pub enum HandshakeError {
     /// message was changed on its way. A retry does not help unless the cause is removed.
     #[error("a handshake message could not be decrypted (another cluster secret, or tampering)")]
     Decrypt,
-    /// The peer proved its identity, but is not trusted. A retry does not help until the identity
-    /// is on the list of trusted keys.
+    /// The dialler announced claims (an invite), which this side does not accept. It was refused
+    /// before it sent them. A retry does not help.
+    #[error("the peer presents an invite, which this side does not accept")]
+    ClaimsNotAccepted,
+    /// The peer proved its identity, but is not trusted. If the peer dialled, it has been told so
+    /// ([`Refusal::Key`]). A retry does not help until the identity is on the list of trusted keys.
     #[error("the peer {identity} is not trusted")]
     UntrustedPeer {
         /// The identity that the peer proved.
         identity: Identity,
+    },
+    /// The peer proved its identity, but this side refuses it for another reason
+    /// ([`Trust::refusing`](crate::Trust::refusing)). If the peer dialled, it has been told the reason.
+    #[error("the peer {identity} is refused ({})", reason.as_str())]
+    PeerRefused {
+        /// The identity that the peer proved.
+        identity: Identity,
+        /// The reason.
+        reason: Refusal,
+    },
+    /// The acceptor has authenticated this side, and refuses it. The answer is authentic. Whether a
+    /// retry helps depends on the reason.
+    #[error("refused by the peer: {reason}")]
+    Refused {
+        /// The acceptor's reason.
+        reason: Refusal,
     },
     /// The two sides have no application protocol in common. A retry does not help.
     #[error("no application protocol in common")]
@@ -148,6 +177,16 @@ pub enum FrameError {
         /// Which side closed it, and why.
         reason: CloseReason,
     },
+}
+
+impl HandshakeError {
+    /// Returns the error of the side that refuses an authenticated peer.
+    pub(crate) fn not_trusted(identity: Identity, reason: Refusal) -> Self {
+        match reason {
+            Refusal::Key => Self::UntrustedPeer { identity },
+            reason => Self::PeerRefused { identity, reason },
+        }
+    }
 }
 
 impl From<ConfigError> for HandshakeError {

@@ -14,13 +14,17 @@
 //! | `suite` | [`Suite`]: the cipher of a connection |
 //! | `frame` | frames, and the traits of a carrier |
 //! | `preface` | the dialler's first frame: version and suite, bound into the handshake |
+//! | `params` | [`HandshakeParams`]: what one side brings into a handshake |
+//! | `payload` | the payloads of the handshake's messages |
 //! | `noise` | one Noise handshake, computed by snow |
-//! | `handshake` | the messages of the handshake: protocols, trust, confirmation |
+//! | `handshake` | the messages of the handshake: protocols, trust, confirmation or refusal |
 //! | `establish` | [`dial`] and [`accept`]: the handshake with its time limit |
 //! | `record` | the cipher state: sealing and opening in place, rekeying |
-//! | `stream` | messages inside records |
+//! | `stream` | messages and control words inside records |
+//! | `writing` | the carrier's writing half, and what it has not taken yet |
+//! | `owed` | probes and answers that wait for a writer |
 //! | `connection` | [`SecureConnection`]: sending, receiving, closing |
-//! | `activity` | when the peer was last heard |
+//! | `activity` | when the peer was last heard, and last answered a probe |
 //! | `ending` | why the connection ended, and the tasks that wait for its end |
 //! | `error` | [`HandshakeError`] and [`FrameError`] |
 
@@ -33,15 +37,22 @@ mod establish;
 mod frame;
 mod handshake;
 mod noise;
+mod owed;
+mod params;
+mod payload;
 mod preface;
 mod record;
 mod stream;
 mod suite;
+mod writing;
 
 pub use config::SecureConfig;
-pub use connection::{Endpoints, SecureConnection};
+pub use connection::SecureConnection;
 pub use error::{FrameError, HandshakeError};
 pub use establish::{accept, dial};
 pub use frame::{FrameBuffer, FrameEvent, FrameReader, FrameWriter, MAX_FRAME_LEN};
+pub use params::{Endpoints, HandshakeParams};
 pub use preface::PREFACE_START;
 pub use suite::Suite;
+
+pub use crate::credential::Refusal;

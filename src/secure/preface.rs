@@ -1,6 +1,8 @@
 //! The preface: the dialler's first frame, which names the protocol, its version and the suite.
 //!
-//! The preface is sent in the clear and negotiates nothing: an acceptor takes the suite or refuses.
+//! The preface is sent in the clear and negotiates nothing: an acceptor takes the suite or refuses. To
+//! a preface of another version it answers once, with the version that it speaks, so that the dialler
+//! can report it; the dialler never tries another version by itself.
 //! Invariant: every byte of it is in the Noise prologue of both sides. A handshake therefore
 //! succeeds only if both have seen the same preface, which rules out a downgrade.
 
@@ -14,12 +16,21 @@ use super::suite::Suite;
 pub const PREFACE_START: [u8; 5] = [0, 5, MAGIC[0], MAGIC[1], MAGIC[2]];
 
 const MAGIC: [u8; 3] = [0xA7, b'G', b'T'];
-const VERSION: u8 = 1;
+/// The version of the protocol that this side speaks.
+const VERSION: u8 = 2;
+
+/// The longest answer to a preface of another version, in bytes. Version 2 sends four. The limit is
+/// below the length of any second Noise message, which has at least 96 bytes.
+const LONGEST_ANSWER: usize = 64;
 
 /// The bit of the suite's code that is set for AES-GCM.
 const AES_GCM: u8 = 0b01;
 /// The bit of the suite's code that is set if a cluster secret is used.
 const SECRET: u8 = 0b10;
+/// The bit of the suite's code that is set if a second frame follows the preface, with the claims of
+/// an invite: at most 512 bytes, covered by the prologue. Reserved: this version neither sends nor
+/// accepts it.
+const CLAIMS: u8 = 0b100;
 
 /// Hashed before the preface, so that no other protocol's transcript matches.
 const PROLOGUE_LABEL: &[u8; 27] = b"gossip-transport handshake\0";
@@ -57,8 +68,11 @@ impl Preface {
         let &[suite] = rest else {
             return Err(HandshakeError::NotOurProtocol);
         };
-        if suite & !(AES_GCM | SECRET) != 0 {
+        if suite & !(AES_GCM | SECRET | CLAIMS) != 0 {
             return Err(HandshakeError::SuiteNotAllowed { suite });
+        }
+        if suite & CLAIMS != 0 {
+            return Err(HandshakeError::ClaimsNotAccepted);
         }
         Ok(Self {
             suite: if suite & AES_GCM != 0 {
@@ -87,6 +101,37 @@ impl Preface {
         preface.copy_from_slice(&self.encode());
         prologue
     }
+}
+
+/// Returns the frame with which an acceptor answers the preface of another version: the magic number
+/// and the version that the acceptor speaks.
+pub(super) fn version_answer() -> [u8; MAGIC.len() + 1] {
+    let [a, b, c] = MAGIC;
+    [a, b, c, VERSION]
+}
+
+/// Checks whether the acceptor's first frame is an answer to a preface of another version instead of a
+/// Noise message. Bytes after the version are ignored.
+///
+/// # Errors
+///
+/// Fails with [`HandshakeError::UnsupportedVersion`] if it is one.
+pub(super) fn check_version(frame: &[u8]) -> Result<(), HandshakeError> {
+    let Some((&MAGIC, &[theirs, ..])) = frame.split_first_chunk() else {
+        return Ok(());
+    };
+    if frame.len() > LONGEST_ANSWER {
+        return Ok(());
+    }
+    if theirs == VERSION {
+        return Err(HandshakeError::Malformed {
+            what: "a refusal of a version that the peer itself speaks",
+        });
+    }
+    Err(HandshakeError::UnsupportedVersion {
+        theirs,
+        ours: VERSION,
+    })
 }
 
 #[cfg(test)]
@@ -125,16 +170,48 @@ mod tests {
 
     #[test]
     fn bytes_that_are_not_a_preface_are_refused_with_the_right_error() {
-        use HandshakeError::{NotOurProtocol, SuiteNotAllowed, UnsupportedVersion};
+        use HandshakeError::{
+            ClaimsNotAccepted, NotOurProtocol, SuiteNotAllowed, UnsupportedVersion,
+        };
         let decode = |bytes: &[u8]| Preface::decode(bytes).unwrap_err();
         assert!(matches!(decode(b""), NotOurProtocol));
         assert!(matches!(decode(b"GET / HTTP/1.1"), NotOurProtocol));
         assert!(matches!(decode(b"\xA7GT"), NotOurProtocol));
-        assert!(matches!(decode(b"\xA7GT\x01"), NotOurProtocol));
-        assert!(matches!(decode(b"\xA7GT\x01\x00\x00"), NotOurProtocol));
-        let newer = decode(b"\xA7GT\x02 anything after that");
-        assert!(matches!(newer, UnsupportedVersion { theirs: 2, ours: 1 }));
-        let unknown = decode(b"\xA7GT\x01\x04");
-        assert!(matches!(unknown, SuiteNotAllowed { suite: 4 }));
+        assert!(matches!(decode(b"\xA7GT\x02"), NotOurProtocol));
+        assert!(matches!(decode(b"\xA7GT\x02\x00\x00"), NotOurProtocol));
+        let older = decode(b"\xA7GT\x01\x00");
+        assert!(matches!(older, UnsupportedVersion { theirs: 1, ours: 2 }));
+        let newer = decode(b"\xA7GT\x03 anything after that");
+        assert!(matches!(newer, UnsupportedVersion { theirs: 3, ours: 2 }));
+        for suite in 0b100..0b1000 {
+            let claims = decode(&[0xA7, b'G', b'T', 2, suite]);
+            assert!(matches!(claims, ClaimsNotAccepted), "{suite}");
+        }
+        for suite in 0b1000..=255 {
+            let unknown = decode(&[0xA7, b'G', b'T', 2, suite]);
+            assert!(matches!(unknown, SuiteNotAllowed { suite: s } if s == suite));
+        }
+    }
+
+    #[test]
+    fn only_a_short_frame_with_the_magic_number_is_an_answer_of_another_version() {
+        use HandshakeError::{Malformed, UnsupportedVersion};
+        assert_eq!(version_answer(), *b"\xA7GT\x02");
+        let theirs = |frame: &[u8]| match check_version(frame) {
+            Err(UnsupportedVersion { theirs, ours: 2 }) => Some(theirs),
+            Err(other) => panic!("{other}"),
+            Ok(()) => None,
+        };
+        assert_eq!(theirs(b"\xA7GT\x01"), Some(1));
+        assert_eq!(theirs(b"\xA7GT\x03 with more"), Some(3));
+        let mut long = [b"\xA7GT\x03", &[0; 60][..]].concat();
+        assert_eq!(theirs(&long), Some(3));
+        long.push(0);
+        assert_eq!(theirs(&long), None);
+        for other in [&b""[..], b"\xA7GT", b"\xA7GU\x03", &[0; 4]] {
+            assert_eq!(theirs(other), None);
+        }
+        let own = check_version(&version_answer()).unwrap_err();
+        assert!(matches!(own, Malformed { .. }));
     }
 }

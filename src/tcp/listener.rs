@@ -2,7 +2,8 @@
 //!
 //! Accepting is cheap: it reads nothing. Protocol detection and the handshake run in
 //! [`TcpIncomingRequest::accept`](NetIncomingRequest::accept), within the handshake timeout.
-//! Invariant: a peer that fails authentication learns only that it was refused.
+//! Invariant: a peer that fails authentication learns only that it was refused, and which version of the
+//! protocol this side speaks if its own is another.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +22,7 @@ use super::sniff::{Protocol, SniffedStream, sniff};
 use crate::credential::NetCredential;
 use crate::net::{Alpn, NetIncomingRequest, NetListener};
 use crate::rt;
-use crate::secure::{self, Endpoints, HandshakeError, SecureConfig};
+use crate::secure::{self, Endpoints, HandshakeError, HandshakeParams, SecureConfig};
 
 /// The wait before accepting again when the system is out of file descriptors or memory.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
@@ -175,15 +176,13 @@ impl TcpIncomingRequest {
             admitted,
         } = self;
         let (reader, writer) = open_carrier(stream).await?;
-        let connection = secure::accept(
-            reader,
-            writer,
+        let params = HandshakeParams {
             endpoints,
-            &terms.alpn_supported,
-            &terms.credential,
-            &terms.secure,
-        )
-        .await?;
+            alpn: &terms.alpn_supported,
+            credential: &terms.credential,
+            config: &terms.secure,
+        };
+        let connection = secure::accept(reader, writer, &params).await?;
         drop(admitted);
         Ok(connection)
     }

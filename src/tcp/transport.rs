@@ -14,7 +14,7 @@ use super::listener::{TcpListener, Terms};
 use crate::credential::NetCredential;
 use crate::net::{Alpn, ConnectError, NetTransport, is_dialable};
 use crate::rt;
-use crate::secure::{self, Endpoints, Suite};
+use crate::secure::{self, Endpoints, HandshakeParams, Suite};
 
 /// TCP between native nodes. Its listeners also accept browsers, over WebSocket on the same port.
 ///
@@ -93,17 +93,15 @@ impl NetTransport for TcpTransport {
             return Err(ConnectError::Io { addr, source }.into());
         }
         let (reader, writer) = raw::split(stream, BytesMut::new());
-        let connection = secure::dial(
-            TcpReader(Reader::Raw(reader)),
-            TcpWriter(Writer::Raw(writer)),
+        let reader = TcpReader(Reader::Raw(reader));
+        let writer = TcpWriter(Writer::Raw(writer));
+        let params = HandshakeParams {
             endpoints,
-            Suite::preferred(),
-            alpn_preferred,
+            alpn: alpn_preferred,
             credential,
-            &self.config.secure,
-        )
-        .await?;
-        Ok(connection)
+            config: &self.config.secure,
+        };
+        Ok(secure::dial(reader, writer, Suite::preferred(), &params).await?)
     }
 
     fn max_message_len(&self) -> usize {

@@ -47,6 +47,10 @@ pub struct WebSocketWriter {
     /// that was enough and falls to a quarter when it was not, so that a slow line does not keep
     /// the processor busy.
     turns: u32,
+    /// The number of turns of the pause that is under way, and its next wait for a timer. They outlive
+    /// a dropped future, so that polling the writer once again and again does not spin.
+    spent: u32,
+    pause: Duration,
 }
 
 pub(super) fn halves(socket: Socket) -> (WebSocketReader, WebSocketWriter) {
@@ -54,6 +58,8 @@ pub(super) fn halves(socket: Socket) -> (WebSocketReader, WebSocketWriter) {
     let writer = WebSocketWriter {
         socket: Rc::clone(&socket),
         turns: MAX_TURNS,
+        spent: 0,
+        pause: MIN_PAUSE,
     };
     (WebSocketReader(socket), writer)
 }
@@ -106,17 +112,15 @@ impl FrameWriter for WebSocketWriter {
 impl WebSocketWriter {
     /// Waits until the browser holds at most [`HIGH_WATER`] unsent bytes.
     async fn wait_for_room(&mut self) -> io::Result<()> {
-        let mut turns = 0;
-        let mut pause = MIN_PAUSE;
         while self.socket.buffered() > HIGH_WATER {
-            if turns < self.turns {
-                turns += 1;
+            if self.spent < self.turns {
+                self.spent += 1;
                 rt::turn().await;
                 self.socket.check_open()?;
                 continue;
             }
             let seen = self.socket.arrivals();
-            let mut timer = pin!(rt::sleep(pause));
+            let mut timer = pin!(rt::sleep(self.pause));
             // Timers of a hidden tab are slow, but its network is not, so arriving frames also end
             // the wait. A spurious wake-up must not end it: dropping the timer causes one, and the
             // loop would spin.
@@ -125,16 +129,18 @@ impl WebSocketWriter {
                 ready => ready,
             })
             .await?;
-            pause = pause.saturating_mul(2).min(MAX_PAUSE);
+            self.pause = self.pause.saturating_mul(2).min(MAX_PAUSE);
         }
-        if turns > 0 {
-            let helped = pause == MIN_PAUSE;
+        if self.spent > 0 {
+            let helped = self.pause == MIN_PAUSE;
             let turns = if helped {
                 self.turns.saturating_mul(2)
             } else {
                 self.turns / 4
             };
             self.turns = turns.clamp(MIN_TURNS, MAX_TURNS);
+            self.spent = 0;
+            self.pause = MIN_PAUSE;
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use super::socket::Socket;
 use crate::credential::NetCredential;
 use crate::net::{Alpn, ConnectError, NetTransport, is_dialable, unspecified_like};
 use crate::rt::{self, Instant};
-use crate::secure::{self, Endpoints, Suite};
+use crate::secure::{self, Endpoints, HandshakeParams, Suite};
 
 /// The time limit of a handshake when opening the WebSocket has used all of the dial's time. It is
 /// the shortest that [`SecureConfig`](crate::secure::SecureConfig) allows; the dial then fails with
@@ -132,16 +132,13 @@ impl NetTransport for WebSocketTransport {
             local: unspecified_like(addr),
             remote: addr,
         };
-        let connection = secure::dial(
-            reader,
-            writer,
+        let params = HandshakeParams {
             endpoints,
-            Suite::ChaChaPoly,
-            alpn_preferred,
+            alpn: alpn_preferred,
             credential,
-            &config,
-        );
-        Ok(connection.await?)
+            config: &config,
+        };
+        Ok(secure::dial(reader, writer, Suite::ChaChaPoly, &params).await?)
     }
 
     fn max_message_len(&self) -> usize {

@@ -15,8 +15,8 @@ use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
 use gossip_transport::net::{Alpn, NetIncomingRequest, NetListener, NetTransport};
 use gossip_transport::secure::{
-    self, Endpoints, FrameBuffer, FrameEvent, FrameReader, FrameWriter, SecureConfig,
-    SecureConnection, Suite,
+    self, Endpoints, FrameBuffer, FrameEvent, FrameReader, FrameWriter, HandshakeParams,
+    SecureConfig, SecureConnection, Suite,
 };
 use gossip_transport::{NetCredential, TransportLayerSocket, TransportLayerTransport, Trust};
 use tokio::net::TcpStream;
@@ -150,15 +150,13 @@ impl NetTransport for Dialling {
             remote: addr,
         };
         let config = SecureConfig::default();
-        let connection = secure::dial(
-            Reader(reader),
-            Writer(writer),
+        let params = HandshakeParams {
             endpoints,
-            Suite::ChaChaPoly,
-            alpn_preferred,
+            alpn: alpn_preferred,
             credential,
-            &config,
-        );
+            config: &config,
+        };
+        let connection = secure::dial(Reader(reader), Writer(writer), Suite::ChaChaPoly, &params);
         Ok(connection.await?)
     }
 

@@ -2,8 +2,13 @@
 //!
 //! Each message is its length as a big-endian `u32`, followed by its bytes. A record may hold many
 //! messages, and a message may span many records. A length of `0xFFFF_FF00` or above is a control
-//! word instead. Version 1 has one: `0xFFFF_FFFF`, followed by a `u16` code, is the goodbye. An
-//! empty record is a keepalive.
+//! word instead. An empty record is a keepalive.
+//!
+//! | control word | meaning |
+//! |---|---|
+//! | `0xFFFF_FFFF` | goodbye, followed by a `u16` code; nothing is read after it |
+//! | `0xFFFF_FFFE` | probe: the peer is asked for an answer |
+//! | `0xFFFF_FFFD` | answer to one or more probes |
 //!
 //! Records are encrypted by `record` and carried by `connection`. Invariant: memory is taken for
 //! bytes that have arrived, never for a length that was announced.
@@ -17,13 +22,19 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::error::FrameError;
 use super::frame::{FrameBuffer, LENGTH_LEN};
+use super::owed::{Owed, Words};
 use super::record::{MAX_PLAINTEXT_LEN, Sealer};
+use crate::credential::Refusal;
 use crate::net::CloseCode;
 
 /// The first control word. A header at or above it is not a length.
 const FIRST_CONTROL: u32 = 0xFFFF_FF00;
 /// The control word that ends the stream.
 const GOODBYE: u32 = 0xFFFF_FFFF;
+/// The control word that asks the peer for an answer.
+const PROBE: u32 = 0xFFFF_FFFE;
+/// The control word that answers probes.
+const ANSWER: u32 = 0xFFFF_FFFD;
 /// The longest message that the format can express, in bytes.
 pub(super) const LONGEST_MESSAGE: usize = FIRST_CONTROL as usize - 1;
 
@@ -55,6 +66,8 @@ pub(super) struct Outbox {
     sealer: Sealer,
     /// The part of the current message that has not been sealed yet. Its header has been.
     rest: Bytes,
+    /// Whether control words are among the sealed bytes. The caller clears it when it has written them.
+    pub(super) has_control: bool,
 }
 
 impl Outbox {
@@ -63,10 +76,21 @@ impl Outbox {
             frames: FrameBuffer::default(),
             sealer,
             rest: Bytes::new(),
+            has_control: false,
         }
     }
 
-    /// Seals messages until there are [`FLUSH_LEN`] bytes to write or `batch` is empty. The caller
+    /// Seals the acceptor's confirmation: an empty record, or one with the code of a refusal.
+    pub(super) fn confirmation(&mut self, refusal: Option<Refusal>) -> Result<(), FrameError> {
+        let mut record = OpenRecord::new(&mut self.frames, &mut self.sealer);
+        record.open();
+        if let Some(refusal) = refusal {
+            record.append_whole(&[refusal.code()])?;
+        }
+        record.seal()
+    }
+
+    /// Seals what is owed and messages until there are [`FLUSH_LEN`] bytes to write or `batch` is empty. The caller
     /// must write `frames` and call this again until it leaves `frames` empty.
     ///
     /// # Errors
@@ -78,14 +102,22 @@ impl Outbox {
         &mut self,
         batch: &mut VecDeque<Bytes>,
         max_message_len: usize,
+        owed: &Owed,
     ) -> Result<(), FrameError> {
         let mut record = OpenRecord::new(&mut self.frames, &mut self.sealer);
+        // Control words go between messages. At most one of each kind waits to be written, since the
+        // peer may demand answers faster than it reads them.
+        let mut may_take = !self.has_control;
         let refused = loop {
             if !self.rest.is_empty() {
                 record.append(&mut self.rest)?;
             }
             if !self.rest.is_empty() || record.frames.len() >= FLUSH_LEN {
                 break None;
+            }
+            if may_take {
+                may_take = false;
+                self.has_control = record.append_words(owed.take())?;
             }
             let Some(message) = batch.front() else {
                 break None;
@@ -114,6 +146,11 @@ impl Outbox {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Returns whether no message has been sealed in part.
+    pub(super) fn is_between_messages(&self) -> bool {
+        self.rest.is_empty()
     }
 
     /// Seals an empty record, unless sealed bytes are waiting already, which are as good a sign of
@@ -194,6 +231,18 @@ impl<'a> OpenRecord<'a> {
         Ok(())
     }
 
+    /// Appends control words. Returns whether there were any.
+    fn append_words(&mut self, words: Words) -> Result<bool, FrameError> {
+        let mut appended = false;
+        for (kind, word) in [(Words::PROBE, PROBE), (Words::ANSWER, ANSWER)] {
+            if words.contains(kind) {
+                self.append_whole(&word.to_be_bytes())?;
+                appended = true;
+            }
+        }
+        Ok(appended)
+    }
+
     /// Moves bytes into as many records as they need, until there are [`FLUSH_LEN`] bytes to write.
     fn append(&mut self, bytes: &mut Bytes) -> Result<(), FrameError> {
         while !bytes.is_empty() && self.frames.len() < FLUSH_LEN {
@@ -219,6 +268,8 @@ impl<'a> OpenRecord<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Event {
     Message(Bytes),
+    Probe,
+    Answer,
     Goodbye(CloseCode),
 }
 
@@ -263,7 +314,7 @@ impl Inbox {
         }
     }
 
-    /// Returns the next message or goodbye, or `None` if another record is needed.
+    /// Returns the next message or control word, or `None` if another record is needed.
     pub(super) fn next(&mut self) -> Result<Option<Event>, FrameError> {
         if let Some(header) = self.slab.first_chunk::<HEADER_LEN>() {
             let len = u32::from_be_bytes(*header) as usize;
@@ -344,19 +395,27 @@ impl Inbox {
     }
 
     fn control(&mut self, word: u32) -> Result<Option<Event>, FrameError> {
-        if word != GOODBYE {
-            return Err(FrameError::Malformed {
-                what: "unknown control word",
-            });
-        }
-        let code = self.plaintext.get(HEADER_LEN..);
-        let Some(code) = code.and_then(|code| code.first_chunk::<2>()) else {
-            return Ok(None);
+        let event = match word {
+            GOODBYE => return Ok(self.goodbye()),
+            PROBE => Event::Probe,
+            ANSWER => Event::Answer,
+            _ => {
+                return Err(FrameError::Malformed {
+                    what: "unknown control word",
+                });
+            }
         };
+        self.plaintext.advance(HEADER_LEN);
+        Ok(Some(event))
+    }
+
+    fn goodbye(&mut self) -> Option<Event> {
+        let code = self.plaintext.get(HEADER_LEN..);
+        let code = code.and_then(|code| code.first_chunk::<2>())?;
         let code = CloseCode(u16::from_be_bytes(*code));
         // Nothing is read after a goodbye.
         self.plaintext = BytesMut::new();
-        Ok(Some(Event::Goodbye(code)))
+        Some(Event::Goodbye(code))
     }
 }
 

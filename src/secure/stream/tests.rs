@@ -31,6 +31,10 @@ fn deliver(outbox: &mut Outbox, opener: &mut Opener, inbox: &mut Inbox) -> (usiz
     (records, events)
 }
 
+fn fill(outbox: &mut Outbox, batch: &mut VecDeque<Bytes>, max: usize) -> Result<(), FrameError> {
+    outbox.fill(batch, max, &Owed::default())
+}
+
 fn message(len: usize, fill: u8) -> Bytes {
     vec![fill; len].into()
 }
@@ -43,7 +47,7 @@ fn batch(messages: &[Bytes]) -> VecDeque<Bytes> {
 fn small_messages_share_a_record() {
     let (mut outbox, mut opener, mut inbox) = ends();
     let messages: Vec<_> = (0..200).map(|i| message(usize::from(i), i)).collect();
-    outbox.fill(&mut batch(&messages), MAX).unwrap();
+    fill(&mut outbox, &mut batch(&messages), MAX).unwrap();
     let (records, events) = deliver(&mut outbox, &mut opener, &mut inbox);
     assert_eq!(records, 1);
     let expected: Vec<_> = messages.into_iter().map(Event::Message).collect();
@@ -59,7 +63,7 @@ fn a_large_message_takes_several_flushes_of_bounded_size() {
     let mut events = Vec::new();
     let mut flushes = 0;
     loop {
-        outbox.fill(&mut batch, MAX).unwrap();
+        fill(&mut outbox, &mut batch, MAX).unwrap();
         if outbox.frames.is_empty() {
             break;
         }
@@ -76,7 +80,7 @@ fn messages_that_end_near_the_end_of_a_record_arrive_whole() {
     let (mut outbox, mut opener, mut inbox) = ends();
     for len in (MAX_PLAINTEXT_LEN - 12)..(MAX_PLAINTEXT_LEN + 4) {
         let messages = [message(len, 1), message(3, 2), message(0, 0)];
-        outbox.fill(&mut batch(&messages), MAX).unwrap();
+        fill(&mut outbox, &mut batch(&messages), MAX).unwrap();
         let (_, events) = deliver(&mut outbox, &mut opener, &mut inbox);
         assert_eq!(events, messages.map(Event::Message), "{len}");
     }
@@ -86,16 +90,16 @@ fn messages_that_end_near_the_end_of_a_record_arrive_whole() {
 fn a_message_over_the_limit_is_refused_after_those_before_it_are_written() {
     let (mut outbox, mut opener, mut inbox) = ends();
     let mut batch = batch(&[message(10, 1), message(11, 2), message(9, 3)]);
-    outbox.fill(&mut batch, 10).unwrap();
+    fill(&mut outbox, &mut batch, 10).unwrap();
     assert_eq!(batch.len(), 2);
     deliver(&mut outbox, &mut opener, &mut inbox);
 
-    let refused = outbox.fill(&mut batch, 10);
+    let refused = fill(&mut outbox, &mut batch, 10);
     let too_long = FrameError::MessageTooLong { len: 11, max: 10 };
     assert_eq!(refused.unwrap_err().to_string(), too_long.to_string());
     assert_eq!((batch.len(), outbox.frames.len()), (1, 0));
 
-    outbox.fill(&mut batch, 10).unwrap();
+    fill(&mut outbox, &mut batch, 10).unwrap();
     let (_, events) = deliver(&mut outbox, &mut opener, &mut inbox);
     assert_eq!(events, [Event::Message(message(9, 3))]);
 }
@@ -111,16 +115,20 @@ fn keepalives_do_not_pile_up_while_the_peer_does_not_read() {
 }
 
 #[test]
-fn a_header_or_a_goodbye_that_is_split_between_records_is_read() {
+fn a_header_or_a_control_word_that_is_split_between_records_is_read() {
     let mut plaintext = Vec::new();
     plaintext.put_u32(3);
     plaintext.put_slice(b"abc");
+    plaintext.put_u32(0xFFFF_FFFE);
     plaintext.put_u32(0);
+    plaintext.put_u32(0xFFFF_FFFD);
     plaintext.put_u32(GOODBYE);
     plaintext.put_u16(515);
     let expected = [
         Event::Message("abc".into()),
+        Event::Probe,
         Event::Message(Bytes::new()),
+        Event::Answer,
         Event::Goodbye(CloseCode(515)),
     ];
     for size in 1..=plaintext.len() {
@@ -154,7 +162,7 @@ fn a_length_over_the_limit_or_an_unknown_control_word_is_an_error() {
     assert!(next(1000).unwrap().is_none());
     let longest = next(FIRST_CONTROL - 1).unwrap_err();
     assert!(matches!(longest, FrameError::PeerMessageTooLong { .. }));
-    for word in [FIRST_CONTROL, GOODBYE - 1] {
+    for word in [FIRST_CONTROL, ANSWER - 1] {
         let unknown = next(word).unwrap_err();
         assert!(matches!(unknown, FrameError::Malformed { .. }), "{word:x}");
     }
@@ -182,7 +190,7 @@ fn memory_is_taken_for_bytes_that_arrived_not_for_the_announced_length() {
 fn a_reassembled_message_takes_no_more_memory_than_its_length() {
     let (mut outbox, mut opener, mut inbox) = ends();
     let mut batch = batch(&[message(200_000, 1)]);
-    outbox.fill(&mut batch, MAX).unwrap();
+    fill(&mut outbox, &mut batch, MAX).unwrap();
     while let Some(frame) = outbox.frames.pop() {
         if let Some(partial) = &inbox.partial {
             assert!(partial.bytes.capacity() <= 200_000);
@@ -221,9 +229,68 @@ fn a_short_message_does_not_hold_the_memory_of_a_long_record() {
 }
 
 #[test]
+fn control_words_go_between_messages_and_each_kind_at_most_once_in_a_call() {
+    let (mut outbox, mut opener, mut inbox) = ends();
+    let owed = Owed::default();
+    let long = message(FLUSH_LEN + 10, 1);
+    let short = message(3, 2);
+    let mut batch = batch(&[long.clone(), short.clone()]);
+    outbox.fill(&mut batch, MAX, &owed).unwrap();
+    assert!(!outbox.is_between_messages() && !outbox.has_control);
+
+    // The message has been sealed in part, so what is owed now must wait for its end.
+    for _ in 0..100 {
+        owed.add(Words::PROBE);
+        owed.add(Words::ANSWER);
+    }
+    let (_, mut events) = deliver(&mut outbox, &mut opener, &mut inbox);
+    assert_eq!(events, []);
+    outbox.fill(&mut batch, MAX, &owed).unwrap();
+    assert!(outbox.is_between_messages() && outbox.has_control && !owed.any());
+    events.extend(deliver(&mut outbox, &mut opener, &mut inbox).1);
+    let expected = [
+        Event::Message(long),
+        Event::Probe,
+        Event::Answer,
+        Event::Message(short),
+    ];
+    assert_eq!(events, expected);
+}
+
+#[test]
+fn at_most_one_control_word_of_each_kind_waits_to_be_written() {
+    let (mut outbox, mut opener, mut inbox) = ends();
+    let owed = Owed::default();
+    let fill_and_ask = |outbox: &mut Outbox| {
+        owed.add(Words::ANSWER);
+        outbox.fill(&mut VecDeque::new(), MAX, &owed).unwrap();
+    };
+    for _ in 0..1000 {
+        fill_and_ask(&mut outbox);
+    }
+    let (_, events) = deliver(&mut outbox, &mut opener, &mut inbox);
+    assert_eq!(events, [Event::Answer]);
+    outbox.has_control = false;
+    fill_and_ask(&mut outbox);
+    let (_, events) = deliver(&mut outbox, &mut opener, &mut inbox);
+    assert_eq!(events, [Event::Answer]);
+}
+
+#[test]
+fn a_confirmation_is_empty_or_holds_the_code_of_a_refusal() {
+    for (refusal, expected) in [(None, &b""[..]), (Some(Refusal::Key), b"\x03")] {
+        let (mut outbox, mut opener, _) = ends();
+        outbox.confirmation(refusal).unwrap();
+        let mut record = BytesMut::from(outbox.frames.pop().unwrap());
+        opener.open(&mut record).unwrap();
+        assert_eq!(record, expected);
+    }
+}
+
+#[test]
 fn a_goodbye_arrives_after_the_messages_before_it() {
     let (mut outbox, mut opener, mut inbox) = ends();
-    outbox.fill(&mut batch(&[message(4, 4)]), MAX).unwrap();
+    fill(&mut outbox, &mut batch(&[message(4, 4)]), MAX).unwrap();
     outbox.goodbye(CloseCode::IDLE).unwrap();
     let (records, events) = deliver(&mut outbox, &mut opener, &mut inbox);
     assert_eq!(records, 2);
@@ -308,9 +375,7 @@ fn a_stream_that_waits_for_a_record_holds_no_record() {
 #[test]
 fn a_keepalive_gives_back_the_memory_of_a_burst() {
     let (mut outbox, mut opener, mut inbox) = ends();
-    outbox
-        .fill(&mut batch(&[message(100_000, 1)]), MAX)
-        .unwrap();
+    fill(&mut outbox, &mut batch(&[message(100_000, 1)]), MAX).unwrap();
     deliver(&mut outbox, &mut opener, &mut inbox);
     outbox.keepalive().unwrap();
     deliver(&mut outbox, &mut opener, &mut inbox);

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use gossip_transport::net::{Alpn, NetConnection};
 use gossip_transport::secure::{
-    self, Endpoints, FrameError, HandshakeError, SecureConfig, SecureConnection, Suite,
+    self, Endpoints, FrameError, HandshakeError, HandshakeParams, SecureConfig, SecureConnection,
+    Suite,
 };
 use gossip_transport::{ClusterSecret, NetCredential, Trust};
 
@@ -78,11 +79,13 @@ impl Meeting {
         secure::dial(
             self.to_dialler.reader(),
             self.to_acceptor.writer(),
-            endpoints,
             self.suite,
-            &self.offered,
-            &self.dialler,
-            &self.dial_config,
+            &HandshakeParams {
+                endpoints,
+                alpn: &self.offered,
+                credential: &self.dialler,
+                config: &self.dial_config,
+            },
         )
         .await
     }
@@ -95,10 +98,12 @@ impl Meeting {
         secure::accept(
             self.to_acceptor.reader(),
             self.to_dialler.writer(),
-            endpoints,
-            &self.supported,
-            &self.acceptor,
-            &self.accept_config,
+            &HandshakeParams {
+                endpoints,
+                alpn: &self.supported,
+                credential: &self.acceptor,
+                config: &self.accept_config,
+            },
         )
         .await
     }
@@ -111,6 +116,20 @@ impl Meeting {
         let (dialled, accepted) = self.meet().await;
         (dialled.unwrap(), accepted.unwrap())
     }
+}
+
+/// Returns the error of a handshake that must fail.
+#[track_caller]
+pub fn refused(outcome: Outcome) -> HandshakeError {
+    outcome.map(|_| ()).expect_err("the handshake must fail")
+}
+
+/// Asserts that the dialler was refused, received no byte, and was disconnected.
+#[track_caller]
+pub fn silently_refused(meeting: &Meeting, dialled: Outcome) {
+    assert!(matches!(refused(dialled), HandshakeError::ClosedByPeer));
+    assert!(meeting.to_dialler.log().is_empty());
+    assert!(meeting.to_dialler.was_shut_down());
 }
 
 /// Returns the next message, and fails instead of waiting for ever.

@@ -5,4 +5,6 @@ mod carrier;
 mod common;
 mod handshake;
 mod lifetime;
+mod probes;
 mod records;
+mod refusals;

@@ -53,7 +53,9 @@ conforms! {
     a_dial_without_a_common_protocol_is_refused: [Negotiation],
     a_dial_with_another_secret_is_refused: [Authentication],
     an_untrusted_dialler_is_refused: [Authentication],
+    a_refused_dialler_learns_the_reason: [Authentication],
     an_untrusted_acceptor_is_refused: [Authentication],
+    both_sides_learn_the_address_that_the_other_states: [Authentication],
     a_goodbye_arrives_with_its_code: [Goodbye],
     every_waiting_call_ends_when_the_connection_is_closed: [],
     the_peer_sees_the_end_of_a_closed_connection: [Goodbye],
@@ -65,6 +67,7 @@ conforms! {
     an_address_that_cannot_be_dialled_is_reported_as_such: [],
     accepting_an_abandoned_dial_fails: [Handshake],
     a_keepalive_ends_the_silence_without_a_message: [Keepalive],
+    a_probe_is_answered_once_the_messages_before_it_are_received: [Keepalive],
     an_oversized_message_is_refused_and_the_connection_goes_on: [],
     a_peer_that_does_not_read_makes_the_sender_wait: [FlowControl],
 }
@@ -100,7 +103,9 @@ fn only_datagrams_are_excused_from_anything() {
             "a_dial_without_a_common_protocol_is_refused",
             "a_dial_with_another_secret_is_refused",
             "an_untrusted_dialler_is_refused",
+            "a_refused_dialler_learns_the_reason",
             "an_untrusted_acceptor_is_refused",
+            "both_sides_learn_the_address_that_the_other_states",
             "a_goodbye_arrives_with_its_code",
             "the_peer_sees_the_end_of_a_closed_connection",
             "a_peer_that_vanishes_without_a_goodbye_is_an_error",
@@ -109,6 +114,7 @@ fn only_datagrams_are_excused_from_anything() {
             "dialling_an_address_without_a_listener_fails",
             "accepting_an_abandoned_dial_fails",
             "a_keepalive_ends_the_silence_without_a_message",
+            "a_probe_is_answered_once_the_messages_before_it_are_received",
             "a_peer_that_does_not_read_makes_the_sender_wait",
         ]
     );

@@ -10,9 +10,10 @@ use gossip_transport::net::{
     Alpn, CloseCode, CloseReason, ConnectError, NetConnection, NetIncomingRequest, NetListener,
     NetTransport,
 };
-use gossip_transport::secure::{FrameError, HandshakeError};
+use gossip_transport::secure::{FrameError, HandshakeError, Refusal};
 use gossip_transport::{ClusterSecret, NetCredential, Trust};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::fixtures::{Capability, Fixture};
 use crate::support::{anyone, member, soon};
@@ -180,13 +181,20 @@ pub(crate) async fn the_first_common_protocol_is_negotiated<F: Fixture>() {
     assert_eq!(b.unwrap().alpn_negotiated(), &OTHER);
 }
 
-/// Returns the error of the acceptor, after checking that the dialler received no reason.
-fn refused_by_acceptor<C>((a, b): (anyhow::Result<C>, anyhow::Result<C>)) -> HandshakeError {
+/// Returns the errors of the acceptor and of the dialler.
+fn both_failed<C>(
+    (a, b): (anyhow::Result<C>, anyhow::Result<C>),
+) -> (HandshakeError, HandshakeError) {
     let theirs = b.err().expect("the dialler should have been refused");
-    let theirs = theirs.downcast::<HandshakeError>().unwrap();
-    assert!(matches!(theirs, HandshakeError::ClosedByPeer), "{theirs}");
     let ours = a.err().expect("the acceptor should have refused");
-    ours.downcast().unwrap()
+    (ours.downcast().unwrap(), theirs.downcast().unwrap())
+}
+
+/// Returns the error of the acceptor, after checking that the dialler received no reason.
+fn refused_by_acceptor<C>(met: (anyhow::Result<C>, anyhow::Result<C>)) -> HandshakeError {
+    let (ours, theirs) = both_failed(met);
+    assert!(matches!(theirs, HandshakeError::ClosedByPeer), "{theirs}");
+    ours
 }
 
 pub(crate) async fn a_dial_without_a_common_protocol_is_refused<F: Fixture>() {
@@ -208,11 +216,84 @@ pub(crate) async fn an_untrusted_dialler_is_refused<F: Fixture>() {
     let friend = two_members().0.identity();
     let acceptor = NetCredential::generate(Trust::keys([friend]));
     let met = meet_as::<F>(&acceptor, &dialler, F::ours(), F::ours()).await;
-    let error = refused_by_acceptor(met);
+    let (ours, theirs) = both_failed(met);
     assert!(
-        matches!(&error, HandshakeError::UntrustedPeer { identity } if *identity == dialler.identity()),
-        "{error}"
+        matches!(&ours, HandshakeError::UntrustedPeer { identity } if *identity == dialler.identity()),
+        "{ours}"
     );
+    assert!(
+        matches!(
+            &theirs,
+            HandshakeError::Refused {
+                reason: Refusal::Key
+            }
+        ),
+        "{theirs}"
+    );
+}
+
+pub(crate) async fn a_refused_dialler_learns_the_reason<F: Fixture>() {
+    let codes = [1, 2, 4, 5, 6, 200];
+    for reason in codes.map(Refusal::from_code) {
+        let (acceptor, dialler) = two_members();
+        let trust = acceptor.trust().clone().refusing(move |_| Some(reason));
+        let acceptor = acceptor.with_trust(trust);
+        let met = meet_as::<F>(&acceptor, &dialler, F::ours(), F::ours()).await;
+        let (ours, theirs) = both_failed(met);
+        assert!(
+            matches!(&ours, HandshakeError::PeerRefused { identity, reason: r }
+                if *identity == dialler.identity() && *r == reason),
+            "{ours}"
+        );
+        assert!(
+            matches!(&theirs, HandshakeError::Refused { reason: r } if *r == reason),
+            "{theirs}"
+        );
+    }
+}
+
+pub(crate) async fn both_sides_learn_the_address_that_the_other_states<F: Fixture>() {
+    let [a, b] = ["192.0.2.1:7946", "[2001:db8::1]:1"].map(|addr| addr.parse().unwrap());
+    for [acceptor_states, dialler_states] in [[None, None], [Some(a), None], [Some(b), Some(a)]] {
+        let (acceptor, dialler) = two_members();
+        for (credential, addr) in [(&acceptor, acceptor_states), (&dialler, dialler_states)] {
+            addr.into_iter()
+                .for_each(|addr| credential.state_addr(addr));
+        }
+        let (a, b) = meet_as::<F>(&acceptor, &dialler, F::ours(), F::ours()).await;
+        assert_eq!(a.unwrap().stated_addr(), dialler_states);
+        assert_eq!(b.unwrap().stated_addr(), acceptor_states);
+    }
+}
+
+pub(crate) async fn a_probe_is_answered_once_the_messages_before_it_are_received<F: Fixture>() {
+    let (a, b) = meet::<F>().await;
+    for (prober, other) in [(&a, &b), (&b, &a)] {
+        for _ in 0..2 {
+            prober.send(F::message(1, 8)).await.unwrap();
+        }
+        let asked = Instant::now();
+        soon(prober.probe()).await.unwrap();
+        let answered = || prober.last_answer().is_some_and(|at| at >= asked);
+        // Whatever time passes, there is no answer while a message has not been received.
+        for _ in 0..2 {
+            let waiting = tokio::time::timeout(Duration::from_millis(50), prober.recv());
+            assert!(waiting.await.is_err() && !answered());
+            soon(other.recv()).await.unwrap().unwrap();
+        }
+        let asking = async {
+            while !answered() {
+                let turn = Duration::from_millis(5);
+                let _ = tokio::time::timeout(turn, prober.recv()).await;
+            }
+        };
+        tokio::select! {
+            () = soon(asking) => {}
+            _ = other.recv() => panic!("there is no other message"),
+        }
+        assert!(prober.last_heard() >= asked);
+        assert_eq!(other.last_answer().is_some(), std::ptr::eq(prober, &b));
+    }
 }
 
 pub(crate) async fn an_untrusted_acceptor_is_refused<F: Fixture>() {

@@ -12,10 +12,10 @@ use gossip_transport::net::{Alpn, NetIncomingRequest as _, NetListener as _, Net
 use gossip_transport::rt::Task;
 use gossip_transport::secure::{
     self, Endpoints, FrameBuffer, FrameEvent, FrameReader, FrameWriter, HandshakeError,
-    SecureConfig, SecureConnection, Suite,
+    HandshakeParams, SecureConfig, SecureConnection, Suite,
 };
 use gossip_transport::tcp::{TcpConfig, TcpConnection, TcpTransport};
-use gossip_transport::{ClusterSecret, NetCredential};
+use gossip_transport::{ClusterSecret, NetCredential, Trust};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
@@ -43,8 +43,13 @@ pub struct Server {
 
 impl Server {
     pub async fn start(config: TcpConfig) -> Self {
+        Self::start_trusting(config, |trust| trust).await
+    }
+
+    /// Starts a server that trusts its cluster as `adapt` says.
+    pub async fn start_trusting(config: TcpConfig, adapt: impl FnOnce(Trust) -> Trust) -> Self {
         let secret = ClusterSecret::generate();
-        let credential = member(&secret);
+        let credential = NetCredential::generate(adapt(Trust::secret(secret.clone())));
         let listener = TcpTransport::new(config)
             .create_listener(ANY_PORT, &[ALPN], &credential)
             .await
@@ -121,21 +126,13 @@ impl Server {
             local: ANY_PORT,
             remote: self.addr,
         };
-        let config = SecureConfig::default();
-        let dialling = async {
-            let suite = Suite::ChaChaPoly;
-            secure::dial(
-                reader,
-                writer,
-                endpoints,
-                suite,
-                &[ALPN],
-                credential,
-                &config,
-            )
-            .await
+        let params = HandshakeParams {
+            endpoints,
+            alpn: &[ALPN],
+            credential,
+            config: &SecureConfig::default(),
         };
-        soon(dialling).await
+        soon(secure::dial(reader, writer, Suite::ChaChaPoly, &params)).await
     }
 }
 

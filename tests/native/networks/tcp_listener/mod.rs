@@ -2,6 +2,7 @@
 //! real sockets.
 
 mod client;
+mod refusals;
 
 use std::collections::VecDeque;
 use std::time::Duration;
