@@ -106,17 +106,23 @@ impl Driver {
         let mut is_changed = false;
         for output in self.engine.handle(event, self.start.elapsed()) {
             match output {
-                Output::Send { to, message } => {
-                    // A loop must not wait for one peer. A datagram that cannot be sent at once is
-                    // lost, and the next round makes up for it.
-                    if let Ok(bytes) = message.into_bytes() {
-                        let _ = self.socket.try_send_to(&bytes, to);
-                    }
-                }
+                Output::Send { to, message } => self.send(&[to], message),
+                Output::SendToAll { to, message } => self.send(&to, message),
                 Output::MembershipChanged => is_changed = true,
             }
         }
         is_changed
+    }
+
+    /// Encodes a message once and sends it to all of `to`.
+    fn send(&self, to: &[SocketAddr], message: ChitchatMessage) {
+        if let Ok(bytes) = message.into_bytes() {
+            for addr in to {
+                // A loop must not wait for one peer. A datagram that cannot be sent at once is lost,
+                // and the next round makes up for it.
+                let _ = self.socket.try_send_to(&bytes, *addr);
+            }
+        }
     }
 
     /// Describes all other members.

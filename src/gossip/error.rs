@@ -5,6 +5,8 @@
 
 use std::net::SocketAddr;
 
+use crate::credential::Identity;
+
 /// The error of setting a key. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -58,19 +60,117 @@ pub enum DeleteError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JoinError {
-    /// The address of this member is not known, and there is no seed to ask for it.
-    #[error(
-        "the address of this member is not known ({local_addr} cannot be dialled): set \
-         advertise_addr, or name a seed that can report it"
-    )]
-    AddressUnknown {
-        /// The address to which the socket is bound.
-        local_addr: SocketAddr,
-    },
     /// One of the [`initial_key_values`](super::GossipConfig::initial_key_values) was refused.
     #[error("an initial key was refused: {0}")]
     InitialKey(#[from] SetError),
-    /// The socket was closed in the meantime.
-    #[error("the socket is closed")]
-    SocketClosed,
+}
+
+/// The reason for which a participant meets no other member, although it has seeds. A retry does not
+/// help until the cause is removed. The participant keeps trying nevertheless.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectedError {
+    /// A seed closes the connection during the handshake, and gives no reason to a member that has
+    /// not proved to know the cluster secret.
+    #[error(
+        "seed {seed} refuses this member: check that both have the same cluster secret, and that \
+         this member's key is on the seed's list if it has one"
+    )]
+    HandshakeRefused {
+        /// The address of the seed.
+        seed: SocketAddr,
+    },
+    /// A seed has another key than those that this member trusts.
+    #[error(
+        "seed {seed} has the key {identity}, which is not trusted here: add it to the list of \
+         trusted keys if it is right"
+    )]
+    UntrustedPeer {
+        /// The address of the seed.
+        seed: SocketAddr,
+        /// The key that it has proved to own.
+        identity: Identity,
+    },
+    /// A seed speaks another version of the protocol.
+    #[error(
+        "seed {seed} speaks version {theirs} of the protocol, and this member speaks version \
+         {ours}: update the older one"
+    )]
+    UnsupportedVersion {
+        /// The address of the seed.
+        seed: SocketAddr,
+        /// Its version.
+        theirs: u8,
+        /// Our version.
+        ours: u8,
+    },
+    /// Only one of the two sides uses a cluster secret, or they have no cipher in common.
+    #[error(
+        "seed {seed} and this member have no cipher suite in common: give both a cluster secret, \
+         or neither"
+    )]
+    SuiteNotAllowed {
+        /// The address of the seed.
+        seed: SocketAddr,
+    },
+    /// A seed does not carry gossip.
+    #[error("seed {seed} offers no protocol of this member: check that it is a gossip member")]
+    NoCommonProtocol {
+        /// The address of the seed.
+        seed: SocketAddr,
+    },
+    /// Something else answers at the address of a seed.
+    #[error("{seed} does not speak this protocol: check the address of the seed")]
+    NotOurProtocol {
+        /// The address of the seed.
+        seed: SocketAddr,
+    },
+    /// All seeds that were reached belong to another cluster.
+    #[error("the seeds belong to another cluster: check the name of the cluster")]
+    WrongCluster,
+    /// Another participant uses the same key, and is connected.
+    #[error(
+        "another member with the same key is connected to seed {seed}: give each member a key of \
+         its own"
+    )]
+    DuplicateKey {
+        /// The address of the seed.
+        seed: SocketAddr,
+    },
+    /// The platform does not let this member dial a seed.
+    #[error("seed {seed} may not be dialled from here: {help}")]
+    NotPermitted {
+        /// The address of the seed.
+        seed: SocketAddr,
+        /// Advice on how to remove the cause.
+        help: String,
+    },
+    /// The address of a seed can never be dialled.
+    #[error("seed {seed} cannot be dialled: check its address")]
+    NotDialable {
+        /// The address of the seed.
+        seed: SocketAddr,
+    },
+    /// The participant has left the cluster.
+    #[error("the participant has left the cluster")]
+    Left,
+}
+
+impl ConnectedError {
+    /// Returns a name for programs, in lower-case letters with hyphens. It never changes.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::HandshakeRefused { .. } => "handshake-refused",
+            Self::UntrustedPeer { .. } => "untrusted-peer",
+            Self::UnsupportedVersion { .. } => "unsupported-version",
+            Self::SuiteNotAllowed { .. } => "suite-not-allowed",
+            Self::NoCommonProtocol { .. } => "no-common-protocol",
+            Self::NotOurProtocol { .. } => "not-our-protocol",
+            Self::WrongCluster => "wrong-cluster",
+            Self::DuplicateKey { .. } => "duplicate-key",
+            Self::NotPermitted { .. } => "not-permitted",
+            Self::NotDialable { .. } => "not-dialable",
+            Self::Left => "left",
+        }
+    }
 }

@@ -10,21 +10,21 @@
 //! |---|---|
 //! | [`engine`] | the protocol, with its outline and an example of a driver loop |
 //! | `participant` | runs an engine on a socket; the only file here with tasks and timers |
-//! | `join` | finds the address of this member before it has an id |
+//! | `seeds` | resolves the seeds, and tells why none can be reached |
 //! | `watch` | waits for changes of the membership |
 //! | `error` | the errors of all of these |
 
 pub mod engine;
 mod error;
-mod join;
 mod participant;
+mod seeds;
 mod watch;
 
 #[doc(inline)]
 pub use engine::{
-    Engine, EngineCounts, Event, FailureDetectorConfig, GossipConfig, Liveness, Member,
-    MemberValue, Output, RumourConfig,
+    Connection, DialPolicy, Engine, EngineCounts, Event, FailureDetectorConfig, GossipConfig,
+    Liveness, Member, MemberValue, Output, RumourConfig,
 };
-pub use error::{DeleteError, JoinError, SetError};
+pub use error::{ConnectedError, DeleteError, JoinError, SetError};
 pub use participant::Participant;
 pub use watch::MembershipWatch;

@@ -12,11 +12,13 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::{Either, select};
 
-use super::engine::{Engine, EngineCounts, Event, GossipConfig, Liveness, Member, Output};
-use super::error::{DeleteError, JoinError, SetError};
-use super::join;
+use super::engine::{
+    Connection, Engine, EngineCounts, Event, GossipConfig, Liveness, Member, Output,
+};
+use super::error::{ConnectedError, DeleteError, JoinError, SetError};
+use super::seeds::{self, Outlook};
 use super::watch::{Changes, MembershipWatch};
-use crate::message::{ChitchatId, ChitchatMessage};
+use crate::message::{ALPN_V1, ChitchatId, ChitchatMessage};
 use crate::net::NetTransport;
 use crate::rt::sync::{Epoch, Mutex, MutexGuard};
 use crate::rt::{self, Instant, Task};
@@ -24,6 +26,8 @@ use crate::transport_layer::{SocketStats, TransportLayerSocket};
 
 /// The time after which the seeds are resolved again.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(60);
+/// The time after which [`Participant::connected`] looks at the seeds again.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// The time after which the seeds are resolved again while no other member is live.
 const LONELY_RESOLVE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -49,29 +53,30 @@ struct Shared<T: NetTransport> {
     // The zero of the engine's time.
     start: Instant,
     changes: Arc<Changes>,
+    /// The addresses of the seeds, `None` until they are resolved for the first time.
+    seeds: Mutex<Option<Vec<SocketAddr>>>,
+    /// Advances with the first message of another member of the cluster.
+    first_heard: Epoch,
     /// Advances when another task than the driver may have moved a deadline of the engine, so that
     /// the driver looks at it again.
     deadlines: Epoch,
 }
 
 impl<T: NetTransport> Participant<T> {
-    /// Joins a cluster over `socket`. If the address of this member is known (see
-    /// [`GossipConfig::advertise_addr`]), returns immediately and finds the other members in the
-    /// background. Otherwise it waits for the first seed that answers, for as long as it takes.
-    ///
-    /// Dropping the future drops the socket.
+    /// Joins a cluster over `socket`. Returns at once, before anything is dialled, and finds the
+    /// other members in the background; [`connected`](Self::connected) waits for the first of them.
     ///
     /// # Errors
     ///
     /// Fails if a configuration value is out of bounds ([`ConfigError`](crate::ConfigError)), or if
-    /// the address is unknown and there is no seed, an initial key is refused, or the socket is
-    /// closed ([`JoinError`]). Both can be downcast from the returned error.
+    /// an initial key is refused ([`JoinError`]). Both can be downcast from the returned error.
     pub async fn join(
         socket: TransportLayerSocket<T, ChitchatMessage>,
         config: GossipConfig,
     ) -> anyhow::Result<Self> {
         config.validate()?;
-        let addr = join::advertise_addr(&socket, &config).await?;
+        let addr = config.advertise_addr;
+        let addr = addr.unwrap_or_else(|| socket.advertised_addr());
         let generation = config.generation_id.unwrap_or_else(start_time);
         let id = ChitchatId::new(config.node_id.as_str(), generation, addr);
         let gossip_interval = config.gossip_interval;
@@ -86,6 +91,8 @@ impl<T: NetTransport> Participant<T> {
             gossip_interval,
             start: Instant::now(),
             changes: Arc::default(),
+            seeds: Mutex::new(None),
+            first_heard: Epoch::default(),
             deadlines: Epoch::default(),
         });
         Ok(Self {
@@ -98,6 +105,34 @@ impl<T: NetTransport> Participant<T> {
     /// Returns the id of this member.
     pub fn id(&self) -> &ChitchatId {
         &self.shared.id
+    }
+
+    /// Waits for the first message of another member of the cluster. Returns at once if there was
+    /// one, even if all connections have broken since.
+    ///
+    /// Without seeds, it waits until another member dials this one. Seeds that cannot be resolved or
+    /// reached are tried again and again. While it waits, all seeds are dialled, each as often as its
+    /// backoff allows. Cancel-safe, and may be called several times, also concurrently.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no seed has let this member in at its last dial, and one of them for a reason that a
+    /// retry cannot change. The participant keeps trying, so a later call succeeds once the reason
+    /// is gone.
+    pub async fn connected(&self) -> Result<(), ConnectedError> {
+        let shared = &*self.shared;
+        loop {
+            let epoch = shared.first_heard.current();
+            if shared.engine().counts().heard > 0 {
+                return Ok(());
+            }
+            if let Some(error) = shared.hopeless() {
+                return Err(error);
+            }
+            let heard = std::pin::pin!(shared.first_heard.later_than(epoch));
+            let dialling = std::pin::pin!(shared.dial_seeds());
+            select(heard, dialling).await;
+        }
     }
 
     /// Sets a key of this member. The change is pushed to other members immediately; members that
@@ -230,9 +265,53 @@ impl<T: NetTransport> Shared<T> {
         for output in outputs {
             match output {
                 Output::Send { to, message } => self.send(to, message),
+                Output::SendToAll { to, message } => self.send_to_all(&to, &message),
                 Output::MembershipChanged => self.changes.notify(),
             }
         }
+    }
+
+    /// Passes the connections to the engine if they have changed since `seen`.
+    fn note_connections(&self, seen: &mut u64) {
+        let Some(peers) = self.socket.connected_peers(seen) else {
+            return;
+        };
+        let connections = peers.into_iter().map(|peer| Connection {
+            addr: peer.addr,
+            reads_v1: peer.alpn == ALPN_V1,
+        });
+        self.handle(Event::Connections(connections.collect()));
+    }
+
+    /// Returns the reason for which no other member was met, if a retry cannot change it.
+    fn hopeless(&self) -> Option<ConnectedError> {
+        if self.changes.has_left() {
+            return Some(ConnectedError::Left);
+        }
+        let seeds = self.seeds.lock().clone()?;
+        let failures = seeds
+            .into_iter()
+            .map(|seed| (seed, self.socket.dial_failure(seed)));
+        match seeds::outlook(failures) {
+            Outlook::Open => None,
+            Outlook::Reachable(seeds) => {
+                let is_rejected = self.engine().is_rejected_by(seeds);
+                is_rejected.then_some(ConnectedError::WrongCluster)
+            }
+            Outlook::Hopeless(error) => Some(error),
+        }
+    }
+
+    /// Dials all seeds that are not connected, for [`CHECK_INTERVAL`].
+    async fn dial_seeds(&self) {
+        let seeds = self.seeds.lock().clone().unwrap_or_default();
+        let dials = seeds.into_iter().filter_map(|seed| {
+            let peer = self.socket.get_or_create_outgoing_connection(seed);
+            let peer = peer.ok()?;
+            Some(async move { peer.connected(CHECK_INTERVAL).await })
+        });
+        let dialling = futures::future::join_all(dials);
+        futures::join!(rt::sleep(CHECK_INTERVAL), dialling);
     }
 
     /// Queues a message without waiting. If the queue is full, the message is not sent; the next
@@ -245,15 +324,25 @@ impl<T: NetTransport> Shared<T> {
         }
     }
 
+    /// Queues a message for several members.
+    fn send_to_all(&self, to: &[SocketAddr], message: &ChitchatMessage) {
+        for addr in to {
+            self.send(*addr, message.clone());
+        }
+    }
+
     fn is_lonely(&self) -> bool {
         let members = self.engine().members();
         !members.iter().any(|m| m.liveness == Liveness::Live)
     }
 }
 
-/// Receives messages, and passes in rounds and rumours when they are due.
+/// Receives messages, and passes in connections, rounds and rumours.
 async fn drive<T: NetTransport>(shared: Arc<Shared<T>>) {
+    let mut connections = 0;
+    let mut has_heard = false;
     loop {
+        shared.note_connections(&mut connections);
         let epoch = shared.deadlines.current();
         let (event, due) = {
             let engine = shared.engine();
@@ -274,12 +363,20 @@ async fn drive<T: NetTransport>(shared: Arc<Shared<T>>) {
         let changed = std::pin::pin!(shared.deadlines.later_than(epoch));
         let received = std::pin::pin!(shared.socket.recv_detailed());
         match select(received, select(timer, changed)).await {
-            Either::Left((Ok(received), _)) => shared.handle(Event::Message {
-                from: received.from,
-                identity: received.identity,
-                role: received.role,
-                message: received.message,
-            }),
+            Either::Left((Ok(received), _)) => {
+                // The engine knows of a connection before it hears from the peer.
+                shared.note_connections(&mut connections);
+                shared.handle(Event::Message {
+                    from: received.from,
+                    identity: received.identity,
+                    role: received.role,
+                    message: received.message,
+                });
+                if !has_heard && shared.engine().counts().heard > 0 {
+                    has_heard = true;
+                    shared.first_heard.advance();
+                }
+            }
             Either::Left((Err(_closed), _)) => break,
             Either::Right(_) => {}
         }
@@ -293,9 +390,10 @@ async fn keep_resolving<T: NetTransport>(shared: Arc<Shared<T>>, seeds: Vec<Stri
         return;
     }
     loop {
-        let addrs = join::resolve(shared.socket.transport(), &seeds).await;
+        let addrs = seeds::resolve(shared.socket.transport(), &seeds).await;
         // If the name server fails, the previous addresses are kept.
         if !addrs.is_empty() {
+            *shared.seeds.lock() = Some(addrs.clone());
             shared.handle(Event::Seeds(addrs));
             shared.deadlines.advance();
         }

@@ -157,10 +157,15 @@ impl World {
             let mut from = *n;
             loop {
                 for output in outputs {
-                    if let Output::Send { to, message } = output {
-                        let bytes = message.into_bytes()?;
+                    let (to, message) = match output {
+                        Output::Send { to, message } => (vec![to], message),
+                        Output::SendToAll { to, message } => (to, message),
+                        Output::MembershipChanged => continue,
+                    };
+                    let bytes = message.into_bytes()?;
+                    for to in to {
                         self.bytes += bytes.len();
-                        queue.push_back((from, to_index(to), bytes));
+                        queue.push_back((from, to_index(to), bytes.clone()));
                     }
                 }
                 let Some((sender, to, bytes)) = queue.pop_front() else {

@@ -32,21 +32,27 @@ pub struct GossipConfig {
     /// A number that must be higher after every start of this member. Default: the start time, in
     /// microseconds since 1970.
     pub generation_id: Option<u64>,
-    /// The address at which other members reach this one. Default: the socket's bound address; if
-    /// that cannot be dialled (in a browser, or because it is unspecified), the address under which
-    /// the first seed that answers sees this member.
+    /// The address at which other members reach this one. Default: the address that the socket
+    /// [states](crate::TransportLayerSocket::advertised_addr), which is its bound address, or the
+    /// key address of its identity if that cannot be dialled (in a browser, or because it is
+    /// unspecified).
     pub advertise_addr: Option<SocketAddr>,
     /// The members to contact first, as the network resolves them (`host:port`). They are resolved
     /// again from time to time.
     pub seeds: Vec<String>,
+    /// The members that this one may dial. The others it reaches over connections that exist, or
+    /// not at all. Default: every member.
+    pub dial: DialPolicy,
     /// The time between rounds, at least 1 ms. Default 1 s.
     pub gossip_interval: Duration,
     /// When a member counts as dead.
     pub failure_detector: FailureDetectorConfig,
     /// The time for which the tombstone of a deleted key is kept. Default 2 h.
     pub marked_for_deletion_grace_period: Duration,
-    /// The version in which exchanges are opened. A reply has the version of the message that it
-    /// answers. Default V0, which every published version of the crate understands.
+    /// The version in which members are addressed that may be of the published crate. A reply has
+    /// the version of the message that it answers, and members that are known to be of this crate
+    /// are addressed in V1 ([`Connection::reads_v1`](super::Connection::reads_v1)). Default V0,
+    /// which every published version of the crate understands.
     pub protocol_version: ProtocolVersion,
     /// The longest message to send, in bytes; at least 8,192. Default 65,507, the most that a UDP
     /// datagram carries.
@@ -83,6 +89,7 @@ impl GossipConfig {
             generation_id: None,
             advertise_addr: None,
             seeds: Vec::new(),
+            dial: DialPolicy::Anyone,
             gossip_interval: Self::DEFAULT_INTERVAL,
             failure_detector: FailureDetectorConfig::default(),
             marked_for_deletion_grace_period: Duration::from_secs(7200),
@@ -101,6 +108,7 @@ impl GossipConfig {
         with_generation_id => generation_id: Option<u64>,
         with_advertise_addr => advertise_addr: Option<SocketAddr>,
         with_seeds => seeds: Vec<String>,
+        with_dial => dial: DialPolicy,
         with_gossip_interval => gossip_interval: Duration,
         with_failure_detector => failure_detector: FailureDetectorConfig,
         with_marked_for_deletion_grace_period => marked_for_deletion_grace_period: Duration,
@@ -147,11 +155,24 @@ impl GossipConfig {
     }
 }
 
+/// The members that a member may dial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum DialPolicy {
+    /// Every member, at the address that it advertises.
+    #[default]
+    Anyone,
+    /// The seeds only. A browser tab needs this: the addresses that native members advertise are
+    /// not those at which a page may open a WebSocket. It gossips over the connections that it has.
+    SeedsOnly,
+}
+
 /// The configuration of rumours: changes that are pushed between rounds.
 ///
 /// A change that is made here or learnt from another member is sent to a few live members at once,
-/// and several times, so that all members have it long before the rounds would bring it. Members of
-/// the published crate apply it, and pass it on in their rounds only.
+/// so that all members have it long before the rounds would bring it. A member that does not receive
+/// it as often as expected sends it a few times more. Members of the published crate apply it, and
+/// pass it on in their rounds only.
 ///
 /// Without changes nothing is sent. A heartbeat is not a change.
 #[derive(Debug, Clone)]
@@ -161,8 +182,8 @@ pub struct RumourConfig {
     /// first change after a pause is sent at once. Default 20 ms.
     pub interval: Duration,
     /// The number of members to which each transmission is sent; 0 turns rumours off and leaves all
-    /// changes to the rounds. A member sends each change to `ln(members) + 5` others in all: 12 of
-    /// 100 members, in three transmissions. Default 4.
+    /// changes to the rounds. The first transmission also goes to every connected member that only
+    /// its connections reach, such as a browser tab. Default 4.
     pub fanout: usize,
     /// The number of bytes that a member may send as rumours in a second, counted before
     /// compression. Up to one second's worth is saved while nothing is sent. Changes beyond it wait

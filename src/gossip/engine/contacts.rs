@@ -50,6 +50,20 @@ impl Contacts {
         }
     }
 
+    /// Notes that the connection to `addr` was lost, and a Syn over it perhaps as well. It says
+    /// nothing about the member.
+    pub(super) fn note_lost(&mut self, addr: SocketAddr) {
+        if let Some(contact) = self.asked.get_mut(&addr) {
+            contact.unanswered_since = None;
+        }
+    }
+
+    /// Returns true if an answer of `addr` may still come.
+    pub(super) fn is_awaited(&self, addr: SocketAddr, now: Duration) -> bool {
+        let since = self.asked.get(&addr).and_then(|c| c.unanswered_since);
+        since.is_some() && !self.is_silent(addr, now)
+    }
+
     /// Returns true if `addr` has not answered in time.
     pub(super) fn is_silent(&self, addr: SocketAddr, now: Duration) -> bool {
         let since = self.asked.get(&addr).and_then(|c| c.unanswered_since);
@@ -99,6 +113,20 @@ mod tests {
         contacts.note_asked(addr(1), at(10));
         assert!(contacts.answers(addr(1), at(11)));
         assert!(!contacts.answers(addr(1), at(12)));
+    }
+
+    #[test]
+    fn a_syn_that_was_lost_with_its_connection_is_not_held_against_the_member() {
+        let mut contacts = Contacts::new(PATIENCE);
+        let at = Duration::from_secs;
+        contacts.note_asked(addr(1), at(0));
+        assert!(contacts.is_awaited(addr(1), at(1)));
+        contacts.note_lost(addr(1));
+        assert!(!contacts.is_awaited(addr(1), at(1)));
+        assert!(!contacts.is_silent(addr(1), at(9)));
+        contacts.note_asked(addr(1), at(9));
+        assert!(contacts.is_silent(addr(1), at(11)));
+        assert!(!contacts.is_awaited(addr(1), at(11)));
     }
 
     #[test]

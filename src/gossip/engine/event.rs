@@ -30,6 +30,20 @@ pub enum Event {
     },
     /// The seeds have been resolved again. These addresses replace the previous ones.
     Seeds(Vec<SocketAddr>),
+    /// Connections have come or gone. These are all that are live now. A driver that never passes
+    /// this in, for example because its network has no connections, can reach every address as far
+    /// as the engine knows.
+    Connections(Vec<Connection>),
+}
+
+/// A live connection to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connection {
+    /// The address under which messages of the peer arrive.
+    pub addr: SocketAddr,
+    /// True if the peer is known to read version 1 of the format, because it is a socket of this
+    /// crate with this crate's engine. Messages to it have that version then.
+    pub reads_v1: bool,
 }
 
 /// Something that the driver of an engine must do.
@@ -39,6 +53,14 @@ pub enum Output {
     Send {
         /// The address to send it to.
         to: SocketAddr,
+        /// The message. It is at most
+        /// [`max_message_len`](super::GossipConfig::max_message_len) bytes long.
+        message: ChitchatMessage,
+    },
+    /// Send the same message to several members. It needs to be encoded only once.
+    SendToAll {
+        /// The addresses to send it to: at least two, all different.
+        to: Vec<SocketAddr>,
         /// The message. It is at most
         /// [`max_message_len`](super::GossipConfig::max_message_len) bytes long.
         message: ChitchatMessage,
@@ -53,8 +75,11 @@ pub enum Output {
 pub struct EngineCounts {
     /// Rounds.
     pub rounds: u64,
-    /// Messages that carried rumours.
+    /// Messages that carried rumours, one for each receiver.
     pub rumours_sent: u64,
+    /// Messages of other members of the cluster: exchanges and rumours, without those of other
+    /// clusters.
+    pub heard: u64,
     /// Syns from other clusters. Each was answered with a BadCluster.
     pub foreign_syns: u64,
     /// BadClusters received: a peer considers us part of another cluster.

@@ -176,10 +176,16 @@ impl FailureDetector {
         Duration::try_from_secs_f64(mean * self.config.phi_threshold).ok()
     }
 
-    /// Excludes the last `pause` from the silence of all members, because this process was
-    /// suspended.
-    pub(super) fn forgive(&mut self, pause: Duration, now: Duration) {
-        for (_, heard) in self.heard.iter_mut() {
+    /// Excludes the last `pause` from the silence of the members for which `is_excused` returns true:
+    /// this process was suspended, or nothing could reach it.
+    pub(super) fn forgive(
+        &mut self,
+        pause: Duration,
+        now: Duration,
+        is_excused: impl Fn(&ChitchatId) -> bool,
+    ) {
+        let excused = self.heard.iter_mut().filter(|(id, _)| is_excused(id));
+        for (_, heard) in excused {
             if let Some(last) = &mut heard.window.last_heartbeat {
                 *last = last.saturating_add(pause).min(now);
             }
@@ -356,7 +362,7 @@ mod tests {
     fn a_pause_of_this_process_finds_no_member_dead() {
         let mut detector = beating(10);
         detector.judge([&id()].into_iter(), seconds(10));
-        detector.forgive(seconds(600), seconds(611));
+        detector.forgive(seconds(600), seconds(611), |_| true);
         detector.judge([&id()].into_iter(), seconds(611));
         assert!(detector.is_live(&id()));
     }

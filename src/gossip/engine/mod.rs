@@ -97,6 +97,9 @@
 //!     for output in engine.handle(event, now) {
 //!         match output {
 //!             Output::Send { to, message } => network.push_back((addr, to, message)),
+//!             Output::SendToAll { to, message } => {
+//!                 network.extend(to.into_iter().map(|to| (addr, to, message.clone())));
+//!             }
 //!             Output::MembershipChanged => println!("{addr} sees a change at {now:?}"),
 //!         }
 //!     }
@@ -121,11 +124,12 @@ mod node_state;
 mod order;
 mod own_keys;
 mod protocol;
+mod routes;
 mod rumours;
 mod schedule;
 mod selection;
 
-pub use config::{FailureDetectorConfig, GossipConfig, RumourConfig};
-pub use event::{EngineCounts, Event, Output};
+pub use config::{DialPolicy, FailureDetectorConfig, GossipConfig, RumourConfig};
+pub use event::{Connection, EngineCounts, Event, Output};
 pub use member::{Liveness, Member, MemberValue};
 pub use protocol::Engine;

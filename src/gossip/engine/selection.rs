@@ -4,7 +4,8 @@
 //! live members; with a probability that grows with their share one dead member, so that the end of
 //! a partition is noticed; and with a similar probability one seed, so that separate groups around
 //! seeds find each other. In addition, live members that do not answer us are selected as rarely as
-//! dead ones, and at least one member that answers is selected then. If all members answer, the
+//! dead ones; members without a route are not selected; and at least one member is selected that is
+//! connected, or that answers if not all do. If all members answer and connections are not known, the
 //! selection is that of the published crate.
 //!
 //! This file knows addresses only. Invariant: the selection is a function of its arguments and the
@@ -19,45 +20,64 @@ use super::order;
 
 /// The number of live members that are selected in a round.
 const GOSSIP_COUNT: usize = 3;
+/// A seed that does not answer under its own address is selected this many times less often, if the
+/// round includes a connected member. It is unreachable; or it was dialled by a URL or through a
+/// proxy, is registered under the address that it advertises, and is connected already.
+const QUIET_SEED: f64 = 8.0;
 
-/// The addresses to select from, without our own.
+/// The addresses to select from, without our own and without those that have no route.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
     /// Every known member. Empty if a member is live, since it is not used then.
     pub(super) known: BTreeSet<SocketAddr>,
     /// Live members whose answer to us is not overdue.
     pub(super) live: BTreeSet<SocketAddr>,
-    /// The members in `live` that have answered us. Empty while `silent` is.
-    pub(super) answering: BTreeSet<SocketAddr>,
+    /// The members in `live` of which at least one is selected: those that are connected, or else
+    /// those that have answered us if some do not. May be empty.
+    pub(super) preferred: BTreeSet<SocketAddr>,
     /// Members that are live according to others, and do not answer us.
     pub(super) silent: BTreeSet<SocketAddr>,
     /// Dead members.
     pub(super) dead: BTreeSet<SocketAddr>,
     /// The seeds, whether they are known as members or not.
     pub(super) seeds: BTreeSet<SocketAddr>,
+    /// Seeds that do not answer under this address, while a live member is connected. Not in `seeds`.
+    pub(super) quiet_seeds: BTreeSet<SocketAddr>,
+    /// Number of live members without a route.
+    pub(super) unreachable: usize,
 }
 
 impl Candidates {
-    /// Returns candidates that consist of the `live` members, divided by whether they answer.
-    pub(super) fn of_live(
+    /// Returns candidates that consist of the `live` members and the seeds, divided by whether they
+    /// answer and are `connected`.
+    pub(super) fn new(
         mut live: BTreeSet<SocketAddr>,
+        mut seeds: BTreeSet<SocketAddr>,
         contacts: &Contacts,
+        connected: &BTreeSet<SocketAddr>,
         now: Duration,
     ) -> Self {
         let silent = live.iter().filter(|addr| contacts.is_silent(**addr, now));
         let silent = order::set(silent.copied());
         live.retain(|addr| !silent.contains(addr));
-        let mut candidates = Self {
-            live,
-            silent,
-            ..Self::default()
-        };
-        // Needed only if some do not answer.
-        if !candidates.silent.is_empty() {
-            let live = candidates.live.iter().copied();
-            candidates.answering = order::set(live.filter(|addr| contacts.answers(*addr, now)));
+        let mut preferred = order::set(live.intersection(connected).copied());
+        let mut quiet_seeds = BTreeSet::new();
+        if !preferred.is_empty() {
+            let quiet = |addr: &&SocketAddr| contacts.is_silent(**addr, now);
+            quiet_seeds = order::set(seeds.iter().filter(quiet).copied());
+            seeds.retain(|addr| !quiet_seeds.contains(addr));
+        } else if !silent.is_empty() {
+            let answering = |addr: &&SocketAddr| contacts.answers(**addr, now);
+            preferred = order::set(live.iter().filter(answering).copied());
         }
-        candidates
+        Self {
+            live,
+            preferred,
+            silent,
+            seeds,
+            quiet_seeds,
+            ..Self::default()
+        }
     }
 
     /// Returns the live members that can be reached as far as we know. If none answers, these are
@@ -78,9 +98,11 @@ impl Candidates {
             silent,
             dead,
             seeds,
+            quiet_seeds,
             ..
         } = self;
-        known.len() + live.len() + silent.len() + dead.len() + seeds.len()
+        let seeds = seeds.len() + quiet_seeds.len();
+        known.len() + live.len() + silent.len() + dead.len() + seeds
     }
 
     pub(super) fn contains(&self, addr: &SocketAddr) -> bool {
@@ -90,6 +112,7 @@ impl Candidates {
             &self.silent,
             &self.dead,
             &self.seeds,
+            &self.quiet_seeds,
         ];
         all.iter().any(|addrs| addrs.contains(addr))
     }
@@ -102,13 +125,16 @@ pub(super) fn choose(candidates: &Candidates, rng: &mut fastrand::Rng) -> Vec<So
         silent,
         dead,
         seeds,
+        quiet_seeds,
+        unreachable,
         ..
     } = candidates;
     let mut chosen = choose_live(candidates, rng);
-    let all_live = live.len() + silent.len();
+    let routed = live.len() + silent.len();
+    let all_live = routed + unreachable;
     // If none answers, silent members were selected already.
     let some_answer = !live.is_empty() && !silent.is_empty();
-    if some_answer && share(silent.len(), all_live) > rng.f64() {
+    if some_answer && share(silent.len(), routed) > rng.f64() {
         push_one_of(&mut chosen, silent, rng);
     }
     if share(dead.len(), all_live + 1) > rng.f64() {
@@ -116,13 +142,17 @@ pub(super) fn choose(candidates: &Candidates, rng: &mut fastrand::Rng) -> Vec<So
     }
     let has_seed = chosen.iter().any(|addr| seeds.contains(addr));
     let wants_seed = !has_seed || all_live < seeds.len();
-    if wants_seed && (all_live == 0 || rng.f64() <= share(seeds.len(), all_live + dead.len())) {
+    if wants_seed && (routed == 0 || rng.f64() <= share(seeds.len(), all_live + dead.len())) {
         push_one_of(&mut chosen, seeds, rng);
+    }
+    let quiet = share(quiet_seeds.len(), all_live + dead.len()).min(1.0) / QUIET_SEED;
+    if quiet > 0.0 && rng.f64() <= quiet {
+        push_one_of(&mut chosen, quiet_seeds, rng);
     }
     chosen
 }
 
-/// Selects live members, one that answers among them. At the start, when no member is known to be
+/// Selects live members, a preferred one among them. At the start, when no member is known to be
 /// live yet, it selects from all known members.
 pub(super) fn choose_live(candidates: &Candidates, rng: &mut fastrand::Rng) -> Vec<SocketAddr> {
     let reachable = candidates.reachable();
@@ -132,26 +162,14 @@ pub(super) fn choose_live(candidates: &Candidates, rng: &mut fastrand::Rng) -> V
         reachable
     };
     let mut chosen = rng.choose_multiple(pool.iter().copied(), GOSSIP_COUNT);
-    include_an_answering_one(&mut chosen, candidates, rng);
-    chosen
-}
-
-/// Replaces one of the `chosen` by a member that answers, if there is one and none of the chosen
-/// does.
-pub(super) fn include_an_answering_one(
-    chosen: &mut [SocketAddr],
-    candidates: &Candidates,
-    rng: &mut fastrand::Rng,
-) {
-    let answering = &candidates.answering;
-    if chosen.iter().any(|addr| answering.contains(addr)) {
-        return;
-    }
-    if let Some(last) = chosen.last_mut()
-        && let Some(addr) = rng.choice(answering.iter().copied())
+    let preferred = &candidates.preferred;
+    if !chosen.iter().any(|addr| preferred.contains(addr))
+        && let Some(last) = chosen.last_mut()
+        && let Some(addr) = rng.choice(preferred.iter().copied())
     {
         *last = addr;
     }
+    chosen
 }
 
 fn push_one_of(chosen: &mut Vec<SocketAddr>, from: &BTreeSet<SocketAddr>, rng: &mut fastrand::Rng) {
@@ -210,7 +228,7 @@ mod tests {
     fn a_round_selects_the_member_that_answers_and_at_most_one_that_is_silent() {
         let candidates = Candidates {
             live: addrs([0]),
-            answering: addrs([0]),
+            preferred: addrs([0]),
             silent: addrs(1..40),
             ..Candidates::default()
         };
@@ -222,10 +240,10 @@ mod tests {
     }
 
     #[test]
-    fn every_round_selects_a_member_that_answers() {
+    fn every_round_selects_a_preferred_member() {
         let candidates = Candidates {
             live: addrs(0..40),
-            answering: addrs([7]),
+            preferred: addrs([7]),
             ..Candidates::default()
         };
         for round in rounds(&candidates) {
@@ -243,13 +261,64 @@ mod tests {
             contacts.note_asked(addr, at(0));
             contacts.note_heard(addr);
         }
-        let candidates = Candidates::of_live(addrs(0..20), &contacts, at(9));
-        assert_eq!((candidates.live.len(), candidates.answering.len()), (20, 0));
+        let of_live = |contacts: &Contacts, now| {
+            Candidates::new(addrs(0..20), addrs([50]), contacts, &addrs([]), now)
+        };
+        let candidates = of_live(&contacts, at(9));
+        assert_eq!((candidates.live.len(), candidates.preferred.len()), (20, 0));
         let one: SocketAddr = ([127, 0, 0, 1], 3).into();
         contacts.note_asked(one, at(10));
-        let candidates = Candidates::of_live(addrs(0..20), &contacts, at(12));
+        let candidates = of_live(&contacts, at(12));
         assert_eq!(candidates.silent, BTreeSet::from([one]));
-        assert_eq!((candidates.live.len(), candidates.answering.len()), (19, 9));
+        assert_eq!((candidates.live.len(), candidates.preferred.len()), (19, 9));
+        assert_eq!(
+            (candidates.seeds.len(), candidates.quiet_seeds.len()),
+            (1, 0)
+        );
+    }
+
+    #[test]
+    fn connected_members_are_preferred_unless_they_do_not_answer() {
+        let mut contacts = Contacts::new(Duration::from_secs(2));
+        let at = Duration::from_secs;
+        for addr in addrs([1, 50]) {
+            contacts.note_asked(addr, at(0));
+        }
+        let of_live = |connected: &BTreeSet<_>| {
+            Candidates::new(addrs(0..20), addrs([50, 51]), &contacts, connected, at(9))
+        };
+        let candidates = of_live(&addrs([1, 2, 99]));
+        assert_eq!(candidates.preferred, addrs([2]));
+        assert_eq!(candidates.seeds, addrs([51]));
+        assert_eq!(candidates.quiet_seeds, addrs([50]));
+        let candidates = of_live(&addrs([1]));
+        assert!(candidates.preferred.is_empty() && candidates.quiet_seeds.is_empty());
+    }
+
+    #[test]
+    fn a_seed_that_is_connected_under_another_name_costs_few_exchanges() {
+        let candidates = Candidates {
+            live: addrs([0]),
+            preferred: addrs([0]),
+            quiet_seeds: addrs([100]),
+            ..Candidates::default()
+        };
+        let rounds = rounds(&candidates);
+        assert!(rounds.iter().all(|round| round[0].port() == 0));
+        let share = share_with(&rounds, &candidates.quiet_seeds);
+        assert!(share > 0.05 && share < 0.2, "{share}");
+    }
+
+    #[test]
+    fn without_a_routed_member_every_round_selects_a_seed() {
+        let candidates = Candidates {
+            unreachable: 50,
+            seeds: addrs([100]),
+            ..Candidates::default()
+        };
+        for round in rounds(&candidates) {
+            assert_eq!(round.len(), 1);
+        }
     }
 
     #[test]

@@ -318,10 +318,9 @@ fn received(from: SocketAddr, message: ChitchatMessage) -> Event {
 
 /// Returns the messages among `outputs`.
 fn sent(outputs: Vec<Output>) -> impl Iterator<Item = ChitchatMessage> {
-    outputs.into_iter().filter_map(|output| match output {
-        Output::Send { message, .. } => Some(message),
-        Output::MembershipChanged => None,
-    })
+    super::sends(outputs)
+        .into_iter()
+        .map(|(_, message)| message)
 }
 
 proptest! {

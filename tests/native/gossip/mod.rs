@@ -5,3 +5,24 @@ mod participant;
 mod rumours;
 mod simulation;
 mod upstream;
+
+use std::net::SocketAddr;
+
+use gossip_transport::gossip::Output;
+use gossip_transport::message::ChitchatMessage;
+
+/// Returns the messages among `outputs`, each with its receiver.
+fn sends(outputs: Vec<Output>) -> Vec<(SocketAddr, ChitchatMessage)> {
+    let mut sends = Vec::new();
+    for output in outputs {
+        match output {
+            Output::Send { to, message } => sends.push((to, message)),
+            Output::SendToAll { to, message } => {
+                assert!(to.len() > 1);
+                sends.extend(to.into_iter().map(|to| (to, message.clone())));
+            }
+            Output::MembershipChanged => {}
+        }
+    }
+    sends
+}

@@ -7,13 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use chitchat_013::transport::{Socket as _, UdpSocket as UpstreamSocket};
 use chitchat_013::{ChitchatConfig, ChitchatHandle, FailureDetectorConfig};
-use gossip_transport::gossip::{Engine, Event, GossipConfig, Liveness, Output};
+use gossip_transport::gossip::{Engine, Event, GossipConfig, Liveness};
 use gossip_transport::message::{ChitchatId, ChitchatMessage, Message, ProtocolVersion};
 use gossip_transport::{Identity, Role};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::sends;
 use crate::support::upstream::Bound;
 use crate::support::{ANY_PORT, until};
 
@@ -143,11 +144,9 @@ async fn drive(engine: Arc<Mutex<Engine>>, socket: UdpSocket, start: Instant) {
             }
         };
         let outputs = engine.lock().unwrap().handle(event, start.elapsed());
-        for output in outputs {
-            if let Output::Send { to, message } = output {
-                // The error that the receiver is gone does not matter here.
-                let _ = socket.send_to(&message.into_bytes().unwrap(), to).await;
-            }
+        for (to, message) in sends(outputs) {
+            // The error that the receiver is gone does not matter here.
+            let _ = socket.send_to(&message.into_bytes().unwrap(), to).await;
         }
     }
 }
@@ -316,15 +315,13 @@ async fn a_rumour_reaches_members_of_the_published_crate_without_a_round() {
         until("its task to end", async || sender.task.is_finished()).await;
         let outputs = sender.with(|engine, now| {
             engine.set("new", "value", now).unwrap();
-            engine.handle(Event::Rumours, now)
+            sends(engine.handle(Event::Rumours, now))
         });
         assert_eq!(outputs.len(), 4, "one for each other member: {outputs:?}");
         let socket = UdpSocket::bind(ANY_PORT).await.unwrap();
-        for output in outputs {
-            if let Output::Send { to, message } = output {
-                let bytes = message.into_bytes().unwrap();
-                socket.send_to(&bytes, to).await.unwrap();
-            }
+        for (to, message) in outputs {
+            let bytes = message.into_bytes().unwrap();
+            socket.send_to(&bytes, to).await.unwrap();
         }
         mixed.all_read("ours-0", "new", Some("value")).await;
     }

@@ -183,14 +183,15 @@ impl Cluster {
                     .min(self.limits.max_bytes.saturating_sub(bytes_of_others)),
             };
             match state.apply(node_delta, limits, now) {
-                Applied::Rejected => learnt.has_gap |= claimed > known,
+                Applied::Rejected if claimed > known => learnt.has_gap = true,
+                Applied::Rejected => learnt.copies.push((id, claimed)),
                 Applied::Changed => {
                     learnt.changed = true;
-                    learnt.changes.push((id, above));
+                    learnt.changes.push((id, above, claimed));
                 }
                 Applied::Reset => {
                     learnt.changed = true;
-                    learnt.changes.push((id, 0));
+                    learnt.changes.push((id, 0, claimed));
                 }
                 Applied::Truncated { changed } => {
                     self.refused_keys += 1;
@@ -394,8 +395,12 @@ impl Cluster {
 pub(super) struct Learnt {
     /// True if anything visible may have changed.
     pub(super) changed: bool,
-    /// The members with new changes, and the version above which they are new.
-    pub(super) changes: Vec<(ChitchatId, Version)>,
+    /// The members with new changes, the version above which they are new, and the one that they
+    /// reach.
+    pub(super) changes: Vec<(ChitchatId, Version, Version)>,
+    /// The members of which the delta contained changes that are all known here, and the version
+    /// that they reach.
+    pub(super) copies: Vec<(ChitchatId, Version)>,
     /// True if the delta contained changes that are missing here and could not be applied.
     pub(super) has_gap: bool,
 }

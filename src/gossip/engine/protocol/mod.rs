@@ -1,8 +1,12 @@
 //! [`Engine`]: handles events, and decides what to send and what to believe.
 //!
-//! It combines the other files of this folder and leaves the rules of each to them. Invariant: an
-//! output never contains a message above the configured length.
+//! It combines the other files of this folder and leaves the rules of each to them. Its parts are
+//! the answers to messages (`exchange`), the pushing of changes (`push`), and connections (`reach`).
+//! Invariant: an output never contains a message above the configured length.
 
+mod exchange;
+mod push;
+mod reach;
 #[cfg(test)]
 mod tests;
 
@@ -10,7 +14,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::cluster::{Cluster, ClusterLimits, Learnt};
+use super::cluster::{Cluster, ClusterLimits};
 use super::config::GossipConfig;
 use super::contacts::Contacts;
 use super::event::{EngineCounts, Event, Output};
@@ -18,18 +22,13 @@ use super::failure_detector::FailureDetector;
 use super::member::{Liveness, Member, visible_keys};
 use super::order;
 use super::own_keys::{self, OwnLimits};
-use super::rumours::{self, Rumours};
+use super::routes::Routes;
+use super::rumours::Rumours;
 use super::schedule::Schedule;
-use super::selection::{self, Candidates};
+use super::selection;
 use crate::gossip::error::{DeleteError, SetError};
-use crate::message::{
-    ChitchatId, ChitchatMessage, DeletionStatus, Delta, Digest, HEADER_LEN, ProtocolVersion,
-    Version, syn_overhead,
-};
+use crate::message::{ChitchatId, DeletionStatus, HEADER_LEN, Version};
 
-/// The bytes that the digest of a SynAck leaves for its delta, so that changes get through even in
-/// a cluster whose digest would fill the message.
-const MIN_DELTA_ROOM: usize = 4 << 10;
 /// A member that does not answer within this many intervals is selected less often.
 const ANSWER_INTERVALS: u32 = 2;
 
@@ -44,7 +43,10 @@ pub struct Engine {
     cluster: Cluster,
     detector: FailureDetector,
     contacts: Contacts,
+    routes: Routes,
     seeds: BTreeSet<SocketAddr>,
+    /// Peers that consider this member part of another cluster.
+    rejected_by: BTreeSet<SocketAddr>,
     rng: fastrand::Rng,
     schedule: Schedule,
     rumours: Rumours,
@@ -75,7 +77,9 @@ impl Engine {
             detector: FailureDetector::new(config.failure_detector.clone()),
             contacts: Contacts::new(config.gossip_interval.saturating_mul(ANSWER_INTERVALS)),
             cluster,
+            routes: Routes::new(config.dial, config.gossip_interval),
             seeds: BTreeSet::new(),
+            rejected_by: BTreeSet::new(),
             rng,
             schedule: Schedule::default(),
             rumours: Rumours::new(config.rumours.clone()),
@@ -124,9 +128,14 @@ impl Engine {
             Event::Seeds(seeds) => {
                 let own = self.id().gossip_advertise_addr;
                 self.seeds = order::set(seeds.into_iter().filter(|addr| *addr != own));
+                self.routes.set_seeds(self.seeds.clone());
                 if !self.seeds.is_empty() {
                     self.schedule.note_seeds();
                 }
+                false
+            }
+            Event::Connections(connections) => {
+                self.connections(&connections, now, &mut outputs);
                 false
             }
         };
@@ -204,6 +213,14 @@ impl Engine {
         self.detector.timeout(id)
     }
 
+    /// Returns true if all connected peers consider this member part of another cluster, and have
+    /// said so at least `times` in all.
+    pub(crate) fn is_rejected_by(&self, times: usize) -> bool {
+        let connected = self.routes.connected();
+        let are_foreign = !connected.is_empty() && connected.is_subset(&self.rejected_by);
+        are_foreign && self.counts.rejections >= times as u64
+    }
+
     /// Returns the counters.
     pub fn counts(&self) -> EngineCounts {
         EngineCounts {
@@ -211,23 +228,6 @@ impl Engine {
             refused_keys: self.cluster.refused_keys,
             ..self.counts
         }
-    }
-
-    /// Returns messages that push the whole state of this member to a few live members, for a
-    /// participant that leaves. If the state exceeds a message, they contain its newest changes.
-    pub fn farewell(&mut self, now: Duration) -> Vec<Output> {
-        let delta = self.cluster.own_delta(self.delta_room(0));
-        let candidates = self.candidates(now);
-        let chosen = selection::choose_live(&candidates, &mut self.rng);
-        let version = self.config.protocol_version;
-        let ack = ChitchatMessage::Ack { version, delta };
-        chosen
-            .into_iter()
-            .map(|to| Output::Send {
-                to,
-                message: ack.clone(),
-            })
-            .collect()
     }
 
     fn set_with(
@@ -250,7 +250,7 @@ impl Engine {
 
     /// Notes a change of this member's keys above version `above`, to be pushed.
     fn note_change(&mut self, above: Version, now: Duration) {
-        self.rumours.note(self.cluster.self_id(), above, now);
+        self.rumours.note(self.cluster.self_id(), above, None, now);
     }
 
     fn liveness(&self, id: &ChitchatId) -> Liveness {
@@ -268,23 +268,21 @@ impl Engine {
     fn round(&mut self, now: Duration, outputs: &mut Vec<Output>) -> bool {
         self.counts.rounds += 1;
         if let Some(pause) = self.schedule.begin(now, self.config.gossip_interval) {
-            self.detector.forgive(pause, now);
+            self.detector.forgive(pause, now, |_| true);
         }
+        self.excuse_outage(now);
+        self.forget_versions();
+        self.routes.begin_interval();
         self.beat();
         let grace = self.config.marked_for_deletion_grace_period;
         let mut changed = self.cluster.collect_garbage(grace, now);
-        let syn = self.syn(now);
         let candidates = self.candidates(now);
         if self.contacts.len() > candidates.len() {
             self.contacts.retain(|addr| candidates.contains(addr));
         }
         let chosen = selection::choose(&candidates, &mut self.rng);
         self.schedule.end(chosen.len());
-        for to in chosen {
-            self.contacts.note_asked(to, now);
-            let message = syn.clone();
-            outputs.push(Output::Send { to, message });
-        }
+        self.ask(&chosen, now, outputs);
         changed |= self.detector.judge(self.cluster.others(), now);
         for id in self.detector.take_forgotten(now) {
             self.cluster.forget(&id);
@@ -293,197 +291,9 @@ impl Engine {
         changed
     }
 
-    /// Pushes pending changes to a few live members.
-    fn send_rumours(&mut self, now: Duration, outputs: &mut Vec<Output>) {
-        let changes = self.rumours.begin(now);
-        if changes.is_empty() {
-            return;
-        }
-        let candidates = self.candidates(now);
-        let live = candidates.reachable();
-        let room = self.rumours.room(now).min(self.delta_room(0));
-        let detector = &self.detector;
-        let skip = |id: &ChitchatId| detector.is_scheduled_for_deletion(id, now);
-        let delta = self
-            .cluster
-            .delta_above(&changes, room, skip, &mut self.rng);
-        let chosen = if delta.node_deltas.is_empty() {
-            Vec::new()
-        } else {
-            let mut chosen = self.rumours.choose(live, &mut self.rng);
-            selection::include_an_answering_one(&mut chosen, &candidates, &mut self.rng);
-            chosen
-        };
-        let len = rumours::approximate_len(&delta);
-        self.rumours.end(chosen.len(), live.len(), len);
-        self.counts.rumours_sent += chosen.len() as u64;
-        let version = self.config.protocol_version;
-        let message = ChitchatMessage::Ack { version, delta };
-        outputs.extend(chosen.into_iter().map(|to| Output::Send {
-            to,
-            message: message.clone(),
-        }));
-    }
-
-    /// Applies a delta, and notes the new changes in it to be pushed.
-    fn learn(&mut self, delta: Delta, now: Duration) -> Learnt {
-        let learnt = self.cluster.apply(delta, now);
-        for (id, above) in &learnt.changes {
-            self.rumours.note(id, *above, now);
-        }
-        learnt
-    }
-
     fn beat(&mut self) {
         let own = self.cluster.own();
         own.heartbeat = own.heartbeat.saturating_add(1);
-    }
-
-    fn candidates(&self, now: Duration) -> Candidates {
-        let own = self.id().gossip_advertise_addr;
-        let addrs = |ids: &mut dyn Iterator<Item = &ChitchatId>| -> BTreeSet<SocketAddr> {
-            let addrs = ids.map(|id| id.gossip_advertise_addr);
-            order::set(addrs.filter(|addr| *addr != own))
-        };
-        let live = addrs(&mut self.detector.judged_live());
-        // The earlier generation of a member that has restarted is not selected as a dead member,
-        // whether it restarted at the same address or elsewhere, as a reloaded tab does.
-        let cluster = &self.cluster;
-        let mut dead = addrs(
-            &mut self
-                .detector
-                .judged_dead()
-                .filter(|id| !cluster.is_superseded(id)),
-        );
-        dead.retain(|addr| !live.contains(addr));
-        Candidates {
-            // Used only while no member is live.
-            known: if live.is_empty() {
-                addrs(&mut self.cluster.others())
-            } else {
-                BTreeSet::new()
-            },
-            dead,
-            seeds: self.seeds.clone(),
-            ..Candidates::of_live(live, &self.contacts, now)
-        }
-    }
-
-    fn syn(&mut self, now: Duration) -> ChitchatMessage {
-        let version = self.config.protocol_version;
-        let cluster_id = self.config.cluster_id.clone();
-        let room = self
-            .config
-            .max_message_len
-            .saturating_sub(syn_overhead(&cluster_id));
-        let digest = self.digest(version, room, now);
-        ChitchatMessage::Syn {
-            version,
-            cluster_id,
-            digest,
-        }
-    }
-
-    fn message(
-        &mut self,
-        from: SocketAddr,
-        message: ChitchatMessage,
-        now: Duration,
-        outputs: &mut Vec<Output>,
-    ) -> bool {
-        self.contacts.note_heard(from);
-        // With every message as well as in every round, as in the published crate.
-        self.beat();
-        match message {
-            ChitchatMessage::Syn {
-                version,
-                cluster_id,
-                digest,
-            } => {
-                if cluster_id != self.config.cluster_id {
-                    self.counts.foreign_syns += 1;
-                    outputs.push(Output::Send {
-                        to: from,
-                        message: ChitchatMessage::BadCluster { version },
-                    });
-                    return false;
-                }
-                let changed = self.note_heartbeats(&digest, now);
-                let message = self.syn_ack(version, &digest, now);
-                outputs.push(Output::Send { to: from, message });
-                changed
-            }
-            ChitchatMessage::SynAck {
-                version,
-                digest,
-                delta,
-            } => {
-                let mut changed = self.note_heartbeats(&digest, now);
-                changed |= self.learn(delta, now).changed;
-                let room = self.delta_room(0);
-                let delta = self.delta(&digest, room, now);
-                let message = ChitchatMessage::Ack { version, delta };
-                outputs.push(Output::Send { to: from, message });
-                changed
-            }
-            ChitchatMessage::Ack { delta, .. } => {
-                let learnt = self.learn(delta, now);
-                if learnt.has_gap && self.rumours.may_repair(now) {
-                    let message = self.syn(now);
-                    outputs.push(Output::Send { to: from, message });
-                }
-                learnt.changed
-            }
-            ChitchatMessage::BadCluster { .. } => {
-                self.counts.rejections += 1;
-                if self.counts.rejections.is_power_of_two() {
-                    tracing::warn!(
-                        %from,
-                        rejections = self.counts.rejections,
-                        "a peer belongs to another cluster"
-                    );
-                }
-                false
-            }
-        }
-    }
-
-    /// Notes the members and heartbeats that a digest lists. Returns true if a member is new or is
-    /// live that was not before.
-    fn note_heartbeats(&mut self, digest: &Digest, now: Duration) -> bool {
-        let noted = self.cluster.note_heartbeats(digest);
-        let risen = self.detector.heartbeats(noted.risen.into_iter(), now);
-        noted.has_new || risen
-    }
-
-    fn syn_ack(
-        &mut self,
-        version: ProtocolVersion,
-        theirs: &Digest,
-        now: Duration,
-    ) -> ChitchatMessage {
-        let room = self.delta_room(MIN_DELTA_ROOM);
-        let digest = self.digest(version, room, now);
-        let room = self.delta_room(digest.encoded_len_bound(version));
-        let delta = self.delta(theirs, room, now);
-        ChitchatMessage::SynAck {
-            version,
-            digest,
-            delta,
-        }
-    }
-
-    fn digest(&mut self, version: ProtocolVersion, room: usize, now: Duration) -> Digest {
-        let detector = &self.detector;
-        self.cluster.digest(version, room, |id| {
-            detector.is_scheduled_for_deletion(id, now)
-        })
-    }
-
-    fn delta(&mut self, theirs: &Digest, room: usize, now: Duration) -> Delta {
-        let detector = &self.detector;
-        let skip = |id: &ChitchatId| detector.is_scheduled_for_deletion(id, now);
-        self.cluster.delta(theirs, room, skip, &mut self.rng)
     }
 
     /// Returns the bytes for a delta in a message with a header and `taken` further bytes.

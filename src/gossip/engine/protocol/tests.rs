@@ -2,7 +2,10 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::credential::{Identity, Role};
-use crate::message::{KeyValueMutation, Message as _, NodeDelta, NodeDigest};
+use crate::message::{
+    ChitchatMessage, Delta, Digest, KeyValueMutation, Message as _, NodeDelta, NodeDigest,
+    ProtocolVersion,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -73,12 +76,19 @@ fn received(from: SocketAddr, message: ChitchatMessage) -> Event {
     }
 }
 
+/// Returns the messages in `outputs`, each with its receiver.
+fn sends(outputs: &[Output]) -> Vec<(SocketAddr, &ChitchatMessage)> {
+    let of = |output| match output {
+        &Output::Send { to, ref message } => vec![(to, message)],
+        Output::SendToAll { to, message } => to.iter().map(|to| (*to, message)).collect(),
+        Output::MembershipChanged => Vec::new(),
+    };
+    outputs.iter().flat_map(of).collect()
+}
+
 /// Returns the only message in `outputs`.
 fn reply(outputs: &[Output]) -> (SocketAddr, &ChitchatMessage) {
-    let mut sends = outputs.iter().filter_map(|output| match output {
-        Output::Send { to, message } => Some((*to, message)),
-        Output::MembershipChanged => None,
-    });
+    let mut sends = sends(outputs).into_iter();
     let reply = sends.next().expect("nothing is sent");
     assert!(sends.next().is_none(), "more than one message");
     reply
@@ -377,8 +387,8 @@ fn no_message_is_longer_than_the_limit() {
             ));
             let mut longest = 0;
             for output in outputs {
-                if let Output::Send { message, .. } = output {
-                    longest = longest.max(message.into_bytes().unwrap().len());
+                for (_, message) in sends(&[output]) {
+                    longest = longest.max(message.clone().into_bytes().unwrap().len());
                 }
             }
             assert!(longest <= max_message_len, "{longest} of {max_message_len}");
@@ -410,10 +420,8 @@ fn rumours_and_farewells_go_to_a_member_that_answers() {
     // Member 2 answers, and lists rising heartbeats of all others.
     for at in 1..60 {
         let now = SECOND * at;
-        for output in us.handle(Event::Round, now) {
-            let Output::Send { to, .. } = output else {
-                continue;
-            };
+        let outputs = us.handle(Event::Round, now);
+        for (to, _) in sends(&outputs) {
             if to == addr(2) {
                 let heard: Vec<_> = OTHERS.map(|n| (id(n), at.into())).collect();
                 let message = ChitchatMessage::SynAck {

@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gossip_transport::gossip::{Engine, Event, GossipConfig, Liveness, Output};
+use gossip_transport::gossip::{Engine, Event, GossipConfig, Liveness};
 use gossip_transport::message::{ChitchatId, ChitchatMessage, Message};
 use gossip_transport::{Identity, Role};
+
+use crate::gossip::sends;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_millis(1);
@@ -88,12 +90,10 @@ impl Start {
 
     fn handle(&mut self, n: usize, event: Event) {
         let outputs = self.engines[n].handle(event, self.now);
-        for output in outputs {
-            if let Output::Send { to, message } = output {
-                let to = usize::from(to.port() - 1000);
-                let arrived = self.in_flight.entry(self.now + LATENCY).or_default();
-                arrived.push((addr(n), to, message.into_bytes().unwrap()));
-            }
+        for (to, message) in sends(outputs) {
+            let to = usize::from(to.port() - 1000);
+            let arrived = self.in_flight.entry(self.now + LATENCY).or_default();
+            arrived.push((addr(n), to, message.into_bytes().unwrap()));
         }
     }
 

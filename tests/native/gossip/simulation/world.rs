@@ -9,6 +9,8 @@ use gossip_transport::gossip::{Engine, Event, GossipConfig, Liveness, Member, Ou
 use gossip_transport::message::{ChitchatId, ChitchatMessage, Message, Version};
 use gossip_transport::{Identity, Role};
 
+use crate::gossip::sends;
+
 const GRACE: Duration = Duration::from_secs(40);
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -159,10 +161,7 @@ impl World {
     }
 
     fn post(&mut self, from: usize, outputs: Vec<Output>) {
-        for output in outputs {
-            let Output::Send { to, message } = output else {
-                continue;
-            };
+        for (to, message) in sends(outputs) {
             self.check_claims(from, &message);
             let to = usize::from(to.port() - 1000);
             if self.are_apart(from, to) || self.rng.f64() < self.faults.loss {

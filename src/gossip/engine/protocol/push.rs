@@ -1,0 +1,90 @@
+//! Messages that answer nothing: rumours, and the farewell of a member that leaves.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Engine;
+use crate::gossip::engine::event::Output;
+use crate::gossip::engine::rumours::{self, Audience};
+use crate::gossip::engine::selection;
+use crate::message::{ChitchatId, ChitchatMessage, Delta, ProtocolVersion};
+
+impl Engine {
+    /// Returns messages that push the whole state of this member to a few live members, for a
+    /// participant that leaves. If the state exceeds a message, they contain its newest changes.
+    pub fn farewell(&mut self, now: Duration) -> Vec<Output> {
+        let delta = self.cluster.own_delta(self.delta_room(0));
+        let candidates = self.candidates(now);
+        let chosen = selection::choose_live(&candidates, &mut self.rng);
+        let mut outputs = Vec::new();
+        self.push(&chosen, &delta, &mut outputs);
+        outputs
+    }
+
+    /// Pushes pending changes to a few live members.
+    pub(super) fn send_rumours(&mut self, now: Duration, outputs: &mut Vec<Output>) {
+        let transmission = self.rumours.begin(now);
+        if transmission.changes.is_empty() {
+            return;
+        }
+        let candidates = self.candidates(now);
+        let reachable = candidates.reachable();
+        let room = self.rumours.room(now).min(self.delta_room(0));
+        let detector = &self.detector;
+        let skip = |id: &ChitchatId| detector.is_scheduled_for_deletion(id, now);
+        let delta = self
+            .cluster
+            .delta_above(&transmission.changes, room, skip, &mut self.rng);
+        let len = rumours::approximate_len(&delta);
+        let chosen = if delta.node_deltas.is_empty() {
+            Vec::new()
+        } else {
+            let pattern = self.pattern();
+            let audience = Audience {
+                reachable,
+                connected: self.routes.connected(),
+                pattern: &pattern,
+                own: self.id().gossip_advertise_addr,
+            };
+            let cluster = &self.cluster;
+            let known = |id: &ChitchatId| cluster.get(id).map_or(0, |state| state.max_version);
+            self.rumours
+                .choose(&transmission, audience, len, known, &mut self.rng)
+        };
+        let may_wait = self.routes.are_known();
+        let (receivers, reachable) = (chosen.len(), reachable.len());
+        self.rumours
+            .end(&transmission, receivers, reachable, len, may_wait);
+        self.counts.rumours_sent += receivers as u64;
+        self.push(&chosen, &delta, outputs);
+    }
+
+    fn push(&self, to: &[SocketAddr], delta: &Delta, outputs: &mut Vec<Output>) {
+        for (version, to) in self.by_version(to) {
+            let delta = delta.clone();
+            push_send(to, ChitchatMessage::Ack { version, delta }, outputs);
+        }
+    }
+
+    /// Returns `addrs` divided by the version in which they are addressed, without empty parts.
+    pub(super) fn by_version(
+        &self,
+        addrs: &[SocketAddr],
+    ) -> impl Iterator<Item = (ProtocolVersion, Vec<SocketAddr>)> + use<> {
+        let otherwise = self.config.protocol_version;
+        let reads_v1 =
+            |addr: &SocketAddr| self.routes.version_for(*addr, otherwise) == ProtocolVersion::V1;
+        let (v1, v0): (Vec<_>, Vec<_>) = addrs.iter().copied().partition(reads_v1);
+        let parts = [(ProtocolVersion::V0, v0), (ProtocolVersion::V1, v1)];
+        parts.into_iter().filter(|(_, to)| !to.is_empty())
+    }
+}
+
+/// Adds an output that sends `message` to all of `to`.
+pub(super) fn push_send(to: Vec<SocketAddr>, message: ChitchatMessage, outputs: &mut Vec<Output>) {
+    match to.as_slice() {
+        [] => {}
+        [to] => outputs.push(Output::Send { to: *to, message }),
+        _ => outputs.push(Output::SendToAll { to, message }),
+    }
+}

@@ -1,0 +1,118 @@
+//! Whom this member can reach: connections that come and go, and the members to select from.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Engine;
+use crate::credential::is_key_address;
+use crate::gossip::engine::event::{Connection, Output};
+use crate::gossip::engine::order;
+use crate::gossip::engine::rumours::in_pattern;
+use crate::gossip::engine::selection::Candidates;
+use crate::message::ChitchatId;
+
+impl Engine {
+    /// Replaces the connections. Opens exchanges with peers that were not connected before.
+    pub(super) fn connections(
+        &mut self,
+        connections: &[Connection],
+        now: Duration,
+        outputs: &mut Vec<Output>,
+    ) {
+        self.excuse_outage(now);
+        let change = self.routes.connect(connections, now);
+        for addr in change.lost {
+            self.contacts.note_lost(addr);
+        }
+        if !change.new.is_empty() {
+            self.rumours.unpark(now);
+        }
+        let own = self.id().gossip_advertise_addr;
+        let mut greeted = Vec::new();
+        for addr in change.new {
+            // A Syn that waits for this connection needs no second one.
+            let is_open = addr == own || self.contacts.is_awaited(addr, now);
+            if !is_open && self.routes.may_greet() {
+                greeted.push(addr);
+            }
+        }
+        self.ask(&greeted, now, outputs);
+    }
+
+    /// Does not count the time without any connection as silence of the members that only a
+    /// connection reaches, up to a bound.
+    pub(super) fn excuse_outage(&mut self, now: Duration) {
+        let excused = self.routes.excuse(now);
+        if !excused.is_zero() {
+            let routes = &self.routes;
+            let needs_one = |id: &ChitchatId| routes.needs_connection(id.gossip_advertise_addr);
+            self.detector.forgive(excused, now, needs_one);
+        }
+    }
+
+    /// Forgets which version the addresses read that are neither connected nor those of members.
+    pub(super) fn forget_versions(&mut self) {
+        if self.routes.known_v1() > self.cluster.nodes().len() {
+            let addrs = self.cluster.others().map(|id| id.gossip_advertise_addr);
+            let members = order::set(addrs);
+            self.routes.retain(|addr| members.contains(addr));
+        }
+    }
+
+    /// Returns the addresses to select from.
+    pub(super) fn candidates(&self, now: Duration) -> Candidates {
+        let own = self.id().gossip_advertise_addr;
+        let routes = &self.routes;
+        let addrs = |ids: &mut dyn Iterator<Item = &ChitchatId>| -> BTreeSet<SocketAddr> {
+            let addrs = ids.map(|id| id.gossip_advertise_addr);
+            order::set(addrs.filter(|addr| *addr != own))
+        };
+        let all_live = addrs(&mut self.detector.judged_live());
+        let live = order::set(
+            all_live
+                .iter()
+                .copied()
+                .filter(|addr| routes.has_route(*addr)),
+        );
+        let unreachable = all_live.len() - live.len();
+        // The earlier generation of a member that has restarted is not selected as a dead member,
+        // whether it restarted at the same address or elsewhere, as a reloaded tab does.
+        let cluster = &self.cluster;
+        let mut dead = addrs(
+            &mut self
+                .detector
+                .judged_dead()
+                .filter(|id| !cluster.is_superseded(id)),
+        );
+        dead.retain(|addr| !all_live.contains(addr) && routes.has_route(*addr));
+        // Used only while no member is live that can be reached.
+        let mut known = BTreeSet::new();
+        if live.is_empty() {
+            known = addrs(&mut self.cluster.others());
+            known.retain(|addr| routes.has_route(*addr));
+        }
+        let mut seeds = self.seeds.clone();
+        seeds.retain(|addr| routes.has_route(*addr));
+        Candidates {
+            known,
+            dead,
+            unreachable,
+            ..Candidates::new(live, seeds, &self.contacts, routes.connected(), now)
+        }
+    }
+
+    /// Returns the live members that others can dial, this one included, in the order in which
+    /// rumours pass; or nothing if others cannot dial this one.
+    pub(super) fn pattern(&self) -> Vec<SocketAddr> {
+        let own = self.id().gossip_advertise_addr;
+        let are_known = self.routes.are_known();
+        let can_be_dialled = |addr: &SocketAddr| !(are_known && is_key_address(*addr));
+        if !can_be_dialled(&own) {
+            return Vec::new();
+        }
+        let live = self.detector.judged_live();
+        let addrs = live.map(|id| id.gossip_advertise_addr);
+        in_pattern(order::set(addrs.filter(can_be_dialled).chain([own])))
+    }
+}
