@@ -1,9 +1,11 @@
 //! The gossip engine alone, in simulation and beside upstream nodes, and participants on sockets.
 
+mod connected;
 mod hostile;
 mod participant;
 mod rumours;
 mod simulation;
+mod tabs;
 mod upstream;
 
 use std::net::SocketAddr;

@@ -80,6 +80,9 @@ struct Stretch {
     sent: u32,
     /// True if they were made here, so that nobody sends them back.
     is_own: bool,
+    /// True if they came from a member that made them and takes no part in the pattern. It has sent
+    /// them over its few connections only, so this member makes up for that.
+    is_entrusted: bool,
     /// The number of members that sent them to us, or would have done so if we had not been first.
     copies: usize,
 }
@@ -91,8 +94,8 @@ pub(super) struct Transmission {
     pub(super) changes: Members<Version>,
     /// True if some of the changes were not sent before.
     is_first: bool,
-    /// True if some of the changes were.
-    is_repeated: bool,
+    /// True if some of the changes were, or are entrusted to this member.
+    has_random: bool,
 }
 
 /// The members among which the receivers of a transmission are chosen.
@@ -136,10 +139,13 @@ impl Rumours {
         self.is_parked = false;
         let pending = self.pending.entry(id.clone()).or_default();
         let copies = usize::from(from.is_some());
+        let owner = id.gossip_advertise_addr;
+        let is_entrusted = from.is_some_and(|(addr, _)| addr == owner && is_key_address(addr));
         match pending.stretches.last_mut() {
             Some(last) if last.sent == 0 => {
                 last.above = last.above.min(above);
                 last.is_own |= from.is_none();
+                last.is_entrusted |= is_entrusted;
                 last.copies = copies;
             }
             _ => pending.stretches.push(Stretch {
@@ -147,6 +153,7 @@ impl Rumours {
                 next: now,
                 sent: 0,
                 is_own: from.is_none(),
+                is_entrusted,
                 copies,
             }),
         }
@@ -236,7 +243,7 @@ impl Rumours {
                 let lowest = lowest.or_insert(stretch.above);
                 *lowest = stretch.above.min(*lowest);
                 transmission.is_first |= stretch.sent == 0;
-                transmission.is_repeated |= stretch.sent > 0;
+                transmission.has_random |= stretch.sent > 0 || stretch.is_entrusted;
             }
         }
         transmission
@@ -286,7 +293,7 @@ impl Rumours {
                 }
             }
         }
-        if transmission.is_repeated {
+        if transmission.has_random {
             at_random += fanout;
         }
         if at_random > 0 && transmission.is_first {

@@ -1,0 +1,178 @@
+//! [`Participant::connected`]: the first exchange, or the reason for which there can be none. Over the
+//! in-memory network in virtual time.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use gossip_transport::gossip::{ConnectedError, DialPolicy, GossipConfig, Participant};
+use gossip_transport::memory::{MemoryNetwork, MemoryTransport};
+use gossip_transport::{ClusterSecret, NetCredential, TransportLayerTransport, Trust};
+use tokio::time::{Instant, timeout};
+
+use crate::support::{PATIENCE, member};
+
+type Member = Participant<MemoryTransport>;
+
+fn addr(n: u8) -> SocketAddr {
+    ([10, 0, 0, n], 7000).into()
+}
+
+fn secret(text: &str) -> ClusterSecret {
+    ClusterSecret::from_bytes(format!("{text}, which is long enough").as_bytes()).unwrap()
+}
+
+fn config(seeds: &[&str]) -> GossipConfig {
+    let mut config = GossipConfig::new("cluster", "member");
+    config.seeds = seeds.iter().map(ToString::to_string).collect();
+    config
+}
+
+async fn join(
+    network: &MemoryNetwork,
+    n: u8,
+    credential: NetCredential,
+    config: GossipConfig,
+) -> Member {
+    let host = network.host(addr(n).ip());
+    let transport = TransportLayerTransport::new(host, credential);
+    let mut config = config;
+    config.node_id = format!("m{n}");
+    let socket = transport.open(addr(n)).await.unwrap();
+    Participant::join(socket, config).await.unwrap()
+}
+
+/// Returns the seed at address 1, without seeds of its own.
+async fn seed(network: &MemoryNetwork) -> Member {
+    join(network, 1, member(&secret("right")), config(&[])).await
+}
+
+async fn connected(member: &Member) -> Result<(), ConnectedError> {
+    timeout(PATIENCE, member.connected()).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_resolves_at_the_first_exchange_for_every_caller_on_both_sides() {
+    let network = MemoryNetwork::new(1);
+    let seed = seed(&network).await;
+    // Nobody dials the seed yet, so it waits. A call that is dropped does no harm.
+    let long = Duration::from_secs(600);
+    assert!(timeout(long, seed.connected()).await.is_err());
+    let member = join(
+        &network,
+        2,
+        member(&secret("right")),
+        config(&["10.0.0.1:7000"]),
+    )
+    .await;
+    let start = Instant::now();
+    let both = futures::join!(connected(&member), connected(&member), connected(&seed));
+    assert_eq!(both, (Ok(()), Ok(()), Ok(())));
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(connected(&member).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_secret_is_reported_once_every_seed_has_closed_twice_and_later_calls_succeed() {
+    let network = MemoryNetwork::new(2);
+    let seed = seed(&network).await;
+    let seeds = config(&["10.0.0.1:7000"]);
+    let stranger = join(&network, 2, member(&secret("other")), seeds).await;
+    let start = Instant::now();
+    let error = connected(&stranger).await.unwrap_err();
+    assert_eq!(error.code(), "handshake-refused");
+    assert!(error.to_string().contains("same cluster secret"), "{error}");
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(seed.engine_counts().heard, 0);
+    // The seed comes back with the secret of the member.
+    drop(seed);
+    let _seed = join(&network, 1, member(&secret("other")), config(&[])).await;
+    let recovered = async {
+        while stranger.connected().await.is_err() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    timeout(PATIENCE, recovered).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seed_that_does_not_parse_or_answer_does_not_matter_if_another_works() {
+    let network = MemoryNetwork::new(3);
+    let _seed = seed(&network).await;
+    let seeds = config(&["no address", "10.0.0.9:7000", "0.0.0.0:0", "10.0.0.1:7000"]);
+    let member = join(&network, 2, member(&secret("right")), seeds).await;
+    assert_eq!(connected(&member).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn seeds_that_are_down_or_unknown_are_waited_for() {
+    let network = MemoryNetwork::new(4);
+    for seeds in [
+        &["no address"][..],
+        &["10.0.0.1:7000"],
+        &["no address", "10.0.0.1:7000"],
+    ] {
+        let waiting = join(&network, 2, member(&secret("right")), config(seeds)).await;
+        let long = Duration::from_secs(120);
+        assert!(
+            timeout(long, waiting.connected()).await.is_err(),
+            "{seeds:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seed_of_another_cluster_is_reported() {
+    let network = MemoryNetwork::new(5);
+    let seed = seed(&network).await;
+    let mut foreign = config(&["10.0.0.1:7000"]);
+    foreign.cluster_id = "other".to_owned();
+    let foreign = join(&network, 2, member(&secret("right")), foreign).await;
+    assert_eq!(connected(&foreign).await, Err(ConnectedError::WrongCluster));
+    assert_eq!(seed.engine_counts().heard, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seed_whose_key_is_not_trusted_is_reported() {
+    let network = MemoryNetwork::new(6);
+    let open = NetCredential::generate(Trust::dangerously_anyone());
+    let theirs = open.identity();
+    let _seed = join(&network, 1, open.clone(), config(&[])).await;
+    let listed = NetCredential::generate(Trust::keys([]));
+    let member = join(&network, 2, listed, config(&["10.0.0.1:7000"])).await;
+    let error = connected(&member).await.unwrap_err();
+    let expected = ConnectedError::UntrustedPeer {
+        seed: addr(1),
+        identity: theirs,
+    };
+    assert_eq!(error, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_may_dial_seeds_only_dials_nothing_else() {
+    let network = MemoryNetwork::new(7);
+    let _seed = seed(&network).await;
+    let others = config(&["10.0.0.1:7000"]);
+    let limited = others.clone().with_dial(DialPolicy::SeedsOnly);
+    let other = join(&network, 2, member(&secret("right")), others).await;
+    let limited = join(&network, 3, member(&secret("right")), limited).await;
+    for participant in [&other, &limited] {
+        let knows_all = async {
+            let mut watch = participant.watch();
+            while participant.members().len() < 3 {
+                assert!(watch.changed().await);
+            }
+        };
+        timeout(PATIENCE, knows_all).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    // It dials its seed. The third member dials it, or is reached through the seed.
+    assert_eq!(limited.stats().dials, 1);
+}
