@@ -62,9 +62,6 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
     };
 
     report_seeds(args, &tcp).await;
-    if args.listen.ip().is_unspecified() && args.advertise.is_none() {
-        tracing::info!("waiting for a seed to report this node's address");
-    }
     let participant = tokio::select! {
         joined = socket.join(gossip_config(args, &credential)) => {
             joined.context("cannot join the cluster")?

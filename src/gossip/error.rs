@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use crate::credential::Identity;
+use crate::credential::{Identity, Refusal};
 
 /// The error of setting a key. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -79,6 +79,14 @@ pub enum ConnectedError {
     HandshakeRefused {
         /// The address of the seed.
         seed: SocketAddr,
+    },
+    /// A seed refuses this member, which has proved to know the cluster secret, and says why.
+    #[error("refused by seed {seed}: {reason}")]
+    Refused {
+        /// The address of the seed.
+        seed: SocketAddr,
+        /// Its reason.
+        reason: Refusal,
     },
     /// A seed has another key than those that this member trusts.
     #[error(
@@ -157,10 +165,12 @@ pub enum ConnectedError {
 }
 
 impl ConnectedError {
-    /// Returns a name for programs, in lower-case letters with hyphens. It never changes.
+    /// Returns a name for programs, in lower-case letters with hyphens, which never changes. For
+    /// [`Refused`](Self::Refused) it is that of the reason ([`Refusal::as_str`]).
     pub fn code(&self) -> &'static str {
         match self {
             Self::HandshakeRefused { .. } => "handshake-refused",
+            Self::Refused { reason, .. } => reason.as_str(),
             Self::UntrustedPeer { .. } => "untrusted-peer",
             Self::UnsupportedVersion { .. } => "unsupported-version",
             Self::SuiteNotAllowed { .. } => "suite-not-allowed",

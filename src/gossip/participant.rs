@@ -22,7 +22,7 @@ use crate::message::{ALPN_V1, ChitchatId, ChitchatMessage};
 use crate::net::NetTransport;
 use crate::rt::sync::{Epoch, Mutex, MutexGuard};
 use crate::rt::{self, Instant, Task};
-use crate::transport_layer::{SocketStats, TransportLayerSocket};
+use crate::transport_layer::{OutgoingConnection, SocketStats, TransportLayerSocket};
 
 /// The time after which the seeds are resolved again.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(60);
@@ -56,7 +56,7 @@ struct Shared<T: NetTransport> {
     /// The addresses of the seeds, `None` until they are resolved for the first time.
     seeds: Mutex<Option<Vec<SocketAddr>>>,
     /// Advances with the first message of another member of the cluster.
-    first_heard: Epoch,
+    first_heard: Arc<Epoch>,
     /// Advances when another task than the driver may have moved a deadline of the engine, so that
     /// the driver looks at it again.
     deadlines: Epoch,
@@ -92,7 +92,7 @@ impl<T: NetTransport> Participant<T> {
             start: Instant::now(),
             changes: Arc::default(),
             seeds: Mutex::new(None),
-            first_heard: Epoch::default(),
+            first_heard: Arc::default(),
             deadlines: Epoch::default(),
         });
         Ok(Self {
@@ -118,20 +118,30 @@ impl<T: NetTransport> Participant<T> {
     ///
     /// Fails if no seed has let this member in at its last dial, and one of them for a reason that a
     /// retry cannot change. The participant keeps trying, so a later call succeeds once the reason
-    /// is gone.
-    pub async fn connected(&self) -> Result<(), ConnectedError> {
-        let shared = &*self.shared;
-        loop {
-            let epoch = shared.first_heard.current();
-            if shared.engine().counts().heard > 0 {
-                return Ok(());
+    /// is gone. Fails once the participant has left.
+    pub fn connected(&self) -> impl Future<Output = Result<(), ConnectedError>> + use<T> {
+        // The future must not keep the socket open after the participant is dropped.
+        let shared = Arc::downgrade(&self.shared);
+        let first_heard = Arc::clone(&self.shared.first_heard);
+        async move {
+            loop {
+                let epoch = first_heard.current();
+                let dials = {
+                    let shared = shared.upgrade().ok_or(ConnectedError::Left)?;
+                    if shared.engine().counts().heard > 0 {
+                        return Ok(());
+                    }
+                    if let Some(error) = shared.hopeless() {
+                        return Err(error);
+                    }
+                    shared.dials()
+                };
+                let dialling = dials.iter().map(|peer| peer.connected(CHECK_INTERVAL));
+                let dialling = futures::future::join_all(dialling);
+                let wait = async { futures::join!(rt::sleep(CHECK_INTERVAL), dialling) };
+                let heard = std::pin::pin!(first_heard.later_than(epoch));
+                select(heard, std::pin::pin!(wait)).await;
             }
-            if let Some(error) = shared.hopeless() {
-                return Err(error);
-            }
-            let heard = std::pin::pin!(shared.first_heard.later_than(epoch));
-            let dialling = std::pin::pin!(shared.dial_seeds());
-            select(heard, dialling).await;
         }
     }
 
@@ -302,16 +312,11 @@ impl<T: NetTransport> Shared<T> {
         }
     }
 
-    /// Dials all seeds that are not connected, for [`CHECK_INTERVAL`].
-    async fn dial_seeds(&self) {
+    /// Returns the queues of all seeds, to dial them.
+    fn dials(&self) -> Vec<OutgoingConnection<ChitchatMessage>> {
         let seeds = self.seeds.lock().clone().unwrap_or_default();
-        let dials = seeds.into_iter().filter_map(|seed| {
-            let peer = self.socket.get_or_create_outgoing_connection(seed);
-            let peer = peer.ok()?;
-            Some(async move { peer.connected(CHECK_INTERVAL).await })
-        });
-        let dialling = futures::future::join_all(dials);
-        futures::join!(rt::sleep(CHECK_INTERVAL), dialling);
+        let peer = |seed| self.socket.get_or_create_outgoing_connection(seed).ok();
+        seeds.into_iter().filter_map(peer).collect()
     }
 
     /// Queues a message without waiting. If the queue is full, the message is not sent; the next

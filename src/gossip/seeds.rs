@@ -97,6 +97,10 @@ fn cause(seed: SocketAddr, error: &anyhow::Error) -> Option<ConnectedError> {
             HandshakeError::ClosedByPeer | HandshakeError::Decrypt => {
                 Some(ConnectedError::HandshakeRefused { seed })
             }
+            HandshakeError::Refused { reason } => Some(ConnectedError::Refused {
+                seed,
+                reason: *reason,
+            }),
             HandshakeError::UntrustedPeer { identity } => Some(ConnectedError::UntrustedPeer {
                 seed,
                 identity: *identity,
@@ -130,7 +134,7 @@ fn cause(seed: SocketAddr, error: &anyhow::Error) -> Option<ConnectedError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credential::Identity;
+    use crate::credential::{Identity, Refusal};
 
     fn addr(n: u16) -> SocketAddr {
         ([10, 0, 0, 1], n).into()
@@ -211,6 +215,15 @@ mod tests {
         ];
         for (failure, code) in cases {
             assert_eq!(judge(vec![failure]), code);
+        }
+        for reason in [
+            Refusal::Expired,
+            Refusal::Revoked,
+            Refusal::Quota,
+            Refusal::Cluster,
+        ] {
+            let failure = failed(1, HandshakeError::Refused { reason });
+            assert_eq!(judge(vec![failure]), reason.as_str());
         }
     }
 

@@ -20,6 +20,8 @@ const COALESCE_MS = 16;
 const CONFIG_RETRY_MS = 2000;
 // If joining takes longer than this, the status says that there is no answer.
 const JOIN_SLOW_MS = 3000;
+/** The time between two looks at why no other member answers. */
+const RETRY_MS = 3_000;
 // While one connection replaces another there may be none for a moment, which is not shown.
 const DISCONNECTED_AFTER_MS = 600;
 const RATE_WINDOW_MS = 3000;
@@ -74,10 +76,23 @@ async function start() {
       gossipIntervalMs: config.gossip_interval_ms,
       keyValues: { kind: "tab" },
     });
+    await meetOthers();
   } finally {
     clearTimeout(slow);
   }
   joined();
+}
+
+/** Waits until another member has answered. Shows why none does, and goes on trying. */
+async function meetOthers() {
+  for (;;) {
+    try {
+      return await node.connected();
+    } catch (error) {
+      showStatus("disconnected", "No connection:", `${error.message}. Trying again.`);
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+  }
 }
 
 function joined() {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use gossip_transport::TransportLayerTransport;
-use gossip_transport::gossip::Participant;
+use gossip_transport::gossip::{ConnectedError, Participant};
 use gossip_transport::rt;
 use gossip_transport::websocket::{WebSocketConfig, WebSocketTransport};
 use gossip_web_values::{NO_LISTENER, StatsObject};
@@ -36,8 +36,8 @@ pub struct GossipNode {
 
 #[wasm_bindgen]
 impl GossipNode {
-    /// Joins a cluster. Resolves once a seed has answered. There is no time limit: seeds that do not
-    /// answer are dialled again.
+    /// Joins a cluster. Resolves at once, and finds the other members in the background;
+    /// `connected()` waits for the first of them.
     ///
     /// Rejects with an `Error` if an option is invalid.
     pub async fn join(options: JoinOptions) -> Result<GossipNode, JsError> {
@@ -75,6 +75,32 @@ impl GossipNode {
     #[wasm_bindgen(getter)]
     pub fn identity(&self) -> String {
         self.identity.clone()
+    }
+
+    /// Waits for the first message of another member. There is no time limit: seeds that do not answer
+    /// are dialled again.
+    ///
+    /// Rejects with an `Error` if no seed lets this node in, for a reason that a retry cannot change.
+    /// Its `code` is a short name of the reason, such as `handshake-refused`, `expired` or
+    /// `wrong-cluster`; its message says what to do. The node keeps trying, so a later call succeeds
+    /// once the reason is gone.
+    pub async fn connected(&self) -> Result<(), js_sys::Error> {
+        // The participant is not borrowed while this waits.
+        let connected = self
+            .participant
+            .borrow()
+            .as_ref()
+            .map(Participant::connected);
+        let result = match connected {
+            Some(connected) => connected.await,
+            None => Err(ConnectedError::Left),
+        };
+        result.map_err(|error| {
+            let thrown = js_sys::Error::new(&error.to_string());
+            // Setting a field of an ordinary object does not fail.
+            let _ = js_sys::Reflect::set(&thrown, &"code".into(), &error.code().into());
+            thrown
+        })
     }
 
     /// Sets a key of this node. Throws if the key's first character is not ASCII, if key and value

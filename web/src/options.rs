@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use gossip_transport::credential::NetCredential;
-use gossip_transport::gossip::GossipConfig;
+use gossip_transport::gossip::{DialPolicy, GossipConfig};
 use gossip_transport::transport_layer::TransportLayerConfig;
 use gossip_web_values::Fields;
 use wasm_bindgen::JsValue;
@@ -46,7 +46,8 @@ impl Options {
         let credential = gossip_web_values::credential(fields)?;
         let interval = interval(fields)?;
 
-        let mut gossip = GossipConfig::new(cluster, id).with_interval(interval);
+        let gossip = GossipConfig::new(cluster, id).with_interval(interval);
+        let mut gossip = gossip.with_dial(DialPolicy::SeedsOnly);
         gossip.seeds = seeds;
         gossip.initial_key_values = fields.entries("keyValues")?;
         Ok(Self {

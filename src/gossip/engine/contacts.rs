@@ -59,7 +59,7 @@ impl Contacts {
     }
 
     /// Returns true if an answer of `addr` may still come.
-    pub(super) fn is_awaited(&self, addr: SocketAddr, now: Duration) -> bool {
+    pub(super) fn may_still_answer(&self, addr: SocketAddr, now: Duration) -> bool {
         let since = self.asked.get(&addr).and_then(|c| c.unanswered_since);
         since.is_some() && !self.is_silent(addr, now)
     }
@@ -120,13 +120,13 @@ mod tests {
         let mut contacts = Contacts::new(PATIENCE);
         let at = Duration::from_secs;
         contacts.note_asked(addr(1), at(0));
-        assert!(contacts.is_awaited(addr(1), at(1)));
+        assert!(contacts.may_still_answer(addr(1), at(1)));
         contacts.note_lost(addr(1));
-        assert!(!contacts.is_awaited(addr(1), at(1)));
+        assert!(!contacts.may_still_answer(addr(1), at(1)));
         assert!(!contacts.is_silent(addr(1), at(9)));
         contacts.note_asked(addr(1), at(9));
         assert!(contacts.is_silent(addr(1), at(11)));
-        assert!(!contacts.is_awaited(addr(1), at(11)));
+        assert!(!contacts.may_still_answer(addr(1), at(11)));
     }
 
     #[test]

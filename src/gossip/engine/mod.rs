@@ -35,11 +35,16 @@
 //!   [`marked_for_deletion_grace_period`](GossipConfig::marked_for_deletion_grace_period) it is
 //!   removed. A member that missed it until then is sent the whole state again.
 //! - **Rumours.** Changes do not wait for a round: they are pushed at once, as Acks without a
-//!   preceding SynAck, to a few live members, which push them on ([`RumourConfig`]). Rounds repair
-//!   what rumours miss.
+//!   preceding SynAck, to a few live members, which push them on ([`RumourConfig`]). Who sends to whom
+//!   follows a fixed pattern in which everyone receives a change equally often; a member that does not
+//!   pushes it on at random. Rounds repair what rumours miss.
 //! - **Selection.** Three live members in each round; sometimes a dead member, so that the end of a
 //!   partition is noticed; sometimes a seed, so that separate groups find each other. Members that
-//!   do not answer are selected less often.
+//!   do not answer are selected less often, and one that is connected is always among those selected.
+//! - **Connections.** A driver that has connections passes them in ([`Event::Connections`]). Members
+//!   that are neither connected nor dialled from here ([`DialPolicy`]) are then left out, and are
+//!   live as long as others report them. A new connection starts an exchange at once. Time without
+//!   any connection is not counted against members that only a connection reaches, for a while.
 //!
 //! # Driver loop
 //!

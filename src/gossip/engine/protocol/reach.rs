@@ -1,4 +1,4 @@
-//! Whom this member can reach: connections that come and go, and the members to select from.
+//! Connections that come and go, and the members to select from.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -32,7 +32,7 @@ impl Engine {
         let mut greeted = Vec::new();
         for addr in change.new {
             // A Syn that waits for this connection needs no second one.
-            let is_open = addr == own || self.contacts.is_awaited(addr, now);
+            let is_open = addr == own || self.contacts.may_still_answer(addr, now);
             if !is_open && self.routes.may_greet() {
                 greeted.push(addr);
             }
