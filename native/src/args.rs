@@ -92,8 +92,8 @@ pub(crate) struct Args {
 
     /// Address under which others reach this node [default: the bound address]
     ///
-    /// Needed behind a NAT. With --listen on 0.0.0.0 and no --advertise, the node asks its first
-    /// seed for the address that the seed sees.
+    /// Needed behind a NAT. With --listen on 0.0.0.0 and no --advertise, it is the address of the
+    /// interface that leads to the first seed, or to other machines in general.
     #[arg(long, value_name = "ADDR")]
     pub(crate) advertise: Option<SocketAddr>,
 
@@ -172,13 +172,6 @@ impl Args {
                 See gossip-node --help."
                 .to_owned());
         }
-        if self.listen.ip().is_unspecified() && self.advertise.is_none() && self.seeds.is_empty() {
-            return Err(format!(
-                "--listen {} is every interface of this machine, so this node does not know its \
-                 own address: give --advertise ADDR, or a --seed that can report it",
-                self.listen
-            ));
-        }
         if let Some(advertise) = self.advertise
             && !gossip_transport::net::is_dialable(advertise)
         {
@@ -236,17 +229,15 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_cannot_know_its_own_address_must_advertise_one() {
+    fn an_address_that_cannot_be_dialled_is_not_advertised() {
         let base = ["gossip-node", "--trust-anyone", "--listen", "0.0.0.0:0"];
         let parse = |more: &[&str]| {
             Args::try_parse_from(base.iter().chain(more))
                 .unwrap()
                 .check()
         };
-        assert!(parse(&[]).unwrap_err().contains("--advertise"));
         assert!(parse(&["--advertise", "0.0.0.0:1"]).is_err());
         assert!(parse(&["--advertise", "127.0.0.1:0"]).is_err());
         assert_eq!(parse(&["--advertise", "127.0.0.1:1"]), Ok(()));
-        assert_eq!(parse(&["--seed", "localhost:1"]), Ok(()));
     }
 }

@@ -14,6 +14,7 @@ mod kind;
 mod membership_log;
 mod metrics;
 mod node;
+mod own_address;
 mod page_config;
 mod ready_file;
 mod run;

@@ -21,6 +21,7 @@ use crate::args::Args;
 use crate::http::{Server, WriteAccess};
 use crate::kind::{KIND_KEY, KIND_NODE};
 use crate::node::Node;
+use crate::own_address::own_address;
 use crate::ready_file::Ready;
 use crate::shutdown::Shutdown;
 use crate::{credential_file, membership_log};
@@ -118,7 +119,9 @@ async fn open(
     tcp: TcpTransport,
     credential: NetCredential,
 ) -> anyhow::Result<AnySocket> {
-    let config = TransportLayerConfig::default().with_interval(args.gossip_interval.get());
+    let config = TransportLayerConfig::default()
+        .with_interval(args.gossip_interval.get())
+        .with_advertise_addr(advertised(args)?);
     if !args.udp {
         let network = TransportLayerTransport::with_config(tcp, credential, config);
         return Ok(AnySocket::Tcp(network.open(args.listen).await?));
@@ -135,7 +138,6 @@ fn gossip_config(args: &Args, credential: &NetCredential) -> GossipConfig {
     };
     let mut config =
         GossipConfig::new(args.cluster.clone(), id).with_interval(args.gossip_interval.get());
-    config.advertise_addr = args.advertise;
     config.seeds = args.seeds.clone();
     config.initial_key_values = args.set.clone();
     if !args.set.iter().any(|(key, _)| key == KIND_KEY) {
@@ -144,6 +146,21 @@ fn gossip_config(args: &Args, credential: &NetCredential) -> GossipConfig {
             .push((KIND_KEY.to_owned(), KIND_NODE.to_owned()));
     }
     config
+}
+
+/// Returns the address to advertise, or `None` if it is the bound one.
+fn advertised(args: &Args) -> anyhow::Result<Option<SocketAddr>> {
+    if args.advertise.is_some() || !args.listen.ip().is_unspecified() {
+        return Ok(args.advertise);
+    }
+    let own = own_address(args.listen, &args.seeds);
+    own.map(Some).with_context(|| {
+        format!(
+            "--listen {} is every interface of this machine, and none of them leads anywhere: give \
+             --advertise ADDR",
+            args.listen
+        )
+    })
 }
 
 async fn bind_http(addr: SocketAddr) -> anyhow::Result<TcpListener> {

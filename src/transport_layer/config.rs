@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::{ConfigError, all_at_least, setters};
-use crate::net::Alpn;
+use crate::net::{Alpn, is_dialable};
 
 /// Limits and times of a socket.
 #[derive(Debug, Clone)]
@@ -17,7 +17,7 @@ pub struct TransportLayerConfig {
     /// message type.
     pub alpn: Vec<Alpn>,
     /// The address that this socket states in handshakes, at which other peers can dial it. They
-    /// register it under this address. Default: the bound address; if that cannot be dialled, as in a
+    /// register it under this address. Port 0 stands for the port that is bound. Default: the bound address; if that cannot be dialled, as in a
     /// browser or if it is unspecified, none is stated, and peers register this socket under the key
     /// address of its identity ([`Identity::address`](crate::Identity::address)).
     pub advertise_addr: Option<SocketAddr>,
@@ -115,6 +115,14 @@ impl TransportLayerConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.outgoing.validate().map_err(|e| e.inside("outgoing"))?;
         self.incoming.validate().map_err(|e| e.inside("incoming"))?;
+        if let Some(addr) = self.advertise_addr {
+            // Port 0 stands for the bound port.
+            let port = addr.port().max(1);
+            if !is_dialable(SocketAddr::new(addr.ip(), port)) {
+                let bound = "an address that others can dial";
+                return Err(ConfigError::new("advertise_addr", addr.to_string(), bound));
+            }
+        }
         let shortest = Duration::from_millis(1);
         all_at_least(&[
             ("dial_timeout", self.dial_timeout, shortest),

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::credential::Identity;
+
 /// The socket is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the socket is closed")]
@@ -20,6 +22,28 @@ impl<M> fmt::Debug for SendError<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SendError(..)")
     }
+}
+
+/// The peer has refused a connection because another one with the same key is alive: two programs use
+/// one key. Give each a key of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{addr} refused the connection because another program that uses the same key is connected to it; \
+     give each program a key of its own"
+)]
+pub struct DuplicateIdentity {
+    /// The address of the peer.
+    pub addr: SocketAddr,
+}
+
+/// A dial was answered by another identity than the one that was called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{addr} was answered by {identity}, which is not its owner")]
+pub struct WrongIdentity {
+    /// The address that was called.
+    pub addr: SocketAddr,
+    /// The identity that has answered.
+    pub identity: Identity,
 }
 
 /// There is no connection with a peer. The error of the last dial, if there was one, is the source.

@@ -27,12 +27,13 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 pub use config::{IncomingConfig, OverflowPolicy, QueueConfig, TransportLayerConfig};
-pub use error::{ClosedError, SendError};
+pub use error::{ClosedError, DuplicateIdentity, SendError, WrongIdentity};
 pub use outgoing::OutgoingConnection;
 pub use received::{ConnectedPeer, Received};
 pub use socket::{ShutdownReport, TransportLayerSocket};
 pub use stats::{
-    ConnectionInfo, Direction, DropCounts, DropReason, PeerState, PeerStats, SocketStats,
+    ConnectionInfo, Direction, DropCounts, DropReason, NamingStats, PeerState, PeerStats,
+    SocketStats,
 };
 pub use transport::TransportLayerTransport;
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::TransportLayerConfig;
-use super::driver::{Intake, Outbound, Shared, handle_socket_listener, submit};
+use super::driver::{
+    Intake, Outbound, Shared, advertised_addr, handle_socket_listener, submit, submit_to_all,
+};
 use super::error::{ClosedError, SendError};
 use super::outgoing::OutgoingConnection;
 use super::received::{ConnectedPeer, Received};
@@ -53,14 +55,15 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
             .create_listener(listen_addr, &config.alpn, &credential)
             .await?;
         let local_addr = listener.local_addr();
-        let dialable = Some(local_addr).filter(|addr| is_dialable(*addr));
-        if let Some(addr) = config.advertise_addr.or(dialable) {
-            credential.state_addr(addr);
+        let mut advertised = config.advertise_addr.unwrap_or(local_addr);
+        if advertised.port() == 0 {
+            advertised.set_port(local_addr.port());
         }
-        let shared = Shared::new(transport, credential, local_addr, config);
-        let intake = Intake {
-            shared: Arc::clone(&shared),
-        };
+        if is_dialable(advertised) {
+            credential.state_addr(advertised);
+        }
+        let intake = Intake::new(transport, credential, local_addr, config);
+        let shared = Arc::clone(&intake.shared);
         let accepting = handle_socket_listener(intake.clone(), listener);
         shared.keep_listener(Task::spawn(accepting));
         Ok(Self { shared, intake })
@@ -74,9 +77,7 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
     /// Returns the address under which peers register this socket: the one that it states in
     /// handshakes, or else the key address of its identity.
     pub fn advertised_addr(&self) -> SocketAddr {
-        let credential = &self.shared.credential;
-        let stated = credential.stated_addr();
-        stated.unwrap_or_else(|| credential.identity().address())
+        advertised_addr(&self.shared.credential)
     }
 
     /// Returns the peers with a live connection if they have changed since the call that returned
@@ -112,6 +113,16 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
     /// Fails if the socket is closed. The error contains the message.
     pub async fn send(&self, to: SocketAddr, message: M) -> Result<(), SendError<M>> {
         submit(&self.intake, to, message).await
+    }
+
+    /// Sends `message` to each address of `to`, and encodes it once. Returns at once: where a queue is
+    /// full and its policy is to wait, the message is dropped and counted as `Overflow`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the socket is closed. The error contains the message.
+    pub fn send_to_all(&self, to: &[SocketAddr], message: M) -> Result<(), SendError<M>> {
+        submit_to_all(&self.intake, to, message)
     }
 
     /// Returns the next message and the address to answer to.
@@ -186,7 +197,7 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
 
 /// A shutdown that waits for the queues to empty.
 struct Drain<'a, T: NetTransport, M: Message> {
-    shared: &'a Shared<T, M>,
+    shared: &'a Arc<Shared<T, M>>,
     ticket: Ticket,
 }
 

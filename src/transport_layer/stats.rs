@@ -33,11 +33,14 @@ pub enum DropReason {
     DecodeFailed,
     /// The message cannot be expressed in its format.
     EncodeFailed,
+    /// The message was queued for the owner of an identity, and another one has answered at the
+    /// address.
+    IdentityChanged,
 }
 
 impl DropReason {
     /// All reasons, in the order of declaration.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Overflow,
         Self::Expired,
         Self::Unroutable,
@@ -46,6 +49,7 @@ impl DropReason {
         Self::Closed,
         Self::DecodeFailed,
         Self::EncodeFailed,
+        Self::IdentityChanged,
     ];
 
     /// Returns a name for metrics: lower-case letters and underscores.
@@ -59,6 +63,7 @@ impl DropReason {
             Self::Closed => "closed",
             Self::DecodeFailed => "decode_failed",
             Self::EncodeFailed => "encode_failed",
+            Self::IdentityChanged => "identity_changed",
         }
     }
 }
@@ -115,6 +120,26 @@ pub struct SocketStats {
     pub accepted: u64,
     /// Incoming connections whose handshake failed or was refused.
     pub accept_failed: u64,
+    /// Connections whose address or identity was not what it should be.
+    pub naming: NamingStats,
+}
+
+/// Counts of connections whose address or identity was not what it should be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NamingStats {
+    /// Addresses that peers have stated and that were ignored: ours, one that cannot be dialled, the
+    /// key address of another identity, or a loopback address of a peer that is not on this machine.
+    pub stated_addrs_ignored: u64,
+    /// Addresses that peers have stated and that are registered to another identity.
+    pub stated_addrs_contested: u64,
+    /// Connections that were refused because another connection of the same identity was alive.
+    pub duplicates_refused: u64,
+    /// Dials that were answered by another identity than the one that the address belongs to.
+    pub wrong_identities: u64,
+    /// Connections without authentication that were refused because their address belongs to an
+    /// authenticated peer.
+    pub unauthenticated_refused: u64,
 }
 
 /// The counters of one peer, or of all peers.
@@ -201,8 +226,11 @@ impl PeerState {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
-    /// The address of the peer, as `recv` returns it.
+    /// The address under which the peer is registered, as `recv` returns it.
     pub remote_addr: SocketAddr,
+    /// The address of the other end on the network: as dialled, or where the connection came from,
+    /// which may be a proxy.
+    pub network_addr: SocketAddr,
     /// Our address as the peer sees it if the network knows it, otherwise as it is bound here.
     pub local_addr: SocketAddr,
     /// The identity that the peer has proved.

@@ -1,6 +1,7 @@
 //! One connection of a peer.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::census::Owner;
 use super::host::Host;
@@ -26,9 +27,47 @@ pub(super) struct Link<C> {
     pub(super) heard: bool,
     /// Whether the connection holds bytes that the network has not taken yet.
     pub(super) unflushed: bool,
+    pub(super) role: LinkRole,
     reading: Reading,
     silence: SilenceCheck,
 }
+
+/// What a connection is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LinkRole {
+    /// It is read and written.
+    Active,
+    /// Another connection has taken its place since this time. It is read until it is closed.
+    Draining(Instant),
+    /// It waits until an older connection has been probed. It is neither read nor written.
+    Waiting,
+}
+
+/// How a connection has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::transport_layer) enum LinkEnd {
+    /// This side closes it.
+    Local(CloseCode),
+    /// The peer has closed it in order.
+    Remote(CloseCode),
+    /// It has failed.
+    Lost,
+}
+
+impl LinkEnd {
+    /// Returns whether the end counts against a peer that was dialled. Without this, a peer that accepts
+    /// and hangs up, or whose network takes nothing, would be dialled in a tight loop.
+    pub(super) fn is_failure(self) -> bool {
+        matches!(
+            self,
+            Self::Remote(_) | Self::Lost | Self::Local(CloseCode::PROTOCOL)
+        )
+    }
+}
+
+/// A connection whose place another one has taken is read for this long, so that messages that are on
+/// their way still arrive.
+const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// Whether a connection is being read. While it is not, the silence of its peer means nothing.
 #[derive(Debug, Clone, Copy)]
@@ -40,13 +79,8 @@ pub(in crate::transport_layer) enum Reading {
 }
 
 impl<C: NetConnection> Link<C> {
-    pub(super) fn new(
-        id: u64,
-        conn: C,
-        addr: SocketAddr,
-        direction: Direction,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(id: u64, conn: C, direction: Direction, now: Instant) -> Self {
+        let addr = conn.remote_addr();
         let owner = Owner::of(conn.remote_identity(), addr);
         Self {
             id,
@@ -59,6 +93,7 @@ impl<C: NetConnection> Link<C> {
             written: now,
             heard: false,
             unflushed: false,
+            role: LinkRole::Active,
             reading: Reading::Since(now),
             silence: SilenceCheck::default(),
         }
@@ -67,6 +102,7 @@ impl<C: NetConnection> Link<C> {
     pub(super) fn info(&self, addr: SocketAddr, now: Instant) -> ConnectionInfo {
         ConnectionInfo {
             remote_addr: addr,
+            network_addr: self.conn.remote_addr(),
             local_addr: self.conn.local_addr(),
             remote_identity: self.conn.remote_identity(),
             direction: self.direction,
@@ -88,6 +124,21 @@ impl<C: NetConnection> Link<C> {
         config: &TransportLayerConfig,
         busy: bool,
     ) -> Result<Option<Instant>, (CloseCode, &'static str)> {
+        match self.role {
+            LinkRole::Active => {}
+            LinkRole::Waiting => return Ok(None),
+            LinkRole::Draining(since) => {
+                let end = since + DRAIN_TIME;
+                return if now >= end {
+                    Err((
+                        CloseCode::REDUNDANT,
+                        "another connection has taken its place",
+                    ))
+                } else {
+                    Ok(Some(end))
+                };
+            }
+        }
         let idle_at = self.used.checked_add(config.idle_timeout);
         if !busy && idle_at.is_some_and(|at| at <= now) {
             return Err((CloseCode::IDLE, "it was idle"));

@@ -11,6 +11,8 @@
 //! | `peers` | all peers of a socket: admission, eviction, life cycle, statistics |
 //! | `peer` | one peer: its queue, its connections, its dial, and the next step of its task |
 //! | `link` | one connection of a peer: when it was used, read and written |
+//! | `names` | the addresses that lead to peers |
+//! | `conflict` | which of two connections of one peer stays |
 //! | `silence` | whether a peer has been silent for too long |
 //! | `queue`, `backoff` | the messages for one peer; when to dial it again |
 //! | `requests` | senders that wait for room, and callers that wait for a connection |
@@ -20,10 +22,12 @@
 
 mod backoff;
 mod census;
+mod conflict;
 mod handshakes;
 mod host;
 mod inbox;
 mod link;
+mod names;
 mod peer;
 mod peers;
 mod queue;
@@ -36,8 +40,9 @@ mod tests;
 pub(super) use handshakes::handshake_to_end;
 pub(super) use host::Host;
 pub(super) use inbox::{InHand, Inbox, Origin, ReaderPlace, Source};
-pub(super) use link::Reading;
+pub(super) use link::{LinkEnd, Reading};
+pub(super) use names::Own;
 pub(super) use peers::Peers;
 pub(super) use queue::BATCH_BYTES;
 pub(super) use requests::{DirectWrite, Offered, SenderPlace, Wanted, Writer};
-pub(super) use step::{Effects, NewPeer, PeerKey, Step};
+pub(super) use step::{Effects, NewDial, NewPeer, NewReader, PeerKey, Step};

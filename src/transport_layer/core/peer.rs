@@ -8,9 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::backoff::Backoff;
-use super::link::{Link, sooner};
+use super::conflict::{Conflict, Kind, Next};
+use super::link::{Link, LinkRole, sooner};
 use super::queue::OutgoingQueue;
 use super::step::Step;
+use crate::credential::Identity;
 use crate::net::{self, CloseCode, NetConnection};
 use crate::rt::Instant;
 use crate::rt::sync::{Signal, WaitList};
@@ -26,14 +28,27 @@ const DIRECT_AFTER: Duration = Duration::from_micros(2);
 /// sender busy for so long that waking the peer's task is worth its cost.
 const DIRECT_LEN: usize = 8 << 10;
 
-/// The state of one peer address: its queue, connections and dial.
+/// The state of one peer: its queue, connections and dial.
 pub(super) struct Peer<C> {
     /// Distinguishes this entry from earlier ones for the same address.
     pub(super) id: u64,
+    /// The identity that the messages of the queue are for: the one that was connected last, or
+    /// [`Identity::UNPROVED`] for a peer without authentication. `None` until something has answered.
+    pub(super) owner: Option<Identity>,
+    /// The address to dial instead of that of the entry, because the peer was reached there: a URL, a
+    /// proxy or a name.
+    pub(super) via: Option<SocketAddr>,
+    /// Further addresses of this peer while it is connected.
+    pub(super) aliases: Vec<SocketAddr>,
+    pub(super) verification: Verification,
+    pub(super) conflict: Option<Conflict>,
     pub(super) queue: OutgoingQueue,
-    /// The live connections. The first one is written to; switching to another while it lives could
-    /// reorder messages.
+    /// The live connections. The first active one is written to; of an authenticated peer there is at
+    /// most one.
     pub(super) links: Vec<Link<C>>,
+    /// The connections whose readers run. That of a connection which is out of service may still hand
+    /// in what it has read.
+    pub(super) readers: Vec<u64>,
     pub(super) dial: Option<Dial>,
     pub(super) backoff: Backoff,
     /// The number of callers that want a connection and wait for it.
@@ -48,10 +63,23 @@ pub(super) struct Peer<C> {
     pub(super) used: Instant,
 }
 
+/// Whether the address of a peer is being checked, because another identity has stated it as well.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Verification {
+    /// The address is to be dialled although the peer is connected.
+    pub(super) wanted: bool,
+    /// When it was last wanted.
+    pub(super) last: Option<Instant>,
+}
+
 /// A dial in progress.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Dial {
+    pub(super) id: u64,
     pub(super) since: Instant,
+    pub(super) to: SocketAddr,
+    /// Raised when the dial is given up.
+    pub(super) given_up: Arc<Signal>,
 }
 
 /// The failure of the last dial.
@@ -72,18 +100,24 @@ pub(super) enum TaskState {
     Waiting,
     /// It runs, or is about to, since this time.
     Running(Instant),
-    /// It waits for the network: a dial, a keepalive, or a write that the network does not take.
+    /// It waits for the network: a keepalive, a probe, or a write that the network does not take.
     Blocked,
 }
 
 /// The next step of a peer's task, or a connection to close first.
 pub(super) enum Decision<C> {
     Step(Step<C>),
+    /// Dial this address.
+    Dial(SocketAddr),
     /// A connection must be closed first.
     Close {
         link: u64,
         code: CloseCode,
         why: &'static str,
+    },
+    /// The conflict of two connections must be settled first.
+    Settle {
+        answered: bool,
     },
 }
 
@@ -91,8 +125,14 @@ impl<C: NetConnection> Peer<C> {
     pub(super) fn new(id: u64, queue: OutgoingQueue, signal: Arc<Signal>, now: Instant) -> Self {
         Self {
             id,
+            owner: None,
+            via: None,
+            aliases: Vec::new(),
+            verification: Verification::default(),
+            conflict: None,
             queue,
             links: Vec::new(),
+            readers: Vec::new(),
             dial: None,
             backoff: Backoff::default(),
             wanted: 0,
@@ -105,7 +145,7 @@ impl<C: NetConnection> Peer<C> {
     }
 
     pub(super) fn state(&self, now: Instant) -> PeerState {
-        if !self.links.is_empty() {
+        if self.active().is_some() {
             PeerState::Connected
         } else if self.dial.is_some() {
             PeerState::Dialing
@@ -120,6 +160,23 @@ impl<C: NetConnection> Peer<C> {
         self.links.iter_mut().find(|link| link.id == id)
     }
 
+    /// Returns the connection that messages are written to.
+    pub(super) fn active(&self) -> Option<&Link<C>> {
+        self.links.iter().find(|link| link.role == LinkRole::Active)
+    }
+
+    /// Returns the address to dial.
+    pub(super) fn target(&self, addr: SocketAddr) -> SocketAddr {
+        self.via.unwrap_or(addr)
+    }
+
+    /// Returns whether nothing may be written, because the peer has not received everything that was
+    /// written to an earlier connection.
+    fn is_held(&self) -> bool {
+        let kind = self.conflict.as_ref().map(|conflict| conflict.kind);
+        kind == Some(Kind::KeepNewer)
+    }
+
     /// Makes the task of the peer check for work.
     pub(super) fn wake_task(&mut self, now: Instant) {
         if matches!(self.task, TaskState::Waiting) {
@@ -130,16 +187,17 @@ impl<C: NetConnection> Peer<C> {
 
     /// Returns the connection to which a sender may write a message of `len` bytes itself.
     pub(super) fn direct_link(&mut self, len: usize, now: Instant) -> Option<&mut Link<C>> {
-        if len > DIRECT_LEN || !matches!(self.task, TaskState::Waiting) {
+        if len > DIRECT_LEN || !matches!(self.task, TaskState::Waiting) || self.is_held() {
             return None;
         }
-        let link = self.links.first_mut()?;
+        let mut links = self.links.iter_mut();
+        let link = links.find(|link| link.role == LinkRole::Active)?;
         let rested = now.saturating_duration_since(link.written) >= DIRECT_AFTER;
         (rested && !link.unflushed).then_some(link)
     }
 
     /// Decides what the task of the peer does next, and starts a batch if it is to write. The
-    /// caller must carry out [`Step::Gone`] and [`Step::Dial`].
+    /// caller must carry out [`Step::Gone`].
     pub(super) fn decide(
         &mut self,
         addr: SocketAddr,
@@ -159,26 +217,40 @@ impl<C: NetConnection> Peer<C> {
                 }
             }
         }
-        if let Some(link) = self.links.first() {
+        match self.next_of_conflict(now) {
+            None => {}
+            Some(Ok(decision)) => return decision,
+            Some(Err(at)) => deadline = sooner(deadline, Some(at)),
+        }
+        let target = self.target(addr);
+        if self.verification.wanted && self.dial.is_none() {
+            self.verification.wanted = false;
+            return Decision::Dial(addr);
+        }
+        if let Some(link) = self.active() {
             // A batch in flight belongs to a sender, which reports when it is done.
-            let writable = !self.queue.is_in_flight();
+            let writable = !self.queue.is_in_flight() && !self.is_held();
             if writable && (link.unflushed || !self.queue.is_empty()) {
                 let (link, conn) = (link.id, link.conn.clone());
                 let bytes = self.queue.begin_batch(batch, now);
                 self.task = TaskState::Running(now);
                 return Decision::Step(Step::Write { link, conn, bytes });
             }
-        } else if !net::is_dialable(addr) {
+        } else if !net::is_dialable(target) {
             self.queue.drop_waiting(DropReason::Unroutable);
         } else if !self.queue.is_empty() || self.wanted > 0 {
-            let Some(until) = self.backoff.pending(now) else {
-                self.task = TaskState::Blocked;
-                return Decision::Step(Step::Dial);
-            };
-            deadline = sooner(deadline, Some(until));
+            if self.dial.is_none() {
+                let Some(until) = self.backoff.pending(now) else {
+                    return Decision::Dial(target);
+                };
+                deadline = sooner(deadline, Some(until));
+            }
             deadline = sooner(deadline, self.queue.next_expiry());
         }
         for link in &self.links {
+            if link.role != LinkRole::Active {
+                continue;
+            }
             let keepalive = link.written.checked_add(config.keepalive_interval);
             if keepalive.is_some_and(|at| at <= now) {
                 self.queue.shrink();
@@ -201,9 +273,27 @@ impl<C: NetConnection> Peer<C> {
         Decision::Step(Step::Wait(deadline))
     }
 
-    /// Returns whether the peer has no connection, no messages and no callers that wait.
+    /// Returns what to do about two connections of this peer, if there are two, or when to look again.
+    fn next_of_conflict(&mut self, now: Instant) -> Option<Result<Decision<C>, Instant>> {
+        let conflict = self.conflict.as_mut()?;
+        let Some(older) = self.links.iter().find(|link| link.id == conflict.older) else {
+            return Some(Ok(Decision::Settle { answered: false }));
+        };
+        let conn = &older.conn;
+        match conflict.next(conn.last_answer(), conn.last_heard(), now) {
+            Next::Probe => {
+                let (link, conn) = (older.id, conn.clone());
+                self.task = TaskState::Blocked;
+                Some(Ok(Decision::Step(Step::Probe { link, conn })))
+            }
+            Next::LookAgain(at) => Some(Err(at)),
+            Next::Settled { answered } => Some(Ok(Decision::Settle { answered })),
+        }
+    }
+
+    /// Returns whether the peer has no connection, no dial, no messages and no callers that wait.
     fn is_at_rest(&self) -> bool {
-        self.links.is_empty() && !self.is_needed()
+        self.links.is_empty() && self.dial.is_none() && !self.is_needed()
     }
 
     /// Returns whether messages or callers wait for this peer.

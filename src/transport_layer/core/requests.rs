@@ -12,8 +12,8 @@ use crate::rt::sync::Ticket;
 #[derive(Debug)]
 pub(in crate::transport_layer) struct SenderPlace {
     pub(in crate::transport_layer) to: SocketAddr,
-    /// The id of the entry in whose queue `ticket` is a place; 0 is none.
-    pub(super) entry: u64,
+    /// The entry in whose queue `ticket` is a place; the id 0 is none.
+    pub(super) entry: PeerKey,
     pub(super) ticket: Ticket,
 }
 
@@ -21,7 +21,7 @@ impl SenderPlace {
     pub(in crate::transport_layer) fn new(to: SocketAddr) -> Self {
         Self {
             to,
-            entry: 0,
+            entry: PeerKey { addr: to, id: 0 },
             ticket: None,
         }
     }
@@ -63,8 +63,8 @@ pub(in crate::transport_layer) struct DirectWrite<C> {
 #[derive(Debug)]
 pub(in crate::transport_layer) struct Wanted {
     pub(in crate::transport_layer) addr: SocketAddr,
-    /// The id of the entry that counts this caller; 0 is none.
-    pub(super) entry: u64,
+    /// The entry that counts this caller; the id 0 is none.
+    pub(super) entry: PeerKey,
     pub(super) ticket: Ticket,
     /// Failures with a larger id happened while the caller waited.
     pub(super) since: u64,
@@ -76,7 +76,7 @@ impl Wanted {
     pub(in crate::transport_layer) fn new(addr: SocketAddr) -> Self {
         Self {
             addr,
-            entry: 0,
+            entry: PeerKey { addr, id: 0 },
             ticket: None,
             since: 0,
             cause: None,

@@ -8,9 +8,11 @@ use std::time::Duration;
 use crate::net::CloseCode;
 use crate::rt::Instant;
 use crate::rt::sync::Signal;
+use crate::transport_layer::stats::Direction;
 
-/// Names the entry of a peer. An address that was forgotten and is used again gets a new entry with
-/// another id, so that a task of the old entry finds nothing.
+/// Names the entry of a peer: its address at first, and its id. An address that was forgotten and is
+/// used again gets a new entry with another id, so that a task of the old entry finds nothing. An entry
+/// that moves to another address keeps its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::transport_layer) struct PeerKey {
     pub(in crate::transport_layer) addr: SocketAddr,
@@ -24,12 +26,30 @@ pub(in crate::transport_layer) enum Step<C> {
     Gone,
     /// Wait until the signal of the peer is raised, or until this time.
     Wait(Option<Instant>),
-    /// Dial the peer. The dial has already been counted.
-    Dial,
+    /// Start a dial, which has already been counted.
+    Dial(NewDial),
     /// Hand the batch, which has this many bytes, to the connection.
     Write { link: u64, conn: C, bytes: usize },
     /// Send a keepalive.
     Keepalive { link: u64, conn: C },
+    /// Probe a connection.
+    Probe { link: u64, conn: C },
+}
+
+/// A dial to start. It runs beside the task of the peer, since the peer may connect in the meantime.
+#[derive(Debug, Clone)]
+pub(in crate::transport_layer) struct NewDial {
+    pub(in crate::transport_layer) key: DialKey,
+    pub(in crate::transport_layer) to: SocketAddr,
+    /// Raised when the dial is given up.
+    pub(in crate::transport_layer) given_up: Arc<Signal>,
+}
+
+/// Names a dial of a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::transport_layer) struct DialKey {
+    pub(in crate::transport_layer) peer: PeerKey,
+    pub(in crate::transport_layer) id: u64,
 }
 
 /// A peer that has just been created. The driver starts its task.
@@ -37,6 +57,15 @@ pub(in crate::transport_layer) enum Step<C> {
 pub(in crate::transport_layer) struct NewPeer {
     pub(in crate::transport_layer) key: PeerKey,
     pub(in crate::transport_layer) signal: Arc<Signal>,
+}
+
+/// A connection that has come into service. The driver starts to read it.
+#[derive(Debug)]
+pub(in crate::transport_layer) struct NewReader<C> {
+    pub(in crate::transport_layer) key: PeerKey,
+    pub(in crate::transport_layer) link: u64,
+    pub(in crate::transport_layer) conn: C,
+    pub(in crate::transport_layer) direction: Direction,
 }
 
 /// A connection that the core has ended, for the log.
@@ -58,6 +87,10 @@ pub(in crate::transport_layer) struct Effects<C> {
     pub(in crate::transport_layer) forgotten: Vec<SocketAddr>,
     /// Peers whose counters the inbox must keep, and whose tasks must be started.
     pub(in crate::transport_layer) new_peers: Vec<NewPeer>,
+    /// Addresses to which a peer has moved, whose counters the inbox must keep.
+    pub(in crate::transport_layer) moved_to: Vec<SocketAddr>,
+    /// Connections to read.
+    pub(in crate::transport_layer) readers: Vec<NewReader<C>>,
     /// Connections that were ended because of a limit or a timeout.
     pub(in crate::transport_layer) ended: Vec<EndedLink>,
 }
@@ -69,6 +102,8 @@ impl<C> Effects<C> {
             && self.close.is_empty()
             && self.forgotten.is_empty()
             && self.new_peers.is_empty()
+            && self.moved_to.is_empty()
+            && self.readers.is_empty()
             && self.ended.is_empty()
     }
 }
@@ -80,6 +115,8 @@ impl<C> Default for Effects<C> {
             close: Vec::new(),
             forgotten: Vec::new(),
             new_peers: Vec::new(),
+            moved_to: Vec::new(),
+            readers: Vec::new(),
             ended: Vec::new(),
         }
     }

@@ -14,11 +14,10 @@ use futures::future::{Either, select};
 use super::shared::Shared;
 use crate::credential::Role;
 use crate::message::Message;
-use crate::net::{NetConnection, NetTransport};
+use crate::net::{CloseReason, NetConnection, NetTransport};
 use crate::rt::Instant;
 use crate::rt::sync::yield_now;
-use crate::transport_layer::core::{Origin, Reading, Source};
-use crate::transport_layer::stats::Direction;
+use crate::transport_layer::core::{LinkEnd, NewReader, Origin, PeerKey, Reading, Source};
 
 /// While nothing arrives, the buffers keep room for this many messages.
 const KEPT_ROOM: usize = 64;
@@ -30,14 +29,20 @@ const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 /// Reads a connection until it ends, and then takes it out of service.
 async fn handle_incoming_connection<T: NetTransport, M: Message>(reader: Reader<T, M>) {
+    let (shared, key, link) = (Arc::clone(&reader.shared), reader.key, reader.link);
     reader.run().await;
+    shared.with(|peers, fx| peers.reader_ended(key, link, fx));
 }
 
 /// Reads one connection. Messages enter the inbox in the order in which they arrive; bytes that do
 /// not decode to a message are only counted.
 pub(super) struct Reader<T: NetTransport, M: Message> {
     shared: Arc<Shared<T, M>>,
+    key: PeerKey,
+    /// The address under which the peer is registered.
     addr: SocketAddr,
+    /// The number of renamed peers when `addr` was looked up.
+    renames: u64,
     link: u64,
     conn: T::Connection,
     origin: Origin,
@@ -46,21 +51,24 @@ pub(super) struct Reader<T: NetTransport, M: Message> {
 
 impl<T: NetTransport, M: Message> Reader<T, M> {
     /// Logs a connection that was taken into service, and starts to read it.
-    pub(super) fn start(
-        shared: &Arc<Shared<T, M>>,
-        addr: SocketAddr,
-        direction: Direction,
-        (link, conn): (u64, T::Connection),
-    ) {
+    pub(super) fn start(shared: &Arc<Shared<T, M>>, new: NewReader<T::Connection>) {
+        let NewReader {
+            key,
+            link,
+            conn,
+            direction,
+        } = new;
         let origin = Origin {
             identity: conn.remote_identity(),
             role: Role::Core,
         };
-        let identity = origin.identity.short();
+        let (addr, identity) = (key.addr, origin.identity.short());
         tracing::info!(%addr, ?direction, identity, "connected");
         let reader = Self {
             shared: Arc::clone(shared),
+            key,
             addr,
+            renames: shared.renames(),
             link,
             conn,
             origin,
@@ -86,8 +94,14 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
                     }
                     self.enter(source, &mut messages).await;
                 }
-                Ok(false) => return self.ended(&"the peer said goodbye"),
-                Err(error) => return self.ended(&format_args!("{error:#}")),
+                Ok(false) => {
+                    let end = match self.conn.watch_close().now_or_never() {
+                        Some(CloseReason::Remote(code)) => LinkEnd::Remote(code),
+                        _ => LinkEnd::Lost,
+                    };
+                    return self.ended(end, &"the peer said goodbye");
+                }
+                Err(error) => return self.ended(LinkEnd::Lost, &format_args!("{error:#}")),
             }
             in_a_row = if waited { 0 } else { in_a_row + 1 };
             if in_a_row >= YIELD_AFTER {
@@ -131,12 +145,26 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
         if due {
             self.noted = Some(at);
             self.shared
-                .with(|peers, _| peers.heard(self.addr, self.link, at));
+                .with(|peers, _| peers.heard(self.key, self.link, at));
+        }
+        if self.renames != self.shared.renames() {
+            self.look_up_addr();
         }
         Source {
             from: self.addr,
             origin: self.origin,
             at,
+        }
+    }
+
+    /// Looks up the address of the peer again, since a peer has moved. If it is this one, messages of the
+    /// old address must be returned first, so that the order is kept.
+    fn look_up_addr(&mut self) {
+        let renames = self.shared.renames();
+        let addr = self.shared.with(|peers, _| peers.address_of(self.key));
+        if addr == self.addr || !self.shared.inbox.has_messages_of(self.addr) {
+            self.addr = addr;
+            self.renames = renames;
         }
     }
 
@@ -188,10 +216,10 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
 
     fn note_reading(&self, reading: Reading) {
         self.shared
-            .with(|peers, _| peers.reading(self.addr, self.link, reading));
+            .with(|peers, _| peers.reading(self.key, self.link, reading));
     }
 
-    fn ended(&self, why: &dyn std::fmt::Display) {
-        self.shared.disconnected(self.addr, self.link, None, why);
+    fn ended(&self, end: LinkEnd, why: &dyn std::fmt::Display) {
+        self.shared.disconnected(self.key, self.link, end, why);
     }
 }

@@ -15,15 +15,17 @@ use futures::FutureExt as _;
 
 use super::incoming::Reader;
 use super::outgoing::{PeerTask, handle_outgoing_connection};
-use super::shared::Shared;
+use super::shared::{NewTasks, Shared};
+use crate::credential::NetCredential;
 use crate::message::Message;
 use crate::net::{NetConnection, NetTransport};
 use crate::rt::{self, Instant, MaybeSend, MaybeSync};
+use crate::transport_layer::config::TransportLayerConfig;
 use crate::transport_layer::core::{
-    DirectWrite, Effects, NewPeer, Offered, Peers, SenderPlace, Wanted, Writer,
+    DirectWrite, Effects, LinkEnd, Offered, SenderPlace, Wanted, Writer,
 };
 use crate::transport_layer::error::{ClosedError, NotConnected, SendError};
-use crate::transport_layer::stats::{ConnectionInfo, Direction, DropReason};
+use crate::transport_layer::stats::{ConnectionInfo, DropReason};
 
 /// The outgoing side of a socket, without the type of its network.
 pub(in crate::transport_layer) trait Outbound:
@@ -86,46 +88,46 @@ impl<T: NetTransport, M: Message> Clone for Intake<T, M> {
 }
 
 impl<T: NetTransport, M: Message> Intake<T, M> {
+    /// Must be called inside of the runtime in which the tasks are to run.
+    pub(in crate::transport_layer) fn new(
+        transport: T,
+        credential: NetCredential,
+        local_addr: SocketAddr,
+        config: TransportLayerConfig,
+    ) -> Self {
+        Self {
+            shared: Shared::new(transport, credential, local_addr, config, Self::start),
+        }
+    }
+
     /// Creates an entry for `addr` if there is none.
     pub(in crate::transport_layer) fn ensure_peer(
         &self,
         addr: SocketAddr,
     ) -> Result<(), ClosedError> {
-        self.with(|peers, fx| peers.touch(addr, Instant::now(), fx))
+        self.shared
+            .with(|peers, fx| peers.touch(addr, Instant::now(), fx))
     }
 
     /// Takes an accepted connection into service: from now on it is written to and read. If the
-    /// socket is closing, the connection is dropped, which ends it.
+    /// socket is closing, the connection is closed.
     pub(super) fn accepted(&self, conn: T::Connection) {
-        let (addr, accepted) = (conn.remote_addr(), Direction::Incoming);
-        let link = self
-            .with(|peers, fx| peers.connected(addr, conn.clone(), accepted, Instant::now(), fx));
-        if let Some(link) = link {
-            Reader::start(&self.shared, addr, accepted, (link, conn));
-        }
+        self.shared
+            .with(|peers, fx| peers.accepted(conn, Instant::now(), fx));
     }
 
-    /// Calls the core, carries out the effects, and starts the tasks of new peers.
-    fn with<R>(
-        &self,
-        action: impl FnOnce(&mut Peers<T::Connection>, &mut Effects<T::Connection>) -> R,
-    ) -> R {
-        let (result, new_peers) = self.shared.with_new_peers(action);
-        self.start(new_peers);
-        result
-    }
-
-    /// Starts the tasks of new peers.
-    fn start(&self, new_peers: Vec<NewPeer>) {
-        for new in new_peers {
+    /// Starts the tasks that the core has asked for.
+    fn start(shared: &Arc<Shared<T, M>>, new: NewTasks<T::Connection>) {
+        for new in new.peers {
             let task = PeerTask {
-                shared: Arc::clone(&self.shared),
+                shared: Arc::clone(shared),
                 key: new.key,
                 signal: new.signal,
             };
-            self.shared
-                .tasks
-                .spawn((), handle_outgoing_connection(task));
+            shared.tasks.spawn((), handle_outgoing_connection(task));
+        }
+        for new in new.readers {
+            Reader::start(shared, new);
         }
     }
 
@@ -140,14 +142,14 @@ impl<T: NetTransport, M: Message> Intake<T, M> {
         } = direct;
         let mut batch = VecDeque::from([bytes]);
         let outcome = conn.send_many(&mut batch).now_or_never();
-        self.with(|peers, fx| {
+        self.shared.with(|peers, fx| {
             let flushed = matches!(outcome, Some(Ok(())));
             let write = (key, link, Writer::Sender);
             peers.written(write, &mut batch, flushed, Instant::now(), fx);
         });
         if let Some(Err(error)) = outcome {
             let why = format_args!("{error:#}");
-            self.shared.disconnected(key.addr, link, None, &why);
+            self.shared.disconnected(key, link, LinkEnd::Lost, &why);
         }
     }
 }
@@ -166,16 +168,16 @@ impl<T: NetTransport, M: Message> Outbound for Intake<T, M> {
         let mut fx = Effects::default();
         match peers.offer(to, bytes, Instant::now, &mut fx) {
             Offered::Done => {
-                self.start(self.shared.finish(peers, fx));
+                self.shared.finish(peers, fx);
                 Ok(())
             }
             Offered::Full(bytes) => {
-                self.start(self.shared.finish(peers, fx));
+                self.shared.finish(peers, fx);
                 Err(Refused::Full(bytes))
             }
             Offered::Closed(bytes) => Err(Refused::Closed(bytes)),
             Offered::Write(direct) => {
-                self.start(self.shared.finish(peers, fx));
+                self.shared.finish(peers, fx);
                 self.write(direct);
                 Ok(())
             }
@@ -192,6 +194,7 @@ impl<T: NetTransport, M: Message> Outbound for Intake<T, M> {
             return Poll::Ready(Ok(()));
         };
         let offered = self
+            .shared
             .with(|peers, fx| peers.offer_again(message, place, Instant::now(), cx.waker(), fx));
         match offered {
             Offered::Done => Poll::Ready(Ok(())),
@@ -211,11 +214,12 @@ impl<T: NetTransport, M: Message> Outbound for Intake<T, M> {
     }
 
     fn withdraw(&self, place: &mut SenderPlace) {
-        self.with(|peers, fx| peers.withdraw(place, fx));
+        self.shared.with(|peers, fx| peers.withdraw(place, fx));
     }
 
     fn refuse(&self, to: SocketAddr, reason: DropReason) {
-        self.with(|peers, fx| peers.refuse(to, reason, Instant::now(), fx));
+        self.shared
+            .with(|peers, fx| peers.refuse(to, reason, Instant::now(), fx));
     }
 
     fn poll_connected(
@@ -223,11 +227,12 @@ impl<T: NetTransport, M: Message> Outbound for Intake<T, M> {
         wanted: &mut Wanted,
         cx: &mut Context<'_>,
     ) -> Poll<anyhow::Result<ConnectionInfo>> {
-        self.with(|peers, fx| peers.poll_connected(wanted, Instant::now(), cx.waker(), fx))
+        self.shared
+            .with(|peers, fx| peers.poll_connected(wanted, Instant::now(), cx.waker(), fx))
     }
 
     fn stop_wanting(&self, wanted: &mut Wanted) {
-        self.with(|peers, _| peers.stop_wanting(wanted));
+        self.shared.with(|peers, _| peers.stop_wanting(wanted));
     }
 }
 
@@ -264,6 +269,34 @@ pub(in crate::transport_layer) async fn submit<M: Message>(
             Ok(())
         }
     }
+}
+
+/// Sends a message to several peers, encoded once. This is the body of `send_to_all` of a socket.
+pub(in crate::transport_layer) fn submit_to_all<M: Message>(
+    outbound: &(impl Outbound + ?Sized),
+    to: &[SocketAddr],
+    message: M,
+) -> Result<(), SendError<M>> {
+    if !outbound.is_open() {
+        return Err(SendError(message));
+    }
+    match message.into_bytes() {
+        Ok(bytes) => {
+            for to in to {
+                match outbound.offer(*to, bytes.clone()) {
+                    Ok(()) | Err(Refused::Closed(_)) => {}
+                    Err(Refused::Full(_)) => outbound.refuse(*to, DropReason::Overflow),
+                }
+            }
+        }
+        Err(error) => {
+            tracing::debug!(%error, "cannot encode a message");
+            for to in to {
+                outbound.refuse(*to, DropReason::EncodeFailed);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A sender that waits for room. Dropping it gives up its place in line.

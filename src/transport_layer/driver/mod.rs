@@ -10,11 +10,13 @@
 //! | `listener` | accepts connections: [`handle_socket_listener`] |
 //! | `intake` | takes messages to send and requests for connections; starts the tasks of peers |
 //! | `outgoing` | the task of a peer, which dials and writes: `handle_outgoing_connection` |
+//! | `dial` | a dial, which runs beside the task of its peer |
 //! | `incoming` | the task of a connection, which reads: `handle_incoming_connection` |
 //! | `shared` | the core behind its lock, the inbox and the tasks of one socket |
 //! | `inbox` | the inbox behind its lock, and the futures that wait for it |
 //! | `tasks` | sets of background tasks |
 
+mod dial;
 mod inbox;
 mod incoming;
 mod intake;
@@ -23,6 +25,6 @@ mod outgoing;
 mod shared;
 mod tasks;
 
-pub(super) use intake::{Intake, Outbound, connected, submit};
+pub(super) use intake::{Intake, Outbound, connected, submit, submit_to_all};
 pub(super) use listener::handle_socket_listener;
-pub(super) use shared::Shared;
+pub(super) use shared::{Shared, advertised_addr};

@@ -5,21 +5,22 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
-use bytes::Bytes;
-use futures::future::{Either, select};
-
-use super::incoming::Reader;
+use super::dial::Dialler;
 use super::shared::Shared;
 use crate::message::Message;
-use crate::net::{CloseCode, ConnectError, NetConnection, NetTransport};
+use crate::net::{CloseCode, NetConnection, NetTransport};
 use crate::rt::sync::{Signal, Timer, yield_now};
 use crate::rt::{self, Instant};
-use crate::transport_layer::core::{BATCH_BYTES, PeerKey, Step, Writer};
-use crate::transport_layer::stats::Direction;
+use crate::transport_layer::core::{BATCH_BYTES, LinkEnd, PeerKey, Step, Writer};
+use bytes::Bytes;
 
 /// After this many steps in a row without a wait, other tasks get their turn.
 const YIELD_AFTER: u32 = 16;
+
+/// The time in which the network must take a probe.
+const PROBE_WRITE_TIME: Duration = Duration::from_millis(500);
 
 /// Serves a peer until it is forgotten.
 pub(super) async fn handle_outgoing_connection<T: NetTransport, M: Message>(task: PeerTask<T, M>) {
@@ -52,9 +53,7 @@ impl<T: NetTransport, M: Message> PeerTask<T, M> {
                         in_a_row = 0;
                     }
                 }
-                // Boxed because a handshake takes 13 KB, which this task would otherwise hold for
-                // all its life.
-                Step::Dial => Box::pin(self.dial()).await,
+                Step::Dial(dial) => Dialler::start(&self.shared, dial),
                 Step::Write { link, conn, bytes } => {
                     self.write(link, conn, &mut batch, bytes).await;
                 }
@@ -64,74 +63,12 @@ impl<T: NetTransport, M: Message> PeerTask<T, M> {
                     batch = VecDeque::new();
                     self.keep_alive(link, conn).await;
                 }
+                Step::Probe { link, conn } => self.probe(link, conn).await,
             }
             if in_a_row >= YIELD_AFTER {
                 in_a_row = 0;
                 yield_now().await;
             }
-        }
-    }
-
-    async fn dial(&self) {
-        let addr = self.key.addr;
-        let shared = &self.shared;
-        let attempt = pin!(rt::timeout(
-            shared.config.dial_timeout,
-            shared.transport.connect_from(
-                shared.local_addr,
-                addr,
-                &shared.config.alpn,
-                &shared.credential,
-            ),
-        ));
-        // The peer may dial us in the meantime, and that connection serves as well.
-        let pointless = pin!(poll_fn(|cx| {
-            while self.signal.poll(cx).is_ready() {
-                if shared.with(|peers, _| peers.is_dial_pointless(self.key)) {
-                    return Poll::Ready(());
-                }
-            }
-            Poll::Pending
-        }));
-        let outcome = match select(attempt, pointless).await {
-            Either::Left((Ok(outcome), _)) => Some(outcome),
-            Either::Left((Err(late), _)) => {
-                let after = late.0;
-                Some(Err(ConnectError::Timeout { addr, after }.into()))
-            }
-            Either::Right(_) => None,
-        };
-        match outcome {
-            Some(Ok(conn)) => self.dial_succeeded(conn),
-            Some(Err(error)) => self.dial_failed(error),
-            None => shared.with(|peers, _| {
-                peers.dial_ended(self.key);
-            }),
-        }
-    }
-
-    fn dial_succeeded(&self, conn: T::Connection) {
-        let (addr, dialled) = (self.key.addr, Direction::Outgoing);
-        let link = self
-            .shared
-            .with(|peers, fx| peers.dial_succeeded(self.key, conn.clone(), Instant::now(), fx));
-        if let Some(link) = link {
-            Reader::start(&self.shared, addr, dialled, (link, conn));
-        }
-    }
-
-    fn dial_failed(&self, error: anyhow::Error) {
-        let error = Arc::new(error);
-        let failure = self
-            .shared
-            .with(|peers, fx| peers.dial_failed(self.key, &error, Instant::now(), fx));
-        if let Some(failure) = failure
-            && failure.failures.is_power_of_two()
-        {
-            let addr = self.key.addr;
-            let (failures, wait, dropped) = (failure.failures, failure.wait, failure.dropped);
-            let error = format_args!("{error:#}");
-            tracing::info!(%addr, failures, ?wait, dropped, error, "dial failed, backing off");
         }
     }
 
@@ -169,8 +106,7 @@ impl<T: NetTransport, M: Message> PeerTask<T, M> {
             }
             Ok(Ok(())) => tracing::trace!(%addr, count, bytes, "sent"),
             Ok(Err(error)) => {
-                self.shared
-                    .disconnected(addr, link, None, &format_args!("{error:#}"));
+                self.lost(link, &error);
             }
             Err(_) => self.close(link, CloseCode::GOING_AWAY, "the peer does not read"),
         }
@@ -182,15 +118,27 @@ impl<T: NetTransport, M: Message> PeerTask<T, M> {
                 .shared
                 .with(|peers, _| peers.kept_alive(self.key, link, Instant::now())),
             Ok(Err(error)) => {
-                self.shared
-                    .disconnected(self.key.addr, link, None, &format_args!("{error:#}"));
+                self.lost(link, &error);
             }
             Err(_) => self.close(link, CloseCode::GOING_AWAY, "the peer does not read"),
         }
     }
 
+    async fn probe(&self, link: u64, conn: T::Connection) {
+        // A probe that cannot be sent is one that is not answered.
+        if let Ok(Err(error)) = rt::timeout(PROBE_WRITE_TIME, conn.probe()).await {
+            self.lost(link, &error);
+        }
+    }
+
+    fn lost(&self, link: u64, error: &anyhow::Error) {
+        let why = format_args!("{error:#}");
+        self.shared
+            .disconnected(self.key, link, LinkEnd::Lost, &why);
+    }
+
     fn close(&self, link: u64, code: CloseCode, why: &'static str) {
         self.shared
-            .disconnected(self.key.addr, link, Some(code), &why);
+            .disconnected(self.key, link, LinkEnd::Local(code), &why);
     }
 }

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use super::inbox::SharedInbox;
@@ -14,7 +14,9 @@ use crate::net::{CloseCode, NetConnection, NetTransport};
 use crate::rt::sync::{Mutex, MutexGuard, Signal, Ticket};
 use crate::rt::{Instant, Task};
 use crate::transport_layer::config::TransportLayerConfig;
-use crate::transport_layer::core::{Effects, Host, NewPeer, Peers};
+use crate::transport_layer::core::{
+    Effects, Host, LinkEnd, NewPeer, NewReader, Own, PeerKey, Peers,
+};
 use crate::transport_layer::error::ClosedError;
 use crate::transport_layer::received::{ConnectedPeer, Received};
 use crate::transport_layer::stats::SocketStats;
@@ -27,6 +29,9 @@ pub(in crate::transport_layer) struct Shared<T: NetTransport, M: Message> {
     pub(in crate::transport_layer) local_addr: SocketAddr,
     open: AtomicBool,
     peers: Mutex<Peers<T::Connection>>,
+    /// The number of peers that have moved to another address, so that readers need not take the lock to
+    /// see that none has.
+    renames: AtomicU64,
     pub(super) inbox: SharedInbox<M>,
     /// Readers, writers and goodbyes.
     pub(super) tasks: TaskSet<()>,
@@ -35,28 +40,44 @@ pub(in crate::transport_layer) struct Shared<T: NetTransport, M: Message> {
     /// The accept loop, which owns the listener. It is dropped under the lock, so that a caller
     /// which finds `None` knows that the port is free.
     listener: Mutex<Option<Task>>,
+    /// Starts the tasks that the core asks for. A function of the intake, which is above this file.
+    start: fn(&Arc<Self>, NewTasks<T::Connection>),
+}
+
+/// The tasks to start after a call into the core.
+pub(super) struct NewTasks<C> {
+    pub(super) peers: Vec<NewPeer>,
+    pub(super) readers: Vec<NewReader<C>>,
 }
 
 impl<T: NetTransport, M: Message> Shared<T, M> {
     /// Must be called inside of the runtime in which the tasks are to run.
-    pub(in crate::transport_layer) fn new(
+    pub(super) fn new(
         transport: T,
         credential: NetCredential,
         local_addr: SocketAddr,
         config: TransportLayerConfig,
+        start: fn(&Arc<Self>, NewTasks<T::Connection>),
     ) -> Arc<Self> {
         let config = Arc::new(config);
-        let peers = Peers::new(Arc::clone(&config), transport.max_message_len());
+        let own = Own {
+            identity: credential.identity(),
+            local_addr,
+            advertised_addr: advertised_addr(&credential),
+        };
+        let peers = Peers::new(Arc::clone(&config), transport.max_message_len(), own);
         Arc::new(Self {
             transport,
             credential,
             local_addr,
             open: AtomicBool::new(true),
             peers: Mutex::new(peers),
+            renames: AtomicU64::new(0),
             inbox: SharedInbox::new(config.incoming.clone()),
             tasks: TaskSet::new(),
             handshakes: TaskSet::new(),
             listener: Mutex::new(None),
+            start,
             config,
         })
     }
@@ -66,27 +87,16 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         *self.listener.lock() = Some(task);
     }
 
-    /// Calls the core under its lock, and carries out the effects. Must not create peers: only the
-    /// intake can start their tasks.
+    /// Calls the core under its lock, and carries out the effects.
     pub(super) fn with<R>(
-        &self,
+        self: &Arc<Self>,
         action: impl FnOnce(&mut Peers<T::Connection>, &mut Effects<T::Connection>) -> R,
     ) -> R {
-        let (result, new_peers) = self.with_new_peers(action);
-        debug_assert!(new_peers.is_empty(), "no task serves {new_peers:?}");
-        result
-    }
-
-    /// Does the same as [`with`](Self::with), and returns the peers that were created. The caller
-    /// must start their tasks.
-    pub(super) fn with_new_peers<R>(
-        &self,
-        action: impl FnOnce(&mut Peers<T::Connection>, &mut Effects<T::Connection>) -> R,
-    ) -> (R, Vec<NewPeer>) {
         let mut fx = Effects::default();
         let mut peers = self.peers.lock();
         let result = action(&mut peers, &mut fx);
-        (result, self.finish(peers, fx))
+        self.finish(peers, fx);
+        result
     }
 
     /// Locks the core. The caller must pass the guard and the effects to [`finish`](Self::finish).
@@ -94,15 +104,14 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         self.peers.lock()
     }
 
-    /// Releases the lock and carries out the effects. Returns the peers that were created; the caller
-    /// starts their tasks.
+    /// Releases the lock and carries out the effects.
     pub(super) fn finish(
-        &self,
+        self: &Arc<Self>,
         peers: MutexGuard<'_, Peers<T::Connection>>,
         mut fx: Effects<T::Connection>,
-    ) -> Vec<NewPeer> {
+    ) {
         if fx.is_empty() {
-            return Vec::new();
+            return;
         }
         // Under the lock, so that the core and the inbox agree in every snapshot.
         for addr in fx.forgotten.drain(..) {
@@ -111,6 +120,10 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         for new in &fx.new_peers {
             self.inbox.remember(new.key.addr);
         }
+        for addr in fx.moved_to.drain(..) {
+            self.inbox.remember(addr);
+        }
+        self.renames.store(peers.renames(), Ordering::Release);
         drop(peers);
         fx.wakers.into_iter().for_each(Waker::wake);
         for (conn, code) in fx.close {
@@ -120,22 +133,30 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
             let (addr, why, age) = (ended.addr, ended.why, ended.age);
             tracing::info!(%addr, why, ?age, "connection ended");
         }
-        fx.new_peers
+        if !fx.new_peers.is_empty() || !fx.readers.is_empty() {
+            let (peers, readers) = (fx.new_peers, fx.readers);
+            (self.start)(self, NewTasks { peers, readers });
+        }
     }
 
-    /// Takes a connection out of service. `code` is the reason if this side closes it, and `None`
-    /// if the connection has failed or was closed by the peer. Only the first report counts.
+    /// Takes a connection out of service. Only the first report of its end counts.
     pub(super) fn disconnected(
-        &self,
-        addr: SocketAddr,
+        self: &Arc<Self>,
+        key: PeerKey,
         link: u64,
-        code: Option<CloseCode>,
+        end: LinkEnd,
         why: &dyn std::fmt::Display,
     ) {
-        let age = self.with(|peers, fx| peers.disconnected(addr, link, code, Instant::now(), fx));
+        let age = self.with(|peers, fx| peers.disconnected(key, link, &end, Instant::now(), fx));
         if let Some(age) = age {
+            let addr = key.addr;
             tracing::info!(%addr, %why, ?age, "connection ended");
         }
+    }
+
+    /// Returns the number of peers that have moved to another address so far.
+    pub(super) fn renames(&self) -> u64 {
+        self.renames.load(Ordering::Acquire)
     }
 
     /// Returns the next message and its sender. Cancel-safe.
@@ -186,7 +207,7 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
     }
 
     /// Frees the port, and refuses new messages and connections.
-    pub(in crate::transport_layer) fn stop_accepting(&self) {
+    pub(in crate::transport_layer) fn stop_accepting(self: &Arc<Self>) {
         self.open.store(false, Ordering::Release);
         drop(self.listener.lock().take());
         self.handshakes.close();
@@ -209,7 +230,7 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
 
     /// Drops every queued message. Returns the connections, which the caller must close, and the
     /// number of messages that were queued, also if another call closed the socket before.
-    pub(in crate::transport_layer) fn close_peers(&self) -> (Vec<T::Connection>, u64) {
+    pub(in crate::transport_layer) fn close_peers(self: &Arc<Self>) -> (Vec<T::Connection>, u64) {
         self.open.store(false, Ordering::Release);
         self.with(|peers, fx| {
             let unsent = peers.close(fx);
@@ -249,4 +270,10 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         self.tasks.close();
         self.inbox.close();
     }
+}
+
+/// Returns the address under which peers register a socket with this credential.
+pub(in crate::transport_layer) fn advertised_addr(credential: &NetCredential) -> SocketAddr {
+    let stated = credential.stated_addr();
+    stated.unwrap_or_else(|| credential.identity().address())
 }

@@ -112,7 +112,7 @@ async fn a_custom_network_carries_messages_both_ways() {
     assert_eq!(
         output.lines(),
         [
-            "bob received b\"ping\" from 127.0.0.2:1",
+            "bob received b\"ping\" from 127.0.0.1:1",
             "ada received b\"pong\" from 127.0.0.1:2",
         ]
     );

@@ -51,7 +51,7 @@ fn is_secure<T: NetTransport>(socket: &Socket<T>, peer: SocketAddr) -> bool {
     let mut with_peer = stats
         .connections
         .iter()
-        .filter(|info| info.remote_addr == peer);
+        .filter(|info| info.remote_addr == peer || info.network_addr == peer);
     let info = with_peer.next().expect("there must be a connection");
     assert!(
         with_peer.next().is_none(),

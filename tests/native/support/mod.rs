@@ -2,6 +2,7 @@
 
 pub(crate) mod layer;
 pub(crate) mod messages;
+pub(crate) mod tab;
 pub(crate) mod upstream;
 
 use std::future::Future;

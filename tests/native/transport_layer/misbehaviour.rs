@@ -213,6 +213,9 @@ impl NetConnection for Connection {
     fn remote_identity(&self) -> Identity {
         Identity::from_bytes([2; 32])
     }
+    fn stated_addr(&self) -> Option<SocketAddr> {
+        Some(addr(2))
+    }
     fn alpn_negotiated(&self) -> &Alpn {
         &ALPN
     }
@@ -369,7 +372,7 @@ async fn the_time_to_live_of_a_message_begins_when_it_is_sent_also_during_a_slow
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dial_that_is_not_needed_any_more_ends() {
+async fn a_peer_that_connects_while_its_dial_hangs_is_written_to() {
     let network = Scripted::new(Script {
         dials: false,
         lives: secs(1),
@@ -383,7 +386,10 @@ async fn a_dial_that_is_not_needed_any_more_ends() {
     assert_eq!((stats.dials, stats.accepted), (1, 1));
     assert_eq!(network.sent(), 1);
     assert!(stats.connections.is_empty());
-    assert_eq!(stats.peers[&addr(2)].state, PeerState::Idle);
+    assert_eq!(stats.peers[&addr(2)].state, PeerState::Dialing);
+    sleep(secs(30)).await;
+    assert_eq!(socket.stats().dials_failed, 1);
+    assert_eq!(socket.stats().peers[&addr(2)].state, PeerState::Idle);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@ mod connections;
 mod isolation;
 mod lifecycle;
 mod misbehaviour;
+mod naming;
 mod queues;
 mod silence;
 mod stress;

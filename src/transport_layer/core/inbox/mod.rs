@@ -203,6 +203,12 @@ impl<M> Inbox<M> {
         self.peers.entry(peer).or_default().known = true;
     }
 
+    /// Returns whether messages of `peer` are queued.
+    pub(in crate::transport_layer) fn has_messages_of(&self, peer: SocketAddr) -> bool {
+        let share = self.peers.get(&peer);
+        share.is_some_and(|share| !share.messages.is_empty())
+    }
+
     /// Adds the counters of `peer` to the total once its messages have been taken.
     pub(in crate::transport_layer) fn forget(&mut self, peer: SocketAddr) {
         if let Some(share) = self.peers.get_mut(&peer) {

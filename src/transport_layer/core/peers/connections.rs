@@ -2,13 +2,17 @@
 
 use std::cmp::Reverse;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Peers, Phase};
+use super::Peers;
+use crate::credential::Identity;
 use crate::net::{CloseCode, NetConnection};
 use crate::rt::Instant;
-use crate::transport_layer::core::link::{Link, Reading};
-use crate::transport_layer::core::step::{Effects, EndedLink};
+use crate::transport_layer::core::link::{Link, LinkEnd, LinkRole, Reading};
+use crate::transport_layer::core::peer::Failure;
+use crate::transport_layer::core::step::{Effects, EndedLink, NewReader, PeerKey};
+use crate::transport_layer::error::DuplicateIdentity;
 use crate::transport_layer::stats::Direction;
 
 /// The loss of a dialled connection counts as a failed dial if the connection lived for less than
@@ -23,35 +27,40 @@ enum Place {
 }
 
 impl<C: NetConnection> Peers<C> {
-    /// Takes a live connection into service, evicting others if there are too many. Returns its id,
-    /// or `None` if the socket is closing and does not need it.
-    pub(in crate::transport_layer) fn connected(
+    /// Takes a live connection into the service of the peer at `addr`, evicting others if there are too
+    /// many.
+    pub(super) fn enter(
         &mut self,
         addr: SocketAddr,
         conn: C,
         direction: Direction,
         now: Instant,
         fx: &mut Effects<C>,
-    ) -> Option<u64> {
-        let wanted = match self.phase {
-            Phase::Open => true,
-            Phase::Draining => direction == Direction::Outgoing,
-            Phase::Closed { .. } => false,
-        };
-        if !wanted {
-            return None;
-        }
+    ) {
         let id = self.next_id();
-        let link = Link::new(id, conn, addr, direction, now);
+        let mut link = Link::new(id, conn, direction, now);
         self.make_room_for(&link, now, fx);
         self.ensure(addr, now, fx);
-        let peer = self.map.get_mut(&addr)?;
+        if !self.admit(addr, &mut link, now) {
+            let code = self.refusal(direction);
+            fx.close.push((link.conn, code));
+            return;
+        }
+        let Some(peer) = self.map.get_mut(&addr) else {
+            return;
+        };
+        let identity = link.conn.remote_identity();
+        peer.owner = Some(identity);
+        if identity != Identity::UNPROVED {
+            self.names.identities.insert(identity.address(), addr);
+        }
         self.census.add(link.owner, link.host);
         self.in_use += 1;
         self.connections += 1;
-        // A network gives an address to one connection at a time, so of two connections that were
-        // accepted from one address, the peer has lost the older.
-        let supersedes = direction == Direction::Incoming
+        // A network gives an address to one connection at a time, so of two connections without
+        // authentication that came from one address, the peer has lost the older.
+        let supersedes = identity == Identity::UNPROVED
+            && direction == Direction::Incoming
             && peer
                 .links
                 .iter()
@@ -62,51 +71,122 @@ impl<C: NetConnection> Peers<C> {
         peer.used = now;
         peer.signal.raise();
         fx.wakers.extend(peer.observers.all());
-        if direction == Direction::Incoming {
-            self.folded.accepted += 1;
-        }
-        Some(id)
+        self.start_readers(addr, fx);
     }
 
-    /// Takes a connection out of service. `code` is the reason if this side closes it; `None` means
-    /// that the connection has failed or was closed by the peer. Returns its age, or `None` if it
-    /// was out of service already.
+    /// Starts to read the connections of a peer that are not read yet and need not wait. They begin
+    /// when the readers of connections that are out of service have ended, so that messages are
+    /// received in the order in which they were sent.
+    pub(super) fn start_readers(&mut self, addr: SocketAddr, fx: &mut Effects<C>) {
+        let Some(peer) = self.map.get_mut(&addr) else {
+            return;
+        };
+        let in_service = |id: &u64| peer.links.iter().any(|link| link.id == *id);
+        if !peer.readers.iter().all(in_service) {
+            return;
+        }
+        for link in &peer.links {
+            if link.role != LinkRole::Waiting && !peer.readers.contains(&link.id) {
+                peer.readers.push(link.id);
+                fx.readers.push(NewReader {
+                    key: PeerKey { addr, id: peer.id },
+                    link: link.id,
+                    conn: link.conn.clone(),
+                    direction: link.direction,
+                });
+            }
+        }
+    }
+
+    /// Records that the reader of a connection has ended.
+    pub(in crate::transport_layer) fn reader_ended(
+        &mut self,
+        key: PeerKey,
+        link: u64,
+        fx: &mut Effects<C>,
+    ) {
+        if let Some(addr) = self.locate(key) {
+            if let Some(peer) = self.map.get_mut(&addr) {
+                peer.readers.retain(|id| *id != link);
+            }
+            self.start_readers(addr, fx);
+        }
+    }
+
+    /// Takes a connection out of service. Returns its age, or `None` if it was out of service already.
     pub(in crate::transport_layer) fn disconnected(
+        &mut self,
+        key: PeerKey,
+        link: u64,
+        end: &LinkEnd,
+        now: Instant,
+        fx: &mut Effects<C>,
+    ) -> Option<Duration> {
+        let addr = self.locate(key)?;
+        self.disconnected_at(addr, link, end, now, fx)
+    }
+
+    pub(super) fn disconnected_at(
         &mut self,
         addr: SocketAddr,
         link: u64,
-        code: Option<CloseCode>,
+        end: &LinkEnd,
         now: Instant,
         fx: &mut Effects<C>,
     ) -> Option<Duration> {
         let (min, max) = (self.config.backoff_min, self.config.backoff_max);
-        let link = self.take_link(addr, link, now)?;
+        let link = self.take_link(addr, link, now, fx)?;
         let age = now.saturating_duration_since(link.since);
+        let refused = *end == LinkEnd::Remote(CloseCode::DUPLICATE);
+        let failure = refused.then(|| Failure {
+            id: self.next_id(),
+            error: Arc::new(DuplicateIdentity { addr }.into()),
+            permanent: false,
+        });
         if let Some(peer) = self.map.get_mut(&addr) {
             let dialled = link.direction == Direction::Outgoing;
-            if link.heard || age >= STABLE_AFTER {
+            let alone = peer.links.is_empty();
+            if dialled && alone && failure.is_some() {
+                peer.failure = failure;
+                peer.backoff.fail(now, min, max);
+                fx.wakers.extend(peer.observers.all());
+            } else if link.heard || age >= STABLE_AFTER {
                 peer.backoff.reset();
-            } else if dialled && matches!(code, None | Some(CloseCode::PROTOCOL)) {
+            } else if dialled && alone && end.is_failure() {
                 // Without this, a peer that accepts and hangs up, or whose network takes nothing, would
                 // be dialled in a tight loop.
                 peer.backoff.fail(now, min, max);
             }
         }
         // If only one direction has failed, the other would go on reading.
-        fx.close
-            .push((link.conn, code.unwrap_or(CloseCode::NORMAL)));
+        let code = match end {
+            LinkEnd::Local(code) => *code,
+            LinkEnd::Remote(_) | LinkEnd::Lost => CloseCode::NORMAL,
+        };
+        fx.close.push((link.conn, code));
         Some(age)
     }
 
-    fn take_link(&mut self, addr: SocketAddr, link: u64, now: Instant) -> Option<Link<C>> {
+    fn take_link(
+        &mut self,
+        addr: SocketAddr,
+        link: u64,
+        now: Instant,
+        fx: &mut Effects<C>,
+    ) -> Option<Link<C>> {
         let peer = self.map.get_mut(&addr)?;
         let index = peer.links.iter().position(|known| known.id == link)?;
         let link = peer.links.remove(index);
         peer.used = now;
         peer.signal.raise();
+        if peer.links.is_empty() {
+            let aliases = std::mem::take(&mut peer.aliases);
+            self.names.forget_aliases(addr, &aliases);
+        }
         self.census.remove(link.owner, link.host);
         self.in_use -= 1;
         self.connections += 1;
+        self.link_lost(addr, link.id, now, fx);
         Some(link)
     }
 
@@ -152,7 +232,7 @@ impl<C: NetConnection> Peers<C> {
         now: Instant,
         fx: &mut Effects<C>,
     ) {
-        let Some(link) = self.take_link(addr, link, now) else {
+        let Some(link) = self.take_link(addr, link, now, fx) else {
             return;
         };
         let age = now.saturating_duration_since(link.since);
@@ -160,13 +240,15 @@ impl<C: NetConnection> Peers<C> {
         fx.ended.push(EndedLink { addr, why, age });
     }
 
-    /// Abandons a dial. The task that dials notices it at its next check.
+    /// Abandons a dial.
     fn give_up_dial(&mut self, addr: SocketAddr, now: Instant) {
         let Some(peer) = self.map.get_mut(&addr) else {
             return;
         };
         peer.used = now;
-        peer.dial = None;
+        if let Some(dial) = peer.dial.take() {
+            dial.given_up.raise();
+        }
         peer.backoff
             .fail(now, self.config.backoff_min, self.config.backoff_max);
         peer.signal.raise();
@@ -200,6 +282,7 @@ impl<C: NetConnection> Peers<C> {
             });
             let dial = peer
                 .dial
+                .as_ref()
                 .map(|dial| ((Reverse(1), true, dial.since), (*addr, Place::Dial)));
             links.chain(dial)
         });
@@ -208,8 +291,8 @@ impl<C: NetConnection> Peers<C> {
     }
 
     /// Records that messages have arrived on a connection.
-    pub(in crate::transport_layer) fn heard(&mut self, addr: SocketAddr, link: u64, now: Instant) {
-        if let Some(peer) = self.map.get_mut(&addr)
+    pub(in crate::transport_layer) fn heard(&mut self, key: PeerKey, link: u64, now: Instant) {
+        if let Some(peer) = self.get(key)
             && let Some(link) = peer.link(link)
         {
             link.used = now;
@@ -223,11 +306,11 @@ impl<C: NetConnection> Peers<C> {
     /// Records whether a connection is being read.
     pub(in crate::transport_layer) fn reading(
         &mut self,
-        addr: SocketAddr,
+        key: PeerKey,
         link: u64,
         reading: Reading,
     ) {
-        if let Some(peer) = self.map.get_mut(&addr) {
+        if let Some(peer) = self.get(key) {
             if let Some(link) = peer.link(link) {
                 link.set_reading(reading);
             }

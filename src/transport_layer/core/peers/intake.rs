@@ -28,6 +28,7 @@ impl<C: NetConnection> Peers<C> {
         if self.phase != Phase::Open {
             return Err(ClosedError);
         }
+        let addr = self.resolve(addr);
         self.ensure(addr, now, fx);
         if let Some(peer) = self.map.get_mut(&addr) {
             peer.used = now;
@@ -44,7 +45,7 @@ impl<C: NetConnection> Peers<C> {
         bytes: Bytes,
     ) -> Result<(), Bytes> {
         match self.map.get_mut(&to) {
-            Some(peer) if self.phase == Phase::Open && !peer.links.is_empty() => {
+            Some(peer) if self.phase == Phase::Open && peer.active().is_some() => {
                 let TaskState::Running(now) = peer.task else {
                     return Err(bytes);
                 };
@@ -67,6 +68,7 @@ impl<C: NetConnection> Peers<C> {
         if self.phase != Phase::Open {
             return Offered::Closed(bytes);
         }
+        let to = self.resolve(to);
         let Some(peer) = self.map.get_mut(&to) else {
             self.ensure(to, clock(), fx);
             return match self.map.get_mut(&to) {
@@ -110,16 +112,24 @@ impl<C: NetConnection> Peers<C> {
         if self.phase != Phase::Open {
             return Offered::Closed(bytes);
         }
-        self.ensure(place.to, now, fx);
-        let Some(peer) = self.map.get_mut(&place.to) else {
+        let to = self.resolve(place.to);
+        self.ensure(to, now, fx);
+        let entry = self.map.get(&to).map(|peer| PeerKey {
+            addr: to,
+            id: peer.id,
+        });
+        if entry.is_some_and(|entry| entry.id != place.entry.id) {
+            // The entry in which the sender had its place is forgotten, or the address leads to another.
+            self.withdraw(place, fx);
+        }
+        let Some(peer) = self.map.get_mut(&to) else {
             return Offered::Closed(bytes);
         };
-        if place.entry != peer.id {
-            // The entry in which the sender had its place has been forgotten.
-            place.entry = peer.id;
-            place.ticket = None;
-        }
-        let offered = offer_to(peer, place.to, bytes, now, place.ticket);
+        place.entry = PeerKey {
+            addr: to,
+            id: peer.id,
+        };
+        let offered = offer_to(peer, to, bytes, now, place.ticket);
         if matches!(offered, Offered::Full(_)) {
             peer.queue.senders.join(&mut place.ticket, waker);
         } else {
@@ -137,19 +147,15 @@ impl<C: NetConnection> Peers<C> {
         place: &mut SenderPlace,
         fx: &mut Effects<C>,
     ) {
-        let key = PeerKey {
-            addr: place.to,
-            id: place.entry,
-        };
-        if place.ticket.is_none() {
-            return;
-        }
-        if let Some(peer) = self.get(key) {
+        if place.ticket.is_some()
+            && let Some(peer) = self.get(place.entry)
+        {
             peer.queue.senders.leave(&mut place.ticket);
             fx.wakers.extend(peer.queue.ready_sender());
             // The peer may be at rest now, so its task must check.
             peer.signal.raise();
         }
+        place.ticket = None;
     }
 
     /// Counts a message that was passed to `send` and cannot be queued.
@@ -160,6 +166,7 @@ impl<C: NetConnection> Peers<C> {
         now: Instant,
         fx: &mut Effects<C>,
     ) {
+        let to = self.resolve(to);
         if self.touch(to, now, fx).is_ok()
             && let Some(peer) = self.map.get_mut(&to)
         {
@@ -188,24 +195,32 @@ impl<C: NetConnection> Peers<C> {
             let limit = None;
             Poll::Ready(Err(NotConnected { addr, limit, cause }.into()))
         };
-        let known = self.map.get(&addr).is_some_and(|p| p.id == wanted.entry);
-        if wanted.entry != 0 && !known {
-            // Other peers have taken its place. To take it back would cost them theirs, and so on.
-            return not_connected(&wanted.cause);
+        let home = self.resolve(addr);
+        if let Some(link) = self.map.get(&home).and_then(Peer::active) {
+            return Poll::Ready(Ok(link.info(home, now)));
+        }
+        let known = self.map.get(&home).is_some_and(|p| p.id == wanted.entry.id);
+        if wanted.entry.id != 0 && !known {
+            if self.locate(wanted.entry).is_none() && !self.map.contains_key(&home) {
+                // Other peers have taken its place. To take it back would cost them theirs, and so on.
+                return not_connected(&wanted.cause);
+            }
+            // The address leads to another entry now.
+            self.stop_wanting(wanted);
         }
         let since = self.next_id();
-        self.ensure(addr, now, fx);
-        let Some(peer) = self.map.get_mut(&addr) else {
+        self.ensure(home, now, fx);
+        let Some(peer) = self.map.get_mut(&home) else {
             return Poll::Ready(Err(ClosedError.into()));
         };
-        if let Some(link) = peer.links.first() {
-            return Poll::Ready(Ok(link.info(addr, now)));
-        }
-        if !net::is_dialable(addr) {
+        if !net::is_dialable(peer.target(home)) {
             return Poll::Ready(Err(ConnectError::NotDialable { addr }.into()));
         }
-        if wanted.entry != peer.id {
-            wanted.entry = peer.id;
+        if wanted.entry.id != peer.id {
+            wanted.entry = PeerKey {
+                addr: home,
+                id: peer.id,
+            };
             wanted.since = since;
             peer.wanted += 1;
             peer.used = now;
@@ -223,15 +238,13 @@ impl<C: NetConnection> Peers<C> {
 
     /// Withdraws a request that was made by [`poll_connected`](Self::poll_connected).
     pub(in crate::transport_layer) fn stop_wanting(&mut self, wanted: &mut Wanted) {
-        let key = PeerKey {
-            addr: wanted.addr,
-            id: wanted.entry,
-        };
-        if let Some(peer) = self.get(key) {
+        if let Some(peer) = self.get(wanted.entry) {
             peer.wanted = peer.wanted.saturating_sub(1);
             peer.observers.leave(&mut wanted.ticket);
             peer.signal.raise();
         }
+        wanted.ticket = None;
+        wanted.entry.id = 0;
     }
 }
 
@@ -244,7 +257,7 @@ fn offer_to<C: NetConnection>(
     ticket: Ticket,
 ) -> Offered<C> {
     peer.used = now;
-    let offer = if peer.links.is_empty() && !net::is_dialable(to) {
+    let offer = if peer.active().is_none() && !net::is_dialable(peer.target(to)) {
         peer.queue.refuse(DropReason::Unroutable)
     } else {
         peer.queue.offer(bytes, now, ticket)

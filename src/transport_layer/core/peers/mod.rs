@@ -5,8 +5,11 @@
 //! `max_connections`, those of one identity or host never exceed their own limits, and peers never
 //! exceed `max_peers`.
 
+mod conflicts;
 mod connections;
 mod intake;
+mod names;
+mod registration;
 mod tasks;
 
 use std::collections::BTreeMap;
@@ -15,8 +18,11 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use super::census::Census;
+use super::names::{Names, Own};
 use super::peer::Peer;
 use super::queue::OutgoingQueue;
+#[cfg(test)]
+use super::step::DialKey;
 use super::step::{Effects, NewPeer, PeerKey};
 use crate::net::{CloseCode, NetConnection};
 use crate::rt::Instant;
@@ -24,14 +30,17 @@ use crate::rt::sync::{Signal, Ticket, WaitList};
 use crate::transport_layer::PeerMap;
 use crate::transport_layer::config::TransportLayerConfig;
 use crate::transport_layer::received::ConnectedPeer;
-use crate::transport_layer::stats::{DropReason, PeerState, SocketStats};
+use crate::transport_layer::stats::{DropReason, NamingStats, PeerState, SocketStats};
 
 /// All peers of a socket, and every decision about them.
 pub(in crate::transport_layer) struct Peers<C> {
     phase: Phase,
     config: Arc<TransportLayerConfig>,
     max_message_len: usize,
+    own: Own,
     map: PeerMap<Peer<C>>,
+    names: Names,
+    naming: NamingStats,
     next_id: u64,
     /// Live connections by identity and host.
     census: Census,
@@ -61,12 +70,16 @@ impl<C: NetConnection> Peers<C> {
     pub(in crate::transport_layer) fn new(
         config: Arc<TransportLayerConfig>,
         max_message_len: usize,
+        own: Own,
     ) -> Self {
         Self {
             phase: Phase::Open,
             config,
             max_message_len,
+            own,
             map: PeerMap::default(),
+            names: Names::default(),
+            naming: NamingStats::default(),
             next_id: 0,
             census: Census::default(),
             in_use: 0,
@@ -136,6 +149,7 @@ impl<C: NetConnection> Peers<C> {
             total: self.folded.total.clone(),
             peers: BTreeMap::new(),
             connections: Vec::new(),
+            naming: self.naming,
             ..self.folded
         };
         for (addr, peer) in &self.map {
@@ -162,7 +176,7 @@ impl<C: NetConnection> Peers<C> {
         }
         *seen = self.connections;
         let peers = self.map.iter().filter_map(|(addr, peer)| {
-            let conn = &peer.links.first()?.conn;
+            let conn = &peer.active()?.conn;
             Some(ConnectedPeer {
                 addr: *addr,
                 identity: conn.remote_identity(),
@@ -172,12 +186,46 @@ impl<C: NetConnection> Peers<C> {
         Some(peers.collect())
     }
 
+    /// Returns the id of the entry at `addr`.
+    #[cfg(test)]
+    pub(in crate::transport_layer::core) fn id_at(&self, addr: SocketAddr) -> Option<u64> {
+        self.map.get(&addr).map(|peer| peer.id)
+    }
+
+    /// Returns the name of the dial of the entry at `addr`; of no dial if there is none.
+    #[cfg(test)]
+    pub(in crate::transport_layer::core) fn dial_at(&self, addr: SocketAddr) -> DialKey {
+        let peer = self.map.get(&addr);
+        let id = peer.map_or(0, |peer| peer.id);
+        DialKey {
+            peer: PeerKey { addr, id },
+            id: peer
+                .and_then(|peer| peer.dial.as_ref())
+                .map_or(0, |dial| dial.id),
+        }
+    }
+
+    /// Calls `action` with each connection of a peer, which tests can then change.
+    #[cfg(test)]
+    pub(in crate::transport_layer::core) fn each_conn(
+        &mut self,
+        addr: SocketAddr,
+        action: impl FnMut(&mut C),
+    ) {
+        let links = self
+            .map
+            .get_mut(&addr)
+            .into_iter()
+            .flat_map(|p| &mut p.links);
+        links.map(|link| &mut link.conn).for_each(action);
+    }
+
     /// Returns the number of failed dials in a row of `addr`, and the error of the last one.
     pub(in crate::transport_layer) fn dial_failure(
         &self,
         addr: SocketAddr,
     ) -> Option<(u32, Arc<anyhow::Error>)> {
-        let peer = self.map.get(&addr)?;
+        let peer = self.map.get(&self.resolve(addr))?;
         let failure = peer.failure.as_ref()?;
         Some((peer.backoff.failures(), Arc::clone(&failure.error)))
     }
@@ -189,8 +237,8 @@ impl<C: NetConnection> Peers<C> {
 
     /// Returns the entry that `key` names, unless it is forgotten.
     fn get(&mut self, key: PeerKey) -> Option<&mut Peer<C>> {
-        let peer = self.map.get_mut(&key.addr)?;
-        (peer.id == key.id).then_some(peer)
+        let addr = self.locate(key)?;
+        self.map.get_mut(&addr)
     }
 
     /// Creates an entry for `addr` if there is none.
@@ -214,6 +262,7 @@ impl<C: NetConnection> Peers<C> {
         let queue = OutgoingQueue::new(self.config.outgoing.clone(), self.max_message_len);
         let peer = Peer::new(id, queue, Arc::clone(&signal), now);
         self.map.insert(addr, peer);
+        self.names.aliases.remove(&addr);
         fx.new_peers.push(NewPeer { key, signal });
     }
 
@@ -225,6 +274,7 @@ impl<C: NetConnection> Peers<C> {
         };
         self.in_use -= peer.links.len() + usize::from(peer.dial.is_some());
         self.connections += 1;
+        self.names.forget(addr, &peer);
         let dropped = peer.queue.drop_all(reason);
         self.folded.total.merge(&peer.queue.stats());
         fx.wakers.extend(peer.queue.senders.all());
@@ -232,6 +282,9 @@ impl<C: NetConnection> Peers<C> {
         for link in peer.links.drain(..) {
             self.census.remove(link.owner, link.host);
             fx.close.push((link.conn, CloseCode::GOING_AWAY));
+        }
+        if let Some(dial) = &peer.dial {
+            dial.given_up.raise();
         }
         fx.forgotten.push(addr);
         peer.signal.raise();

@@ -1,18 +1,20 @@
 //! The calls of a peer's task: next steps, and the results of dials and writes.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::{Peers, Phase};
-use crate::net::{ConnectError, NetConnection};
+use crate::net::{CloseCode, ConnectError, NetConnection};
 use crate::rt::Instant;
+use crate::rt::sync::Signal;
 use crate::transport_layer::core::peer::{Decision, Dial, Failure, TaskState};
 use crate::transport_layer::core::requests::Writer;
-use crate::transport_layer::core::step::{Effects, EndedLink, PeerKey, Step};
-use crate::transport_layer::stats::{Direction, DropReason};
+use crate::transport_layer::core::step::{DialKey, Effects, NewDial, PeerKey, Step};
+use crate::transport_layer::stats::DropReason;
 
 /// A failed dial, for the log.
 #[derive(Debug)]
@@ -38,88 +40,98 @@ impl<C: NetConnection> Peers<C> {
         let config = Arc::clone(&self.config);
         let draining = self.phase == Phase::Draining;
         let step = loop {
-            let Some(peer) = self.get(key) else {
+            let Some(addr) = self.locate(key) else {
                 return Step::Gone;
             };
-            match peer.decide(key.addr, batch, now, &config) {
+            let Some(peer) = self.map.get_mut(&addr) else {
+                return Step::Gone;
+            };
+            match peer.decide(addr, batch, now, &config) {
                 Decision::Step(step) => break step,
+                Decision::Dial(to) => break Step::Dial(self.start_dial(key, to, now, fx)),
                 Decision::Close { link, code, why } => {
-                    let age = self.disconnected(key.addr, link, Some(code), now, fx);
-                    fx.ended.extend(age.map(|age| EndedLink {
-                        addr: key.addr,
-                        why,
-                        age,
-                    }));
+                    self.close_link((addr, link), code, why, now, fx);
                 }
+                Decision::Settle { answered } => self.settle(addr, answered, now, fx),
             }
         };
-        if let Some(peer) = self.map.get(&key.addr) {
+        if let Some(peer) = self.get(key) {
             // Expired messages may have made room.
             fx.wakers.extend(peer.queue.ready_sender());
             if draining && peer.queue.queued() == 0 {
                 fx.wakers.extend(self.drained.all());
             }
         }
-        match step {
-            Step::Gone => {
-                self.remove(key.addr, DropReason::Expired, fx);
-            }
-            Step::Dial => {
-                self.make_room(now, fx);
-                self.in_use += 1;
-                self.folded.dials += 1;
-                if let Some(peer) = self.get(key) {
-                    peer.dial = Some(Dial { since: now });
-                }
-            }
-            Step::Wait(_) | Step::Write { .. } | Step::Keepalive { .. } => {}
+        if matches!(step, Step::Gone)
+            && let Some(addr) = self.locate(key)
+        {
+            self.remove(addr, DropReason::Expired, fx);
         }
         step
     }
 
-    /// Returns whether a running dial is no longer needed: the peer is forgotten or has a
-    /// connection, or the dial was abandoned to make room.
-    pub(in crate::transport_layer) fn is_dial_pointless(&mut self, key: PeerKey) -> bool {
-        self.get(key)
-            .is_none_or(|peer| peer.dial.is_none() || !peer.links.is_empty())
-    }
-
-    /// Ends a dial. Returns `false` if it was abandoned earlier, and so is already counted as
-    /// failed.
-    pub(in crate::transport_layer) fn dial_ended(&mut self, key: PeerKey) -> bool {
-        let counted = self.get(key).is_some_and(|peer| peer.dial.take().is_some());
-        self.in_use -= usize::from(counted);
-        counted
-    }
-
-    /// Ends a dial and takes its connection into service. Returns the id of the connection, or
-    /// `None` if it is not needed any more.
-    pub(in crate::transport_layer) fn dial_succeeded(
+    fn start_dial(
         &mut self,
         key: PeerKey,
+        to: SocketAddr,
+        now: Instant,
+        fx: &mut Effects<C>,
+    ) -> NewDial {
+        self.make_room(now, fx);
+        self.in_use += 1;
+        self.folded.dials += 1;
+        let id = self.next_id();
+        let given_up = Arc::new(Signal::default());
+        if let Some(peer) = self.get(key) {
+            peer.dial = Some(Dial {
+                id,
+                since: now,
+                to,
+                given_up: Arc::clone(&given_up),
+            });
+        }
+        NewDial {
+            key: DialKey { peer: key, id },
+            to,
+            given_up,
+        }
+    }
+
+    /// Takes a dial out of the books. Returns the present address of its peer and the address that was
+    /// dialled, or `None` if the dial was given up earlier, and so is already counted as failed.
+    fn end_dial(&mut self, key: DialKey) -> Option<(SocketAddr, SocketAddr)> {
+        let addr = self.locate(key.peer)?;
+        let peer = self.map.get_mut(&addr)?;
+        let dial = peer.dial.take_if(|dial| dial.id == key.id)?;
+        peer.signal.raise();
+        self.in_use -= 1;
+        Some((addr, dial.to))
+    }
+
+    /// Ends a dial and takes its connection into service.
+    pub(in crate::transport_layer) fn dial_succeeded(
+        &mut self,
+        key: DialKey,
         conn: C,
         now: Instant,
         fx: &mut Effects<C>,
-    ) -> Option<u64> {
-        if !self.dial_ended(key) {
-            return None;
+    ) {
+        match self.end_dial(key) {
+            Some(dial) => self.dialled(dial, conn, now, fx),
+            None => fx.close.push((conn, CloseCode::NORMAL)),
         }
-        let dialled = Direction::Outgoing;
-        self.connected(key.addr, conn, dialled, now, fx)
     }
 
     /// Ends a dial that has failed. If no retry can help, drops the queued messages. Returns `None`
-    /// if the dial was abandoned earlier.
+    /// if the dial was given up earlier, or the peer has connected in the meantime.
     pub(in crate::transport_layer) fn dial_failed(
         &mut self,
-        key: PeerKey,
+        key: DialKey,
         error: &Arc<anyhow::Error>,
         now: Instant,
         fx: &mut Effects<C>,
     ) -> Option<DialFailure> {
-        if !self.dial_ended(key) {
-            return None;
-        }
+        let (addr, _) = self.end_dial(key)?;
         self.folded.dials_failed += 1;
         let permanent = matches!(
             error.downcast_ref(),
@@ -131,7 +143,10 @@ impl<C: NetConnection> Peers<C> {
             permanent,
         };
         let (min, max) = (self.config.backoff_min, self.config.backoff_max);
-        let peer = self.get(key)?;
+        let peer = self.map.get_mut(&addr)?;
+        if peer.active().is_some() {
+            return None;
+        }
         peer.failure = Some(failure);
         fx.wakers.extend(peer.observers.all());
         let dropped = if permanent {
@@ -186,7 +201,7 @@ impl<C: NetConnection> Peers<C> {
             peer.task = TaskState::Running(now);
         }
         // Without a connection, the task may wait without a deadline for the end of this write.
-        if !flushed || !peer.queue.is_empty() || peer.links.is_empty() {
+        if !flushed || !peer.queue.is_empty() || peer.active().is_none() {
             peer.wake_task(now);
         }
         fx.wakers.extend(peer.queue.ready_sender());

@@ -26,6 +26,15 @@ impl Expiries {
         self.push_run(at, 1);
     }
 
+    /// Adds a message that expires at `at`, or with the last message if that expires later.
+    pub(super) fn push_back_in_order(&mut self, at: Option<Instant>) {
+        let at = match self.runs.back() {
+            Some((last, _)) => last.and_then(|last| at.map(|at| at.max(last))),
+            None => at,
+        };
+        self.push_run(at, 1);
+    }
+
     fn push_run(&mut self, at: Option<Instant>, count: usize) {
         self.len += count;
         match self.runs.back_mut() {

@@ -233,6 +233,31 @@ impl OutgoingQueue {
         sent
     }
 
+    /// Moves the waiting messages of `other` to the end of this queue, as if they had been passed to
+    /// this one. They keep their times of expiry, or get that of the message before them if it is
+    /// later. If there is no room, the oldest messages are dropped under `DropOldest`, and the moved ones
+    /// otherwise.
+    pub(super) fn absorb(&mut self, other: &mut Self) {
+        other.counters.submitted -= other.waiting.len() as u64;
+        other.waiting_bytes = 0;
+        let mut expiries = std::mem::take(&mut other.waiting_expiries);
+        for bytes in std::mem::take(&mut other.waiting) {
+            let at = expiries.first();
+            expiries.drop_front(1);
+            if self.config.overflow == OverflowPolicy::DropOldest {
+                while !self.has_room(bytes.len()) && self.drop_oldest(DropReason::Overflow) {}
+            }
+            if self.has_room(bytes.len()) {
+                self.counters.submitted += 1;
+                self.waiting_bytes += bytes.len();
+                self.waiting.push_back(bytes);
+                self.waiting_expiries.push_back_in_order(at);
+            } else {
+                self.refuse(DropReason::Overflow);
+            }
+        }
+    }
+
     /// Releases the memory that a burst has taken.
     pub(super) fn shrink(&mut self) {
         self.waiting.shrink_to_fit();

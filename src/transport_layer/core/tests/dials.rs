@@ -103,8 +103,7 @@ fn only_a_failure_after_a_caller_came_ends_its_wait() {
     fixture.peers.stop_wanting(&mut wanted);
     // A connection in between: the failure is over.
     let link = fixture.accept(addr(1), 1);
-    let (now, fx) = (fixture.now, &mut fixture.fx);
-    fixture.peers.disconnected(addr(1), link, None, now, fx);
+    fixture.lose(addr(1), link);
     let mut wanted = Wanted::new(addr(1));
     assert!(poll(&mut fixture, &mut wanted).is_pending());
     assert!(wanted.cause.is_none());
@@ -117,7 +116,7 @@ fn a_dialled_connection_that_ends_at_once_counts_as_a_failed_dial() {
         direction: Direction,
         age: u64,
         heard: bool,
-        code: Option<CloseCode>,
+        end: LinkEnd,
         state: PeerState,
     }
     let fresh = Case {
@@ -125,7 +124,7 @@ fn a_dialled_connection_that_ends_at_once_counts_as_a_failed_dial() {
         direction: Direction::Outgoing,
         age: 1,
         heard: false,
-        code: None,
+        end: LinkEnd::Lost,
         state: PeerState::BackingOff,
     };
     let idle = PeerState::Idle;
@@ -144,13 +143,13 @@ fn a_dialled_connection_that_ends_at_once_counts_as_a_failed_dial() {
         },
         Case {
             what: "we have closed it",
-            code: Some(CloseCode::IDLE),
+            end: LinkEnd::Local(CloseCode::IDLE),
             state: idle,
             ..fresh
         },
         Case {
             what: "its network took nothing",
-            code: Some(CloseCode::PROTOCOL),
+            end: LinkEnd::Local(CloseCode::PROTOCOL),
             ..fresh
         },
         Case {
@@ -166,19 +165,21 @@ fn a_dialled_connection_that_ends_at_once_counts_as_a_failed_dial() {
             .with_backoff_min(secs(20))
             .with_backoff_max(secs(20));
         let mut fixture = Fixture::new(config);
-        let link = fixture.connect(addr(1), 1, case.direction).unwrap();
+        let link = fixture.connect(addr(1), 1, case.direction);
         if case.heard {
-            fixture.peers.heard(addr(1), link, fixture.now);
+            fixture.hear(addr(1), link);
         }
         fixture.now += secs(case.age);
-        let (now, fx) = (fixture.now, &mut fixture.fx);
-        let age = fixture
-            .peers
-            .disconnected(addr(1), link, case.code, now, fx);
+        fixture.settle();
+        let age = fixture.end(addr(1), link, case.end);
         assert_eq!(age, Some(secs(case.age)), "{}", case.what);
         assert_eq!(fixture.peer(addr(1)).state, case.state, "{}", case.what);
         let closed: Vec<_> = fixture.fx.close.iter().map(|(_, code)| *code).collect();
-        assert_eq!(closed, [case.code.unwrap_or(CloseCode::NORMAL)]);
+        let code = match case.end {
+            LinkEnd::Local(code) => code,
+            _ => CloseCode::NORMAL,
+        };
+        assert_eq!(closed, [code]);
     }
 }
 
@@ -191,7 +192,7 @@ fn a_message_from_a_peer_ends_its_backoff() {
     fixture.fail_dial(addr(1), std::io::ErrorKind::TimedOut);
     assert_eq!(fixture.peer(addr(1)).state, PeerState::BackingOff);
     let link = fixture.accept(addr(1), 1);
-    fixture.peers.heard(addr(1), link, fixture.now);
+    fixture.hear(addr(1), link);
     fixture.accept(addr(2), 2);
     assert_eq!(fixture.connections(), [addr(2)]);
     assert_eq!(fixture.peer(addr(1)).state, PeerState::Idle);
@@ -199,13 +200,12 @@ fn a_message_from_a_peer_ends_its_backoff() {
 
 #[test]
 fn messages_for_a_lost_peer_that_cannot_be_dialled_are_dropped() {
-    let client = SocketAddr::from(([10, 0, 0, 1], 0));
+    let client = id(1).address();
     let mut fixture = Fixture::new(TransportLayerConfig::default());
     let link = fixture.accept(client, 1);
     fixture.offer(client);
     fixture.offer(client);
-    let (now, fx) = (fixture.now, &mut fixture.fx);
-    fixture.peers.disconnected(client, link, None, now, fx);
+    fixture.lose(client, link);
     fixture.step(client);
     let peer = fixture.peer(client);
     assert_eq!(peer.queued, 0);

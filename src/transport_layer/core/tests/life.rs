@@ -15,8 +15,8 @@ fn a_closing_socket_takes_no_messages_and_only_dials_that_it_has_begun() {
     fixture.step(addr(1));
     fixture.peers.start_draining(&mut fixture.fx);
     assert!(matches!(fixture.offer(addr(1)), Offered::Closed(_)));
-    assert_eq!(fixture.connect(addr(2), 2, Direction::Incoming), None);
-    assert!(fixture.connect(addr(1), 1, Direction::Outgoing).is_some());
+    assert_eq!(fixture.accept(addr(2), 2), 0);
+    assert_ne!(fixture.connect(addr(1), 1, Direction::Outgoing), 0);
     assert!(
         fixture
             .peers
@@ -34,7 +34,7 @@ fn a_closing_socket_takes_no_messages_and_only_dials_that_it_has_begun() {
             .is_ready()
     );
     fixture.peers.close(&mut fixture.fx);
-    assert_eq!(fixture.connect(addr(1), 1, Direction::Outgoing), None);
+    assert_eq!(fixture.connect(addr(1), 1, Direction::Outgoing), 0);
 }
 
 /// Lets the time pass until the task of the peer, which waits, has nothing left to do.
@@ -58,13 +58,12 @@ fn a_peer_whose_connection_ends_during_a_senders_write_is_forgotten_in_time() {
     let Offered::Write(direct) = fixture.offer(addr(1)) else {
         panic!("the connection is at rest");
     };
-    let (now, fx) = (fixture.now, &mut fixture.fx);
-    fixture.peers.disconnected(addr(1), link, None, now, fx);
+    fixture.lose(addr(1), link);
     assert!(fixture.take_signal(addr(1)));
     assert!(matches!(fixture.step(addr(1)), Step::Wait(None)));
     let write = (direct.key, link, Writer::Sender);
     let (batch, fx) = (&mut VecDeque::new(), &mut fixture.fx);
-    fixture.peers.written(write, batch, true, now, fx);
+    fixture.peers.written(write, batch, true, fixture.now, fx);
     assert!(
         fixture.take_signal(addr(1)),
         "its task waits without a deadline"
@@ -79,7 +78,7 @@ fn a_peer_without_route_is_forgotten_after_its_last_sender_has_stopped_waiting()
     config.outgoing.max_messages = 1;
     let mut fixture = Fixture::new(config);
     // It can be answered only on the connection that it has opened.
-    let from: SocketAddr = ([10, 0, 0, 1], 0).into();
+    let from = id(1).address();
     let link = fixture.accept(from, 1);
     fixture.offer(from);
     let mut place = SenderPlace::new(from);
@@ -91,8 +90,7 @@ fn a_peer_without_route_is_forgotten_after_its_last_sender_has_stopped_waiting()
             .offer_again(message(), &mut place, now, waker, fx)
     };
     assert!(matches!(offer_again(&mut fixture), Offered::Full(_)));
-    let (now, fx) = (fixture.now, &mut fixture.fx);
-    fixture.peers.disconnected(from, link, None, now, fx);
+    fixture.lose(from, link);
     assert!(fixture.take_signal(from));
     assert!(matches!(fixture.step(from), Step::Wait(None)));
     assert!(matches!(offer_again(&mut fixture), Offered::Done));
@@ -136,7 +134,7 @@ proptest! {
     #[test]
     fn sums_and_bounds_hold_after_any_operation(
         policy in 0..3,
-        operations in proptest::collection::vec((0..12, 1..7_u8, 0..4_u8, 0..20_u64), 1..200),
+        operations in proptest::collection::vec((0..16, 1..7_u8, 0..4_u8, 0..20_u64), 1..200),
     ) {
         let overflow = match policy {
             0 => OverflowPolicy::DropOldest,
@@ -167,6 +165,18 @@ proptest! {
                 }
                 4 => fixture.peers.withdraw(&mut place, &mut fixture.fx),
                 5 => { fixture.accept(to, identity); }
+                12 => {
+                    let mut conn = fixture.conn(addr(9), identity);
+                    conn.stated = None;
+                    fixture.enter(conn, Direction::Incoming);
+                }
+                13 => {
+                    // A name that leads to several members.
+                    let mut conn = fixture.conn(addr(7), identity);
+                    conn.stated = Some(to);
+                    fixture.enter(conn, Direction::Outgoing);
+                }
+                14 => fixture.peers.each_conn(to, |conn| conn.last_answer = Some(conn.last_heard + secs(time))),
                 6 | 7 if known => if let Step::Write { link, .. } = fixture.step(to) {
                     let key = fixture.key(to);
                     writing.push(((key, link, Writer::Task), fixture.batch.len()));
@@ -179,13 +189,13 @@ proptest! {
                     fixture.peers.written(write, &mut batch, flushed, now, &mut fixture.fx);
                 },
                 9 if known => {
-                    let key = fixture.key(to);
+                    let key = fixture.peers.dial_at(to);
                     let conn = fixture.conn(to, identity);
                     let (now, fx) = (fixture.now, &mut fixture.fx);
                     fixture.peers.dial_succeeded(key, conn, now, fx);
                 }
                 10 if known => {
-                    let key = fixture.key(to);
+                    let key = fixture.peers.dial_at(to);
                     let error = Arc::new(ConnectError::NotDialable { addr: to }.into());
                     let (now, fx) = (fixture.now, &mut fixture.fx);
                     fixture.peers.dial_failed(key, &error, now, fx);
@@ -193,6 +203,7 @@ proptest! {
                 _ => fixture.now += secs(time),
             }
             fixture.settle();
+            fixture.peers.assert_named_consistently();
             let stats = fixture.stats();
             let mut total = stats.total.clone();
             for one in stats.peers.values() {
@@ -208,8 +219,8 @@ proptest! {
                         && other.remote_identity != Identity::UNPROVED
                 };
                 prop_assert!(stats.connections.iter().filter(same).count() <= 2);
-                let host = connection.remote_addr.ip();
-                let of_host = stats.connections.iter().filter(|c| c.remote_addr.ip() == host);
+                let host = connection.network_addr.ip();
+                let of_host = stats.connections.iter().filter(|c| c.network_addr.ip() == host);
                 prop_assert!(of_host.count() <= 3);
             }
         }

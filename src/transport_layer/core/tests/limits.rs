@@ -2,6 +2,11 @@
 
 use super::*;
 
+fn is_given_up(dial: &NewDial) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    dial.given_up.poll(&mut cx).is_ready()
+}
+
 #[test]
 fn limits_hold_by_identity_then_by_host_then_in_all_and_evict_from_the_one_that_exceeds_them() {
     /// Host, port and identity of a connection that is accepted.
@@ -15,8 +20,8 @@ fn limits_hold_by_identity_then_by_host_then_in_all_and_evict_from_the_one_that_
     let cases = [
         Case {
             what: "one identity from several hosts loses its least recently used connection",
-            limits: (2, 100, 100),
-            accepted: &[(1, 1, 9), (2, 1, 1), (3, 1, 9), (4, 1, 9)],
+            limits: (1, 100, 100),
+            accepted: &[(1, 1, 9), (2, 1, 1), (3, 1, 9)],
             evicted: &[(1, 1)],
         },
         Case {
@@ -26,9 +31,9 @@ fn limits_hold_by_identity_then_by_host_then_in_all_and_evict_from_the_one_that_
             evicted: &[(1, 1)],
         },
         Case {
-            what: "when all is full, the identity that has the most pays",
+            what: "when all is full, the host or identity that has the most pays",
             limits: (100, 100, 4),
-            accepted: &[(1, 1, 1), (2, 1, 2), (3, 1, 9), (4, 1, 9), (5, 1, 9)],
+            accepted: &[(1, 1, 1), (2, 1, 2), (3, 1, 0), (3, 2, 0), (3, 3, 0)],
             evicted: &[(3, 1)],
         },
         Case {
@@ -44,16 +49,16 @@ fn limits_hold_by_identity_then_by_host_then_in_all_and_evict_from_the_one_that_
             evicted: &[(1, 1)],
         },
         Case {
-            what: "a flood of one identity takes no place of another",
+            what: "a flood of one host takes no place of another",
             limits: (2, 100, 4),
             accepted: &[
                 (1, 1, 1),
                 (2, 1, 2),
-                (3, 1, 9),
-                (3, 2, 9),
-                (3, 3, 9),
-                (3, 4, 9),
-                (3, 5, 9),
+                (3, 1, 0),
+                (3, 2, 0),
+                (3, 3, 0),
+                (3, 4, 0),
+                (3, 5, 0),
             ],
             evicted: &[(3, 1), (3, 2), (3, 3)],
         },
@@ -99,19 +104,22 @@ fn an_evicted_dial_counts_as_failed_and_its_task_notices() {
     let config = TransportLayerConfig::default().with_max_connections(1);
     let mut fixture = Fixture::new(config);
     fixture.offer(addr(1));
-    assert_eq!(name(&fixture.step(addr(1))), "dial");
+    let Step::Dial(dial) = fixture.step(addr(1)) else {
+        panic!("there is a message");
+    };
     fixture.now += secs(1);
+    assert!(!is_given_up(&dial));
     fixture.accept(addr(2), 2);
-    let key = fixture.key(addr(1));
-    assert!(fixture.peers.is_dial_pointless(key));
+    assert!(is_given_up(&dial), "its task ends");
     assert_eq!(
         (fixture.stats().dials, fixture.stats().dials_failed),
         (1, 1)
     );
     let conn = fixture.conn(addr(1), 1);
     let (now, fx) = (fixture.now, &mut fixture.fx);
-    let late = fixture.peers.dial_succeeded(key, conn, now, fx);
-    assert_eq!(late, None, "the dial was given up");
+    fixture.peers.dial_succeeded(dial.key, conn, now, fx);
+    let closed = fixture.fx.close.last().map(|(conn, _)| conn.addr);
+    assert_eq!(closed, Some(addr(1)), "the dial was given up");
     assert_eq!(fixture.connections(), [addr(2)]);
 }
 
@@ -142,7 +150,7 @@ fn the_peer_that_is_forgotten_first_has_no_connection_and_no_messages() {
 
 #[test]
 fn connections_with_messages_to_send_go_last() {
-    // The bounds by identity, by host and in all; all connections are of one identity and host.
+    // The bounds by identity, by host and in all; all connections are of one host, without identity.
     for limits in [(2, 100, 100), (100, 2, 100), (100, 100, 2)] {
         let (of_identity, of_host, in_all) = limits;
         let config = TransportLayerConfig::default()
@@ -151,12 +159,12 @@ fn connections_with_messages_to_send_go_last() {
             .with_max_connections(in_all);
         let mut fixture = Fixture::new(config);
         let address = |port: u16| SocketAddr::from(([10, 0, 0, 1], port));
-        fixture.accept(address(1), 1);
+        fixture.accept(address(1), 0);
         fixture.offer(address(1));
         fixture.now += secs(1);
-        fixture.accept(address(2), 1);
+        fixture.accept(address(2), 0);
         fixture.now += secs(1);
-        fixture.accept(address(3), 1);
+        fixture.accept(address(3), 0);
         assert_eq!(
             fixture.connections(),
             [address(1), address(3)],
@@ -172,39 +180,49 @@ fn a_dial_is_given_up_only_before_busy_connections_that_are_used_more_recently()
         let mut fixture = Fixture::new(config);
         let dial = |fixture: &mut Fixture| {
             fixture.offer(addr(1));
-            assert_eq!(name(&fixture.step(addr(1))), "dial");
+            let Step::Dial(dial) = fixture.step(addr(1)) else {
+                panic!("there is a message");
+            };
             fixture.now += secs(1);
+            dial
         };
+        let mut dialled = None;
         if dial_first {
-            dial(&mut fixture);
+            dialled = Some(dial(&mut fixture));
         }
         fixture.accept(addr(2), 2);
         fixture.offer(addr(2));
         fixture.now += secs(1);
-        if !dial_first {
-            dial(&mut fixture);
-        }
+        let dialled = dialled.unwrap_or_else(|| dial(&mut fixture));
         fixture.accept(addr(3), 3);
-        let key = fixture.key(addr(1));
-        assert_eq!(fixture.peers.is_dial_pointless(key), dial_first);
+        assert_eq!(is_given_up(&dialled), dial_first);
         if !dial_first {
             let conn = fixture.conn(addr(1), 1);
             let (now, fx) = (fixture.now, &mut fixture.fx);
-            fixture.peers.dial_succeeded(key, conn, now, fx);
+            fixture.peers.dial_succeeded(dialled.key, conn, now, fx);
         }
         assert_eq!(fixture.connections(), left);
     }
 }
 
 #[test]
-fn a_dial_is_pointless_once_the_peer_has_dialled_us() {
+fn a_dial_goes_on_when_the_peer_has_dialled_us() {
+    // The peer may have accepted it already, and have written to it.
     let mut fixture = Fixture::new(TransportLayerConfig::default());
     fixture.offer(addr(1));
-    fixture.step(addr(1));
-    let key = fixture.key(addr(1));
-    assert!(!fixture.peers.is_dial_pointless(key));
-    fixture.accept(addr(1), 1);
-    assert!(fixture.peers.is_dial_pointless(key));
+    let Step::Dial(dial) = fixture.step(addr(1)) else {
+        panic!("there is a message");
+    };
+    let accepted = fixture.accept(addr(1), 1);
+    assert!(!is_given_up(&dial));
+    let Step::Write { link, .. } = fixture.step(addr(1)) else {
+        panic!("the message is written meanwhile");
+    };
+    assert_eq!(link, accepted);
+    fixture.written(addr(1), link);
+    fixture.fail_dial(addr(1), std::io::ErrorKind::TimedOut);
+    assert_eq!(fixture.stats().dials_failed, 1);
+    assert!(fixture.peers.dial_failure(addr(1)).is_none());
 }
 
 #[test]
@@ -215,7 +233,7 @@ fn a_peer_that_is_used_again_is_forgotten_later() {
         ("lost a connection", |f| {
             let link = f.accept(addr(1), 1);
             f.now += secs(1);
-            f.peers.disconnected(addr(1), link, None, f.now, &mut f.fx);
+            f.lose(addr(1), link);
         }),
     ];
     for (what, use_it) in uses {

@@ -1,8 +1,10 @@
 //! Tests of the core alone, with plain time values and connections that do nothing.
 
+mod conflicts;
 mod dials;
 mod life;
 mod limits;
+mod names;
 mod steps;
 mod wakes;
 mod writes;
@@ -13,7 +15,9 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use super::{Effects, NewPeer, Offered, PeerKey, Peers, Reading, Step, Wanted, Writer};
+use super::{
+    Effects, LinkEnd, NewDial, NewPeer, Offered, Own, PeerKey, Peers, Reading, Step, Wanted, Writer,
+};
 use crate::credential::Identity;
 use crate::net::{Alpn, CloseCode, CloseReason, ConnectError, NetConnection};
 use crate::rt::Instant;
@@ -21,12 +25,14 @@ use crate::transport_layer::TransportLayerConfig;
 use crate::transport_layer::stats::{Direction, DropReason, PeerStats, SocketStats};
 use bytes::Bytes;
 
-/// A connection as the core sees it: an identity, an address, and when its peer was last heard.
+/// A connection as the core sees it: an identity, addresses, and when its peer was last heard.
 #[derive(Debug, Clone)]
 struct Conn {
     identity: Identity,
     last_heard: Instant,
+    last_answer: Option<Instant>,
     addr: SocketAddr,
+    stated: Option<SocketAddr>,
 }
 
 static ALPN: Alpn = Alpn::from_static(b"test");
@@ -56,8 +62,14 @@ impl NetConnection for Conn {
     async fn recv(&self) -> anyhow::Result<Option<Bytes>> {
         unreachable!("the core does not read")
     }
+    fn stated_addr(&self) -> Option<SocketAddr> {
+        self.stated
+    }
     fn last_heard(&self) -> Instant {
         self.last_heard
+    }
+    fn last_answer(&self) -> Option<Instant> {
+        self.last_answer
     }
     async fn close(&self, _: CloseCode) {
         unreachable!("the core does not close")
@@ -69,6 +81,20 @@ impl NetConnection for Conn {
 
 fn addr(n: u8) -> SocketAddr {
     ([10, 0, 0, n], 7000).into()
+}
+
+fn id(identity: u8) -> Identity {
+    Identity::from_bytes([identity; 32])
+}
+
+/// Returns this socket as its peers may name it.
+fn own() -> Own {
+    let local_addr = addr(200);
+    Own {
+        identity: id(100),
+        local_addr,
+        advertised_addr: local_addr,
+    }
 }
 
 fn secs(secs: u64) -> Duration {
@@ -86,25 +112,30 @@ struct Fixture {
     fx: Effects<Conn>,
     batch: VecDeque<Bytes>,
     created: Vec<NewPeer>,
+    closed: Vec<CloseCode>,
 }
 
 impl Fixture {
     fn new(config: TransportLayerConfig) -> Self {
         config.validate().unwrap();
         Self {
-            peers: Peers::new(Arc::new(config), 16 << 10),
+            peers: Peers::new(Arc::new(config), 16 << 10, own()),
             now: Instant::now(),
             fx: Effects::default(),
             batch: VecDeque::new(),
             created: Vec::new(),
+            closed: Vec::new(),
         }
     }
 
+    /// Returns a connection of a peer that states the address of the connection.
     fn conn(&self, to: SocketAddr, identity: u8) -> Conn {
         Conn {
-            identity: Identity::from_bytes([identity; 32]),
+            identity: id(identity),
             last_heard: self.now,
+            last_answer: None,
             addr: to,
+            stated: Some(to),
         }
     }
 
@@ -112,17 +143,23 @@ impl Fixture {
     fn settle(&mut self) {
         let fx = std::mem::take(&mut self.fx);
         self.created.extend(fx.new_peers);
+        self.closed.extend(fx.close.iter().map(|(_, code)| *code));
     }
 
     /// Returns the latest entry for `addr`, after carrying out the effects.
     fn entry(&mut self, addr: SocketAddr) -> &NewPeer {
         self.settle();
-        let own = self.created.iter().rev().find(|new| new.key.addr == addr);
+        let id = self.peers.id_at(addr);
+        let own = self.created.iter().rev().find(|new| match id {
+            Some(id) => new.key.id == id,
+            None => new.key.addr == addr,
+        });
         own.expect("a peer with that address")
     }
 
     fn key(&mut self, addr: SocketAddr) -> PeerKey {
-        self.entry(addr).key
+        let id = self.entry(addr).key.id;
+        PeerKey { addr, id }
     }
 
     /// Takes down the signal of the peer's task. Returns whether it was up.
@@ -140,15 +177,50 @@ impl Fixture {
         }
     }
 
-    fn connect(&mut self, to: SocketAddr, identity: u8, direction: Direction) -> Option<u64> {
+    /// Takes a connection into service that was accepted, or dialled without being asked for. Returns
+    /// its id if it is read, and 0 otherwise.
+    fn enter(&mut self, conn: Conn, direction: Direction) -> u64 {
+        let before = self.fx.readers.len();
+        match direction {
+            Direction::Incoming => self.peers.accepted(conn, self.now, &mut self.fx),
+            Direction::Outgoing => {
+                let to = conn.addr;
+                self.peers.touch(to, self.now, &mut self.fx).ok();
+                self.peers.dialled((to, to), conn, self.now, &mut self.fx);
+            }
+        }
+        self.fx.readers.get(before).map_or(0, |reader| reader.link)
+    }
+
+    fn connect(&mut self, to: SocketAddr, identity: u8, direction: Direction) -> u64 {
         let conn = self.conn(to, identity);
-        self.peers
-            .connected(to, conn, direction, self.now, &mut self.fx)
+        self.enter(conn, direction)
     }
 
     fn accept(&mut self, from: SocketAddr, identity: u8) -> u64 {
-        let link = self.connect(from, identity, Direction::Incoming);
-        link.expect("an open socket takes connections")
+        self.connect(from, identity, Direction::Incoming)
+    }
+
+    fn end(&mut self, addr: SocketAddr, link: u64, end: LinkEnd) -> Option<Duration> {
+        let key = self.key(addr);
+        let (now, fx) = (self.now, &mut self.fx);
+        let age = self.peers.disconnected(key, link, &end, now, fx);
+        self.peers.reader_ended(key, link, fx);
+        age
+    }
+
+    fn lose(&mut self, addr: SocketAddr, link: u64) {
+        self.end(addr, link, LinkEnd::Lost);
+    }
+
+    fn hear(&mut self, addr: SocketAddr, link: u64) {
+        let key = self.key(addr);
+        self.peers.heard(key, link, self.now);
+    }
+
+    fn reading(&mut self, addr: SocketAddr, link: u64, reading: Reading) {
+        let key = self.key(addr);
+        self.peers.reading(key, link, reading);
     }
 
     fn step(&mut self, addr: SocketAddr) -> Step<Conn> {
@@ -193,9 +265,10 @@ impl Fixture {
     }
 
     fn fail_dial_with(&mut self, error: ConnectError, addr: SocketAddr) {
-        let (key, error) = (self.key(addr), Arc::new(error.into()));
-        let failed = self.peers.dial_failed(key, &error, self.now, &mut self.fx);
-        assert!(failed.is_some());
+        let (key, error) = (self.peers.dial_at(addr), Arc::new(error.into()));
+        let failed = self.stats().dials_failed;
+        self.peers.dial_failed(key, &error, self.now, &mut self.fx);
+        assert_eq!(self.stats().dials_failed, failed + 1);
     }
 }
 
@@ -204,8 +277,9 @@ fn name(step: &Step<Conn>) -> &'static str {
     match step {
         Step::Gone => "gone",
         Step::Wait(_) => "wait",
-        Step::Dial => "dial",
+        Step::Dial(_) => "dial",
         Step::Write { .. } => "write",
         Step::Keepalive { .. } => "keepalive",
+        Step::Probe { .. } => "probe",
     }
 }

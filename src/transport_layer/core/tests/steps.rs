@@ -119,14 +119,10 @@ fn a_silent_peer_is_closed_unless_it_is_not_read() {
     for (reading, closed) in [(true, true), (false, false)] {
         let config = TransportLayerConfig::default().with_idle_timeout(secs(100_000));
         let mut fixture = Fixture::new(config);
-        let conn = fixture.conn(addr(1), 1);
-        let (now, fx) = (fixture.now, &mut fixture.fx);
-        let incoming = Direction::Incoming;
-        let link = fixture.peers.connected(addr(1), conn, incoming, now, fx);
+        let link = fixture.accept(addr(1), 1);
         fixture.step(addr(1));
         if !reading {
-            let link = link.unwrap();
-            fixture.peers.reading(addr(1), link, Reading::Paused);
+            fixture.reading(addr(1), link, Reading::Paused);
         }
         fixture.now += secs(90);
         fixture.step(addr(1));
@@ -140,7 +136,7 @@ fn the_task_of_a_peer_waits_until_the_next_thing_is_due() {
     fn lost(f: &mut Fixture) {
         let link = f.accept(addr(1), 1);
         f.now += secs(10);
-        f.peers.disconnected(addr(1), link, None, f.now, &mut f.fx);
+        f.lose(addr(1), link);
     }
     let quiet = || {
         TransportLayerConfig::default()
@@ -250,7 +246,7 @@ fn messages_either_way_keep_a_connection_from_being_idle() {
         ("nothing", |_, _| {}, true),
         (
             "a message was received",
-            |f, link| f.peers.heard(addr(1), link, f.now),
+            |f, link| f.hear(addr(1), link),
             false,
         ),
         (
@@ -325,11 +321,9 @@ fn silence_counts_from_the_time_at_which_reading_goes_on() {
     let mut fixture = Fixture::new(config);
     let link = fixture.accept(addr(1), 1);
     fixture.step(addr(1));
-    fixture.peers.reading(addr(1), link, Reading::Paused);
+    fixture.reading(addr(1), link, Reading::Paused);
     fixture.now += secs(100);
-    fixture
-        .peers
-        .reading(addr(1), link, Reading::Since(fixture.now));
+    fixture.reading(addr(1), link, Reading::Since(fixture.now));
     for (later, silent) in [(0, false), (89, false), (1, true)] {
         fixture.now += secs(later);
         fixture.step(addr(1));

@@ -370,9 +370,8 @@ fn the_task_of_a_peer_is_woken_by_all_that_gives_it_work() {
             "the loss of a connection",
             connected,
             |f, link| {
-                let (now, fx) = (f.now, &mut f.fx);
                 let link = link.unwrap();
-                f.peers.disconnected(addr(1), link, None, now, fx);
+                f.lose(addr(1), link);
             },
             true,
         ),
@@ -390,7 +389,7 @@ fn the_task_of_a_peer_is_woken_by_all_that_gives_it_work() {
             connected,
             |f, link| {
                 let (now, link) = (f.now, link.unwrap());
-                f.peers.reading(addr(1), link, Reading::Since(now));
+                f.reading(addr(1), link, Reading::Since(now));
             },
             true,
         ),

@@ -98,7 +98,7 @@ fn a_message_that_its_sender_could_not_write_goes_first() {
         now,
         fx,
     );
-    fixture.peers.disconnected(addr(1), link, None, now, fx);
+    fixture.lose(addr(1), link);
     assert_eq!(fixture.peer(addr(1)).queued, 2);
     fixture.accept(addr(1), 1);
     assert_eq!(name(&fixture.step(addr(1))), "write");
@@ -138,10 +138,10 @@ fn the_clock_is_not_read_while_the_task_of_the_peer_runs() {
 }
 
 #[test]
-fn the_first_connection_is_written_to_as_long_as_it_lives() {
+fn of_connections_without_authentication_the_first_is_written_to_as_long_as_it_lives() {
     let mut fixture = Fixture::new(TransportLayerConfig::default());
-    let dialled = fixture.connect(addr(1), 1, Direction::Outgoing).unwrap();
-    let accepted = fixture.accept(addr(1), 1);
+    let dialled = fixture.connect(addr(1), 0, Direction::Outgoing);
+    let accepted = fixture.accept(addr(1), 0);
     let written_to = |fixture: &mut Fixture| {
         fixture.offer(addr(1));
         match fixture.step(addr(1)) {
@@ -153,15 +153,11 @@ fn the_first_connection_is_written_to_as_long_as_it_lives() {
         }
     };
     assert_eq!(written_to(&mut fixture), dialled);
-    // If the peer dials again from the same address, it has lost the connection that it dialled
-    // before.
-    let newer = fixture.accept(addr(1), 1);
+    // If the peer comes again from the same address, it has lost its earlier connection.
+    let newer = fixture.accept(addr(1), 0);
     assert_eq!(written_to(&mut fixture), newer);
-    let now = fixture.now;
     for (ended, next) in [(newer, dialled), (dialled, accepted)] {
-        fixture
-            .peers
-            .disconnected(addr(1), ended, None, now, &mut fixture.fx);
+        fixture.lose(addr(1), ended);
         assert_eq!(written_to(&mut fixture), next);
     }
 }

@@ -159,6 +159,11 @@ impl<M> SharedInbox<M> {
         self.inbox.lock().remember(peer);
     }
 
+    /// Returns whether messages of `peer` wait for `recv`.
+    pub(super) fn has_messages_of(&self, peer: SocketAddr) -> bool {
+        self.inbox.lock().has_messages_of(peer)
+    }
+
     /// Adds the counters of `peer` to the total once its messages have been taken.
     pub(super) fn forget(&self, peer: SocketAddr) {
         self.inbox.lock().forget(peer);

@@ -1,0 +1,161 @@
+//! Two connections of one identity: which of them stays.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Peers;
+use crate::credential::Identity;
+use crate::net::{CloseCode, NetConnection};
+use crate::rt::Instant;
+use crate::transport_layer::core::conflict::{Conflict, Kind};
+use crate::transport_layer::core::link::{Link, LinkEnd, LinkRole};
+use crate::transport_layer::core::step::{Effects, EndedLink};
+use crate::transport_layer::stats::Direction;
+
+/// A connection that is younger than this is alive: it is not probed when the sides have dialled each
+/// other, so that a peer which is too busy to answer does not lose both connections.
+const FRESH: Duration = Duration::from_secs(5);
+
+impl<C: NetConnection> Peers<C> {
+    /// Decides the role of a new connection of the peer at `addr`, beside the one that is active. Returns
+    /// `false` if the new one is not needed.
+    pub(super) fn admit(&mut self, addr: SocketAddr, newer: &mut Link<C>, now: Instant) -> bool {
+        let own = self.own.identity;
+        let identity = newer.conn.remote_identity();
+        if identity == Identity::UNPROVED {
+            // Nothing tells who is at the other end, so none of the two is better.
+            return true;
+        }
+        let Some(peer) = self.map.get_mut(&addr) else {
+            return true;
+        };
+        let Some(index) = peer
+            .links
+            .iter()
+            .position(|link| link.role == LinkRole::Active)
+        else {
+            return true;
+        };
+        if peer.conflict.is_some() {
+            return false;
+        }
+        let Some(older) = peer.links.get_mut(index) else {
+            return true;
+        };
+        let ours_stays = own < identity;
+        let kind = match (older.direction, newer.direction) {
+            (Direction::Outgoing, Direction::Outgoing)
+            | (Direction::Incoming, Direction::Incoming) => Kind::Duplicate,
+            (_, Direction::Outgoing) if ours_stays => Kind::KeepNewer,
+            (_, Direction::Incoming) if !ours_stays => Kind::KeepNewer,
+            _ => Kind::KeepOlder,
+        };
+        match kind {
+            Kind::Duplicate => newer.role = LinkRole::Waiting,
+            Kind::KeepOlder => newer.role = LinkRole::Draining(now),
+            Kind::KeepNewer => older.role = LinkRole::Draining(now),
+        }
+        let age = now.saturating_duration_since(older.since);
+        if kind != Kind::KeepOlder || age >= FRESH {
+            peer.conflict = Some(Conflict::new(kind, older.id, newer.id));
+        }
+        peer.wake_task(now);
+        true
+    }
+
+    /// Settles the conflict of the peer at `addr`: `answered` says whether the older connection is
+    /// alive.
+    pub(super) fn settle(
+        &mut self,
+        addr: SocketAddr,
+        answered: bool,
+        now: Instant,
+        fx: &mut Effects<C>,
+    ) {
+        let Some(conflict) = self.map.get_mut(&addr).and_then(|p| p.conflict.take()) else {
+            return;
+        };
+        match (conflict.kind, answered) {
+            (Kind::KeepNewer, _) | (Kind::KeepOlder, true) => {}
+            (Kind::Duplicate, true) => {
+                let peer = self.map.get_mut(&addr);
+                let newer = peer.and_then(|peer| peer.link(conflict.newer));
+                let Some(direction) = newer.map(|link| link.direction) else {
+                    return;
+                };
+                let code = self.refusal(direction);
+                let why = "another connection of its identity is alive";
+                self.close_link((addr, conflict.newer), code, why, now, fx);
+            }
+            (Kind::Duplicate | Kind::KeepOlder, false) => {
+                let (code, why) = (
+                    CloseCode::GOING_AWAY,
+                    "it does not answer, and the peer has connected again",
+                );
+                self.close_link((addr, conflict.older), code, why, now, fx);
+                self.promote(addr, conflict.newer, now, fx);
+            }
+        }
+    }
+
+    /// Counts a connection that is refused beside another one of its identity, and returns the code to
+    /// close it with.
+    pub(super) fn refusal(&mut self, direction: Direction) -> CloseCode {
+        match direction {
+            Direction::Incoming => {
+                self.naming.duplicates_refused += 1;
+                CloseCode::DUPLICATE
+            }
+            Direction::Outgoing => CloseCode::REDUNDANT,
+        }
+    }
+
+    /// Ends a conflict because one of its connections has ended. If no connection is active then, one
+    /// that waits or drains becomes so.
+    pub(super) fn link_lost(
+        &mut self,
+        addr: SocketAddr,
+        lost: u64,
+        now: Instant,
+        fx: &mut Effects<C>,
+    ) {
+        let Some(peer) = self.map.get_mut(&addr) else {
+            return;
+        };
+        peer.conflict
+            .take_if(|conflict| conflict.older == lost || conflict.newer == lost);
+        if peer.active().is_none()
+            && let Some(rest) = peer.links.last().map(|link| link.id)
+        {
+            self.promote(addr, rest, now, fx);
+        }
+    }
+
+    /// Makes a connection the active one of its peer.
+    fn promote(&mut self, addr: SocketAddr, link: u64, now: Instant, fx: &mut Effects<C>) {
+        let Some(peer) = self.map.get_mut(&addr) else {
+            return;
+        };
+        let Some(link) = peer.link(link) else {
+            return;
+        };
+        link.role = LinkRole::Active;
+        link.written = now;
+        peer.wake_task(now);
+        self.connections += 1;
+        self.start_readers(addr, fx);
+    }
+
+    /// Closes a connection and notes it for the log.
+    pub(super) fn close_link(
+        &mut self,
+        (addr, link): (SocketAddr, u64),
+        code: CloseCode,
+        why: &'static str,
+        now: Instant,
+        fx: &mut Effects<C>,
+    ) {
+        let age = self.disconnected_at(addr, link, &LinkEnd::Local(code), now, fx);
+        fx.ended.extend(age.map(|age| EndedLink { addr, why, age }));
+    }
+}

@@ -1,0 +1,160 @@
+//! Looking up peers by address, by alias, and by the key address of their identity.
+//!
+//! Invariants: an identity owns at most one entry; an alias leads to an entry with a connection; an
+//! address that has an entry is no alias.
+
+use std::net::SocketAddr;
+
+use super::Peers;
+#[cfg(test)]
+use crate::credential::Identity;
+use crate::credential::is_key_address;
+use crate::net::{NetConnection, is_dialable};
+#[cfg(test)]
+use crate::transport_layer::core::link::LinkRole;
+use crate::transport_layer::core::names::Own;
+use crate::transport_layer::core::step::{Effects, PeerKey};
+use crate::transport_layer::stats::DropReason;
+
+impl<C: NetConnection> Peers<C> {
+    /// Returns the address under which the peer at `addr` is registered: `addr` itself, unless it is
+    /// an alias or the key address of a connected peer.
+    pub(super) fn resolve(&self, addr: SocketAddr) -> SocketAddr {
+        if self.map.contains_key(&addr) {
+            return addr;
+        }
+        if let Some(registered) = self.names.aliases.get(&addr) {
+            return *registered;
+        }
+        let connected =
+            |home: &&SocketAddr| self.map.get(home).is_some_and(|p| p.active().is_some());
+        match self.names.identities.get(&addr).filter(connected) {
+            Some(home) => *home,
+            None => addr,
+        }
+    }
+
+    /// Returns the present address of an entry, unless it is forgotten.
+    pub(super) fn locate(&self, key: PeerKey) -> Option<SocketAddr> {
+        let is_it = |addr: &SocketAddr| self.map.get(addr).is_some_and(|peer| peer.id == key.id);
+        if is_it(&key.addr) {
+            return Some(key.addr);
+        }
+        self.names.moved(key.id).filter(is_it)
+    }
+
+    /// Returns the number of entries that have been renamed so far.
+    pub(in crate::transport_layer) fn renames(&self) -> u64 {
+        self.names.renames
+    }
+
+    /// Returns the present address of an entry for its reader.
+    pub(in crate::transport_layer) fn address_of(&self, key: PeerKey) -> SocketAddr {
+        self.locate(key).unwrap_or(key.addr)
+    }
+
+    /// Returns the address that the peer of `conn` states, or `None` if it states none or one that it
+    /// cannot have.
+    pub(super) fn stated(&mut self, conn: &C) -> Option<SocketAddr> {
+        let stated = conn.stated_addr()?;
+        let key = conn.remote_identity().address();
+        let Own {
+            identity,
+            local_addr,
+            advertised_addr,
+        } = self.own;
+        let ours = [local_addr, advertised_addr, identity.address()];
+        let is_loopback = |addr: SocketAddr| addr.ip().to_canonical().is_loopback();
+        let possible = !ours.contains(&stated)
+            && (stated == key || (is_dialable(stated) && !is_key_address(stated)))
+            && (!is_loopback(stated) || is_loopback(conn.remote_addr()));
+        if !possible {
+            self.naming.stated_addrs_ignored += 1;
+            return None;
+        }
+        Some(stated)
+    }
+
+    /// Makes `alias` lead to the entry at `addr` while it is connected.
+    pub(super) fn add_alias(&mut self, alias: SocketAddr, addr: SocketAddr) {
+        if alias == addr || self.map.contains_key(&alias) {
+            return;
+        }
+        if let Some(peer) = self.map.get_mut(&addr)
+            && !peer.aliases.contains(&alias)
+        {
+            peer.aliases.push(alias);
+        }
+        self.names.aliases.insert(alias, addr);
+    }
+
+    /// Moves the entry at `from` to `to`. An entry without an owner at `to` becomes part of it: its
+    /// messages and callers are for whoever is at that address.
+    pub(super) fn rename(&mut self, from: SocketAddr, to: SocketAddr, fx: &mut Effects<C>) {
+        if from == to {
+            return;
+        }
+        self.merge(to, from, fx);
+        let Some(mut peer) = self.map.remove(&from) else {
+            return;
+        };
+        // Some of its aliases may lead elsewhere by now.
+        let aliases = &mut self.names.aliases;
+        aliases.remove(&to);
+        peer.aliases
+            .retain(|alias| aliases.get(alias) == Some(&from));
+        for alias in &peer.aliases {
+            aliases.insert(*alias, to);
+        }
+        self.names.note_move(peer.id, to);
+        if let Some(owner) = peer.owner {
+            self.names.identities.insert(owner.address(), to);
+        }
+        self.connections += 1;
+        fx.forgotten.push(from);
+        fx.moved_to.push(to);
+        self.map.insert(to, peer);
+    }
+
+    /// Moves the messages of the entry at `from`, if there is one, to the entry at `into`, and forgets
+    /// it. Callers that wait at `from` look again, and find the other.
+    pub(super) fn merge(&mut self, from: SocketAddr, into: SocketAddr, fx: &mut Effects<C>) {
+        let Some(mut peer) = self.map.remove(&from) else {
+            return;
+        };
+        if let Some(target) = self.map.get_mut(&into) {
+            target.queue.absorb(&mut peer.queue);
+            target.signal.raise();
+        }
+        self.map.insert(from, peer);
+        self.remove(from, DropReason::IdentityChanged, fx);
+    }
+}
+
+#[cfg(test)]
+impl<C: NetConnection> Peers<C> {
+    /// Checks the invariants of this file and of `registration`.
+    pub(in crate::transport_layer::core) fn assert_named_consistently(&self) {
+        let mut owners = std::collections::BTreeSet::new();
+        for (addr, peer) in &self.map {
+            assert!(!self.names.aliases.contains_key(addr), "{addr} is an alias");
+            for link in &peer.links {
+                assert_eq!(peer.owner, Some(link.conn.remote_identity()), "{addr}");
+            }
+            let proved = peer.owner.filter(|owner| *owner != Identity::UNPROVED);
+            if let Some(owner) = proved {
+                assert!(owners.insert(owner), "{owner} owns two entries");
+                assert_eq!(self.names.identities.get(&owner.address()), Some(addr));
+                let active = peer.links.iter();
+                let active = active.filter(|link| link.role == LinkRole::Active);
+                assert!(active.count() <= 1, "{addr} has two active connections");
+            }
+        }
+        assert_eq!(self.names.identities.len(), owners.len());
+        for (alias, addr) in &self.names.aliases {
+            let peer = self.map.get(addr).unwrap();
+            assert!(!peer.links.is_empty(), "{alias} leads to {addr}");
+            assert!(peer.aliases.contains(alias));
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The address under which a new connection is registered.
+//!
+//! | connection | registered under |
+//! |---|---|
+//! | dialled | the address that the peer states; if it states none, the address that was dialled |
+//! | accepted, and the peer states an address | that address |
+//! | accepted, and the peer states no address | the key address of its identity |
+//! | without authentication | the address that was dialled or that it came from |
+//!
+//! A stated address that belongs to another identity is contested: the peer is registered under its key
+//! address, and the contested address is dialled once, to see who answers there. An address that was
+//! dialled belongs to the identity that has answered. A peer that is known keeps its address unless it
+//! has a better one now.
+//!
+//! Invariants: a queue is only ever sent to the identity that it was filled for; a connection without
+//! authentication never enters an entry that an identity owns.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{Peers, Phase};
+use crate::credential::Identity;
+use crate::net::{CloseCode, NetConnection};
+use crate::rt::Instant;
+use crate::transport_layer::core::step::Effects;
+use crate::transport_layer::stats::{Direction, DropReason};
+
+/// A contested address is dialled at most once in this time.
+const VERIFY_EVERY: Duration = Duration::from_secs(2);
+
+impl<C: NetConnection> Peers<C> {
+    /// Takes an accepted connection into service. If the socket is closing, or the connection may not
+    /// have the address that it has, it is closed.
+    pub(in crate::transport_layer) fn accepted(
+        &mut self,
+        conn: C,
+        now: Instant,
+        fx: &mut Effects<C>,
+    ) {
+        if self.phase != Phase::Open {
+            fx.close.push((conn, CloseCode::GOING_AWAY));
+            return;
+        }
+        self.folded.accepted += 1;
+        let identity = conn.remote_identity();
+        let addr = if identity == Identity::UNPROVED {
+            let source = conn.remote_addr();
+            let owner = self.map.get(&source).and_then(|peer| peer.owner);
+            if owner.is_some_and(|owner| owner != Identity::UNPROVED) {
+                self.naming.unauthenticated_refused += 1;
+                fx.close.push((conn, CloseCode::DUPLICATE));
+                return;
+            }
+            source
+        } else {
+            let stated = self.stated(&conn);
+            self.place(identity, stated, None, now, fx)
+        };
+        self.enter(addr, conn, Direction::Incoming, now, fx);
+    }
+
+    /// Takes a connection into service that was dialled at `dialled` for the entry at `entry`.
+    pub(in crate::transport_layer::core) fn dialled(
+        &mut self,
+        (entry, dialled): (SocketAddr, SocketAddr),
+        conn: C,
+        now: Instant,
+        fx: &mut Effects<C>,
+    ) {
+        if matches!(self.phase, Phase::Closed { .. }) {
+            fx.close.push((conn, CloseCode::GOING_AWAY));
+            return;
+        }
+        let identity = conn.remote_identity();
+        if identity == Identity::UNPROVED {
+            self.displace(entry, identity, now, fx);
+            self.enter(entry, conn, Direction::Outgoing, now, fx);
+            return;
+        }
+        let stated = self.stated(&conn);
+        let addr = self.place(identity, stated, Some(dialled), now, fx);
+        if addr != entry
+            && let Some(peer) = self.map.get(&entry)
+        {
+            match peer.owner {
+                // What is queued is for whoever answers at the address.
+                None | Some(Identity::UNPROVED) => {
+                    self.ensure(addr, now, fx);
+                    self.merge(entry, addr, fx);
+                }
+                Some(_) => self.answered_by_another(entry, now, fx),
+            }
+        }
+        self.enter(addr, conn, Direction::Outgoing, now, fx);
+        self.add_alias(dialled, addr);
+        if let Some(peer) = self.map.get_mut(&addr) {
+            peer.via = Some(dialled).filter(|via| *via != addr);
+        }
+    }
+
+    /// Returns the address for a connection of `identity`, and frees it for that identity.
+    fn place(
+        &mut self,
+        identity: Identity,
+        stated: Option<SocketAddr>,
+        dialled: Option<SocketAddr>,
+        now: Instant,
+        fx: &mut Effects<C>,
+    ) -> SocketAddr {
+        let key = identity.address();
+        let home = self.names.identities.get(&key).copied();
+        let Some(wanted) = stated.or(dialled) else {
+            return home.unwrap_or(key);
+        };
+        let owner = self.map.get(&wanted).and_then(|peer| peer.owner);
+        match owner {
+            None => {}
+            // What is queued is for whoever answers at the address.
+            Some(Identity::UNPROVED) if dialled == Some(wanted) => {
+                self.close_unauthenticated(wanted, now, fx);
+            }
+            Some(owner) if owner == identity => return wanted,
+            // Whoever answers at an address owns it. An identity takes precedence over peers that have
+            // proved none.
+            Some(owner) if dialled == Some(wanted) || owner == Identity::UNPROVED => {
+                self.displace(wanted, identity, now, fx);
+            }
+            Some(_) => {
+                self.naming.stated_addrs_contested += 1;
+                self.verify(wanted, now);
+                return home.unwrap_or(key);
+            }
+        }
+        match home {
+            // A name that says nothing is given up for one that can be dialled. One that the peer has
+            // stated is kept if this connection states none.
+            Some(home) if stated.is_none() && home != key => home,
+            Some(home) => {
+                self.rename(home, wanted, fx);
+                self.add_alias(home, wanted);
+                wanted
+            }
+            None => wanted,
+        }
+    }
+
+    /// Frees the entry at `addr` for `identity` if it belongs to another. A connected owner moves to its
+    /// key address with its messages. The messages for an owner that is not connected are dropped.
+    fn displace(
+        &mut self,
+        addr: SocketAddr,
+        identity: Identity,
+        now: Instant,
+        fx: &mut Effects<C>,
+    ) {
+        let Some(peer) = self.map.get_mut(&addr) else {
+            return;
+        };
+        let Some(owner) = peer.owner.filter(|owner| *owner != identity) else {
+            return;
+        };
+        if owner == Identity::UNPROVED {
+            self.close_unauthenticated(addr, now, fx);
+        } else if peer.active().is_some() {
+            self.rename(addr, owner.address(), fx);
+            return;
+        }
+        self.disown(addr);
+    }
+
+    /// Closes the connections without authentication of the entry at `addr`.
+    fn close_unauthenticated(&mut self, addr: SocketAddr, now: Instant, fx: &mut Effects<C>) {
+        let peer = self.map.get(&addr);
+        let links = peer.into_iter().flat_map(|peer| &peer.links);
+        let links: Vec<_> = links.map(|link| link.id).collect();
+        for link in links {
+            let why = "an authenticated peer has its address";
+            self.close_link((addr, link), CloseCode::DUPLICATE, why, now, fx);
+        }
+    }
+
+    /// Drops the messages that wait for the owner of the entry at `addr`, which now belongs to nobody.
+    fn disown(&mut self, addr: SocketAddr) {
+        if let Some(peer) = self.map.get_mut(&addr)
+            && let Some(owner) = peer.owner.take()
+        {
+            peer.via = None;
+            peer.queue.drop_waiting(DropReason::IdentityChanged);
+            self.names.identities.remove(&owner.address());
+        }
+    }
+
+    /// Notes that the dial of an entry was answered by another identity than its owner.
+    fn answered_by_another(&mut self, entry: SocketAddr, now: Instant, fx: &mut Effects<C>) {
+        self.naming.wrong_identities += 1;
+        let (min, max) = (self.config.backoff_min, self.config.backoff_max);
+        if let Some(peer) = self.map.get_mut(&entry)
+            && peer.active().is_none()
+        {
+            peer.via = None;
+            peer.queue.drop_waiting(DropReason::IdentityChanged);
+            peer.backoff.fail(now, min, max);
+            fx.wakers.extend(peer.queue.ready_sender());
+        }
+    }
+
+    /// Makes the task of the peer at `addr` dial it, to see who answers there, unless that is known.
+    fn verify(&mut self, addr: SocketAddr, now: Instant) {
+        let Some(peer) = self.map.get_mut(&addr) else {
+            return;
+        };
+        let dialled_here = peer.via.is_none()
+            && peer
+                .active()
+                .is_some_and(|link| link.direction == Direction::Outgoing);
+        let recent = peer
+            .verification
+            .last
+            .is_some_and(|last| now.saturating_duration_since(last) < VERIFY_EVERY);
+        if !dialled_here && !recent && peer.dial.is_none() {
+            peer.verification.wanted = true;
+            peer.verification.last = Some(now);
+            peer.wake_task(now);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Two connections of one identity.
+
+use super::*;
+
+fn fixture() -> Fixture {
+    Fixture::new(TransportLayerConfig::default())
+}
+
+impl Fixture {
+    /// Lets the peer at `addr` answer the probe on every connection.
+    fn answer_probe(&mut self, addr: SocketAddr) {
+        let now = self.now;
+        self.peers.each_conn(addr, |conn| {
+            conn.last_heard = now;
+            conn.last_answer = Some(now);
+        });
+    }
+
+    /// Returns the connection that a message to `addr` is written to now, or 0 if it waits.
+    fn written_to(&mut self, addr: SocketAddr) -> u64 {
+        if let Offered::Write(direct) = self.offer(addr) {
+            let write = (direct.key, direct.link, Writer::Sender);
+            let (batch, now) = (&mut VecDeque::new(), self.now);
+            self.peers.written(write, batch, true, now, &mut self.fx);
+            return direct.link;
+        }
+        match self.step(addr) {
+            Step::Write { link, .. } => {
+                self.written(addr, link);
+                link
+            }
+            _ => 0,
+        }
+    }
+
+    /// Returns the codes of the connections that were closed since the last call.
+    fn codes(&mut self) -> Vec<CloseCode> {
+        self.settle();
+        std::mem::take(&mut self.closed)
+    }
+}
+
+#[test]
+fn a_second_connection_of_an_identity_is_refused_if_the_first_answers_and_replaces_it_otherwise() {
+    for answers in [true, false] {
+        let mut fixture = fixture();
+        let older = fixture.accept(addr(1), 1);
+        fixture.step(addr(1));
+        fixture.now += secs(10);
+        assert_eq!(fixture.accept(addr(1), 1), 0, "it is not read yet");
+        assert_eq!(name(&fixture.step(addr(1))), "probe");
+        assert_eq!(fixture.written_to(addr(1)), older);
+        fixture.settle();
+        fixture.now += Duration::from_millis(999);
+        if answers {
+            fixture.answer_probe(addr(1));
+            fixture.step(addr(1));
+            assert_eq!(fixture.codes(), [CloseCode::DUPLICATE]);
+            assert_eq!(fixture.stats().naming.duplicates_refused, 1);
+            assert_eq!(fixture.written_to(addr(1)), older);
+        } else {
+            assert_eq!(name(&fixture.step(addr(1))), "wait");
+            assert!(fixture.codes().is_empty());
+            fixture.now += Duration::from_millis(1);
+            fixture.step(addr(1));
+            assert!(fixture.fx.readers.is_empty(), "the older one is still read");
+            let key = fixture.key(addr(1));
+            fixture.peers.reader_ended(key, older, &mut fixture.fx);
+            assert_eq!(fixture.fx.readers.len(), 1, "the newer one is read");
+            let newer = fixture.fx.readers[0].link;
+            assert_eq!(fixture.codes(), [CloseCode::GOING_AWAY]);
+            assert_eq!(fixture.written_to(addr(1)), newer);
+        }
+        assert_eq!(fixture.connections().len(), 1);
+    }
+}
+
+#[test]
+fn a_third_connection_of_an_identity_is_refused_at_once() {
+    let mut fixture = fixture();
+    fixture.accept(addr(1), 1);
+    fixture.accept(addr(1), 1);
+    fixture.settle();
+    fixture.accept(addr(1), 1);
+    assert_eq!(fixture.codes(), [CloseCode::DUPLICATE]);
+    assert_eq!(fixture.connections().len(), 2);
+}
+
+#[test]
+fn of_two_connections_that_both_sides_have_dialled_that_of_the_smaller_identity_stays() {
+    use Direction::{Incoming, Outgoing};
+    // Our identity is 100.
+    for (theirs, first, stays) in [
+        (1, Outgoing, Incoming),
+        (1, Incoming, Incoming),
+        (101, Outgoing, Outgoing),
+        (101, Incoming, Outgoing),
+    ] {
+        let what = format!("theirs is {theirs}, and the first is {first:?}");
+        let mut fixture = fixture();
+        let second = if first == Incoming {
+            Outgoing
+        } else {
+            Incoming
+        };
+        let older = fixture.connect(addr(1), theirs, first);
+        fixture.step(addr(1));
+        fixture.now += secs(6);
+        let newer = fixture.connect(addr(1), theirs, second);
+        assert!(older != 0 && newer != 0, "both are read: {what}");
+        assert_eq!(name(&fixture.step(addr(1))), "probe", "{what}");
+        let keeps_older = stays == first;
+        // Until the peer has received what was written to the older one, nothing goes to the newer.
+        assert_eq!(
+            fixture.written_to(addr(1)),
+            if keeps_older { older } else { 0 },
+            "{what}"
+        );
+        fixture.now += Duration::from_millis(10);
+        fixture.answer_probe(addr(1));
+        let expected = if keeps_older { older } else { newer };
+        assert_eq!(fixture.written_to(addr(1)), expected, "{what}");
+        // The other one is read for a while, and then closed.
+        fixture.settle();
+        fixture.now += Duration::from_millis(1980);
+        fixture.step(addr(1));
+        assert!(fixture.codes().is_empty(), "{what}");
+        fixture.now += Duration::from_millis(10);
+        fixture.step(addr(1));
+        assert_eq!(fixture.codes(), [CloseCode::REDUNDANT], "{what}");
+        let left = fixture.stats().connections;
+        assert_eq!(left.len(), 1, "{what}");
+        assert_eq!(left[0].direction, stays, "{what}");
+    }
+}
+
+#[test]
+fn a_fresh_connection_is_not_given_up_because_its_peer_is_too_busy_to_answer() {
+    // Our identity is 100, so that of the peer stays.
+    let mut fixture = fixture();
+    let older = fixture.connect(addr(1), 1, Direction::Incoming);
+    fixture.step(addr(1));
+    fixture.now += secs(4);
+    fixture.connect(addr(1), 1, Direction::Outgoing);
+    for _ in 0..3 {
+        fixture.now += secs(1);
+        assert_eq!(fixture.written_to(addr(1)), older);
+    }
+    assert_eq!(fixture.codes(), [CloseCode::REDUNDANT]);
+}
+
+#[test]
+fn when_one_of_two_connections_ends_the_other_is_used() {
+    use Direction::{Incoming, Outgoing};
+    for theirs in [1, 101] {
+        for older_ends in [true, false] {
+            let mut fixture = fixture();
+            let links = [Outgoing, Incoming].map(|d| fixture.connect(addr(1), theirs, d));
+            let (ended, left) = if older_ends {
+                (links[0], links[1])
+            } else {
+                (links[1], links[0])
+            };
+            fixture.lose(addr(1), ended);
+            let what = format!("{theirs}, {older_ends}");
+            assert_eq!(fixture.written_to(addr(1)), left, "{what}");
+            fixture.now += secs(5);
+            fixture.step(addr(1));
+            assert_eq!(fixture.connections().len(), 1, "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_is_dialled_by_two_addresses_keeps_the_first_connection() {
+    let mut fixture = fixture();
+    let older = fixture.connect(addr(1), 1, Direction::Outgoing);
+    let other = addr(9);
+    fixture.offer(other);
+    let Step::Dial(NewDial { to, .. }) = fixture.step(other) else {
+        panic!("there is a message");
+    };
+    let key = fixture.peers.dial_at(other);
+    let mut conn = fixture.conn(to, 1);
+    conn.stated = Some(addr(1));
+    let (now, fx) = (fixture.now, &mut fixture.fx);
+    fixture.peers.dial_succeeded(key, conn, now, fx);
+    assert_eq!(name(&fixture.step(addr(1))), "probe");
+    fixture.answer_probe(addr(1));
+    fixture.settle();
+    assert_eq!(fixture.written_to(addr(1)), older);
+    assert_eq!(fixture.codes(), [CloseCode::REDUNDANT]);
+    assert_eq!(fixture.stats().naming.duplicates_refused, 0);
+    fixture.offer(other);
+    assert!(
+        !fixture.stats().peers.contains_key(&other),
+        "it is an alias"
+    );
+}
+
+#[test]
+fn a_refusal_because_of_another_connection_is_reported_and_backs_off() {
+    let mut fixture = fixture();
+    let link = fixture.connect(addr(1), 1, Direction::Outgoing);
+    fixture.end(addr(1), link, LinkEnd::Remote(CloseCode::DUPLICATE));
+    let (failures, error) = fixture.peers.dial_failure(addr(1)).unwrap();
+    assert_eq!(failures, 1);
+    assert!(error.is::<crate::transport_layer::DuplicateIdentity>());
+    fixture.offer(addr(1));
+    assert_eq!(name(&fixture.step(addr(1))), "wait");
+}
