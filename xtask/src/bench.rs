@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-use crate::browser::Browser;
 use crate::browser::programs::Programs;
+use crate::browser::{Browser, Console};
 use crate::host::process::Process;
 use crate::host::workspace::Workspace;
 use crate::host::{command, interrupt, wait};
@@ -115,7 +115,11 @@ fn in_browser(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
         .stdout(fs::File::create(&log)?);
     let mut node = Process::spawn(&mut node)?;
     let url = page_url(&mut node, &log)?;
-    let browser = Browser::start(&programs, &["--enable-precise-memory-info"])?;
+    let browser = Browser::start(
+        &programs,
+        &["--enable-precise-memory-info"],
+        Console::Ignored,
+    )?;
     browser.session.navigate(&url)?;
     let status = loop {
         interrupt::check()?;

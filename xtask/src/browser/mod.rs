@@ -49,6 +49,14 @@ const ALL_TABS_AWAKE: [&str; 3] = [
     "--disable-renderer-backgrounding",
 ];
 
+/// What happens to the messages that a page writes to its console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Console {
+    Ignored,
+    /// The driver keeps them for [`Session::console`].
+    Recorded,
+}
+
 /// A browser and its driver. Dropping it ends both and removes the profile.
 #[derive(Debug)]
 pub(crate) struct Browser {
@@ -60,7 +68,11 @@ pub(crate) struct Browser {
 
 impl Browser {
     /// Starts the driver on a free port, and a browser with a new profile and `more` arguments.
-    pub(crate) fn start(programs: &Programs, more: &[&str]) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        programs: &Programs,
+        more: &[&str],
+        console: Console,
+    ) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("gossip-browser.")
             .tempdir()?;
@@ -77,7 +89,13 @@ impl Browser {
                 format!("--user-data-dir={}", dir.path().join("profile").display()),
             ])
             .collect();
-        let session = Session::start(Client::new(), &url, &capabilities(programs, &arguments))
+        let mut capabilities = capabilities(programs, &arguments);
+        if console == Console::Recorded
+            && let Some(fields) = capabilities.as_object_mut()
+        {
+            fields.insert("goog:loggingPrefs".to_owned(), json!({ "browser": "ALL" }));
+        }
+        let session = Session::start(Client::new(), &url, &capabilities)
             .with_context(|| workspace::tail(&log, 5))?;
         Ok(Self {
             session,

@@ -2,11 +2,11 @@
 //! user.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-use crate::host::{command, tools};
+use crate::host::apt::{self, Apt, Unavailable};
+use crate::host::tools;
 
 /// The programs of a browser that can be remote-controlled.
 #[derive(Debug, Clone)]
@@ -21,7 +21,8 @@ const CHROME_NAMES: [&str; 4] = [
     "google-chrome",
     "google-chrome-stable",
 ];
-const BY_HAND: &str = "sudo apt-get update && sudo apt-get install -y --no-install-recommends chromium chromium-driver";
+/// Debian's packages of both programs.
+const PACKAGES: [&str; 2] = ["chromium", "chromium-driver"];
 
 impl Programs {
     /// Finds Chromium or Chrome and its driver. Installs Chromium if both are missing, this is
@@ -36,43 +37,26 @@ impl Programs {
         if let Some(programs) = Self::find()? {
             return Ok(programs);
         }
-        let Some(apt) = tools::find_program("apt-get") else {
-            bail!(
+        let apt = match Apt::find() {
+            Ok(apt) => apt,
+            Err(Unavailable::NoAptGet) => bail!(
                 "no browser: install Chromium or Chrome and its chromedriver, \
                  or set CHROME and CHROMEDRIVER to their programs"
-            );
+            ),
+            Err(Unavailable::NotRoot) => bail!(
+                "no browser with its driver (chromium, chromedriver). Install both: {}",
+                apt::by_hand(&PACKAGES)
+            ),
         };
-        // Otherwise apt-get would ask for a password.
-        if command::output("id", &["-u"]).as_deref() != Some("0") {
-            bail!("no browser with its driver (chromium, chromedriver). Install both: {BY_HAND}");
-        }
         let _lock = tools::lock(&tools::cache()?)?;
         if let Some(programs) = Self::find()? {
             return Ok(programs);
         }
-        println!("Installing chromium and chromium-driver with apt-get (about 440 MB, once)");
-        // Another apt-get may be running, for example on a machine that has just booted.
-        let patience = ["-o", "DPkg::Lock::Timeout=300"];
-        let apt_get = |args: &[&str]| {
-            let mut command = Command::new(&apt);
-            command
-                .args(patience)
-                .args(["-qq"])
-                .args(args)
-                .env("DEBIAN_FRONTEND", "noninteractive");
-            command::run(&mut command).with_context(|| format!("by hand: {BY_HAND}"))
-        };
-        apt_get(&["update"])?;
-        apt_get(&[
-            "install",
-            "-y",
-            "--no-install-recommends",
-            "chromium",
-            "chromium-driver",
-        ])?;
+        apt.install(&PACKAGES, "about 440 MB")?;
         Self::find()?.with_context(|| {
             format!(
-                "apt-get has installed chromium, but chromium or chromedriver is not on PATH: {BY_HAND}"
+                "apt-get has installed chromium, but chromium or chromedriver is not on PATH: {}",
+                apt::by_hand(&PACKAGES)
             )
         })
     }

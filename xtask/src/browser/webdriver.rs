@@ -4,6 +4,7 @@
 //! switched to.
 
 use anyhow::Context as _;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::host::http::{Answer, Client};
@@ -21,6 +22,14 @@ pub(crate) struct Session {
 /// One window or tab of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Window(String);
+
+/// A message on the console of one of a session's pages, written by the page or by the browser.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct ConsoleMessage {
+    /// `SEVERE` for errors, `WARNING`, `INFO` and so on.
+    pub(crate) level: String,
+    pub(crate) message: String,
+}
 
 impl Session {
     /// Starts a browser through the driver at `driver`, a URL without a path.
@@ -98,6 +107,13 @@ impl Session {
             "goog/cdp/execute",
             &json!({ "cmd": command, "params": params }),
         )
+    }
+
+    /// Returns the console messages of all windows since the last call. There are none unless the
+    /// browser was started with [`Console::Recorded`](crate::browser::Console::Recorded).
+    pub(crate) fn console(&self) -> anyhow::Result<Vec<ConsoleMessage>> {
+        let messages = self.post("se/log", &json!({ "type": "browser" }))?;
+        serde_json::from_value(messages).context("the console's messages have an unexpected form")
     }
 
     fn element(&self, selector: &str) -> anyhow::Result<String> {

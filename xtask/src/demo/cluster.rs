@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::demo::node::Node;
 use crate::demo::ports::{LOOPBACK, Ports};
 use crate::host::process::Process;
-use crate::host::workspace::Workspace;
+use crate::host::workspace::{self, Workspace};
 use crate::host::{command, wait};
 
 /// Time between gossip rounds: a quarter of the default, so that a viewer need not wait.
@@ -81,7 +81,7 @@ impl Cluster {
             .join("debug")
             .join(format!("gossip-node{}", std::env::consts::EXE_SUFFIX));
 
-        let dir = private_folder().context("cannot create a temporary folder")?;
+        let dir = workspace::private_folder("gossip-demo.")?;
         let file = dir.path().join("secret");
         let mut make = Command::new(&program);
         make.arg("--make-secret").arg(&file).stderr(Stdio::null());
@@ -258,18 +258,4 @@ impl Drop for Cluster {
             process.terminate();
         }
     }
-}
-
-#[cfg(unix)]
-fn private_folder() -> std::io::Result<TempDir> {
-    use std::os::unix::fs::PermissionsExt as _;
-    tempfile::Builder::new()
-        .prefix("gossip-demo.")
-        .permissions(std::fs::Permissions::from_mode(0o700))
-        .tempdir()
-}
-
-#[cfg(not(unix))]
-fn private_folder() -> std::io::Result<TempDir> {
-    tempfile::Builder::new().prefix("gossip-demo.").tempdir()
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::browser::Browser;
 use crate::browser::programs::Programs;
+use crate::browser::{Browser, Console};
 use crate::demo::cluster::{Cluster, OtherNodes};
 use crate::demo::detection;
 use crate::demo::node::{MemberStatus, Node};
@@ -55,7 +55,7 @@ pub(crate) fn run(
         let _ = std::fs::remove_file(pictures.join(old));
     }
     println!("\nTwo tabs in headless {}:", programs.chrome.display());
-    let browser = Browser::start(programs, &[])?;
+    let browser = Browser::start(programs, &[], Console::Ignored)?;
     let first = Tab::new(&browser.session, browser.session.window()?);
     let second = Tab::new(&browser.session, browser.session.open_tab()?);
     let mut proof = Proof {

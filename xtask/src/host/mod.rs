@@ -3,6 +3,7 @@
 //! Nothing here knows what is built, tested or shown. Invariant: nothing that is started here
 //! outlives this program ([`process`], [`command`]).
 
+pub(crate) mod apt;
 pub(crate) mod command;
 pub(crate) mod http;
 pub(crate) mod interrupt;

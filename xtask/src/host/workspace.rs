@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
+use tempfile::TempDir;
 
 use crate::host::command;
 
@@ -99,6 +100,17 @@ pub(crate) fn tail(path: &Path, count: usize) -> String {
     let lines: Vec<_> = text.lines().collect();
     let from = lines.len().saturating_sub(count);
     lines.get(from..).unwrap_or_default().join("\n")
+}
+
+/// Creates a temporary folder that only this user can read, since a secret will be in it.
+pub(crate) fn private_folder(prefix: &str) -> anyhow::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    builder
+        .tempdir()
+        .context("cannot create a temporary folder")
 }
 
 #[cfg(test)]
