@@ -8,6 +8,7 @@
 //! | `check`, `test`, `bench` | the commands of these names |
 //! | [`stages`], [`dependencies`], [`peer`] | the parts of `check` and `test` |
 //! | [`demo`] | the demo, and its proof in a browser |
+//! | [`proxy`] | a cluster whose tabs reach it only through a TLS proxy |
 //! | [`wasm`] | builds for the browser, and their sizes |
 //! | [`browser`] | a headless browser under remote control |
 //! | [`host`] | processes, tools and folders of this machine |
@@ -24,6 +25,7 @@ mod demo;
 mod dependencies;
 mod host;
 mod peer;
+mod proxy;
 mod stages;
 mod test;
 mod wasm;
@@ -51,6 +53,8 @@ enum Command {
     Check,
     /// Start a cluster on this machine, and a page whose tabs join it
     Demo(demo::Options),
+    /// Measure a cluster whose tabs reach it only through a TLS proxy (Linux, as root)
+    Proxy(proxy::Options),
     /// Report what a browser downloads, by parts, and fail if it has grown
     Size(size::Options),
     /// Run every check and test, cheap ones first
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Check => check::run(),
         Command::Demo(options) => demo::run(&options),
+        Command::Proxy(options) => proxy::run(&options),
         Command::Size(options) => size::run(&options),
         Command::Test(options) => test::run(&options),
     });

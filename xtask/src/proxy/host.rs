@@ -1,0 +1,147 @@
+//! A host outside the inner network: a browser in a namespace of its own, with tabs that are members
+//! of the cluster.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::browser::webdriver::{ConsoleMessage, Session, Window};
+use crate::browser::{Browser, Console};
+use crate::proxy::namespaces::Namespace;
+use crate::proxy::network;
+use crate::proxy::nginx::NAME;
+use crate::proxy::programs::Programs;
+
+/// Runs in every page before the page's own scripts.
+const PROBE: &str = include_str!("probe.js");
+
+/// Reads what the probe has recorded since the last time, and counts the live members.
+const READ: &str = r"
+    const { dials, events } = window.gossipProbe;
+    return {
+        dials: dials.splice(0),
+        events: events.splice(0),
+        live: gossipDebug.members().filter((member) => member.live).length,
+    };
+";
+
+/// A browser on a host, and its tabs. Dropping it ends the browser.
+#[derive(Debug)]
+pub(crate) struct Host<'a> {
+    namespace: &'a Namespace,
+    // `None` only while it is dropped.
+    browser: Option<Browser>,
+    tabs: Vec<Window>,
+}
+
+/// What a tab has done since it was last read.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Seen {
+    /// The URLs that it has dialled.
+    pub(crate) dials: Vec<String>,
+    /// The kinds of the entries of its log, such as `died` and `back`.
+    pub(crate) events: Vec<String>,
+    /// The number of live members that it knows, itself included.
+    pub(crate) live: usize,
+}
+
+impl<'a> Host<'a> {
+    /// Starts a browser that accepts the certificate with the hash `spki`.
+    pub(crate) fn start(
+        programs: &Programs,
+        host: &'a network::Host,
+        spki: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let resolver = format!("--host-resolver-rules=MAP {NAME} {}", host.proxy);
+        let spki = spki.map(|spki| format!("--ignore-certificate-errors-spki-list={spki}"));
+        let mut arguments = vec![resolver.as_str()];
+        arguments.extend(spki.as_deref());
+        let start = || Browser::start(&programs.browser, &arguments, Console::Recorded);
+        let browser = host.namespace.run(start)??;
+        Ok(Self {
+            namespace: &host.namespace,
+            browser: Some(browser),
+            tabs: Vec::new(),
+        })
+    }
+
+    pub(crate) fn tabs(&self) -> usize {
+        self.tabs.len()
+    }
+
+    /// Opens `url` in a new tab.
+    pub(crate) fn open_tab(&mut self, url: &str) -> anyhow::Result<()> {
+        let is_first = self.tabs.is_empty();
+        let window = self.with(|session| {
+            let window = if is_first {
+                session.window()?
+            } else {
+                session.open_tab()?
+            };
+            session.switch_to(&window)?;
+            session.devtools("Page.enable", &json!({}))?;
+            let script = json!({ "source": PROBE });
+            session.devtools("Page.addScriptToEvaluateOnNewDocument", &script)?;
+            session.navigate(url)?;
+            Ok(window)
+        })?;
+        self.tabs.push(window);
+        Ok(())
+    }
+
+    /// Reads every tab.
+    pub(crate) fn read(&self) -> anyhow::Result<Vec<Seen>> {
+        self.with(|session| {
+            let tabs = self.tabs.iter().map(|tab| {
+                session.switch_to(tab)?;
+                let seen = session.execute(READ)?;
+                serde_json::from_value(seen).context("the probe has an unexpected form")
+            });
+            tabs.collect()
+        })
+    }
+
+    /// Makes the first tab the one that [`set_key`](Self::set_key) changes.
+    pub(crate) fn select_first_tab(&self) -> anyhow::Result<()> {
+        let tab = self.tabs.first().context("no tab")?;
+        self.with(|session| session.switch_to(tab))
+    }
+
+    /// Sets a key of the selected tab through its form, and returns the moment of the change by the
+    /// page's clock. The round trip to the browser is not part of it.
+    pub(crate) fn set_key(&self, key: &str, value: &str) -> anyhow::Result<SystemTime> {
+        let script = format!(
+            "document.getElementById('set-key').value = {};
+             document.getElementById('set-value').value = {};
+             const at = performance.timeOrigin + performance.now();
+             document.getElementById('set-form').requestSubmit();
+             return at;",
+            Value::from(key),
+            Value::from(value)
+        );
+        let at = self.with(|session| session.execute(&script))?;
+        let millis = at.as_f64().context("the page returned no time")?;
+        let since = Duration::try_from_secs_f64(millis / 1000.0)?;
+        Ok(UNIX_EPOCH + since)
+    }
+
+    /// Returns the console messages of all tabs since the last call.
+    pub(crate) fn console(&self) -> anyhow::Result<Vec<ConsoleMessage>> {
+        self.with(Session::console)
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&Session) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let browser = self.browser.as_ref().context("the browser has ended")?;
+        self.namespace.run(|| work(&browser.session))?
+    }
+}
+
+impl Drop for Host<'_> {
+    fn drop(&mut self) {
+        // Only in its namespace can the driver be asked to close the browser.
+        let browser = self.browser.take();
+        let _ = self.namespace.run(|| drop(browser));
+    }
+}

@@ -1,0 +1,187 @@
+//! `cargo xtask proxy`: measures a cluster whose tabs reach it only through a TLS proxy.
+//!
+//! Real nodes, a real nginx and real browsers run in network namespaces of their own, so that
+//! nothing but the proxy can be reached from the tabs' hosts. The same cluster is measured with a
+//! router in place of the proxy, for comparison.
+
+mod console;
+mod host;
+mod measure;
+mod membership_log;
+mod namespaces;
+mod network;
+mod nginx;
+mod nodes;
+mod observer;
+mod phase;
+mod poll;
+mod programs;
+mod report;
+mod spread;
+mod stage;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use crate::demo::cluster::GOSSIP_INTERVAL;
+use crate::host::interrupt::Interrupted;
+use crate::host::workspace::{self, Workspace};
+use crate::proxy::network::Network;
+use crate::proxy::nodes::Setup;
+use crate::proxy::phase::Phase;
+use crate::proxy::programs::Programs;
+use crate::proxy::stage::{Access, Context, Members, Stage};
+use crate::wasm::bundle;
+
+/// The sizes of the clusters.
+const SMALL: u8 = 3;
+const LARGE: u8 = 12;
+/// Tabs in the phases with changes: one on each host.
+const FEW_TABS: usize = 2;
+/// Tabs in the phase at rest.
+const MANY_TABS: usize = 14;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Measure less, and fail if an expectation is not met
+    #[arg(long)]
+    check: bool,
+
+    /// Fail if a program is missing or namespaces cannot be created, instead of skipping the
+    /// measurement; always so with --check if the environment variable CI is set
+    #[arg(long)]
+    require: bool,
+
+    /// Number of rounds; each prints a table, and the last table holds medians of them
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    rounds: u32,
+
+    /// Time between gossip rounds in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = default_interval_ms(),
+        value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    gossip_interval: u64,
+}
+
+fn default_interval_ms() -> u64 {
+    u64::try_from(GOSSIP_INTERVAL.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Options {
+    fn must_run(&self) -> bool {
+        let is_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
+        self.require || (self.check && is_ci)
+    }
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let ready = Programs::ensure().and_then(|programs| {
+        let network = Network::create(&programs.ip, LARGE);
+        let network = network.context("cannot create network namespaces")?;
+        Ok((programs, network))
+    });
+    let (programs, network) = match ready {
+        Ok(ready) => ready,
+        Err(error) if options.must_run() => return Err(error),
+        Err(error) if error.is::<Interrupted>() => return Err(error),
+        Err(error) => {
+            println!("skipped: {error:#}");
+            return Ok(());
+        }
+    };
+    let workspace = Workspace::find()?;
+    let page = bundle::build(&workspace)?;
+    let folder = workspace::private_folder("gossip-proxy.")?;
+    let interval = Duration::from_millis(options.gossip_interval);
+    let setup = Setup::prepare(&workspace, page, folder.path(), interval)?;
+    let context = Context {
+        programs: &programs,
+        network: &network,
+        setup: &setup,
+        folder: folder.path(),
+    };
+    let mut broken = Vec::new();
+    let mut rounds = Vec::new();
+    for round in 1..=options.rounds {
+        println!(
+            "\nRound {round} of {}: gossip interval {} ms, load {:.1}",
+            options.rounds,
+            options.gossip_interval,
+            measure::load()
+        );
+        let start = Instant::now();
+        let phases = if options.check {
+            short(&context)?
+        } else {
+            full(&context)?
+        };
+        broken.extend(phase::broken(&phases));
+        let notes = report::notes(&phases);
+        let table = report::table(std::slice::from_ref(&phases));
+        println!("\n{table}\n\n{notes}");
+        println!("{:.0} s in all", start.elapsed().as_secs_f64());
+        rounds.push(phases);
+    }
+    if rounds.len() > 1 {
+        println!("\nAll rounds:\n\n{}\n", report::table(&rounds));
+    }
+    for sentence in &broken {
+        println!("not as expected: {sentence}");
+    }
+    if options.check && !broken.is_empty() {
+        bail!("{} expectations are not met", broken.len());
+    }
+    Ok(())
+}
+
+/// The measurement for tables.
+fn full(context: &Context<'_>) -> anyhow::Result<Vec<Phase>> {
+    const CHANGES: usize = 40;
+    const CHANGES_AFTER_RESTART: usize = 42;
+    const RESTART: Duration = Duration::from_secs(20);
+    const REST: Duration = Duration::from_secs(30);
+    let mut phases = Vec::new();
+    for nodes in [SMALL, LARGE] {
+        for access in [Access::Direct, Access::Proxy] {
+            let mut stage = Stage::start(context, few_tabs(access, nodes))?;
+            phases.push(stage.changes(CHANGES)?);
+            if access == Access::Proxy {
+                let count = CHANGES_AFTER_RESTART;
+                phases.push(stage.changes_after_restart(count, RESTART)?);
+            }
+        }
+    }
+    phases.push(Stage::start(context, MANY)?.rest(REST)?);
+    Ok(phases)
+}
+
+/// The measurement for a check.
+fn short(context: &Context<'_>) -> anyhow::Result<Vec<Phase>> {
+    const CHANGES: usize = 20;
+    const RESTART: Duration = Duration::from_secs(10);
+    const REST: Duration = Duration::from_secs(15);
+    let mut stage = Stage::start(context, few_tabs(Access::Direct, LARGE))?;
+    let mut phases = vec![stage.changes(CHANGES)?];
+    drop(stage);
+    let mut stage = Stage::start(context, few_tabs(Access::Proxy, LARGE))?;
+    phases.push(stage.changes(CHANGES)?);
+    phases.push(stage.changes_after_restart(CHANGES, RESTART)?);
+    drop(stage);
+    phases.push(Stage::start(context, MANY)?.rest(REST)?);
+    Ok(phases)
+}
+
+const fn few_tabs(access: Access, nodes: u8) -> Members {
+    Members {
+        access,
+        nodes,
+        tabs: FEW_TABS,
+    }
+}
+
+/// The cluster at rest.
+const MANY: Members = Members {
+    access: Access::Proxy,
+    nodes: LARGE,
+    tabs: MANY_TABS,
+};

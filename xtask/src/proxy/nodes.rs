@@ -1,0 +1,223 @@
+//! The native nodes on the inner network, each a process of its own.
+//!
+//! Dropping the nodes ends them.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde::Deserialize;
+
+use crate::demo::node::MemberStatus;
+use crate::host::command;
+use crate::host::http::Client;
+use crate::host::process::Process;
+use crate::host::workspace::{self, Workspace};
+use crate::proxy::membership_log;
+use crate::proxy::namespaces::Namespace;
+use crate::proxy::network::{self, NodeAddress};
+
+/// The cluster's name.
+pub(crate) const CLUSTER: &str = "proxy";
+
+/// What all nodes of a cluster share.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    program: PathBuf,
+    /// The file of the cluster's secret.
+    secret_file: PathBuf,
+    pub(crate) secret: String,
+    /// The folder of the page's files, which the first node serves.
+    page: PathBuf,
+    pub(crate) gossip_interval: Duration,
+}
+
+impl Setup {
+    /// Builds the node and makes a secret in `folder`.
+    pub(crate) fn prepare(
+        workspace: &Workspace,
+        page: PathBuf,
+        folder: &Path,
+        gossip_interval: Duration,
+    ) -> anyhow::Result<Self> {
+        println!("Building the node");
+        let mut cargo = workspace.cargo(&["build", "--quiet", "--release"]);
+        command::run(cargo.args(["--package", "gossip-node"]))?;
+        let program = workspace.target.join("release/gossip-node");
+        let secret_file = folder.join("secret");
+        let mut make = Command::new(&program);
+        make.arg("--make-secret").arg(&secret_file);
+        command::run(make.stderr(Stdio::null()))?;
+        let secret = std::fs::read_to_string(&secret_file).context("the node wrote no secret")?;
+        Ok(Self {
+            program,
+            secret_file,
+            secret: secret.trim().to_owned(),
+            page,
+            gossip_interval,
+        })
+    }
+
+    pub(crate) fn page(&self) -> &Path {
+        &self.page
+    }
+}
+
+/// The running nodes of a cluster.
+#[derive(Debug)]
+pub(crate) struct Nodes<'a> {
+    inner: &'a Namespace,
+    nodes: Vec<Node>,
+    client: Client,
+}
+
+#[derive(Debug)]
+struct Node {
+    id: String,
+    addr: NodeAddress,
+    log: PathBuf,
+    process: Process,
+}
+
+/// The part of a node's status that the measurement reads.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) members: Vec<MemberStatus>,
+    stats: Stats,
+}
+
+#[derive(Debug, Deserialize)]
+struct Stats {
+    dials_failed: u64,
+}
+
+/// How far the nodes' logs and counters were at some moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Mark(Vec<NodeMark>);
+
+#[derive(Debug, Clone, Copy)]
+struct NodeMark {
+    log_bytes: usize,
+    dials_failed: u64,
+}
+
+impl<'a> Nodes<'a> {
+    /// Starts `count` nodes with their logs in `folder`. The seeds of each are the nodes before it.
+    pub(crate) fn start(
+        setup: &Setup,
+        inner: &'a Namespace,
+        folder: &Path,
+        count: u8,
+    ) -> anyhow::Result<Self> {
+        let mut nodes = Self {
+            inner,
+            nodes: Vec::new(),
+            client: Client::new(),
+        };
+        for index in 0..count {
+            let id = format!("node-{}", index + 1);
+            let log = folder.join(format!("{id}.log"));
+            let addr = network::node(index);
+            let mut command = Command::new(&setup.program);
+            command
+                .args(["--cluster", CLUSTER, "--id", &id])
+                .args(["--listen", &addr.gossip.to_string()])
+                .args(["--http", &addr.http.to_string()])
+                .arg("--gossip-interval")
+                .arg(format!("{}ms", setup.gossip_interval.as_millis()))
+                .arg("--secret")
+                .arg(&setup.secret_file)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(File::create(&log)?)
+                .env_remove("RUST_LOG");
+            if index == 0 {
+                command.arg("--web-root").arg(&setup.page);
+            }
+            for before in 0..index {
+                command.args(["--seed", &network::node(before).gossip.to_string()]);
+            }
+            let process = inner.run(|| Process::spawn(&mut command))??;
+            nodes.nodes.push(Node {
+                id,
+                addr,
+                log,
+                process,
+            });
+        }
+        Ok(nodes)
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<NodeAddress> {
+        self.nodes.iter().map(|node| node.addr).collect()
+    }
+
+    /// Reads the status of every node. Fails if a node has ended.
+    pub(crate) fn statuses(&mut self) -> anyhow::Result<Vec<(String, Status)>> {
+        for node in &mut self.nodes {
+            if let Some(status) = node.process.ended() {
+                let last = workspace::tail(&node.log, 5);
+                bail!("{} has ended ({status}): {last}", node.id);
+            }
+        }
+        let Self {
+            inner,
+            nodes,
+            client,
+        } = self;
+        inner.run(|| {
+            let statuses = nodes.iter().map(|node| {
+                let status = client.get(&format!("http://{}/status", node.addr.http))?;
+                Ok((node.id.clone(), status.json()?))
+            });
+            statuses.collect()
+        })?
+    }
+
+    /// Returns the present position of logs and counters.
+    pub(crate) fn mark(&mut self) -> anyhow::Result<Mark> {
+        let statuses = self.statuses()?;
+        let marks = self.nodes.iter().zip(statuses).map(|(node, (_, status))| {
+            Ok(NodeMark {
+                log_bytes: std::fs::read(&node.log)?.len(),
+                dials_failed: status.stats.dials_failed,
+            })
+        });
+        marks.collect::<anyhow::Result<_>>().map(Mark)
+    }
+
+    /// Returns the members that the nodes have declared dead since `mark`, each with how often.
+    pub(crate) fn deaths_since(&self, mark: &Mark) -> anyhow::Result<BTreeMap<String, u64>> {
+        let mut deaths = BTreeMap::new();
+        for (node, mark) in self.nodes.iter().zip(&mark.0) {
+            let log = std::fs::read(&node.log)?;
+            let new = log.get(mark.log_bytes..).unwrap_or_default();
+            for (member, addr) in membership_log::deaths(&String::from_utf8_lossy(new)) {
+                *deaths.entry(format!("{member} at {addr}")).or_default() += 1;
+            }
+        }
+        Ok(deaths)
+    }
+
+    /// Returns the number of dials that have failed on all nodes since `mark`.
+    pub(crate) fn failed_dials_since(&mut self, mark: &Mark) -> anyhow::Result<u64> {
+        let statuses = self.statuses()?;
+        let failed = statuses
+            .iter()
+            .zip(&mark.0)
+            .map(|((_, status), mark)| status.stats.dials_failed.saturating_sub(mark.dials_failed));
+        Ok(failed.sum())
+    }
+}
+
+impl Drop for Nodes<'_> {
+    fn drop(&mut self) {
+        // Signals all nodes first; each process's own drop then waits for its exit.
+        for node in &mut self.nodes {
+            node.process.terminate();
+        }
+    }
+}
