@@ -90,8 +90,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         }
     };
     let workspace = Workspace::find()?;
-    let page = bundle::build(&workspace)?;
+    let built = bundle::build(&workspace)?;
     let folder = workspace::private_folder("gossip-proxy.")?;
+    // A copy, since another run in this workspace may build the page again.
+    let page = folder.path().join("page");
+    std::fs::create_dir(&page)?;
+    bundle::copy_files(&built, &page)?;
     let interval = Duration::from_millis(options.gossip_interval);
     let setup = Setup::prepare(&workspace, page, folder.path(), interval)?;
     let context = Context {
@@ -115,7 +119,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         } else {
             full(&context)?
         };
-        broken.extend(phase::broken(&phases));
+        let sentences = phase::broken(&phases).into_iter();
+        broken.extend(sentences.map(|sentence| format!("round {round}: {sentence}")));
         let notes = report::notes(&phases);
         let table = report::table(std::slice::from_ref(&phases));
         println!("\n{table}\n\n{notes}");
