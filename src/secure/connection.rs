@@ -18,6 +18,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt as _;
 use futures::lock::Mutex;
 
 use super::activity::Activity;
@@ -246,12 +247,12 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
         } else {
             let sealed = writing.outbox.keepalive();
             sealed.map_err(|fatal| self.lose(fatal))?;
-            self.until_end(writing.flush())
+            self.until_end(pin!(writing.flush()))
                 .await?
                 .map_err(|error| self.lose(error))?;
         }
         if let Some(carrier) = &mut writing.carrier {
-            let pinged = self.until_end(carrier.ping()).await?;
+            let pinged = self.until_end(pin!(carrier.ping())).await?;
             pinged.map_err(|error| self.lose(error.into()))?;
         }
         drop(writing);
@@ -279,7 +280,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
             if writing.is_written() {
                 return Ok(());
             }
-            let flushed = self.until_end(writing.flush()).await?;
+            let flushed = self.until_end(pin!(writing.flush())).await?;
             flushed.map_err(|error| self.lose(error))?;
         }
     }
@@ -422,7 +423,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
         *in_a_row += 1;
         if *in_a_row > YIELD_AFTER {
             *in_a_row = 0;
-            self.until_end(yield_now()).await?;
+            self.until_end(pin!(yield_now())).await?;
         }
         Ok(())
     }
@@ -498,13 +499,16 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
     }
 
     /// Waits for `future`, or fails with the error of the connection's end if that comes first.
-    /// Cancel-safe if `future` is.
-    async fn until_end<F: Future>(&self, future: F) -> Result<F::Output, FrameError> {
+    /// Cancel-safe if `future` is. It is a pinned reference unless it is small, since an async
+    /// function keeps what it is passed twice.
+    async fn until_end<F>(&self, mut future: F) -> Result<F::Output, FrameError>
+    where
+        F: Future + Unpin,
+    {
         self.check_open()?;
-        let mut future = pin!(future);
         let mut waiter = self.ending.waiter();
         poll_fn(|cx| {
-            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            if let Poll::Ready(output) = future.poll_unpin(cx) {
                 return Poll::Ready(Ok(output));
             }
             waiter.poll_end(cx).map(|end| Err(end.error()))

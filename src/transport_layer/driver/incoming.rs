@@ -1,7 +1,7 @@
 //! The task of a connection, which reads it.
 
 use std::collections::VecDeque;
-use std::future::{Future as _, poll_fn};
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use super::shared::Shared;
 use crate::credential::Role;
 use crate::message::Message;
 use crate::net::{CloseReason, NetConnection, NetTransport};
-use crate::rt::Instant;
 use crate::rt::sync::yield_now;
+use crate::rt::{Instant, MaybeSend};
 use crate::transport_layer::core::{LinkEnd, NewReader, Origin, PeerKey, Reading, Source};
 
 /// While nothing arrives, the buffers keep room for this many messages.
@@ -28,10 +28,10 @@ const YIELD_AFTER: u32 = 16;
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 /// Reads a connection until it ends, and then takes it out of service.
-async fn handle_incoming_connection<T: NetTransport, M: Message>(reader: Reader<T, M>) {
-    let (shared, key, link) = (Arc::clone(&reader.shared), reader.key, reader.link);
-    reader.run().await;
-    shared.with(|peers, fx| peers.reader_ended(key, link, fx));
+fn handle_incoming_connection<T: NetTransport, M: Message>(
+    reader: Reader<T, M>,
+) -> impl Future<Output = ()> + MaybeSend {
+    reader.run()
 }
 
 /// Reads one connection. Messages enter the inbox in the order in which they arrive; bytes that do
@@ -78,6 +78,13 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
     }
 
     async fn run(mut self) {
+        self.read_all().await;
+        let (key, link) = (self.key, self.link);
+        self.shared
+            .with(|peers, fx| peers.reader_ended(key, link, fx));
+    }
+
+    async fn read_all(&mut self) {
         let mut in_a_row = 0;
         let mut arrived = Vec::new();
         let mut messages = VecDeque::new();

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::FutureExt as _;
+
 use super::dial::Dialler;
 use super::shared::Shared;
 use crate::message::Message;
 use crate::net::{CloseCode, NetConnection, NetTransport};
 use crate::rt::sync::{Signal, Timer, yield_now};
-use crate::rt::{self, Instant};
+use crate::rt::{self, Instant, MaybeSend};
 use crate::transport_layer::core::{BATCH_BYTES, LinkEnd, PeerKey, Step, Writer};
-use bytes::Bytes;
 
 /// After this many steps in a row without a wait, other tasks get their turn.
 const YIELD_AFTER: u32 = 16;
@@ -23,8 +25,10 @@ const YIELD_AFTER: u32 = 16;
 const PROBE_WRITE_TIME: Duration = Duration::from_millis(500);
 
 /// Serves a peer until it is forgotten.
-pub(super) async fn handle_outgoing_connection<T: NetTransport, M: Message>(task: PeerTask<T, M>) {
-    task.run().await;
+pub(super) fn handle_outgoing_connection<T: NetTransport, M: Message>(
+    task: PeerTask<T, M>,
+) -> impl Future<Output = ()> + MaybeSend {
+    task.run()
 }
 
 /// Serves one peer: carries out the steps that the core decides. There is one task for each peer, so
@@ -54,6 +58,8 @@ impl<T: NetTransport, M: Message> PeerTask<T, M> {
                     }
                 }
                 Step::Dial(dial) => Dialler::start(&self.shared, dial),
+                // What takes long is boxed: this task would otherwise hold the room for it for all its
+                // life.
                 Step::Write { link, conn, bytes } => {
                     self.write(link, conn, &mut batch, bytes).await;
                 }
@@ -61,9 +67,9 @@ impl<T: NetTransport, M: Message> PeerTask<T, M> {
                     // Nothing was sent for a while, so this is the time to release what a burst has
                     // taken.
                     batch = VecDeque::new();
-                    self.keep_alive(link, conn).await;
+                    Box::pin(self.keep_alive(link, conn)).await;
                 }
-                Step::Probe { link, conn } => self.probe(link, conn).await,
+                Step::Probe { link, conn } => Box::pin(self.probe(link, conn)).await,
             }
             if in_a_row >= YIELD_AFTER {
                 in_a_row = 0;
@@ -83,15 +89,13 @@ impl<T: NetTransport, M: Message> PeerTask<T, M> {
         let (addr, count) = (self.key.addr, batch.len());
         let chunks = u32::try_from(bytes.div_ceil(BATCH_BYTES).max(1)).unwrap_or(u32::MAX);
         let limit = self.shared.config.write_timeout.saturating_mul(chunks);
-        let outcome = {
-            let mut sending = pin!(conn.send_many(batch));
-            let at_once = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
-            match at_once {
-                Poll::Ready(outcome) => Ok(outcome),
-                Poll::Pending => {
-                    self.shared.with(|peers, _| peers.write_blocked(self.key));
-                    rt::timeout(limit, sending).await
-                }
+        let at_once = conn.send_many(batch).now_or_never();
+        let outcome = match at_once {
+            Some(outcome) => Ok(outcome),
+            None => {
+                self.shared.with(|peers, _| peers.write_blocked(self.key));
+                // Boxed because it is rare.
+                Box::pin(rt::timeout(limit, conn.send_many(batch))).await
             }
         };
         let took_none = count > 0 && batch.len() == count;

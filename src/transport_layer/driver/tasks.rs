@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
+
 use crate::rt::sync::Mutex;
 use crate::rt::{Executor, MaybeSend, Task};
 
@@ -85,10 +87,7 @@ impl<G: Copy + MaybeSend + 'static> TaskSet<G> {
             tasks: Arc::clone(&self.tasks),
         };
         // Under the lock, so that a task which ends at once finds itself in the list.
-        let task = Task::spawn_on(&self.executor, async move {
-            let _entry = entry;
-            future.await;
-        });
+        let task = Task::spawn_on(&self.executor, future.map(move |()| drop(entry)));
         tasks.running.push(Running { id, tag, task });
     }
 
