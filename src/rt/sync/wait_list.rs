@@ -26,6 +26,10 @@ impl WaitList {
             known.clone_from(waker);
             return;
         }
+        if self.waiting.capacity() == 0 {
+            // Few lists ever have more than one entry, and the vector would make room for four.
+            self.waiting.reserve_exact(1);
+        }
         self.next += 1;
         *ticket = Some(self.next);
         self.waiting.push((self.next, waker.clone()));

@@ -131,8 +131,9 @@ impl<C: NetConnection> Peer<C> {
             verification: Verification::default(),
             conflict: None,
             queue,
-            links: Vec::new(),
-            readers: Vec::new(),
+            // Two connections at a time are rare, and by itself the vector would make room for four.
+            links: Vec::with_capacity(1),
+            readers: Vec::with_capacity(1),
             dial: None,
             backoff: Backoff::default(),
             wanted: 0,

@@ -86,8 +86,10 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
 
     async fn read_all(&mut self) {
         let mut in_a_row = 0;
-        let mut arrived = Vec::new();
-        let mut messages = VecDeque::new();
+        // Room for one, since many peers send one message at a time. More room is made, and then
+        // kept, when more arrive together.
+        let mut arrived = Vec::with_capacity(1);
+        let mut messages = VecDeque::with_capacity(1);
         loop {
             let (read, waited) = self.read(&mut arrived, &mut messages).await;
             match read {
@@ -130,8 +132,8 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
             if let Some(read) = self.conn.recv_many(arrived).now_or_never() {
                 return (read, waited);
             }
-            *arrived = Vec::new();
-            *messages = VecDeque::new();
+            *arrived = Vec::with_capacity(1);
+            *messages = VecDeque::with_capacity(1);
         }
         let mut reading = pin!(self.conn.recv_many(arrived));
         let read = poll_fn(|cx| {

@@ -36,7 +36,8 @@ const SPARE_QUEUES: usize = 4;
 pub(in crate::transport_layer) struct Inbox<M> {
     config: IncomingConfig,
     closed: bool,
-    peers: PeerMap<Share<M>>,
+    /// Boxed, since a table has more places than entries.
+    peers: PeerMap<Box<Share<M>>>,
     /// The peers that have messages, each once, in the order of their turns. A peer stays listed
     /// until its turn even if its messages have been dropped.
     turns: VecDeque<SocketAddr>,
@@ -330,6 +331,10 @@ impl<M> Inbox<M> {
         {
             share.messages = spare;
         }
+        if share.messages.capacity() == 0 {
+            // By itself, the queue would make room for four, and many peers send one at a time.
+            share.messages.reserve_exact(count);
+        }
         share.messages.append(messages);
         self.messages += count;
         self.bytes += bytes;
@@ -345,7 +350,8 @@ impl<M> Inbox<M> {
     /// Returns the peer that has the most of what `bound` limits. Ties go to `from`.
     fn largest(&mut self, bound: Bound, from: SocketAddr) -> Option<SocketAddr> {
         self.update_ranking();
-        let own = self.peers.get(&from).map(Share::sizes).unwrap_or_default();
+        let own = self.peers.get(&from).map(|share| share.sizes());
+        let own = own.unwrap_or_default();
         let (own, most) = if bound == Bound::Bytes {
             (own.bytes, self.ranking.most_bytes()?)
         } else {
@@ -367,7 +373,8 @@ impl<M> Inbox<M> {
 
     /// Returns the bound that `more` messages of `len` bytes from `from` would exceed.
     fn missing_room(&self, from: SocketAddr, more: usize, len: usize) -> Option<Bound> {
-        let held = self.peers.get(&from).map(Share::held).unwrap_or_default();
+        let held = self.peers.get(&from).map(|share| share.held());
+        let held = held.unwrap_or_default();
         let have = (self.messages, self.bytes);
         missing_room(&self.config, held, have, (more, len))
     }
@@ -436,7 +443,7 @@ impl<M> Inbox<M> {
     }
 
     fn fold_if_done(&mut self, addr: SocketAddr) {
-        let done = |share: &Share<M>| !share.known && share.is_idle();
+        let done = |share: &Box<Share<M>>| !share.known && share.is_idle();
         if self.peers.get(&addr).is_some_and(done)
             && let Some(share) = self.peers.remove(&addr)
         {

@@ -78,7 +78,13 @@ impl<M> Share<M> {
         self.bytes += bytes;
         match self.arrivals.back_mut() {
             Some(last) if last.at == at && last.origin == origin => last.count += count,
-            _ => self.arrivals.push_back(Arrival { origin, at, count }),
+            last => {
+                if last.is_none() {
+                    // By itself, the queue would make room for four, and most peers need one.
+                    self.arrivals.reserve_exact(1);
+                }
+                self.arrivals.push_back(Arrival { origin, at, count });
+            }
         }
     }
 

@@ -38,7 +38,8 @@ pub(in crate::transport_layer) struct Peers<C> {
     config: Arc<TransportLayerConfig>,
     max_message_len: usize,
     own: Own,
-    map: PeerMap<Peer<C>>,
+    /// Boxed, since a table has more places than entries.
+    map: PeerMap<Box<Peer<C>>>,
     names: Names,
     naming: NamingStats,
     next_id: u64,
@@ -261,7 +262,7 @@ impl<C: NetConnection> Peers<C> {
         let signal = Arc::new(Signal::default());
         let queue = OutgoingQueue::new(self.config.outgoing.clone(), self.max_message_len);
         let peer = Peer::new(id, queue, Arc::clone(&signal), now);
-        self.map.insert(addr, peer);
+        self.map.insert(addr, Box::new(peer));
         self.names.aliases.remove(&addr);
         fx.new_peers.push(NewPeer { key, signal });
     }
