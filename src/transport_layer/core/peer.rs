@@ -187,14 +187,19 @@ impl<C: NetConnection> Peer<C> {
     }
 
     /// Returns the connection to which a sender may write a message of `len` bytes itself.
-    pub(super) fn direct_link(&mut self, len: usize, now: Instant) -> Option<&mut Link<C>> {
+    /// Reads `clock` only if the peer was not heard since [`DIRECT_AFTER`] had passed, which is
+    /// enough to know, and usual where messages are answered.
+    pub(super) fn direct_link(
+        &self,
+        len: usize,
+        clock: impl FnOnce() -> Instant,
+    ) -> Option<&Link<C>> {
         if len > DIRECT_LEN || !matches!(self.task, TaskState::Waiting) || self.is_held() {
             return None;
         }
-        let mut links = self.links.iter_mut();
-        let link = links.find(|link| link.role == LinkRole::Active)?;
-        let rested = now.saturating_duration_since(link.written) >= DIRECT_AFTER;
-        (rested && !link.unflushed).then_some(link)
+        let link = self.active().filter(|link| !link.unflushed)?;
+        let rested = |now: Instant| now.saturating_duration_since(link.written) >= DIRECT_AFTER;
+        (rested(link.conn.last_heard()) || rested(clock())).then_some(link)
     }
 
     /// Decides what the task of the peer does next, and starts a batch if it is to write. The

@@ -1,5 +1,6 @@
 //! Senders that wait for room, and callers that wait for a connection.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -56,7 +57,8 @@ pub(in crate::transport_layer) struct DirectWrite<C> {
     pub(in crate::transport_layer) key: PeerKey,
     pub(in crate::transport_layer) link: u64,
     pub(in crate::transport_layer) conn: C,
-    pub(in crate::transport_layer) bytes: Bytes,
+    /// The message.
+    pub(in crate::transport_layer) batch: VecDeque<Bytes>,
 }
 
 /// A caller that waits for a connection with a peer.

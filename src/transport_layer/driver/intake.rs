@@ -3,7 +3,6 @@
 //! Invariant: dropping a future of this module leaves nothing queued, and passes its turn to the
 //! next in line.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -138,9 +137,8 @@ impl<T: NetTransport, M: Message> Intake<T, M> {
             key,
             link,
             conn,
-            bytes,
+            mut batch,
         } = direct;
-        let mut batch = VecDeque::from([bytes]);
         let outcome = conn.send_many(&mut batch).now_or_never();
         self.shared.with(|peers, fx| {
             let flushed = matches!(outcome, Some(Ok(())));

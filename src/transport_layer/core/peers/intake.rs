@@ -62,7 +62,7 @@ impl<C: NetConnection> Peers<C> {
         &mut self,
         to: SocketAddr,
         bytes: Bytes,
-        clock: impl FnOnce() -> Instant,
+        mut clock: impl FnMut() -> Instant,
         fx: &mut Effects<C>,
     ) -> Offered<C> {
         if self.phase != Phase::Open {
@@ -76,27 +76,27 @@ impl<C: NetConnection> Peers<C> {
                 None => Offered::Closed(bytes),
             };
         };
-        let now = match peer.task {
-            TaskState::Running(now) => now,
-            TaskState::Waiting | TaskState::Blocked => clock(),
+        let mut now = match peer.task {
+            TaskState::Running(now) => Some(now),
+            TaskState::Waiting | TaskState::Blocked => None,
         };
-        if let Some(link) = peer.direct_link(bytes.len(), now) {
+        if let Some(link) = peer.direct_link(bytes.len(), || *now.get_or_insert_with(&mut clock)) {
             let (link, conn) = (link.id, link.conn.clone());
             let key = PeerKey {
                 addr: to,
                 id: peer.id,
             };
-            return match peer.queue.begin_direct(bytes, now) {
-                Ok(bytes) => Offered::Write(DirectWrite {
+            return match peer.queue.begin_direct(bytes) {
+                Ok(batch) => Offered::Write(DirectWrite {
                     key,
                     link,
                     conn,
-                    bytes,
+                    batch,
                 }),
-                Err(bytes) => offer_to(peer, to, bytes, now, None),
+                Err(bytes) => offer_to(peer, to, bytes, now.unwrap_or_else(clock), None),
             };
         }
-        offer_to(peer, to, bytes, now, None)
+        offer_to(peer, to, bytes, now.unwrap_or_else(clock), None)
     }
 
     /// Offers again a message for which there was no room. If there still is none, keeps `waker` in

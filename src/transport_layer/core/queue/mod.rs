@@ -39,6 +39,8 @@ pub(super) struct OutgoingQueue {
     /// counted twice.
     in_flight: Expiries,
     in_flight_bytes: usize,
+    /// Whether the batch is that of a sender, whose time to live has not begun.
+    direct: bool,
     counters: PeerStats,
     /// Senders that wait for room under `Backpressure`, first come, first served.
     pub(super) senders: WaitList,
@@ -67,6 +69,7 @@ impl OutgoingQueue {
             waiting_expiries: Expiries::default(),
             in_flight: Expiries::default(),
             in_flight_bytes: 0,
+            direct: false,
             counters: PeerStats::default(),
             senders: WaitList::default(),
         }
@@ -125,17 +128,25 @@ impl OutgoingQueue {
             .push_back(now.checked_add(self.config.ttl));
     }
 
-    /// Takes `bytes` as a batch of its own, which the caller hands to the network at once. Returns
-    /// them if older messages must go first or the message does not fit.
-    pub(super) fn begin_direct(&mut self, bytes: Bytes, now: Instant) -> Result<Bytes, Bytes> {
+    /// Returns `bytes` as a batch of its own, which the caller hands to the network at once. Fails
+    /// with them if older messages must go first or the message does not fit. Its time to live
+    /// begins with [`finish_batch`](Self::finish_batch) if the network does not take it.
+    pub(super) fn begin_direct(&mut self, bytes: Bytes) -> Result<VecDeque<Bytes>, Bytes> {
         let idle = self.queued() == 0 && self.senders.is_empty();
         if !idle || bytes.len() > self.max_message_len {
             return Err(bytes);
         }
         self.counters.submitted += 1;
         self.in_flight_bytes = bytes.len();
-        self.in_flight.push_back(now.checked_add(self.config.ttl));
-        Ok(bytes)
+        self.in_flight.push_back(None);
+        self.direct = true;
+        // No message waits, so the batch gets the memory of those that would, and returns it.
+        let mut batch = std::mem::take(&mut self.waiting);
+        if batch.capacity() == 0 {
+            batch.reserve_exact(1);
+        }
+        batch.push_back(bytes);
+        Ok(batch)
     }
 
     /// Counts a message that was passed to `send` and is not queued.
@@ -219,7 +230,16 @@ impl OutgoingQueue {
         let sent = self.in_flight.len().saturating_sub(batch.len());
         self.counters.sent += sent as u64;
         self.counters.sent_bytes += self.in_flight_bytes.saturating_sub(left) as u64;
-        if !batch.is_empty() {
+        let direct = std::mem::take(&mut self.direct);
+        if batch.is_empty() {
+            if direct && self.waiting.capacity() == 0 {
+                std::mem::swap(&mut self.waiting, batch);
+            }
+        } else {
+            if direct {
+                self.in_flight.clear();
+                self.in_flight.push_back(now.checked_add(self.config.ttl));
+            }
             self.in_flight.drop_front(sent);
             self.in_flight.append(&mut self.waiting_expiries);
             std::mem::swap(&mut self.waiting_expiries, &mut self.in_flight);

@@ -96,9 +96,9 @@ proptest! {
                     queue.begin_batch(&mut batch, now);
                 }
                 3 | 4 => finish(&mut queue, &mut batch, size, now),
-                5 => if let Ok(bytes) = queue.begin_direct(Bytes::from(vec![0; size]), now) {
+                5 => if let Ok(direct) = queue.begin_direct(Bytes::from(vec![0; size])) {
                     offered += 1;
-                    batch.push_back(bytes);
+                    batch = direct;
                 }
                 _ => {
                     now += Duration::from_secs(size as u64);
@@ -161,7 +161,7 @@ fn a_message_that_is_too_long_is_dropped_by_every_way_in() {
         let mut queue = OutgoingQueue::new(config(10, max_bytes, overflow), max_message_len);
         let long = Bytes::from_static(b"longer");
         assert_eq!(queue.offer_if_room(long.clone(), now), Err(long.clone()));
-        assert_eq!(queue.begin_direct(long.clone(), now), Err(long.clone()));
+        assert_eq!(queue.begin_direct(long.clone()), Err(long.clone()));
         let dropped = Offer::Dropped(DropReason::TooLarge);
         assert_eq!(queue.offer(long, now, None), dropped);
     }
@@ -182,7 +182,7 @@ fn a_newcomer_waits_behind_a_sender_that_came_first_though_there_is_room() {
     queue.purge(later);
     assert_eq!(queue.queued(), 0, "a message expires when its time is over");
     assert!(queue.offer_if_room(message(2), later).is_err());
-    assert!(queue.begin_direct(message(2), later).is_err());
+    assert!(queue.begin_direct(message(2)).is_err());
     assert!(matches!(
         queue.offer(message(2), later, None),
         Offer::Full(_)

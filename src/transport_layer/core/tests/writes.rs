@@ -138,6 +138,54 @@ fn the_clock_is_not_read_while_the_task_of_the_peer_runs() {
 }
 
 #[test]
+fn the_clock_is_not_read_for_an_answer() {
+    // The time after the last write at which the peer was heard, whether the clock is read then,
+    // and whether the sender writes.
+    let micros = Duration::from_micros;
+    for (heard, reads, direct) in [(micros(1), 1, false), (micros(2), 0, true)] {
+        let mut fixture = Fixture::new(TransportLayerConfig::default());
+        let mut conn = fixture.conn(addr(1), 1);
+        conn.last_heard += heard;
+        let now = fixture.now;
+        fixture.enter(conn, Direction::Incoming);
+        fixture.step(addr(1));
+        let mut read = 0;
+        let clock = || {
+            read += 1;
+            now + heard
+        };
+        let offered = fixture
+            .peers
+            .offer(addr(1), message(), clock, &mut fixture.fx);
+        assert_eq!(matches!(offered, Offered::Write(_)), direct, "{heard:?}");
+        assert_eq!(read, reads, "{heard:?}");
+    }
+}
+
+#[test]
+fn the_time_to_live_of_a_message_that_its_sender_could_not_write_begins_then() {
+    let config = TransportLayerConfig::default();
+    let ttl = config.outgoing.ttl;
+    let mut fixture = Fixture::new(config);
+    let link = fixture.accept(addr(1), 1);
+    fixture.step(addr(1));
+    fixture.now += secs(1);
+    let Offered::Write(direct) = fixture.offer(addr(1)) else {
+        panic!("the connection is at rest");
+    };
+    let write = (direct.key, link, Writer::Sender);
+    let (now, mut batch) = (fixture.now, direct.batch);
+    let fx = &mut fixture.fx;
+    fixture.peers.written(write, &mut batch, false, now, fx);
+    fixture.lose(addr(1), link);
+    for (later, queued) in [(ttl - secs(1), 1), (ttl, 0)] {
+        fixture.now = now + later;
+        fixture.step(addr(1));
+        assert_eq!(fixture.peer(addr(1)).queued, queued, "{later:?}");
+    }
+}
+
+#[test]
 fn of_connections_without_authentication_the_first_is_written_to_as_long_as_it_lives() {
     let mut fixture = Fixture::new(TransportLayerConfig::default());
     let dialled = fixture.connect(addr(1), 0, Direction::Outgoing);
