@@ -29,9 +29,10 @@ const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 /// Reads a connection until it ends, and then takes it out of service.
 fn handle_incoming_connection<T: NetTransport, M: Message>(
-    reader: Reader<T, M>,
+    mut reader: Reader<T, M>,
 ) -> impl Future<Output = ()> + MaybeSend {
-    reader.run()
+    // Borrowed, since an async function keeps what it is passed twice.
+    async move { reader.run().await }
 }
 
 /// Reads one connection. Messages enter the inbox in the order in which they arrive; bytes that do
@@ -77,7 +78,7 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
         shared.tasks.spawn((), handle_incoming_connection(reader));
     }
 
-    async fn run(mut self) {
+    async fn run(&mut self) {
         self.read_all().await;
         let (key, link) = (self.key, self.link);
         self.shared

@@ -28,7 +28,8 @@ const PROBE_WRITE_TIME: Duration = Duration::from_millis(500);
 pub(super) fn handle_outgoing_connection<T: NetTransport, M: Message>(
     task: PeerTask<T, M>,
 ) -> impl Future<Output = ()> + MaybeSend {
-    task.run()
+    // Borrowed, since an async function keeps what it is passed twice.
+    async move { task.run().await }
 }
 
 /// Serves one peer: carries out the steps that the core decides. There is one task for each peer, so
@@ -40,7 +41,7 @@ pub(super) struct PeerTask<T: NetTransport, M: Message> {
 }
 
 impl<T: NetTransport, M: Message> PeerTask<T, M> {
-    async fn run(self) {
+    async fn run(&self) {
         let mut batch = VecDeque::new();
         let mut timer = Timer::default();
         let mut in_a_row = 0;

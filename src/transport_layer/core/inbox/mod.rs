@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::task::Waker;
 
 use self::ranking::{Ranking, Sizes};
-use self::share::{KEPT_ROOM, Share};
+use self::share::{Counters, KEPT_ROOM, Share};
 use crate::rt::Instant;
 use crate::rt::sync::{Ticket, WaitList};
 use crate::transport_layer::PeerMap;
@@ -243,7 +243,7 @@ impl<M> Inbox<M> {
     ) {
         total.merge(&self.folded);
         for (addr, share) in &self.peers {
-            let mut counters = share.counters.clone();
+            let mut counters = share.counters.stats();
             counters.incoming_queued = share.messages.len() as u64;
             if share.in_hand > 0 {
                 let left = in_hand.count_from(*addr);
@@ -395,7 +395,7 @@ impl<M> Inbox<M> {
         }
     }
 
-    fn refuse(&mut self, from: SocketAddr, len: usize, reason: DropReason) -> &PeerStats {
+    fn refuse(&mut self, from: SocketAddr, len: usize, reason: DropReason) -> &Counters {
         let counters = &mut self.peers.entry(from).or_default().counters;
         counters.received += 1;
         counters.received_bytes += len as u64;
@@ -450,7 +450,7 @@ impl<M> Inbox<M> {
             if share.in_turn {
                 self.turns.retain(|turn| *turn != addr);
             }
-            self.folded.merge(&share.counters);
+            self.folded.merge(&share.counters.stats());
         }
     }
 }

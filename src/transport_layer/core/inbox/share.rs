@@ -9,10 +9,31 @@ use super::ranking::Sizes;
 use crate::rt::Instant;
 use crate::rt::sync::WaitList;
 use crate::transport_layer::received::Received;
-use crate::transport_layer::stats::PeerStats;
+use crate::transport_layer::stats::{DropCounts, PeerStats};
 
 /// An emptied queue keeps room for this many messages.
 pub(super) const KEPT_ROOM: usize = 16;
+
+/// The part of [`PeerStats`] that the inbox counts.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) received: u64,
+    pub(super) received_bytes: u64,
+    pub(super) delivered: u64,
+    pub(super) incoming_dropped: DropCounts,
+}
+
+impl Counters {
+    pub(super) fn stats(&self) -> PeerStats {
+        PeerStats {
+            received: self.received,
+            received_bytes: self.received_bytes,
+            delivered: self.delivered,
+            incoming_dropped: self.incoming_dropped,
+            ..PeerStats::default()
+        }
+    }
+}
 
 /// The messages of one peer, and its counters.
 #[derive(Debug)]
@@ -25,7 +46,7 @@ pub(super) struct Share<M> {
     /// Messages taken by a receiver that may still hold some of them. They count against the bounds.
     pub(super) in_hand: usize,
     pub(super) in_hand_bytes: usize,
-    pub(super) counters: PeerStats,
+    pub(super) counters: Counters,
     /// Whether the peer is in the list of turns.
     pub(super) in_turn: bool,
     /// Whether the ranking has been notified that the sizes change.
@@ -45,7 +66,7 @@ impl<M> Default for Share<M> {
             bytes: 0,
             in_hand: 0,
             in_hand_bytes: 0,
-            counters: PeerStats::default(),
+            counters: Counters::default(),
             in_turn: false,
             noted: false,
             known: false,

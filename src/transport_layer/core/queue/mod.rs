@@ -17,7 +17,7 @@ use self::expiries::Expiries;
 use crate::rt::Instant;
 use crate::rt::sync::{Ticket, WaitList};
 use crate::transport_layer::config::{OverflowPolicy, QueueConfig};
-use crate::transport_layer::stats::{DropReason, PeerStats};
+use crate::transport_layer::stats::{DropCounts, DropReason, PeerStats};
 
 /// A batch has at most this many bytes, unless a single message is longer. Large enough to fill
 /// system calls, and small enough that newer messages of a slow peer can still replace older ones.
@@ -41,9 +41,18 @@ pub(super) struct OutgoingQueue {
     in_flight_bytes: usize,
     /// Whether the batch is that of a sender, whose time to live has not begun.
     direct: bool,
-    counters: PeerStats,
+    counters: Counters,
     /// Senders that wait for room under `Backpressure`, first come, first served.
     pub(super) senders: WaitList,
+}
+
+/// The part of [`PeerStats`] that a queue counts.
+#[derive(Debug, Default)]
+struct Counters {
+    submitted: u64,
+    sent: u64,
+    sent_bytes: u64,
+    dropped: DropCounts,
 }
 
 /// The result of offering a message to a queue.
@@ -70,7 +79,7 @@ impl OutgoingQueue {
             in_flight: Expiries::default(),
             in_flight_bytes: 0,
             direct: false,
-            counters: PeerStats::default(),
+            counters: Counters::default(),
             senders: WaitList::default(),
         }
     }
@@ -321,7 +330,11 @@ impl OutgoingQueue {
         PeerStats {
             queued: self.queued(),
             queued_bytes: (self.waiting_bytes + self.in_flight_bytes) as u64,
-            ..self.counters.clone()
+            submitted: self.counters.submitted,
+            sent: self.counters.sent,
+            sent_bytes: self.counters.sent_bytes,
+            dropped: self.counters.dropped,
+            ..PeerStats::default()
         }
     }
 
