@@ -28,10 +28,13 @@ const YIELD_AFTER: u32 = 16;
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 /// Reads a connection until it ends, and then takes it out of service.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async function keeps what it is passed twice"
+)]
 fn handle_incoming_connection<T: NetTransport, M: Message>(
     mut reader: Reader<T, M>,
 ) -> impl Future<Output = ()> + MaybeSend {
-    // Borrowed, since an async function keeps what it is passed twice.
     async move { reader.run().await }
 }
 

@@ -25,10 +25,13 @@ const YIELD_AFTER: u32 = 16;
 const PROBE_WRITE_TIME: Duration = Duration::from_millis(500);
 
 /// Serves a peer until it is forgotten.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async function keeps what it is passed twice"
+)]
 pub(super) fn handle_outgoing_connection<T: NetTransport, M: Message>(
     task: PeerTask<T, M>,
 ) -> impl Future<Output = ()> + MaybeSend {
-    // Borrowed, since an async function keeps what it is passed twice.
     async move { task.run().await }
 }
 

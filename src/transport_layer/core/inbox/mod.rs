@@ -443,8 +443,8 @@ impl<M> Inbox<M> {
     }
 
     fn fold_if_done(&mut self, addr: SocketAddr) {
-        let done = |share: &Box<Share<M>>| !share.known && share.is_idle();
-        if self.peers.get(&addr).is_some_and(done)
+        let share = self.peers.get(&addr);
+        if share.is_some_and(|share| !share.known && share.is_idle())
             && let Some(share) = self.peers.remove(&addr)
         {
             if share.in_turn {
