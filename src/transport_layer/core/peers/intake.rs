@@ -196,7 +196,7 @@ impl<C: NetConnection> Peers<C> {
             Poll::Ready(Err(NotConnected { addr, limit, cause }.into()))
         };
         let home = self.resolve(addr);
-        if let Some(link) = self.map.get(&home).and_then(Peer::active) {
+        if let Some(link) = self.map.get(&home).and_then(|peer| peer.active()) {
             return Poll::Ready(Ok(link.info(home, now)));
         }
         let known = self.map.get(&home).is_some_and(|p| p.id == wanted.entry.id);

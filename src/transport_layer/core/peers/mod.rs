@@ -239,7 +239,7 @@ impl<C: NetConnection> Peers<C> {
     /// Returns the entry that `key` names, unless it is forgotten.
     fn get(&mut self, key: PeerKey) -> Option<&mut Peer<C>> {
         let addr = self.locate(key)?;
-        self.map.get_mut(&addr)
+        self.map.get_mut(&addr).map(Box::as_mut)
     }
 
     /// Creates an entry for `addr` if there is none.
