@@ -220,3 +220,25 @@ impl Pipe {
         self.state.lock()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_that_are_not_messages_do_not_pile_up_while_nothing_is_delivered() {
+        let ip = IpAddr::from([10, 0, 0, 1]);
+        let faults = Arc::new(FaultTable::new(1));
+        let pipe = Pipe::new(faults, &MemoryConfig::default(), ip, ip);
+        for _ in 0..100 {
+            for item in [Item::Probe, Item::Answer, Item::Keepalive] {
+                pipe.push(item).unwrap();
+            }
+        }
+        assert_eq!(pipe.lock().items.len(), 3);
+        // A probe behind a message says something else than one before it.
+        assert!(pipe.try_send(&Bytes::new()).unwrap());
+        pipe.push(Item::Probe).unwrap();
+        assert_eq!(pipe.lock().items.len(), 5);
+    }
+}

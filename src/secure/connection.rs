@@ -231,46 +231,6 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
     async fn send_many(&self, batch: &mut VecDeque<Bytes>) -> Result<(), FrameError> {
         let writing = self.until_end(self.writing.lock()).await?;
         let mut writing = WriteGuard::new(writing, &self.owed);
-        self.write_all(&mut writing, batch).await?;
-        drop(writing);
-        self.write_owed().await
-    }
-
-    async fn keepalive(&self) -> Result<(), FrameError> {
-        self.check_open()?;
-        let Some(writing) = self.writing.try_lock() else {
-            return Ok(());
-        };
-        let mut writing = WriteGuard::new(writing, &self.owed);
-        if self.owed.any() {
-            self.write_all(&mut writing, &mut VecDeque::new()).await?;
-        } else {
-            let sealed = writing.outbox.keepalive();
-            sealed.map_err(|fatal| self.lose(fatal))?;
-            self.until_end(pin!(writing.flush()))
-                .await?
-                .map_err(|error| self.lose(error))?;
-        }
-        if let Some(carrier) = &mut writing.carrier {
-            let pinged = self.until_end(pin!(carrier.ping())).await?;
-            pinged.map_err(|error| self.lose(error.into()))?;
-        }
-        drop(writing);
-        self.write_owed().await
-    }
-
-    async fn probe(&self) -> Result<(), FrameError> {
-        self.check_open()?;
-        self.owed.add(Words::PROBE);
-        self.write_owed().await
-    }
-
-    /// Seals and writes what is owed and the messages of `batch`.
-    async fn write_all(
-        &self,
-        writing: &mut Writing<W>,
-        batch: &mut VecDeque<Bytes>,
-    ) -> Result<(), FrameError> {
         loop {
             let filled = writing.outbox.fill(batch, self.max_message_len, &self.owed);
             filled.map_err(|error| match error {
@@ -280,9 +240,37 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
             if writing.is_written() {
                 return Ok(());
             }
-            let flushed = self.until_end(pin!(writing.flush())).await?;
-            flushed.map_err(|error| self.lose(error))?;
+            self.flush(&mut writing).await?;
         }
+    }
+
+    async fn keepalive(&self) -> Result<(), FrameError> {
+        self.check_open()?;
+        let Some(writing) = self.writing.try_lock() else {
+            return Ok(());
+        };
+        let mut writing = WriteGuard::new(writing, &self.owed);
+        let sealed = writing.outbox.keepalive();
+        sealed.map_err(|fatal| self.lose(fatal))?;
+        self.flush(&mut writing).await?;
+        if let Some(carrier) = &mut writing.carrier {
+            let pinged = self.until_end(carrier.ping()).await?;
+            pinged.map_err(|error| self.lose(error.into()))?;
+        }
+        drop(writing);
+        self.write_owed().await
+    }
+
+    /// Writes the sealed frames.
+    async fn flush(&self, writing: &mut Writing<W>) -> Result<(), FrameError> {
+        let flushed = self.until_end(writing.flush()).await?;
+        flushed.map_err(|error| self.lose(error))
+    }
+
+    async fn probe(&self) -> Result<(), FrameError> {
+        self.check_open()?;
+        self.owed.add(Words::PROBE);
+        self.write_owed().await
     }
 
     /// Writes what is owed as far as the carrier takes it at once. The rest is left to the task in
@@ -525,5 +513,83 @@ fn until_goodbye(received: Result<(), FrameError>) -> anyhow::Result<bool> {
             reason: CloseReason::Remote(_),
         }) => Ok(false),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::credential::{NetCredential, Trust};
+    use crate::secure::frame::FrameBuffer;
+    use crate::secure::record::Sealer;
+    use crate::secure::stream::Outbox;
+    use crate::secure::{Endpoints, SecureConfig, Suite};
+
+    /// A carrier that delivers these frames and takes everything.
+    struct Carrier(VecDeque<BytesMut>);
+
+    impl FrameReader for Carrier {
+        async fn read_frame(&mut self) -> io::Result<Option<FrameEvent>> {
+            Ok(self.0.pop_front().map(FrameEvent::Frame))
+        }
+    }
+
+    impl FrameWriter for Carrier {
+        async fn write_frames(&mut self, frames: &mut FrameBuffer) -> io::Result<()> {
+            while frames.pop().is_some() {}
+            Ok(())
+        }
+        async fn shutdown(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_record_full_of_control_words_does_not_keep_a_receiver_from_yielding() {
+        const WORDS: usize = 16_000;
+        let suite = Suite::ChaChaPoly;
+        let sealer = || Sealer::new(suite, &[1; 32], 100).unwrap();
+        for word in [0xFFFF_FFFD_u32, 0xFFFF_FFFE] {
+            let mut record = BytesMut::from(&[0; 2][..]);
+            record.extend_from_slice(&word.to_be_bytes().repeat(WORDS));
+            record.extend_from_slice(b"\0\0\0\x01a");
+            sealer().seal(&mut record, 0).unwrap();
+            let addr = (Ipv4Addr::LOCALHOST, 1).into();
+            let connection = SecureConnection::new(
+                Carrier([record.split_off(2)].into()),
+                Carrier(VecDeque::new()),
+                &HandshakeParams {
+                    endpoints: Endpoints {
+                        local: addr,
+                        remote: addr,
+                    },
+                    alpn: &[],
+                    credential: &NetCredential::generate(Trust::dangerously_anyone()),
+                    config: &SecureConfig::default(),
+                },
+                Established {
+                    remote_identity: Identity::UNPROVED,
+                    alpn: Alpn::from_static(b"test"),
+                    observed_addr: None,
+                    stated_addr: None,
+                    outbox: Outbox::new(sealer()),
+                    opener: Opener::new(suite, &[1; 32], 100).unwrap(),
+                },
+            );
+            let mut receiving = pin!(connection.recv());
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            let mut polls = 0;
+            let received = loop {
+                polls += 1;
+                if let Poll::Ready(received) = receiving.as_mut().poll(&mut cx) {
+                    break received;
+                }
+                assert!(polls < WORDS);
+            };
+            assert_eq!(received.unwrap().unwrap(), "a");
+            assert!(polls > WORDS / 100, "{polls} polls");
+        }
     }
 }

@@ -59,7 +59,6 @@ impl<W: FrameWriter> Writing<W> {
                 break;
             }
             carrier.write_frames(&mut self.outbox.frames).await?;
-            self.outbox.has_control = false;
         }
         self.outbox.goodbye(code)?;
         carrier.write_frames(&mut self.outbox.frames).await?;

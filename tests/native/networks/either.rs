@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chitchat_013::transport::UdpTransport;
 use chitchat_013::{ChitchatConfig, ChitchatHandle, FailureDetectorConfig, spawn_chitchat};
-use gossip_transport::either::EitherTransport;
+use gossip_transport::either::{EitherTransport, TakenOver};
 use gossip_transport::gossip::{GossipConfig, Liveness, Participant};
 use gossip_transport::memory::{Faults, MemoryConfig, MemoryNetwork, MemoryTransport};
 use gossip_transport::message::{ChitchatMessage, Message as _, ProtocolVersion};
@@ -429,5 +429,47 @@ async fn an_invalid_configuration_of_either_network_is_reported() {
             let error: ConfigError = error.downcast().unwrap();
             assert_eq!(error.field, "pipe_messages");
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_taken_over_can_no_longer_be_probed() {
+    let [first, second] = [1, 2].map(MemoryNetwork::new);
+    let hosts = [1, 2].map(|n| [10, 0, 0, n].into());
+    first.partition(&hosts[..1], &hosts[1..]);
+    let [a, b] = hosts.map(|ip| EitherTransport::new(first.host(ip), second.host(ip)));
+    let (credential, alpn) = (anyone(), [ChitchatMessage::ALPN]);
+    let listener = a.create_listener((hosts[0], 0).into(), &alpn, &credential);
+    let listener = listener.await.unwrap();
+    let addr = listener.local_addr();
+    let accepting = async {
+        let mut accepted = Vec::new();
+        loop {
+            let conn = listener.accept().await.unwrap().accept().await.unwrap();
+            let receiver = conn.clone();
+            tokio::spawn(async move { receiver.recv().await });
+            accepted.push(conn);
+        }
+    };
+    let dialling = async {
+        let conn = b.connect(addr, &alpn, &credential).await.unwrap();
+        assert!(conn.as_second().is_some());
+        assert_eq!(conn.last_answer(), None);
+        conn.probe().await.unwrap();
+        let waiting = tokio::time::timeout(NO_STALL, conn.recv()).await;
+        assert!(waiting.is_err() && conn.last_answer().is_some());
+
+        first.heal();
+        let error = soon(conn.recv()).await.unwrap_err();
+        assert!(error.is::<TakenOver>(), "{error}");
+        let error = conn.probe().await.unwrap_err();
+        assert!(error.is::<TakenOver>(), "{error}");
+        let conn = b.connect(addr, &alpn, &credential).await.unwrap();
+        assert!(conn.as_first().is_some());
+        conn.probe().await.unwrap();
+    };
+    tokio::select! {
+        never = accepting => never,
+        () = soon(dialling) => {}
     }
 }

@@ -77,3 +77,16 @@ async fn a_dropped_recv_loses_no_message() {
     assert!(received == messages);
     assert!(drops > 20, "{drops}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_next_send_flushes_what_a_dropped_one_has_handed_to_the_carrier() {
+    let meeting = Meeting::of_anyone();
+    let (dialled, accepted) = meeting.connect().await;
+    meeting.to_acceptor.buffer();
+    let mut batch = VecDeque::from([Bytes::from_static(b"message")]);
+    assert!(poll_once(dialled.send_many(&mut batch)).await.is_none());
+    assert!(batch.is_empty());
+    meeting.to_acceptor.flush();
+    soon(dialled.send_many(&mut batch)).await.unwrap();
+    assert_eq!(recv(&accepted).await, "message");
+}

@@ -28,6 +28,9 @@ struct State {
     lazy: bool,
     lazy_turns: [bool; 2],
     held: bool,
+    /// The frames that wait in the carrier for a flush, or `None` if frames need no flush.
+    buffered: Option<VecDeque<FrameEvent>>,
+    may_flush: bool,
     closed: bool,
     shut_down: bool,
     pings: usize,
@@ -96,6 +99,15 @@ impl Pipe {
     pub fn unstall(&self) {
         self.with(|s| s.room = None);
     }
+    /// Lets the carrier take frames at once, and deliver them only when it is flushed. A flush waits
+    /// until [`flush`](Self::flush) is called.
+    pub fn buffer(&self) {
+        self.with(|s| s.buffered = Some(VecDeque::new()));
+    }
+    /// Lets flushes end.
+    pub fn flush(&self) {
+        self.with(|s| s.may_flush = true);
+    }
     pub fn make_lazy(&self) {
         self.with(|s| s.lazy = true);
     }
@@ -115,6 +127,23 @@ impl Pipe {
     /// Returns whether one of the halves has been dropped, or the pipe has been ended.
     pub fn is_closed(&self) -> bool {
         self.with(|s| s.closed)
+    }
+
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.0.lock().unwrap();
+        if state.buffered.as_ref().is_none_or(VecDeque::is_empty) {
+            return Poll::Ready(Ok(()));
+        }
+        if !state.may_flush {
+            state.wakers.push(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let buffered = state.buffered.replace(VecDeque::new());
+        state.frames.extend(buffered.into_iter().flatten());
+        for waker in state.wakers.drain(..) {
+            waker.wake();
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn lazy_pause(&self, side: usize, cx: &mut Context<'_>) -> bool {
@@ -166,7 +195,7 @@ impl FrameWriter for Writer {
         poll_fn(|cx| {
             loop {
                 if frames.is_empty() {
-                    return Poll::Ready(Ok(()));
+                    return self.0.poll_flush(cx);
                 }
                 if self.0.lazy_pause(1, cx) {
                     return Poll::Pending;
@@ -231,7 +260,8 @@ impl State {
             if let Some(tamper) = &mut self.tamper {
                 tamper(number, &mut frame);
             }
-            self.frames.push_back(FrameEvent::Frame(frame));
+            let frames = self.buffered.as_mut().unwrap_or(&mut self.frames);
+            frames.push_back(FrameEvent::Frame(frame));
         }
     }
 }

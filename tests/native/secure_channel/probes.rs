@@ -30,13 +30,17 @@ fn receive(connection: &Connection) -> tokio::sync::mpsc::Receiver<Bytes> {
 }
 
 /// Waits until `connection` has had an answer since `since`.
-async fn answered(connection: &Connection, since: Instant) {
-    let answer = async {
+#[track_caller]
+fn answered(connection: &Connection, since: Instant) -> impl Future<Output = ()> {
+    let caller = std::panic::Location::caller();
+    async move {
+        let mut turns = 0;
         while connection.last_answer().is_none_or(|at| at < since) {
+            turns += 1;
+            assert!(turns < 10_000, "no answer at {caller}");
             tokio::task::yield_now().await;
         }
-    };
-    soon(answer).await;
+    }
 }
 
 /// Lets every other task run until none has anything to do.
@@ -95,19 +99,41 @@ async fn a_probe_is_answered_only_by_a_call_after_the_one_that_returned_the_last
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_in_the_record_of_a_message_is_answered_after_that_message() {
+async fn a_call_that_reads_a_probe_and_then_a_message_answers_before_it_returns() {
     let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;
-    // The send and the probe wait for the carrier, so the next write takes both.
-    meeting.to_acceptor.stall_after(0);
-    let mut batch = VecDeque::from([Bytes::from_static(b"stuck")]);
-    assert!(poll_once(a.send_many(&mut batch)).await.is_none());
+    // The probe waits until the long message has been sealed, and stands between the two.
+    meeting.to_acceptor.stall_after(50);
+    let long = Bytes::from(vec![1; 500_000]);
+    let mut batch = VecDeque::from([long.clone(), Bytes::from_static(b"next")]);
+    let mut sending = Box::pin(a.send_many(&mut batch));
+    assert!(poll_once(sending.as_mut()).await.is_none());
     a.probe().await.unwrap();
     meeting.to_acceptor.unstall();
-    a.send(Bytes::from_static(b"next")).await.unwrap();
-    assert_eq!(recv(&b).await, "stuck");
+    soon(sending).await.unwrap();
+    assert!(recv(&b).await == long);
     assert_eq!(meeting.to_dialler.log().len(), 2);
     assert_eq!(recv(&b).await, "next");
+    assert_eq!(meeting.to_dialler.log().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_behind_a_message_in_one_record_is_answered_by_the_next_call() {
+    let meeting = Meeting::of_anyone();
+    let (a, b) = meeting.connect().await;
+    // The probe waits until the message has been sealed, and shares its last record.
+    meeting.to_acceptor.stall_after(50);
+    let mut batch = VecDeque::from([Bytes::from(vec![1; 500_000])]);
+    let mut sending = Box::pin(a.send_many(&mut batch));
+    assert!(poll_once(sending.as_mut()).await.is_none());
+    a.probe().await.unwrap();
+    meeting.to_acceptor.unstall();
+    soon(sending).await.unwrap();
+    let mut received = Vec::new();
+    assert!(soon(b.recv_many(&mut received)).await.unwrap());
+    assert_eq!(received[0].len(), 500_000);
+    assert_eq!(meeting.to_dialler.log().len(), 2);
+    assert!(poll_once(b.recv_many(&mut received)).await.is_none());
     assert_eq!(meeting.to_dialler.log().len(), 3);
 }
 
@@ -197,6 +223,49 @@ async fn a_probe_or_an_answer_survives_a_sender_that_is_dropped_with_the_writing
         answered(&b, asked).await;
         assert!(soon(from_a.recv()).await.unwrap() == long);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_survives_a_sender_that_is_dropped_while_it_writes_the_probe() {
+    let meeting = Meeting::of_anyone();
+    let (a, b) = meeting.connect().await;
+    let (_a, _b) = (receive(&a), receive(&b));
+    meeting.to_acceptor.stall_after(0);
+    let mut batch = VecDeque::from([Bytes::from_static(b"message")]);
+    let mut sending = Box::pin(a.send_many(&mut batch));
+    assert!(poll_once(sending.as_mut()).await.is_none());
+    a.probe().await.unwrap();
+    settle().await;
+    // Room for the message: the sender goes on to the probe, which does not fit.
+    meeting.to_acceptor.stall_after(2 + 4 + 7 + 16);
+    assert!(poll_once(sending.as_mut()).await.is_none());
+    assert_eq!(meeting.to_acceptor.log().len(), 4);
+    settle().await;
+    drop(sending);
+    settle().await;
+    let asked = Instant::now();
+    meeting.to_acceptor.unstall();
+    answered(&a, asked).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_that_waits_is_completed_by_the_task_that_receives() {
+    let meeting = Meeting::of_anyone();
+    let (a, b) = meeting.connect().await;
+    let (_a, _b) = (receive(&a), receive(&b));
+    for pipe in [&meeting.to_acceptor, &meeting.to_dialler] {
+        pipe.buffer();
+    }
+    let asked = Instant::now();
+    a.probe().await.unwrap();
+    settle().await;
+    assert_eq!(meeting.to_acceptor.log().len(), 4);
+    assert_eq!(meeting.to_dialler.log().len(), 2);
+    meeting.to_acceptor.flush();
+    settle().await;
+    assert_eq!(meeting.to_dialler.log().len(), 3);
+    meeting.to_dialler.flush();
+    answered(&a, asked).await;
 }
 
 #[tokio::test(start_paused = true)]
