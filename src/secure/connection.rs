@@ -154,9 +154,9 @@ impl<R: FrameReader, W: FrameWriter> NetConnection for SecureConnection<R, W> {
     /// # Errors
     ///
     /// Fails with [`FrameError::MessageTooLong`] if a message is longer than
-    /// [`SecureConfig::max_message_len`]. Messages before it have been written then, the message
-    /// itself is removed from `batch`, those after it stay in `batch`, and the connection stays
-    /// open.
+    /// [`SecureConfig::max_message_len`](super::SecureConfig::max_message_len). Messages before it have
+    /// been written then, the message itself is removed from `batch`, those after it stay in `batch`,
+    /// and the connection stays open.
     async fn send_many(&self, batch: &mut VecDeque<Bytes>) -> anyhow::Result<()> {
         Ok(self.0.send_many(batch).await?)
     }
