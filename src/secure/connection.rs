@@ -254,7 +254,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
         sealed.map_err(|fatal| self.lose(fatal))?;
         self.flush(&mut writing).await?;
         if let Some(carrier) = &mut writing.carrier {
-            let pinged = self.until_end(carrier.ping()).await?;
+            let pinged = self.until_end(pin!(carrier.ping())).await?;
             pinged.map_err(|error| self.lose(error.into()))?;
         }
         drop(writing);
@@ -263,7 +263,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
 
     /// Writes the sealed frames.
     async fn flush(&self, writing: &mut Writing<W>) -> Result<(), FrameError> {
-        let flushed = self.until_end(writing.flush()).await?;
+        let flushed = self.until_end(pin!(writing.flush())).await?;
         flushed.map_err(|error| self.lose(error))
     }
 
