@@ -306,6 +306,15 @@ fn a_tab_spends_its_rounds_on_its_connection_and_nobody_sends_where_no_route_lea
 }
 
 #[test]
+fn a_seed_that_is_connected_under_another_name_is_not_asked_twice_in_each_round() {
+    let mut world = World::new(1, 1);
+    (world.to_proxy, world.to_node) = (0, 0);
+    world.run_for(SECOND * 100);
+    assert!(world.to_node >= 100, "{}", world.to_node);
+    assert!(world.to_proxy < 30, "{}", world.to_proxy);
+}
+
+#[test]
 fn members_that_are_known_to_read_v1_are_addressed_in_v1() {
     let mut world = World::new(6, 0);
     world.versions.clear();

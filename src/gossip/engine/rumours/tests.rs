@@ -156,6 +156,19 @@ fn a_first_transmission_goes_to_all_members_that_only_connections_reach() {
 }
 
 #[test]
+fn a_change_that_came_from_a_tab_which_made_it_goes_to_more_members() {
+    let tab = crate::credential::Identity::from_bytes([1; 32]).address();
+    let of_tab = ChitchatId::new("tab", 1, tab);
+    for (from, receivers) in [(tab, 8), (addr(60), 4)] {
+        let mut rumours = rumours();
+        let mut rng = fastrand::Rng::with_seed(1);
+        rumours.note(&of_tab, 6, Some((from, 7)), Duration::ZERO);
+        let chosen = transmit(&mut rumours, &live(99), &mut rng);
+        assert_eq!(order::set(chosen).len(), receivers);
+    }
+}
+
+#[test]
 fn a_change_that_reaches_nobody_waits_for_a_connection_if_one_can_come() {
     let mut rumours = rumours();
     for (may_wait, due) in [(false, None), (true, Some(TICK * 50))] {
