@@ -275,7 +275,7 @@ impl<T: NetTransport> Shared<T> {
         for output in outputs {
             match output {
                 Output::Send { to, message } => self.send(to, message),
-                Output::SendToAll { to, message } => self.send_to_all(&to, &message),
+                Output::SendToAll { to, message } => self.send_to_all(&to, message),
                 Output::MembershipChanged => self.changes.notify(),
             }
         }
@@ -329,10 +329,10 @@ impl<T: NetTransport> Shared<T> {
         }
     }
 
-    /// Queues a message for several members.
-    fn send_to_all(&self, to: &[SocketAddr], message: &ChitchatMessage) {
-        for addr in to {
-            self.send(*addr, message.clone());
+    /// Queues a message for several members, encoded once.
+    fn send_to_all(&self, to: &[SocketAddr], message: ChitchatMessage) {
+        if self.socket.send_to_all(to, message).is_err() {
+            tracing::debug!(?to, "not sent: the socket is closed");
         }
     }
 

@@ -116,3 +116,51 @@ impl Engine {
         in_pattern(order::set(addrs.filter(can_be_dialled).chain([own])))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gossip::engine::event::Event;
+    use crate::gossip::engine::protocol::tests::{SECOND, addr, engine, reply, sends};
+    use crate::message::ChitchatMessage;
+
+    /// Reports connections to the members `to`.
+    fn connect(us: &mut Engine, to: &[u16], now: Duration) -> Vec<Output> {
+        let connections = to.iter().map(|n| Connection {
+            addr: addr(*n),
+            reads_v1: false,
+        });
+        us.handle(Event::Connections(connections.collect()), now)
+    }
+
+    #[test]
+    fn a_new_connection_opens_an_exchange_at_once_and_many_do_not() {
+        let mut us = engine(1);
+        connect(&mut us, &[], SECOND);
+        let outputs = connect(&mut us, &[2], SECOND);
+        let (to, message) = reply(&outputs);
+        assert_eq!(to, addr(2));
+        assert!(matches!(message, ChitchatMessage::Syn { .. }));
+        // It is the same connection, and then one whose Syn may still be answered.
+        assert!(connect(&mut us, &[2], SECOND).is_empty());
+        us.handle(Event::Seeds(vec![addr(3)]), SECOND);
+        us.handle(Event::Round, SECOND);
+        assert!(connect(&mut us, &[2, 3], SECOND).is_empty());
+        assert_eq!(sends(&connect(&mut us, &[4, 5, 6, 7, 8], SECOND)).len(), 3);
+        // A Syn that was lost with its connection is repeated.
+        us.handle(Event::Round, SECOND * 2);
+        connect(&mut us, &[], SECOND * 2);
+        assert_eq!(reply(&connect(&mut us, &[4], SECOND * 2)).0, addr(4));
+    }
+
+    #[test]
+    fn a_change_that_could_be_sent_to_nobody_is_pushed_over_a_new_connection() {
+        let mut us = engine(1);
+        connect(&mut us, &[], SECOND);
+        us.set("k", "v", SECOND).unwrap();
+        us.handle(Event::Rumours, SECOND);
+        assert_eq!(us.next_rumours(), None);
+        connect(&mut us, &[2], SECOND * 5);
+        assert_eq!(us.next_rumours(), Some(SECOND * 5));
+    }
+}

@@ -2,15 +2,14 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::credential::{Identity, Role};
-use crate::gossip::engine::event::Connection;
 use crate::message::{
     ChitchatMessage, Delta, Digest, KeyValueMutation, Message as _, NodeDelta, NodeDigest,
     ProtocolVersion,
 };
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-fn addr(n: u16) -> SocketAddr {
+pub(super) fn addr(n: u16) -> SocketAddr {
     ([127, 0, 0, 1], n).into()
 }
 
@@ -25,7 +24,7 @@ fn config() -> GossipConfig {
     }
 }
 
-fn engine(n: u16) -> Engine {
+pub(super) fn engine(n: u16) -> Engine {
     Engine::new(config(), id(n), Duration::ZERO).unwrap()
 }
 
@@ -78,7 +77,7 @@ fn received(from: SocketAddr, message: ChitchatMessage) -> Event {
 }
 
 /// Returns the messages in `outputs`, each with its receiver.
-fn sends(outputs: &[Output]) -> Vec<(SocketAddr, &ChitchatMessage)> {
+pub(super) fn sends(outputs: &[Output]) -> Vec<(SocketAddr, &ChitchatMessage)> {
     let of = |output| match output {
         &Output::Send { to, ref message } => vec![(to, message)],
         Output::SendToAll { to, message } => to.iter().map(|to| (*to, message)).collect(),
@@ -88,7 +87,7 @@ fn sends(outputs: &[Output]) -> Vec<(SocketAddr, &ChitchatMessage)> {
 }
 
 /// Returns the only message in `outputs`.
-fn reply(outputs: &[Output]) -> (SocketAddr, &ChitchatMessage) {
+pub(super) fn reply(outputs: &[Output]) -> (SocketAddr, &ChitchatMessage) {
     let mut sends = sends(outputs).into_iter();
     let reply = sends.next().expect("nothing is sent");
     assert!(sends.next().is_none(), "more than one message");
@@ -398,46 +397,6 @@ fn no_message_is_longer_than_the_limit() {
             assert!(used || version == ProtocolVersion::V1, "{longest}");
         }
     }
-}
-
-/// Reports connections to the members `to`.
-fn connect(us: &mut Engine, to: &[u16], now: Duration) -> Vec<Output> {
-    let connections = to.iter().map(|n| Connection {
-        addr: addr(*n),
-        reads_v1: false,
-    });
-    us.handle(Event::Connections(connections.collect()), now)
-}
-
-#[test]
-fn a_new_connection_opens_an_exchange_at_once_and_many_do_not() {
-    let mut us = engine(1);
-    connect(&mut us, &[], SECOND);
-    let outputs = connect(&mut us, &[2], SECOND);
-    let (to, message) = reply(&outputs);
-    assert_eq!(to, addr(2));
-    assert!(matches!(message, ChitchatMessage::Syn { .. }));
-    // It is the same connection, and then one whose Syn may still be answered.
-    assert!(connect(&mut us, &[2], SECOND).is_empty());
-    us.handle(Event::Seeds(vec![addr(3)]), SECOND);
-    us.handle(Event::Round, SECOND);
-    assert!(connect(&mut us, &[2, 3], SECOND).is_empty());
-    assert_eq!(sends(&connect(&mut us, &[4, 5, 6, 7, 8], SECOND)).len(), 3);
-    // A Syn that was lost with its connection is repeated.
-    us.handle(Event::Round, SECOND * 2);
-    connect(&mut us, &[], SECOND * 2);
-    assert_eq!(reply(&connect(&mut us, &[4], SECOND * 2)).0, addr(4));
-}
-
-#[test]
-fn a_change_that_could_be_sent_to_nobody_is_pushed_over_a_new_connection() {
-    let mut us = engine(1);
-    connect(&mut us, &[], SECOND);
-    us.set("k", "v", SECOND).unwrap();
-    us.handle(Event::Rumours, SECOND);
-    assert_eq!(us.next_rumours(), None);
-    connect(&mut us, &[2], SECOND * 5);
-    assert_eq!(us.next_rumours(), Some(SECOND * 5));
 }
 
 #[test]
