@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::ConnectedError;
-use crate::net::{CloseCode, CloseReason, ConnectError, NetTransport, is_dialable};
+use crate::net::{ConnectError, NetTransport, is_dialable};
 use crate::rt;
-use crate::secure::{FrameError, HandshakeError};
+use crate::secure::HandshakeError;
+use crate::transport_layer::DuplicateIdentity;
 
 /// The time for which all seeds together are resolved.
 const ATTEMPT: Duration = Duration::from_secs(5);
@@ -117,9 +118,8 @@ fn cause(seed: SocketAddr, error: &anyhow::Error) -> Option<ConnectedError> {
             _ => None,
         };
     }
-    if let Some(FrameError::Closed { reason }) = error.downcast_ref::<FrameError>() {
-        let is_duplicate = matches!(reason, CloseReason::Remote(CloseCode::DUPLICATE));
-        return is_duplicate.then_some(ConnectedError::DuplicateKey { seed });
+    if error.is::<DuplicateIdentity>() {
+        return Some(ConnectedError::DuplicateKey { seed });
     }
     match error.downcast_ref::<ConnectError>()? {
         ConnectError::NotPermitted { help, .. } => Some(ConnectedError::NotPermitted {
@@ -188,9 +188,7 @@ mod tests {
             addr: addr(1),
             help: "use wss".to_owned(),
         };
-        let duplicate = FrameError::Closed {
-            reason: CloseReason::Remote(CloseCode::DUPLICATE),
-        };
+        let duplicate = DuplicateIdentity { addr: addr(1) };
         let cases = [
             (
                 failed(1, HandshakeError::UntrustedPeer { identity }),

@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use gossip_transport::gossip::{ConnectedError, DialPolicy, GossipConfig, Participant};
 use gossip_transport::memory::{MemoryNetwork, MemoryTransport};
+use gossip_transport::net::NetTransport;
+use gossip_transport::tcp::TcpTransport;
 use gossip_transport::{ClusterSecret, NetCredential, TransportLayerTransport, Trust};
 use tokio::time::{Instant, timeout};
 
+use crate::support::tab::Tab;
 use crate::support::{PATIENCE, member};
 
 type Member = Participant<MemoryTransport>;
@@ -175,4 +178,51 @@ async fn a_member_that_may_dial_seeds_only_dials_nothing_else() {
     tokio::time::sleep(Duration::from_secs(30)).await;
     // It dials its seed. The third member dials it, or is reached through the seed.
     assert_eq!(limited.stats().dials, 1);
+}
+
+#[tokio::test]
+async fn a_key_that_another_program_uses_is_reported_over_tcp_and_its_owner_notices_nothing() {
+    let secret = ClusterSecret::generate();
+    let node = tcp(TcpTransport::default(), member(&secret), &[], "node").await;
+    let seeds = [node.id().gossip_advertise_addr.to_string()];
+    let seeds = [seeds[0].as_str()];
+    let shared = member(&secret);
+    let first = tcp(
+        Tab(TcpTransport::default()),
+        shared.clone(),
+        &seeds,
+        "first",
+    )
+    .await;
+    timeout(PATIENCE, first.connected()).await.unwrap().unwrap();
+    let second = tcp(Tab(TcpTransport::default()), shared, &seeds, "second").await;
+    let error = timeout(PATIENCE, second.connected())
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert_eq!(error.code(), "duplicate-key");
+    first.set("still", "here").unwrap();
+    let id = first.id().clone();
+    crate::support::until("the change to arrive", async || {
+        node.member_value(&id, "still").is_some()
+    })
+    .await;
+    // The second one takes the place of the first when that has left.
+    first.leave(Duration::from_secs(1)).await;
+    let connected = async || second.connected().await.is_ok();
+    crate::support::until("the second to connect", connected).await;
+}
+
+/// Joins over TCP, as a node or as a tab.
+async fn tcp<T: NetTransport>(
+    transport: T,
+    credential: NetCredential,
+    seeds: &[&str],
+    name: &str,
+) -> Participant<T> {
+    let network = TransportLayerTransport::new(transport, credential);
+    let socket = network.open(crate::support::ANY_PORT).await.unwrap();
+    let mut config = config(seeds).with_interval(Duration::from_millis(100));
+    config.node_id = name.to_owned();
+    Participant::join(socket, config).await.unwrap()
 }

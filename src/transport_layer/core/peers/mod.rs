@@ -226,7 +226,11 @@ impl<C: NetConnection> Peers<C> {
         &self,
         addr: SocketAddr,
     ) -> Option<(u32, Arc<anyhow::Error>)> {
-        let peer = self.map.get(&self.resolve(addr))?;
+        let registered = self.map.get(&self.resolve(addr));
+        let peer = registered.or_else(|| {
+            // A peer that was reached there is dialled there again.
+            self.map.values().find(|peer| peer.via == Some(addr))
+        })?;
         let failure = peer.failure.as_ref()?;
         Some((peer.backoff.failures(), Arc::clone(&failure.error)))
     }

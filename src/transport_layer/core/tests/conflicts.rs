@@ -208,4 +208,11 @@ fn a_refusal_because_of_another_connection_is_reported_and_backs_off() {
     assert!(error.is::<crate::transport_layer::DuplicateIdentity>());
     fixture.offer(addr(1));
     assert_eq!(name(&fixture.step(addr(1))), "wait");
+    // Also at the address that was dialled, if the peer is registered elsewhere.
+    let mut fixture = self::fixture();
+    let mut conn = fixture.conn(addr(9), 1);
+    conn.stated = Some(addr(1));
+    let link = fixture.enter(conn, Direction::Outgoing);
+    fixture.end(addr(1), link, LinkEnd::Remote(CloseCode::DUPLICATE));
+    assert!(fixture.peers.dial_failure(addr(9)).is_some());
 }
