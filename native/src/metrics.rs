@@ -24,7 +24,7 @@ pub(crate) fn render(members: &[Member], stats: &SocketStats) -> String {
         text.sample("gossip_members", ("state", liveness.as_str()), count as u64);
     }
 
-    let total = &stats.total;
+    let (total, naming) = (&stats.total, &stats.naming);
     let connections = stats.connections.len() as u64;
     for (name, kind, help, value) in [
         (
@@ -56,6 +56,36 @@ pub(crate) fn render(members: &[Member], stats: &SocketStats) -> String {
             "counter",
             "Incoming connections that failed or were refused.",
             stats.accept_failed,
+        ),
+        (
+            "gossip_stated_addrs_ignored_total",
+            "counter",
+            "Addresses that peers stated and cannot have.",
+            naming.stated_addrs_ignored,
+        ),
+        (
+            "gossip_stated_addrs_contested_total",
+            "counter",
+            "Addresses that peers stated and that belong to another identity.",
+            naming.stated_addrs_contested,
+        ),
+        (
+            "gossip_duplicates_refused_total",
+            "counter",
+            "Connections refused because another of the same identity was alive.",
+            naming.duplicates_refused,
+        ),
+        (
+            "gossip_wrong_identities_total",
+            "counter",
+            "Dials answered by another identity than the owner of the address.",
+            naming.wrong_identities,
+        ),
+        (
+            "gossip_unauthenticated_refused_total",
+            "counter",
+            "Unauthenticated connections refused because an identity owns their address.",
+            naming.unauthenticated_refused,
         ),
         (
             "gossip_submitted_messages_total",
