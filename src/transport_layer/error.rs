@@ -36,6 +36,18 @@ pub struct DuplicateIdentity {
     pub addr: SocketAddr,
 }
 
+/// A dial was answered with our own key: the address leads back to this socket, or another program uses
+/// the same key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{addr} answered with the key of this program: the address leads back here, or another program uses \
+     the same key"
+)]
+pub struct OwnIdentity {
+    /// The address that was dialled.
+    pub addr: SocketAddr,
+}
+
 /// A dial was answered by another identity than the one that was called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{addr} was answered by {identity}, which is not its owner")]

@@ -16,13 +16,16 @@
 //! authentication never enters an entry that an identity owns.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Peers, Phase};
-use crate::credential::Identity;
+use crate::credential::{Identity, is_key_address};
 use crate::net::{CloseCode, NetConnection};
 use crate::rt::Instant;
+use crate::transport_layer::core::peer::Failure;
 use crate::transport_layer::core::step::Effects;
+use crate::transport_layer::error::{OwnIdentity, WrongIdentity};
 use crate::transport_layer::stats::{Direction, DropReason};
 
 /// A contested address is dialled at most once in this time.
@@ -43,6 +46,11 @@ impl<C: NetConnection> Peers<C> {
         }
         self.folded.accepted += 1;
         let identity = conn.remote_identity();
+        if identity == self.own.identity {
+            let code = self.refusal(Direction::Incoming);
+            fx.close.push((conn, code));
+            return;
+        }
         let addr = if identity == Identity::UNPROVED {
             let source = conn.remote_addr();
             let owner = self.map.get(&source).and_then(|peer| peer.owner);
@@ -77,6 +85,24 @@ impl<C: NetConnection> Peers<C> {
             self.enter(entry, conn, Direction::Outgoing, now, fx);
             return;
         }
+        let refused: Option<anyhow::Error> = if identity == self.own.identity {
+            Some(OwnIdentity { addr: dialled }.into())
+        } else if is_key_address(dialled) && dialled != identity.address() {
+            Some(
+                WrongIdentity {
+                    addr: dialled,
+                    identity,
+                }
+                .into(),
+            )
+        } else {
+            None
+        };
+        if let Some(error) = refused {
+            fx.close.push((conn, CloseCode::REDUNDANT));
+            self.answered_by_another(entry, error, now, fx);
+            return;
+        }
         let stated = self.stated(&conn);
         let addr = self.place(identity, stated, Some(dialled), now, fx);
         if addr != entry
@@ -88,7 +114,13 @@ impl<C: NetConnection> Peers<C> {
                     self.ensure(addr, now, fx);
                     self.merge(entry, addr, fx);
                 }
-                Some(_) => self.answered_by_another(entry, now, fx),
+                Some(_) => {
+                    let error = WrongIdentity {
+                        addr: entry,
+                        identity,
+                    };
+                    self.answered_by_another(entry, error.into(), now, fx);
+                }
             }
         }
         self.enter(addr, conn, Direction::Outgoing, now, fx);
@@ -109,6 +141,8 @@ impl<C: NetConnection> Peers<C> {
     ) -> SocketAddr {
         let key = identity.address();
         let home = self.names.identities.get(&key).copied();
+        // Its key address says nothing that is not known.
+        let stated = stated.filter(|stated| *stated != key);
         let Some(wanted) = stated.or(dialled) else {
             return home.unwrap_or(key);
         };
@@ -190,16 +224,32 @@ impl<C: NetConnection> Peers<C> {
         }
     }
 
-    /// Notes that the dial of an entry was answered by another identity than its owner.
-    fn answered_by_another(&mut self, entry: SocketAddr, now: Instant, fx: &mut Effects<C>) {
+    /// Notes that the dial of an entry was answered by an identity that it is not for. The messages that
+    /// wait for the owner are dropped.
+    fn answered_by_another(
+        &mut self,
+        entry: SocketAddr,
+        error: anyhow::Error,
+        now: Instant,
+        fx: &mut Effects<C>,
+    ) {
         self.naming.wrong_identities += 1;
         let (min, max) = (self.config.backoff_min, self.config.backoff_max);
+        let id = self.next_id();
         if let Some(peer) = self.map.get_mut(&entry)
             && peer.active().is_none()
         {
             peer.via = None;
-            peer.queue.drop_waiting(DropReason::IdentityChanged);
+            if peer.owner.is_some() {
+                peer.queue.drop_waiting(DropReason::IdentityChanged);
+            }
+            peer.failure = Some(Failure {
+                id,
+                error: Arc::new(error),
+                permanent: false,
+            });
             peer.backoff.fail(now, min, max);
+            fx.wakers.extend(peer.observers.all());
             fx.wakers.extend(peer.queue.ready_sender());
         }
     }

@@ -408,3 +408,52 @@ fn an_identity_that_answers_a_dial_receives_what_was_queued_for_an_unauthenticat
         assert_eq!(fixture.peer(stated).queued, 2);
     }
 }
+
+#[test]
+fn a_connection_with_our_own_identity_is_refused_on_both_sides() {
+    let mut fixture = fixture();
+    fixture.accept_stating(proxy(1), 100, None);
+    assert_eq!(fixture.naming().duplicates_refused, 1);
+    assert_eq!(
+        fixture.dial(proxy(443), 100, Some(own().advertised_addr)),
+        0
+    );
+    let (_, error) = fixture.peers.dial_failure(proxy(443)).unwrap();
+    assert!(error.is::<crate::transport_layer::OwnIdentity>());
+    assert!(fixture.registered().is_empty());
+    assert_eq!(
+        fixture.peer(proxy(443)).queued,
+        1,
+        "somebody else may answer next time"
+    );
+    fixture.offer(proxy(443));
+    assert_eq!(name(&fixture.step(proxy(443))), "wait");
+}
+
+#[test]
+fn a_key_address_is_not_given_to_another_identity_that_answers_there() {
+    let mut fixture = fixture();
+    let key = id(1).address();
+    let conn = fixture.conn(key, 2);
+    fixture.touch(key).unwrap();
+    let (now, fx) = (fixture.now, &mut fixture.fx);
+    fixture.peers.dialled((key, key), conn, now, fx);
+    assert!(fixture.registered().is_empty());
+    assert_eq!(fixture.naming().wrong_identities, 1);
+    let (_, error) = fixture.peers.dial_failure(key).unwrap();
+    assert!(error.is::<crate::transport_layer::WrongIdentity>());
+    let conn = fixture.conn(key, 1);
+    let (now, fx) = (fixture.now, &mut fixture.fx);
+    fixture.peers.dialled((key, key), conn, now, fx);
+    assert_eq!(fixture.registered(), [(key, id(1))]);
+}
+
+#[test]
+fn a_peer_that_states_its_key_address_keeps_the_address_at_which_it_was_dialled() {
+    let mut fixture = fixture();
+    let link = fixture.dial(addr(1), 1, None);
+    fixture.step(addr(1));
+    fixture.lose(addr(1), link);
+    fixture.accept_stating(proxy(1), 1, Some(id(1).address()));
+    assert_eq!(fixture.registered(), [(addr(1), id(1))]);
+}
