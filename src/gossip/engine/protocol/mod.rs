@@ -280,7 +280,8 @@ impl Engine {
         if self.contacts.len() > candidates.len() {
             self.contacts.retain(|addr| candidates.contains(addr));
         }
-        let chosen = selection::choose(&candidates, &mut self.rng);
+        let mut chosen = selection::choose(&candidates, &mut self.rng);
+        chosen.extend(self.neighbour_to_meet(&candidates, &chosen));
         self.schedule.end(chosen.len());
         self.ask(&chosen, now, outputs);
         changed |= self.detector.judge(self.cluster.others(), now);

@@ -8,7 +8,7 @@ use super::Engine;
 use crate::credential::is_key_address;
 use crate::gossip::engine::event::{Connection, Output};
 use crate::gossip::engine::order;
-use crate::gossip::engine::rumours::in_pattern;
+use crate::gossip::engine::rumours::{in_pattern, successors};
 use crate::gossip::engine::selection::Candidates;
 use crate::message::ChitchatId;
 
@@ -102,6 +102,31 @@ impl Engine {
         }
     }
 
+    /// Returns a member to which rumours pass from here, if one is not connected yet. A round that
+    /// contacts it spares the next change a dial.
+    pub(super) fn neighbour_to_meet(
+        &self,
+        candidates: &Candidates,
+        chosen: &[SocketAddr],
+    ) -> Option<SocketAddr> {
+        let fanout = self.config.rumours.fanout;
+        if fanout == 0 || !self.routes.are_known() {
+            return None;
+        }
+        let own = self.id().gossip_advertise_addr;
+        let pattern = self.pattern();
+        let place = pattern.iter().position(|addr| *addr == own)?;
+        let to_meet = |addr: &&SocketAddr| {
+            **addr != own
+                && !self.routes.is_connected(**addr)
+                && candidates.reachable().contains(*addr)
+                && !chosen.contains(*addr)
+        };
+        let neighbours = successors(place, pattern.len(), fanout);
+        let mut neighbours = neighbours.filter_map(|n| pattern.get(n));
+        neighbours.find(to_meet).copied()
+    }
+
     /// Returns the live members that others can dial, this one included, in the order in which
     /// rumours pass; or nothing if others cannot dial this one.
     pub(super) fn pattern(&self) -> Vec<SocketAddr> {
@@ -121,8 +146,10 @@ impl Engine {
 mod tests {
     use super::*;
     use crate::gossip::engine::event::Event;
-    use crate::gossip::engine::protocol::tests::{SECOND, addr, engine, reply, sends};
-    use crate::message::ChitchatMessage;
+    use crate::gossip::engine::protocol::tests::{
+        SECOND, addr, digest, engine, id, received, reply, sends, syn,
+    };
+    use crate::message::{ChitchatMessage, ProtocolVersion};
 
     /// Reports connections to the members `to`.
     fn connect(us: &mut Engine, to: &[u16], now: Duration) -> Vec<Output> {
@@ -162,5 +189,32 @@ mod tests {
         assert_eq!(us.next_rumours(), None);
         connect(&mut us, &[2], SECOND * 5);
         assert_eq!(us.next_rumours(), Some(SECOND * 5));
+    }
+
+    #[test]
+    fn rounds_soon_connect_the_members_to_which_rumours_pass() {
+        let mut us = engine(1);
+        connect(&mut us, &[], SECOND);
+        let mut connected = BTreeSet::new();
+        for at in 1..=9 {
+            let now = SECOND * at;
+            let beats: Vec<_> = (2..40).map(|n| (id(n), at.into())).collect();
+            let heard = syn("cluster", ProtocolVersion::V0, digest(&beats));
+            us.handle(received(addr(999), heard.clone()), now);
+            let round = us.handle(Event::Round, now);
+            let asked: Vec<_> = sends(&round).iter().map(|(to, _)| to.port()).collect();
+            for member in &asked {
+                us.handle(received(addr(*member), heard.clone()), now);
+            }
+            connected.extend(asked);
+            let all: Vec<_> = connected.iter().copied().collect();
+            connect(&mut us, &all, now);
+        }
+        us.set("k", "v", SECOND * 10).unwrap();
+        let pushed = us.handle(Event::Rumours, SECOND * 10);
+        let pushed: Vec<_> = sends(&pushed).iter().map(|(to, _)| to.port()).collect();
+        assert_eq!(pushed.len(), 4);
+        let dials = pushed.iter().filter(|to| !connected.contains(to)).count();
+        assert_eq!(dials, 0, "no dial delays the change");
     }
 }

@@ -13,7 +13,7 @@ pub(super) fn addr(n: u16) -> SocketAddr {
     ([127, 0, 0, 1], n).into()
 }
 
-fn id(n: u16) -> ChitchatId {
+pub(super) fn id(n: u16) -> ChitchatId {
     ChitchatId::new(format!("node-{n:04}"), 1, addr(n))
 }
 
@@ -28,7 +28,7 @@ pub(super) fn engine(n: u16) -> Engine {
     Engine::new(config(), id(n), Duration::ZERO).unwrap()
 }
 
-fn digest(of: &[(ChitchatId, u64)]) -> Digest {
+pub(super) fn digest(of: &[(ChitchatId, u64)]) -> Digest {
     let node = |heartbeat| NodeDigest {
         heartbeat,
         ..NodeDigest::default()
@@ -38,7 +38,7 @@ fn digest(of: &[(ChitchatId, u64)]) -> Digest {
     }
 }
 
-fn syn(cluster_id: &str, version: ProtocolVersion, digest: Digest) -> ChitchatMessage {
+pub(super) fn syn(cluster_id: &str, version: ProtocolVersion, digest: Digest) -> ChitchatMessage {
     ChitchatMessage::Syn {
         version,
         cluster_id: cluster_id.to_owned(),
@@ -67,7 +67,7 @@ fn receive(engine: &mut Engine, message: ChitchatMessage, now: Duration) -> Vec<
     engine.handle(received(addr(999), message), now)
 }
 
-fn received(from: SocketAddr, message: ChitchatMessage) -> Event {
+pub(super) fn received(from: SocketAddr, message: ChitchatMessage) -> Event {
     Event::Message {
         from,
         identity: Identity::UNPROVED,

@@ -25,7 +25,7 @@ use std::time::Duration;
 use litemap::LiteMap;
 
 use self::budget::Budget;
-pub(super) use self::overlay::in_pattern;
+pub(super) use self::overlay::{in_pattern, successors};
 use super::config::{MIN_RUMOUR_ROOM, RumourConfig};
 use super::order::{self, Members};
 use crate::credential::is_key_address;

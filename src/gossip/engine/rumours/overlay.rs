@@ -40,7 +40,7 @@ fn hash(addr: &SocketAddr) -> u64 {
 
 /// Returns the positions to which the member at position `of` sends, out of `members`. One of them
 /// may be `of` itself.
-pub(super) fn successors(
+pub(in crate::gossip::engine) fn successors(
     of: usize,
     members: usize,
     degree: usize,
