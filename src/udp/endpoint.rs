@@ -18,6 +18,7 @@ use super::config::UdpConfig;
 use super::error::UdpError;
 use super::flow::Flow;
 use crate::message::{ChitchatMessage, Message as _, begins_a_message};
+use crate::net::is_dialable;
 use crate::rt::sync::{Epoch, Mutex, MutexGuard};
 use crate::rt::{self, Task};
 
@@ -37,7 +38,8 @@ pub struct UdpCounts {
     /// Datagrams that are not chitchat messages.
     pub malformed: u64,
     /// Messages from new addresses that arrived while too many others waited to be accepted, or on
-    /// a port without a listener.
+    /// a port without a listener, and messages whose source is an address to which nothing can be
+    /// sent, such as a key address.
     pub refused: u64,
     /// Messages from peers of which too many messages or bytes waited to be read.
     pub overflowed: u64,
@@ -236,6 +238,11 @@ impl Shared {
             count(&self.counters.malformed);
             return;
         }
+        // A forged source could otherwise be the key address of a peer that proves its identity.
+        if !is_dialable(from) {
+            count(&self.counters.refused);
+            return;
+        }
         // A copy of the datagram, because keeping the buffer would cost 64 KiB for each.
         let bytes = Bytes::copy_from_slice(bytes);
         let known = self.lock().flows.get(&from).cloned();
@@ -281,4 +288,33 @@ impl Shared {
 
 fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credential::Identity;
+    use crate::message::ProtocolVersion;
+
+    /// Its flow would have the address of a tab, which has not proved that it is the tab.
+    #[tokio::test]
+    async fn a_datagram_that_claims_to_come_from_where_nothing_can_be_sent_is_refused() {
+        let counters = Arc::new(Counters::default());
+        let any_port = ([127, 0, 0, 1], 0).into();
+        let endpoint = Endpoint::bind(any_port, UdpConfig::default(), Arc::clone(&counters));
+        let endpoint = endpoint.await.unwrap();
+        endpoint.set_listening(true);
+        let message = ChitchatMessage::BadCluster {
+            version: ProtocolVersion::V0,
+        };
+        let message = message.into_bytes().unwrap();
+        let tab = Identity::from_bytes([7; 32]).address();
+        for (refused, from) in [(1, tab), (2, ([127, 0, 0, 1], 0).into())] {
+            endpoint.shared.arrived(from, &message);
+            assert!(endpoint.shared.lock().flows.is_empty(), "{from}");
+            assert_eq!(counters.counts().refused, refused);
+        }
+        endpoint.shared.arrived(([127, 0, 0, 1], 7000).into(), &message);
+        assert_eq!(endpoint.shared.lock().flows.len(), 1);
+    }
 }

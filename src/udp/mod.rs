@@ -23,7 +23,8 @@
 //!
 //! Invariants: a datagram that is not a chitchat message is counted, and takes neither memory nor a
 //! place in a queue; a flow for a new address is created only after its first message has been
-//! decoded; messages that wait are bounded, per peer and in total.
+//! decoded; messages that wait are bounded, per peer and in total; there is no flow for an address to
+//! which nothing can be sent, such as the key address of an authenticated peer.
 
 mod config;
 mod connection;
