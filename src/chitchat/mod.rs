@@ -56,6 +56,9 @@ pub use error::EnvelopeError;
 ///
 /// Each socket that it opens is a [`TransportLayerSocket`] of encoded messages, which speaks the
 /// protocol of [`ChitchatMessage`]. Its peers may therefore be participants of this crate as well.
+///
+/// Its sockets share the identity of the credential, and a socket refuses peers with its own identity. So
+/// each node needs a transport of its own, with a credential of its own.
 #[derive(Debug)]
 pub struct ChitchatTransport<T: NetTransport> {
     transport: TransportLayerTransport<T, Bytes>,
@@ -165,7 +168,9 @@ impl<T: NetTransport> Socket for ChitchatSocket<T> {
     }
 
     /// Queues `envelope` without waiting for the network. An envelope that cannot be encoded is
-    /// counted and dropped, and the returned number of bytes is zero.
+    /// counted and dropped, and the returned number of bytes is zero. An envelope for a key address
+    /// without a connection, as that of a tab of another node, is dropped and counted as
+    /// [`Unroutable`](crate::transport_layer::DropReason::Unroutable).
     ///
     /// # Errors
     ///

@@ -314,7 +314,9 @@ mod tests {
             assert!(endpoint.shared.lock().flows.is_empty(), "{from}");
             assert_eq!(counters.counts().refused, refused);
         }
-        endpoint.shared.arrived(([127, 0, 0, 1], 7000).into(), &message);
+        endpoint
+            .shared
+            .arrived(([127, 0, 0, 1], 7000).into(), &message);
         assert_eq!(endpoint.shared.lock().flows.len(), 1);
     }
 }

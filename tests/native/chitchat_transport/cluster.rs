@@ -3,18 +3,18 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use chitchat_013::ChitchatHandle;
 use chitchat_013::transport::Transport;
-use chitchat_013::{
-    ChitchatConfig, ChitchatHandle, FailureDetectorConfig, ProtocolVersion, spawn_chitchat,
-};
 use gossip_transport::chitchat::ChitchatTransport;
-use gossip_transport::gossip::{GossipConfig, Liveness, Participant};
+use gossip_transport::gossip::{DialPolicy, GossipConfig, Liveness, Member, Participant};
+use gossip_transport::message::{ChitchatId, ProtocolVersion};
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::{ClusterSecret, TransportLayerTransport};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
-use crate::support::upstream::Bound;
+use crate::support::tab::{Tab, nowhere};
+use crate::support::upstream::{Settings, TURN, our_config};
 use crate::support::{ANY_PORT, PATIENCE, member};
 
 /// Time between two rounds of gossip.
@@ -23,8 +23,7 @@ use crate::support::{ANY_PORT, PATIENCE, member};
 /// something else would find live nodes dead, again and again.
 pub const INTERVAL: Duration = Duration::from_millis(250);
 
-/// Held by the only cluster that runs, for the same reason: twenty nodes keep a processor busy.
-static TURN: Mutex<()> = Mutex::const_new(());
+const GRACE: Duration = Duration::from_secs(3);
 
 pub fn transport(secret: &ClusterSecret) -> ChitchatTransport<TcpTransport> {
     ChitchatTransport::new(TcpTransport::default(), member(secret))
@@ -34,6 +33,7 @@ pub fn transport(secret: &ClusterSecret) -> ChitchatTransport<TcpTransport> {
 pub struct Node {
     pub handle: ChitchatHandle,
     pub name: String,
+    pub transport: ChitchatTransport<TcpTransport>,
 }
 
 impl Node {
@@ -44,28 +44,18 @@ impl Node {
         version: ProtocolVersion,
         seeds: &[SocketAddr],
     ) -> Self {
-        let socket = transport(secret).open(ANY_PORT).await.unwrap();
-        let addr = socket.local_addr().unwrap();
+        let transport = transport(secret);
+        let socket = transport.open(ANY_PORT).await.unwrap();
         let name = format!("theirs-{n}");
-        let config = ChitchatConfig {
-            chitchat_id: chitchat_013::ChitchatId::new(&*name, generation, addr),
-            cluster_id: "cluster".to_owned(),
-            gossip_interval: INTERVAL,
-            listen_addr: addr,
-            seed_nodes: seeds.iter().map(SocketAddr::to_string).collect(),
-            failure_detector_config: FailureDetectorConfig {
-                initial_interval: INTERVAL * 5,
-                max_interval: INTERVAL * 10,
-                ..FailureDetectorConfig::default()
-            },
-            marked_for_deletion_grace_period: Duration::from_secs(3),
-            catchup_callback: None,
-            extra_liveness_predicate: None,
-            protocol_version: version,
-        };
-        let bound = Bound::new(socket);
-        let handle = spawn_chitchat(config, Vec::new(), &bound).await.unwrap();
-        Self { handle, name }
+        let mut settings = Settings::new("cluster", &*name, INTERVAL, seeds);
+        settings.generation = generation;
+        settings.grace = GRACE;
+        let handle = settings.on(socket, version).await;
+        Self {
+            handle,
+            name,
+            transport,
+        }
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -114,17 +104,10 @@ impl Node {
     }
 }
 
-fn our_config(name: &str, seeds: &[SocketAddr], version: ProtocolVersion) -> GossipConfig {
-    let mut config = GossipConfig::new("cluster", name);
-    config.seeds = seeds.iter().map(SocketAddr::to_string).collect();
-    config.gossip_interval = INTERVAL;
-    config.failure_detector.initial_interval = INTERVAL * 5;
-    config.failure_detector.max_interval = INTERVAL * 10;
-    config.marked_for_deletion_grace_period = Duration::from_secs(3);
-    config.protocol_version = match version {
-        ProtocolVersion::V0 => gossip_transport::message::ProtocolVersion::V0,
-        ProtocolVersion::V1 => gossip_transport::message::ProtocolVersion::V1,
-    };
+fn participant(name: &str, seeds: &[SocketAddr], version: ProtocolVersion) -> GossipConfig {
+    let mut config = our_config("cluster", name, INTERVAL, seeds);
+    config.marked_for_deletion_grace_period = GRACE;
+    config.protocol_version = version;
     config
 }
 
@@ -133,6 +116,7 @@ pub struct Cluster {
     pub secret: Option<ClusterSecret>,
     pub theirs: Vec<Node>,
     pub ours: Vec<Participant<TcpTransport>>,
+    pub tabs: Vec<Participant<Tab<TcpTransport>>>,
     /// Released after the nodes, which are dropped before it.
     _turn: Option<MutexGuard<'static, ()>>,
 }
@@ -157,7 +141,7 @@ impl Cluster {
         for n in 0..ours {
             let network = TransportLayerTransport::new(TcpTransport::default(), member(&secret));
             let socket = network.open(ANY_PORT).await.unwrap();
-            let config = our_config(&format!("ours-{n}"), &seeds, versions(n));
+            let config = participant(&format!("ours-{n}"), &seeds, versions(n));
             cluster
                 .ours
                 .push(Participant::join(socket, config).await.unwrap());
@@ -165,6 +149,30 @@ impl Cluster {
         cluster.secret = Some(secret);
         cluster.all_see_live(theirs + ours).await;
         cluster
+    }
+
+    /// Lets `tabs` join whose only seed is the first upstream node.
+    pub async fn add_tabs(&mut self, tabs: usize, version: ProtocolVersion) {
+        let secret = self.secret.clone().unwrap();
+        let seed = [self.theirs[0].addr()];
+        for n in 0..tabs {
+            let network = Tab(TcpTransport::default());
+            let network = TransportLayerTransport::new(network, member(&secret));
+            let socket = network.open(nowhere()).await.unwrap();
+            let config = participant(&format!("tab-{n}"), &seed, version);
+            let config = config.with_dial(DialPolicy::SeedsOnly);
+            self.tabs
+                .push(Participant::join(socket, config).await.unwrap());
+        }
+        let all = self.theirs.len() + self.ours.len() + self.tabs.len();
+        self.all_see_live(all).await;
+    }
+
+    /// Returns the id and the view of each participant, tabs included.
+    fn our_views(&self) -> Vec<(&ChitchatId, Vec<Member>)> {
+        let ours = self.ours.iter().map(|ours| (ours.id(), ours.members()));
+        let tabs = self.tabs.iter().map(|tab| (tab.id(), tab.members()));
+        ours.chain(tabs).collect()
     }
 
     pub async fn all_see_live(&self, count: usize) {
@@ -175,12 +183,11 @@ impl Cluster {
                     return Err(format!("{} sees {live}", node.name));
                 }
             }
-            for member in &self.ours {
-                let members = member.members();
+            for (id, members) in self.our_views() {
                 let live = members.iter().filter(|m| m.liveness != Liveness::Dead);
                 let live = live.count();
                 if live != count {
-                    return Err(format!("{:?} sees {live}", member.id()));
+                    return Err(format!("{id:?} sees {live}"));
                 }
             }
             Ok(())
@@ -195,13 +202,12 @@ impl Cluster {
                     return Err(format!("{} knows {}", node.name, node.view(of).await));
                 }
             }
-            for member in &self.ours {
-                let members = member.members();
+            for (id, members) in self.our_views() {
                 let named = members.iter().filter(|m| &*m.id.node_id == of);
                 let latest = named.max_by_key(|m| m.id.generation_id);
                 let read = latest.and_then(|m| m.key_values.get(key));
                 if read.map(|read| &*read.value) != value {
-                    return Err(format!("{:?} knows {latest:?}", member.id()));
+                    return Err(format!("{id:?} knows {latest:?}"));
                 }
             }
             Ok(())

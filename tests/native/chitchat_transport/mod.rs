@@ -6,23 +6,25 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use chitchat_013::transport::Transport as _;
-use chitchat_013::{ChitchatEnvelope, ChitchatMessage, ProtocolVersion};
+use chitchat_013::{ChitchatEnvelope, ChitchatMessage};
 use cluster::{Cluster, INTERVAL, Node, transport};
 use gossip_transport::chitchat::ChitchatTransport;
+use gossip_transport::credential::is_key_address;
 use gossip_transport::memory::MemoryNetwork;
+use gossip_transport::message::ProtocolVersion;
 use gossip_transport::tcp::TcpTransport;
-use gossip_transport::transport_layer::OverflowPolicy;
+use gossip_transport::transport_layer::{DropReason, OverflowPolicy};
 use gossip_transport::{
     ClusterSecret, Message as _, TransportLayerConfig, TransportLayerSocket,
     TransportLayerTransport,
 };
 use tokio::time::{Instant, timeout};
 
-use crate::support::{ANY_PORT, PATIENCE, anyone, member};
+use crate::support::{ANY_PORT, PATIENCE, anyone, member, until};
 
 fn empty_syn() -> ChitchatEnvelope {
     ChitchatEnvelope {
-        version: ProtocolVersion::V0,
+        version: chitchat_013::ProtocolVersion::V0,
         message: ChitchatMessage::Syn {
             cluster_id: "cluster".to_owned(),
             digest: Default::default(),
@@ -46,8 +48,10 @@ async fn an_address_cannot_be_opened_twice_and_is_free_after_its_socket_is_dropp
 
 #[tokio::test]
 async fn recv_waits_for_an_envelope_and_both_sides_count_the_same_bytes() {
-    let transport = transport(&ClusterSecret::generate());
-    let mut a = transport.open(ANY_PORT).await.unwrap();
+    let secret = ClusterSecret::generate();
+    let mut a = transport(&secret).open(ANY_PORT).await.unwrap();
+    let transport = transport(&secret);
+    let _earlier = transport.open(ANY_PORT).await.unwrap();
     let mut b = transport.open(ANY_PORT).await.unwrap();
     let early = timeout(Duration::from_millis(200), b.recv()).await;
     assert!(early.is_err(), "nothing has been sent");
@@ -110,9 +114,9 @@ async fn sending_to_an_unbound_address_succeeds_without_waiting() {
 
 #[tokio::test]
 async fn a_cancelled_recv_loses_no_envelope() {
-    let transport = transport(&ClusterSecret::generate());
-    let mut a = transport.open(ANY_PORT).await.unwrap();
-    let mut b = transport.open(ANY_PORT).await.unwrap();
+    let secret = ClusterSecret::generate();
+    let mut a = transport(&secret).open(ANY_PORT).await.unwrap();
+    let mut b = transport(&secret).open(ANY_PORT).await.unwrap();
     let to = b.local_addr().unwrap();
     for _ in 0..200 {
         a.send(to, empty_syn()).await.unwrap();
@@ -213,10 +217,55 @@ async fn upstream_nodes_and_our_participants_of_both_versions_form_one_cluster()
     }
 }
 
+/// Tabs advertise key addresses. Only the first node is connected to them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn upstream_nodes_and_tabs_form_one_cluster_in_which_no_key_address_is_dialled() {
+    for version in [ProtocolVersion::V0, ProtocolVersion::V1] {
+        let mut cluster = Cluster::start(10, 0, &[version]).await;
+        cluster.add_tabs(5, version).await;
+        cluster.theirs_travel().await;
+        let tab = &cluster.tabs[4];
+        assert!(is_key_address(tab.id().gossip_advertise_addr));
+        tab.set("set", "yes").unwrap();
+        cluster.all_read("tab-4", "set", Some("yes")).await;
+        for node in &cluster.theirs[1..] {
+            until("attempts to reach a tab", async || {
+                let stats = node.transport.stats().unwrap();
+                stats.total.dropped.count(DropReason::Unroutable) > 0
+            })
+            .await;
+            let stats = node.transport.stats().unwrap();
+            let peers = stats
+                .peers
+                .iter()
+                .filter(|(peer, _)| is_key_address(**peer));
+            for (peer, stats) in peers {
+                let unroutable = stats.dropped.count(DropReason::Unroutable);
+                assert_eq!((stats.sent, stats.submitted), (0, unroutable), "{peer}");
+            }
+            assert_eq!(stats.dials_failed, 0);
+            assert_eq!(node.transport.counts().encode_failed, 0);
+        }
+        cluster.all_see_live(15).await;
+    }
+}
+
+#[tokio::test]
+async fn sending_to_a_key_address_succeeds_and_is_counted_as_unroutable() {
+    let transport = transport(&ClusterSecret::generate());
+    let mut socket = transport.open(ANY_PORT).await.unwrap();
+    let nobody = anyone().identity().address();
+    let sent = socket.send(nobody, empty_syn()).await.unwrap();
+    assert!(sent.num_bytes_sent > 0);
+    let stats = transport.stats().unwrap();
+    assert_eq!(stats.total.dropped.count(DropReason::Unroutable), 1);
+    assert_eq!((stats.total.submitted, stats.dials), (1, 0));
+}
+
 /// Over UDP, this answer cannot be sent.
 #[tokio::test]
 async fn an_answer_may_contain_more_members_than_a_datagram_can_hold() {
-    use gossip_transport::message::{ChitchatId, Digest, NodeDigest, ProtocolVersion as Ours};
+    use gossip_transport::message::{ChitchatId, Digest, NodeDigest};
 
     const MEMBERS: u16 = 3000;
     let secret = ClusterSecret::generate();
@@ -241,19 +290,21 @@ async fn an_answer_may_contain_more_members_than_a_datagram_can_hold() {
             },
         }
     };
-    peer.send(node.addr(), syn(Ours::V1, MEMBERS))
+    peer.send(node.addr(), syn(ProtocolVersion::V1, MEMBERS))
         .await
         .unwrap();
     let deadline = Instant::now() + PATIENCE;
     loop {
         assert!(Instant::now() < deadline);
         // The codec refuses the first long answer.
-        peer.send(node.addr(), syn(Ours::V0, 0)).await.unwrap();
+        peer.send(node.addr(), syn(ProtocolVersion::V0, 0))
+            .await
+            .unwrap();
         let answer = timeout(INTERVAL, async {
             loop {
                 let (_, message) = peer.recv().await.unwrap();
                 if let gossip_transport::ChitchatMessage::SynAck {
-                    version: Ours::V0,
+                    version: ProtocolVersion::V0,
                     digest,
                     ..
                 } = message

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use chitchat_013::transport::{Socket as _, UdpSocket as UpstreamSocket};
-use chitchat_013::{ChitchatConfig, ChitchatHandle, FailureDetectorConfig};
-use gossip_transport::gossip::{Engine, Event, GossipConfig, Liveness};
+use chitchat_013::ChitchatHandle;
+use chitchat_013::transport::UdpSocket as UpstreamSocket;
+use gossip_transport::gossip::{Engine, Event, Liveness};
 use gossip_transport::message::{ChitchatId, ChitchatMessage, Message, ProtocolVersion};
 use gossip_transport::{Identity, Role};
 use tokio::net::UdpSocket;
@@ -15,18 +15,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::sends;
-use crate::support::upstream::Bound;
+use crate::support::upstream::{Settings, our_config};
 use crate::support::{ANY_PORT, until};
 
 const INTERVAL: Duration = Duration::from_millis(40);
 const GRACE: Duration = Duration::from_millis(1500);
-
-fn upstream_version(version: ProtocolVersion) -> chitchat_013::ProtocolVersion {
-    match version {
-        ProtocolVersion::V0 => chitchat_013::ProtocolVersion::V0,
-        ProtocolVersion::V1 => chitchat_013::ProtocolVersion::V1,
-    }
-}
 
 async fn upstream(
     name: &str,
@@ -43,27 +36,10 @@ async fn upstream_in(
     seed: Option<SocketAddr>,
 ) -> ChitchatHandle {
     let socket = UpstreamSocket::open(ANY_PORT).await.unwrap();
-    let addr = socket.local_addr().unwrap();
-    let config = ChitchatConfig {
-        chitchat_id: chitchat_013::ChitchatId::new(name, 1, addr),
-        cluster_id: cluster.to_owned(),
-        gossip_interval: INTERVAL,
-        listen_addr: addr,
-        seed_nodes: seed.iter().map(SocketAddr::to_string).collect(),
-        failure_detector_config: FailureDetectorConfig {
-            initial_interval: INTERVAL * 5,
-            max_interval: INTERVAL * 10,
-            ..FailureDetectorConfig::default()
-        },
-        marked_for_deletion_grace_period: GRACE,
-        catchup_callback: None,
-        extra_liveness_predicate: None,
-        protocol_version: upstream_version(version),
-    };
-    let transport = Bound::new(Box::new(socket));
-    chitchat_013::spawn_chitchat(config, Vec::new(), &transport)
-        .await
-        .unwrap()
+    let seeds: Vec<_> = seed.into_iter().collect();
+    let mut settings = Settings::new(cluster, name, INTERVAL, &seeds);
+    settings.grace = GRACE;
+    settings.on(Box::new(socket), version).await
 }
 
 /// Our engine on a UDP socket. Dropping it stops it without a last message.
@@ -86,10 +62,7 @@ impl Ours {
     ) -> Self {
         let socket = UdpSocket::bind(ANY_PORT).await.unwrap();
         let id = ChitchatId::new(name, 1, socket.local_addr().unwrap());
-        let mut config = GossipConfig::new(cluster, name);
-        config.gossip_interval = INTERVAL;
-        config.failure_detector.initial_interval = INTERVAL * 5;
-        config.failure_detector.max_interval = INTERVAL * 10;
+        let mut config = our_config(cluster, name, INTERVAL, &[]);
         config.marked_for_deletion_grace_period = GRACE;
         config.protocol_version = version;
         let mut engine = Engine::new(config, id, Duration::ZERO).unwrap();

@@ -3,8 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use chitchat_013::transport::UdpTransport;
-use chitchat_013::{ChitchatConfig, ChitchatHandle, FailureDetectorConfig, spawn_chitchat};
 use gossip_transport::either::{EitherTransport, TakenOver};
 use gossip_transport::gossip::{GossipConfig, Liveness, Participant};
 use gossip_transport::memory::{Faults, MemoryConfig, MemoryNetwork, MemoryTransport};
@@ -21,6 +19,7 @@ use gossip_transport::{
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::Instant;
 
+use crate::support::upstream::{Node, Release, Settings, our_config};
 use crate::support::{self, ANY_PORT, anyone, member, soon, until};
 
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -189,55 +188,28 @@ async fn a_tcp_connection_that_is_established_late_replaces_udp() {
 
 /// Two upstream nodes on UDP, two members on TCP, and a bridge between them that speaks both.
 struct Bridged {
-    upstream: Vec<ChitchatHandle>,
+    upstream: Vec<Node>,
     bridge: Participant<Both>,
     tcp: Vec<Participant<TcpTransport>>,
 }
 
 fn config(name: &str, seeds: &[SocketAddr], version: ProtocolVersion) -> GossipConfig {
-    let mut config = GossipConfig::new("bridged", name);
-    config.seeds = seeds.iter().map(SocketAddr::to_string).collect();
-    config.gossip_interval = INTERVAL;
-    config.failure_detector.initial_interval = INTERVAL * 5;
-    config.failure_detector.max_interval = INTERVAL * 10;
+    let mut config = our_config("bridged", name, INTERVAL, seeds);
     config.protocol_version = version;
     config.initial_key_values = vec![("name".to_owned(), name.to_owned())];
     config
 }
 
-async fn upstream(name: &str, seeds: &[SocketAddr], version: ProtocolVersion) -> ChitchatHandle {
-    // The port was free a moment ago, and the system does not assign it again soon.
-    let free = std::net::UdpSocket::bind(ANY_PORT).unwrap();
-    let addr = free.local_addr().unwrap();
-    drop(free);
-    let config = ChitchatConfig {
-        chitchat_id: chitchat_013::ChitchatId::new(name, 1, addr),
-        cluster_id: "bridged".to_owned(),
-        gossip_interval: INTERVAL,
-        listen_addr: addr,
-        seed_nodes: seeds.iter().map(SocketAddr::to_string).collect(),
-        failure_detector_config: FailureDetectorConfig {
-            initial_interval: INTERVAL * 5,
-            max_interval: INTERVAL * 10,
-            ..FailureDetectorConfig::default()
-        },
-        marked_for_deletion_grace_period: Duration::from_secs(60),
-        catchup_callback: None,
-        extra_liveness_predicate: None,
-        protocol_version: match version {
-            ProtocolVersion::V0 => chitchat_013::ProtocolVersion::V0,
-            ProtocolVersion::V1 => chitchat_013::ProtocolVersion::V1,
-        },
-    };
-    let keys = vec![("name".to_owned(), name.to_owned())];
-    spawn_chitchat(config, keys, &UdpTransport).await.unwrap()
+async fn upstream(name: &str, seeds: &[SocketAddr], version: ProtocolVersion) -> Node {
+    let settings = Settings::new("bridged", name, INTERVAL, seeds).named();
+    settings.on_udp(Release::V013(version)).await
 }
 
 impl Bridged {
     async fn start(version: ProtocolVersion) -> Self {
         let secret = ClusterSecret::generate();
         let mut nodes = vec![upstream("up-0", &[], version).await];
-        let seed = [nodes[0].chitchat_id().gossip_advertise_addr];
+        let seed = [nodes[0].addr()];
         nodes.push(upstream("up-1", &seed, version).await);
         let bridge = open(both(), &secret).await;
         let bridge = Participant::join(bridge, config("bridge", &seed, version))
@@ -264,14 +236,7 @@ impl Bridged {
     async fn views(&self) -> Vec<usize> {
         let mut views = Vec::new();
         for node in &self.upstream {
-            let view = node
-                .with_chitchat(|chitchat| {
-                    let live: Vec<_> = chitchat.live_nodes().cloned().collect();
-                    let states = live.iter().filter_map(|id| chitchat.node_state(id));
-                    states.filter(|state| state.get("name").is_some()).count()
-                })
-                .await;
-            views.push(view);
+            views.push(node.live_and_named().await);
         }
         let of_ours = |members: Vec<gossip_transport::gossip::Member>| {
             let live = members.iter().filter(|member| {
@@ -306,12 +271,8 @@ async fn a_bridge_joins_upstream_nodes_and_secure_members_into_one_cluster() {
         .await;
         bridged.tcp[0].set("late", "yes").unwrap();
         until("the change to cross the bridge", async || {
-            let of_tcp = |chitchat: &mut chitchat_013::Chitchat| {
-                let mut states = chitchat.node_states().iter();
-                let found = states.find(|(id, _)| &*id.node_id == "tcp-0");
-                found.is_some_and(|(_, state)| state.get("late") == Some("yes"))
-            };
-            bridged.upstream[0].with_chitchat(of_tcp).await
+            let read = bridged.upstream[0].read("tcp-0", "late").await;
+            read.as_deref() == Some("yes")
         })
         .await;
     }

@@ -1,15 +1,12 @@
 //! Plaintext UDP over real sockets: between sockets of ours, with upstream nodes, and against
 //! malformed and unwanted datagrams.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chitchat_013::transport::{Socket as _, UdpSocket as UpstreamSocket, UdpTransport};
-use chitchat_013::{
-    ChitchatConfig, ChitchatEnvelope, ChitchatHandle, FailureDetectorConfig, spawn_chitchat,
-};
-use gossip_transport::gossip::{GossipConfig, Liveness, Participant};
+use chitchat_013::ChitchatEnvelope;
+use chitchat_013::transport::{Socket as _, UdpSocket as UpstreamSocket};
+use gossip_transport::gossip::{Liveness, Participant};
 use gossip_transport::message::{ChitchatMessage, MAX_DATAGRAM_LEN, Message as _, ProtocolVersion};
 use gossip_transport::net::{
     CloseCode, NetConnection as _, NetIncomingRequest as _, NetListener as _, NetTransport as _,
@@ -20,6 +17,7 @@ use gossip_transport::{Identity, TransportLayerSocket, TransportLayerTransport};
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
+use crate::support::upstream::{Node, Release, Settings, our_config};
 use crate::support::{self, ANY_PORT, anyone, soon, until};
 
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -190,7 +188,7 @@ async fn pending_flows_and_unread_messages_are_bounded() {
 
 /// A cluster of upstream nodes, on the transport of upstream, and participants of ours.
 struct Mixed {
-    theirs: Vec<ChitchatHandle>,
+    theirs: Vec<Node>,
     ours: Vec<Participant<PlaintextUdpTransport>>,
     network: PlaintextUdpTransport,
 }
@@ -204,42 +202,17 @@ impl Mixed {
         };
         let mut seeds = Vec::new();
         for n in 0..theirs {
-            // The port was free a moment ago, and the system does not assign it again soon.
-            let free = std::net::UdpSocket::bind(ANY_PORT).unwrap();
-            let addr = free.local_addr().unwrap();
-            drop(free);
-            let config = ChitchatConfig {
-                chitchat_id: chitchat_013::ChitchatId::new(format!("theirs-{n}"), 1, addr),
-                cluster_id: "mixed".to_owned(),
-                gossip_interval: INTERVAL,
-                listen_addr: addr,
-                seed_nodes: seeds.iter().map(SocketAddr::to_string).collect(),
-                failure_detector_config: FailureDetectorConfig {
-                    initial_interval: INTERVAL * 5,
-                    max_interval: INTERVAL * 10,
-                    ..FailureDetectorConfig::default()
-                },
-                marked_for_deletion_grace_period: Duration::from_secs(60),
-                catchup_callback: None,
-                extra_liveness_predicate: None,
-                protocol_version: match version {
-                    ProtocolVersion::V0 => chitchat_013::ProtocolVersion::V0,
-                    ProtocolVersion::V1 => chitchat_013::ProtocolVersion::V1,
-                },
-            };
-            seeds.push(addr);
-            let keys = vec![("name".to_owned(), format!("theirs-{n}"))];
-            let node = spawn_chitchat(config, keys, &UdpTransport).await.unwrap();
+            let name = format!("theirs-{n}");
+            let settings = Settings::new("mixed", name, INTERVAL, &seeds).named();
+            let node = settings.on_udp(Release::V013(version)).await;
+            seeds.push(node.addr());
             mixed.theirs.push(node);
         }
         for n in 0..ours {
-            let mut config = GossipConfig::new("mixed", format!("ours-{n}"));
-            config.seeds = seeds.iter().map(SocketAddr::to_string).collect();
-            config.gossip_interval = INTERVAL;
-            config.failure_detector.initial_interval = INTERVAL * 5;
-            config.failure_detector.max_interval = INTERVAL * 10;
+            let name = format!("ours-{n}");
+            let mut config = our_config("mixed", &name, INTERVAL, &seeds);
             config.protocol_version = version;
-            config.initial_key_values = vec![("name".to_owned(), format!("ours-{n}"))];
+            config.initial_key_values = vec![("name".to_owned(), name)];
             let socket = open(&mixed.network).await;
             let member = Participant::join(socket, config).await.unwrap();
             mixed.ours.push(member);
@@ -260,13 +233,7 @@ impl Mixed {
     /// Returns whether every node sees `count` nodes as live, each with its key.
     async fn sees(&self, count: usize) -> bool {
         for node in &self.theirs {
-            let known = node
-                .with_chitchat(|chitchat| {
-                    let named = chitchat.node_states().values();
-                    let named = named.filter(|state| state.get("name").is_some()).count();
-                    named.min(chitchat.live_nodes().count())
-                })
-                .await;
+            let known = node.live_and_named().await;
             if known != count {
                 return false;
             }
@@ -285,18 +252,11 @@ impl Mixed {
 async fn participants_join_an_upstream_cluster_in_either_protocol_version() {
     for version in [ProtocolVersion::V0, ProtocolVersion::V1] {
         let mixed = Mixed::start(3, 2, version).await;
-        let theirs = mixed.theirs[0].with_chitchat(|c| c.self_node_state().set("late", "yes"));
-        theirs.await;
+        mixed.theirs[0].set("late", "yes").await;
         mixed.ours[0].set("late", "yes").unwrap();
         until("all nodes to know the late keys", async || {
             for node in &mixed.theirs {
-                let late = node
-                    .with_chitchat(|chitchat| {
-                        let states = chitchat.node_states().values();
-                        states.filter(|state| state.get("late").is_some()).count()
-                    })
-                    .await;
-                if late != 2 {
+                if node.count_with("late").await != 2 {
                     return false;
                 }
             }
@@ -316,40 +276,14 @@ async fn nodes_of_upstream_0_11_and_0_13_form_one_cluster_with_a_participant() {
     let seed = mixed.ours[0].id().gossip_advertise_addr;
     let mut older = Vec::new();
     for n in 0..2 {
-        let free = std::net::UdpSocket::bind(ANY_PORT).unwrap();
-        let addr = free.local_addr().unwrap();
-        drop(free);
-        let config = chitchat_011::ChitchatConfig {
-            chitchat_id: chitchat_011::ChitchatId::new(format!("older-{n}"), 1, addr),
-            cluster_id: "mixed".to_owned(),
-            gossip_interval: INTERVAL,
-            listen_addr: addr,
-            // The participant is the only member that they know.
-            seed_nodes: vec![seed.to_string()],
-            failure_detector_config: chitchat_011::FailureDetectorConfig {
-                initial_interval: INTERVAL * 5,
-                max_interval: INTERVAL * 10,
-                ..chitchat_011::FailureDetectorConfig::default()
-            },
-            marked_for_deletion_grace_period: Duration::from_secs(60),
-            catchup_callback: None,
-            extra_liveness_predicate: None,
-        };
-        let keys = vec![("name".to_owned(), format!("older-{n}"))];
-        let transport = chitchat_011::transport::UdpTransport;
-        let node = chitchat_011::spawn_chitchat(config, keys, &transport);
-        older.push(node.await.unwrap());
+        // The participant is the only member that they know.
+        let name = format!("older-{n}");
+        let settings = Settings::new("mixed", name, INTERVAL, &[seed]).named();
+        older.push(settings.on_udp(Release::V011).await);
     }
     until("all four to know each other", async || {
         for node in &older {
-            let known = node
-                .with_chitchat(|chitchat| {
-                    let live: Vec<_> = chitchat.live_nodes().cloned().collect();
-                    let states = live.iter().filter_map(|id| chitchat.node_state(id));
-                    states.filter(|state| state.get("name").is_some()).count()
-                })
-                .await;
-            if known != 4 {
+            if node.live_and_named().await != 4 {
                 return false;
             }
         }
