@@ -131,6 +131,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", exclusive = true)]
     pub(crate) make_secret: Option<PathBuf>,
 
+    /// Most members to remember, this node and dead ones included [default: 10000, with --udp 700]
+    ///
+    /// With --udp, chitchat nodes learn of all of them. Such a node panics when it knows more members
+    /// than a datagram can list: 65403 bytes, of which each takes 53 and the length of its name.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) max_members: Option<usize>,
+
     /// A key to set at the start; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_key_value)]
     pub(crate) set: Vec<(String, String)>,

@@ -26,6 +26,9 @@ use crate::ready_file::Ready;
 use crate::shutdown::Shutdown;
 use crate::{credential_file, membership_log};
 
+/// The number of members that a bridge remembers, and so tells upstream nodes of. With names of 40
+/// bytes and IPv6 addresses, an upstream node survives 703.
+const MAX_BRIDGED_MEMBERS: usize = 700;
 /// The time in which queued messages may be sent when the node leaves.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(1);
 /// The time that leaving may take in all, should the library exceed its deadline.
@@ -139,6 +142,10 @@ fn gossip_config(args: &Args, credential: &NetCredential) -> GossipConfig {
     let mut config =
         GossipConfig::new(args.cluster.clone(), id).with_interval(args.gossip_interval.get());
     config.seeds = args.seeds.clone();
+    let bridged = args.udp.then_some(MAX_BRIDGED_MEMBERS);
+    if let Some(max_members) = args.max_members.or(bridged) {
+        config.max_members = max_members;
+    }
     config.initial_key_values = args.set.clone();
     if !args.set.iter().any(|(key, _)| key == KIND_KEY) {
         config

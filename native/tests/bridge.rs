@@ -179,3 +179,63 @@ async fn a_bridge_shows_each_side_the_live_and_dead_members_of_the_other() {
         .collect();
     assert!(identities.contains(&true) && identities.contains(&false));
 }
+
+/// A node that opens exchanges in V0 panics when it receives one and knows more members than a datagram
+/// can list: 900 tabs with names of 20 bytes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bridge_that_hears_of_very_many_tabs_does_not_crash_upstream_nodes() {
+    const TABS: u64 = 1500;
+    let theirs = [upstream(0, &[]).await];
+    let seed = theirs[0].chitchat_id().gossip_advertise_addr;
+    let bridge = Node::start("bridge", seed, &["--udp"]).await;
+    let other = upstream(1, &[seed]).await;
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let known = async |node: &ChitchatHandle| {
+        let ended = tokio::time::timeout(Duration::ZERO, node.termination_watcher()).await;
+        assert!(ended.is_err(), "an upstream node has ended: {ended:?}");
+        node.with_chitchat(|chitchat| chitchat.node_states().len())
+            .await
+    };
+    until("the upstream nodes to know many tabs", async || {
+        for tabs in 0..TABS / 100 {
+            let tabs = tabs * 100..(tabs + 1) * 100;
+            socket.send_to(&syn(tabs), bridge.gossip).await.unwrap();
+        }
+        known(&theirs[0]).await >= 600 && known(&other).await >= 600
+    })
+    .await;
+    // What the bridge announces now would be too much if there were no limit.
+    let (begin, mut most) = (Instant::now(), 0);
+    while begin.elapsed() < INTERVAL * 50 {
+        most = known(&theirs[0]).await.max(most);
+        known(&other).await;
+        tokio::time::sleep(INTERVAL).await;
+    }
+    // The bridge remembers 700, perhaps without the two nodes, which know each other.
+    assert!(most <= 702, "{most} members");
+}
+
+/// Returns the Syn of a member that knows these tabs.
+fn syn(tabs: std::ops::Range<u64>) -> Vec<u8> {
+    use gossip_transport::message::{
+        ChitchatId, ChitchatMessage, Digest, Message as _, NodeDigest, ProtocolVersion,
+    };
+    let mut digest = Digest::default();
+    for n in tabs {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&n.to_be_bytes());
+        let addr = gossip_transport::Identity::from_bytes(key).address();
+        let state = NodeDigest {
+            heartbeat: 1,
+            ..NodeDigest::default()
+        };
+        let id = ChitchatId::new(format!("tab-{n:016}"), 1, addr);
+        digest.node_digests.insert(id, state);
+    }
+    let syn = ChitchatMessage::Syn {
+        version: ProtocolVersion::V0,
+        cluster_id: CLUSTER.to_owned(),
+        digest,
+    };
+    syn.into_bytes().unwrap().to_vec()
+}
