@@ -1,6 +1,6 @@
 //! A browser tab that is a member of a cluster.
 
-use gossip_transport::gossip::{GossipConfig, Participant};
+use gossip_transport::gossip::{DialPolicy, GossipConfig, Participant};
 use gossip_transport::websocket::WebSocketTransport;
 use gossip_transport::{NetCredential, TransportLayerTransport};
 
@@ -13,7 +13,10 @@ pub async fn join(
     let transport = TransportLayerTransport::new(WebSocketTransport::default(), credential);
     // A browser cannot listen: this socket only dials.
     let socket = transport.open("0.0.0.0:0".parse()?).await?;
-    let config = GossipConfig::new(cluster, "tab-1").with_seeds(vec![seed.to_owned()]);
+    // Most addresses of other members cannot be dialled from a browser.
+    let config = GossipConfig::new(cluster, "tab-1")
+        .with_seeds(vec![seed.to_owned()])
+        .with_dial(DialPolicy::SeedsOnly);
     let tab = Participant::join(socket, config).await?;
     tab.set("mood", "sunny")?;
     Ok(tab)

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use gossip_transport::TransportLayerTransport;
-use gossip_transport::gossip::{GossipConfig, Liveness, Member, Participant};
+use gossip_transport::gossip::{
+    ConnectedError, DialPolicy, GossipConfig, Liveness, Member, Participant,
+};
 use gossip_transport::websocket::WebSocketTransport;
+use gossip_transport::{NetCredential, TransportLayerTransport, rt};
 use wasm_bindgen_test::wasm_bindgen_test;
 
 use super::nodes::Nodes;
@@ -13,15 +15,25 @@ use super::{soon, unique};
 type Tab = Participant<WebSocketTransport>;
 
 async fn join(nodes: &Nodes, network: &WebSocketTransport) -> Tab {
-    let (addr, credential, cluster) = nodes.gossip();
+    let (_, credential, _) = nodes.gossip();
+    join_with(credential, nodes, network).await
+}
+
+async fn join_with(credential: NetCredential, nodes: &Nodes, network: &WebSocketTransport) -> Tab {
+    let (addr, _, cluster) = nodes.gossip();
+    let key_addr = credential.identity().address();
     let socket = TransportLayerTransport::new(network.clone(), credential)
         .open(([0, 0, 0, 0], 0).into())
         .await
         .unwrap();
-    let mut config = GossipConfig::new(cluster, format!("tab-{}", unique()));
+    let config = GossipConfig::new(cluster, format!("tab-{}", unique()));
+    let mut config = config.with_dial(DialPolicy::SeedsOnly);
     config.seeds = vec![format!("ws://{addr}/")];
     config.gossip_interval = Duration::from_millis(200);
-    soon(Participant::join(socket, config)).await.unwrap()
+    let tab = Participant::join(socket, config).await.unwrap();
+    // A tab knows its address before it has met anyone.
+    assert_eq!(tab.id().gossip_advertise_addr, key_addr);
+    tab
 }
 
 /// Waits until `tab` knows a member for which `wanted` is true.
@@ -55,10 +67,6 @@ async fn two_tabs_join_a_native_node_and_read_each_others_keys() {
     let (addr, _, _) = nodes.gossip();
 
     let first = join(&nodes, &network).await;
-    assert!(
-        first.id().gossip_advertise_addr.ip().is_loopback(),
-        "a tab must advertise the address that the node sees"
-    );
     sees(&first, |member| {
         member.id.gossip_advertise_addr == addr && member.liveness == Liveness::Live
     })
@@ -77,6 +85,38 @@ async fn two_tabs_join_a_native_node_and_read_each_others_keys() {
     sees(&second, |m| is_first(m) && value(m).is_none()).await;
 
     soon(first.leave(Duration::from_secs(2))).await;
+    soon(second.leave(Duration::from_secs(2))).await;
+    assert_eq!(network.open_sockets(), 0);
+}
+
+#[wasm_bindgen_test]
+async fn a_second_tab_with_the_same_key_is_refused_until_the_first_one_is_gone() {
+    let nodes = Nodes::fetch().await;
+    let network = WebSocketTransport::default();
+    let (_, credential, _) = nodes.gossip();
+    let first = join_with(credential.clone(), &nodes, &network).await;
+    soon(first.connected()).await.unwrap();
+
+    let second = join_with(credential, &nodes, &network).await;
+    let error = soon(second.connected()).await.unwrap_err();
+    assert!(
+        matches!(error, ConnectedError::DuplicateKey { .. }),
+        "{error}"
+    );
+    assert_eq!(error.code(), "duplicate-key");
+    assert_eq!(
+        first.stats().connections.len(),
+        1,
+        "the first tab must keep its connection"
+    );
+
+    drop(first);
+    let connected = async {
+        while second.connected().await.is_err() {
+            rt::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon(connected).await;
     soon(second.leave(Duration::from_secs(2))).await;
     assert_eq!(network.open_sockets(), 0);
 }
