@@ -10,6 +10,13 @@ export const kindOf = (member) => (member.keys[KIND_KEY] === KIND_TAB ? "tab" : 
 export const visibleKeys = (member) =>
   Object.entries(member.keys).filter(([key]) => key !== KIND_KEY);
 
+/** Returns the name of the member at each address. A live member comes before a dead one. */
+export function namesByAddr(members) {
+  const name = (member) => (member.live ? member.id : `${member.id} (dead)`);
+  const sorted = [...members].sort((a, b) => Number(a.live) - Number(b.live));
+  return new Map(sorted.map((member) => [member.addr, name(member)]));
+}
+
 /** Returns the newest generation of each member: nodes, then tabs, each sorted by id. */
 export function newest(members) {
   const byId = new Map();

@@ -1,7 +1,7 @@
 // The list of this tab's connections, with their traffic and queues.
 
-import { totalDrops } from "./cluster.js";
-import { byId, el, formatAge, formatBytes, formatCount, mirror, setAttribute, setText } from "./dom.js";
+import { namesByAddr, totalDrops } from "./cluster.js";
+import { byId, el, formatAddr, formatAge, formatBytes, formatCount, mirror, setAttribute, setText } from "./dom.js";
 
 const STATES = {
   connected: "connected",
@@ -12,11 +12,11 @@ const STATES = {
 
 /** Shows the peers in `stats`. `members` includes old generations, which may still have a queue. */
 export function showConnections(stats, members) {
-  const names = new Map(members.map((member) => [member.addr, nameOf(member)]));
+  const names = namesByAddr(members);
   const links = new Map(stats.connections.map((link) => [link.remoteAddr, link]));
   const peers = stats.peers.map((peer) => ({
     ...peer,
-    name: names.get(peer.addr) ?? peer.addr,
+    name: names.get(peer.addr) ?? formatAddr(peer.addr),
     link: links.get(peer.addr),
   }));
   peers.sort((a, b) => Number(Boolean(b.link)) - Number(Boolean(a.link)) || a.name.localeCompare(b.name));
@@ -28,8 +28,6 @@ export function showConnections(stats, members) {
     `${formatCount(total.sent)} sent · ${formatCount(totalDrops(total.dropped))} dropped`,
   );
 }
-
-const nameOf = (member) => (member.live ? member.id : `${member.id} (dead)`);
 
 function createRow() {
   const parts = {};
@@ -62,7 +60,9 @@ function updateRow(row, peer) {
   if (dataset.state !== peer.state) dataset.state = peer.state;
   setAttribute(row, "data-addr", peer.addr);
   setText(parts.name, peer.name);
-  setText(parts.addr, peer.name === peer.addr ? "" : peer.addr);
+  const addr = formatAddr(peer.addr);
+  setText(parts.addr, peer.name === addr ? "" : addr);
+  setAttribute(parts.addr, "title", peer.addr);
   setText(parts.state, describe(peer));
   setAttribute(parts.state, "title", peer.link ? `identity ${peer.link.identity}` : null);
   setText(parts.sent, `${formatCount(peer.sent)} · ${formatBytes(peer.sentBytes)}`);

@@ -73,6 +73,17 @@ export function formatBytes(bytes) {
   return `${amount.toFixed(amount < 10 ? 1 : 0)} ${units[unit]}`;
 }
 
+const KEY_ADDRESS = /^\[(2001:2[0-9a-f]:[0-9a-f]+):/;
+
+/**
+ * Formats an address. That of a member that nobody can dial, such as a tab, is made from its key: it says
+ * nothing about where the member is, and its beginning tells it from others ("key 2001:23:7992:…").
+ */
+export function formatAddr(addr) {
+  const key = KEY_ADDRESS.exec(addr);
+  return key ? `key ${key[1]}:…` : addr;
+}
+
 export function formatAge(millis) {
   const seconds = Math.floor(millis / 1000);
   if (seconds < 60) return `${seconds} s`;

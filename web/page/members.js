@@ -1,7 +1,7 @@
 // The table of members.
 
 import { kindOf, visibleKeys } from "./cluster.js";
-import { byId, el, formatCount, mirror, setAttribute, setText, svg } from "./dom.js";
+import { byId, el, formatAddr, formatCount, mirror, setAttribute, setText, svg } from "./dom.js";
 
 export function showMembers(members) {
   byId("members-empty").hidden = members.length > 0;
@@ -44,7 +44,8 @@ function updateRow(row, member) {
     parts.icon.dataset.kind = kind;
     parts.icon.replaceChildren(icon(kind));
   }
-  setText(parts.addr, member.addr);
+  setText(parts.addr, formatAddr(member.addr));
+  setAttribute(parts.addr, "title", member.addr);
   setText(parts.state, member.live ? "live" : "dead");
   setAttribute(parts.state, "data-live", String(member.live));
   setText(parts.heartbeat, formatCount(member.heartbeat));

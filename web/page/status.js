@@ -1,7 +1,7 @@
 // The status in the header: whether this tab is connected, and if not, what it is trying.
 
-import { kindOf } from "./cluster.js";
-import { byId, setAttribute, setText } from "./dom.js";
+import { kindOf, namesByAddr } from "./cluster.js";
+import { byId, formatAddr, setAttribute, setText } from "./dom.js";
 
 /** Shows `state` ("connected", "connecting" or "disconnected"). */
 export function showStatus(state, title, detail) {
@@ -16,8 +16,8 @@ export function showStatus(state, title, detail) {
 export function showMembership(stats, members) {
   const links = stats.connections.length;
   if (links > 0) {
-    const names = new Map(members.map((member) => [member.addr, member.id]));
-    const linked = stats.connections.map((link) => names.get(link.remoteAddr) ?? link.remoteAddr);
+    const names = namesByAddr(members);
+    const linked = stats.connections.map(({ remoteAddr }) => names.get(remoteAddr) ?? formatAddr(remoteAddr));
     const shown = linked.length <= 3 ? list(linked.sort()) : `${linked.length} members`;
     showStatus("connected", "Connected", `to ${shown}`);
     return;
@@ -27,7 +27,7 @@ export function showMembership(stats, members) {
   const peers = stats.peers.filter((peer) => !tabs.has(peer.addr));
   const dialing = peers.filter((peer) => peer.state === "dialing");
   if (dialing.length > 0) {
-    const addrs = list(dialing.map((peer) => peer.addr));
+    const addrs = list(dialing.map((peer) => formatAddr(peer.addr)));
     showStatus("disconnected", "No connection:", `trying ${addrs} now`);
     return;
   }
@@ -36,7 +36,7 @@ export function showMembership(stats, members) {
     showStatus("disconnected", "No connection:", "looking for a member to dial");
     return;
   }
-  const addrs = list(waiting.map((peer) => peer.addr));
+  const addrs = list(waiting.map((peer) => formatAddr(peer.addr)));
   const next = Math.min(...waiting.map((peer) => peer.nextDialMs ?? 0));
   showStatus("disconnected", "No connection:", `trying ${addrs}, next try in ${seconds(next)}`);
 }
