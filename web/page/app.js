@@ -20,8 +20,9 @@ const COALESCE_MS = 16;
 const CONFIG_RETRY_MS = 2000;
 // If joining takes longer than this, the status says that there is no answer.
 const JOIN_SLOW_MS = 3000;
-/** The time between two looks at why no other member answers. */
-const RETRY_MS = 3_000;
+// The time between two looks at why no other member answers. It is short, since the reason may be this
+// page's own previous connection, which a node replaces within about a second.
+const RETRY_MS = 250;
 // While one connection replaces another there may be none for a moment, which is not shown.
 const DISCONNECTED_AFTER_MS = 600;
 const RATE_WINDOW_MS = 3000;
@@ -60,7 +61,7 @@ async function start() {
   setText(byId("cluster"), config.cluster);
   byId("cluster").hidden = false;
 
-  const { id, secretKey } = await identify(wanted, generateSecretKey);
+  const { id, secretKey, isStored } = await identify(config.cluster, wanted, generateSecretKey);
   const trying = list(config.seeds);
   showStatus("connecting", "Connecting:", `trying ${trying}`);
   const slow = setTimeout(() => {
@@ -80,7 +81,7 @@ async function start() {
   } finally {
     clearTimeout(slow);
   }
-  joined();
+  joined(isStored);
 }
 
 /** Waits until another member has answered. Shows why none does, and goes on trying. */
@@ -95,8 +96,9 @@ async function meetOthers() {
   }
 }
 
-function joined() {
-  setText(byId("me"), `${node.id} · identity ${node.identity}`);
+function joined(isStored) {
+  const lifetime = isStored ? "kept for the next visit" : "for this visit";
+  setText(byId("me"), `${node.id} · identity ${node.identity}, ${lifetime}`);
   lastConnected = performance.now();
   log("joined", "This tab joined the cluster as ", bold(node.id));
   setNode(node);

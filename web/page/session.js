@@ -1,10 +1,10 @@
-// The identity of this tab: the secret in its link, its name and its key.
+// The secret in this tab's link, and who this tab is.
 //
-// The name and the key are in sessionStorage, so a reloaded tab is the same member and another tab is
-// another member. The secret stays in the link's fragment, which browsers never send to a server.
+// The secret stays in the link's fragment, which browsers never send to a server.
+
+import { claimIdentity } from "./identity.js";
 
 const ID = "gossip-transport.id";
-const KEY = "gossip-transport.key";
 // After a reload the previous page holds the name for a moment; the original of a duplicated tab holds
 // it for as long as it is open.
 const CLAIM_MS = 800;
@@ -22,20 +22,23 @@ export function inviteLink(secret) {
   return url.href;
 }
 
-/** Returns this tab's name and key, which stay the same after a reload. */
-export async function identify(wanted, generateSecretKey) {
-  const id = wanted || load(ID) || freshId();
-  if (await claim(id)) return remember(id, load(KEY) || generateSecretKey());
-  // The tab was duplicated. Two members with the same name would replace each other.
-  const other = freshId();
-  await claim(other);
-  return remember(other, generateSecretKey());
-}
-
-function remember(id, secretKey) {
-  save(ID, id);
-  save(KEY, secretKey);
-  return { id, secretKey };
+/**
+ * Returns this tab's name and key, and whether they are stored. The first tab of a cluster has the stored
+ * ones. Another tab has a new key each time, and keeps its name in sessionStorage, so that after a reload
+ * it replaces the member that it was. `wanted` is a name that takes precedence.
+ */
+export async function identify(cluster, wanted, generateSecretKey) {
+  const create = () => ({ id: freshId(), secretKey: generateSecretKey() });
+  const { id: given, secretKey, isStored } = await claimIdentity(cluster, create);
+  let id = wanted || (!isStored && load(ID)) || given;
+  if (!(await claim(id))) {
+    // The tab was duplicated, or its link opened twice. Two members with the same name would replace
+    // each other.
+    id = freshId();
+    await claim(id);
+  }
+  if (!isStored) save(ID, id);
+  return { id, secretKey, isStored };
 }
 
 function freshId() {
@@ -49,15 +52,15 @@ function claim(id) {
   if (!navigator.locks) return Promise.resolve(true);
   return new Promise((resolve) => {
     navigator.locks
-      .request(`gossip-transport ${id}`, { signal: AbortSignal.timeout(CLAIM_MS) }, () => {
+      .request(`gossip-transport name ${id}`, { signal: AbortSignal.timeout(CLAIM_MS) }, () => {
         resolve(true);
-        return new Promise(() => {});
+        return new Promise((release) => addEventListener("pagehide", release, { once: true }));
       })
       .catch(() => resolve(false));
   });
 }
 
-// Storage may be disabled. A reloaded tab is then a new member.
+// Storage may be disabled. A reloaded tab then has a new name.
 function load(name) {
   try {
     return sessionStorage.getItem(name);

@@ -69,6 +69,13 @@ impl Session {
         Ok(())
     }
 
+    /// Closes the current window, as a user would. No window is current afterwards.
+    pub(crate) fn close_window(&self) -> anyhow::Result<()> {
+        let answer = self.client.delete(&format!("{}/window", self.url))?;
+        value(&answer)?;
+        Ok(())
+    }
+
     pub(crate) fn navigate(&self, url: &str) -> anyhow::Result<()> {
         self.post("url", &json!({ "url": url }))?;
         Ok(())

@@ -3,10 +3,11 @@
 //! Two tabs and the nodes are observed from outside: the tabs by what their pages show, the nodes
 //! by their `/status`. Each step waits for its condition, with a limit.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 
 use crate::browser::programs::Programs;
 use crate::browser::{Browser, Console};
@@ -24,6 +25,11 @@ use crate::host::workspace::Workspace;
 const JOINED_WITHIN: Duration = Duration::from_secs(10);
 /// A change reaches all members within a few rounds; the rest is for a busy machine.
 const SPREAD_WITHIN: Duration = Duration::from_secs(5);
+/// Limit from the load of a page whose tab was a member before, until the page is connected. A node may
+/// have to find out that the previous connection is gone, which takes a second.
+const RELOADED_WITHIN: Duration = Duration::from_secs(2);
+/// Number of reloads in a row, each as soon as the page is connected.
+const RELOADS: usize = 3;
 /// Limit for a restarted member: the longest backoff of the others (10 rounds), three heartbeats,
 /// and some time for a busy machine.
 const BACK_WITHIN: Duration = Duration::from_secs(10);
@@ -55,7 +61,7 @@ pub(crate) fn run(
         let _ = std::fs::remove_file(pictures.join(old));
     }
     println!("\nTwo tabs in headless {}:", programs.chrome.display());
-    let browser = Browser::start(programs, &[], Console::Ignored)?;
+    let browser = Browser::start(programs, &[], Console::Recorded)?;
     let first = Tab::new(&browser.session, browser.session.window()?);
     let second = Tab::new(&browser.session, browser.session.open_tab()?);
     let mut proof = Proof {
@@ -97,6 +103,8 @@ struct Joined {
     at: Instant,
     /// The ids of the two tabs.
     tabs: [String; 2],
+    /// The address of tab 1, which has the key that the browser stores.
+    kept_addr: SocketAddr,
     /// The ids of all nodes and tabs.
     all: Vec<String>,
 }
@@ -114,12 +122,15 @@ impl Proof<'_> {
         self.keys(&joined)?;
         self.crash_and_restart(&joined)?;
         self.reload(&joined)?;
+        self.reopen(&joined)?;
+        self.reload_without_locks(&joined)?;
         self.step("both tabs still gossip after all that", |proof| {
             proof.tabs[0].set_key("mood", "sunny")?;
             proof.tabs[1].set_key("mood", "calm")?;
             proof.all_read(&joined.tabs[0], "mood", Some("sunny"))?;
             proof.all_read(&joined.tabs[1], "mood", Some("calm"))
         })?;
+        self.consoles()?;
         self.step("screenshots", |proof| {
             proof.tabs[0].screenshot(DESKTOP, &pictures.join("cluster.png"))?;
             proof.tabs[0].screenshot(PHONE, &pictures.join("cluster-phone.png"))
@@ -151,11 +162,31 @@ impl Proof<'_> {
             })
         })?;
         let at = Instant::now();
-        let tabs = [own_id(&self.tabs[0])?, own_id(&self.tabs[1])?];
-        ensure!(tabs[0] != tabs[1], "both tabs have the id {}", tabs[0]);
+        let [first, second] = [own_member(&self.tabs[0])?, own_member(&self.tabs[1])?];
+        ensure!(first.id != second.id, "both tabs have the id {}", first.id);
+        ensure!(
+            first.addr != second.addr,
+            "both tabs have the address {}",
+            first.addr
+        );
+        for tab in [&first, &second] {
+            ensure!(
+                tab.addr.to_string().starts_with("[2001:2"),
+                "{} has the address {}, which is not that of a key",
+                tab.id,
+                tab.addr
+            );
+        }
+        let kept_addr = first.addr;
+        let tabs = [first.id, second.id];
         let nodes = self.cluster.nodes().iter().map(|node| node.id.clone());
         let all = nodes.chain(tabs.iter().cloned()).collect();
-        Ok(Joined { at, tabs, all })
+        Ok(Joined {
+            at,
+            tabs,
+            kept_addr,
+            all,
+        })
     }
 
     fn keys(&mut self, joined: &Joined) -> anyhow::Result<()> {
@@ -233,29 +264,114 @@ impl Proof<'_> {
     }
 
     fn reload(&mut self, joined: &Joined) -> anyhow::Result<()> {
-        let tab = &joined.tabs[0];
-        let before = self.generations(tab)?;
-        let title = "tab 1 reloads: the same member, live everywhere, only in a new generation";
-        self.step(title, |proof| {
-            proof.tabs[0].reload()?;
-            wait::until(BACK_WITHIN, || {
-                Ok(match own_id(&proof.tabs[0]) {
-                    Ok(id) if id == *tab => Ok(()),
-                    Ok(id) => bail!("after its reload tab 1 is {id}, not {tab}"),
-                    Err(error) => Err(format!("{error:#}")),
-                })
-            })?;
-            // Either the old page said goodbye, or its generation is found dead in time.
-            let limit = BACK_WITHIN.max(joined.detection_limit());
-            proof.all_see_live_once(&joined.all, limit)?;
-            for (node, generation) in proof.generations(tab)? {
-                let old = before.iter().find(|(id, _)| *id == node);
-                ensure!(
-                    old.is_some_and(|(_, old)| generation > *old),
-                    "{node} still has the generation {generation} of {tab}"
-                );
+        let title = format!(
+            "tab 1 reloads {RELOADS} times in a row: each time connected as the same member at the same address, and live on all nodes in a new generation, within {} s",
+            RELOADED_WITHIN.as_secs()
+        );
+        self.step(&title, |proof| {
+            for _ in 0..RELOADS {
+                let before = proof.newest_at_nodes(&joined.tabs[0])?;
+                let start = Instant::now();
+                proof.tabs[0].reload()?;
+                proof.tab_1_is_back(joined, RELOADED_WITHIN)?;
+                let left = RELOADED_WITHIN.saturating_sub(start.elapsed());
+                proof.has_restarted(joined, &before, left)?;
             }
             Ok(())
+        })?;
+        let title = "the generations of tab 1 before its reloads are found dead";
+        self.step(title, |proof| {
+            let limit = BACK_WITHIN.max(joined.detection_limit());
+            proof.all_see_live_once(&joined.all, limit)
+        })
+    }
+
+    /// Waits until all nodes see a newer generation of tab 1 than `before` live, at the same address.
+    fn has_restarted(
+        &self,
+        joined: &Joined,
+        before: &[MemberStatus],
+        limit: Duration,
+    ) -> anyhow::Result<()> {
+        let (id, addr) = (&joined.tabs[0], joined.kept_addr);
+        wait::until(limit, || {
+            let now = self.newest_at_nodes(id)?;
+            for (now, before) in now.iter().zip(before) {
+                ensure!(now.addr == addr, "{id} is at {}, not {addr}", now.addr);
+                if now.generation <= before.generation {
+                    return Ok(Err(format!("a node has no new generation of {id}")));
+                }
+            }
+            Ok(Ok(()))
+        })
+    }
+
+    fn reopen(&mut self, joined: &Joined) -> anyhow::Result<()> {
+        let url = self.cluster.page_url()?;
+        let title = "tab 1 is closed and another tab is opened: it is the member that tab 1 was";
+        self.step(title, |proof| {
+            proof.tabs[0].replace(&url)?;
+            proof.tab_1_is_back(joined, BACK_WITHIN)?;
+            let limit = BACK_WITHIN.max(joined.detection_limit());
+            proof.all_see_live_once(&joined.all, limit)
+        })
+    }
+
+    fn reload_without_locks(&mut self, joined: &Joined) -> anyhow::Result<()> {
+        let title = "tab 2 reloads in a browser without locks: it has its name and a new key";
+        self.step(title, |proof| {
+            let tab = &proof.tabs[1];
+            let before = own_member(tab)?;
+            tab.disable_locks()?;
+            tab.reload()?;
+            wait::until(BACK_WITHIN, || {
+                let shown = tab.read()?;
+                let Some(me) = shown.members.iter().find(|member| member.myself) else {
+                    return Ok(Err(shown.text));
+                };
+                ensure!(me.id == before.id, "tab 2 is {}", me.id);
+                ensure!(
+                    me.addr != before.addr && me.addr != joined.kept_addr,
+                    "tab 2 still has the address {}",
+                    me.addr
+                );
+                let is_connected = shown.state == "connected";
+                Ok(is_connected.then_some(()).ok_or(shown.text))
+            })
+        })
+    }
+
+    /// Checks that the pages have logged no errors, except those of the browser about WebSockets to the
+    /// node that was killed.
+    fn consoles(&mut self) -> anyhow::Result<()> {
+        let killed = format!("'ws://{}/'", self.last_node()?.gossip);
+        self.step("no page has an error on its console", |proof| {
+            let errors = proof.tabs[0].console_errors()?;
+            let unexpected: Vec<_> = errors
+                .iter()
+                .filter(|error| !(error.contains("WebSocket") && error.contains(&killed)))
+                .collect();
+            ensure!(unexpected.is_empty(), "{unexpected:#?}");
+            Ok(())
+        })
+    }
+
+    /// Waits until tab 1 is connected as the member that it was before, at the same address.
+    fn tab_1_is_back(&self, joined: &Joined, limit: Duration) -> anyhow::Result<()> {
+        let (id, addr) = (&joined.tabs[0], joined.kept_addr);
+        wait::until(limit, || {
+            let shown = self.tabs[0].read()?;
+            let Some(me) = shown.members.iter().find(|member| member.myself) else {
+                return Ok(Err(format!("tab 1 is not a member: {}", shown.text)));
+            };
+            ensure!(
+                me.id == *id && me.addr == addr,
+                "tab 1 is {} at {}, not {id} at {addr}",
+                me.id,
+                me.addr
+            );
+            let is_connected = shown.state == "connected";
+            Ok(is_connected.then_some(()).ok_or(shown.text))
         })
     }
 
@@ -319,16 +435,16 @@ impl Proof<'_> {
         })
     }
 
-    /// Returns the live generation of a member as each node sees it.
-    fn generations(&self, id: &str) -> anyhow::Result<Vec<(String, u64)>> {
+    /// Returns the newest live generation of a member as each node sees it.
+    fn newest_at_nodes(&self, id: &str) -> anyhow::Result<Vec<MemberStatus>> {
         let nodes = self.cluster.nodes().iter();
         nodes
             .map(|node| {
-                let members = node.status(&self.client)?.members;
-                let member = members.iter().find(|member| member.live && member.id == id);
-                let member =
-                    member.with_context(|| format!("{} does not see {id} live", node.id))?;
-                Ok((node.id.clone(), member.generation))
+                let members = node.status(&self.client)?.members.into_iter();
+                members
+                    .filter(|member| member.live && member.id == id)
+                    .max_by_key(|member| member.generation)
+                    .with_context(|| format!("{} does not see {id} live", node.id))
             })
             .collect()
     }
@@ -363,12 +479,12 @@ impl Proof<'_> {
     }
 }
 
-/// Returns the id of the member that a tab is.
-fn own_id(tab: &Tab<'_>) -> anyhow::Result<String> {
+/// Returns the member that a tab is.
+fn own_member(tab: &Tab<'_>) -> anyhow::Result<MemberStatus> {
     let shown = tab.read()?;
     let me = shown.members.iter().find(|member| member.myself);
     let me = me.with_context(|| format!("a tab is not a member: {}", shown.text))?;
-    Ok(me.id.clone())
+    Ok(me.clone())
 }
 
 fn list(members: &[MemberStatus]) -> String {

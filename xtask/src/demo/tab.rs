@@ -87,6 +87,36 @@ impl<'a> Tab<'a> {
         self.session()?.reload()
     }
 
+    /// Closes the tab and opens another one at `url`, which takes its place here.
+    pub(crate) fn replace(&mut self, url: &str) -> anyhow::Result<()> {
+        let session = self.session()?;
+        let next = session.open_tab()?;
+        session.close_window()?;
+        self.window = next;
+        self.open(url)
+    }
+
+    /// Makes the tab one of a page that has no locks, as on plain http, from its next load on.
+    pub(crate) fn disable_locks(&self) -> anyhow::Result<()> {
+        const HIDE: &str =
+            "Object.defineProperty(Navigator.prototype, 'locks', { value: undefined });";
+        let session = self.session()?;
+        session.devtools(
+            "Page.addScriptToEvaluateOnNewDocument",
+            &json!({ "source": HIDE }),
+        )?;
+        Ok(())
+    }
+
+    /// Returns the errors on the consoles of all tabs since the last call.
+    pub(crate) fn console_errors(&self) -> anyhow::Result<Vec<String>> {
+        let messages = self.session()?.console()?.into_iter();
+        Ok(messages
+            .filter(|message| message.level == "SEVERE")
+            .map(|message| message.message)
+            .collect())
+    }
+
     pub(crate) fn read(&self) -> anyhow::Result<Shown> {
         let shown = self.session()?.execute(READ)?;
         serde_json::from_value(shown).context("the page has an unexpected form")
