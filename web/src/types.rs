@@ -28,7 +28,10 @@ export interface Member {
     id: string;
     /** Higher after each restart. A decimal number in a string, since it may exceed 2^53. */
     generation: string;
-    /** The address to which others send gossip for this member. */
+    /**
+     * The address to which others send gossip for this member. That of a tab is made from its key, so it
+     * stays the same as long as the key does.
+     */
     addr: string;
     /** Whether the failure detector considers the member live. Always true for this node. */
     live: boolean;

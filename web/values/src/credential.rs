@@ -16,14 +16,18 @@ export interface CredentialOptions {
     trust?: string[];
     /** Trusts every peer. For demonstrations; not together with `secret` or `trust`. */
     trustAnyone?: boolean;
-    /** This side's secret key, from `generateSecretKey()`. Default: a new key, lost with the page. */
+    /**
+     * This side's secret key, from `generateSecretKey()`. Default: a new key, lost with the page. Peers
+     * refuse a second connection with the same key while the first is alive.
+     */
     secretKey?: string;
 }
 "#;
 
 /// Returns a new secret key in its printed form, for the option `secretKey`.
 ///
-/// The identity lives as long as the key is stored: in `sessionStorage`, as long as one tab.
+/// A page that stores its key is the same peer after a reload. Only one page may use a key at a time:
+/// `identity.js` of the live page stores one, and makes sure of that.
 #[wasm_bindgen(js_name = generateSecretKey)]
 pub fn generate_secret_key() -> String {
     // Only the key is used; it does not depend on the trusted peers.

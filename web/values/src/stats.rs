@@ -103,6 +103,7 @@ export interface Counters {
 
 /** An open connection. */
 export interface Connection {
+    /** The address under which the peer is registered: the one at which it can be dialled, if it has one. */
     remoteAddr: string;
     /** The address of this node as the peer sees it. */
     localAddr: string;
