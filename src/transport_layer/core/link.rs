@@ -128,7 +128,11 @@ impl<C: NetConnection> Link<C> {
             LinkRole::Active => {}
             LinkRole::Waiting => return Ok(None),
             LinkRole::Draining(since) => {
-                let end = since + DRAIN_TIME;
+                // What has arrived is read first.
+                let Reading::Since(reading) = self.reading else {
+                    return Ok(None);
+                };
+                let end = since.max(reading) + DRAIN_TIME;
                 return if now >= end {
                     Err((
                         CloseCode::REDUNDANT,

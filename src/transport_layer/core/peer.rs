@@ -17,7 +17,7 @@ use crate::net::{self, CloseCode, NetConnection};
 use crate::rt::Instant;
 use crate::rt::sync::{Signal, WaitList};
 use crate::transport_layer::config::TransportLayerConfig;
-use crate::transport_layer::stats::{DropReason, PeerState};
+use crate::transport_layer::stats::{Direction, DropReason, PeerState};
 
 /// A sender writes to the connection itself only if nothing was written for this long. Messages
 /// that come faster are cheaper in the batches of the peer's task: one system call for many of
@@ -66,9 +66,9 @@ pub(super) struct Peer<C> {
 /// Whether the address of a peer is being checked, because another identity has stated it as well.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Verification {
-    /// The address is to be dialled although the peer is connected.
-    pub(super) wanted: bool,
-    /// When it was last wanted.
+    /// When the address is to be dialled although the peer is connected.
+    pub(super) due: Option<Instant>,
+    /// When it was last dialled for this.
     pub(super) last: Option<Instant>,
 }
 
@@ -109,6 +109,8 @@ pub(super) enum Decision<C> {
     Step(Step<C>),
     /// Dial this address.
     Dial(SocketAddr),
+    /// Dial the address of the entry, to see who answers there.
+    Verify,
     /// A connection must be closed first.
     Close {
         link: u64,
@@ -164,6 +166,12 @@ impl<C: NetConnection> Peer<C> {
     /// Returns the connection that messages are written to.
     pub(super) fn active(&self) -> Option<&Link<C>> {
         self.links.iter().find(|link| link.role == LinkRole::Active)
+    }
+
+    /// Returns whether a connection that is alive was dialled at `addr`.
+    pub(super) fn was_dialled_at(&self, addr: SocketAddr) -> bool {
+        let mut links = self.links.iter();
+        links.any(|link| link.direction == Direction::Outgoing && link.conn.remote_addr() == addr)
     }
 
     /// Returns the address to dial.
@@ -229,9 +237,16 @@ impl<C: NetConnection> Peer<C> {
             Some(Err(at)) => deadline = sooner(deadline, Some(at)),
         }
         let target = self.target(addr);
-        if self.verification.wanted && self.dial.is_none() {
-            self.verification.wanted = false;
-            return Decision::Dial(addr);
+        if let Some(due) = self.verification.due
+            && self.dial.is_none()
+        {
+            if self.was_dialled_at(addr) {
+                self.verification.due = None;
+            } else if due <= now {
+                return Decision::Verify;
+            } else {
+                deadline = sooner(deadline, Some(due));
+            }
         }
         if let Some(link) = self.active() {
             // A batch in flight belongs to a sender, which reports when it is done.

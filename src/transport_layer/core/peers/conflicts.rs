@@ -17,30 +17,33 @@ use crate::transport_layer::stats::Direction;
 const FRESH: Duration = Duration::from_secs(5);
 
 impl<C: NetConnection> Peers<C> {
-    /// Decides the role of a new connection of the peer at `addr`, beside the one that is active. Returns
-    /// `false` if the new one is not needed.
-    pub(super) fn admit(&mut self, addr: SocketAddr, newer: &mut Link<C>, now: Instant) -> bool {
+    /// Returns whether the peer at `addr` has two connections of which one will stay, so that no third one
+    /// is needed.
+    pub(super) fn is_contested(&self, addr: SocketAddr) -> bool {
+        let peer = self.map.get(&addr);
+        peer.is_some_and(|peer| peer.conflict.is_some())
+    }
+
+    /// Decides the role of a new connection of the peer at `addr`, beside the one that is active.
+    pub(super) fn admit(&mut self, addr: SocketAddr, newer: &mut Link<C>, now: Instant) {
         let own = self.own.identity;
         let identity = newer.conn.remote_identity();
         if identity == Identity::UNPROVED {
             // Nothing tells who is at the other end, so none of the two is better.
-            return true;
+            return;
         }
         let Some(peer) = self.map.get_mut(&addr) else {
-            return true;
+            return;
         };
         let Some(index) = peer
             .links
             .iter()
             .position(|link| link.role == LinkRole::Active)
         else {
-            return true;
+            return;
         };
-        if peer.conflict.is_some() {
-            return false;
-        }
         let Some(older) = peer.links.get_mut(index) else {
-            return true;
+            return;
         };
         let ours_stays = own < identity;
         let kind = match (older.direction, newer.direction) {
@@ -60,7 +63,6 @@ impl<C: NetConnection> Peers<C> {
             peer.conflict = Some(Conflict::new(kind, older.id, newer.id));
         }
         peer.wake_task(now);
-        true
     }
 
     /// Settles the conflict of the peer at `addr`: `answered` says whether the older connection is

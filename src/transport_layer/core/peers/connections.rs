@@ -9,6 +9,7 @@ use super::Peers;
 use crate::credential::Identity;
 use crate::net::{CloseCode, NetConnection};
 use crate::rt::Instant;
+use crate::transport_layer::core::host::Host;
 use crate::transport_layer::core::link::{Link, LinkEnd, LinkRole, Reading};
 use crate::transport_layer::core::peer::Failure;
 use crate::transport_layer::core::step::{Effects, EndedLink, NewReader, PeerKey};
@@ -37,22 +38,24 @@ impl<C: NetConnection> Peers<C> {
         now: Instant,
         fx: &mut Effects<C>,
     ) {
+        if conn.remote_identity() != Identity::UNPROVED && self.is_contested(addr) {
+            let code = self.refusal(direction);
+            fx.close.push((conn, code));
+            return;
+        }
         let id = self.next_id();
         let mut link = Link::new(id, conn, direction, now);
         self.make_room_for(&link, now, fx);
         self.ensure(addr, now, fx);
-        if !self.admit(addr, &mut link, now) {
-            let code = self.refusal(direction);
-            fx.close.push((link.conn, code));
-            return;
-        }
+        self.admit(addr, &mut link, now);
         let Some(peer) = self.map.get_mut(&addr) else {
             return;
         };
         let identity = link.conn.remote_identity();
         peer.owner = Some(identity);
+        let key = identity.address();
         if identity != Identity::UNPROVED {
-            self.names.identities.insert(identity.address(), addr);
+            self.names.identities.insert(key, addr);
         }
         self.census.add(link.owner, link.host);
         self.in_use += 1;
@@ -72,6 +75,10 @@ impl<C: NetConnection> Peers<C> {
         peer.signal.raise();
         fx.wakers.extend(peer.observers.all());
         self.start_readers(addr, fx);
+        if identity != Identity::UNPROVED && key != addr {
+            // An entry without an owner, which would hide this one.
+            self.merge(key, addr, fx);
+        }
     }
 
     /// Starts to read the connections of a peer that are not read yet and need not wait. They begin
@@ -249,15 +256,17 @@ impl<C: NetConnection> Peers<C> {
         if let Some(dial) = peer.dial.take() {
             dial.given_up.raise();
         }
-        peer.backoff
-            .fail(now, self.config.backoff_min, self.config.backoff_max);
+        if peer.active().is_none() {
+            let (min, max) = (self.config.backoff_min, self.config.backoff_max);
+            peer.backoff.fail(now, min, max);
+        }
         peer.signal.raise();
         self.folded.dials_failed += 1;
         self.in_use -= 1;
     }
 
-    /// Returns the least recently used of the connections that `filter` accepts. Those whose peer has
-    /// messages queued come last.
+    /// Returns the least recently used of the connections that `filter` accepts. Those that wait or drain
+    /// come first, and those whose peer has messages queued last.
     fn least_recently_used(
         &self,
         filter: &dyn Fn(&Link<C>) -> bool,
@@ -265,25 +274,37 @@ impl<C: NetConnection> Peers<C> {
         let links = self.map.iter().flat_map(|(addr, peer)| {
             let busy = peer.queue.queued() > 0;
             let own = peer.links.iter().filter(|link| filter(link));
-            own.map(move |link| ((busy, link.used), (*addr, Place::Link(link.id))))
+            own.map(move |link| {
+                let active = link.role == LinkRole::Active;
+                ((active, busy, link.used), (*addr, Place::Link(link.id)))
+            })
         });
         links.min_by_key(|(rank, _)| *rank).map(|(_, found)| found)
     }
 
-    /// Returns the connection or dial to evict when there are too many in all: the least recently
-    /// used one of the identity that has the most, so that an identity which exceeds the limit pays
-    /// for it. Those whose peer has messages queued come last.
+    /// Returns the connection or dial to evict when there are too many in all: the dial of a connected
+    /// peer, or else the least recently used connection of the identity that has the most, and then of
+    /// the host that has the most, so that those which exceed the limit pay for it. Those whose peer has
+    /// messages queued come last.
     fn first_to_evict(&self) -> Option<(SocketAddr, Place)> {
         let candidates = self.map.iter().flat_map(|(addr, peer)| {
             let busy = peer.queue.queued() > 0;
             let links = peer.links.iter().map(move |link| {
-                let most = Reverse(self.census.of_owner(link.owner));
-                ((most, busy, link.used), (*addr, Place::Link(link.id)))
+                let most = self.census.of_owner(link.owner);
+                let of_host = self.census.of_host(link.host);
+                let rank = (Reverse((most, of_host)), busy, link.used);
+                (rank, (*addr, Place::Link(link.id)))
             });
-            let dial = peer
-                .dial
-                .as_ref()
-                .map(|dial| ((Reverse(1), true, dial.since), (*addr, Place::Dial)));
+            let dial = peer.dial.as_ref().map(|dial| {
+                let most = if peer.active().is_some() {
+                    usize::MAX
+                } else {
+                    1
+                };
+                let of_host = self.census.of_host(Host::of(dial.to)) + 1;
+                let rank = (Reverse((most, of_host)), true, dial.since);
+                (rank, (*addr, Place::Dial))
+            });
             links.chain(dial)
         });
         let first = candidates.min_by_key(|(rank, _)| *rank);

@@ -10,11 +10,16 @@ use super::Peers;
 use crate::credential::Identity;
 use crate::credential::is_key_address;
 use crate::net::{NetConnection, is_dialable};
+use crate::rt::Instant;
 #[cfg(test)]
 use crate::transport_layer::core::link::LinkRole;
 use crate::transport_layer::core::names::Own;
 use crate::transport_layer::core::step::{Effects, PeerKey};
 use crate::transport_layer::stats::DropReason;
+
+/// A peer that is known under more addresses than this loses the oldest ones, since it may state as many
+/// as it likes.
+const MAX_ALIASES: usize = 16;
 
 impl<C: NetConnection> Peers<C> {
     /// Returns the address under which the peer at `addr` is registered: `addr` itself, unless it is
@@ -80,20 +85,33 @@ impl<C: NetConnection> Peers<C> {
         if alias == addr || self.map.contains_key(&alias) {
             return;
         }
-        if let Some(peer) = self.map.get_mut(&addr)
-            && !peer.aliases.contains(&alias)
-        {
+        let Some(peer) = self.map.get_mut(&addr) else {
+            return;
+        };
+        if !peer.aliases.contains(&alias) {
+            if peer.aliases.len() >= MAX_ALIASES {
+                let oldest = peer.aliases.remove(0);
+                self.names.forget_aliases(addr, &[oldest]);
+            }
             peer.aliases.push(alias);
         }
         self.names.aliases.insert(alias, addr);
     }
 
     /// Moves the entry at `from` to `to`. An entry without an owner at `to` becomes part of it: its
-    /// messages and callers are for whoever is at that address.
-    pub(super) fn rename(&mut self, from: SocketAddr, to: SocketAddr, fx: &mut Effects<C>) {
+    /// messages and callers are for whoever is at that address. If it is being dialled, so is the moved
+    /// entry.
+    pub(super) fn rename(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+        now: Instant,
+        fx: &mut Effects<C>,
+    ) {
         if from == to {
             return;
         }
+        let dialled = self.map.get(&to).is_some_and(|peer| peer.dial.is_some());
         self.merge(to, from, fx);
         let Some(mut peer) = self.map.remove(&from) else {
             return;
@@ -107,6 +125,8 @@ impl<C: NetConnection> Peers<C> {
             aliases.insert(*alias, to);
         }
         self.names.note_move(peer.id, to);
+        // It was the former address that was contested.
+        peer.verification.due = None;
         if let Some(owner) = peer.owner {
             self.names.identities.insert(owner.address(), to);
         }
@@ -114,6 +134,9 @@ impl<C: NetConnection> Peers<C> {
         fx.forgotten.push(from);
         fx.moved_to.push(to);
         self.map.insert(to, peer);
+        if dialled {
+            self.verify(to, now);
+        }
     }
 
     /// Moves the messages of the entry at `from`, if there is one, to the entry at `into`, and forgets
@@ -133,6 +156,11 @@ impl<C: NetConnection> Peers<C> {
 
 #[cfg(test)]
 impl<C: NetConnection> Peers<C> {
+    /// Returns the number of aliases.
+    pub(in crate::transport_layer::core) fn alias_count(&self) -> usize {
+        self.names.aliases.len()
+    }
+
     /// Checks the invariants of this file and of `registration`.
     pub(in crate::transport_layer::core) fn assert_named_consistently(&self) {
         let mut owners = std::collections::BTreeSet::new();

@@ -29,7 +29,7 @@ use crate::transport_layer::error::{OwnIdentity, WrongIdentity};
 use crate::transport_layer::stats::{Direction, DropReason};
 
 /// A contested address is dialled at most once in this time.
-const VERIFY_EVERY: Duration = Duration::from_secs(2);
+pub(super) const VERIFY_EVERY: Duration = Duration::from_secs(2);
 
 impl<C: NetConnection> Peers<C> {
     /// Takes an accepted connection into service. If the socket is closing, or the connection may not
@@ -53,8 +53,7 @@ impl<C: NetConnection> Peers<C> {
         }
         let addr = if identity == Identity::UNPROVED {
             let source = conn.remote_addr();
-            let owner = self.map.get(&source).and_then(|peer| peer.owner);
-            if owner.is_some_and(|owner| owner != Identity::UNPROVED) {
+            if self.is_owned(source) {
                 self.naming.unauthenticated_refused += 1;
                 fx.close.push((conn, CloseCode::DUPLICATE));
                 return;
@@ -81,8 +80,17 @@ impl<C: NetConnection> Peers<C> {
         }
         let identity = conn.remote_identity();
         if identity == Identity::UNPROVED {
-            self.displace(entry, identity, now, fx);
-            self.enter(entry, conn, Direction::Outgoing, now, fx);
+            if self.is_owned(entry) {
+                self.naming.unauthenticated_refused += 1;
+                fx.close.push((conn, CloseCode::DUPLICATE));
+                let error = WrongIdentity {
+                    addr: dialled,
+                    identity,
+                };
+                self.answered_by_another(entry, error.into(), now, fx);
+            } else {
+                self.enter(entry, conn, Direction::Outgoing, now, fx);
+            }
             return;
         }
         let refused: Option<anyhow::Error> = if identity == self.own.identity {
@@ -114,6 +122,15 @@ impl<C: NetConnection> Peers<C> {
                     self.ensure(addr, now, fx);
                     self.merge(entry, addr, fx);
                 }
+                // It was registered there because it has stated the address, or has had it.
+                Some(_) if entry == dialled => {
+                    self.naming.wrong_identities += 1;
+                    self.displace(entry, identity, now, fx);
+                    if self.map.contains_key(&entry) {
+                        self.ensure(addr, now, fx);
+                        self.merge(entry, addr, fx);
+                    }
+                }
                 Some(_) => {
                     let error = WrongIdentity {
                         addr: entry,
@@ -128,6 +145,20 @@ impl<C: NetConnection> Peers<C> {
         if let Some(peer) = self.map.get_mut(&addr) {
             peer.via = Some(dialled).filter(|via| *via != addr);
         }
+    }
+
+    /// Returns whether the entry at `addr` belongs to an identity.
+    fn is_owned(&self, addr: SocketAddr) -> bool {
+        let owner = self.map.get(&addr).and_then(|peer| peer.owner);
+        owner.is_some_and(|owner| owner != Identity::UNPROVED)
+    }
+
+    /// Returns whether `addr` is an alias at which another identity than `identity` was dialled, by a
+    /// connection that is alive.
+    fn has_answered_at(&self, addr: SocketAddr, identity: Identity) -> bool {
+        let registered = self.names.aliases.get(&addr);
+        let peer = registered.and_then(|registered| self.map.get(registered));
+        peer.is_some_and(|peer| peer.owner != Some(identity) && peer.was_dialled_at(addr))
     }
 
     /// Returns the address for a connection of `identity`, and frees it for that identity.
@@ -148,6 +179,10 @@ impl<C: NetConnection> Peers<C> {
         };
         let owner = self.map.get(&wanted).and_then(|peer| peer.owner);
         match owner {
+            None if dialled != Some(wanted) && self.has_answered_at(wanted, identity) => {
+                self.naming.stated_addrs_contested += 1;
+                return home.unwrap_or(key);
+            }
             None => {}
             // What is queued is for whoever answers at the address.
             Some(Identity::UNPROVED) if dialled == Some(wanted) => {
@@ -170,7 +205,7 @@ impl<C: NetConnection> Peers<C> {
             // stated is kept if this connection states none.
             Some(home) if stated.is_none() && home != key => home,
             Some(home) => {
-                self.rename(home, wanted, fx);
+                self.rename(home, wanted, now, fx);
                 self.add_alias(home, wanted);
                 wanted
             }
@@ -196,7 +231,7 @@ impl<C: NetConnection> Peers<C> {
         if owner == Identity::UNPROVED {
             self.close_unauthenticated(addr, now, fx);
         } else if peer.active().is_some() {
-            self.rename(addr, owner.address(), fx);
+            self.rename(addr, owner.address(), now, fx);
             return;
         }
         self.disown(addr);
@@ -255,21 +290,13 @@ impl<C: NetConnection> Peers<C> {
     }
 
     /// Makes the task of the peer at `addr` dial it, to see who answers there, unless that is known.
-    fn verify(&mut self, addr: SocketAddr, now: Instant) {
+    pub(super) fn verify(&mut self, addr: SocketAddr, now: Instant) {
         let Some(peer) = self.map.get_mut(&addr) else {
             return;
         };
-        let dialled_here = peer.via.is_none()
-            && peer
-                .active()
-                .is_some_and(|link| link.direction == Direction::Outgoing);
-        let recent = peer
-            .verification
-            .last
-            .is_some_and(|last| now.saturating_duration_since(last) < VERIFY_EVERY);
-        if !dialled_here && !recent && peer.dial.is_none() {
-            peer.verification.wanted = true;
-            peer.verification.last = Some(now);
+        if peer.verification.due.is_none() && !peer.was_dialled_at(addr) {
+            let next = peer.verification.last.map(|last| last + VERIFY_EVERY);
+            peer.verification.due = Some(next.map_or(now, |next| next.max(now)));
             peer.wake_task(now);
         }
     }

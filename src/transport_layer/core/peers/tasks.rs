@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::registration::VERIFY_EVERY;
 use super::{Peers, Phase};
 use crate::net::{CloseCode, ConnectError, NetConnection};
 use crate::rt::Instant;
@@ -49,6 +50,15 @@ impl<C: NetConnection> Peers<C> {
             match peer.decide(addr, batch, now, &config) {
                 Decision::Step(step) => break step,
                 Decision::Dial(to) => break Step::Dial(self.start_dial(key, to, now, fx)),
+                // A claim takes no place from a connection.
+                Decision::Verify if self.in_use >= config.max_connections => {
+                    peer.verification.due = Some(now + VERIFY_EVERY);
+                }
+                Decision::Verify => {
+                    peer.verification.due = None;
+                    peer.verification.last = Some(now);
+                    break Step::Dial(self.start_dial(key, addr, now, fx));
+                }
                 Decision::Close { link, code, why } => {
                     self.close_link((addr, link), code, why, now, fx);
                 }

@@ -2,6 +2,7 @@
 
 mod conflicts;
 mod dials;
+mod hostile;
 mod life;
 mod limits;
 mod names;

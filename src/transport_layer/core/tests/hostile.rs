@@ -1,0 +1,288 @@
+//! Peers that claim addresses, identities and places that are not theirs.
+
+use super::*;
+
+fn fixture() -> Fixture {
+    Fixture::new(TransportLayerConfig::default())
+}
+
+/// Where connections from a NAT or proxy come from.
+fn proxy(port: u16) -> SocketAddr {
+    ([192, 0, 2, 1], port).into()
+}
+
+impl Fixture {
+    /// Accepts a connection of `identity` from a proxy.
+    fn accept_claim(&mut self, identity: u8, stated: Option<SocketAddr>) -> u64 {
+        let mut conn = self.conn(proxy(1), identity);
+        conn.stated = stated;
+        self.enter(conn, Direction::Incoming)
+    }
+
+    /// Takes into service a connection that was dialled at `dialled` for the entry at `entry`.
+    fn answered(
+        &mut self,
+        (entry, dialled): (SocketAddr, SocketAddr),
+        identity: u8,
+        stated: SocketAddr,
+    ) {
+        let mut conn = self.conn(dialled, identity);
+        conn.stated = Some(stated);
+        let (now, fx) = (self.now, &mut self.fx);
+        self.peers.dialled((entry, dialled), conn, now, fx);
+        self.settle();
+    }
+
+    fn owners(&self) -> Vec<(SocketAddr, Identity)> {
+        let peers = self.peers.connected_peers(&mut 0).unwrap();
+        let mut peers: Vec<_> = peers.iter().map(|p| (p.addr, p.identity)).collect();
+        peers.sort();
+        peers
+    }
+}
+
+#[test]
+fn a_message_that_came_before_its_peer_does_not_hide_it_behind_its_key_address() {
+    let mut fixture = fixture();
+    let key = id(1).address();
+    fixture.offer(key);
+    fixture.accept(addr(1), 1);
+    fixture.offer(key);
+    assert_eq!(fixture.peer(addr(1)).queued, 1);
+    fixture.peers.assert_named_consistently();
+}
+
+#[test]
+fn a_peer_that_states_one_address_after_another_keeps_few_of_them() {
+    let mut fixture = fixture();
+    for n in 1..=1000 {
+        let stated = ([10, 9, 0, 1], n).into();
+        fixture.accept_claim(1, Some(stated));
+        fixture.peers.assert_named_consistently();
+    }
+    assert!(fixture.peers.alias_count() <= 16);
+    assert_eq!(fixture.owners(), [(([10, 9, 0, 1], 1000).into(), id(1))]);
+}
+
+#[test]
+fn an_address_at_which_a_peer_has_answered_is_not_given_to_one_that_states_it() {
+    let mut fixture = fixture();
+    let name = proxy(443);
+    fixture.touch(name).unwrap();
+    fixture.answered((name, name), 1, addr(1));
+    fixture.accept_claim(2, Some(name));
+    assert_eq!(fixture.stats().naming.stated_addrs_contested, 1);
+    let expected = [(addr(1), id(1)), (id(2).address(), id(2))];
+    assert_eq!(fixture.owners(), expected);
+    fixture.offer(name);
+    assert_eq!(fixture.peer(addr(1)).queued, 1);
+}
+
+#[test]
+fn a_peer_without_authentication_that_answers_takes_nothing_from_an_identity() {
+    for connected in [true, false] {
+        let mut fixture = fixture();
+        let link = fixture.accept(addr(1), 1);
+        if !connected {
+            fixture.lose(addr(1), link);
+        }
+        fixture.answered((addr(1), addr(1)), 0, addr(1));
+        assert_eq!(fixture.stats().naming.unauthenticated_refused, 1);
+        let expected: &[_] = if connected { &[(addr(1), id(1))] } else { &[] };
+        assert_eq!(fixture.owners(), expected);
+        fixture.peers.assert_named_consistently();
+    }
+}
+
+#[test]
+fn a_stated_address_at_which_another_peer_answers_leads_to_that_one() {
+    for connected in [true, false] {
+        let mut fixture = fixture();
+        let link = fixture.accept_claim(2, Some(addr(1)));
+        fixture.offer(addr(1));
+        if !connected {
+            fixture.lose(addr(1), link);
+        }
+        // It is registered under yet another address.
+        fixture.answered((addr(1), addr(1)), 3, addr(3));
+        assert_eq!(fixture.stats().naming.wrong_identities, 1);
+        let mut expected = vec![(addr(3), id(3))];
+        if connected {
+            expected.push((id(2).address(), id(2)));
+            assert_eq!(fixture.peer(id(2).address()).queued, 1);
+        }
+        assert_eq!(fixture.owners(), expected);
+        assert_eq!(fixture.peer(addr(3)).queued, 0, "it was for another");
+        fixture.offer(addr(1));
+        assert_eq!(fixture.peer(addr(3)).queued, 1);
+        fixture.peers.assert_named_consistently();
+    }
+}
+
+#[test]
+fn a_connection_that_is_refused_evicts_none() {
+    let config = TransportLayerConfig::default();
+    let mut fixture = Fixture::new(config.with_max_connections(3));
+    fixture.accept(addr(2), 2);
+    fixture.now += secs(1);
+    fixture.accept_claim(1, None);
+    fixture.accept_claim(1, None);
+    fixture.settle();
+    fixture.closed.clear();
+    for _ in 0..10 {
+        fixture.accept_claim(1, None);
+    }
+    fixture.settle();
+    assert_eq!(fixture.closed, [CloseCode::DUPLICATE; 10]);
+    assert_eq!(fixture.connections().len(), 3);
+}
+
+#[test]
+fn an_identity_with_too_many_connections_loses_those_that_are_not_written_to_first() {
+    let config = TransportLayerConfig::default();
+    let mut fixture = Fixture::new(config.with_max_connections_per_identity(3));
+    let link = fixture.connect(addr(1), 101, Direction::Outgoing);
+    for _ in 0..10 {
+        fixture.now += Duration::from_millis(10);
+        fixture.accept(addr(1), 101);
+    }
+    let left = fixture.stats().connections;
+    assert_eq!(left.len(), 3);
+    assert!(
+        left.iter().any(|c| c.direction == Direction::Outgoing),
+        "{link}"
+    );
+}
+
+#[test]
+fn many_identities_of_one_host_evict_each_other_and_not_a_peer_of_another_host() {
+    let config = TransportLayerConfig::default();
+    let mut fixture = Fixture::new(config.with_max_connections(8));
+    fixture.accept(addr(1), 1);
+    for n in 2..90 {
+        fixture.now += Duration::from_millis(10);
+        fixture.accept_claim(n, None);
+    }
+    assert_eq!(fixture.connections().len(), 8);
+    assert!(
+        fixture.connections().contains(&addr(1)),
+        "it was idle for longer"
+    );
+}
+
+/// Returns whether the task of the peer at `addr` starts a dial now.
+fn dials(fixture: &mut Fixture, addr: SocketAddr) -> bool {
+    loop {
+        match fixture.step(addr) {
+            Step::Dial(_) => return true,
+            Step::Wait(_) | Step::Gone => return false,
+            Step::Write { link, .. } => fixture.written(addr, link),
+            Step::Keepalive { .. } | Step::Probe { .. } => {}
+        }
+    }
+}
+
+#[test]
+fn an_address_that_is_contested_again_is_dialled_again_after_two_seconds() {
+    let mut fixture = fixture();
+    fixture.accept_claim(1, Some(addr(1)));
+    fixture.accept_claim(2, Some(addr(1)));
+    assert!(dials(&mut fixture, addr(1)));
+    fixture.fail_dial(addr(1), std::io::ErrorKind::ConnectionRefused);
+    // This one listens there, and states it once.
+    fixture.now += secs(1);
+    fixture.accept_claim(3, Some(addr(1)));
+    assert!(!dials(&mut fixture, addr(1)));
+    fixture.now += secs(1);
+    assert!(dials(&mut fixture, addr(1)));
+    fixture.fail_dial(addr(1), std::io::ErrorKind::ConnectionRefused);
+    assert!(!dials(&mut fixture, addr(1)));
+}
+
+#[test]
+fn an_address_that_is_contested_during_a_dial_is_dialled_afterwards() {
+    let mut fixture = fixture();
+    fixture.offer(addr(1));
+    assert!(dials(&mut fixture, addr(1)));
+    fixture.accept_claim(1, Some(addr(1)));
+    fixture.accept_claim(2, Some(addr(1)));
+    fixture.fail_dial(addr(1), std::io::ErrorKind::ConnectionRefused);
+    assert!(dials(&mut fixture, addr(1)));
+}
+
+#[test]
+fn a_peer_that_has_lost_a_contested_address_is_not_dialled_at_its_key_address() {
+    let mut fixture = fixture();
+    fixture.accept_claim(1, Some(addr(1)));
+    fixture.accept_claim(2, Some(addr(1)));
+    // The second one answers there before the task has dialled.
+    fixture.answered((addr(1), addr(1)), 2, addr(1));
+    let key = id(1).address();
+    assert_eq!(fixture.owners().len(), 2);
+    assert!(!dials(&mut fixture, key));
+}
+
+#[test]
+fn contested_addresses_take_no_place_from_connections() {
+    let config = TransportLayerConfig::default();
+    let mut fixture = Fixture::new(config.with_max_connections(4));
+    fixture.accept(addr(9), 9);
+    fixture.now += secs(1);
+    for n in 1..4 {
+        fixture.accept_claim(n, Some(addr(n)));
+    }
+    // There is no room for a dial.
+    fixture.accept_claim(4, Some(addr(1)));
+    assert!(fixture.connections().contains(&addr(9)));
+    assert_eq!(fixture.connections().len(), 4);
+    for n in 1..4 {
+        if fixture.connections().contains(&addr(n)) {
+            assert!(!dials(&mut fixture, addr(n)));
+        }
+    }
+    assert_eq!(fixture.connections().len(), 4);
+}
+
+#[test]
+fn a_dial_for_a_contested_address_makes_room_for_a_connection() {
+    let config = TransportLayerConfig::default();
+    let mut fixture = Fixture::new(config.with_max_connections(4));
+    fixture.accept(addr(9), 9);
+    fixture.accept_claim(1, Some(addr(1)));
+    fixture.accept_claim(2, Some(addr(1)));
+    assert!(dials(&mut fixture, addr(1)));
+    fixture.accept(addr(8), 8);
+    assert_eq!(fixture.connections().len(), 4);
+    assert_eq!(fixture.stats().dials_failed, 1);
+}
+
+#[test]
+fn a_peer_that_moves_to_an_address_that_is_being_dialled_does_not_prevent_the_dial() {
+    let mut fixture = fixture();
+    fixture.accept_claim(1, None);
+    fixture.offer(addr(1));
+    assert!(dials(&mut fixture, addr(1)));
+    fixture.accept_claim(1, Some(addr(1)));
+    assert!(dials(&mut fixture, addr(1)));
+    fixture.peers.assert_named_consistently();
+}
+
+#[test]
+fn a_connection_that_drains_is_not_closed_before_it_was_read() {
+    let mut fixture = fixture();
+    fixture.accept(addr(1), 101);
+    let older = fixture.fx.readers[0].link;
+    fixture.step(addr(1));
+    fixture.connect(addr(1), 101, Direction::Outgoing);
+    fixture.reading(addr(1), older, Reading::Paused);
+    fixture.step(addr(1));
+    fixture.now += secs(3);
+    while !matches!(fixture.step(addr(1)), Step::Wait(_)) {}
+    assert_eq!(fixture.connections().len(), 2);
+    fixture.reading(addr(1), older, Reading::Since(fixture.now));
+    fixture.step(addr(1));
+    assert_eq!(fixture.connections().len(), 2);
+    fixture.now += secs(2);
+    fixture.step(addr(1));
+    assert_eq!(fixture.connections().len(), 1);
+}
