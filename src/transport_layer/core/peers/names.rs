@@ -156,6 +156,54 @@ impl<C: NetConnection> Peers<C> {
 
 #[cfg(test)]
 impl<C: NetConnection> Peers<C> {
+    /// Returns the identity that a message to `to` would be queued for.
+    pub(in crate::transport_layer::core) fn owner_of(&self, to: SocketAddr) -> Option<Identity> {
+        let owner = self.map.get(&self.resolve(to))?.owner;
+        owner.filter(|owner| *owner != Identity::UNPROVED)
+    }
+
+    /// Returns whether the peer at `to` is connected, and whether its queue has room and a sender that
+    /// waits, at which address it is registered.
+    pub(in crate::transport_layer::core) fn outlook(&self, to: SocketAddr) -> (bool, bool) {
+        let peer = self.map.get(&self.resolve(to));
+        (
+            peer.is_some_and(|peer| peer.active().is_some()),
+            peer.is_some_and(|peer| peer.queue.ready_sender().is_some()),
+        )
+    }
+
+    /// Checks what must hold when the tasks of all peers, except for those that `busy` accepts by their
+    /// ids, wait for their signals or for `deadline`.
+    pub(in crate::transport_layer::core) fn assert_at_rest(
+        &self,
+        now: Instant,
+        deadline: impl Fn(u64) -> Option<Option<Instant>>,
+    ) {
+        for (addr, peer) in &self.map {
+            let Some(deadline) = deadline(peer.id) else {
+                continue;
+            };
+            assert!(deadline.is_none_or(|at| at > now), "{addr} is late");
+            let in_flight = peer.queue.is_in_flight();
+            if deadline.is_none() {
+                let wakes = in_flight || peer.dial.is_some() || !peer.queue.senders.is_empty();
+                assert!(peer.links.is_empty() && wakes, "{addr} is never woken");
+            }
+            if peer.active().is_some() && peer.conflict.is_none() && !in_flight {
+                assert!(
+                    peer.queue.is_empty(),
+                    "{addr} has messages and a connection"
+                );
+            }
+            for link in &peer.links {
+                let waits = link.role == LinkRole::Waiting;
+                let soon = now + std::time::Duration::from_millis(100);
+                assert!(!waits || deadline.is_some_and(|at| at <= soon), "{addr}");
+                assert!(!waits || peer.conflict.is_some(), "{addr} waits for ever");
+            }
+        }
+    }
+
     /// Returns the number of aliases.
     pub(in crate::transport_layer::core) fn alias_count(&self) -> usize {
         self.names.aliases.len()
@@ -164,10 +212,30 @@ impl<C: NetConnection> Peers<C> {
     /// Checks the invariants of this file and of `registration`.
     pub(in crate::transport_layer::core) fn assert_named_consistently(&self) {
         let mut owners = std::collections::BTreeSet::new();
+        let uses = self.map.values();
+        let uses = uses.map(|peer| peer.links.len() + usize::from(peer.dial.is_some()));
+        assert_eq!(self.in_use, uses.sum::<usize>());
+        let links = || self.map.values().flat_map(|peer| &peer.links);
+        for link in links() {
+            let (owner, host) = (link.owner, link.host);
+            let of_owner = links().filter(|other| other.owner == owner);
+            assert_eq!(self.census.of_owner(owner), of_owner.count());
+            let of_host = links().filter(|other| other.host == host);
+            assert_eq!(self.census.of_host(host), of_host.count());
+        }
         for (addr, peer) in &self.map {
             assert!(!self.names.aliases.contains_key(addr), "{addr} is an alias");
             for link in &peer.links {
                 assert_eq!(peer.owner, Some(link.conn.remote_identity()), "{addr}");
+            }
+            for link in &peer.links {
+                let in_service = |id: &u64| peer.links.iter().any(|link| link.id == *id);
+                let waits = link.role == LinkRole::Waiting || !peer.readers.iter().all(in_service);
+                let read = peer.readers.iter().filter(|id| **id == link.id).count();
+                assert!(
+                    read == 1 || (read == 0 && waits),
+                    "{addr} is read {read} times"
+                );
             }
             let proved = peer.owner.filter(|owner| *owner != Identity::UNPROVED);
             if let Some(owner) = proved {

@@ -254,7 +254,7 @@ impl<C: NetConnection> Peers<C> {
             && let Some(owner) = peer.owner.take()
         {
             peer.via = None;
-            peer.queue.drop_waiting(DropReason::IdentityChanged);
+            peer.queue.recall(DropReason::IdentityChanged);
             self.names.identities.remove(&owner.address());
         }
     }

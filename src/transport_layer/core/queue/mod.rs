@@ -41,6 +41,8 @@ pub(super) struct OutgoingQueue {
     in_flight_bytes: usize,
     /// Whether the batch is that of a sender, whose time to live has not begun.
     direct: bool,
+    /// What the network does not take of the batch is dropped for this reason.
+    recalled: Option<DropReason>,
     counters: Counters,
     /// Senders that wait for room under `Backpressure`, first come, first served.
     pub(super) senders: WaitList,
@@ -79,6 +81,7 @@ impl OutgoingQueue {
             in_flight: Expiries::default(),
             in_flight_bytes: 0,
             direct: false,
+            recalled: None,
             counters: Counters::default(),
             senders: WaitList::default(),
         }
@@ -190,6 +193,12 @@ impl OutgoingQueue {
         count
     }
 
+    /// Drops every waiting message, and what the network will not have taken of a batch in flight.
+    pub(super) fn recall(&mut self, reason: DropReason) {
+        self.drop_waiting(reason);
+        self.recalled = self.is_in_flight().then_some(reason);
+    }
+
     /// Drops every message, a batch in flight included, which must then not be finished. Returns
     /// the number of messages.
     pub(super) fn drop_all(&mut self, reason: DropReason) -> u64 {
@@ -235,11 +244,16 @@ impl OutgoingQueue {
     /// time of expiry; the network has taken the rest. Returns the number of messages that it has
     /// taken.
     pub(super) fn finish_batch(&mut self, batch: &mut VecDeque<Bytes>, now: Instant) -> usize {
-        let left: usize = batch.iter().map(Bytes::len).sum();
+        let mut left: usize = batch.iter().map(Bytes::len).sum();
         let sent = self.in_flight.len().saturating_sub(batch.len());
         self.counters.sent += sent as u64;
         self.counters.sent_bytes += self.in_flight_bytes.saturating_sub(left) as u64;
         let direct = std::mem::take(&mut self.direct);
+        if let Some(reason) = self.recalled.take() {
+            self.counters.dropped.add(reason, batch.len() as u64);
+            batch.clear();
+            left = 0;
+        }
         if batch.is_empty() {
             if direct && self.waiting.capacity() == 0 {
                 std::mem::swap(&mut self.waiting, batch);

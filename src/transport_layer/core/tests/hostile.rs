@@ -286,3 +286,21 @@ fn a_connection_that_drains_is_not_closed_before_it_was_read() {
     fixture.step(addr(1));
     assert_eq!(fixture.connections().len(), 1);
 }
+
+#[test]
+fn a_batch_that_was_being_written_to_one_identity_is_not_finished_on_a_connection_of_another() {
+    let mut fixture = fixture();
+    let link = fixture.accept(addr(1), 1);
+    fixture.offer(addr(1));
+    assert_eq!(name(&fixture.step(addr(1))), "write");
+    let key = fixture.key(addr(1));
+    fixture.lose(addr(1), link);
+    fixture.answered((addr(1), addr(1)), 2, addr(1));
+    let mut batch = std::mem::take(&mut fixture.batch);
+    let write = (key, link, Writer::Task);
+    let (now, fx) = (fixture.now, &mut fixture.fx);
+    fixture.peers.written(write, &mut batch, false, now, fx);
+    let peer = fixture.peer(addr(1));
+    assert_eq!((peer.queued, peer.sent), (0, 0));
+    assert_eq!(peer.dropped.count(DropReason::IdentityChanged), 1);
+}

@@ -4,6 +4,7 @@ mod conflicts;
 mod dials;
 mod hostile;
 mod life;
+mod life_of_many;
 mod limits;
 mod names;
 mod steps;
