@@ -16,7 +16,7 @@ use crate::credential::Role;
 use crate::message::Message;
 use crate::net::{CloseReason, NetConnection, NetTransport};
 use crate::rt::sync::yield_now;
-use crate::rt::{Instant, MaybeSend};
+use crate::rt::{self, Instant, MaybeSend};
 use crate::transport_layer::core::{LinkEnd, NewReader, Origin, PeerKey, Reading, Source};
 
 /// While nothing arrives, the buffers keep room for this many messages.
@@ -26,6 +26,11 @@ const YIELD_AFTER: u32 = 16;
 /// The use of a connection is recorded at most this often, or sixteen times in each idle timeout if
 /// that is more often. Recording it for each message would take the lock of all peers too often.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
+/// After a peer has moved, its reader looks first after this time whether the messages of the old address
+/// have been returned. The time doubles with each look.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+/// The longest time between two looks.
+const LONGEST_LOOK: Duration = Duration::from_millis(20);
 
 /// Reads a connection until it ends, and then takes it out of service.
 #[expect(
@@ -72,7 +77,8 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
             shared: Arc::clone(shared),
             key,
             addr,
-            renames: shared.renames(),
+            // It may have moved since the core asked for this reader.
+            renames: 0,
             link,
             conn,
             origin,
@@ -98,6 +104,10 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
             let (read, waited) = self.read(&mut arrived, &mut messages).await;
             match read {
                 Ok(true) => {
+                    if self.renames != self.shared.renames() {
+                        // Boxed: it is rare.
+                        Box::pin(self.look_up_addr()).await;
+                    }
                     let source = self.note_arrival();
                     for bytes in arrived.drain(..) {
                         let len = bytes.len();
@@ -160,9 +170,6 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
             self.shared
                 .with(|peers, _| peers.heard(self.key, self.link, at));
         }
-        if self.renames != self.shared.renames() {
-            self.look_up_addr();
-        }
         Source {
             from: self.addr,
             origin: self.origin,
@@ -170,15 +177,24 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
         }
     }
 
-    /// Looks up the address of the peer again, since a peer has moved. If it is this one, messages of the
-    /// old address must be returned first, so that the order is kept.
-    fn look_up_addr(&mut self) {
+    /// Looks up the address of the peer again, since a peer has moved. If it is this one, waits until
+    /// `recv` has returned its messages of the old address, so that the order is kept. The old address may
+    /// belong to another peer by now, so nothing more may be received in its name.
+    async fn look_up_addr(&mut self) {
         let renames = self.shared.renames();
         let addr = self.shared.with(|peers, _| peers.address_of(self.key));
-        if addr == self.addr || !self.shared.inbox.has_messages_of(self.addr) {
-            self.addr = addr;
-            self.renames = renames;
+        if addr != self.addr {
+            let identity = self.origin.identity;
+            let mut look_after = FIRST_LOOK;
+            self.note_reading(Reading::Paused);
+            while self.shared.inbox.has_messages_of(self.addr, identity) {
+                rt::sleep(look_after).await;
+                look_after = (look_after * 2).min(LONGEST_LOOK);
+            }
+            self.note_reading(Reading::Since(Instant::now()));
         }
+        self.addr = addr;
+        self.renames = renames;
     }
 
     fn decode(&self, bytes: Bytes) -> Option<M> {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ use crate::transport_layer::core::{BATCH_BYTES, LinkEnd, PeerKey, Step, Writer};
 /// After this many steps in a row without a wait, other tasks get their turn.
 const YIELD_AFTER: u32 = 16;
 
-/// The time in which the network must take a probe.
+/// The time in which the network must take a probe, and in which a write that it does not take looks
+/// whether the peer has connected again.
 const PROBE_WRITE_TIME: Duration = Duration::from_millis(500);
 
 /// Serves a peer until it is forgotten.
@@ -93,40 +95,62 @@ impl<T: NetTransport, M: Message> PeerTask<T, M> {
         let limit = self.shared.config.write_timeout.saturating_mul(chunks);
         let at_once = conn.send_many(batch).now_or_never();
         let outcome = match at_once {
-            Some(outcome) => Ok(outcome),
+            Some(outcome) => Some(outcome),
             None => {
                 self.shared.with(|peers, _| peers.write_blocked(self.key));
                 // Boxed because it is rare.
-                Box::pin(rt::timeout(limit, conn.send_many(batch))).await
+                Box::pin(self.patiently(limit, link, conn.send_many(batch))).await
             }
         };
         let took_none = count > 0 && batch.len() == count;
         self.shared.with(|peers, fx| {
-            let flushed = matches!(outcome, Ok(Ok(())));
+            let flushed = matches!(outcome, Some(Ok(())));
             let write = (self.key, link, Writer::Task);
             peers.written(write, batch, flushed, Instant::now(), fx);
         });
         match outcome {
-            Ok(Ok(())) if took_none => {
+            Some(Ok(())) if took_none => {
                 self.close(link, CloseCode::PROTOCOL, "it takes nothing");
             }
-            Ok(Ok(())) => tracing::trace!(%addr, count, bytes, "sent"),
-            Ok(Err(error)) => {
-                self.lost(link, &error);
-            }
-            Err(_) => self.close(link, CloseCode::GOING_AWAY, "the peer does not read"),
+            Some(Ok(())) => tracing::trace!(%addr, count, bytes, "sent"),
+            Some(Err(error)) => self.lost(link, &error),
+            None => {}
         }
     }
 
+    /// Waits for the network to take what `writing` writes to a connection, which is closed if that takes
+    /// longer than `limit`. Returns `None` then, and also when the peer has connected again, so that the
+    /// task can probe this connection.
+    async fn patiently<R>(
+        &self,
+        limit: Duration,
+        link: u64,
+        writing: impl Future<Output = R>,
+    ) -> Option<R> {
+        let mut writing = pin!(writing);
+        let mut left = limit;
+        while !left.is_zero() {
+            let part = left.min(PROBE_WRITE_TIME);
+            left -= part;
+            if let Ok(outcome) = rt::timeout(part, writing.as_mut()).await {
+                return Some(outcome);
+            }
+            if self.shared.with(|peers, _| peers.has_conflict(self.key)) {
+                return None;
+            }
+        }
+        self.close(link, CloseCode::GOING_AWAY, "the peer does not read");
+        None
+    }
+
     async fn keep_alive(&self, link: u64, conn: T::Connection) {
-        match rt::timeout(self.shared.config.write_timeout, conn.keepalive()).await {
-            Ok(Ok(())) => self
+        let limit = self.shared.config.write_timeout;
+        match self.patiently(limit, link, conn.keepalive()).await {
+            Some(Ok(())) => self
                 .shared
                 .with(|peers, _| peers.kept_alive(self.key, link, Instant::now())),
-            Ok(Err(error)) => {
-                self.lost(link, &error);
-            }
-            Err(_) => self.close(link, CloseCode::GOING_AWAY, "the peer does not read"),
+            Some(Err(error)) => self.lost(link, &error),
+            None => {}
         }
     }
 

@@ -19,6 +19,7 @@ use std::task::Waker;
 
 use self::ranking::{Ranking, Sizes};
 use self::share::{Counters, KEPT_ROOM, Share};
+use crate::credential::Identity;
 use crate::rt::Instant;
 use crate::rt::sync::{Ticket, WaitList};
 use crate::transport_layer::PeerMap;
@@ -204,10 +205,14 @@ impl<M> Inbox<M> {
         self.peers.entry(peer).or_default().known = true;
     }
 
-    /// Returns whether messages of `peer` are queued.
-    pub(in crate::transport_layer) fn has_messages_of(&self, peer: SocketAddr) -> bool {
+    /// Returns whether messages of `peer` are queued that `identity` has sent.
+    pub(in crate::transport_layer) fn has_messages_of(
+        &self,
+        peer: SocketAddr,
+        identity: Identity,
+    ) -> bool {
         let share = self.peers.get(&peer);
-        share.is_some_and(|share| !share.messages.is_empty())
+        share.is_some_and(|share| share.has_messages_of(identity))
     }
 
     /// Adds the counters of `peer` to the total once its messages have been taken.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::arrival::{Arrival, Origin};
 use super::in_hand::InHand;
 use super::ranking::Sizes;
+use crate::credential::Identity;
 use crate::rt::Instant;
 use crate::rt::sync::WaitList;
 use crate::transport_layer::received::Received;
@@ -107,6 +108,12 @@ impl<M> Share<M> {
                 self.arrivals.push_back(Arrival { origin, at, count });
             }
         }
+    }
+
+    /// Returns whether messages that `identity` has sent are queued.
+    pub(super) fn has_messages_of(&self, identity: Identity) -> bool {
+        let mut arrivals = self.arrivals.iter();
+        arrivals.any(|arrival| arrival.origin.identity == identity)
     }
 
     /// Takes the oldest message, with its length.

@@ -9,7 +9,7 @@ use crate::net::{CloseCode, NetConnection};
 use crate::rt::Instant;
 use crate::transport_layer::core::conflict::{Conflict, Kind};
 use crate::transport_layer::core::link::{Link, LinkEnd, LinkRole};
-use crate::transport_layer::core::step::{Effects, EndedLink};
+use crate::transport_layer::core::step::{Effects, EndedLink, PeerKey};
 use crate::transport_layer::stats::Direction;
 
 /// A connection that is younger than this is alive: it is not probed when the sides have dialled each
@@ -22,6 +22,11 @@ impl<C: NetConnection> Peers<C> {
     pub(super) fn is_contested(&self, addr: SocketAddr) -> bool {
         let peer = self.map.get(&addr);
         peer.is_some_and(|peer| peer.conflict.is_some())
+    }
+
+    /// Returns whether the peer of an entry has two connections of which one will stay.
+    pub(in crate::transport_layer) fn has_conflict(&self, key: PeerKey) -> bool {
+        self.locate(key).is_some_and(|addr| self.is_contested(addr))
     }
 
     /// Decides the role of a new connection of the peer at `addr`, beside the one that is active.

@@ -255,6 +255,10 @@ impl Sim {
             let (connected, _) = self.fixture.peers.outlook(caller.place.addr);
             assert!(!connected, "a caller is not woken");
         }
+        for sender in &self.senders {
+            let (_, ready) = self.fixture.peers.outlook(sender.place.0.to);
+            assert!(!ready, "a sender is not woken");
+        }
         let stats = self.fixture.stats();
         let mut total = stats.total.clone();
         for (addr, one) in &stats.peers {

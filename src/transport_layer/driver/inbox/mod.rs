@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::task::{Context, Poll, Waker};
 
+use crate::credential::Identity;
 use crate::rt::sync::{Mutex, Ticket};
 use crate::transport_layer::config::IncomingConfig;
 use crate::transport_layer::core::{InHand, Inbox, ReaderPlace, Source};
@@ -160,8 +161,8 @@ impl<M> SharedInbox<M> {
     }
 
     /// Returns whether messages of `peer` wait for `recv`.
-    pub(super) fn has_messages_of(&self, peer: SocketAddr) -> bool {
-        self.inbox.lock().has_messages_of(peer)
+    pub(super) fn has_messages_of(&self, peer: SocketAddr, identity: Identity) -> bool {
+        self.inbox.lock().has_messages_of(peer, identity)
     }
 
     /// Adds the counters of `peer` to the total once its messages have been taken.

@@ -1,0 +1,159 @@
+//! Peers that claim the addresses, places and time of others, on real connections and in memory.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use gossip_transport::memory::Faults;
+use gossip_transport::tcp::TcpTransport;
+use gossip_transport::transport_layer::{
+    SocketStats, TransportLayerSocket, TransportLayerTransport,
+};
+use gossip_transport::{ClusterSecret, NetCredential};
+use tokio::time::Instant;
+
+use crate::support::layer::{
+    World, addr, config, configured, ip, ms, number, numbered, secs, until,
+};
+use crate::support::tab::{Tab, nowhere};
+use crate::support::{member, soon};
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_has_lost_an_address_sends_nothing_in_its_name_any_more() {
+    let world = World::new();
+    let node = world.open(4, config()).await;
+    let honest = world.open(1, config()).await;
+    let liar = configured(|c| c.advertise_addr = Some(addr(1)));
+    let liar = world.open(3, liar).await;
+    // Nobody receives, so what the liar has sent in that name stays queued.
+    liar.send(addr(4), numbered(1, 8)).await.unwrap();
+    until(&node, |stats| stats.total.received == 1).await;
+    honest.send(addr(4), numbered(2, 8)).await.unwrap();
+    let owner = |stats: &SocketStats| {
+        let of = |addr| stats.connections.iter().find(|c| c.remote_addr == addr);
+        of(addr(1)).is_some_and(|c| c.remote_identity == honest.local_identity())
+    };
+    until(&node, owner).await;
+    liar.send(addr(4), numbered(3, 8)).await.unwrap();
+    honest.send(addr(4), numbered(4, 8)).await.unwrap();
+    tokio::time::sleep(secs(1)).await;
+    let mut of_liar = Vec::new();
+    for _ in 0..4 {
+        let received = soon(node.recv_detailed()).await.unwrap();
+        if received.identity == liar.local_identity() {
+            of_liar.push((received.from, number(&received.message)));
+        }
+    }
+    let key = liar.local_identity().address();
+    assert_eq!(of_liar, [(addr(1), 1), (key, 3)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_connects_again_is_served_although_a_write_to_its_old_connection_is_stuck() {
+    let world = World::new();
+    let node = world.open(1, config()).await;
+    let credential = world.credential();
+    let tab = async |host: u8| {
+        let network = Tab(world.network.host(ip(host)));
+        let network = TransportLayerTransport::<_, Bytes>::new(network, credential.clone());
+        network.open(nowhere()).await.unwrap()
+    };
+    let frozen = tab(3).await;
+    frozen.send(addr(1), numbered(1, 8)).await.unwrap();
+    let (from, _) = soon(node.recv()).await.unwrap();
+    world
+        .network
+        .set_faults_between(ip(1), ip(3), Faults::stalled());
+    for n in 0..500 {
+        node.send(from, numbered(n, 8000)).await.unwrap();
+    }
+    tokio::time::sleep(secs(2)).await;
+    assert_ne!(node.stats().total.queued, 0, "the write is stuck");
+    let again = tab(4).await;
+    let start = Instant::now();
+    again.send(addr(1), numbered(2, 8)).await.unwrap();
+    assert_eq!(number(&soon(node.recv()).await.unwrap().1), 2);
+    assert!(start.elapsed() < secs(3), "{:?}", start.elapsed());
+    node.send(from, numbered(1000, 8)).await.unwrap();
+    while number(&soon(again.recv()).await.unwrap().1) != 1000 {}
+    assert!(start.elapsed() < secs(3), "{:?}", start.elapsed());
+}
+
+type TcpSocket = TransportLayerSocket<TcpTransport, Bytes>;
+
+async fn tab(credential: NetCredential) -> TransportLayerSocket<Tab<TcpTransport>, Bytes> {
+    let network = TransportLayerTransport::new(Tab(TcpTransport::default()), credential);
+    network.open(nowhere()).await.unwrap()
+}
+
+async fn node(credential: NetCredential) -> TcpSocket {
+    let network = TransportLayerTransport::new(TcpTransport::default(), credential);
+    network.open(([127, 0, 0, 1], 0).into()).await.unwrap()
+}
+
+/// Sends messages to and fro while `attack` runs. Returns the longest time that one took.
+async fn slowest_while(
+    (honest, node): (&TcpSocket, &TcpSocket),
+    attack: impl Future<Output = ()>,
+) -> Duration {
+    let mut slowest = Duration::ZERO;
+    let exchange = async {
+        for n in 0.. {
+            let start = Instant::now();
+            honest
+                .send(node.local_addr(), numbered(n, 64))
+                .await
+                .unwrap();
+            loop {
+                let (from, message) = soon(node.recv()).await.unwrap();
+                if from == honest.local_addr() {
+                    assert_eq!(number(&message), n);
+                    break;
+                }
+            }
+            slowest = slowest.max(start.elapsed());
+            tokio::time::sleep(ms(5)).await;
+        }
+    };
+    tokio::select! {
+        () = exchange => {}
+        () = attack => {}
+    }
+    slowest
+}
+
+#[tokio::test]
+async fn peers_that_reconnect_all_the_time_disturb_no_other_peer() {
+    let secret = ClusterSecret::generate();
+    let (node, honest) = (node(member(&secret)).await, node(member(&secret)).await);
+    let shared = member(&secret);
+    let attack = async {
+        let first = tab(shared.clone()).await;
+        first.send(node.local_addr(), numbered(0, 8)).await.unwrap();
+        for n in 0..200 {
+            // The same key, or another one.
+            let key = if n % 2 == 0 {
+                shared.clone()
+            } else {
+                member(&secret)
+            };
+            let other = tab(key).await;
+            other.send(node.local_addr(), numbered(n, 8)).await.unwrap();
+            let peer = other
+                .get_or_create_outgoing_connection(node.local_addr())
+                .unwrap();
+            let opened = peer.connected(secs(5)).await;
+            assert!(opened.is_ok() || n % 2 == 0, "{opened:?}");
+        }
+    };
+    let slowest = slowest_while((&honest, &node), attack).await;
+    assert!(slowest < ms(500), "{slowest:?}");
+    let stats = node.stats();
+    let of_honest = stats.connections.iter();
+    let of_honest = of_honest.filter(|c| c.remote_identity == honest.local_identity());
+    assert_eq!(of_honest.count(), 1);
+    assert_eq!(
+        stats.peers[&honest.local_addr()].incoming_dropped.total(),
+        0
+    );
+    until(&node, |stats| stats.connections.len() <= 2).await;
+}
