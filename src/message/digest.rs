@@ -4,13 +4,12 @@
 //! Compression is left to the block stream. Invariant: a digest has one entry for each node. If the
 //! bytes have several, the last one counts, as in upstream.
 
-use std::collections::BTreeMap;
-
 use super::block_stream;
 use super::error::{DecodeError, EncodeError};
 use super::field::{Sink, put_chitchat_id, put_u64};
 use super::model::{ChitchatId, Digest, NodeDigest, ProtocolVersion};
 use super::reader::Reader;
+use crate::rt;
 
 /// Length of heartbeat, last collected version and max version, in bytes.
 const NODE_DIGEST_LEN: usize = 3 * 8;
@@ -32,15 +31,17 @@ impl Digest {
     /// Returns an upper bound of this digest's length in a message, in bytes. For V0 it is the exact
     /// length. Cheap, since nothing is compressed.
     pub fn encoded_len_bound(&self, version: ProtocolVersion) -> usize {
-        let entries = self
-            .node_digests
-            .keys()
-            .map(ChitchatId::digest_entry_len)
-            .fold(0, usize::saturating_add);
+        let entries = self.entries_len();
         match version {
             ProtocolVersion::V0 => entries.saturating_add(COUNT_LEN),
             ProtocolVersion::V1 => block_stream::len_bound(entries),
         }
+    }
+
+    /// Returns the length of all entries before compression, in bytes.
+    fn entries_len(&self) -> usize {
+        let lens = self.node_digests.keys().map(ChitchatId::digest_entry_len);
+        lens.fold(0, usize::saturating_add)
     }
 
     /// Returns the exact length of this digest in a message, in bytes. For V1 this compresses the
@@ -78,7 +79,7 @@ pub(super) fn write(
             put_entries(sink, digest)
         }
         ProtocolVersion::V1 => {
-            let mut entries = Vec::new();
+            let mut entries = Vec::with_capacity(digest.entries_len());
             put_entries(&mut entries, digest)?;
             block_stream::write(sink, &entries, "a digest")
         }
@@ -99,7 +100,7 @@ pub(super) fn read(
     reader: &mut Reader<'_>,
     version: ProtocolVersion,
 ) -> Result<Digest, DecodeError> {
-    let mut node_digests = BTreeMap::new();
+    let mut list = Vec::new();
     match version {
         ProtocolVersion::V0 => {
             let count = usize::from(reader.u16("a digest's count")?);
@@ -111,20 +112,20 @@ pub(super) fn read(
                 });
             }
             for _ in 0..count {
-                let (chitchat_id, node_digest) = read_entry(reader)?;
-                node_digests.insert(chitchat_id, node_digest);
+                list.push(read_entry(reader)?);
             }
         }
         ProtocolVersion::V1 => {
             let entries = block_stream::read(reader)?;
             let mut entries = Reader::new(&entries);
             while entries.remaining() > 0 {
-                let (chitchat_id, node_digest) = read_entry(&mut entries)?;
-                node_digests.insert(chitchat_id, node_digest);
+                list.push(read_entry(&mut entries)?);
             }
         }
     }
-    Ok(Digest { node_digests })
+    Ok(Digest {
+        node_digests: rt::map(list),
+    })
 }
 
 fn read_entry(reader: &mut Reader<'_>) -> Result<(ChitchatId, NodeDigest), DecodeError> {

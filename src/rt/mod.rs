@@ -30,12 +30,12 @@ use web as target;
 use sync::Mutex;
 
 pub(crate) use compress::compress;
-pub(crate) use target::Executor;
-#[cfg(not(target_family = "wasm"))]
-pub(crate) use target::resolve;
 #[cfg(target_family = "wasm")]
 pub(crate) use target::turn;
 pub use target::{BoxFuture, Instant, MaybeSend, MaybeSync, sleep, unix_time};
+pub(crate) use target::{Executor, map};
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use target::resolve;
 
 /// The time limit of [`timeout`] has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,6 +1,7 @@
 //! Tasks and time on the event loop of a browser, in a window and in a worker alike.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -24,6 +25,15 @@ impl<T: ?Sized> MaybeSync for T {}
 
 /// A boxed future. It is `Send` natively and not in a browser.
 pub type BoxFuture<'a, T> = futures::future::LocalBoxFuture<'a, T>;
+
+/// Returns a map of `entries`. Of several with the same key, the last one counts.
+///
+/// It inserts them one by one: collecting would sort them first, which takes more wasm.
+pub(crate) fn map<K: Ord, V>(entries: Vec<(K, V)>) -> BTreeMap<K, V> {
+    let mut map = BTreeMap::new();
+    map.extend(entries);
+    map
+}
 
 /// Completes after `duration`. Cancel-safe. In a hidden tab, timers may fire as rarely as once a
 /// minute.
