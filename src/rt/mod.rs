@@ -35,7 +35,7 @@ pub(crate) use target::turn;
 pub use target::{BoxFuture, Instant, MaybeSend, MaybeSync, sleep, unix_time};
 pub(crate) use target::{Executor, map};
 #[cfg(not(target_family = "wasm"))]
-pub(crate) use target::resolve;
+pub(crate) use target::{delay_acks, resolve};
 
 /// The time limit of [`timeout`] has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

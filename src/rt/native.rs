@@ -62,6 +62,20 @@ pub(crate) fn map<K: Ord, V>(entries: Vec<(K, V)>) -> BTreeMap<K, V> {
     map
 }
 
+/// Makes the system wait a little for an answer that can carry the acknowledgement of what `stream`
+/// receives, 40 ms on Linux. Does nothing on systems without such a setting.
+///
+/// Linux forgets the setting when no answer was in time.
+pub(crate) fn delay_acks(stream: &tokio::net::TcpStream) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        // If it fails, acknowledgements are packets of their own, as by default.
+        let _ = socket2::SockRef::from(stream).set_tcp_quickack(false);
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = stream;
+}
+
 /// The tokio runtime in which it was created. Starts tasks there, from any thread.
 #[derive(Debug, Clone)]
 pub(crate) struct Executor(tokio::runtime::Handle);

@@ -15,7 +15,7 @@ use bytes::BytesMut;
 use tokio::net::TcpStream;
 
 use super::admission::{Admission, Admitted};
-use super::carrier::{Reader, TcpConnection, TcpReader, TcpWriter, Writer, raw, websocket};
+use super::carrier::{Acks, Reader, TcpConnection, TcpReader, TcpWriter, Writer, raw, websocket};
 use super::error::AcceptError;
 use super::http;
 use super::sniff::{Protocol, SniffedStream, sniff};
@@ -44,6 +44,7 @@ pub(super) struct Terms {
     pub(super) alpn_supported: Vec<Alpn>,
     pub(super) credential: NetCredential,
     pub(super) secure: SecureConfig,
+    pub(super) acks: Acks,
 }
 
 /// An incoming TCP connection that has not authenticated yet. Dropping it closes the connection.
@@ -175,7 +176,7 @@ impl TcpIncomingRequest {
             terms,
             admitted,
         } = self;
-        let (reader, writer) = open_carrier(stream).await?;
+        let (reader, writer) = open_carrier(stream, &terms.acks).await?;
         let params = HandshakeParams {
             endpoints,
             alpn: &terms.alpn_supported,
@@ -189,12 +190,15 @@ impl TcpIncomingRequest {
 }
 
 /// Detects the protocol of an incoming connection and returns the carrier of frames over it.
-async fn open_carrier(mut stream: TcpStream) -> Result<(TcpReader, TcpWriter), AcceptError> {
+async fn open_carrier(
+    mut stream: TcpStream,
+    acks: &Acks,
+) -> Result<(TcpReader, TcpWriter), AcceptError> {
     stream.set_nodelay(true)?;
     let mut start = BytesMut::new();
     match sniff(&mut stream, &mut start).await? {
         Some(Protocol::Frames) => {
-            let (reader, writer) = raw::split(stream, start);
+            let (reader, writer) = raw::split(stream, start, acks);
             Ok((
                 TcpReader(Reader::Raw(reader)),
                 TcpWriter(Writer::Raw(writer)),

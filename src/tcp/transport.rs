@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use tokio::net::TcpStream;
 
 use super::admission::Admission;
-use super::carrier::{Reader, TcpConnection, TcpReader, TcpWriter, Writer, raw};
+use super::carrier::{Acks, Reader, TcpConnection, TcpReader, TcpWriter, Writer, raw};
 use super::config::TcpConfig;
 use super::listener::{TcpListener, Terms};
 use crate::credential::NetCredential;
@@ -23,6 +23,7 @@ use crate::secure::{self, Endpoints, HandshakeParams, Suite};
 pub struct TcpTransport {
     config: TcpConfig,
     admission: Admission,
+    acks: Acks,
 }
 
 impl TcpTransport {
@@ -33,6 +34,7 @@ impl TcpTransport {
     pub fn new(config: TcpConfig) -> Self {
         Self {
             admission: Admission::new(&config),
+            acks: Acks::default(),
             config,
         }
     }
@@ -59,6 +61,7 @@ impl NetTransport for TcpTransport {
             alpn_supported: alpn_supported.to_vec(),
             credential: credential.clone(),
             secure: self.config.secure.clone(),
+            acks: self.acks.clone(),
         };
         TcpListener::bind(bind_addr, terms, self.admission.clone())
             .await
@@ -92,7 +95,7 @@ impl NetTransport for TcpTransport {
             let source = io::ErrorKind::ConnectionRefused.into();
             return Err(ConnectError::Io { addr, source }.into());
         }
-        let (reader, writer) = raw::split(stream, BytesMut::new());
+        let (reader, writer) = raw::split(stream, BytesMut::new(), &self.acks);
         let reader = TcpReader(Reader::Raw(reader));
         let writer = TcpWriter(Writer::Raw(writer));
         let params = HandshakeParams {

@@ -1,13 +1,16 @@
 //! Frames over an accepted or dialled TCP stream.
 //!
-//! `raw` carries frames over TCP directly, `websocket` as messages of a WebSocket. The types in
-//! this file only dispatch between the two. Invariant: both kinds are the same Rust type, so that
+//! `raw` carries frames over TCP directly, `websocket` as messages of a WebSocket; `acks` saves
+//! packets of quiet connections. The types in this file only dispatch between the two. Invariant: both kinds are the same Rust type, so that
 //! all connections of a node are, too.
 
+mod acks;
 pub(super) mod raw;
 pub(super) mod websocket;
 
 use std::io;
+
+pub(super) use acks::Acks;
 
 use crate::secure::{FrameBuffer, FrameEvent, FrameReader, FrameWriter, SecureConnection};
 

@@ -1,0 +1,199 @@
+//! Acknowledgements that wait for the answer, on connections that are quiet most of the time.
+//!
+//! Members of a cluster exchange a few messages every some seconds. Linux acknowledges the first of
+//! them, after a pause, with a packet of its own, although the answer follows at once; and it does so
+//! again after each message that was the last of an exchange. [`delay_acks`] prevents the first, but
+//! only until the second. So it is called again for each connection some time after it was read. The
+//! reader of another connection of the same network wakes its reader for that, so that no timer is
+//! needed. With one connection and no other activity, nothing is saved.
+//!
+//! Invariant: an entry keeps no connection open, and what is missed costs a packet and nothing else.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use crate::rt::sync::Mutex;
+use crate::rt::{Instant, delay_acks};
+
+/// Linux acknowledges what was not answered within 40 ms.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// The readers of a network that have read lately and now wait. Clones share them.
+#[derive(Debug, Clone)]
+pub(in crate::tcp) struct Acks(Arc<Mutex<VecDeque<Entry>>>);
+
+#[derive(Debug)]
+struct Entry {
+    since: Instant,
+    reader: Waker,
+}
+
+/// A reader is not entered before this many waits: those of the handshake, which runs in another task.
+const HANDSHAKE_WAITS: u8 = 4;
+
+/// What a reader knows about its entry.
+#[derive(Debug, Default)]
+pub(super) struct Attention {
+    has_read: bool,
+    is_entered: bool,
+    /// Waits after a read, from [`HANDSHAKE_WAITS`] on again after 255.
+    waits: u8,
+}
+
+impl Attention {
+    /// Notes that something was read.
+    pub(super) fn note_read(&mut self) {
+        self.has_read = true;
+    }
+
+    /// Attends to `stream`, since its reader is about to wait.
+    pub(super) fn before_wait(&mut self, stream: &TcpStream, acks: &Acks, cx: &Context<'_>) {
+        if !std::mem::take(&mut self.has_read) {
+            if std::mem::take(&mut self.is_entered) {
+                delay_acks(stream);
+            }
+            return;
+        }
+        self.waits = self.waits.checked_add(1).unwrap_or_else(|| {
+            // The entry may be gone, if its wake has met something to read.
+            self.is_entered = false;
+            HANDSHAKE_WAITS
+        });
+        if self.waits > HANDSHAKE_WAITS && !self.is_entered {
+            self.is_entered = true;
+            acks.enter(cx);
+        }
+    }
+}
+
+impl Default for Acks {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(VecDeque::with_capacity(4))))
+    }
+}
+
+impl Acks {
+    /// Enters the reader of `cx`, and wakes those that were entered some time ago.
+    fn enter(&self, cx: &Context<'_>) {
+        let since = Instant::now();
+        let reader = cx.waker().clone();
+        self.0.lock().push_back(Entry { since, reader });
+        while let Some(reader) = self.next_quiet(since) {
+            reader.wake();
+        }
+    }
+
+    fn next_quiet(&self, now: Instant) -> Option<Waker> {
+        let mut entries = self.0.lock();
+        let since = entries.front()?.since;
+        let is_quiet = now.saturating_duration_since(since) >= QUIET;
+        let entry = is_quiet.then(|| entries.pop_front()).flatten()?;
+        Some(entry.reader)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::rt::{self, Task};
+    use crate::secure::{FrameBuffer, FrameWriter as _};
+    use crate::tcp::carrier::raw::{self, RawWriter};
+    use crate::tcp::carrier::{TcpWriter, Writer};
+
+    /// A connection of which one end only writes, and the other one, which is in `acks`, only reads.
+    struct OneWay {
+        writer: TcpWriter,
+        reads: std::sync::mpsc::Receiver<()>,
+        answers: RawWriter,
+        _reading: Task,
+    }
+
+    impl OneWay {
+        async fn open(acks: &Acks) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let addr = listener.local_addr().unwrap();
+            let (dialled, accepted) = tokio::join!(TcpStream::connect(addr), listener.accept());
+            let (_, writer) = raw::split(dialled.unwrap(), BytesMut::new(), &Acks::default());
+            let accepted = accepted.unwrap().0;
+            // As after an exchange.
+            delay_acks(&accepted);
+            let (mut reader, answers) = raw::split(accepted, BytesMut::new(), acks);
+            let (read, reads) = std::sync::mpsc::channel();
+            let reading = Task::spawn(async move {
+                while let Ok(Some(_)) = reader.read_frame().await {
+                    let _ = read.send(());
+                }
+            });
+            Self {
+                writer: TcpWriter(Writer::Raw(writer)),
+                reads,
+                answers,
+                _reading: reading,
+            }
+        }
+
+        async fn carry(&mut self) {
+            let mut frames = FrameBuffer::default();
+            frames.push(b"message");
+            self.writer.write_frames(&mut frames).await.unwrap();
+            until(|| self.reads.try_recv().is_ok()).await;
+        }
+
+        async fn shake_hands(&mut self) {
+            for _ in 0..HANDSHAKE_WAITS {
+                self.carry().await;
+            }
+        }
+
+        /// Returns whether the system acknowledges at once what arrives.
+        #[cfg(target_os = "linux")]
+        fn acknowledges_at_once(&self) -> bool {
+            let socket = socket2::SockRef::from(self.answers.stream());
+            socket.tcp_quickack().unwrap()
+        }
+    }
+
+    async fn until(condition: impl Fn() -> bool) {
+        let changed = async {
+            while !condition() {
+                rt::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        rt::timeout(Duration::from_secs(10), changed).await.unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_quiet_connection_is_attended_to_when_another_one_is_read() {
+        let acks = Acks::default();
+        let mut quiet = OneWay::open(&acks).await;
+        let mut other = OneWay::open(&acks).await;
+        quiet.shake_hands().await;
+        other.shake_hands().await;
+        quiet.carry().await;
+        // Nothing has answered, so the system no longer waits for answers.
+        until(|| quiet.acknowledges_at_once()).await;
+        tokio::time::sleep(QUIET).await;
+        other.carry().await;
+        until(|| !quiet.acknowledges_at_once()).await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_read_again_and_again_has_one_entry() {
+        let acks = Acks::default();
+        let mut connection = OneWay::open(&acks).await;
+        connection.shake_hands().await;
+        assert!(acks.0.lock().is_empty());
+        for _ in 0..10 {
+            connection.carry().await;
+        }
+        assert_eq!(acks.0.lock().len(), 1);
+    }
+}
