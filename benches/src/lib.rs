@@ -11,7 +11,8 @@
 //! | [`clusters`], [`curve`] | whole clusters, and a drawing of how changes spread in them |
 //! | [`exercise`] | the native end of the exercises of the page in `page/` |
 //! | [`typed`] | chitchat's own messages |
-//! | [`process`] | memory of a process, and its limit of descriptors |
+//! | [`namespace`] | child processes with a loopback interface of their own |
+//! | [`process`] | memory and CPU time of a process, and its limit of descriptors |
 //! | [`report`] | medians, ratios, tables, the order of turns |
 //!
 //! `cargo xtask bench` runs the programs in `src/bin`; RESULTS.md contains their output.
@@ -21,6 +22,7 @@ pub mod curve;
 pub mod exercise;
 pub mod hand;
 pub mod memory;
+pub mod namespace;
 pub mod peer;
 pub mod peers;
 pub mod process;

@@ -43,6 +43,9 @@ pub trait Cluster: Sized + Send {
     /// Returns whether every member knows that the key `k` of `member` is `value`.
     fn all_have(&self, member: usize, value: &str) -> impl Future<Output = bool> + Send;
 
+    /// Returns the number of messages that all members together have sent so far.
+    fn sent_messages(&self) -> u64;
+
     /// Returns the bytes of messages that all members together have sent so far.
     fn sent_bytes(&self) -> u64;
 }

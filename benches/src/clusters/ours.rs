@@ -62,6 +62,10 @@ impl Cluster for OurCluster {
         self.0.iter().all(has)
     }
 
+    fn sent_messages(&self) -> u64 {
+        self.0.iter().map(|one| one.stats().total.sent).sum()
+    }
+
     fn sent_bytes(&self) -> u64 {
         self.0.iter().map(|one| one.stats().total.sent_bytes).sum()
     }

@@ -18,16 +18,23 @@ use super::{Cluster, STAGGER, Version};
 /// A cluster of the published chitchat crate.
 pub struct UpstreamCluster {
     nodes: Vec<ChitchatHandle>,
-    sent: Arc<AtomicU64>,
+    sent: Arc<Sent>,
+}
+
+/// What all nodes of a cluster have sent.
+#[derive(Default)]
+struct Sent {
+    messages: AtomicU64,
+    bytes: AtomicU64,
 }
 
 /// Opens a socket that was bound earlier, since a node's id must contain the address.
 struct Counted(Mutex<Option<CountedSocket>>);
 
-/// A socket that counts the bytes that it sends.
+/// A socket that counts what it sends.
 struct CountedSocket {
     socket: UdpSocket,
-    sent: Arc<AtomicU64>,
+    sent: Arc<Sent>,
 }
 
 #[async_trait]
@@ -51,8 +58,9 @@ impl Socket for CountedSocket {
         envelope: ChitchatEnvelope,
     ) -> anyhow::Result<SendOutcome> {
         let outcome = self.socket.send(to, envelope).await?;
-        self.sent
-            .fetch_add(outcome.num_bytes_sent as u64, Ordering::Relaxed);
+        let bytes = outcome.num_bytes_sent as u64;
+        self.sent.messages.fetch_add(1, Ordering::Relaxed);
+        self.sent.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(outcome)
     }
 
@@ -65,7 +73,7 @@ impl Cluster for UpstreamCluster {
     const NAME: &'static str = "chitchat, UDP, plain";
 
     async fn start(members: usize, version: Version) -> anyhow::Result<Self> {
-        let sent = Arc::new(AtomicU64::new(0));
+        let sent = Arc::<Sent>::default();
         let mut nodes = Vec::with_capacity(members);
         let mut seeds = Vec::new();
         for n in 0..members {
@@ -126,7 +134,11 @@ impl Cluster for UpstreamCluster {
         true
     }
 
+    fn sent_messages(&self) -> u64 {
+        self.sent.messages.load(Ordering::Relaxed)
+    }
+
     fn sent_bytes(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
+        self.sent.bytes.load(Ordering::Relaxed)
     }
 }
