@@ -31,7 +31,7 @@ impl<C: NetConnection> Peers<C> {
 
     /// Decides the role of a new connection of the peer at `addr`, beside the one that is active.
     pub(super) fn admit(&mut self, addr: SocketAddr, newer: &mut Link<C>, now: Instant) {
-        let own = self.own.identity;
+        let own = self.own;
         let identity = newer.conn.remote_identity();
         if identity == Identity::UNPROVED {
             // Nothing tells who is at the other end, so none of the two is better.
@@ -50,7 +50,8 @@ impl<C: NetConnection> Peers<C> {
         let Some(older) = peer.links.get_mut(index) else {
             return;
         };
-        let ours_stays = own < identity;
+        // Two sockets of one program may share a key.
+        let ours_stays = (own.identity, own.advertised_addr) < (identity, addr);
         let kind = match (older.direction, newer.direction) {
             (Direction::Outgoing, Direction::Outgoing)
             | (Direction::Incoming, Direction::Incoming) => Kind::Duplicate,

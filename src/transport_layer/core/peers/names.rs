@@ -80,6 +80,18 @@ impl<C: NetConnection> Peers<C> {
         Some(stated)
     }
 
+    /// Returns whether the other end of `conn` is this socket itself, or cannot be told from it: it has our
+    /// key and no address of its own. Another socket with the same key is a peer like any other.
+    pub(super) fn is_own(&self, conn: &C) -> bool {
+        let own = &self.own;
+        let stated = conn.stated_addr();
+        conn.remote_identity() == own.identity
+            && stated.is_none_or(|stated| {
+                let ours = [own.local_addr, own.advertised_addr];
+                ours.contains(&stated) || is_key_address(stated)
+            })
+    }
+
     /// Makes `alias` lead to the entry at `addr` while it is connected.
     pub(super) fn add_alias(&mut self, alias: SocketAddr, addr: SocketAddr) {
         if alias == addr || self.map.contains_key(&alias) {

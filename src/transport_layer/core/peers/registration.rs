@@ -46,7 +46,7 @@ impl<C: NetConnection> Peers<C> {
         }
         self.folded.accepted += 1;
         let identity = conn.remote_identity();
-        if identity == self.own.identity {
+        if self.is_own(&conn) {
             let code = self.refusal(Direction::Incoming);
             fx.close.push((conn, code));
             return;
@@ -93,7 +93,7 @@ impl<C: NetConnection> Peers<C> {
             }
             return;
         }
-        let refused: Option<anyhow::Error> = if identity == self.own.identity {
+        let refused: Option<anyhow::Error> = if self.is_own(&conn) {
             Some(OwnIdentity { addr: dialled }.into())
         } else if is_key_address(dialled) && dialled != identity.address() {
             Some(

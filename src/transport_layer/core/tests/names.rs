@@ -410,7 +410,7 @@ fn an_identity_that_answers_a_dial_receives_what_was_queued_for_an_unauthenticat
 }
 
 #[test]
-fn a_connection_with_our_own_identity_is_refused_on_both_sides() {
+fn a_connection_with_ourselves_is_refused_on_both_sides() {
     let mut fixture = fixture();
     fixture.accept_stating(proxy(1), 100, None);
     assert_eq!(fixture.naming().duplicates_refused, 1);
@@ -456,4 +456,14 @@ fn a_peer_that_states_its_key_address_keeps_the_address_at_which_it_was_dialled(
     fixture.lose(addr(1), link);
     fixture.accept_stating(proxy(1), 1, Some(id(1).address()));
     assert_eq!(fixture.registered(), [(addr(1), id(1))]);
+}
+
+#[test]
+fn another_socket_with_our_key_is_a_peer_like_any_other() {
+    let mut fixture = fixture();
+    fixture.dial(addr(1), 100, Some(addr(1)));
+    assert_eq!(fixture.registered(), [(addr(1), id(100))]);
+    let accepted = fixture.accept_stating(addr(1), 100, Some(addr(1)));
+    assert_ne!(accepted, 0, "of two dials one stays");
+    assert_eq!(fixture.stats().connections.len(), 2);
 }
