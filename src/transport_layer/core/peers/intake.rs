@@ -72,7 +72,7 @@ impl<C: NetConnection> Peers<C> {
         let Some(peer) = self.map.get_mut(&to) else {
             self.ensure(to, clock(), fx);
             return match self.map.get_mut(&to) {
-                Some(peer) => offer_to(peer, to, bytes, peer.used, None),
+                Some(peer) => offer_to(peer, to, bytes, peer.used, None, fx),
                 None => Offered::Closed(bytes),
             };
         };
@@ -93,10 +93,10 @@ impl<C: NetConnection> Peers<C> {
                     conn,
                     batch,
                 }),
-                Err(bytes) => offer_to(peer, to, bytes, now.unwrap_or_else(clock), None),
+                Err(bytes) => offer_to(peer, to, bytes, now.unwrap_or_else(clock), None, fx),
             };
         }
-        offer_to(peer, to, bytes, now.unwrap_or_else(clock), None)
+        offer_to(peer, to, bytes, now.unwrap_or_else(clock), None, fx)
     }
 
     /// Offers again a message for which there was no room. If there still is none, keeps `waker` in
@@ -129,7 +129,7 @@ impl<C: NetConnection> Peers<C> {
             addr: to,
             id: peer.id,
         };
-        let offered = offer_to(peer, to, bytes, now, place.ticket);
+        let offered = offer_to(peer, to, bytes, now, place.ticket, fx);
         if matches!(offered, Offered::Full(_)) {
             peer.queue.senders.join(&mut place.ticket, waker);
         } else {
@@ -255,6 +255,7 @@ fn offer_to<C: NetConnection>(
     bytes: Bytes,
     now: Instant,
     ticket: Ticket,
+    fx: &mut Effects<C>,
 ) -> Offered<C> {
     peer.used = now;
     let offer = if peer.active().is_none() && !net::is_dialable(peer.target(to)) {
@@ -263,7 +264,13 @@ fn offer_to<C: NetConnection>(
         peer.queue.offer(bytes, now, ticket)
     };
     match offer {
-        Offer::Full(bytes) => return Offered::Full(bytes),
+        Offer::Full(bytes) => {
+            if ticket.is_none() {
+                // Expired messages may have made room for those that came first.
+                fx.wakers.extend(peer.queue.ready_sender());
+            }
+            return Offered::Full(bytes);
+        }
         Offer::Queued => peer.wake_task(now),
         Offer::Dropped(_) => {}
     }

@@ -234,7 +234,7 @@ impl<C: NetConnection> Peers<C> {
             self.rename(addr, owner.address(), now, fx);
             return;
         }
-        self.disown(addr);
+        self.disown(addr, fx);
     }
 
     /// Closes the connections without authentication of the entry at `addr`.
@@ -249,12 +249,13 @@ impl<C: NetConnection> Peers<C> {
     }
 
     /// Drops the messages that wait for the owner of the entry at `addr`, which now belongs to nobody.
-    fn disown(&mut self, addr: SocketAddr) {
+    fn disown(&mut self, addr: SocketAddr, fx: &mut Effects<C>) {
         if let Some(peer) = self.map.get_mut(&addr)
             && let Some(owner) = peer.owner.take()
         {
             peer.via = None;
             peer.queue.recall(DropReason::IdentityChanged);
+            fx.wakers.extend(peer.queue.ready_sender());
             self.names.identities.remove(&owner.address());
         }
     }
