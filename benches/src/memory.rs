@@ -23,7 +23,7 @@ pub const CHILD: &str = "--take-memory-sample";
 /// Connections of a sample, unless the user chooses another number.
 pub const CONNECTIONS: usize = 500;
 
-/// This crate frees the buffers of a burst with the next keepalive. The default interval of 30 s is
+/// This crate frees the buffers of a burst with the next keepalive. The default interval of 25 s is
 /// shortened, so that a sample need not wait for it.
 const KEEPALIVE: Duration = Duration::from_millis(500);
 /// Memory that has changed by at most [`NOISE`] for this long has stopped changing.

@@ -37,9 +37,9 @@ pub struct TransportLayerConfig {
     /// the last received message is recorded once a second, or sixteen times in this time if that
     /// is more often, so the connection may be closed that much earlier. Default 5 min.
     pub idle_timeout: Duration,
-    /// The interval of keepalives on a connection that has nothing to send. Default 30 s: a third of
-    /// the default `silence_timeout`, and half of the minute after which many proxies close a
-    /// connection that carries nothing.
+    /// The interval of keepalives on a connection that has nothing to send. Default 25 s: several
+    /// in the default `silence_timeout`, and less than the half minute or minute after which proxies
+    /// close a connection that carries nothing.
     pub keepalive_interval: Duration,
     /// A connection is closed if the network does not take a batch within this time. A batch of more
     /// than 256 KiB, which is one large message, gets as much again for each further 256 KiB. Default
@@ -252,7 +252,7 @@ impl Default for TransportLayerConfig {
             backoff_min: Duration::from_millis(200),
             backoff_max: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(300),
-            keepalive_interval: Duration::from_secs(30),
+            keepalive_interval: Duration::from_secs(25),
             write_timeout: Duration::from_secs(30),
             silence_timeout: Duration::from_secs(90),
             max_connections: 1024,

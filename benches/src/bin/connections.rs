@@ -147,7 +147,7 @@ async fn listen(count: usize) -> anyhow::Result<()> {
         memory / 1024.0
     );
     println!(
-        "| CPU at rest (keepalives every 30 s) | {:.1} % of a core |",
+        "| CPU at rest (keepalives every 25 s) | {:.1} % of a core |",
         rest_cpu * 100.0
     );
     println!(

@@ -347,7 +347,7 @@ async fn a_connection_that_does_not_work_is_closed_with_the_code_of_its_fault() 
         if let Some(len) = case.len {
             socket.send(addr(2), numbered(0, len)).await.unwrap();
         }
-        sleep(secs(50)).await;
+        sleep(secs(60)).await;
         let what = format!("{:?}, {:?}, {:?}", case.sends, case.keepalives, case.len);
         assert_eq!(network.closed().first().copied(), case.code, "{what}");
     }

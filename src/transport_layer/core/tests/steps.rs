@@ -53,7 +53,7 @@ fn the_task_of_a_peer_does_what_is_due() {
             "a connection without messages is kept alive",
             |f| {
                 f.accept(addr(1), 1);
-                f.now += secs(15);
+                f.now += secs(25);
             },
             "keepalive",
         ),
@@ -186,19 +186,19 @@ fn the_task_of_a_peer_waits_until_the_next_thing_is_due() {
             |f| {
                 f.accept(addr(1), 1);
             },
-            15,
+            25,
         ),
         (
             "the next keepalive",
             TransportLayerConfig::default(),
             |f| {
                 let link = f.accept(addr(1), 1);
-                f.now += secs(15);
+                f.now += secs(25);
                 assert_eq!(name(&f.step(addr(1))), "keepalive");
                 let key = f.key(addr(1));
                 f.peers.kept_alive(key, link, f.now);
             },
-            15,
+            25,
         ),
         (
             "the end of an idle connection",
@@ -287,7 +287,7 @@ fn a_written_message_is_as_good_as_a_keepalive() {
     fixture.now += secs(10);
     assert!(matches!(fixture.offer(addr(1)), Offered::Write(_)));
     fixture.written(addr(1), link);
-    fixture.now += secs(14);
+    fixture.now += secs(24);
     assert_eq!(name(&fixture.step(addr(1))), "wait");
     fixture.now += secs(1);
     assert_eq!(name(&fixture.step(addr(1))), "keepalive");
