@@ -51,8 +51,8 @@ pub struct TransportLayerConfig {
     /// process, two seconds are allowed for reading what has arrived in the meantime. Default 90 s.
     pub silence_timeout: Duration,
     /// The largest number of connections, dials included. One more evicts the least recently used
-    /// connection of the identity that has the most; those that have messages to send go last.
-    /// Default 1,024.
+    /// connection of the identity that has the most, and among identities that have as many, of the host
+    /// that has the most; those that have messages to send go last. Default 1,024.
     pub max_connections: usize,
     /// The largest number of connections of one identity; one more evicts its least recently used
     /// one. Peers without a proved identity are counted by host. Default 16.
