@@ -54,8 +54,10 @@ pub struct TransportLayerConfig {
     /// connection of the identity that has the most, and among identities that have as many, of the host
     /// that has the most; those that have messages to send go last. Default 1,024.
     pub max_connections: usize,
-    /// The largest number of connections of one identity; one more evicts its least recently used
-    /// one. Peers without a proved identity are counted by host. Default 16.
+    /// The largest number of connections of one identity. One more evicts a connection that its peer does
+    /// not need; if there is none, the newcomer is refused while the older connection answers. Peers
+    /// without a proved identity are counted by host, and one more evicts the least recently used
+    /// connection. Default 16.
     pub max_connections_per_identity: usize,
     /// The largest number of connections of one host (an IPv4 address or the first 64 bits of an
     /// IPv6 address); one more evicts its least recently used one. All tabs behind a proxy come

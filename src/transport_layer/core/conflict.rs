@@ -24,8 +24,9 @@ pub(super) enum Kind {
     /// The sides have dialled each other, and the older one stays if it answers. The newer one is read
     /// until then.
     KeepOlder,
-    /// The sides have dialled each other, and the newer one stays. Nothing is written to it until the
-    /// peer has received what was written to the older one, so that messages arrive in order.
+    /// The sides have dialled each other, and the newer one stays. So that messages arrive in order,
+    /// nothing is written to it until the peer has received what was written to the older one, and it is
+    /// not read until the older one has answered or ended.
     KeepNewer,
 }
 

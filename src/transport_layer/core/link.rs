@@ -28,6 +28,8 @@ pub(super) struct Link<C> {
     /// Whether the connection holds bytes that the network has not taken yet.
     pub(super) unflushed: bool,
     pub(super) role: LinkRole,
+    /// An older connection that is read before this one, as long as it is in service.
+    pub(super) after: Option<u64>,
     reading: Reading,
     silence: SilenceCheck,
 }
@@ -94,6 +96,7 @@ impl<C: NetConnection> Link<C> {
             heard: false,
             unflushed: false,
             role: LinkRole::Active,
+            after: None,
             reading: Reading::Since(now),
             silence: SilenceCheck::default(),
         }

@@ -174,6 +174,23 @@ impl<C: NetConnection> Peer<C> {
         links.any(|link| link.direction == Direction::Outgoing && link.conn.remote_addr() == addr)
     }
 
+    /// Returns the connection that can be spared best if there are two: the newer one while it is open
+    /// which one stays, and then the one that does not.
+    pub(super) fn spare_link(&self) -> Option<u64> {
+        let newer = self.conflict.as_ref().map(|conflict| conflict.newer);
+        let is_newer = |link: &&Link<C>| newer == Some(link.id);
+        let spare = |link: &&Link<C>| link.role != LinkRole::Active;
+        let links = || self.links.iter();
+        let link = links().find(is_newer).or_else(|| links().find(spare));
+        link.map(|link| link.id)
+    }
+
+    /// Returns whether a connection must not be read yet.
+    pub(super) fn has_to_wait(&self, link: &Link<C>) -> bool {
+        let is_older = |older: &Link<C>| Some(older.id) == link.after;
+        link.role == LinkRole::Waiting || self.links.iter().any(is_older)
+    }
+
     /// Returns the address to dial.
     pub(super) fn target(&self, addr: SocketAddr) -> SocketAddr {
         self.via.unwrap_or(addr)

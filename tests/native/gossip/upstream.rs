@@ -283,14 +283,15 @@ async fn a_rumour_reaches_members_of_the_published_crate_without_a_round() {
     for version in [ProtocolVersion::V0, ProtocolVersion::V1] {
         let mixed = Mixed::start(version, version).await;
         let sender = &mixed.ours[0];
-        // It sends and answers nothing any more, so only the rumour can bring the change.
-        sender.task.abort();
-        until("its task to end", async || sender.task.is_finished()).await;
+        // It sends and answers nothing any more, so only the rumour can bring the change. The time must
+        // not go on in between, or the others would seem to be dead.
         let outputs = sender.with(|engine, now| {
+            sender.task.abort();
             engine.set("new", "value", now).unwrap();
             sends(engine.handle(Event::Rumours, now))
         });
         assert_eq!(outputs.len(), 4, "one for each other member: {outputs:?}");
+        until("its task to end", async || sender.task.is_finished()).await;
         let socket = UdpSocket::bind(ANY_PORT).await.unwrap();
         for (to, message) in outputs {
             let bytes = message.into_bytes().unwrap();

@@ -317,13 +317,13 @@ async fn what_an_ended_connection_has_no_room_for_is_dropped() {
     let receiver = configured(|c| {
         c.incoming.overflow = OverflowPolicy::Backpressure;
         c.incoming.max_messages = 1;
-        c.max_connections_per_identity = 1;
     });
     let b = world.open(2, receiver).await;
-    // Each connection ends the one before, of which a message has been read.
+    // Each connection breaks before the next one is opened, with a message that has been read.
     let (network, credential) = (world.network.host(ip(1)), world.credential());
     let mut conns = Vec::new();
     for n in 0..CONNECTIONS {
+        world.network.break_connections(ip(1), ip(2));
         let alpn = [Bytes::ALPN];
         let conn = network.connect(addr(2), &alpn, &credential).await.unwrap();
         conn.send(numbered(n, 8)).await.unwrap();

@@ -62,7 +62,10 @@ impl<C: NetConnection> Peers<C> {
         match kind {
             Kind::Duplicate => newer.role = LinkRole::Waiting,
             Kind::KeepOlder => newer.role = LinkRole::Draining(now),
-            Kind::KeepNewer => older.role = LinkRole::Draining(now),
+            Kind::KeepNewer => {
+                older.role = LinkRole::Draining(now);
+                newer.after = Some(older.id);
+            }
         }
         let age = now.saturating_duration_since(older.since);
         if kind != Kind::KeepOlder || age >= FRESH {
@@ -84,7 +87,13 @@ impl<C: NetConnection> Peers<C> {
             return;
         };
         match (conflict.kind, answered) {
-            (Kind::KeepNewer, _) | (Kind::KeepOlder, true) => {}
+            (Kind::KeepOlder, true) | (Kind::KeepNewer, false) => {}
+            (Kind::KeepNewer, true) => {
+                let peer = self.map.get_mut(&addr);
+                if let Some(newer) = peer.and_then(|peer| peer.link(conflict.newer)) {
+                    newer.after = None;
+                }
+            }
             (Kind::Duplicate, true) => {
                 let peer = self.map.get_mut(&addr);
                 let newer = peer.and_then(|peer| peer.link(conflict.newer));
@@ -104,6 +113,7 @@ impl<C: NetConnection> Peers<C> {
                 self.promote(addr, conflict.newer, now, fx);
             }
         }
+        self.start_readers(addr, fx);
     }
 
     /// Counts a connection that is refused beside another one of its identity, and returns the code to
@@ -137,6 +147,7 @@ impl<C: NetConnection> Peers<C> {
         {
             self.promote(addr, rest, now, fx);
         }
+        self.start_readers(addr, fx);
     }
 
     /// Makes a connection the active one of its peer.

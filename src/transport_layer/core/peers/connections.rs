@@ -9,6 +9,7 @@ use super::Peers;
 use crate::credential::Identity;
 use crate::net::{CloseCode, NetConnection};
 use crate::rt::Instant;
+use crate::transport_layer::core::conflict::{Conflict, Kind};
 use crate::transport_layer::core::host::Host;
 use crate::transport_layer::core::link::{Link, LinkEnd, LinkRole, Reading};
 use crate::transport_layer::core::peer::Failure;
@@ -45,6 +46,11 @@ impl<C: NetConnection> Peers<C> {
         }
         let id = self.next_id();
         let mut link = Link::new(id, conn, direction, now);
+        if !self.has_room_beside(addr, &link, now, fx) {
+            let code = self.refusal(direction);
+            fx.close.push((link.conn, code));
+            return;
+        }
         self.make_room_for(&link, now, fx);
         self.ensure(addr, now, fx);
         self.admit(addr, &mut link, now);
@@ -93,7 +99,7 @@ impl<C: NetConnection> Peers<C> {
             return;
         }
         for link in &peer.links {
-            if link.role != LinkRole::Waiting && !peer.readers.contains(&link.id) {
+            if !peer.has_to_wait(link) && !peer.readers.contains(&link.id) {
                 peer.readers.push(link.id);
                 fx.readers.push(NewReader {
                     key: PeerKey { addr, id: peer.id },
@@ -197,6 +203,40 @@ impl<C: NetConnection> Peers<C> {
         Some(link)
     }
 
+    /// Returns whether there is room for `link` beside the active connection of the peer at `addr`, if it has
+    /// one, after evicting those that this peer does not need. If there is none, the active one is probed:
+    /// it must not be given up for the new one before it is known to be dead, since messages that were
+    /// written to it could arrive after later ones.
+    fn has_room_beside(
+        &mut self,
+        addr: SocketAddr,
+        link: &Link<C>,
+        now: Instant,
+        fx: &mut Effects<C>,
+    ) -> bool {
+        loop {
+            let config = &self.config;
+            let is_full = self.in_use >= config.max_connections
+                || self.census.of_owner(link.owner) >= config.max_connections_per_identity
+                || self.census.of_host(link.host) >= config.max_connections_per_host;
+            let Some(peer) = self.map.get_mut(&addr) else {
+                return true;
+            };
+            let Some(active) = peer.active().filter(|_| is_full).map(|link| link.id) else {
+                return true;
+            };
+            if link.conn.remote_identity() == Identity::UNPROVED {
+                return true;
+            }
+            let Some(spare) = peer.spare_link() else {
+                peer.conflict = Some(Conflict::new(Kind::Duplicate, active, 0));
+                peer.wake_task(now);
+                return false;
+            };
+            self.evict_link(addr, spare, "the peer has connected again", now, fx);
+        }
+    }
+
     /// Makes room for `link`: by the limit of its identity first, then by that of its host, then by
     /// that of the socket.
     fn make_room_for(&mut self, link: &Link<C>, now: Instant, fx: &mut Effects<C>) {
@@ -239,7 +279,9 @@ impl<C: NetConnection> Peers<C> {
         now: Instant,
         fx: &mut Effects<C>,
     ) {
-        let Some(link) = self.take_link(addr, link, now, fx) else {
+        // Of two connections, the peer may not have received yet what was written to the other one.
+        let spare = self.map.get(&addr).and_then(|peer| peer.spare_link());
+        let Some(link) = self.take_link(addr, spare.unwrap_or(link), now, fx) else {
             return;
         };
         let age = now.saturating_duration_since(link.since);

@@ -187,6 +187,13 @@ impl<C: NetConnection> Peers<C> {
         Some(peers.collect())
     }
 
+    /// Returns the id of the newest connection.
+    #[cfg(test)]
+    pub(in crate::transport_layer::core) fn newest_link(&self) -> u64 {
+        let links = self.map.values().flat_map(|peer| &peer.links);
+        links.map(|link| link.id).max().unwrap_or(0)
+    }
+
     /// Returns the id of the entry at `addr`.
     #[cfg(test)]
     pub(in crate::transport_layer::core) fn id_at(&self, addr: SocketAddr) -> Option<u64> {

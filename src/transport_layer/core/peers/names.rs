@@ -242,7 +242,7 @@ impl<C: NetConnection> Peers<C> {
             }
             for link in &peer.links {
                 let in_service = |id: &u64| peer.links.iter().any(|link| link.id == *id);
-                let waits = link.role == LinkRole::Waiting || !peer.readers.iter().all(in_service);
+                let waits = peer.has_to_wait(link) || !peer.readers.iter().all(in_service);
                 let read = peer.readers.iter().filter(|id| **id == link.id).count();
                 assert!(
                     read == 1 || (read == 0 && waits),

@@ -8,7 +8,7 @@ fn fixture() -> Fixture {
 
 impl Fixture {
     /// Lets the peer at `addr` answer the probe on every connection.
-    fn answer_probe(&mut self, addr: SocketAddr) {
+    pub(super) fn answer_probe(&mut self, addr: SocketAddr) {
         let now = self.now;
         self.peers.each_conn(addr, |conn| {
             conn.last_heard = now;
@@ -24,7 +24,11 @@ impl Fixture {
             self.peers.written(write, batch, true, now, &mut self.fx);
             return direct.link;
         }
-        match self.step(addr) {
+        let mut step = self.step(addr);
+        if matches!(step, Step::Probe { .. }) {
+            step = self.step(addr);
+        }
+        match step {
             Step::Write { link, .. } => {
                 self.written(addr, link);
                 link
@@ -106,10 +110,11 @@ fn of_two_connections_that_both_sides_have_dialled_that_of_the_smaller_identity_
         let older = fixture.connect(addr(1), theirs, first);
         fixture.step(addr(1));
         fixture.now += secs(6);
-        let newer = fixture.connect(addr(1), theirs, second);
-        assert!(older != 0 && newer != 0, "both are read: {what}");
-        assert_eq!(name(&fixture.step(addr(1))), "probe", "{what}");
+        let read = fixture.connect(addr(1), theirs, second);
+        let newer = fixture.peers.newest_link();
         let keeps_older = stays == first;
+        assert_eq!(read == newer, keeps_older, "{what}");
+        assert_eq!(name(&fixture.step(addr(1))), "probe", "{what}");
         // Until the peer has received what was written to the older one, nothing goes to the newer.
         assert_eq!(
             fixture.written_to(addr(1)),
@@ -120,6 +125,7 @@ fn of_two_connections_that_both_sides_have_dialled_that_of_the_smaller_identity_
         fixture.answer_probe(addr(1));
         let expected = if keeps_older { older } else { newer };
         assert_eq!(fixture.written_to(addr(1)), expected, "{what}");
+        assert_eq!(fixture.started, [older, newer], "both are read: {what}");
         // The other one is read for a while, and then closed.
         fixture.settle();
         fixture.now += Duration::from_millis(1980);
@@ -155,7 +161,10 @@ fn when_one_of_two_connections_ends_the_other_is_used() {
     for theirs in [1, 101] {
         for older_ends in [true, false] {
             let mut fixture = fixture();
-            let links = [Outgoing, Incoming].map(|d| fixture.connect(addr(1), theirs, d));
+            let links = [Outgoing, Incoming].map(|direction| {
+                fixture.connect(addr(1), theirs, direction);
+                fixture.peers.newest_link()
+            });
             let (ended, left) = if older_ends {
                 (links[0], links[1])
             } else {
@@ -215,4 +224,67 @@ fn a_refusal_because_of_another_connection_is_reported_and_backs_off() {
     let link = fixture.enter(conn, Direction::Outgoing);
     fixture.end(addr(1), link, LinkEnd::Remote(CloseCode::DUPLICATE));
     assert!(fixture.peers.dial_failure(addr(9)).is_some());
+}
+
+#[test]
+fn of_two_connections_the_one_that_has_received_nothing_is_evicted() {
+    use Direction::{Incoming, Outgoing};
+    for theirs in [1, 101] {
+        for second in [Incoming, Outgoing] {
+            let config = TransportLayerConfig::default().with_max_connections(2);
+            let mut fixture = Fixture::new(config);
+            let first = if second == Incoming {
+                Outgoing
+            } else {
+                Incoming
+            };
+            let older = fixture.connect(addr(1), theirs, first);
+            assert_eq!(fixture.written_to(addr(1)), older);
+            fixture.now += Duration::from_millis(10);
+            fixture.connect(addr(1), theirs, second);
+            let newer = fixture.peers.newest_link();
+            fixture.accept(addr(2), 2);
+            assert_eq!(fixture.codes(), [CloseCode::EVICTED]);
+            // Messages may be on their way on the older one, so the next ones follow them there.
+            assert_ne!(older, newer);
+            assert_eq!(fixture.written_to(addr(1)), older, "{theirs}, {second:?}");
+        }
+    }
+}
+
+#[test]
+fn without_room_beside_it_a_connection_is_probed_before_it_makes_room_for_another_of_its_peer() {
+    for (of_identity, of_host, in_all) in [(1, 100, 100), (100, 1, 100), (100, 100, 1)] {
+        for direction in [Direction::Incoming, Direction::Outgoing] {
+            let config = TransportLayerConfig::default()
+                .with_max_connections_per_identity(of_identity)
+                .with_max_connections_per_host(of_host)
+                .with_max_connections(in_all);
+            let what = format!("{of_identity}, {of_host}, {in_all}, {direction:?}");
+            let mut fixture = Fixture::new(config);
+            let older = fixture.accept(addr(1), 1);
+            fixture.now += secs(10);
+            let refused = |direction| match direction {
+                Direction::Incoming => CloseCode::DUPLICATE,
+                Direction::Outgoing => CloseCode::REDUNDANT,
+            };
+            // It answers: nothing has been lost, and the next message follows those before it.
+            fixture.connect(addr(1), 1, direction);
+            assert_eq!(fixture.codes(), [refused(direction)], "{what}");
+            assert_eq!(name(&fixture.step(addr(1))), "probe", "{what}");
+            fixture.answer_probe(addr(1));
+            assert_eq!(fixture.written_to(addr(1)), older, "{what}");
+            // It does not answer: the next connection takes its place.
+            fixture.now += secs(1);
+            fixture.connect(addr(1), 1, direction);
+            assert_eq!(name(&fixture.step(addr(1))), "probe", "{what}");
+            fixture.now += secs(1);
+            fixture.step(addr(1));
+            let codes = [refused(direction), CloseCode::GOING_AWAY];
+            assert_eq!(fixture.codes(), codes, "{what}");
+            let key = fixture.key(addr(1));
+            fixture.peers.reader_ended(key, older, &mut fixture.fx);
+            assert_ne!(fixture.connect(addr(1), 1, direction), 0, "{what}");
+        }
+    }
 }

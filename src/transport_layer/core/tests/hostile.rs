@@ -145,6 +145,9 @@ fn an_identity_with_too_many_connections_loses_those_that_are_not_written_to_fir
     for _ in 0..10 {
         fixture.now += Duration::from_millis(10);
         fixture.accept(addr(1), 101);
+        fixture.step(addr(1));
+        fixture.answer_probe(addr(1));
+        fixture.step(addr(1));
     }
     let left = fixture.stats().connections;
     assert_eq!(left.len(), 3);

@@ -19,12 +19,6 @@ fn limits_hold_by_identity_then_by_host_then_in_all_and_evict_from_the_one_that_
     }
     let cases = [
         Case {
-            what: "one identity from several hosts loses its least recently used connection",
-            limits: (1, 100, 100),
-            accepted: &[(1, 1, 9), (2, 1, 1), (3, 1, 9)],
-            evicted: &[(1, 1)],
-        },
-        Case {
             what: "one host with many identities loses its least recently used connection",
             limits: (100, 2, 100),
             accepted: &[(2, 1, 1), (1, 1, 2), (1, 2, 3), (1, 3, 4)],

@@ -115,6 +115,8 @@ struct Fixture {
     batch: VecDeque<Bytes>,
     created: Vec<NewPeer>,
     closed: Vec<CloseCode>,
+    /// The connections that were to be read, in this order.
+    started: Vec<u64>,
 }
 
 impl Fixture {
@@ -127,6 +129,7 @@ impl Fixture {
             batch: VecDeque::new(),
             created: Vec::new(),
             closed: Vec::new(),
+            started: Vec::new(),
         }
     }
 
@@ -145,6 +148,8 @@ impl Fixture {
     fn settle(&mut self) {
         let fx = std::mem::take(&mut self.fx);
         self.created.extend(fx.new_peers);
+        self.started
+            .extend(fx.readers.iter().map(|reader| reader.link));
         self.closed.extend(fx.close.iter().map(|(_, code)| *code));
     }
 
