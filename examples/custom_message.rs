@@ -24,6 +24,9 @@ impl Message for Line {
     const ALPN: Alpn = Alpn::from_static(b"example-lines/1");
 
     fn encode(&self, buffer: &mut BytesMut) -> Result<(), EncodeError> {
+        if self.room == 0 {
+            return Err(EncodeError::custom("the rooms are counted from 1"));
+        }
         buffer.put_u16(self.room);
         buffer.put_slice(self.text.as_bytes());
         Ok(())
@@ -38,12 +41,16 @@ impl Message for Line {
                 missing: 2 - bytes.len(),
             });
         };
+        let room = u16::from_be_bytes(*room);
+        if room == 0 {
+            return Err(DecodeError::custom("the rooms are counted from 1"));
+        }
         let text = std::str::from_utf8(text).map_err(|error| DecodeError::NotUtf8 {
             field: "the text",
             valid_up_to: error.valid_up_to(),
         })?;
         Ok(Self {
-            room: u16::from_be_bytes(*room),
+            room,
             text: text.to_owned(),
         })
     }

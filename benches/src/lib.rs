@@ -23,6 +23,7 @@ pub mod exercise;
 pub mod hand;
 pub mod memory;
 pub mod namespace;
+pub mod options;
 pub mod peer;
 pub mod peers;
 pub mod process;

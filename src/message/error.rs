@@ -3,6 +3,8 @@
 //! None of them affects the connection that the message came over. Each names the part of the
 //! message that is wrong, with its numbers.
 
+use std::fmt;
+
 /// An error of decoding: the bytes are not a message.
 ///
 /// The sender is at fault, and its connection stays open. A retry does not help.
@@ -129,6 +131,21 @@ pub enum DecodeError {
         /// The version before it.
         after: u64,
     },
+    /// The bytes break another rule of a message type of your own. See [`DecodeError::custom`].
+    #[error("{reason}")]
+    Custom {
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl DecodeError {
+    /// Returns an error of a message type of your own. `reason` says what is wrong, as in "the room must
+    /// not be 0"; the error is shown as this text.
+    pub fn custom(reason: impl fmt::Display) -> Self {
+        let reason = reason.to_string();
+        Self::Custom { reason }
+    }
 }
 
 /// An error of encoding: the format cannot express the message. The caller is at fault.
@@ -177,6 +194,22 @@ pub enum EncodeError {
         /// The version of its last key.
         after: u64,
     },
+    /// The format of a message type of your own cannot express the message. See
+    /// [`EncodeError::custom`].
+    #[error("{reason}")]
+    Custom {
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl EncodeError {
+    /// Returns an error of a message type of your own. `reason` says what is wrong, as in "the room must
+    /// not be 0"; the error is shown as this text.
+    pub fn custom(reason: impl fmt::Display) -> Self {
+        let reason = reason.to_string();
+        Self::Custom { reason }
+    }
 }
 
 /// An error of decompressing one block. `block_stream` converts it to a [`DecodeError`].

@@ -45,3 +45,16 @@ fn a_library_for_the_browser_pulls_in_no_tokio() {
         .collect();
     assert_none("a crate that a browser has no use for", &breaches);
 }
+
+#[test]
+fn no_dependency_is_pinned_to_one_version() {
+    // Another library may pin another version, and the two could not be used together.
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert!(manifest.contains("wasm-bindgen = \""), "not the manifest");
+    let pins: Vec<_> = manifest
+        .lines()
+        .filter(|line| line.contains("\"="))
+        .map(str::to_owned)
+        .collect();
+    assert_none("a requirement of exactly one version", &pins);
+}

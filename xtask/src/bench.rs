@@ -48,8 +48,8 @@ pub(crate) struct Options {
     )]
     soak: u64,
 
-    /// The program to run: transport, memory, connections, members, spread, rest, or micro for the
-    /// codec, the record layer and the queues by themselves
+    /// The program to run: transport, memory, connections, members, spread, rest, mesh, or micro
+    /// for the codec, the record layer and the queues by themselves
     #[arg(
         long,
         value_name = "NAME",

@@ -13,6 +13,8 @@ use crate::host::workspace::Workspace;
 use crate::host::{command, wait};
 use crate::wasm::target::WASM;
 
+/// The version of wasm-bindgen that libp2p-swarm requires exactly.
+const PINNED_BY_OTHERS: &str = "0.2.108";
 /// Limit for fetching the advisory database. A git clone of it takes a few seconds.
 const FETCHED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -39,6 +41,27 @@ pub(crate) fn wasm(workspace: &Workspace) -> anyhow::Result<()> {
     }
     println!("{} packages, no tokio", names.len());
     Ok(())
+}
+
+/// Fails if the library does not build beside a library that pins another version of wasm-bindgen than
+/// Cargo.lock names, as libp2p does.
+pub(crate) fn beside_pinned(workspace: &Workspace) -> anyhow::Result<()> {
+    let folder = tempfile::Builder::new().prefix("gossip-beside.").tempdir()?;
+    let library = workspace.root.display();
+    let manifest = format!(
+        "[package]\nname = \"beside\"\nedition = \"2024\"\n[workspace]\n[dependencies]\n\
+         gossip-transport.path = {:?}\nwasm-bindgen = \"={PINNED_BY_OTHERS}\"\n",
+        library.to_string()
+    );
+    std::fs::write(folder.path().join("Cargo.toml"), manifest)?;
+    std::fs::create_dir(folder.path().join("src"))?;
+    std::fs::write(folder.path().join("src/lib.rs"), "use gossip_transport as _;\n")?;
+    let mut check = workspace.cargo(&[]);
+    check
+        .args(["check", "--quiet", "--target", WASM])
+        .env("CARGO_TARGET_DIR", workspace.output("beside")?)
+        .current_dir(folder.path());
+    command::run(&mut check)
 }
 
 /// Fails if a package declares a dependency that none of its sources names.

@@ -87,6 +87,9 @@ fn cargo_stages(workspace: &Workspace) -> Vec<Stage<'_>> {
     vec![
         Stage::format(workspace),
         Stage::new("wasm dependencies", || dependencies::wasm(workspace)),
+        Stage::new("beside a pinned wasm-bindgen", || {
+            dependencies::beside_pinned(workspace)
+        }),
         Stage::new("unused dependencies", || dependencies::unused(workspace)),
         Stage::new("allowed dependencies", || dependencies::allowed(workspace)),
         Stage::native_clippy(workspace),

@@ -17,6 +17,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
+use gossip_benches::options::pairs;
 use gossip_benches::exercise::{Talk, serve};
 use gossip_benches::peers::{OurSocket, network};
 use gossip_benches::report::{Samples, Unit, write_json};
@@ -257,16 +258,13 @@ fn socket_secret() -> String {
 fn options() -> anyhow::Result<Options> {
     let mut page = None;
     let (mut rounds, mut soak) = (5, 0);
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        let value = args
-            .next()
-            .with_context(|| format!("{arg} needs a value"))?;
-        match arg.as_str() {
+    for pair in pairs(std::env::args().skip(1)) {
+        let (name, value) = pair?;
+        match name.as_str() {
             "--page" => page = Some(value.into()),
             "--rounds" => rounds = value.parse()?,
             "--soak" => soak = value.parse()?,
-            _ => anyhow::bail!("{arg}: unknown"),
+            _ => anyhow::bail!("{name}: unknown"),
         }
     }
     Ok(Options {

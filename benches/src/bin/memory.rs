@@ -5,6 +5,7 @@
 //! chooses the others by their names. `gossip_benches::memory` describes how it is measured.
 
 use anyhow::Context as _;
+use gossip_benches::options::pairs;
 use gossip_benches::memory::{ALLOCATED, CHILD, CONNECTIONS, RESIDENT, Sample, in_child, sample};
 use gossip_benches::peer::Node as _;
 use gossip_benches::peers::{Floor, Framed, Noise, OurWebSocket, Ours, Quic, Tls, WebSocket};
@@ -85,14 +86,13 @@ fn options(args: Vec<String>) -> anyhow::Result<Options> {
         connections: CONNECTIONS,
         only: None,
     };
-    let mut args = args.into_iter();
-    while let Some(arg) = args.next() {
-        let value = args.next();
-        match (arg.as_str(), value) {
-            ("--rounds", Some(value)) => options.rounds = value.parse()?,
-            ("--connections", Some(value)) => options.connections = value.parse()?,
-            ("--only", value @ Some(_)) => options.only = value,
-            (arg, _) => anyhow::bail!("{arg}: unknown, or without its value"),
+    for pair in pairs(args) {
+        let (name, value) = pair?;
+        match name.as_str() {
+            "--rounds" => options.rounds = value.parse()?,
+            "--connections" => options.connections = value.parse()?,
+            "--only" => options.only = Some(value),
+            _ => anyhow::bail!("{name}: unknown"),
         }
     }
     Ok(options)

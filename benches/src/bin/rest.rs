@@ -10,12 +10,12 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use gossip_benches::clusters::{
     self, Cluster, OurCluster, UpstreamCluster, Version, time_to_everyone,
 };
 use gossip_benches::namespace::{Place, carried};
 use gossip_benches::process::{cpu_times, raise_descriptors};
+use gossip_benches::options::pairs;
 use gossip_benches::report::{median, order, quantile, write_json};
 use serde::{Deserialize, Serialize};
 
@@ -278,18 +278,15 @@ fn options(args: &[String]) -> anyhow::Result<Options> {
         settle: Duration::from_secs(90),
         only: None,
     };
-    let mut args = args.iter().cloned();
-    while let Some(arg) = args.next() {
-        let value = args
-            .next()
-            .with_context(|| format!("{arg} needs a value"))?;
-        match arg.as_str() {
+    for pair in pairs(args.iter().cloned()) {
+        let (name, value) = pair?;
+        match name.as_str() {
             "--members" => options.members = value.parse()?,
             "--rounds" => options.rounds = value.parse()?,
             "--sets" => options.sets = value.parse()?,
             "--settle" => options.settle = Duration::from_secs(value.parse()?),
             "--only" => options.only = Some(value),
-            _ => anyhow::bail!("{arg}: unknown"),
+            _ => anyhow::bail!("{name}: unknown"),
         }
     }
     Ok(options)

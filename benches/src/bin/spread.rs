@@ -6,11 +6,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use gossip_benches::clusters::{
     self, Cluster, OurCluster, UpstreamCluster, Version, bytes_at_rest, time_to_everyone,
 };
 use gossip_benches::curve;
+use gossip_benches::options::pairs;
 use gossip_benches::report::{median, quantile, write_json};
 use serde_json::json;
 
@@ -133,17 +133,14 @@ fn options() -> anyhow::Result<Options> {
         seeds: 3,
         svg: None,
     };
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        let value = args
-            .next()
-            .with_context(|| format!("{arg} needs a value"))?;
-        match arg.as_str() {
+    for pair in pairs(std::env::args().skip(1)) {
+        let (name, value) = pair?;
+        match name.as_str() {
             "--members" => options.members = value.parse()?,
             "--sets" => options.sets = value.parse()?,
             "--seeds" => options.seeds = value.parse()?,
             "--svg" => options.svg = Some(value),
-            _ => anyhow::bail!("{arg}: unknown"),
+            _ => anyhow::bail!("{name}: unknown"),
         }
     }
     Ok(options)

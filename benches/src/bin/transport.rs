@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use gossip_benches::options::pairs;
 use gossip_benches::memory::{self, CHILD, CONNECTIONS, RESIDENT};
 use gossip_benches::peer::{Filled, Node};
 use gossip_benches::peers::{
@@ -280,14 +281,13 @@ fn options(args: Vec<String>) -> anyhow::Result<Options> {
         only: None,
         columns: None,
     };
-    let mut args = args.into_iter();
-    while let Some(arg) = args.next() {
-        let value = args.next();
-        match (arg.as_str(), value) {
-            ("--rounds", Some(value)) => options.rounds = value.parse()?,
-            ("--only", value @ Some(_)) => options.only = value,
-            ("--columns", value @ Some(_)) => options.columns = value,
-            (arg, _) => anyhow::bail!("{arg}: unknown, or without its value"),
+    for pair in pairs(args) {
+        let (name, value) = pair?;
+        match name.as_str() {
+            "--rounds" => options.rounds = value.parse()?,
+            "--only" => options.only = Some(value),
+            "--columns" => options.columns = Some(value),
+            _ => anyhow::bail!("{name}: unknown"),
         }
     }
     Ok(options)

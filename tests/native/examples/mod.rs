@@ -18,7 +18,7 @@ mod member;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use gossip_transport::message::DecodeError;
+use gossip_transport::message::{DecodeError, EncodeError};
 use gossip_transport::{ClusterSecret, Message as _};
 
 use crate::support::{ANY_PORT, soon, until};
@@ -100,6 +100,15 @@ fn bytes_that_are_not_a_custom_message_are_refused() {
     };
     let bytes = Bytes::from_static(b"\0\x07a\xff");
     assert_eq!(Line::decode(bytes), Err(text));
+    // A rule of the type's own.
+    let rule = "the rooms are counted from 1";
+    let decoded = Line::decode(Bytes::from_static(b"\0\0text")).unwrap_err();
+    assert_eq!(decoded, DecodeError::custom(rule));
+    assert_eq!(decoded.to_string(), rule);
+    let text = String::new();
+    let encoded = Line { room: 0, text }.into_bytes().unwrap_err();
+    assert_eq!(encoded, EncodeError::custom(rule));
+    assert_eq!(encoded.to_string(), rule);
 }
 
 #[cfg(unix)]

@@ -222,6 +222,12 @@ impl World {
         while self.next(end) {}
     }
 
+    /// Returns how long the member `seen_by` waits for `id` before it takes it for dead.
+    fn timeout(&self, id: &ChitchatId, seen_by: usize) -> Duration {
+        let engine = self.engines[seen_by].as_ref().unwrap();
+        engine.failure_detection_timeout(id).unwrap()
+    }
+
     fn liveness(&self, of: usize, seen_by: usize) -> Liveness {
         let members = self.engines[seen_by].as_ref().unwrap().members();
         let found = members.iter().find(|m| m.id == self.id(of));
@@ -367,14 +373,11 @@ fn a_tab_that_is_cut_off_finds_nobody_dead_for_half_a_minute() {
 fn a_tab_finds_the_only_node_dead_in_the_end() {
     let mut world = World::new(1, 1);
     let id = world.id(0);
-    let timeout = world.engines[1]
-        .as_ref()
-        .unwrap()
-        .failure_detection_timeout(&id);
+    let timeout = world.timeout(&id, 1);
     world.kill(0);
     world.run_for(SECOND * 30);
     assert_eq!(world.liveness(0, 1), Liveness::Live);
-    world.run_for(timeout.unwrap() + SECOND * 2);
+    world.run_for(timeout + SECOND * 2);
     assert_eq!(world.liveness(0, 1), Liveness::Dead);
 }
 
@@ -382,11 +385,8 @@ fn a_tab_finds_the_only_node_dead_in_the_end() {
 fn a_node_finds_the_only_other_one_dead_as_soon_as_without_connections() {
     let mut world = World::new(2, 0);
     let id = world.id(0);
-    let timeout = world.engines[1]
-        .as_ref()
-        .unwrap()
-        .failure_detection_timeout(&id);
+    let timeout = world.timeout(&id, 1);
     world.kill(0);
-    world.run_for(timeout.unwrap() + SECOND * 2);
+    world.run_for(timeout + SECOND * 2);
     assert_eq!(world.liveness(0, 1), Liveness::Dead);
 }

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use gossip_transport::NetCredential;
 use gossip_transport::net::{Alpn, NetListener, NetTransport};
+use gossip_transport::transport_layer::{TransportLayerSocket, TransportLayerTransport};
 
 /// Dials through `T`. Its listener accepts nothing and has no address.
 #[derive(Debug, Clone)]
@@ -12,6 +14,15 @@ pub(crate) struct Tab<T>(pub(crate) T);
 /// The address that a tab binds.
 pub(crate) fn nowhere() -> SocketAddr {
     ([0, 0, 0, 0], 0).into()
+}
+
+/// Opens the socket of a tab that dials through `network`.
+pub(crate) async fn tab_at<T: NetTransport>(
+    network: T,
+    credential: &NetCredential,
+) -> TransportLayerSocket<Tab<T>, Bytes> {
+    let network = TransportLayerTransport::new(Tab(network), credential.clone());
+    network.open(nowhere()).await.unwrap()
 }
 
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::support::layer::{
     World, addr, config, configured, ip, ms, number, numbered, secs, until,
 };
-use crate::support::tab::{Tab, nowhere};
+use crate::support::tab::{Tab, nowhere, tab_at};
 use crate::support::{member, soon};
 
 #[tokio::test(start_paused = true)]
@@ -52,11 +52,7 @@ async fn a_peer_that_connects_again_is_served_although_a_write_to_its_old_connec
     let world = World::new();
     let node = world.open(1, config()).await;
     let credential = world.credential();
-    let tab = async |host: u8| {
-        let network = Tab(world.network.host(ip(host)));
-        let network = TransportLayerTransport::<_, Bytes>::new(network, credential.clone());
-        network.open(nowhere()).await.unwrap()
-    };
+    let tab = async |host: u8| tab_at(world.network.host(ip(host)), &credential).await;
     let frozen = tab(3).await;
     frozen.send(addr(1), numbered(1, 8)).await.unwrap();
     let (from, _) = soon(node.recv()).await.unwrap();

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::support::layer::{
     World, addr, config, configured, ip, ms, number, numbered, secs, until,
 };
-use crate::support::tab::{Tab, nowhere};
+use crate::support::tab::{Tab, tab_at};
 use crate::support::{member, soon};
 
 type TcpSocket = TransportLayerSocket<TcpTransport, Bytes>;
@@ -31,8 +31,7 @@ async fn node(credential: NetCredential) -> TcpSocket {
 }
 
 async fn tab(credential: NetCredential) -> TabSocket {
-    let network = TransportLayerTransport::new(Tab(TcpTransport::default()), credential);
-    network.open(nowhere()).await.unwrap()
+    tab_at(TcpTransport::default(), &credential).await
 }
 
 /// A proxy in front of `to`, which forwards bytes until it is dropped.
@@ -260,11 +259,7 @@ async fn a_connection_that_does_not_answer_is_replaced_by_a_newer_one_within_two
     let world = World::new();
     let node = world.open(1, config()).await;
     let credential = world.credential();
-    let tab = async |host: u8| {
-        let network = Tab(world.network.host(ip(host)));
-        let network = TransportLayerTransport::<_, Bytes>::new(network, credential.clone());
-        network.open(nowhere()).await.unwrap()
-    };
+    let tab = async |host: u8| tab_at(world.network.host(ip(host)), &credential).await;
     let frozen = tab(3).await;
     frozen.send(addr(1), numbered(1, 8)).await.unwrap();
     soon(node.recv()).await.unwrap();

@@ -184,6 +184,14 @@ impl Fixture {
         }
     }
 
+    /// Offers a message that its sender may write itself.
+    fn direct(&mut self, to: SocketAddr) -> DirectWrite<Conn> {
+        match self.offer(to) {
+            Offered::Write(direct) => direct,
+            other => panic!("the connection is not at rest: {other:?}"),
+        }
+    }
+
     /// Takes a connection into service that was accepted, or dialled without being asked for. Returns
     /// its id if it is read, and 0 otherwise.
     fn enter(&mut self, conn: Conn, direction: Direction) -> u64 {

@@ -84,9 +84,7 @@ fn a_message_that_its_sender_could_not_write_goes_first() {
     let link = fixture.accept(addr(1), 1);
     fixture.step(addr(1));
     fixture.now += secs(1);
-    let Offered::Write(direct) = fixture.offer(addr(1)) else {
-        panic!("the connection is at rest");
-    };
+    let direct = fixture.direct(addr(1));
     fixture.offer(addr(1));
     // The connection broke: the message is still in the batch.
     let (now, fx) = (fixture.now, &mut fixture.fx);
@@ -170,9 +168,7 @@ fn the_time_to_live_of_a_message_that_its_sender_could_not_write_begins_then() {
     let link = fixture.accept(addr(1), 1);
     fixture.step(addr(1));
     fixture.now += secs(1);
-    let Offered::Write(direct) = fixture.offer(addr(1)) else {
-        panic!("the connection is at rest");
-    };
+    let direct = fixture.direct(addr(1));
     let write = (direct.key, link, Writer::Sender);
     let (now, mut batch) = (fixture.now, direct.batch);
     let fx = &mut fixture.fx;
