@@ -111,6 +111,7 @@ pub(super) fn read(
                     missing: least.saturating_sub(reader.remaining()),
                 });
             }
+            list.reserve(count);
             for _ in 0..count {
                 list.push(read_entry(reader)?);
             }
@@ -118,6 +119,7 @@ pub(super) fn read(
         ProtocolVersion::V1 => {
             let entries = block_stream::read(reader)?;
             let mut entries = Reader::new(&entries);
+            list.reserve(entries.remaining() / MIN_ENTRY_LEN);
             while entries.remaining() > 0 {
                 list.push(read_entry(&mut entries)?);
             }

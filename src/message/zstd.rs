@@ -24,6 +24,8 @@
 //! authenticates every byte. In a test, 8 million damaged frames caused no panic and took at most
 //! 1.3 MB. Invariant: memory is bounded by the caller's limit, whatever a frame declares.
 
+use std::cell::Cell;
+
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
@@ -33,6 +35,15 @@ use crate::rt;
 /// The shortest contents that are worth compressing, in bytes. Shorter ones only grow, since a frame
 /// has 9 bytes of overhead and there is little to refer back to.
 const MIN_LEN_TO_COMPRESS: usize = 64;
+
+/// The largest window, in bytes, of a frame that is decompressed by the kept decoder, which allocates it:
+/// that of the longest block.
+const KEPT_WINDOW: u64 = 64 << 10;
+
+thread_local! {
+    /// The decoder for the next frame. It is lost with a frame that is damaged.
+    static KEPT: Cell<Option<FrameDecoder>> = const { Cell::new(None) };
+}
 
 /// Compresses `plain`. Returns `None` if that would not make it shorter.
 pub(super) fn compress(plain: &[u8]) -> Option<Vec<u8>> {
@@ -46,9 +57,11 @@ pub(super) fn compress(plain: &[u8]) -> Option<Vec<u8>> {
 /// Decompresses `compressed`, which may be any number of frames, skippable ones included, and
 /// appends at most `max_len` bytes to `output`.
 ///
-/// Memory is bounded, whatever a frame declares. Each frame gets a new decoder. It takes memory for
-/// the bytes that it produces, not for the declared window, and stops after the first zstd block
-/// (128 KiB, or 1 MiB for one that is malformed on purpose) that exceeds the limit.
+/// Memory is bounded, whatever a frame declares. A frame with a small window uses the decoder that this
+/// thread keeps, since its tables and buffers take longer to allocate than a digest to decompress. Every
+/// other frame gets a new decoder, which takes memory for the bytes that it produces, not for the
+/// declared window. Both stop after the first zstd block (128 KiB, or 1 MiB for one that is malformed on
+/// purpose) that exceeds the limit.
 pub(super) fn decompress(
     mut compressed: &[u8],
     max_len: usize,
@@ -56,11 +69,24 @@ pub(super) fn decompress(
 ) -> Result<(), DecompressError> {
     let end = output.len().saturating_add(max_len);
     while !compressed.is_empty() {
-        let mut decoder = FrameDecoder::new();
-        // The window only limits how far back a match may reach, which is never further than
-        // `max_len`. Upstream's decoder accepts every window, so this one does too.
-        decoder.set_max_window_size(u64::MAX);
-        match decoder.init(&mut compressed) {
+        let frame = compressed;
+        let mut decoder = KEPT.take().unwrap_or_else(|| {
+            let mut decoder = FrameDecoder::new();
+            decoder.set_max_window_size(KEPT_WINDOW);
+            decoder
+        });
+        let mut init = decoder.init(&mut compressed);
+        let is_large = matches!(init, Err(FrameDecoderError::WindowSizeTooBig { .. }));
+        if is_large {
+            KEPT.set(Some(decoder));
+            compressed = frame;
+            decoder = FrameDecoder::new();
+            // The window only limits how far back a match may reach, which is never further than
+            // `max_len`. Upstream's decoder accepts every window, so this one does too.
+            decoder.set_max_window_size(u64::MAX);
+            init = decoder.init(&mut compressed);
+        }
+        match init {
             Ok(()) => {}
             Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
                 length,
@@ -103,6 +129,9 @@ pub(super) fn decompress(
         decoder
             .collect_to_writer(&mut *output)
             .map_err(|error| DecompressError::Corrupt(error.to_string()))?;
+        if !is_large {
+            KEPT.set(Some(decoder));
+        }
     }
     Ok(())
 }

@@ -33,7 +33,7 @@ pub(crate) use compress::compress;
 #[cfg(target_family = "wasm")]
 pub(crate) use target::turn;
 pub use target::{BoxFuture, Instant, MaybeSend, MaybeSync, sleep, unix_time};
-pub(crate) use target::{Executor, map};
+pub(crate) use target::{Executor, map, set};
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use target::{delay_acks, resolve};
 

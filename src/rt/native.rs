@@ -1,6 +1,6 @@
 //! Tasks, time and name resolution on tokio.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -60,6 +60,11 @@ pub(crate) fn map<K: Ord, V>(entries: Vec<(K, V)>) -> BTreeMap<K, V> {
     let mut map = BTreeMap::new();
     map.extend(entries);
     map
+}
+
+/// Returns a set of `values`. Fast if they are sorted.
+pub(crate) fn set<T: Ord>(values: impl IntoIterator<Item = T>) -> BTreeSet<T> {
+    values.into_iter().collect()
 }
 
 /// Makes the system wait a little for an answer that can carry the acknowledgement of what `stream`

@@ -1,7 +1,7 @@
 //! Tasks and time on the event loop of a browser, in a window and in a worker alike.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -33,6 +33,15 @@ pub(crate) fn map<K: Ord, V>(entries: Vec<(K, V)>) -> BTreeMap<K, V> {
     let mut map = BTreeMap::new();
     map.extend(entries);
     map
+}
+
+/// Returns a set of `values`.
+///
+/// It inserts them one by one, for the same reason.
+pub(crate) fn set<T: Ord>(values: impl IntoIterator<Item = T>) -> BTreeSet<T> {
+    let mut set = BTreeSet::new();
+    set.extend(values);
+    set
 }
 
 /// Completes after `duration`. Cancel-safe. In a hidden tab, timers may fire as rarely as once a

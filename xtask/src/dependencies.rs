@@ -46,7 +46,9 @@ pub(crate) fn wasm(workspace: &Workspace) -> anyhow::Result<()> {
 /// Fails if the library does not build beside a library that pins another version of wasm-bindgen than
 /// Cargo.lock names, as libp2p does.
 pub(crate) fn beside_pinned(workspace: &Workspace) -> anyhow::Result<()> {
-    let folder = tempfile::Builder::new().prefix("gossip-beside.").tempdir()?;
+    let folder = tempfile::Builder::new()
+        .prefix("gossip-beside.")
+        .tempdir()?;
     let library = workspace.root.display();
     let manifest = format!(
         "[package]\nname = \"beside\"\nedition = \"2024\"\n[workspace]\n[dependencies]\n\
@@ -55,7 +57,10 @@ pub(crate) fn beside_pinned(workspace: &Workspace) -> anyhow::Result<()> {
     );
     std::fs::write(folder.path().join("Cargo.toml"), manifest)?;
     std::fs::create_dir(folder.path().join("src"))?;
-    std::fs::write(folder.path().join("src/lib.rs"), "use gossip_transport as _;\n")?;
+    std::fs::write(
+        folder.path().join("src/lib.rs"),
+        "use gossip_transport as _;\n",
+    )?;
     let mut check = workspace.cargo(&[]);
     check
         .args(["check", "--quiet", "--target", WASM])

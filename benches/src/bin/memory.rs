@@ -5,8 +5,8 @@
 //! chooses the others by their names. `gossip_benches::memory` describes how it is measured.
 
 use anyhow::Context as _;
-use gossip_benches::options::pairs;
 use gossip_benches::memory::{ALLOCATED, CHILD, CONNECTIONS, RESIDENT, Sample, in_child, sample};
+use gossip_benches::options::pairs;
 use gossip_benches::peer::Node as _;
 use gossip_benches::peers::{Floor, Framed, Noise, OurWebSocket, Ours, Quic, Tls, WebSocket};
 use gossip_benches::report::{Samples, Unit, order, write_json};

@@ -164,7 +164,11 @@ async fn ours(nodes: usize, both: bool) -> anyhow::Result<Sample> {
     let sockets = tokio::time::timeout(PATIENCE, try_join_all(tasks)).await??;
     let (up, cpu) = (begin.elapsed(), cpu.elapsed());
     let sockets = sockets.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
-    let ends = || sockets.iter().map(|socket| socket.stats().connections.len());
+    let ends = || {
+        sockets
+            .iter()
+            .map(|socket| socket.stats().connections.len())
+    };
     while ends().sum::<usize>() != nodes * (nodes - 1) {
         anyhow::ensure!(begin.elapsed() < PATIENCE, "it has not settled");
         tokio::time::sleep(LOOK).await;

@@ -14,8 +14,8 @@ use gossip_benches::clusters::{
     self, Cluster, OurCluster, UpstreamCluster, Version, time_to_everyone,
 };
 use gossip_benches::namespace::{Place, carried};
-use gossip_benches::process::{cpu_times, raise_descriptors};
 use gossip_benches::options::pairs;
+use gossip_benches::process::{cpu_times, raise_descriptors};
 use gossip_benches::report::{median, order, quantile, write_json};
 use serde::{Deserialize, Serialize};
 

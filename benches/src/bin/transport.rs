@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use gossip_benches::options::pairs;
 use gossip_benches::memory::{self, CHILD, CONNECTIONS, RESIDENT};
+use gossip_benches::options::pairs;
 use gossip_benches::peer::{Filled, Node};
 use gossip_benches::peers::{
     Chitchat, Floor, Framed, Noise, OurTcp, OurWebSocket, Ours, PlainUdp, Quic, Tls, WebSocket,

@@ -5,11 +5,14 @@
 //! value. In a tab that was an eighth of the download, for a few values in each round. These
 //! replacements are for such few values; they are not faster.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::iter::Peekable;
 
 use litemap::LiteMap;
 
 use crate::message::ChitchatId;
+use crate::rt;
 
 /// A map from members to values, as one sorted vector. Lookups are far more frequent than members
 /// that come and go.
@@ -24,9 +27,26 @@ pub(super) fn meet<'a, V, T>(
 ) {
     let mut members = members.iter_mut().peekable();
     for (id, other) in others {
-        while members.next_if(|(member, _)| *member < id).is_some() {}
-        let member = members.next_if(|(member, _)| *member == id);
-        met(id, member.map(|(_, value)| value), other);
+        let member = advance(&mut members, id);
+        met(id, member, other);
+    }
+}
+
+/// Skips the entries of sorted `entries` before `id`, and returns the value of the entry of `id` if there
+/// is one. Compares each id once.
+pub(super) fn advance<'a, V>(
+    entries: &mut Peekable<impl Iterator<Item = (&'a ChitchatId, V)>>,
+    id: &ChitchatId,
+) -> Option<V> {
+    loop {
+        let mut order = Ordering::Greater;
+        let passed = entries.next_if(|(entry, _)| {
+            order = (*entry).cmp(id);
+            order != Ordering::Greater
+        })?;
+        if order == Ordering::Equal {
+            return Some(passed.1);
+        }
     }
 }
 
@@ -44,11 +64,9 @@ pub(super) fn sorted<T>(values: Vec<T>, rank: impl Fn(&T) -> Rank) -> Vec<T> {
     taken.flatten().collect()
 }
 
-/// Returns a set of `values`. Unlike `collect`, it inserts them one by one.
+/// Returns a set of `values`.
 pub(super) fn set<T: Ord>(values: impl IntoIterator<Item = T>) -> BTreeSet<T> {
-    let mut set = BTreeSet::new();
-    set.extend(values);
-    set
+    rt::set(values)
 }
 
 #[cfg(test)]

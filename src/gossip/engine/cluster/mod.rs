@@ -18,6 +18,7 @@ use super::order::{self, Members, Rank};
 use crate::message::{
     ChitchatId, Delta, DeltaBuilder, Digest, NodeDigest, ProtocolVersion, Version,
 };
+use crate::rt;
 
 /// The highest version or heartbeat that we believe a peer to have seen of this member. Honest
 /// counting never gets there, and there must be room above it to go on.
@@ -238,11 +239,11 @@ impl Cluster {
         room: usize,
         skip: impl Fn(&ChitchatId) -> bool,
     ) -> Digest {
-        let mut digest = Digest::default();
         let nodes = self.nodes.iter().filter(|(id, _)| !skip(id));
-        digest
-            .node_digests
-            .extend(nodes.map(|(id, state)| (id.clone(), state.digest())));
+        let entries = nodes.map(|(id, state)| (id.clone(), state.digest()));
+        let mut digest = Digest {
+            node_digests: rt::map(entries.collect()),
+        };
         if digest.encoded_len_bound(version) <= room {
             self.digest_cursor = None;
             return digest;
@@ -290,9 +291,7 @@ impl Cluster {
             .nodes
             .iter()
             .filter_map(|(id, state)| {
-                while theirs.next_if(|(other, _)| *other < id).is_some() {}
-                let known = theirs.next_if(|(other, _)| *other == id);
-                let known = known.map(|(_, known)| *known).unwrap_or_default();
+                let known = order::advance(&mut theirs, id).copied().unwrap_or_default();
                 let stale = Stale::of(id, state, known, rng)?;
                 (!skip(id)).then_some(stale)
             })

@@ -18,7 +18,8 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use super::{
-    Effects, LinkEnd, NewDial, NewPeer, Offered, Own, PeerKey, Peers, Reading, Step, Wanted, Writer,
+    DirectWrite, Effects, LinkEnd, NewDial, NewPeer, Offered, Own, PeerKey, Peers, Reading, Step,
+    Wanted, Writer,
 };
 use crate::credential::Identity;
 use crate::net::{Alpn, CloseCode, CloseReason, ConnectError, NetConnection};
