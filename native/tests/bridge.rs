@@ -36,11 +36,15 @@ struct Node {
 
 impl Node {
     async fn start(id: &str, seed: SocketAddr, more: &[&str]) -> Self {
+        Self::start_every("100ms", id, seed, more).await
+    }
+
+    async fn start_every(interval: &str, id: &str, seed: SocketAddr, more: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ready = dir.path().join("ready.json");
         let process = Command::new(env!("CARGO_BIN_EXE_gossip-node"))
             .args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
-            .args(["--gossip-interval", "100ms", "--trust-anyone"])
+            .args(["--gossip-interval", interval, "--trust-anyone"])
             .args(["--cluster", CLUSTER, "--id", id, "--set", "name=ours"])
             .args(["--seed", &seed.to_string(), "--ready-file"])
             .arg(&ready)
@@ -213,6 +217,39 @@ async fn a_bridge_that_hears_of_very_many_tabs_does_not_crash_upstream_nodes() {
     }
     // The bridge remembers 700, perhaps without the two nodes, which know each other.
     assert!(most <= 702, "{most} members");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bridge_that_is_told_of_thousands_of_members_still_answers_and_ends_with_a_signal() {
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let seed = socket.local_addr().unwrap();
+    let more = ["--udp", "--max-members", "10000"];
+    let mut bridge = Node::start_every("10ms", "bridge", seed, &more).await;
+    for tabs in 0..5 {
+        let tabs = tabs * 700..(tabs + 1) * 700;
+        socket.send_to(&syn(tabs), bridge.gossip).await.unwrap();
+    }
+    let mut answer = vec![0; 1 << 16];
+    for _ in 0..20 {
+        socket.send_to(&syn(0..1), bridge.gossip).await.unwrap();
+        let answered = async {
+            // Its Syns arrive here as well. The fourth byte of a message is its type.
+            while answer[3] != 1 {
+                socket.recv_from(&mut answer).await.unwrap();
+            }
+            answer[3] = 0;
+        };
+        let in_time = tokio::time::timeout(PATIENCE, answered).await;
+        assert!(in_time.is_ok(), "the bridge does not answer");
+    }
+    let begin = Instant::now();
+    let kill = format!("kill -TERM {}", bridge.process.id());
+    let sent = Command::new("sh").args(["-c", &kill]).status().unwrap();
+    assert!(sent.success());
+    while bridge.process.try_wait().unwrap().is_none() {
+        assert!(begin.elapsed() < Duration::from_secs(2), "still running");
+        tokio::time::sleep(INTERVAL / 10).await;
+    }
 }
 
 /// Returns the Syn of a member that knows these tabs.

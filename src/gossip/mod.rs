@@ -9,15 +9,19 @@
 //! | where | what |
 //! |---|---|
 //! | [`engine`] | the protocol, with its outline and an example of a driver loop |
-//! | `participant` | runs an engine on a socket; the only file here with tasks and timers |
+//! | `participant` | runs an engine on a socket, with two tasks |
+//! | `driver` | the task that receives messages, and passes in rounds and rumours |
+//! | `shared` | what the tasks share; passes events to the engine, and performs its outputs |
 //! | `seeds` | resolves the seeds, and tells why none can be reached |
 //! | `watch` | waits for changes of the membership |
 //! | `error` | the errors of all of these |
 
+mod driver;
 pub mod engine;
 mod error;
 mod participant;
 mod seeds;
+mod shared;
 mod watch;
 
 #[doc(inline)]

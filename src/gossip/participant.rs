@@ -2,27 +2,24 @@
 //!
 //! One task receives messages and passes in the rounds and rumours that are due. Another resolves
 //! the seeds from time to time, so that a slow name server does not delay the first. This file does
-//! not look into messages; the engine does. Invariant: the engine's lock is never held over an
-//! await, and sending never waits.
+//! not look into messages; the engine does.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures::future::{Either, select};
+use futures::future::select;
 
-use super::engine::{
-    Connection, Engine, EngineCounts, Event, GossipConfig, Liveness, Member, Output,
-};
+use super::driver::Driver;
+use super::engine::{Engine, EngineCounts, Event, GossipConfig, Member};
 use super::error::{ConnectedError, DeleteError, JoinError, SetError};
-use super::seeds::{self, Outlook};
-use super::watch::{Changes, MembershipWatch};
-use crate::message::{ALPN_V1, ChitchatId, ChitchatMessage};
+use super::seeds;
+use super::shared::Shared;
+use super::watch::MembershipWatch;
+use crate::message::{ChitchatId, ChitchatMessage};
 use crate::net::NetTransport;
-use crate::rt::sync::{Epoch, Mutex, MutexGuard};
+use crate::rt::sync::{Epoch, Mutex};
 use crate::rt::{self, Instant, Task};
-use crate::transport_layer::{OutgoingConnection, SocketStats, TransportLayerSocket};
+use crate::transport_layer::{SocketStats, TransportLayerSocket};
 
 /// The time after which the seeds are resolved again.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(60);
@@ -42,24 +39,6 @@ pub struct Participant<T: NetTransport> {
     driver: Option<Task>,
     seeds: Option<Task>,
     shared: Arc<Shared<T>>,
-}
-
-#[derive(Debug)]
-struct Shared<T: NetTransport> {
-    socket: TransportLayerSocket<T, ChitchatMessage>,
-    engine: Mutex<Engine>,
-    id: ChitchatId,
-    gossip_interval: Duration,
-    // The zero of the engine's time.
-    start: Instant,
-    changes: Arc<Changes>,
-    /// The addresses of the seeds, `None` until they are resolved for the first time.
-    seeds: Mutex<Option<Vec<SocketAddr>>>,
-    /// Advances with the first message of another member of the cluster.
-    first_heard: Arc<Epoch>,
-    /// Advances when another task than the driver may have moved a deadline of the engine, so that
-    /// the driver looks at it again.
-    deadlines: Epoch,
 }
 
 impl<T: NetTransport> Participant<T> {
@@ -95,8 +74,9 @@ impl<T: NetTransport> Participant<T> {
             first_heard: Arc::default(),
             deadlines: Epoch::default(),
         });
+        let driver = Driver::new(Arc::clone(&shared));
         Ok(Self {
-            driver: Some(Task::spawn(drive(Arc::clone(&shared)))),
+            driver: Some(Task::spawn(driver.run())),
             seeds: Some(Task::spawn(keep_resolving(Arc::clone(&shared), seeds))),
             shared,
         })
@@ -247,146 +227,6 @@ impl<T: NetTransport> Drop for Participant<T> {
         // Watchers end before the tasks do, whose end frees the socket.
         self.shared.changes.leave();
     }
-}
-
-impl<T: NetTransport> Shared<T> {
-    fn engine(&self) -> MutexGuard<'_, Engine> {
-        self.engine.lock()
-    }
-
-    fn now(&self) -> Duration {
-        self.start.elapsed()
-    }
-
-    fn own_keys_changed(&self, changed: bool) {
-        if changed {
-            self.changes.notify();
-            self.deadlines.advance();
-        }
-    }
-
-    fn handle(&self, event: Event) {
-        let now = self.now();
-        let outputs = self.engine().handle(event, now);
-        self.perform(outputs);
-    }
-
-    fn perform(&self, outputs: Vec<Output>) {
-        for output in outputs {
-            match output {
-                Output::Send { to, message } => self.send(to, message),
-                Output::SendToAll { to, message } => self.send_to_all(&to, message),
-                Output::MembershipChanged => self.changes.notify(),
-            }
-        }
-    }
-
-    /// Passes the connections to the engine if they have changed since `seen`.
-    fn note_connections(&self, seen: &mut u64) {
-        let Some(peers) = self.socket.connected_peers(seen) else {
-            return;
-        };
-        let connections = peers.into_iter().map(|peer| Connection {
-            addr: peer.addr,
-            reads_v1: peer.alpn == ALPN_V1,
-        });
-        self.handle(Event::Connections(connections.collect()));
-    }
-
-    /// Returns the reason for which no other member was met, if a retry cannot change it.
-    fn hopeless(&self) -> Option<ConnectedError> {
-        if self.changes.has_left() {
-            return Some(ConnectedError::Left);
-        }
-        let seeds = self.seeds.lock().clone()?;
-        let failures = seeds
-            .into_iter()
-            .map(|seed| (seed, self.socket.dial_failure(seed)));
-        match seeds::outlook(failures) {
-            Outlook::Open => None,
-            Outlook::Reachable(seeds) => {
-                let is_rejected = self.engine().is_rejected_by(seeds);
-                is_rejected.then_some(ConnectedError::WrongCluster)
-            }
-            Outlook::Hopeless(error) => Some(error),
-        }
-    }
-
-    /// Returns the queues of all seeds, to dial them.
-    fn dials(&self) -> Vec<OutgoingConnection<ChitchatMessage>> {
-        let seeds = self.seeds.lock().clone().unwrap_or_default();
-        let peer = |seed| self.socket.get_or_create_outgoing_connection(seed).ok();
-        seeds.into_iter().filter_map(peer).collect()
-    }
-
-    /// Queues a message without waiting. If the queue is full, the message is not sent; the next
-    /// round repairs that.
-    fn send(&self, to: SocketAddr, message: ChitchatMessage) {
-        match self.socket.send(to, message).now_or_never() {
-            Some(Ok(())) => {}
-            Some(Err(_closed)) => tracing::debug!(%to, "not sent: the socket is closed"),
-            None => tracing::debug!(%to, "not sent: the queue is full"),
-        }
-    }
-
-    /// Queues a message for several members, encoded once.
-    fn send_to_all(&self, to: &[SocketAddr], message: ChitchatMessage) {
-        if self.socket.send_to_all(to, message).is_err() {
-            tracing::debug!(?to, "not sent: the socket is closed");
-        }
-    }
-
-    fn is_lonely(&self) -> bool {
-        let members = self.engine().members();
-        !members.iter().any(|m| m.liveness == Liveness::Live)
-    }
-}
-
-/// Receives messages, and passes in connections, rounds and rumours.
-async fn drive<T: NetTransport>(shared: Arc<Shared<T>>) {
-    let mut connections = 0;
-    let mut has_heard = false;
-    loop {
-        shared.note_connections(&mut connections);
-        let epoch = shared.deadlines.current();
-        let (event, due) = {
-            let engine = shared.engine();
-            let round = engine.next_round();
-            match engine.next_rumours() {
-                Some(due) if due < round => (Event::Rumours, due),
-                _ => (Event::Round, round),
-            }
-        };
-        let wait = due.saturating_sub(shared.now());
-        if wait.is_zero() {
-            shared.handle(event);
-            continue;
-        }
-        // Deadlines are checked after each message as well: the timers of a hidden tab may fire
-        // only once a minute, but its messages arrive.
-        let timer = std::pin::pin!(rt::sleep(wait));
-        let changed = std::pin::pin!(shared.deadlines.later_than(epoch));
-        let received = std::pin::pin!(shared.socket.recv_detailed());
-        match select(received, select(timer, changed)).await {
-            Either::Left((Ok(received), _)) => {
-                // The engine knows of a connection before it hears from the peer.
-                shared.note_connections(&mut connections);
-                shared.handle(Event::Message {
-                    from: received.from,
-                    identity: received.identity,
-                    role: received.role,
-                    message: received.message,
-                });
-                if !has_heard && shared.engine().counts().heard > 0 {
-                    has_heard = true;
-                    shared.first_heard.advance();
-                }
-            }
-            Either::Left((Err(_closed), _)) => break,
-            Either::Right(_) => {}
-        }
-    }
-    shared.changes.leave();
 }
 
 /// Resolves the seeds from time to time and passes their addresses to the engine.

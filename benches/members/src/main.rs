@@ -9,7 +9,10 @@
 //!
 //! Above [`MOST_MEMBERS`] members, only two are run, into which the states of all others are
 //! loaded. A round is one exchange then, and convergence is not measured.
+//!
+//! `members large`: the costs of one engine that knows up to 10,000 live and 10,000 dead members.
 
+mod large;
 mod measurement;
 mod ours;
 mod theirs;
@@ -21,6 +24,11 @@ use gossip_benches::report::write_json;
 const MOST_MEMBERS: usize = 1000;
 
 fn main() -> anyhow::Result<()> {
+    if std::env::args().nth(1).as_deref() == Some("large") {
+        let costs = large::print(&[1_250, 2_500, 5_000, 10_000])?;
+        println!("\nwrote {}", write_json("members-large", &costs)?.display());
+        return Ok(());
+    }
     let sizes: Result<Vec<usize>, _> = std::env::args().skip(1).map(|arg| arg.parse()).collect();
     let mut sizes = sizes?;
     if sizes.is_empty() {

@@ -110,7 +110,7 @@ fn feed(engine: &mut Engine, members: std::ops::Range<usize>) {
     }
 }
 
-fn received(from: SocketAddr, message: ChitchatMessage) -> Event {
+pub(crate) fn received(from: SocketAddr, message: ChitchatMessage) -> Event {
     Event::Message {
         from,
         identity: Identity::UNPROVED,
@@ -207,6 +207,6 @@ fn to_index(addr: SocketAddr) -> usize {
     }
 }
 
-fn id(n: usize) -> ChitchatId {
+pub(crate) fn id(n: usize) -> ChitchatId {
     ChitchatId::new(node_id(n), 1, addr(n))
 }

@@ -23,16 +23,16 @@ const PRIOR_WEIGHT: f64 = 5.0;
 #[derive(Debug)]
 pub(super) struct FailureDetector {
     config: FailureDetectorConfig,
-    heard: Members<Heard>,
-    /// Members that the last judgement found dead, and since when each of them is.
-    dead: Members<Duration>,
+    records: Members<Record>,
 }
 
-/// The record of a member whose heartbeat has risen.
+/// The record of a member whose heartbeat has risen, or which was judged.
 #[derive(Debug, Default)]
-struct Heard {
+struct Record {
     window: Window,
     standing: Standing,
+    /// Since when the member is dead, if the last judgement found it dead.
+    died: Option<Duration>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +57,7 @@ impl FailureDetector {
     pub(super) fn new(config: FailureDetectorConfig) -> Self {
         Self {
             config,
-            heard: Members::new(),
-            dead: Members::new(),
+            records: Members::new(),
         }
     }
 
@@ -72,14 +71,15 @@ impl FailureDetector {
         let config = &self.config;
         let (mut changed, mut unknown) = (false, Vec::new());
         let ids = ids.map(|id| (id, ()));
-        order::meet(&mut self.heard, ids, |id, heard, ()| match heard {
-            Some(heard) => changed |= heard.heartbeat(config, now),
-            None => unknown.push(id),
+        order::meet(&mut self.records, ids, |id, record, ()| match record {
+            Some(record) => changed |= record.heartbeat(config, now),
+            None => {
+                let mut record = Record::default();
+                changed |= record.heartbeat(config, now);
+                unknown.push((id.clone(), record));
+            }
         });
-        for id in unknown {
-            let heard = self.heard.entry(id.clone()).or_default();
-            changed |= heard.heartbeat(config, now);
-        }
+        order::insert_all(&mut self.records, unknown);
         changed
     }
 
@@ -90,37 +90,24 @@ impl FailureDetector {
         ids: impl Iterator<Item = &'a ChitchatId>,
         now: Duration,
     ) -> bool {
-        let mut changed = false;
-        let (config, dead) = (&self.config, &mut self.dead);
+        let (mut changed, mut unknown) = (false, Vec::new());
+        let config = &self.config;
         let ids = ids.map(|id| (id, ()));
-        order::meet(&mut self.heard, ids, |id, heard, ()| {
-            let mut before = Standing::Dead;
-            if let Some(heard) = heard {
-                before = heard.standing;
-                let phi = heard.window.phi(config.initial_interval, now);
-                if phi.is_some_and(|phi| phi <= config.phi_threshold) {
-                    heard.standing = Standing::Live;
-                    if before != Standing::Live {
-                        dead.remove(id);
-                        changed |= before == Standing::Dead;
-                    }
-                    return;
-                }
-                heard.standing = Standing::Dead;
-                // A member that comes back is judged by intervals measured since then.
-                heard.window.forget_intervals();
-            }
-            if before != Standing::Dead || !dead.contains_key(id) {
-                dead.insert(id.clone(), now);
-                changed = true;
+        order::meet(&mut self.records, ids, |id, record, ()| match record {
+            Some(record) => changed |= record.judge(config, now),
+            None => {
+                let mut record = Record::default();
+                changed |= record.judge(config, now);
+                unknown.push((id.clone(), record));
             }
         });
+        order::insert_all(&mut self.records, unknown);
         changed
     }
 
     pub(super) fn is_live(&self, id: &ChitchatId) -> bool {
-        let heard = self.heard.get(id);
-        heard.is_some_and(|heard| heard.standing != Standing::Dead)
+        let record = self.records.get(id);
+        record.is_some_and(|record| record.standing != Standing::Dead)
     }
 
     /// Returns the members that the last judgement found live, to select from.
@@ -129,14 +116,15 @@ impl FailureDetector {
     /// prefers it to all that are not; so at the start of a cluster the few that are found live
     /// first would be selected again and again, and the others would wait for their heartbeats.
     pub(super) fn judged_live(&self) -> impl Iterator<Item = &ChitchatId> {
-        let is_live = |heard: &Heard| heard.standing == Standing::Live;
-        let live = self.heard.iter().filter(move |(_, heard)| is_live(heard));
+        let is_live = |record: &Record| record.standing == Standing::Live;
+        let live = self.records.iter().filter(move |(_, r)| is_live(r));
         live.map(|(id, _)| id)
     }
 
     /// Returns the members that the last judgement found dead.
-    pub(super) fn judged_dead(&self) -> impl ExactSizeIterator<Item = &ChitchatId> {
-        self.dead.keys()
+    pub(super) fn judged_dead(&self) -> impl Iterator<Item = &ChitchatId> {
+        let dead = self.records.iter().filter(|(_, r)| r.died.is_some());
+        dead.map(|(id, _)| id)
     }
 
     /// Returns true if `id` has been dead for more than half of the time after which it is
@@ -144,35 +132,30 @@ impl FailureDetector {
     /// it without learning of it again.
     pub(super) fn is_scheduled_for_deletion(&self, id: &ChitchatId, now: Duration) -> bool {
         let half = self.config.dead_node_grace_period / 2;
-        self.dead
-            .get(id)
-            .is_some_and(|died| now.saturating_sub(*died) > half)
+        let died = self.records.get(id).and_then(|record| record.died);
+        died.is_some_and(|died| now.saturating_sub(died) > half)
     }
 
-    /// Removes and returns the members that have been dead for the whole grace period.
+    /// Removes and returns the members that have been dead for the whole grace period, sorted by id.
     pub(super) fn take_forgotten(&mut self, now: Duration) -> Vec<ChitchatId> {
         let grace = self.config.dead_node_grace_period;
-        let forgotten: Vec<_> = self
-            .dead
-            .iter()
-            .filter(|(_, died)| now.saturating_sub(**died) >= grace)
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in &forgotten {
-            self.dead.remove(id);
-            self.heard.remove(id);
-        }
+        let mut forgotten = Vec::new();
+        self.records.retain(|id, record| {
+            let is_over = |died| now.saturating_sub(died) >= grace;
+            let is_kept = !record.died.is_some_and(is_over);
+            if !is_kept {
+                forgotten.push(id.clone());
+            }
+            is_kept
+        });
         forgotten
     }
 
     /// Returns the silence after which `id` would be found dead, given the intervals measured so
     /// far, or `None` if none was measured.
     pub(super) fn timeout(&self, id: &ChitchatId) -> Option<Duration> {
-        let mean = self
-            .heard
-            .get(id)?
-            .window
-            .mean(self.config.initial_interval)?;
+        let window = &self.records.get(id)?.window;
+        let mean = window.mean(self.config.initial_interval)?;
         Duration::try_from_secs_f64(mean * self.config.phi_threshold).ok()
     }
 
@@ -184,16 +167,16 @@ impl FailureDetector {
         now: Duration,
         is_excused: impl Fn(&ChitchatId) -> bool,
     ) {
-        let excused = self.heard.iter_mut().filter(|(id, _)| is_excused(id));
-        for (_, heard) in excused {
-            if let Some(last) = &mut heard.window.last_heartbeat {
+        let excused = self.records.iter_mut().filter(|(id, _)| is_excused(id));
+        for (_, record) in excused {
+            if let Some(last) = &mut record.window.last_heartbeat {
                 *last = last.saturating_add(pause).min(now);
             }
         }
     }
 }
 
-impl Heard {
+impl Record {
     /// Notes a heartbeat. Returns true if the member is live by it and was not before.
     fn heartbeat(&mut self, config: &FailureDetectorConfig, now: Duration) -> bool {
         self.window.heartbeat(config, now);
@@ -203,6 +186,25 @@ impl Heard {
             self.standing = Standing::Risen;
         }
         rises
+    }
+
+    /// Returns true if the member is newly found live or dead.
+    fn judge(&mut self, config: &FailureDetectorConfig, now: Duration) -> bool {
+        let before = self.standing;
+        let phi = self.window.phi(config.initial_interval, now);
+        if phi.is_some_and(|phi| phi <= config.phi_threshold) {
+            self.standing = Standing::Live;
+            self.died = None;
+            return before == Standing::Dead;
+        }
+        self.standing = Standing::Dead;
+        // A member that comes back is judged by intervals measured since then.
+        self.window.forget_intervals();
+        let is_new = before != Standing::Dead || self.died.is_none();
+        if is_new {
+            self.died = Some(now);
+        }
+        is_new
     }
 }
 
@@ -228,8 +230,9 @@ impl Window {
         self.sum += seconds;
     }
 
+    /// Forgets all intervals and releases their memory: a member may be dead for long.
     fn forget_intervals(&mut self) {
-        self.seconds.clear();
+        self.seconds = VecDeque::new();
         self.sum = 0.0;
     }
 

@@ -18,6 +18,9 @@ use crate::rt;
 /// that come and go.
 pub(super) type Members<V> = LiteMap<ChitchatId, V>;
 
+/// The number of members up to which they are added one by one.
+const FEW: usize = 2;
+
 /// Calls `met` for each of `others`, together with the value of the same member, if it is known.
 /// `others` must be sorted by id: both are walked once, without a search for each.
 pub(super) fn meet<'a, V, T>(
@@ -48,6 +51,28 @@ pub(super) fn advance<'a, V>(
             return Some(passed.1);
         }
     }
+}
+
+/// Adds `others`, which must be sorted by id and not be among `members`. Takes time in proportion to
+/// both together: to insert them one by one would move the members behind each.
+pub(super) fn insert_all<V>(members: &mut Members<V>, others: Vec<(ChitchatId, V)>) {
+    if others.len() <= FEW {
+        for (id, value) in others {
+            members.insert(id, value);
+        }
+        return;
+    }
+    let before = std::mem::take(members).into_tuple_vec();
+    let mut all = Vec::with_capacity(before.len().saturating_add(others.len()));
+    let mut others = others.into_iter().peekable();
+    for member in before {
+        while let Some(other) = others.next_if(|(id, _)| *id < member.0) {
+            all.push(other);
+        }
+        all.push(member);
+    }
+    all.extend(others);
+    *members = Members::from_sorted_store_unchecked(all);
 }
 
 /// A sort key: ascending, field by field.
@@ -87,6 +112,23 @@ mod tests {
         });
         let expected = [None, Some(1), None, Some(4), Some(9), None];
         assert_eq!(pairs, expected.into_iter().zip(0..).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn members_that_are_added_together_are_found_as_if_they_had_been_added_one_by_one() {
+        let id = |n: u16| ChitchatId::new("a", n.into(), ([127, 0, 0, 1], n).into());
+        for added in [vec![], vec![0], vec![5], vec![0, 2, 5, 9], vec![7, 8]] {
+            let mut members = Members::new();
+            for n in [1, 3, 4, 6] {
+                members.insert(id(n), n);
+            }
+            let mut expected = members.clone();
+            for n in &added {
+                expected.insert(id(*n), *n);
+            }
+            insert_all(&mut members, added.into_iter().map(|n| (id(n), n)).collect());
+            assert_eq!(members, expected);
+        }
     }
 
     #[test]

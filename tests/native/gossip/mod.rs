@@ -2,6 +2,7 @@
 
 mod connected;
 mod hostile;
+mod load;
 mod participant;
 mod rumours;
 mod simulation;

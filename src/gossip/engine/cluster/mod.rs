@@ -110,33 +110,31 @@ impl Cluster {
         if let Some(known) = own {
             self.catch_up_with_own_past(known);
         }
+        let mut new = Vec::new();
         for (id, heartbeat) in unknown {
-            beats.has_new |= self.note_heartbeat(id, heartbeat) == Noted::New;
+            if self.admits(id, heartbeat, new.len()) {
+                let mut state = NodeState::default();
+                state.note_heartbeat(heartbeat);
+                new.push((id.clone(), state));
+            }
         }
+        beats.has_new = !new.is_empty();
+        order::insert_all(&mut self.nodes, new);
         beats
     }
 
-    /// Records the heartbeat of a member that a peer lists.
-    pub(super) fn note_heartbeat(&mut self, id: &ChitchatId, heartbeat: u64) -> Noted {
-        if let Some(state) = self.nodes.get_mut(id) {
-            return if state.note_heartbeat(heartbeat) {
-                Noted::Risen
-            } else {
-                Noted::Nothing
-            };
-        }
+    /// Returns true if an unknown member that a peer lists is to be added, after `added` others.
+    fn admits(&mut self, id: &ChitchatId, heartbeat: u64, added: usize) -> bool {
         if self.forgotten.last_heartbeat(id) >= Some(heartbeat) {
-            return Noted::Nothing;
+            return false;
         }
-        if self.nodes.len() >= self.limits.max_members || id.node_id.len() > MAX_NAME_LEN {
+        let has_room = self.nodes.len().saturating_add(added) < self.limits.max_members;
+        if !has_room || id.node_id.len() > MAX_NAME_LEN {
             self.refused_members += 1;
-            return Noted::Nothing;
+            return false;
         }
         self.forgotten.take(id);
-        let mut state = NodeState::default();
-        state.note_heartbeat(heartbeat);
-        self.nodes.insert(id.clone(), state);
-        Noted::New
+        true
     }
 
     /// Compares what a peer knows of this member with our own state. The peer can be ahead only if
@@ -366,26 +364,45 @@ impl Cluster {
         removed_visible
     }
 
-    /// Forgets a member. It is not added again until its heartbeat is higher than now.
-    pub(super) fn forget(&mut self, id: &ChitchatId) {
-        if *id == self.self_id {
+    /// Forgets members, which must be sorted. One of them is not added again until its heartbeat is
+    /// higher than now.
+    pub(super) fn forget(&mut self, ids: &[ChitchatId]) {
+        if ids.is_empty() {
             return;
         }
-        if let Some(state) = self.nodes.remove(id) {
-            self.foreign_bytes = self.foreign_bytes.saturating_sub(state.bytes());
-            self.forgotten.put(id.clone(), state.heartbeat);
-        }
+        let self_id = &self.self_id;
+        let (forgotten, bytes) = (&mut self.forgotten, &mut self.foreign_bytes);
+        self.nodes.retain(|id, state| {
+            if id == self_id || ids.binary_search(id).is_err() {
+                return true;
+            }
+            *bytes = bytes.saturating_sub(state.bytes());
+            forgotten.put(id.clone(), state.heartbeat);
+            false
+        });
     }
 
-    /// Returns true if a member with the same name and a later generation is known.
-    pub(super) fn is_superseded(&self, id: &ChitchatId) -> bool {
-        // Ids are sorted by name and generation: those of the same name are adjacent.
-        let (Ok(first) | Err(first)) = self.nodes.find_index(id);
-        self.nodes
-            .iter()
-            .skip(first)
-            .take_while(|(other, _)| other.node_id == id.node_id)
-            .any(|(other, _)| other.generation_id > id.generation_id)
+    /// Returns for each member, in the order of [`nodes`](Self::nodes), whether one with the same
+    /// name and a later generation is known.
+    pub(super) fn superseded(&self) -> Vec<bool> {
+        // Ids are sorted by name and generation: those of the same name are adjacent, the latest
+        // generation last.
+        let mut superseded = Vec::with_capacity(self.nodes.len());
+        let mut latest: Option<&ChitchatId> = None;
+        for (id, _) in self.nodes.iter().rev() {
+            let latest = latest.get_or_insert(id);
+            if latest.node_id != id.node_id {
+                *latest = id;
+            }
+            superseded.push(id.generation_id < latest.generation_id);
+        }
+        superseded.reverse();
+        superseded
+    }
+
+    /// Returns the position of a member in the order of [`nodes`](Self::nodes).
+    pub(super) fn position(&self, id: &ChitchatId) -> Option<usize> {
+        self.nodes.find_index(id).ok()
     }
 }
 
@@ -402,17 +419,6 @@ pub(super) struct Learnt {
     pub(super) copies: Vec<(ChitchatId, Version)>,
     /// True if the delta contained changes that are missing here and could not be applied.
     pub(super) has_gap: bool,
-}
-
-/// The result of noting a heartbeat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Noted {
-    /// The heartbeat shows nothing, or the member was refused.
-    Nothing,
-    /// The member was not known before.
-    New,
-    /// The heartbeat has risen: the member is alive.
-    Risen,
 }
 
 /// The result of noting all heartbeats of a digest.

@@ -16,6 +16,36 @@ fn cluster(own: u16) -> Cluster {
     Cluster::new(id(own), LIMITS)
 }
 
+/// The result of noting a heartbeat.
+#[derive(Debug, PartialEq, Eq)]
+enum Noted {
+    /// The heartbeat shows nothing, or the member was refused.
+    Nothing,
+    /// The member was not known before.
+    New,
+    /// The heartbeat has risen: the member is alive.
+    Risen,
+}
+
+impl Cluster {
+    /// Notes a digest that lists one member.
+    fn note_heartbeat(&mut self, id: &ChitchatId, heartbeat: u64) -> Noted {
+        let digest = Digest {
+            node_digests: [(id.clone(), known(heartbeat, 0))].into(),
+        };
+        let beats = self.note_heartbeats(&digest);
+        match (beats.has_new, beats.risen.is_empty()) {
+            (true, _) => Noted::New,
+            (false, true) => Noted::Nothing,
+            (false, false) => Noted::Risen,
+        }
+    }
+
+    fn is_superseded(&self, id: &ChitchatId) -> bool {
+        self.position(id).is_some_and(|n| self.superseded()[n])
+    }
+}
+
 fn known(heartbeat: u64, max_version: Version) -> NodeDigest {
     NodeDigest {
         heartbeat,
@@ -61,7 +91,7 @@ fn a_delta_never_creates_a_member() {
 fn a_forgotten_member_returns_only_with_a_higher_heartbeat() {
     let mut cluster = cluster(1);
     assert_eq!(cluster.note_heartbeat(&id(2), 5), Noted::New);
-    cluster.forget(&id(2));
+    cluster.forget(&[id(2)]);
     assert_eq!(cluster.note_heartbeat(&id(2), 5), Noted::Nothing);
     assert_eq!(cluster.nodes().len(), 1);
     assert_eq!(cluster.note_heartbeat(&id(2), 6), Noted::New);
@@ -320,14 +350,14 @@ fn the_keys_of_all_other_members_are_bounded_together() {
     assert_eq!(us.refused_keys, 2);
     // All members are known nevertheless, and room that is freed is used again.
     assert_eq!(us.nodes().len(), 6);
-    us.forget(&id(1));
+    us.forget(&[id(1)]);
     teach_of(&mut us, 5);
     assert_eq!(with_keys(&us), 3);
     // Our own keys do not count.
     us.own()
         .set("k", &"v".repeat(900), DeletionStatus::Set, NOW);
     us.collect_garbage(Duration::ZERO, NOW);
-    us.forget(&id(2));
+    us.forget(&[id(2)]);
     teach_of(&mut us, 4);
     assert_eq!((with_keys(&us), us.refused_keys), (4, 2));
 }

@@ -194,17 +194,23 @@ impl Engine {
 
     /// Returns a snapshot of all known members, this one included, sorted by id.
     pub fn members(&self) -> Vec<Member> {
-        self.cluster
-            .nodes()
-            .map(|(id, state)| Member {
+        let nodes = self.cluster.nodes().zip(self.cluster.superseded());
+        nodes
+            .map(|((id, state), superseded)| Member {
                 id: id.clone(),
                 liveness: self.liveness(id),
-                superseded: self.cluster.is_superseded(id),
+                superseded,
                 heartbeat: state.heartbeat,
                 max_version: state.max_version,
                 key_values: visible_keys(state),
             })
             .collect()
+    }
+
+    /// Returns true if another member is live.
+    pub(crate) fn has_live_members(&self) -> bool {
+        let mut others = self.cluster.others();
+        others.any(|id| self.detector.is_live(id))
     }
 
     /// Returns the silence after which `id` would be found dead, given the heartbeats so far.
@@ -285,10 +291,9 @@ impl Engine {
         self.schedule.end(chosen.len());
         self.ask(&chosen, now, outputs);
         changed |= self.detector.judge(self.cluster.others(), now);
-        for id in self.detector.take_forgotten(now) {
-            self.cluster.forget(&id);
-            changed = true;
-        }
+        let forgotten = self.detector.take_forgotten(now);
+        changed |= !forgotten.is_empty();
+        self.cluster.forget(&forgotten);
         changed
     }
 

@@ -187,7 +187,9 @@ impl Rumours {
         }
         let is_done = |stretch: &Stretch| stretch.sent > 0 && stretch.copies >= enough;
         pending.stretches.retain(|stretch| !is_done(stretch));
-        self.drop_finished();
+        if pending.stretches.is_empty() {
+            self.pending.remove(id);
+        }
     }
 
     /// Notes that the member at `from` has listed the versions that `known_by` returns.
@@ -287,11 +289,9 @@ impl Rumours {
             // Members that nobody can dial are not in the pattern of anyone: their connections are
             // the only way to them.
             let nobody_dials = connected.iter().filter(|addr| is_key_address(**addr));
-            for addr in nobody_dials.filter(|addr| lacks(addr)) {
-                if !chosen.contains(addr) {
-                    chosen.push(*addr);
-                }
-            }
+            let before = order::set(chosen.iter().copied());
+            let others = nobody_dials.filter(|addr| !before.contains(addr) && lacks(addr));
+            chosen.extend(others);
         }
         if transmission.has_random {
             at_random += fanout;
@@ -363,12 +363,16 @@ impl Rumours {
         chosen: &mut Vec<SocketAddr>,
         rng: &mut fastrand::Rng,
     ) {
+        if count == 0 {
+            return;
+        }
+        let mut taken = order::set(chosen.iter().copied());
         let candidates = reachable.iter().filter(|addr| lacks(addr));
-        let left = candidates.filter(|addr| !chosen.contains(addr)).count();
+        let left = candidates.filter(|addr| !taken.contains(addr)).count();
         let end = chosen.len() + count.min(left);
         while chosen.len() < end {
             match self.order.pop() {
-                Some(addr) if lacks(&addr) && !chosen.contains(&addr) => chosen.push(addr),
+                Some(addr) if lacks(&addr) && taken.insert(addr) => chosen.push(addr),
                 Some(_) => {}
                 None => {
                     self.order = reachable.iter().copied().collect();

@@ -1,0 +1,160 @@
+//! [`Driver`]: the task that runs the engine of a participant.
+//!
+//! It does not look into messages; the engine does. Invariant: whatever is due, a message is handled
+//! between two rounds, and other tasks run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::{Either, select};
+
+use super::engine::{Connection, Event};
+use super::shared::Shared;
+use crate::message::{ALPN_V1, ChitchatMessage};
+use crate::net::NetTransport;
+use crate::rt;
+use crate::rt::sync::yield_now;
+use crate::transport_layer::{ClosedError, Received};
+
+/// The number of messages that are handled in a row before other tasks run.
+const YIELD_AFTER: u32 = 16;
+
+/// The task that receives messages, and passes in connections, rounds and rumours.
+pub(super) struct Driver<T: NetTransport> {
+    shared: Arc<Shared<T>>,
+    /// The epoch of the connections that the engine knows.
+    connections: u64,
+    has_heard: bool,
+    rounds: Rest,
+    rumours: Rest,
+}
+
+impl<T: NetTransport> Driver<T> {
+    pub(super) fn new(shared: Arc<Shared<T>>) -> Self {
+        Self {
+            shared,
+            connections: 0,
+            has_heard: false,
+            rounds: Rest::default(),
+            rumours: Rest::default(),
+        }
+    }
+
+    /// Runs until the socket is closed.
+    pub(super) async fn run(mut self) {
+        let mut in_a_row = 0;
+        loop {
+            self.note_connections();
+            let epoch = self.shared.deadlines.current();
+            let (event, due) = self.next_deadline();
+            let wait = due.saturating_sub(self.shared.now());
+            if wait.is_zero() {
+                self.handle_deadline(event);
+                match self.shared.socket.recv_detailed().now_or_never() {
+                    Some(Ok(received)) => self.receive(received),
+                    Some(Err(_closed)) => break,
+                    None => {}
+                }
+                yield_now().await;
+                continue;
+            }
+            match self.wait(wait, epoch).await {
+                Some(Ok(received)) => self.receive(received),
+                Some(Err(_closed)) => break,
+                None => continue,
+            }
+            in_a_row += 1;
+            if in_a_row >= YIELD_AFTER {
+                in_a_row = 0;
+                yield_now().await;
+            }
+        }
+        self.shared.changes.leave();
+    }
+
+    /// Waits for a message, at most for `limit` and until a deadline may have moved since `epoch`.
+    async fn wait(
+        &self,
+        limit: Duration,
+        epoch: u64,
+    ) -> Option<Result<Received<ChitchatMessage>, ClosedError>> {
+        // Deadlines are checked after each message as well: the timers of a hidden tab may fire only
+        // once a minute, but its messages arrive.
+        let timer = std::pin::pin!(rt::sleep(limit));
+        let changed = std::pin::pin!(self.shared.deadlines.later_than(epoch));
+        let received = std::pin::pin!(self.shared.socket.recv_detailed());
+        match select(received, select(timer, changed)).await {
+            Either::Left((received, _)) => Some(received),
+            Either::Right(_) => None,
+        }
+    }
+
+    /// Returns the event that is due next, and when.
+    fn next_deadline(&self) -> (Event, Duration) {
+        let engine = self.shared.engine();
+        let round = self.rounds.postpone(engine.next_round());
+        let rumours = engine.next_rumours();
+        match rumours.map(|due| self.rumours.postpone(due)) {
+            Some(due) if due < round => (Event::Rumours, due),
+            _ => (Event::Round, round),
+        }
+    }
+
+    fn handle_deadline(&mut self, event: Event) {
+        let rest = match event {
+            Event::Rumours => &mut self.rumours,
+            _ => &mut self.rounds,
+        };
+        let start = self.shared.now();
+        self.shared.handle(event);
+        rest.note(start, self.shared.now());
+    }
+
+    /// Passes the connections to the engine if they have changed.
+    fn note_connections(&mut self) {
+        let Some(peers) = self.shared.socket.connected_peers(&mut self.connections) else {
+            return;
+        };
+        let connections = peers.into_iter().map(|peer| Connection {
+            addr: peer.addr,
+            reads_v1: peer.alpn == ALPN_V1,
+        });
+        self.shared
+            .handle(Event::Connections(connections.collect()));
+    }
+
+    fn receive(&mut self, received: Received<ChitchatMessage>) {
+        // The engine knows of a connection before it hears from the peer.
+        self.note_connections();
+        self.shared.handle(Event::Message {
+            from: received.from,
+            identity: received.identity,
+            role: received.role,
+            message: received.message,
+        });
+        if !self.has_heard && self.shared.engine().counts().heard > 0 {
+            self.has_heard = true;
+            self.shared.first_heard.advance();
+        }
+    }
+}
+
+/// Spaces events whose handling takes long: after each of them, at least as much time is left to
+/// messages as it has taken.
+#[derive(Debug, Default)]
+struct Rest {
+    until: Duration,
+}
+
+impl Rest {
+    /// Notes that an event was handled from `start` to `end`.
+    fn note(&mut self, start: Duration, end: Duration) {
+        self.until = end.saturating_add(end.saturating_sub(start));
+    }
+
+    /// Returns when the next event may be handled, if it is due at `due`.
+    fn postpone(&self, due: Duration) -> Duration {
+        due.max(self.until)
+    }
+}

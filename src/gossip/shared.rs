@@ -1,0 +1,118 @@
+//! What the tasks of a participant share: the socket, the engine behind its lock, and the waiters.
+//!
+//! Passes events to the engine and performs its outputs. It has no task and no timer. Invariant: the
+//! engine's lock is never held over an await, and sending never waits.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+
+use super::engine::{Engine, Event, Output};
+use super::error::ConnectedError;
+use super::seeds::{self, Outlook};
+use super::watch::Changes;
+use crate::message::{ChitchatId, ChitchatMessage};
+use crate::net::NetTransport;
+use crate::rt::Instant;
+use crate::rt::sync::{Epoch, Mutex, MutexGuard};
+use crate::transport_layer::{OutgoingConnection, TransportLayerSocket};
+
+#[derive(Debug)]
+pub(super) struct Shared<T: NetTransport> {
+    pub(super) socket: TransportLayerSocket<T, ChitchatMessage>,
+    pub(super) engine: Mutex<Engine>,
+    pub(super) id: ChitchatId,
+    pub(super) gossip_interval: Duration,
+    // The zero of the engine's time.
+    pub(super) start: Instant,
+    pub(super) changes: Arc<Changes>,
+    /// The addresses of the seeds, `None` until they are resolved for the first time.
+    pub(super) seeds: Mutex<Option<Vec<SocketAddr>>>,
+    /// Advances with the first message of another member of the cluster.
+    pub(super) first_heard: Arc<Epoch>,
+    /// Advances when another task than the driver may have moved a deadline of the engine, so that
+    /// the driver looks at it again.
+    pub(super) deadlines: Epoch,
+}
+
+impl<T: NetTransport> Shared<T> {
+    pub(super) fn engine(&self) -> MutexGuard<'_, Engine> {
+        self.engine.lock()
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    pub(super) fn own_keys_changed(&self, changed: bool) {
+        if changed {
+            self.changes.notify();
+            self.deadlines.advance();
+        }
+    }
+
+    pub(super) fn handle(&self, event: Event) {
+        let now = self.now();
+        let outputs = self.engine().handle(event, now);
+        self.perform(outputs);
+    }
+
+    pub(super) fn perform(&self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Send { to, message } => self.send(to, message),
+                Output::SendToAll { to, message } => self.send_to_all(&to, message),
+                Output::MembershipChanged => self.changes.notify(),
+            }
+        }
+    }
+
+    /// Returns the reason for which no other member was met, if a retry cannot change it.
+    pub(super) fn hopeless(&self) -> Option<ConnectedError> {
+        if self.changes.has_left() {
+            return Some(ConnectedError::Left);
+        }
+        let seeds = self.seeds.lock().clone()?;
+        let failures = seeds
+            .into_iter()
+            .map(|seed| (seed, self.socket.dial_failure(seed)));
+        match seeds::outlook(failures) {
+            Outlook::Open => None,
+            Outlook::Reachable(seeds) => {
+                let is_rejected = self.engine().is_rejected_by(seeds);
+                is_rejected.then_some(ConnectedError::WrongCluster)
+            }
+            Outlook::Hopeless(error) => Some(error),
+        }
+    }
+
+    /// Returns the queues of all seeds, to dial them.
+    pub(super) fn dials(&self) -> Vec<OutgoingConnection<ChitchatMessage>> {
+        let seeds = self.seeds.lock().clone().unwrap_or_default();
+        let peer = |seed| self.socket.get_or_create_outgoing_connection(seed).ok();
+        seeds.into_iter().filter_map(peer).collect()
+    }
+
+    /// Queues a message without waiting. If the queue is full, the message is not sent; the next
+    /// round repairs that.
+    pub(super) fn send(&self, to: SocketAddr, message: ChitchatMessage) {
+        match self.socket.send(to, message).now_or_never() {
+            Some(Ok(())) => {}
+            Some(Err(_closed)) => tracing::debug!(%to, "not sent: the socket is closed"),
+            None => tracing::debug!(%to, "not sent: the queue is full"),
+        }
+    }
+
+    /// Queues a message for several members, encoded once.
+    pub(super) fn send_to_all(&self, to: &[SocketAddr], message: ChitchatMessage) {
+        if self.socket.send_to_all(to, message).is_err() {
+            tracing::debug!(?to, "not sent: the socket is closed");
+        }
+    }
+
+    pub(super) fn is_lonely(&self) -> bool {
+        !self.engine().has_live_members()
+    }
+}
