@@ -1,21 +1,27 @@
 //! A counter of changes that tasks can wait on.
 
 use std::future::poll_fn;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 
-use super::Mutex;
+use super::{Mutex, Ticket, WaitList};
 
 /// A counter of changes. Any number of tasks can wait for the next change.
 ///
 /// A waiter reads the epoch, checks the state, and then waits for a later epoch. A change in
-/// between ends the wait at once.
+/// between ends the wait at once. A wait that is dropped leaves nothing behind.
 #[derive(Debug, Default)]
 pub(crate) struct Epoch(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     epoch: u64,
-    waiting: Vec<Waker>,
+    waiting: WaitList,
+}
+
+/// A wait for a later epoch. Dropping it gives up its place in line.
+struct Wait<'a> {
+    epoch: &'a Epoch,
+    ticket: Ticket,
 }
 
 impl Epoch {
@@ -29,24 +35,34 @@ impl Epoch {
         let waiting = {
             let mut state = self.0.lock();
             state.epoch += 1;
-            std::mem::take(&mut state.waiting)
+            state.waiting.take_all()
         };
-        waiting.into_iter().for_each(Waker::wake);
+        waiting.into_iter().for_each(|(_, waker)| waker.wake());
     }
 
     /// Completes once the epoch is later than `seen`. Cancel-safe.
     pub(crate) async fn later_than(&self, seen: u64) {
+        let mut wait = Wait {
+            epoch: self,
+            ticket: None,
+        };
         poll_fn(|cx| {
             let mut state = self.0.lock();
             if state.epoch != seen {
                 return Poll::Ready(());
             }
-            if !state.waiting.iter().any(|w| w.will_wake(cx.waker())) {
-                state.waiting.push(cx.waker().clone());
-            }
+            state.waiting.join(&mut wait.ticket, cx.waker());
             Poll::Pending
         })
         .await;
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if self.ticket.is_some() {
+            self.epoch.0.lock().waiting.leave(&mut self.ticket);
+        }
     }
 }
 
@@ -83,6 +99,7 @@ mod tests {
         });
         epoch.advance();
         assert_eq!(woken.map(|woken| *woken.0.lock()), [1, 1]);
+        assert!(epoch.0.lock().waiting.is_empty());
         let noop = noop_waker();
         let mut cx = Context::from_waker(&noop);
         for future in &mut waiting {
@@ -91,5 +108,34 @@ mod tests {
         assert!(pin!(epoch.later_than(seen)).poll(&mut cx).is_ready());
         let later = pin!(epoch.later_than(epoch.current()));
         assert!(later.poll(&mut cx).is_pending());
+    }
+
+    #[test]
+    fn a_wait_that_was_woken_and_is_dropped_takes_the_place_of_no_later_one() {
+        let epoch = Epoch::default();
+        let woken = std::sync::Arc::new(Woken::default());
+        let waker = futures::task::waker(std::sync::Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        let mut earlier = Box::pin(epoch.later_than(0));
+        assert!(earlier.poll_unpin(&mut cx).is_pending());
+        epoch.advance();
+        let mut later = Box::pin(epoch.later_than(1));
+        assert!(later.poll_unpin(&mut cx).is_pending());
+        drop(earlier);
+        epoch.advance();
+        assert_eq!(*woken.0.lock(), 2);
+    }
+
+    #[test]
+    fn a_wait_that_is_dropped_leaves_nothing_behind() {
+        let epoch = Epoch::default();
+        for _ in 0..100 {
+            let waker = futures::task::waker(std::sync::Arc::new(Woken::default()));
+            let mut wait = Box::pin(epoch.later_than(0));
+            let mut cx = Context::from_waker(&waker);
+            assert!(wait.poll_unpin(&mut cx).is_pending());
+            assert_eq!(epoch.0.lock().waiting.len(), 1);
+        }
+        assert!(epoch.0.lock().waiting.is_empty());
     }
 }

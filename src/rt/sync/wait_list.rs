@@ -64,6 +64,12 @@ impl WaitList {
         self.waiting.iter().map(|(_, waker)| waker.clone())
     }
 
+    /// Empties the line and returns the wakers of all that were in it. Their tickets have no place
+    /// any more.
+    pub(crate) fn take_all(&mut self) -> Vec<(u64, Waker)> {
+        std::mem::take(&mut self.waiting)
+    }
+
     /// Returns the number of tasks in line.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
