@@ -136,6 +136,45 @@ impl FailureDetector {
         died.is_some_and(|died| now.saturating_sub(died) > half)
     }
 
+    /// Returns true if `id` is left out of messages to members that hear of it for no longer than
+    /// `silence` after it has died, if that is limited.
+    pub(super) fn is_omitted(
+        &self,
+        id: &ChitchatId,
+        silence: Option<Duration>,
+        now: Duration,
+    ) -> bool {
+        silence.is_some_and(|silence| self.is_silent(id, silence, now))
+            || self.is_scheduled_for_deletion(id, now)
+    }
+
+    /// Returns true if `id` is dead and has been silent for longer than `after`.
+    fn is_silent(&self, id: &ChitchatId, after: Duration, now: Duration) -> bool {
+        self.records.get(id).is_some_and(|record| {
+            let since = record.died.max(record.window.last_heartbeat);
+            let is_dead = record.standing == Standing::Dead;
+            is_dead && since.is_some_and(|since| now.saturating_sub(since) > after)
+        })
+    }
+
+    /// Returns up to `most` members that have been dead the longest, sorted by id.
+    pub(super) fn longest_dead(&self, most: usize) -> Vec<ChitchatId> {
+        let dead = self.records.iter().filter_map(|(id, record)| {
+            let died = record.died.filter(|_| record.standing == Standing::Dead)?;
+            Some((id, died))
+        });
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let by_age = order::sorted(dead.collect(), |(_, died)| (false, micros(*died), 0));
+        let longest = by_age.into_iter().take(most).map(|(id, _)| id);
+        let longest = order::set(longest);
+        longest.into_iter().cloned().collect()
+    }
+
+    /// Removes members, which must be sorted by id.
+    pub(super) fn forget(&mut self, ids: &[ChitchatId]) {
+        self.records.retain(|id, _| ids.binary_search(id).is_err());
+    }
+
     /// Removes and returns the members that have been dead for the whole grace period, sorted by id.
     pub(super) fn take_forgotten(&mut self, now: Duration) -> Vec<ChitchatId> {
         let grace = self.config.dead_node_grace_period;
@@ -359,6 +398,34 @@ mod tests {
         assert!(detector.is_scheduled_for_deletion(&id(), seconds(1001) + day / 2));
         assert!(detector.take_forgotten(seconds(999) + day).is_empty());
         assert_eq!(detector.take_forgotten(seconds(1000) + day), [id()]);
+    }
+
+    #[test]
+    fn the_members_that_are_dead_the_longest_are_found_first() {
+        let mut detector = FailureDetector::new(FailureDetectorConfig::default());
+        let id = |n: u16| ChitchatId::new("a", n.into(), ([127, 0, 0, 1], n).into());
+        for (n, at) in [(1, 30), (2, 10), (3, 20), (4, 5)] {
+            detector.judge([&id(n)].into_iter(), seconds(at));
+        }
+        for at in 31..34 {
+            detector.heartbeats([&id(4)].into_iter(), seconds(at));
+        }
+        assert_eq!(detector.longest_dead(1), [id(2)]);
+        assert_eq!(detector.longest_dead(9), [id(1), id(2), id(3)]);
+        detector.forget(&[id(1), id(2)]);
+        assert_eq!(detector.longest_dead(9), [id(3)]);
+    }
+
+    #[test]
+    fn a_dead_member_is_silent_from_its_last_sign_of_life_on() {
+        let mut detector = beating(10);
+        detector.judge([&id()].into_iter(), seconds(1000));
+        let is_silent = |d: &FailureDetector, at| d.is_silent(&id(), seconds(30), seconds(at));
+        assert!(!is_silent(&detector, 1030) && is_silent(&detector, 1031));
+        detector.heartbeats([&id()].into_iter(), seconds(1040));
+        assert!(!is_silent(&detector, 1070) && is_silent(&detector, 1071));
+        detector.heartbeats([&id()].into_iter(), seconds(1041));
+        assert!(!is_silent(&detector, 2000), "it is live");
     }
 
     #[test]

@@ -144,6 +144,11 @@ impl Routes {
         }
     }
 
+    /// Returns true if `addr` is known to be a member of this crate.
+    pub(super) fn is_ours(&self, addr: SocketAddr) -> bool {
+        self.reads_v1.contains(&addr)
+    }
+
     /// Forgets what is known of addresses that are neither connected nor kept.
     pub(super) fn retain(&mut self, is_kept: impl Fn(&SocketAddr) -> bool) {
         let connected = self.connected.as_ref();

@@ -266,6 +266,9 @@ impl Watched {
     fn check_members(&mut self) {
         let members = self.engine.members();
         assert!(members.len() <= MAX_MEMBERS);
+        // What was known of a member that is forgotten is not claimed any more.
+        self.claims
+            .retain(|id, _| members.iter().any(|member| member.id == *id));
         let mut bytes_of_all = 0;
         for member in members {
             let keys = member.key_values.into_iter();

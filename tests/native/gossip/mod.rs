@@ -3,6 +3,7 @@
 mod connected;
 mod hostile;
 mod load;
+mod page_loads;
 mod participant;
 mod rumours;
 mod simulation;

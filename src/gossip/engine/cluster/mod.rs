@@ -9,6 +9,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::config::MAX_NAME_LEN;
@@ -91,9 +92,14 @@ impl Cluster {
         self.nodes.keys().filter(|id| **id != self.self_id)
     }
 
-    /// Records the members and heartbeats that the digest of a peer lists. Also makes the own keys
-    /// newer than those that the digest lists for this member, if they are from before a restart.
-    pub(super) fn note_heartbeats<'a>(&mut self, digest: &'a Digest) -> Beats<'a> {
+    /// Records the members and heartbeats that the digest of the peer at `from` lists. Also makes the
+    /// own keys newer than those that the digest lists for this member, if they are from before a
+    /// restart.
+    pub(super) fn note_heartbeats<'a>(
+        &mut self,
+        digest: &'a Digest,
+        from: SocketAddr,
+    ) -> Beats<'a> {
         let mut beats = Beats::default();
         let (mut own, mut unknown) = (None, Vec::new());
         let self_id = &self.self_id;
@@ -110,31 +116,55 @@ impl Cluster {
         if let Some(known) = own {
             self.catch_up_with_own_past(known);
         }
-        let mut new = Vec::new();
+        let mut added = Vec::new();
         for (id, heartbeat) in unknown {
-            if self.admits(id, heartbeat, new.len()) {
-                let mut state = NodeState::default();
-                state.note_heartbeat(heartbeat);
-                new.push((id.clone(), state));
+            match self.judge_newcomer(id, heartbeat, from) {
+                Newcomer::Refused => {}
+                Newcomer::Unproved if self.room() > added.len() => added.push((id, heartbeat)),
+                Newcomer::Alive if self.room() > added.len() => added.push((id, heartbeat)),
+                Newcomer::Alive => beats.without_room.push((id, heartbeat)),
+                Newcomer::Unproved => {
+                    self.refused_members += 1;
+                    self.forgotten.put(id.clone(), heartbeat);
+                }
             }
         }
-        beats.has_new = !new.is_empty();
-        order::insert_all(&mut self.nodes, new);
+        beats.has_new = !added.is_empty();
+        self.add(&added);
         beats
     }
 
-    /// Returns true if an unknown member that a peer lists is to be added, after `added` others.
-    fn admits(&mut self, id: &ChitchatId, heartbeat: u64, added: usize) -> bool {
-        if self.forgotten.last_heartbeat(id) >= Some(heartbeat) {
-            return false;
-        }
-        let has_room = self.nodes.len().saturating_add(added) < self.limits.max_members;
-        if !has_room || id.node_id.len() > MAX_NAME_LEN {
+    fn judge_newcomer(&mut self, id: &ChitchatId, heartbeat: u64, from: SocketAddr) -> Newcomer {
+        if id.node_id.len() > MAX_NAME_LEN {
             self.refused_members += 1;
-            return false;
+            return Newcomer::Refused;
         }
-        self.forgotten.take(id);
-        true
+        match self.forgotten.last_heartbeat(id) {
+            Some(last) if last >= heartbeat => Newcomer::Refused,
+            Some(_) => Newcomer::Alive,
+            None if from == id.gossip_advertise_addr => Newcomer::Alive,
+            None => Newcomer::Unproved,
+        }
+    }
+
+    /// Returns the number of members that can be added.
+    fn room(&self) -> usize {
+        self.limits.max_members.saturating_sub(self.nodes.len())
+    }
+
+    /// Adds members with their heartbeats, which must be sorted by id and unknown. If there is no room
+    /// for all, adds the first of them and counts the others.
+    pub(super) fn add(&mut self, newcomers: &[(&ChitchatId, u64)]) {
+        let (added, refused) = newcomers.split_at(self.room().min(newcomers.len()));
+        self.refused_members += refused.len() as u64;
+        let mut new = Vec::with_capacity(added.len());
+        for (id, heartbeat) in added {
+            self.forgotten.take(id);
+            let mut state = NodeState::default();
+            state.note_heartbeat(*heartbeat);
+            new.push(((*id).clone(), state));
+        }
+        order::insert_all(&mut self.nodes, new);
     }
 
     /// Compares what a peer knows of this member with our own state. The peer can be ahead only if
@@ -424,10 +454,23 @@ pub(super) struct Learnt {
 /// The result of noting all heartbeats of a digest.
 #[derive(Debug, Default)]
 pub(super) struct Beats<'a> {
-    /// True if a member was not known before.
+    /// True if a member was added.
     pub(super) has_new: bool,
     /// The members whose heartbeat has risen, sorted by id.
     pub(super) risen: Vec<&'a ChitchatId>,
+    /// Unknown members that are alive and for which there is no room, each with its heartbeat, sorted
+    /// by id.
+    pub(super) without_room: Vec<(&'a ChitchatId, u64)>,
+}
+
+/// What is known of an unknown member that a peer lists.
+enum Newcomer {
+    /// It is dead, as far as the peer knows, or its name is too long.
+    Refused,
+    /// It is listed for the first time. It may have died long ago.
+    Unproved,
+    /// It is the peer itself, or its heartbeat has risen.
+    Alive,
 }
 
 /// A member of which a peer lacks changes.

@@ -2,6 +2,7 @@ use super::*;
 use crate::message::DeletionStatus;
 
 const NOW: Duration = Duration::from_secs(1);
+const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 999);
 const LIMITS: ClusterLimits = ClusterLimits {
     max_members: 100,
     max_bytes_per_member: 1 << 20,
@@ -33,7 +34,7 @@ impl Cluster {
         let digest = Digest {
             node_digests: [(id.clone(), known(heartbeat, 0))].into(),
         };
-        let beats = self.note_heartbeats(&digest);
+        let beats = self.note_heartbeats(&digest, PEER);
         match (beats.has_new, beats.risen.is_empty()) {
             (true, _) => Noted::New,
             (false, true) => Noted::Nothing,
@@ -114,6 +115,31 @@ fn members_beyond_the_limit_are_refused_and_counted() {
 }
 
 #[test]
+fn a_newcomer_without_room_waits_for_it_once_it_has_proved_to_be_alive() {
+    let limits = ClusterLimits {
+        max_members: 3,
+        ..LIMITS
+    };
+    let mut us = Cluster::new(id(1), limits);
+    let mut note = |names: &[(u16, u64)], from| {
+        let listed = names.iter().map(|(n, beat)| (id(*n), known(*beat, 0)));
+        let digest = Digest {
+            node_digests: listed.collect(),
+        };
+        let beats = us.note_heartbeats(&digest, from);
+        let waiting = beats.without_room.iter().map(|(id, _)| (*id).clone());
+        (waiting.collect::<Vec<_>>(), us.nodes().len())
+    };
+    assert_eq!(note(&[(2, 1), (3, 1), (4, 7)], PEER), (vec![], 3));
+    // It is listed again, and its heartbeat has not risen; then it has.
+    assert_eq!(note(&[(4, 7), (5, 7)], PEER), (vec![], 3));
+    assert_eq!(note(&[(4, 8), (5, 7)], PEER), (vec![id(4)], 3));
+    // A member that lists itself is alive.
+    let own_addr = id(6).gossip_advertise_addr;
+    assert_eq!(note(&[(5, 7), (6, 1)], own_addr), (vec![id(6)], 3));
+}
+
+#[test]
 fn a_restart_under_the_same_generation_replaces_the_keys_from_before() {
     let (mut old, mut peer) = (cluster(1), cluster(2));
     for key in ["a", "b", "c"] {
@@ -155,7 +181,7 @@ fn a_digest_adds_new_members_raises_heartbeats_and_catches_up_with_our_own_past(
         ]
         .into(),
     };
-    let beats = us.note_heartbeats(&digest);
+    let beats = us.note_heartbeats(&digest, PEER);
     assert_eq!(beats.risen, [&id(1)]);
     assert!(beats.has_new && us.get(&id(4)).is_some());
     assert_eq!(us.own().heartbeat, 50);
@@ -163,7 +189,7 @@ fn a_digest_adds_new_members_raises_heartbeats_and_catches_up_with_our_own_past(
         us.own().max_version > 9,
         "our keys must be newer than all that the peer knows of us"
     );
-    assert!(!us.note_heartbeats(&digest).has_new);
+    assert!(!us.note_heartbeats(&digest, PEER).has_new);
 }
 
 #[test]

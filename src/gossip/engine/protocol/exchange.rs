@@ -12,6 +12,14 @@ use crate::message::{ChitchatId, ChitchatMessage, Delta, Digest, ProtocolVersion
 /// The bytes that the digest of a SynAck leaves for its delta, so that changes get through even in
 /// a cluster whose digest would fill the message.
 const MIN_DELTA_ROOM: usize = 4 << 10;
+/// A dead member is no longer listed in digests for members of this crate once it has been silent for
+/// this many times the initial interval of the failure detector (5 intervals by default). Every page
+/// that is closed leaves a dead member, and to list them all would be most of what members send.
+const MENTIONED_INTERVALS: u32 = 6;
+/// The changes of a dead member are no longer sent to members of this crate after this many. They are
+/// fewer than [`MENTIONED_INTERVALS`], so that members which find it dead at different times do not
+/// send its state to those that have stopped to list it.
+const TAUGHT_INTERVALS: u32 = 3;
 /// The number of peers of other clusters that are remembered.
 const MAX_REJECTIONS: usize = 64;
 
@@ -21,19 +29,34 @@ impl Engine {
         for addr in addrs {
             self.contacts.note_asked(*addr, now);
         }
-        for (version, to) in self.by_version(addrs) {
-            let syn = self.syn(version, now);
-            push_send(to, syn, outputs);
+        let routes = &self.routes;
+        let is_ours = |addr: &SocketAddr| routes.is_ours(*addr);
+        let (ours, others): (Vec<_>, Vec<_>) = addrs.iter().copied().partition(is_ours);
+        let otherwise = self.config.protocol_version;
+        let parts = [
+            (Software::Unknown, otherwise, others),
+            (Software::Ours, ProtocolVersion::V1, ours),
+        ];
+        for (software, version, to) in parts {
+            if !to.is_empty() {
+                let syn = self.syn(software, version, now);
+                push_send(to, syn, outputs);
+            }
         }
     }
 
-    fn syn(&mut self, version: ProtocolVersion, now: Duration) -> ChitchatMessage {
+    fn syn(
+        &mut self,
+        software: Software,
+        version: ProtocolVersion,
+        now: Duration,
+    ) -> ChitchatMessage {
         let cluster_id = self.config.cluster_id.clone();
         let room = self
             .config
             .max_message_len
             .saturating_sub(syn_overhead(&cluster_id));
-        let digest = self.digest(version, room, now);
+        let digest = self.digest(software, version, room, now);
         ChitchatMessage::Syn {
             version,
             cluster_id,
@@ -68,7 +91,7 @@ impl Engine {
                 }
                 self.note_heard(from);
                 let changed = self.note_digest(from, &digest, now);
-                let message = self.syn_ack(version, &digest, now);
+                let message = self.syn_ack(from, version, &digest, now);
                 outputs.push(Output::Send { to: from, message });
                 changed
             }
@@ -81,7 +104,7 @@ impl Engine {
                 let mut changed = self.note_digest(from, &digest, now);
                 changed |= self.learn(from, delta, now).changed;
                 let room = self.delta_room(0);
-                let delta = self.delta(&digest, room, now);
+                let delta = self.delta(self.software(from), &digest, room, now);
                 let message = ChitchatMessage::Ack { version, delta };
                 outputs.push(Output::Send { to: from, message });
                 changed
@@ -124,9 +147,23 @@ impl Engine {
         let listed = &digest.node_digests;
         let version = |id: &ChitchatId| listed.get(id).map(|node| node.max_version);
         self.rumours.note_digest(from, version);
-        let noted = self.cluster.note_heartbeats(digest);
+        let noted = self.cluster.note_heartbeats(digest, from);
         let risen = self.detector.heartbeats(noted.risen.into_iter(), now);
-        noted.has_new || risen
+        let replaced = self.replace_dead(&noted.without_room);
+        noted.has_new || risen || replaced
+    }
+
+    /// Adds members that are alive and for which there is no room, in place of those that have been
+    /// dead the longest. Returns true if there were any.
+    fn replace_dead(&mut self, newcomers: &[(&ChitchatId, u64)]) -> bool {
+        if newcomers.is_empty() {
+            return false;
+        }
+        let longest_dead = self.detector.longest_dead(newcomers.len());
+        self.detector.forget(&longest_dead);
+        self.cluster.forget(&longest_dead);
+        self.cluster.add(newcomers);
+        !longest_dead.is_empty()
     }
 
     /// Applies a delta, and notes the new changes in it to be pushed.
@@ -145,14 +182,16 @@ impl Engine {
 
     fn syn_ack(
         &mut self,
+        to: SocketAddr,
         version: ProtocolVersion,
         theirs: &Digest,
         now: Duration,
     ) -> ChitchatMessage {
+        let software = self.software(to);
         let room = self.delta_room(MIN_DELTA_ROOM);
-        let digest = self.digest(version, room, now);
+        let digest = self.digest(software, version, room, now);
         let room = self.delta_room(digest.encoded_len_bound(version));
-        let delta = self.delta(theirs, room, now);
+        let delta = self.delta(software, theirs, room, now);
         ChitchatMessage::SynAck {
             version,
             digest,
@@ -160,21 +199,57 @@ impl Engine {
         }
     }
 
+    fn software(&self, addr: SocketAddr) -> Software {
+        if self.routes.is_ours(addr) {
+            Software::Ours
+        } else {
+            Software::Unknown
+        }
+    }
+
     pub(super) fn digest(
         &mut self,
+        software: Software,
         version: ProtocolVersion,
         room: usize,
         now: Duration,
     ) -> Digest {
         let detector = &self.detector;
-        self.cluster.digest(version, room, |id| {
-            detector.is_scheduled_for_deletion(id, now)
-        })
+        let silence = self.mentioned_for(software, MENTIONED_INTERVALS);
+        let skip = |id: &ChitchatId| detector.is_omitted(id, silence, now);
+        self.cluster.digest(version, room, skip)
     }
 
-    fn delta(&mut self, theirs: &Digest, room: usize, now: Duration) -> Delta {
+    fn delta(
+        &mut self,
+        software: Software,
+        theirs: &Digest,
+        room: usize,
+        now: Duration,
+    ) -> Delta {
         let detector = &self.detector;
-        let skip = |id: &ChitchatId| detector.is_scheduled_for_deletion(id, now);
+        let silence = self.mentioned_for(software, TAUGHT_INTERVALS);
+        let skip = |id: &ChitchatId| detector.is_omitted(id, silence, now);
         self.cluster.delta(theirs, room, skip, &mut self.rng)
     }
+
+    /// Returns the silence after which a dead member is omitted from messages to members
+    /// with `software`, if it is `intervals` for those of this crate.
+    fn mentioned_for(&self, software: Software, intervals: u32) -> Option<Duration> {
+        let initial = self.config.failure_detector.initial_interval;
+        match software {
+            Software::Ours => Some(initial.saturating_mul(intervals)),
+            Software::Unknown => None,
+        }
+    }
+}
+
+/// The software of a member, as far as it matters to what is sent to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Software {
+    /// This crate, which omits dead members as well.
+    Ours,
+    /// Perhaps the published crate, which sends the state of a dead member to everyone that does not
+    /// mention it.
+    Unknown,
 }

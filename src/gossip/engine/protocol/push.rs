@@ -67,7 +67,7 @@ impl Engine {
     }
 
     /// Returns `addrs` divided by the version in which they are addressed, without empty parts.
-    pub(super) fn by_version(
+    fn by_version(
         &self,
         addrs: &[SocketAddr],
     ) -> impl Iterator<Item = (ProtocolVersion, Vec<SocketAddr>)> + use<> {

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use super::exchange::Software;
 use super::*;
 use crate::credential::{Identity, Role};
 use crate::message::{
@@ -329,13 +330,13 @@ fn a_member_that_is_dead_for_long_is_left_out_of_digests_and_then_forgotten() {
     };
     let now = advance(&mut us, half / 2);
     assert!(
-        us.digest(ProtocolVersion::V0, 60_000, now)
+        us.digest(Software::Unknown, ProtocolVersion::V0, 60_000, now)
             .node_digests
             .contains_key(&id(2))
     );
     let now = advance(&mut us, half * 5 / 4);
     assert!(
-        !us.digest(ProtocolVersion::V0, 60_000, now)
+        !us.digest(Software::Unknown, ProtocolVersion::V0, 60_000, now)
             .node_digests
             .contains_key(&id(2))
     );
