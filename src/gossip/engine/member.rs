@@ -62,15 +62,15 @@ impl Liveness {
 
 /// Returns the keys of `state` that are not deleted.
 pub(super) fn visible_keys(state: &NodeState) -> BTreeMap<String, MemberValue> {
-    let entries = state.entries().filter(|(_, entry)| entry.is_visible());
+    let entries = state.entries().filter(|entry| entry.is_visible());
     let mut visible = BTreeMap::new();
-    visible.extend(entries.map(|(key, entry)| {
+    visible.extend(entries.map(|entry| {
         let value = MemberValue {
-            value: entry.value.clone(),
+            value: entry.value.to_owned(),
             version: entry.version,
             status: entry.status,
         };
-        (key.to_owned(), value)
+        (entry.key.to_owned(), value)
     }));
     visible
 }

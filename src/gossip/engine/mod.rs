@@ -121,9 +121,11 @@
 mod cluster;
 mod config;
 mod contacts;
+mod entries;
 mod event;
 mod failure_detector;
 mod forgotten;
+mod limiter;
 mod member;
 mod node_state;
 mod order;

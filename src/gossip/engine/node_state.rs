@@ -6,10 +6,9 @@
 //! `(last_gc_version, max_version)` never decreases, and the version of a key never decreases while
 //! the key exists.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::order;
+use super::entries::{Entries, Entry, entry_len};
 use crate::message::{
     DeletionStatus, KeyValueMutation, NodeDelta, NodeDigest, Version, is_harmless_key,
 };
@@ -19,28 +18,7 @@ pub(super) struct NodeState {
     pub(super) heartbeat: u64,
     pub(super) max_version: Version,
     pub(super) last_gc_version: Version,
-    keys: BTreeMap<String, Entry>,
-    // The size of all keys and values, as `entry_len` counts it.
-    bytes: usize,
-}
-
-/// The approximate memory of an entry beside its key and value, in bytes, so that the limits also
-/// bound many tiny keys.
-const ENTRY_OVERHEAD: usize = 64;
-
-/// Returns the size of a key and its value as the limits count it, in bytes.
-pub(super) fn entry_len(key: &str, value: &str) -> usize {
-    key.len() + value.len() + ENTRY_OVERHEAD
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Entry {
-    pub(super) value: String,
-    pub(super) version: Version,
-    pub(super) status: DeletionStatus,
-    /// When it was set or received, by our own clock. The published crate counts from its receipt,
-    /// too.
-    since: Duration,
+    entries: Entries,
 }
 
 /// The result of applying a delta.
@@ -87,29 +65,29 @@ impl NodeState {
         rises && !first
     }
 
-    /// Returns every key with its entry, tombstones included.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
-        self.keys.iter().map(|(key, entry)| (key.as_str(), entry))
+    /// Returns every key with its entry, tombstones included, sorted by key.
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        self.entries.iter()
     }
 
     /// Returns the value of `key`, unless it is deleted.
     pub(super) fn get(&self, key: &str) -> Option<&str> {
-        let entry = self.keys.get(key)?;
-        entry.is_visible().then_some(entry.value.as_str())
+        let entry = self.entries.get(key)?;
+        entry.is_visible().then_some(entry.value)
     }
 
-    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
-        self.keys.get(key)
+    pub(super) fn entry(&self, key: &str) -> Option<Entry<'_>> {
+        self.entries.get(key)
     }
 
     /// Returns the entries with a version above `floor`, sorted by version.
-    pub(super) fn stale_entries(&self, floor: Version) -> Vec<(&str, &Entry)> {
-        let stale = self.entries().filter(|(_, entry)| entry.version > floor);
-        order::sorted(stale.collect(), |(_, entry)| (false, entry.version, 0))
+    pub(super) fn stale_entries(&self, floor: Version) -> impl Iterator<Item = Entry<'_>> {
+        self.entries.above(floor)
     }
 
+    /// Returns the number of entries with a version above `floor`, or a little more.
     pub(super) fn stale_count(&self, floor: Version) -> usize {
-        self.keys.values().filter(|e| e.version > floor).count()
+        self.entries.count_above(floor)
     }
 
     /// Sets `key` at the next version. Returns false, and keeps the version, if that would change
@@ -121,7 +99,7 @@ impl NodeState {
         status: DeletionStatus,
         now: Duration,
     ) -> bool {
-        if let Some(entry) = self.keys.get(key)
+        if let Some(entry) = self.entries.get(key)
             && entry.status == status
             && entry.value == value
         {
@@ -129,12 +107,12 @@ impl NodeState {
         }
         self.max_version = self.max_version.saturating_add(1);
         let entry = Entry {
-            value: value.to_owned(),
+            key,
+            value,
             version: self.max_version,
             status,
-            since: now,
         };
-        self.put(key.to_owned(), entry);
+        self.entries.put(entry, now);
         true
     }
 
@@ -144,16 +122,12 @@ impl NodeState {
     pub(super) fn start_afresh_above(&mut self, floor: Version) {
         self.max_version = floor.max(self.max_version).saturating_add(1);
         self.last_gc_version = self.max_version;
-        let entries = self.keys.values_mut().collect();
-        for entry in order::sorted(entries, |entry| (false, entry.version, 0)) {
-            self.max_version = self.max_version.saturating_add(1);
-            entry.version = self.max_version;
-        }
+        self.max_version = self.entries.renumber_above(self.max_version);
     }
 
     /// Returns the size of all keys and values, tombstones included, as [`entry_len`] counts it.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.entries.bytes()
     }
 
     /// Applies a delta that a peer sent about this member.
@@ -190,20 +164,21 @@ impl NodeState {
                 // It would crash members of the published crate to which we pass it on.
                 continue;
             }
-            let replaced = self.keys.get(&key).map_or(0, |e| entry_len(&key, &e.value));
-            if self.bytes.saturating_sub(replaced) + entry_len(&key, &value) > limits.max_bytes {
+            let replaced = self.entries.get(&key).map_or(0, |entry| entry.len());
+            let bytes = self.bytes().saturating_sub(replaced) + entry_len(&key, &value);
+            if bytes > limits.max_bytes {
                 // `max_version` stays below what was left out, so that we do not claim to know it.
                 return Applied::Truncated { changed };
             }
             changed = true;
             self.max_version = version;
             let entry = Entry {
-                value,
+                key: &key,
+                value: &value,
                 version,
                 status,
-                since: now,
             };
-            self.put(key, entry);
+            self.entries.put(entry, now);
         }
         self.max_version = self.max_version.max(delta.max_version);
         applied
@@ -234,33 +209,9 @@ impl NodeState {
     /// Removes tombstones and keys with a TTL that are older than `grace`. Returns true if one of
     /// them was visible.
     pub(super) fn collect_garbage(&mut self, grace: Duration, now: Duration) -> bool {
-        let mut collected = self.last_gc_version;
-        let mut freed = 0;
-        let mut visible_went = false;
-        self.keys.retain(|key, entry| {
-            if entry.status == DeletionStatus::Set || now < entry.since.saturating_add(grace) {
-                return true;
-            }
-            collected = collected.max(entry.version);
-            freed += entry_len(key, &entry.value);
-            visible_went |= entry.is_visible();
-            false
-        });
-        self.bytes = self.bytes.saturating_sub(freed);
-        self.last_gc_version = collected;
-        visible_went
-    }
-
-    fn put(&mut self, key: String, entry: Entry) {
-        let replaced = self.keys.get(&key).map_or(0, |e| entry_len(&key, &e.value));
-        self.bytes = self.bytes.saturating_sub(replaced) + entry_len(&key, &entry.value);
-        self.keys.insert(key, entry);
-    }
-}
-
-impl Entry {
-    pub(super) fn is_visible(&self) -> bool {
-        self.status != DeletionStatus::Deleted
+        let collected = self.entries.collect(grace, now);
+        self.last_gc_version = self.last_gc_version.max(collected.version);
+        collected.was_visible
     }
 }
 
@@ -321,7 +272,7 @@ mod tests {
         assert!(!state.collect_garbage(grace, NOW + grace));
         assert!(state.entry("k").is_none());
         assert_eq!(state.last_gc_version, 2);
-        assert_eq!(state.bytes, 0);
+        assert_eq!(state.bytes(), 0);
     }
 
     #[test]
@@ -417,7 +368,7 @@ mod tests {
         state.apply(delta(0, 0, &[("k", &first, 1)]), LIMITS, NOW);
         state.apply(delta(1, 0, &[("k", &second, 2)]), LIMITS, NOW);
         assert_eq!(state.get("k"), Some(second.as_str()));
-        assert_eq!(state.bytes, entry_len("k", &second));
+        assert_eq!(state.bytes(), entry_len("k", &second));
     }
 
     #[test]
@@ -425,7 +376,7 @@ mod tests {
         let mut state = NodeState::default();
         let changes = [("a", "1", 3), ("b", "2", 3), ("c", "3", 2), ("d", "4", 4)];
         state.apply(delta(0, 0, &changes), LIMITS, NOW);
-        let keys: Vec<_> = state.entries().map(|(key, _)| key).collect();
+        let keys: Vec<_> = state.entries().map(|entry| entry.key).collect();
         assert_eq!(keys, ["a", "d"]);
     }
 

@@ -126,7 +126,10 @@ mod tests {
             for n in &added {
                 expected.insert(id(*n), *n);
             }
-            insert_all(&mut members, added.into_iter().map(|n| (id(n), n)).collect());
+            insert_all(
+                &mut members,
+                added.into_iter().map(|n| (id(n), n)).collect(),
+            );
             assert_eq!(members, expected);
         }
     }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::cluster::Cluster;
-use super::node_state::entry_len;
+use super::entries::entry_len;
 use crate::gossip::error::{DeleteError, SetError};
 use crate::message::{DeletionStatus, DeltaBuilder, Version, is_harmless_key};
 
@@ -39,7 +39,7 @@ pub(super) fn set(
         return Err(SetError::TooLong { len, max });
     }
     let own = cluster.own();
-    let replaced = own.entry(key).map_or(0, |e| entry_len(key, &e.value));
+    let replaced = own.entry(key).map_or(0, |entry| entry.len());
     let len = own.bytes().saturating_sub(replaced) + entry_len(key, value);
     let max = limits.max_bytes;
     if len > max {

@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::config::MAX_NAME_LEN;
+use super::entries::Entry;
 use super::forgotten::Forgotten;
 use super::node_state::{Applied, Limits, NodeState};
 use super::order::{self, Members, Rank};
@@ -330,11 +331,11 @@ impl Cluster {
             let Stale {
                 id, state, from, ..
             } = stale;
-            let entries = state.stale_entries(from);
+            let mut entries = state.stale_entries(from).peekable();
             // A change that does not fit even alone holds up its own member only. (The published
             // crate ends the delta here.)
-            if let Some((key, entry)) = entries.first()
-                && DeltaBuilder::len_bound_alone(id, key, &entry.value) > room
+            if let Some(entry) = entries.peek()
+                && DeltaBuilder::len_bound_alone(id, entry.key, entry.value) > room
             {
                 continue;
             }
@@ -342,10 +343,14 @@ impl Cluster {
                 break;
             }
             let mut reached = from;
-            for (key, entry) in entries {
-                let added =
-                    builder.try_add_key_value(key, &entry.value, entry.version, entry.status);
-                if !added {
+            for entry in entries {
+                let Entry {
+                    key,
+                    value,
+                    version,
+                    status,
+                } = entry;
+                if !builder.try_add_key_value(key, value, version, status) {
                     break 'nodes;
                 }
                 reached = entry.version;
@@ -373,8 +378,7 @@ impl Cluster {
             let reached = delta.node_deltas.first().map(|node| node.max_version);
             reached.is_none_or(|reached| reached == own.max_version)
         };
-        let entries = own.stale_entries(0);
-        let versions = entries.iter().map(|(_, entry)| entry.version);
+        let versions = own.stale_entries(0).map(|entry| entry.version);
         let floors: Vec<_> = std::iter::once(0).chain(versions).collect();
         let lowest = floors.partition_point(|floor| !is_whole(&above(*floor)));
         floors

@@ -304,7 +304,7 @@ fn a_restart_that_has_set_more_keys_than_before_replaces_the_earlier_keys_too() 
     teach(&mut new, &mut peer);
 
     let state = peer.nodes().find(|(known, _)| **known == id(1)).unwrap().1;
-    let keys: Vec<_> = state.entries().map(|(key, _)| key).collect();
+    let keys: Vec<_> = state.entries().map(|entry| entry.key).collect();
     assert_eq!(keys, ["a", "b", "c"]);
 }
 

@@ -73,6 +73,10 @@ impl Engine {
         outputs: &mut Vec<Output>,
     ) -> bool {
         self.contacts.note_heard(from);
+        if !self.may_answer(from, &message, now) {
+            self.counts.limited += 1;
+            return false;
+        }
         // With every message as well as in every round, as in the published crate.
         self.beat();
         match message {
@@ -132,6 +136,15 @@ impl Engine {
                 }
                 false
             }
+        }
+    }
+
+    /// Returns true unless the answer to `message` would be one too many, and counts it.
+    fn may_answer(&mut self, from: SocketAddr, message: &ChitchatMessage, now: Duration) -> bool {
+        match message {
+            ChitchatMessage::Syn { .. } => self.syns.admit(from, now),
+            ChitchatMessage::SynAck { .. } => self.syn_acks.admit(from, now),
+            ChitchatMessage::Ack { .. } | ChitchatMessage::BadCluster { .. } => true,
         }
     }
 
@@ -220,13 +233,7 @@ impl Engine {
         self.cluster.digest(version, room, skip)
     }
 
-    fn delta(
-        &mut self,
-        software: Software,
-        theirs: &Digest,
-        room: usize,
-        now: Duration,
-    ) -> Delta {
+    fn delta(&mut self, software: Software, theirs: &Digest, room: usize, now: Duration) -> Delta {
         let detector = &self.detector;
         let silence = self.mentioned_for(software, TAUGHT_INTERVALS);
         let skip = |id: &ChitchatId| detector.is_omitted(id, silence, now);

@@ -19,6 +19,7 @@ use super::config::GossipConfig;
 use super::contacts::Contacts;
 use super::event::{EngineCounts, Event, Output};
 use super::failure_detector::FailureDetector;
+use super::limiter::Limiter;
 use super::member::{Liveness, Member, visible_keys};
 use super::order;
 use super::own_keys::{self, OwnLimits};
@@ -50,6 +51,9 @@ pub struct Engine {
     rng: fastrand::Rng,
     schedule: Schedule,
     rumours: Rumours,
+    /// Limits of the answers to Syns, and of those to SynAcks.
+    syns: Limiter,
+    syn_acks: Limiter,
     counts: EngineCounts,
 }
 
@@ -83,6 +87,8 @@ impl Engine {
             rng,
             schedule: Schedule::default(),
             rumours: Rumours::new(config.rumours.clone()),
+            syns: Limiter::new(config.gossip_interval),
+            syn_acks: Limiter::new(config.gossip_interval),
             counts: EngineCounts::default(),
             config,
         };
@@ -279,6 +285,8 @@ impl Engine {
         self.excuse_outage(now);
         self.forget_versions();
         self.routes.begin_interval();
+        self.syns.forget_idle(now);
+        self.syn_acks.forget_idle(now);
         self.beat();
         let grace = self.config.marked_for_deletion_grace_period;
         let mut changed = self.cluster.collect_garbage(grace, now);

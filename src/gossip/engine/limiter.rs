@@ -1,0 +1,119 @@
+//! Limits how often each peer is answered, since an answer costs more than the message that asks for
+//! it.
+//!
+//! It knows addresses and times only. Invariant: at most [`MOST_PEERS`] addresses are remembered, and
+//! a peer that asks too often costs only its own answers.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use litemap::LiteMap;
+
+/// The number of answers in a row.
+const BURST: u32 = 16;
+/// The time between two answers in the long run, if the gossip interval is not short. A member that
+/// has much to catch up on asks a hundred times per second, all others about once per interval.
+const SPACING: Duration = Duration::from_micros(7_800);
+/// The number of answers in an interval that are always allowed.
+const PER_INTERVAL: u32 = 16;
+/// The number of addresses that have a limit of their own. Further ones share one.
+const MOST_PEERS: usize = 4_096;
+
+/// Decides which messages are answered. This is the generic cell rate algorithm (ITU-T I.371).
+#[derive(Debug)]
+pub(super) struct Limiter {
+    spacing: Duration,
+    /// The time from which on each peer would have asked for nothing, plus the length of a burst.
+    /// Peers for which it has passed are left out.
+    due: LiteMap<SocketAddr, Duration>,
+    due_of_others: Duration,
+}
+
+impl Limiter {
+    /// Returns a limiter for a member with this gossip interval.
+    pub(super) fn new(interval: Duration) -> Self {
+        Self {
+            spacing: SPACING.min(interval / PER_INTERVAL),
+            due: LiteMap::new(),
+            due_of_others: Duration::ZERO,
+        }
+    }
+
+    /// Returns true if a message of `from` may be answered now, and counts the answer.
+    pub(super) fn admit(&mut self, from: SocketAddr, now: Duration) -> bool {
+        let burst = self.burst();
+        let has_room = self.due.len() < MOST_PEERS;
+        let due = match self.due.get_mut(&from) {
+            Some(due) => due,
+            None if has_room => self.due.entry(from).or_default(),
+            None => &mut self.due_of_others,
+        };
+        let next = now.max(*due);
+        if next > now.saturating_add(burst) {
+            return false;
+        }
+        *due = next.saturating_add(self.spacing);
+        true
+    }
+
+    /// Forgets the peers that have asked for nothing lately.
+    pub(super) fn forget_idle(&mut self, now: Duration) {
+        self.due.retain(|_, due| *due > now);
+    }
+
+    fn burst(&self) -> Duration {
+        self.spacing.saturating_mul(BURST - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn addr(n: u16) -> SocketAddr {
+        ([127, 0, 0, 1], n).into()
+    }
+
+    fn admitted(limiter: &mut Limiter, from: u16, times: usize, now: Duration) -> usize {
+        let admitted = (0..times).filter(|_| limiter.admit(addr(from), now));
+        admitted.count()
+    }
+
+    #[test]
+    fn a_peer_that_asks_too_often_is_answered_at_a_steady_rate_and_limits_no_other() {
+        let mut limiter = Limiter::new(SECOND);
+        assert_eq!(admitted(&mut limiter, 1, 1_000, Duration::ZERO), 16);
+        assert_eq!(admitted(&mut limiter, 2, 1_000, Duration::ZERO), 16);
+        let mut in_a_second = 0;
+        for millis in 1..=1_000 {
+            let now = Duration::from_millis(millis);
+            in_a_second += admitted(&mut limiter, 1, 10, now);
+        }
+        assert!((127..130).contains(&in_a_second), "{in_a_second}");
+        assert_eq!(admitted(&mut limiter, 1, 1_000, SECOND * 9), 16);
+    }
+
+    #[test]
+    fn members_with_a_short_interval_are_answered_as_often_as_they_have_rounds() {
+        let interval = Duration::from_millis(1);
+        let mut limiter = Limiter::new(interval);
+        let admitted = (0..1_000).filter(|n| limiter.admit(addr(1), interval * *n));
+        assert_eq!(admitted.count(), 1_000);
+    }
+
+    #[test]
+    fn a_bounded_number_of_peers_is_remembered_and_the_idle_ones_are_forgotten() {
+        let mut limiter = Limiter::new(SECOND);
+        for n in 0..60_000 {
+            limiter.admit(addr(n), SECOND);
+        }
+        assert_eq!(limiter.due.len(), MOST_PEERS);
+        limiter.forget_idle(SECOND);
+        assert_eq!(limiter.due.len(), MOST_PEERS);
+        limiter.forget_idle(SECOND * 2);
+        assert!(limiter.due.is_empty());
+        assert!(limiter.admit(addr(60_000), SECOND * 2));
+    }
+}
