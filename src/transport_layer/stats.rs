@@ -140,6 +140,9 @@ pub struct NamingStats {
     /// Connections without authentication that were refused because their address belongs to an
     /// authenticated peer.
     pub unauthenticated_refused: u64,
+    /// Addresses of authenticated peers that connections without authentication have taken over, after
+    /// the peer had not been connected for `peer_linger`.
+    pub downgraded: u64,
 }
 
 /// The counters of one peer, or of all peers.

@@ -61,6 +61,8 @@ pub(super) struct Peer<C> {
     pub(super) task: TaskState,
     /// When this peer was last used.
     pub(super) used: Instant,
+    /// When a connection of this peer last went out of service.
+    pub(super) connected_until: Instant,
 }
 
 /// Whether the address of a peer is being checked, because another identity has stated it as well.
@@ -144,6 +146,7 @@ impl<C: NetConnection> Peer<C> {
             signal,
             task: TaskState::Waiting,
             used: now,
+            connected_until: now,
         }
     }
 
@@ -157,6 +160,11 @@ impl<C: NetConnection> Peer<C> {
         } else {
             PeerState::Idle
         }
+    }
+
+    /// Returns whether an identity owns this entry.
+    pub(super) fn is_proved(&self) -> bool {
+        self.owner.is_some_and(|owner| owner != Identity::UNPROVED)
     }
 
     pub(super) fn link(&mut self, id: u64) -> Option<&mut Link<C>> {

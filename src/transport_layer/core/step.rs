@@ -93,6 +93,8 @@ pub(in crate::transport_layer) struct Effects<C> {
     pub(in crate::transport_layer) readers: Vec<NewReader<C>>,
     /// Connections that were ended because of a limit or a timeout.
     pub(in crate::transport_layer) ended: Vec<EndedLink>,
+    /// Addresses of identities that connections without authentication have taken over, for the log.
+    pub(in crate::transport_layer) downgraded: Vec<SocketAddr>,
 }
 
 impl<C> Effects<C> {
@@ -105,6 +107,7 @@ impl<C> Effects<C> {
             && self.moved_to.is_empty()
             && self.readers.is_empty()
             && self.ended.is_empty()
+            && self.downgraded.is_empty()
     }
 }
 
@@ -118,6 +121,7 @@ impl<C> Default for Effects<C> {
             moved_to: Vec::new(),
             readers: Vec::new(),
             ended: Vec::new(),
+            downgraded: Vec::new(),
         }
     }
 }

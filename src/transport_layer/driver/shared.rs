@@ -133,6 +133,13 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
             let (addr, why, age) = (ended.addr, ended.why, ended.age);
             tracing::info!(%addr, why, ?age, "connection ended");
         }
+        for addr in fx.downgraded {
+            tracing::warn!(
+                %addr,
+                "a peer without authentication has taken over the address of an authenticated one that \
+                 was away for long"
+            );
+        }
         if !fx.new_peers.is_empty() || !fx.readers.is_empty() {
             let (peers, readers) = (fx.new_peers, fx.readers);
             (self.start)(self, NewTasks { peers, readers });

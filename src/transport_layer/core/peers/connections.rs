@@ -191,6 +191,7 @@ impl<C: NetConnection> Peers<C> {
         let index = peer.links.iter().position(|known| known.id == link)?;
         let link = peer.links.remove(index);
         peer.used = now;
+        peer.connected_until = now;
         peer.signal.raise();
         if peer.links.is_empty() {
             let aliases = std::mem::take(&mut peer.aliases);

@@ -13,7 +13,7 @@
 //! has a better one now.
 //!
 //! Invariants: a queue is only ever sent to the identity that it was filled for; a connection without
-//! authentication never enters an entry that an identity owns.
+//! authentication never enters an entry that an identity owns, and takes none of its addresses.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ impl<C: NetConnection> Peers<C> {
         }
         let addr = if identity == Identity::UNPROVED {
             let source = conn.remote_addr();
-            if self.is_owned(source) {
+            if !self.release(source, now, fx) {
                 self.naming.unauthenticated_refused += 1;
                 fx.close.push((conn, CloseCode::DUPLICATE));
                 return;
@@ -80,7 +80,7 @@ impl<C: NetConnection> Peers<C> {
         }
         let identity = conn.remote_identity();
         if identity == Identity::UNPROVED {
-            if self.is_owned(entry) {
+            if !(self.release(entry, now, fx) && self.release(dialled, now, fx)) {
                 self.naming.unauthenticated_refused += 1;
                 fx.close.push((conn, CloseCode::DUPLICATE));
                 let error = WrongIdentity {
@@ -147,10 +147,40 @@ impl<C: NetConnection> Peers<C> {
         }
     }
 
-    /// Returns whether the entry at `addr` belongs to an identity.
-    fn is_owned(&self, addr: SocketAddr) -> bool {
-        let owner = self.map.get(&addr).and_then(|peer| peer.owner);
-        owner.is_some_and(|owner| owner != Identity::UNPROVED)
+    /// Returns the entry of the identity that is known at `addr`: it is registered there, `addr` is an
+    /// alias of it, or it was dialled there and is dialled there again.
+    fn claimant(&self, addr: SocketAddr) -> Option<SocketAddr> {
+        let home = self.names.aliases.get(&addr).copied().unwrap_or(addr);
+        if self.map.get(&home).is_some_and(|peer| peer.is_proved()) {
+            return Some(home);
+        }
+        let mut peers = self.map.iter();
+        let via = peers.find(|(_, peer)| peer.via == Some(addr) && peer.is_proved());
+        via.map(|(home, _)| *home)
+    }
+
+    /// Returns whether a connection without authentication may have `addr`. It may if no identity is known
+    /// there, or the one that is has not been connected for `peer_linger`, after which it would be forgotten
+    /// if nothing was sent to it. What waits for that identity is dropped.
+    fn release(&mut self, addr: SocketAddr, now: Instant, fx: &mut Effects<C>) -> bool {
+        let mut is_taken_over = false;
+        while let Some(home) = self.claimant(addr) {
+            let linger = self.config.peer_linger;
+            let is_away = self.map.get(&home).is_some_and(|peer| {
+                peer.links.is_empty()
+                    && now.saturating_duration_since(peer.connected_until) >= linger
+            });
+            if !is_away {
+                return false;
+            }
+            self.disown(home, fx);
+            is_taken_over = true;
+        }
+        if is_taken_over {
+            self.naming.downgraded += 1;
+            fx.downgraded.push(addr);
+        }
+        true
     }
 
     /// Returns whether `addr` is an alias at which another identity than `identity` was dialled, by a

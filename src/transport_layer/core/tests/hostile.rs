@@ -95,6 +95,62 @@ fn a_peer_without_authentication_that_answers_takes_nothing_from_an_identity() {
 }
 
 #[test]
+fn a_peer_without_authentication_takes_no_address_at_which_an_identity_is_known() {
+    for connected in [true, false] {
+        let mut fixture = fixture();
+        let name = proxy(443);
+        fixture.touch(name).unwrap();
+        fixture.answered((name, name), 1, addr(1));
+        if !connected {
+            let link = fixture.peers.newest_link();
+            fixture.lose(addr(1), link);
+        }
+        // It is registered there, and was dialled there.
+        for from in [addr(1), name] {
+            fixture.accept(from, 0);
+        }
+        assert_eq!(fixture.stats().naming.unauthenticated_refused, 2);
+        fixture.offer(name);
+        fixture.answered((name, name), 0, name);
+        assert_eq!(fixture.stats().naming.unauthenticated_refused, 3);
+        let expected: &[_] = if connected { &[(addr(1), id(1))] } else { &[] };
+        assert_eq!(fixture.owners(), expected);
+        let queued = if connected { addr(1) } else { name };
+        assert_eq!(fixture.peer(queued).queued, 1);
+        fixture.peers.assert_named_consistently();
+    }
+}
+
+#[test]
+fn an_address_is_left_to_a_peer_without_authentication_once_its_owner_was_away_for_long() {
+    let mut fixture = fixture();
+    let link = fixture.accept(addr(1), 1);
+    fixture.now += secs(1000);
+    fixture.lose(addr(1), link);
+    for seconds_away in [0, 59, 60] {
+        let lost_at = fixture.now;
+        fixture.now += secs(seconds_away);
+        fixture.offer(addr(1));
+        fixture.accept(addr(1), 0);
+        let stats = fixture.stats();
+        if seconds_away < 60 {
+            assert!(stats.connections.is_empty(), "after {seconds_away} s");
+            assert_eq!(stats.naming.downgraded, 0);
+            fixture.now = lost_at;
+        }
+    }
+    assert_eq!(fixture.owners(), [(addr(1), Identity::UNPROVED)]);
+    let (peer, naming) = (fixture.peer(addr(1)), fixture.stats().naming);
+    assert_eq!((naming.downgraded, naming.unauthenticated_refused), (1, 2));
+    assert_eq!(fixture.fx.downgraded, [addr(1)]);
+    assert_eq!(peer.dropped.count(DropReason::IdentityChanged), 3);
+    // From now on, messages are for the peer that is there.
+    fixture.offer(addr(1));
+    assert_eq!(fixture.peer(addr(1)).queued, 1);
+    fixture.peers.assert_named_consistently();
+}
+
+#[test]
 fn a_stated_address_at_which_another_peer_answers_leads_to_that_one() {
     for connected in [true, false] {
         let mut fixture = fixture();
