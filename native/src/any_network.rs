@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use gossip_transport::ChitchatMessage;
 use gossip_transport::TransportLayerSocket;
-use gossip_transport::either::EitherTransport;
+use gossip_transport::either::{EitherCounts, EitherTransport};
 use gossip_transport::gossip::{
     DeleteError, GossipConfig, Member, MembershipWatch, Participant, SetError,
 };
 use gossip_transport::message::ChitchatId;
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::transport_layer::SocketStats;
-use gossip_transport::udp::PlaintextUdpTransport;
+use gossip_transport::udp::{PlaintextUdpTransport, UdpCounts};
 
 /// TCP, and the datagrams of the published chitchat crate on the same port.
 pub(crate) type Bridge = EitherTransport<TcpTransport, PlaintextUdpTransport>;
@@ -29,7 +29,14 @@ pub(crate) enum AnySocket {
 /// A participant on either network. The methods are those of [`Participant`].
 pub(crate) enum AnyParticipant {
     Tcp(Participant<TcpTransport>),
-    Bridge(Participant<Bridge>),
+    Bridge(Participant<Bridge>, Bridge),
+}
+
+/// The counters of a bridge; all zero without `--udp`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct BridgeCounts {
+    pub(crate) either: EitherCounts,
+    pub(crate) udp: UdpCounts,
 }
 
 /// Calls the same method of either variant.
@@ -37,7 +44,7 @@ macro_rules! of_either {
     ($self:ident, $inner:ident => $call:expr) => {
         match $self {
             Self::Tcp($inner) => $call,
-            Self::Bridge($inner) => $call,
+            Self::Bridge($inner, ..) => $call,
         }
     };
 }
@@ -51,7 +58,8 @@ impl AnySocket {
         Ok(match self {
             Self::Tcp(socket) => AnyParticipant::Tcp(Participant::join(socket, config).await?),
             Self::Bridge(socket) => {
-                AnyParticipant::Bridge(Participant::join(socket, config).await?)
+                let network = socket.transport().clone();
+                AnyParticipant::Bridge(Participant::join(socket, config).await?, network)
             }
         })
     }
@@ -68,6 +76,16 @@ impl AnyParticipant {
 
     pub(crate) fn stats(&self) -> SocketStats {
         of_either!(self, participant => participant.stats())
+    }
+
+    pub(crate) fn bridge_counts(&self) -> BridgeCounts {
+        match self {
+            Self::Tcp(_) => BridgeCounts::default(),
+            Self::Bridge(_, network) => BridgeCounts {
+                either: network.counts(),
+                udp: network.second().counts(),
+            },
+        }
     }
 
     pub(crate) fn watch(&self) -> MembershipWatch {

@@ -91,7 +91,11 @@ async fn status(State(app): State<App>) -> Response {
 
 async fn prometheus(State(app): State<App>) -> Response {
     respond(app.node.with(|participant| {
-        let text = metrics::render(&participant.members(), &participant.stats());
+        let text = metrics::render(
+            &participant.members(),
+            &participant.stats(),
+            &participant.bridge_counts(),
+        );
         ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text)
     }))
 }

@@ -8,11 +8,13 @@ use std::fmt::Write as _;
 use gossip_transport::gossip::{Liveness, Member};
 use gossip_transport::transport_layer::{DropCounts, SocketStats};
 
+use crate::any_network::BridgeCounts;
+
 /// The content type of the response.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Returns the body of the response.
-pub(crate) fn render(members: &[Member], stats: &SocketStats) -> String {
+pub(crate) fn render(members: &[Member], stats: &SocketStats, bridge: &BridgeCounts) -> String {
     let mut text = Exposition(String::new());
     let live = members
         .iter()
@@ -88,6 +90,24 @@ pub(crate) fn render(members: &[Member], stats: &SocketStats) -> String {
             naming.unauthenticated_refused,
         ),
         (
+            "gossip_downgraded_addrs_total",
+            "counter",
+            "Addresses of authenticated peers left to unauthenticated ones after a long absence.",
+            naming.downgraded,
+        ),
+        (
+            "gossip_udp_fallbacks_total",
+            "counter",
+            "Uses of UDP for peers that were reached over TCP, which failed.",
+            bridge.either.fallbacks,
+        ),
+        (
+            "gossip_udp_fallbacks_refused_total",
+            "counter",
+            "UDP peers refused because they were reached over TCP, which has not failed.",
+            bridge.either.refused,
+        ),
+        (
             "gossip_submitted_messages_total",
             "counter",
             "Messages submitted for sending.",
@@ -155,6 +175,21 @@ pub(crate) fn render(members: &[Member], stats: &SocketStats) -> String {
         "Received messages that were not delivered, by reason.",
         &total.incoming_dropped,
     );
+    let name = "gossip_udp_dropped_datagrams_total";
+    text.metric(
+        name,
+        "counter",
+        "Datagrams that were not received, by reason.",
+    );
+    let udp = &bridge.udp;
+    for (reason, count) in [
+        ("malformed", udp.malformed),
+        ("refused", udp.refused),
+        ("overflowed", udp.overflowed),
+        ("unread", udp.unread),
+    ] {
+        text.sample(name, ("reason", reason), count);
+    }
     text.0
 }
 
@@ -189,7 +224,7 @@ mod tests {
 
     #[test]
     fn every_metric_is_declared_once_and_every_line_is_well_formed() {
-        let text = render(&[], &SocketStats::default());
+        let text = render(&[], &SocketStats::default(), &BridgeCounts::default());
         let declared: Vec<_> = text.lines().filter(|l| l.starts_with("# TYPE")).collect();
         let mut unique = declared.clone();
         unique.sort_unstable();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::routes::{Routes, Side};
+use super::routes::{InUse, Routes};
 use super::takeover::Takeover;
 use crate::credential::Identity;
 use crate::net::{Alpn, CloseCode, CloseReason, NetConnection};
@@ -22,7 +22,11 @@ pub struct EitherConnection<A, B>(Kind<A, B>);
 
 #[derive(Debug, Clone)]
 enum Kind<A, B> {
-    First(A),
+    First {
+        conn: A,
+        /// Exists as long as the connection, if the address of the peer is known.
+        _in_use: Option<Arc<InUse>>,
+    },
     Second(B, Arc<Context<A>>),
 }
 
@@ -35,8 +39,11 @@ struct Context<A> {
 }
 
 impl<A, B> EitherConnection<A, B> {
-    pub(super) fn first(conn: A) -> Self {
-        Self(Kind::First(conn))
+    pub(super) fn first(conn: A, in_use: Option<Arc<InUse>>) -> Self {
+        Self(Kind::First {
+            conn,
+            _in_use: in_use,
+        })
     }
 
     pub(super) fn second(conn: B, routes: Arc<Routes<A>>, takeover: Arc<Takeover>) -> Self {
@@ -46,7 +53,7 @@ impl<A, B> EitherConnection<A, B> {
     /// Returns the connection if it belongs to the first, preferred network.
     pub fn as_first(&self) -> Option<&A> {
         match &self.0 {
-            Kind::First(conn) => Some(conn),
+            Kind::First { conn, .. } => Some(conn),
             Kind::Second(..) => None,
         }
     }
@@ -54,7 +61,7 @@ impl<A, B> EitherConnection<A, B> {
     /// Returns the connection if it belongs to the second network.
     pub fn as_second(&self) -> Option<&B> {
         match &self.0 {
-            Kind::First(_) => None,
+            Kind::First { .. } => None,
             Kind::Second(conn, _) => Some(conn),
         }
     }
@@ -64,7 +71,7 @@ impl<A, B> EitherConnection<A, B> {
 macro_rules! on_either {
     ($self:ident, $conn:ident => $call:expr) => {
         match &$self.0 {
-            Kind::First($conn) => $call,
+            Kind::First { conn: $conn, .. } => $call,
             Kind::Second($conn, _) => $call,
         }
     };
@@ -97,7 +104,7 @@ impl<A: NetConnection, B: NetConnection> NetConnection for EitherConnection<A, B
 
     async fn send_many(&self, batch: &mut VecDeque<Bytes>) -> anyhow::Result<()> {
         match &self.0 {
-            Kind::First(conn) => conn.send_many(batch).await,
+            Kind::First { conn, .. } => conn.send_many(batch).await,
             Kind::Second(conn, context) => {
                 context.takeover.check()?;
                 conn.send_many(batch).await
@@ -111,7 +118,7 @@ impl<A: NetConnection, B: NetConnection> NetConnection for EitherConnection<A, B
 
     async fn probe(&self) -> anyhow::Result<()> {
         match &self.0 {
-            Kind::First(conn) => conn.probe().await,
+            Kind::First { conn, .. } => conn.probe().await,
             Kind::Second(conn, context) => {
                 context.takeover.check()?;
                 conn.probe().await
@@ -125,10 +132,10 @@ impl<A: NetConnection, B: NetConnection> NetConnection for EitherConnection<A, B
 
     async fn recv(&self) -> anyhow::Result<Option<Bytes>> {
         match &self.0 {
-            Kind::First(conn) => conn.recv().await,
+            Kind::First { conn, .. } => conn.recv().await,
             Kind::Second(conn, context) => {
                 let received = context.takeover.unless(conn.recv()).await?;
-                context.routes.answered(conn.remote_addr(), Side::Second);
+                context.routes.answered_over_second(conn.remote_addr());
                 Ok(received)
             }
         }
@@ -136,10 +143,10 @@ impl<A: NetConnection, B: NetConnection> NetConnection for EitherConnection<A, B
 
     async fn recv_many(&self, messages: &mut Vec<Bytes>) -> anyhow::Result<bool> {
         match &self.0 {
-            Kind::First(conn) => conn.recv_many(messages).await,
+            Kind::First { conn, .. } => conn.recv_many(messages).await,
             Kind::Second(conn, context) => {
                 let open = context.takeover.unless(conn.recv_many(messages)).await?;
-                context.routes.answered(conn.remote_addr(), Side::Second);
+                context.routes.answered_over_second(conn.remote_addr());
                 Ok(open)
             }
         }
@@ -155,7 +162,7 @@ impl<A: NetConnection, B: NetConnection> NetConnection for EitherConnection<A, B
 
     async fn watch_close(&self) -> CloseReason {
         match &self.0 {
-            Kind::First(conn) => conn.watch_close().await,
+            Kind::First { conn, .. } => conn.watch_close().await,
             Kind::Second(conn, context) => {
                 let ended = async { Ok(conn.watch_close().await) };
                 let ended = context.takeover.unless(ended).await;

@@ -11,8 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::future::{Either, select};
 
 use super::connection::EitherConnection;
-use super::routes::Routes;
-use crate::net::{NetIncomingRequest, NetListener};
+use super::dialler::Dialler;
+use super::error::NotPreferred;
+use super::routes::{Route, Routes};
+use crate::net::{NetConnection as _, NetIncomingRequest, NetListener, is_dialable};
 
 /// A bound address of both networks.
 #[derive(Debug)]
@@ -23,15 +25,21 @@ pub struct EitherListener<L: NetListener, M> {
     /// the other.
     second_goes_first: AtomicBool,
     routes: Arc<Routes<L::Connection>>,
+    dialler: Dialler<L::Connection>,
 }
 
 impl<L: NetListener, M> EitherListener<L, M> {
-    pub(super) fn new(first: L, second: M, routes: Arc<Routes<L::Connection>>) -> Self {
+    pub(super) fn new(
+        (first, second): (L, M),
+        routes: Arc<Routes<L::Connection>>,
+        dialler: Dialler<L::Connection>,
+    ) -> Self {
         Self {
             first,
             second,
             second_goes_first: AtomicBool::new(false),
             routes,
+            dialler,
         }
     }
 }
@@ -60,6 +68,7 @@ impl<L: NetListener, M: NetListener> NetListener for EitherListener<L, M> {
         Ok(EitherIncomingRequest {
             request: accepted,
             routes: Arc::clone(&self.routes),
+            dialler: self.dialler.clone(),
         })
     }
 }
@@ -69,6 +78,7 @@ impl<L: NetListener, M: NetListener> NetListener for EitherListener<L, M> {
 pub struct EitherIncomingRequest<R: NetIncomingRequest, S> {
     request: Either<R, S>,
     routes: Arc<Routes<R::Connection>>,
+    dialler: Dialler<R::Connection>,
 }
 
 impl<R: NetIncomingRequest, S: NetIncomingRequest> NetIncomingRequest
@@ -83,12 +93,38 @@ impl<R: NetIncomingRequest, S: NetIncomingRequest> NetIncomingRequest
         }
     }
 
+    /// Runs the handshake of the network.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`NotPreferred`] if the request is one of the second network from an address that was
+    /// reached over the first, and the first has not failed for longer than its head start.
     async fn accept(self) -> anyhow::Result<Self::Connection> {
         match self.request {
-            Either::Left(request) => Ok(EitherConnection::first(request.accept().await?)),
-            Either::Right(request) => {
+            Either::Left(request) => {
                 let conn = request.accept().await?;
-                Ok(EitherConnection::second(conn, self.routes, Arc::default()))
+                // A peer that states an address of its own host is there, or deceives nobody else.
+                let stated = conn.stated_addr().filter(|stated| {
+                    let ip = conn.remote_addr().ip().to_canonical();
+                    is_dialable(*stated) && stated.ip().to_canonical() == ip
+                });
+                let in_use = stated.map(|stated| self.routes.reached(stated));
+                Ok(EitherConnection::first(conn, in_use))
+            }
+            Either::Right(request) => {
+                let addr = request.remote_addr();
+                let route = self.routes.route(addr);
+                if route == Route::First {
+                    self.routes.counters.count_refused();
+                    self.dialler.check(addr, &self.routes);
+                    return Err(NotPreferred { addr }.into());
+                }
+                let conn = request.accept().await?;
+                let takeover = match route {
+                    Route::FirstFails => self.dialler.fall_back(addr, None, &self.routes),
+                    _ => Arc::default(),
+                };
+                Ok(EitherConnection::second(conn, self.routes, takeover))
             }
         }
     }

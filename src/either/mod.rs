@@ -1,11 +1,15 @@
 //! Two networks on one socket: a preferred one, and another for peers that do not speak it.
 //!
 //! [`EitherTransport`] binds both networks to one address and dials each peer over the network that
-//! the peer speaks. It learns that from traffic: the network over which a peer answered last is
-//! dialled next. An unknown peer is dialled over the first network. If that fails or takes longer
+//! the peer speaks. An unknown peer is dialled over the first network. If that fails or takes longer
 //! than 250 ms, the second network is dialled as well, so a silent peer on one does not delay the
 //! other. If the dial of the first network succeeds later, its connection replaces the one of the
-//! second.
+//! second. A peer that has answered over the second network is dialled over it for a minute.
+//!
+//! An address that was reached over the first network is different: whatever arrives from it over the
+//! second changes nothing. The second network is used for it only after dials of the first have failed
+//! for longer than 250 ms. That is counted ([`EitherTransport::counts`]) and logged as a warning, and
+//! the first network is dialled every 5 s, to replace the second as soon as it answers.
 //!
 //! ```
 //! use gossip_transport::either::EitherTransport;
@@ -21,19 +25,24 @@
 //! authentication, an attacker that keeps the first one from answering receives the traffic over
 //! the second.
 //!
-//! This module carries no messages itself, and knows neither network. Invariant: what it remembers
-//! about peers is bounded, and a wrong memory costs one failed dial.
+//! This module carries no messages itself, and knows neither network. Invariants: what it remembers
+//! about peers is bounded, and a wrong memory costs a few failed dials; what arrives over the second
+//! network never makes an address that was reached over the first be forgotten.
 //!
 //! | file | contents |
 //! |---|---|
 //! | `transport` | dialling and binding both networks |
 //! | `routes` | what is known about how each address is reached |
-//! | `takeover` | dials of the first network that succeed late |
+//! | `dialler` | dials of the first network, also beside a connection of the second |
+//! | `takeover` | whether the first network has replaced a connection of the second |
 //! | `connection` | a connection of either network |
-//! | `error` | the error of a connection that was replaced |
+//! | `counts` | counters of peers that were reached over the first network |
+//! | `error` | the errors of connections that the second network must not carry |
 //! | `listener` | a listener of both networks, and its incoming connections |
 
 mod connection;
+mod counts;
+mod dialler;
 mod error;
 mod listener;
 mod routes;
@@ -41,6 +50,7 @@ mod takeover;
 mod transport;
 
 pub use connection::EitherConnection;
-pub use error::TakenOver;
+pub use counts::EitherCounts;
+pub use error::{NotPreferred, TakenOver};
 pub use listener::{EitherIncomingRequest, EitherListener};
 pub use transport::EitherTransport;

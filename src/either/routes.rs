@@ -1,77 +1,202 @@
 //! The known ways to reach each address.
 //!
-//! It stores answers and dials; it dials nothing. Invariant: at most [`MAX_ANSWERS`] answers are
-//! remembered, and at most one dial of the first network is kept for each address.
+//! It stores answers and dials; it dials nothing. Invariants: an address that was reached over the first
+//! network keeps that until dials of the first network have failed for longer than [`HEAD_START`],
+//! whatever arrives over the second; each table is bounded by [`MAX_ADDRS`], and the second network
+//! forgets nothing of the first; at most one dial of the first network is kept for each address.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use super::counts::{Counters, EitherCounts};
+use super::takeover::Takeover;
 use crate::rt::sync::{Mutex, MutexGuard};
 use crate::rt::{Instant, Task};
 
-/// At most this many addresses have an answer remembered. One more forgets the oldest answer.
-const MAX_ANSWERS: usize = 10_000;
+/// The time in which the first network alone dials an unknown peer. Dials to a peer that was reached
+/// over the first network must have failed for longer before the second network is used.
+pub(super) const HEAD_START: Duration = Duration::from_millis(250);
+/// At most this many addresses are remembered for each network. One more forgets the oldest.
+const MAX_ADDRS: usize = 10_000;
 /// An answer over the second network keeps a peer from being dialled over the first for this time.
 const SECOND_VALID_FOR: Duration = Duration::from_secs(60);
 
-/// One of the two networks.
+/// An address from which the second network is refused is dialled over the first at most once in this
+/// time, to see whether it has failed.
+const CHECK_EVERY: Duration = Duration::from_secs(10);
+/// No address is checked while this many dials run beside connections of the second network, since
+/// forged datagrams cause checks.
+const MAX_BESIDE_CHECKS: usize = 64;
+
+/// The network over which an address is to be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
+pub(super) enum Route {
+    /// Nothing is known, so the first network is tried, and then the second.
+    Unknown,
+    /// It was reached over the first network, which alone is used.
     First,
+    /// It was reached over the first network, which has failed for longer than [`HEAD_START`] since.
+    FirstFails,
+    /// It has answered over the second network, and was never reached over the first.
     Second,
 }
 
 /// The network over which each address is reached. `C` is a connection of the first network.
 pub(super) struct Routes<C> {
     state: Mutex<State<C>>,
+    pub(super) counters: Counters,
 }
 
 struct State<C> {
-    answers: HashMap<SocketAddr, Answer>,
+    /// Addresses that were reached over the first network.
+    reached: HashMap<SocketAddr, Reached>,
+    /// When each other address has last answered over the second network.
+    answered: HashMap<SocketAddr, Instant>,
     /// Connections of the first network that were established late and wait to be used.
     late: HashMap<SocketAddr, C>,
-    /// Dials of the first network that continue after the second network was dialled.
+    /// Dials of the first network that continue beside a connection of the second.
     late_dials: HashMap<SocketAddr, Task>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Answer {
-    side: Side,
+/// An address that was reached over the first network.
+#[derive(Debug)]
+struct Reached {
     at: Instant,
+    /// Alive as long as the connection.
+    in_use: Weak<InUse>,
+    /// When the first dial began that has failed since.
+    failing_since: Option<Instant>,
+    /// When it was last dialled only to see whether the first network has failed.
+    checked: Option<Instant>,
+    /// Shared by the connections of the second network that are used meanwhile.
+    fallback: Weak<Takeover>,
+    /// Whether their use was logged.
+    is_logged: bool,
 }
 
+/// Whether the second network is in use already for an address that was reached over the first.
+pub(super) enum FallBack {
+    First(Arc<Takeover>),
+    Again(Arc<Takeover>),
+}
+
+/// Held by a connection of the first network to an address that was reached. While it exists, the first
+/// network has not failed.
+#[derive(Debug)]
+pub(super) struct InUse;
+
 impl<C> Routes<C> {
-    /// Returns the network over which `addr` has answered last, unless that was too long ago.
-    pub(super) fn answered_by(&self, addr: SocketAddr) -> Option<Side> {
-        self.answered_by_at(addr, Instant::now())
+    /// Returns the network over which `addr` is to be reached.
+    pub(super) fn route(&self, addr: SocketAddr) -> Route {
+        self.route_at(addr, Instant::now())
     }
 
-    fn answered_by_at(&self, addr: SocketAddr, now: Instant) -> Option<Side> {
+    fn route_at(&self, addr: SocketAddr, now: Instant) -> Route {
         let state = self.lock();
-        let answer = state.answers.get(&addr)?;
-        let is_valid = answer.side == Side::First || now < answer.at + SECOND_VALID_FOR;
-        is_valid.then_some(answer.side)
-    }
-
-    /// Remembers that `addr` has answered over `side` now.
-    pub(super) fn answered(&self, addr: SocketAddr, side: Side) {
-        let mut state = self.lock();
-        let answers = &mut state.answers;
-        if answers.len() >= MAX_ANSWERS && !answers.contains_key(&addr) {
-            let oldest = answers.iter().min_by_key(|(_, answer)| answer.at);
-            if let Some(oldest) = oldest.map(|(addr, _)| *addr) {
-                answers.remove(&oldest);
-            }
+        if let Some(reached) = state.reached.get(&addr) {
+            let fails = reached
+                .failing_since
+                .is_some_and(|since| now.saturating_duration_since(since) > HEAD_START);
+            return if fails && reached.in_use.strong_count() == 0 {
+                Route::FirstFails
+            } else {
+                Route::First
+            };
         }
-        let at = Instant::now();
-        answers.insert(addr, Answer { side, at });
+        let valid = |at: &Instant| now < *at + SECOND_VALID_FOR;
+        match state.answered.get(&addr).filter(|at| valid(at)) {
+            Some(_) => Route::Second,
+            None => Route::Unknown,
+        }
     }
 
-    /// Forgets the answer of `addr`, which does not answer over that network any more.
-    pub(super) fn forget(&self, addr: SocketAddr) {
-        self.lock().answers.remove(&addr);
+    /// Remembers that `addr` was reached over the first network now. The connection keeps what is
+    /// returned.
+    pub(super) fn reached(&self, addr: SocketAddr) -> Arc<InUse> {
+        let in_use = Arc::new(InUse);
+        let reached = Reached {
+            at: Instant::now(),
+            in_use: Arc::downgrade(&in_use),
+            failing_since: None,
+            checked: None,
+            fallback: Weak::new(),
+            is_logged: false,
+        };
+        let mut state = self.lock();
+        state.answered.remove(&addr);
+        insert(&mut state.reached, addr, reached, |reached| reached.at);
+        in_use
+    }
+
+    /// Remembers that `addr` has answered over the second network now, unless it was reached over the
+    /// first.
+    pub(super) fn answered_over_second(&self, addr: SocketAddr) {
+        let mut state = self.lock();
+        if !state.reached.contains_key(&addr) {
+            insert(&mut state.answered, addr, Instant::now(), |at| *at);
+        }
+    }
+
+    /// Notes a dial of the first network to `addr` that has begun at `since` and has failed.
+    pub(super) fn failed(&self, addr: SocketAddr, since: Instant) {
+        if let Some(reached) = self.lock().reached.get_mut(&addr) {
+            reached.failing_since.get_or_insert(since);
+        }
+    }
+
+    /// Returns whether `addr` may be dialled now to see whether the first network has failed, and notes
+    /// it. It may not if it is connected, or was dialled for this a short time ago.
+    pub(super) fn begin_check(&self, addr: SocketAddr) -> bool {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let running = state.late_dials.values();
+        if running.filter(|dial| !dial.is_finished()).count() >= MAX_BESIDE_CHECKS {
+            return false;
+        }
+        let Some(reached) = state.reached.get_mut(&addr) else {
+            return false;
+        };
+        let last = reached.checked;
+        let is_early = last.is_some_and(|last| now.saturating_duration_since(last) < CHECK_EVERY);
+        if is_early || reached.in_use.strong_count() > 0 {
+            return false;
+        }
+        reached.checked = Some(now);
+        true
+    }
+
+    /// Counts and logs that the second network is used for `addr`, which was reached over the first.
+    /// All its connections share one [`Takeover`].
+    pub(super) fn fall_back(&self, addr: SocketAddr) -> FallBack {
+        self.counters.count_fallback();
+        let mut state = self.lock();
+        let Some(reached) = state.reached.get_mut(&addr) else {
+            return FallBack::First(Arc::default());
+        };
+        if let Some(takeover) = reached.fallback.upgrade() {
+            return FallBack::Again(takeover);
+        }
+        let takeover = Arc::default();
+        reached.fallback = Arc::downgrade(&takeover);
+        let failing = reached.failing_since.map(|since| since.elapsed());
+        let is_logged = std::mem::replace(&mut reached.is_logged, true);
+        drop(state);
+        if !is_logged {
+            tracing::warn!(
+                %addr,
+                ?failing,
+                "a peer was reached over the preferred network, which fails: using the other one"
+            );
+        }
+        FallBack::First(takeover)
+    }
+
+    /// Returns the counters.
+    pub(super) fn counts(&self) -> EitherCounts {
+        self.counters.counts()
     }
 
     /// Removes and returns the late connection to `addr`, if there is one.
@@ -109,14 +234,32 @@ impl<C> Routes<C> {
     }
 }
 
+/// Inserts `value`. If the table is full, forgets the oldest one.
+fn insert<V>(
+    table: &mut HashMap<SocketAddr, V>,
+    addr: SocketAddr,
+    value: V,
+    at: impl Fn(&V) -> Instant,
+) {
+    if table.len() >= MAX_ADDRS && !table.contains_key(&addr) {
+        let oldest = table.iter().min_by_key(|(_, value)| at(value));
+        if let Some(oldest) = oldest.map(|(addr, _)| *addr) {
+            table.remove(&oldest);
+        }
+    }
+    table.insert(addr, value);
+}
+
 impl<C> Default for Routes<C> {
     fn default() -> Self {
         Self {
             state: Mutex::new(State {
-                answers: HashMap::new(),
+                reached: HashMap::new(),
+                answered: HashMap::new(),
                 late: HashMap::new(),
                 late_dials: HashMap::new(),
             }),
+            counters: Counters::default(),
         }
     }
 }
@@ -125,9 +268,58 @@ impl<C> fmt::Debug for Routes<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.lock();
         f.debug_struct("Routes")
-            .field("answers", &state.answers.len())
+            .field("reached", &state.reached.len())
+            .field("answered", &state.answered.len())
             .field("late", &state.late.len())
             .finish_non_exhaustive()
+    }
+}
+
+/// A dial of the first network. Unless it succeeds, its end counts as a failure: at once if it fails, and
+/// after [`HEAD_START`] if it is given up.
+pub(super) struct Attempt<C> {
+    // Weak, because the routes own tasks that hold an attempt.
+    routes: Weak<Routes<C>>,
+    addr: SocketAddr,
+    since: Instant,
+    has_ended: bool,
+}
+
+impl<C> Attempt<C> {
+    pub(super) fn begin(routes: &Arc<Routes<C>>, addr: SocketAddr) -> Self {
+        Self {
+            routes: Arc::downgrade(routes),
+            addr,
+            since: Instant::now(),
+            has_ended: false,
+        }
+    }
+
+    /// Notes that the dial has failed.
+    pub(super) fn failed(mut self) {
+        self.note_failure();
+    }
+
+    /// Notes that the address was reached. The connection keeps what is returned.
+    pub(super) fn succeeded(mut self) -> Arc<InUse> {
+        self.has_ended = true;
+        let routes = self.routes.upgrade();
+        routes.map_or_else(|| Arc::new(InUse), |routes| routes.reached(self.addr))
+    }
+
+    fn note_failure(&mut self) {
+        self.has_ended = true;
+        if let Some(routes) = self.routes.upgrade() {
+            routes.failed(self.addr, self.since);
+        }
+    }
+}
+
+impl<C> Drop for Attempt<C> {
+    fn drop(&mut self) {
+        if !self.has_ended && self.since.elapsed() > HEAD_START {
+            self.note_failure();
+        }
     }
 }
 
@@ -140,26 +332,58 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_bounded_and_the_oldest_is_forgotten() {
+    fn addresses_are_bounded_and_the_oldest_is_forgotten() {
         let routes = Routes::<()>::default();
-        for n in 0..=MAX_ANSWERS as u16 {
-            routes.answered(addr(n), Side::First);
+        for n in 0..=MAX_ADDRS as u16 {
+            routes.reached(addr(n));
         }
-        assert_eq!(routes.answered_by(addr(0)), None);
-        assert_eq!(routes.answered_by(addr(1)), Some(Side::First));
-        assert_eq!(routes.lock().answers.len(), MAX_ANSWERS);
-        routes.forget(addr(1));
-        assert_eq!(routes.answered_by(addr(1)), None);
+        assert_eq!(routes.route(addr(0)), Route::Unknown);
+        assert_eq!(routes.route(addr(1)), Route::First);
+        assert_eq!(routes.lock().reached.len(), MAX_ADDRS);
+    }
+
+    #[test]
+    fn answers_over_the_second_network_forget_none_of_the_first() {
+        let routes = Routes::<()>::default();
+        routes.reached(addr(0));
+        for n in 0..=MAX_ADDRS as u16 {
+            routes.answered_over_second(addr(n));
+        }
+        assert_eq!(routes.route(addr(0)), Route::First);
+        assert_eq!(routes.lock().answered.len(), MAX_ADDRS);
+        routes.reached(addr(2));
+        assert_eq!(routes.route(addr(2)), Route::First);
+        assert_eq!(routes.lock().answered.len(), MAX_ADDRS - 1);
     }
 
     #[test]
     fn an_answer_over_the_second_network_expires() {
         let routes = Routes::<()>::default();
-        routes.answered(addr(1), Side::Second);
-        routes.answered(addr(2), Side::First);
-        assert_eq!(routes.answered_by(addr(1)), Some(Side::Second));
+        routes.reached(addr(2));
+        routes.answered_over_second(addr(1));
+        assert_eq!(routes.route(addr(1)), Route::Second);
         let later = Instant::now() + SECOND_VALID_FOR;
-        assert_eq!(routes.answered_by_at(addr(1), later), None);
-        assert_eq!(routes.answered_by_at(addr(2), later), Some(Side::First));
+        assert_eq!(routes.route_at(addr(1), later), Route::Unknown);
+        assert_eq!(routes.route_at(addr(2), later), Route::First);
+    }
+
+    #[test]
+    fn the_first_network_fails_once_its_dials_have_failed_for_the_head_start() {
+        let routes = Routes::<()>::default();
+        let start = Instant::now();
+        routes.failed(addr(1), start);
+        assert_eq!(routes.route(addr(1)), Route::Unknown);
+        let in_use = routes.reached(addr(1));
+        routes.failed(addr(1), start);
+        routes.failed(addr(1), start + HEAD_START * 9);
+        assert_eq!(routes.route_at(addr(1), start + HEAD_START), Route::First);
+        let later = start + HEAD_START + Duration::from_millis(1);
+        assert_eq!(routes.route_at(addr(1), later), Route::First);
+        drop(in_use);
+        assert_eq!(routes.route_at(addr(1), later), Route::FirstFails);
+        routes.answered_over_second(addr(1));
+        assert_eq!(routes.route_at(addr(1), later), Route::FirstFails);
+        routes.reached(addr(1));
+        assert_eq!(routes.route_at(addr(1), later), Route::First);
     }
 }

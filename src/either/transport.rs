@@ -4,21 +4,20 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::{Either, select};
 
 use super::connection::EitherConnection;
+use super::counts::EitherCounts;
+use super::dialler::Dialler;
 use super::listener::EitherListener;
-use super::routes::{Routes, Side};
-use super::takeover::{LateDial, Takeover};
+use super::routes::{Attempt, HEAD_START, Route, Routes};
+use super::takeover::Takeover;
 use crate::config::ConfigError;
 use crate::credential::NetCredential;
 use crate::net::{Alpn, ConnectError, NetListener as _, NetTransport, unspecified_like};
-use crate::rt::{self, BoxFuture, Task};
+use crate::rt;
 
-/// The time in which the first network alone dials an unknown peer.
-const HEAD_START: Duration = Duration::from_millis(250);
 /// The number of further ports that are tried when any port will do and the second network cannot
 /// bind the port that the first network was assigned.
 const MAX_PORT_RETRIES: u32 = 16;
@@ -55,26 +54,10 @@ impl<A: NetTransport, B: NetTransport> EitherTransport<A, B> {
         &self.second
     }
 
-    /// Dials over the first network, in a future that owns all it needs.
-    fn dial_first(
-        &self,
-        local_addr: SocketAddr,
-        addr: SocketAddr,
-        alpn_preferred: &[Alpn],
-        credential: &NetCredential,
-    ) -> BoxFuture<'static, anyhow::Result<A::Connection>> {
-        let (first, credential) = (self.first.clone(), credential.clone());
-        let alpn = alpn_preferred.to_vec();
-        Box::pin(async move {
-            first
-                .connect_from(local_addr, addr, &alpn, &credential)
-                .await
-        })
-    }
-
-    fn of_first(&self, addr: SocketAddr, conn: A::Connection) -> Connection<A, B> {
-        self.routes.answered(addr, Side::First);
-        EitherConnection::first(conn)
+    /// Returns the number of times that the second network was about to be used for a peer that was
+    /// reached over the first.
+    pub fn counts(&self) -> EitherCounts {
+        self.routes.counts()
     }
 
     fn of_second(&self, conn: B::Connection, takeover: Arc<Takeover>) -> Connection<A, B> {
@@ -118,7 +101,9 @@ impl<A: NetTransport, B: NetTransport> NetTransport for EitherTransport<A, B> {
                 .create_listener(addr, alpn_supported, credential);
             match second.await {
                 Ok(second) => {
-                    return Ok(EitherListener::new(first, second, Arc::clone(&self.routes)));
+                    let dialler = Dialler::new(&self.first, addr, alpn_supported, credential);
+                    let routes = Arc::clone(&self.routes);
+                    return Ok(EitherListener::new((first, second), routes, dialler));
                 }
                 // The port that the system assigned in the first network may be in use in the
                 // second.
@@ -150,39 +135,48 @@ impl<A: NetTransport, B: NetTransport> NetTransport for EitherTransport<A, B> {
         credential: &NetCredential,
     ) -> anyhow::Result<Self::Connection> {
         if let Some(conn) = self.routes.take_late(addr) {
-            return Ok(self.of_first(addr, conn));
+            let in_use = self.routes.reached(addr);
+            return Ok(EitherConnection::first(conn, Some(in_use)));
         }
         let second = || {
             self.second
                 .connect_from(local_addr, addr, alpn_preferred, credential)
         };
-        let known = self.routes.answered_by(addr);
-        if known == Some(Side::Second) || (known.is_none() && self.routes.is_dialled_late(addr)) {
+        let route = self.routes.route(addr);
+        let is_dialled_late = self.routes.is_dialled_late(addr);
+        if route == Route::Second || (route == Route::Unknown && is_dialled_late) {
             return Ok(self.of_second(second().await?, Arc::default()));
         }
-        let dial = self.dial_first(local_addr, addr, alpn_preferred, credential);
-        if known == Some(Side::First) {
+        let dialler = Dialler::new(&self.first, local_addr, alpn_preferred, credential);
+        let dial = dialler.dial(addr);
+        if route == Route::First {
+            let attempt = Attempt::begin(&self.routes, addr);
             return match dial.await {
-                Ok(conn) => Ok(self.of_first(addr, conn)),
+                Ok(conn) => Ok(EitherConnection::first(conn, Some(attempt.succeeded()))),
                 Err(error) => {
-                    // The next dial tries both networks.
-                    self.routes.forget(addr);
+                    attempt.failed();
                     Err(error)
                 }
             };
         }
-        match select(dial, pin!(rt::sleep(HEAD_START))).await {
-            Either::Left((Ok(conn), _)) => Ok(self.of_first(addr, conn)),
-            Either::Left((Err(error), _)) if is_final(&error) => Err(error),
-            Either::Left((Err(_), _)) => Ok(self.of_second(second().await?, Arc::default())),
-            Either::Right(((), dial)) => {
-                let conn = second().await?;
-                let takeover = Arc::new(Takeover::default());
-                let late = LateDial::new(dial, addr, &self.routes, &takeover);
-                self.routes.keep_late_dial(addr, Task::spawn(late.run()));
-                Ok(self.of_second(conn, takeover))
+        let (conn, running) = match select(dial, pin!(rt::sleep(HEAD_START))).await {
+            Either::Left((Ok(conn), _)) => {
+                let in_use = self.routes.reached(addr);
+                return Ok(EitherConnection::first(conn, Some(in_use)));
             }
+            Either::Left((Err(error), _)) if is_final(&error) => return Err(error),
+            Either::Left((Err(_), _)) => (second().await?, None),
+            Either::Right(((), dial)) => (second().await?, Some(dial)),
+        };
+        if route == Route::FirstFails {
+            let takeover = dialler.fall_back(addr, running, &self.routes);
+            return Ok(self.of_second(conn, takeover));
         }
+        let takeover = Arc::default();
+        if let Some(dial) = running {
+            dialler.go_on(addr, dial, &self.routes, &takeover);
+        }
+        Ok(self.of_second(conn, takeover))
     }
 
     async fn resolve(&self, name: &str) -> anyhow::Result<Vec<SocketAddr>> {

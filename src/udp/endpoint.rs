@@ -16,7 +16,7 @@ use tokio::net::UdpSocket;
 
 use super::config::UdpConfig;
 use super::error::UdpError;
-use super::flow::Flow;
+use super::flow::{Flow, Pushed};
 use crate::message::{ChitchatMessage, Message as _, begins_a_message};
 use crate::net::is_dialable;
 use crate::rt::sync::{Epoch, Mutex, MutexGuard};
@@ -43,6 +43,8 @@ pub struct UdpCounts {
     pub refused: u64,
     /// Messages from peers of which too many messages or bytes waited to be read.
     pub overflowed: u64,
+    /// Messages that waited to be read when their connection was closed or refused.
+    pub unread: u64,
 }
 
 #[derive(Debug, Default)]
@@ -50,14 +52,20 @@ pub(super) struct Counters {
     malformed: AtomicU64,
     refused: AtomicU64,
     overflowed: AtomicU64,
+    unread: AtomicU64,
 }
 
 impl Counters {
+    fn add_unread(&self, messages: usize) {
+        self.unread.fetch_add(messages as u64, Ordering::Relaxed);
+    }
+
     pub(super) fn counts(&self) -> UdpCounts {
         UdpCounts {
             malformed: self.malformed.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
             overflowed: self.overflowed.load(Ordering::Relaxed),
+            unread: self.unread.load(Ordering::Relaxed),
         }
     }
 }
@@ -130,6 +138,7 @@ impl Endpoint {
         };
         for flow in refused {
             state.flows.remove(&flow.remote_addr());
+            self.shared.counters.add_unread(flow.discard());
         }
     }
 
@@ -169,7 +178,8 @@ impl Endpoint {
         Ok(Arc::clone(flow))
     }
 
-    /// Removes `flow`. The next message from its address starts a new one.
+    /// Removes `flow`, and drops the messages that wait in it. The next message from its address starts
+    /// a new one.
     pub(super) fn forget(&self, flow: &Arc<Flow>) {
         let mut state = self.shared.lock();
         if let Entry::Occupied(entry) = state.flows.entry(flow.remote_addr())
@@ -177,6 +187,8 @@ impl Endpoint {
         {
             entry.remove();
         }
+        drop(state);
+        self.shared.counters.add_unread(flow.discard());
     }
 }
 
@@ -246,11 +258,11 @@ impl Shared {
         // A copy of the datagram, because keeping the buffer would cost 64 KiB for each.
         let bytes = Bytes::copy_from_slice(bytes);
         let known = self.lock().flows.get(&from).cloned();
-        if let Some(flow) = known {
-            if !flow.push(bytes, &self.config) {
-                count(&self.counters.overflowed);
-            }
-            return;
+        let pushed = known.map(|flow| flow.push(bytes.clone(), &self.config));
+        match pushed {
+            Some(Pushed::Queued) => return,
+            Some(Pushed::Full) => return count(&self.counters.overflowed),
+            Some(Pushed::Discarded) | None => {}
         }
         // A new address that does not speak the protocol must not take memory.
         if ChitchatMessage::decode(bytes.clone()).is_err() {

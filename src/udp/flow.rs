@@ -1,7 +1,8 @@
 //! The state of one remote address on a port.
 //!
-//! A flow queues messages; the endpoint decides which datagrams belong to it. Invariant: waiting
-//! messages are within the limits of [`UdpConfig`], and none is delivered after the flow has ended.
+//! A flow queues messages; the endpoint decides which datagrams belong to it. Invariants: waiting
+//! messages are within the limits of [`UdpConfig`]; none is delivered after the flow has ended, and none
+//! is queued after it was discarded.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -33,6 +34,17 @@ struct State {
     bytes: usize,
     last_heard: Instant,
     ended: Option<CloseReason>,
+    is_discarded: bool,
+}
+
+/// What has become of a message that was pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pushed {
+    Queued,
+    /// There was no room, and it is dropped.
+    Full,
+    /// The flow was discarded: the message is the first of a new flow.
+    Discarded,
 }
 
 impl Flow {
@@ -44,6 +56,7 @@ impl Flow {
                 bytes: 0,
                 last_heard: Instant::now(),
                 ended: None,
+                is_discarded: false,
             }),
             changed: Epoch::default(),
         }
@@ -53,20 +66,31 @@ impl Flow {
         self.remote_addr
     }
 
-    /// Queues a message. Returns false, and drops the message, if the queue is full.
-    pub(super) fn push(&self, message: Bytes, config: &UdpConfig) -> bool {
+    /// Queues a message, if there is room.
+    pub(super) fn push(&self, message: Bytes, config: &UdpConfig) -> Pushed {
         let mut state = self.lock();
+        if state.is_discarded {
+            return Pushed::Discarded;
+        }
         state.last_heard = Instant::now();
         if state.messages.len() >= config.max_messages_per_peer
             || state.bytes.saturating_add(message.len()) > config.max_bytes_per_peer
         {
-            return false;
+            return Pushed::Full;
         }
         state.bytes += message.len();
         state.messages.push_back(message);
         drop(state);
         self.changed.advance();
-        true
+        Pushed::Queued
+    }
+
+    /// Takes no more messages, and drops those that wait. Returns how many they were.
+    pub(super) fn discard(&self) -> usize {
+        let mut state = self.lock();
+        state.is_discarded = true;
+        state.bytes = 0;
+        std::mem::take(&mut state.messages).len()
     }
 
     /// Passes at least one and at most `max` messages to `take`, waiting if there is none. Returns

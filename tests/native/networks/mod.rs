@@ -3,6 +3,7 @@
 mod beside_tabs;
 mod config;
 mod conformance;
+mod downgrade;
 mod either;
 mod memory;
 mod tcp_listener;

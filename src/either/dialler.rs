@@ -1,0 +1,204 @@
+//! Dials of the first network, also beside a connection of the second.
+//!
+//! Such a dial ends the connection of the second network; the transport layer then dials again and
+//! is handed the connection of the first. Invariant: a late connection that is not used is dropped
+//! after [`LATE_VALID_FOR`].
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::routes::{Attempt, FallBack, Routes};
+use super::takeover::Takeover;
+use crate::credential::NetCredential;
+use crate::net::{Alpn, NetTransport};
+use crate::rt::{self, BoxFuture, MaybeSend, MaybeSync, Task};
+
+/// The time that a dial of the first network may take after the second network was dialled.
+const LATE_DIAL_TIME: Duration = Duration::from_secs(30);
+/// The time that a late connection waits to be used.
+const LATE_VALID_FOR: Duration = Duration::from_secs(5);
+/// The pause between dials of the first network to a peer that was reached over it, while the second
+/// network is used for the peer. A member that restarts is encrypted again that soon.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// The time that a dial may take which only checks whether the first network has failed.
+const CHECK_TIME: Duration = Duration::from_secs(5);
+
+/// A dial of the first network.
+pub(super) type Dial<C> = BoxFuture<'static, anyhow::Result<C>>;
+
+/// Dials over the first network on behalf of one socket. `C` is a connection of that network.
+pub(super) struct Dialler<C>(Arc<dyn DialFirst<C>>);
+
+trait DialFirst<C>: MaybeSend + MaybeSync {
+    fn dial(&self, addr: SocketAddr) -> Dial<C>;
+}
+
+/// A network with the arguments of its dials.
+struct Socket<A> {
+    first: A,
+    local_addr: SocketAddr,
+    alpn: Vec<Alpn>,
+    credential: NetCredential,
+}
+
+impl<A: NetTransport> DialFirst<A::Connection> for Socket<A> {
+    fn dial(&self, addr: SocketAddr) -> Dial<A::Connection> {
+        let (first, credential) = (self.first.clone(), self.credential.clone());
+        let (local_addr, alpn) = (self.local_addr, self.alpn.clone());
+        Box::pin(async move {
+            first
+                .connect_from(local_addr, addr, &alpn, &credential)
+                .await
+        })
+    }
+}
+
+impl<C: MaybeSend + 'static> Dialler<C> {
+    pub(super) fn new<A: NetTransport<Connection = C>>(
+        first: &A,
+        local_addr: SocketAddr,
+        alpn: &[Alpn],
+        credential: &NetCredential,
+    ) -> Self {
+        Self(Arc::new(Socket {
+            first: first.clone(),
+            local_addr,
+            alpn: alpn.to_vec(),
+            credential: credential.clone(),
+        }))
+    }
+
+    pub(super) fn dial(&self, addr: SocketAddr) -> Dial<C> {
+        self.0.dial(addr)
+    }
+
+    /// Goes on with a dial of `addr` beside the connection of the second network that has `takeover`, and
+    /// ends that connection if the dial succeeds.
+    pub(super) fn go_on(
+        &self,
+        addr: SocketAddr,
+        running: Dial<C>,
+        routes: &Arc<Routes<C>>,
+        takeover: &Arc<Takeover>,
+    ) {
+        self.start(addr, Some(running), Retry::Never, routes, takeover);
+    }
+
+    /// Counts and logs that a connection of the second network is used for `addr`, which was reached over
+    /// the first. While such connections are in use, dials `addr` again and again, first with `running`
+    /// if there is one, and ends them once a dial succeeds. Returns what the connection must check.
+    pub(super) fn fall_back(
+        &self,
+        addr: SocketAddr,
+        running: Option<Dial<C>>,
+        routes: &Arc<Routes<C>>,
+    ) -> Arc<Takeover> {
+        match routes.fall_back(addr) {
+            FallBack::Again(takeover) => takeover,
+            FallBack::First(takeover) => {
+                self.start(addr, running, Retry::WhileInUse, routes, &takeover);
+                takeover
+            }
+        }
+    }
+
+    fn start(
+        &self,
+        addr: SocketAddr,
+        running: Option<Dial<C>>,
+        retry: Retry,
+        routes: &Arc<Routes<C>>,
+        takeover: &Arc<Takeover>,
+    ) {
+        let late = LateDial {
+            dialler: self.clone(),
+            addr,
+            retry,
+            routes: Arc::downgrade(routes),
+            takeover: Arc::downgrade(takeover),
+        };
+        routes.keep_late_dial(addr, Task::spawn(late.run(running)));
+    }
+
+    /// Dials `addr` once, to find out whether the first network has failed, unless that is done already.
+    pub(super) fn check(&self, addr: SocketAddr, routes: &Arc<Routes<C>>) {
+        if !routes.begin_check(addr) {
+            return;
+        }
+        let (dial, attempt) = (self.dial(addr), Attempt::begin(routes, addr));
+        let check = async move {
+            match rt::timeout(CHECK_TIME, dial).await {
+                Ok(Ok(_conn)) => drop(attempt.succeeded()),
+                Ok(Err(_)) | Err(_) => attempt.failed(),
+            }
+        };
+        routes.keep_late_dial(addr, Task::spawn(check));
+    }
+}
+
+impl<C> Clone for Dialler<C> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<C> fmt::Debug for Dialler<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialler").finish_non_exhaustive()
+    }
+}
+
+/// Whether a late dial that has failed is repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Retry {
+    Never,
+    WhileInUse,
+}
+
+/// A dial of the first network that goes on beside a connection of the second.
+struct LateDial<C> {
+    dialler: Dialler<C>,
+    addr: SocketAddr,
+    retry: Retry,
+    // Weak, because the routes own the task that runs this.
+    routes: Weak<Routes<C>>,
+    takeover: Weak<Takeover>,
+}
+
+impl<C: MaybeSend + 'static> LateDial<C> {
+    /// Dials until a dial succeeds. Then offers its connection for the next dial of the address and ends
+    /// the connection of the second network.
+    async fn run(self, mut running: Option<Dial<C>>) {
+        let conn = loop {
+            if let Some(dial) = running.take()
+                && let Ok(Ok(conn)) = rt::timeout(LATE_DIAL_TIME, dial).await
+            {
+                break conn;
+            }
+            if self.retry == Retry::Never {
+                return;
+            }
+            rt::sleep(RETRY_AFTER).await;
+            if self.takeover.strong_count() == 0 {
+                return;
+            }
+            running = Some(self.dialler.dial(self.addr));
+        };
+        {
+            let Some(routes) = self.routes.upgrade() else {
+                return;
+            };
+            routes.put_late(self.addr, conn);
+            drop(routes.reached(self.addr));
+        }
+        if let Some(takeover) = self.takeover.upgrade() {
+            takeover.complete();
+        }
+        rt::sleep(LATE_VALID_FOR).await;
+        let routes = self.routes.upgrade();
+        let unused = routes.and_then(|routes| routes.take_late(self.addr));
+        drop(unused);
+    }
+}

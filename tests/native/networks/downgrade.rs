@@ -1,0 +1,309 @@
+//! Peers on plaintext UDP that want the traffic of authenticated peers, on real sockets: a bridge keeps
+//! sending it in encrypted form, or counts and logs that it does not.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use gossip_transport::either::{EitherTransport, TakenOver};
+use gossip_transport::memory::{DialFault, Faults, MemoryNetwork};
+use gossip_transport::message::{ChitchatMessage, Message as _, ProtocolVersion};
+use gossip_transport::net::{
+    Alpn, NetConnection as _, NetIncomingRequest as _, NetListener as _, NetTransport as _,
+};
+use gossip_transport::tcp::TcpTransport;
+use gossip_transport::transport_layer::{DropReason, SocketStats, TransportLayerConfig};
+use gossip_transport::udp::PlaintextUdpTransport;
+use gossip_transport::{
+    ClusterSecret, Identity, NetCredential, TransportLayerSocket, TransportLayerTransport,
+};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+
+use crate::support::layer::until;
+use crate::support::tab::{Tab, nowhere};
+use crate::support::{ANY_PORT, anyone, member, soon};
+
+type Both = EitherTransport<TcpTransport, PlaintextUdpTransport>;
+type Socket<T> = TransportLayerSocket<T, ChitchatMessage>;
+
+fn both() -> Both {
+    EitherTransport::new(TcpTransport::default(), PlaintextUdpTransport::default())
+}
+
+/// The shortest message: 4 bytes.
+fn message() -> ChitchatMessage {
+    ChitchatMessage::BadCluster {
+        version: ProtocolVersion::V0,
+    }
+}
+
+async fn bridge(secret: &ClusterSecret, config: TransportLayerConfig) -> (Both, Socket<Both>) {
+    let network = both();
+    let transport = TransportLayerTransport::with_config(network.clone(), member(secret), config);
+    (network, transport.open(ANY_PORT).await.unwrap())
+}
+
+async fn tcp(credential: NetCredential, addr: SocketAddr) -> Socket<TcpTransport> {
+    let transport = TransportLayerTransport::new(TcpTransport::default(), credential);
+    transport.open(addr).await.unwrap()
+}
+
+/// A datagram socket with the address of another peer.
+struct Attacker(UdpSocket);
+
+impl Attacker {
+    async fn at(addr: SocketAddr) -> Self {
+        Self(UdpSocket::bind(addr).await.unwrap())
+    }
+
+    async fn knock(&self, at: SocketAddr) {
+        let bytes = message().into_bytes().unwrap();
+        self.0.send_to(&bytes, at).await.unwrap();
+    }
+
+    /// Asserts that nothing has arrived.
+    async fn has_received_nothing(&self) {
+        // On loopback, what was sent has arrived; the receiver must look once.
+        tokio::task::yield_now().await;
+        let mut buffer = [0; 100];
+        let received = self.0.try_recv_from(&mut buffer);
+        let error = received.expect_err("it has received a datagram");
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    }
+}
+
+/// Returns the identities of the connections that are registered at `addr`.
+fn identities(stats: &SocketStats, addr: SocketAddr) -> Vec<Identity> {
+    let connections = stats.connections.iter();
+    let at = connections.filter(|connection| connection.remote_addr == addr);
+    at.map(|connection| connection.remote_identity).collect()
+}
+
+#[tokio::test]
+async fn datagrams_from_the_address_of_an_authenticated_peer_divert_none_of_its_messages() {
+    let secret = ClusterSecret::generate();
+    let (_, bridge) = bridge(&secret, TransportLayerConfig::default()).await;
+    let transport = TransportLayerTransport::new(Tab(TcpTransport::default()), member(&secret));
+    let tab: Socket<Tab<TcpTransport>> = transport.open(nowhere()).await.unwrap();
+    let node = tcp(member(&secret), ANY_PORT).await;
+    let behind = tcp(member(&secret), ANY_PORT).await;
+    let proxy = TcpListener::bind(ANY_PORT).await.unwrap();
+    let (proxy_addr, behind_addr) = (proxy.local_addr().unwrap(), behind.local_addr());
+    tokio::spawn(async move {
+        let (mut near, _) = proxy.accept().await?;
+        let mut far = TcpStream::connect(behind_addr).await?;
+        tokio::io::copy_bidirectional(&mut near, &mut far).await
+    });
+    tab.send(bridge.local_addr(), message()).await.unwrap();
+    let (tab_addr, _) = soon(bridge.recv()).await.unwrap();
+    let stats = bridge.stats();
+    let of_tab = stats.connections.iter().find(|c| c.remote_addr == tab_addr);
+    let tab_source = of_tab.unwrap().network_addr;
+    node.send(bridge.local_addr(), message()).await.unwrap();
+    assert_eq!(soon(bridge.recv()).await.unwrap().0, node.local_addr());
+    bridge.send(proxy_addr, message()).await.unwrap();
+    soon(behind.recv()).await.unwrap();
+
+    let mut attackers = Vec::new();
+    for source in [tab_source, node.local_addr(), proxy_addr] {
+        let attacker = Attacker::at(source).await;
+        attacker.knock(bridge.local_addr()).await;
+        attackers.push(attacker);
+    }
+    // The tab has the address for itself only on TCP, so a datagram from there is one of another peer.
+    assert_eq!(soon(bridge.recv()).await.unwrap().0, tab_source);
+    let refused =
+        |stats: &SocketStats| stats.naming.unauthenticated_refused + stats.accept_failed == 2;
+    let stats = until(&bridge, refused).await;
+    assert_eq!(identities(&stats, tab_source), [Identity::UNPROVED]);
+    for (to, identity) in [
+        (tab_addr, tab.local_identity()),
+        (node.local_addr(), node.local_identity()),
+        (behind_addr, behind.local_identity()),
+    ] {
+        assert_eq!(identities(&stats, to), [identity]);
+    }
+    for _ in 0..10 {
+        bridge.send(tab_addr, message()).await.unwrap();
+        bridge.send(node.local_addr(), message()).await.unwrap();
+        bridge.send(proxy_addr, message()).await.unwrap();
+        soon(tab.recv()).await.unwrap();
+        soon(node.recv()).await.unwrap();
+        soon(behind.recv()).await.unwrap();
+    }
+    // What is for the tab is not sent to its source when it has gone, either.
+    drop(tab);
+    until(&bridge, |stats| identities(stats, tab_addr).is_empty()).await;
+    bridge.send(tab_addr, message()).await.unwrap();
+    let dropped = |stats: &SocketStats| stats.total.dropped.count(DropReason::Unroutable) == 1;
+    until(&bridge, dropped).await;
+    for attacker in attackers {
+        attacker.has_received_nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_restarts_is_reached_over_tcp_although_datagrams_come_from_its_address() {
+    let secret = ClusterSecret::generate();
+    // The bridge forgets its peers soon, so that only the network still knows of the member.
+    let config = TransportLayerConfig::default()
+        .with_idle_timeout(Duration::from_millis(20))
+        .with_peer_linger(Duration::from_millis(10));
+    let (network, bridge) = bridge(&secret, config).await;
+    let credential = member(&secret);
+    let node = tcp(credential.clone(), ANY_PORT).await;
+    let addr = node.local_addr();
+    let is_forgotten = |stats: &SocketStats| !stats.peers.contains_key(&addr);
+    bridge.send(addr, message()).await.unwrap();
+    soon(node.recv()).await.unwrap();
+    until(&bridge, is_forgotten).await;
+    let attacker = Attacker::at(addr).await;
+    attacker.knock(bridge.local_addr()).await;
+    until(&bridge, |_| network.counts().refused == 1).await;
+    drop(node);
+
+    let node = tcp(credential, addr).await;
+    for _ in 0..10 {
+        attacker.knock(bridge.local_addr()).await;
+        bridge.send(addr, message()).await.unwrap();
+        soon(node.recv()).await.unwrap();
+    }
+    until(&bridge, is_forgotten).await;
+    bridge.send(addr, message()).await.unwrap();
+    soon(node.recv()).await.unwrap();
+    assert_eq!(network.counts().fallbacks, 0);
+    attacker.has_received_nothing().await;
+}
+
+#[tokio::test]
+async fn a_member_that_changes_from_tcp_to_udp_is_reached_again_and_that_is_counted() {
+    let secret = ClusterSecret::generate();
+    let config = TransportLayerConfig::default().with_peer_linger(Duration::from_millis(500));
+    let (network, bridge) = bridge(&secret, config).await;
+    let node = tcp(member(&secret), ANY_PORT).await;
+    let addr = node.local_addr();
+    bridge.send(addr, message()).await.unwrap();
+    soon(node.recv()).await.unwrap();
+    drop(node);
+    let udp = TransportLayerTransport::new(PlaintextUdpTransport::default(), anyone());
+    let udp: Socket<PlaintextUdpTransport> = udp.open(addr).await.unwrap();
+    let met = async {
+        loop {
+            // Both sides keep trying, as gossip does.
+            udp.send(bridge.local_addr(), message()).await.unwrap();
+            bridge.send(addr, message()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        () = met => {}
+        received = soon(udp.recv()) => assert_eq!(received.unwrap().0, bridge.local_addr()),
+    }
+    let identities = identities(&bridge.stats(), addr);
+    assert!(
+        identities
+            .iter()
+            .all(|identity| *identity == Identity::UNPROVED)
+    );
+    assert!(network.counts().fallbacks >= 1);
+    assert_eq!(bridge.stats().naming.downgraded, 1);
+}
+
+static ALPN: [Alpn; 1] = [Alpn::from_static(b"either/1")];
+
+#[tokio::test(start_paused = true)]
+async fn the_second_network_is_used_only_after_the_first_has_failed_for_its_head_start() {
+    let [first, second] = [1, 2].map(MemoryNetwork::new);
+    let [node_ip, peer_ip] = [1, 2].map(|n| std::net::IpAddr::from([10, 0, 0, n]));
+    let addr = SocketAddr::new(peer_ip, 7000);
+    let credential = anyone();
+    let node = EitherTransport::new(first.host(node_ip), second.host(node_ip));
+    let mut listeners = Vec::new();
+    for network in [&first, &second] {
+        let peer = network.host(peer_ip);
+        let listener = peer.create_listener(addr, &ALPN, &credential);
+        listeners.push(listener.await.unwrap());
+    }
+    let accepting = async |n: usize| {
+        let mut accepted = Vec::new();
+        loop {
+            let request = listeners[n].accept().await.unwrap();
+            accepted.push(request.accept().await.unwrap());
+        }
+    };
+    let dialling = async {
+        let dial = async || node.connect(addr, &ALPN, &credential).await;
+        for round in 1..=2 {
+            let conn = dial().await.unwrap();
+            assert!(conn.as_first().is_some());
+            drop(conn);
+            first.set_faults(node_ip, peer_ip, Faults::dialing(DialFault::Refused));
+            let start = tokio::time::Instant::now();
+            while start.elapsed() <= Duration::from_millis(250) {
+                assert!(dial().await.is_err());
+                tokio::time::advance(Duration::from_millis(50)).await;
+            }
+            assert_eq!(node.counts().fallbacks, 2 * (round - 1));
+            // Both connections end when the first network is back.
+            let other = dial().await.unwrap();
+            assert!(other.as_second().is_some());
+            let conn = dial().await.unwrap();
+            assert!(conn.as_second().is_some());
+            assert_eq!(node.counts().fallbacks, 2 * round);
+            // The first network replaces the second a few seconds after it is back.
+            first.heal();
+            let back = tokio::time::Instant::now();
+            let error = conn.recv().await.unwrap_err();
+            assert!(error.is::<TakenOver>(), "{error}");
+            assert!(other.recv().await.unwrap_err().is::<TakenOver>());
+            assert!(
+                back.elapsed() <= Duration::from_secs(6),
+                "{:?}",
+                back.elapsed()
+            );
+        }
+    };
+    tokio::select! {
+        never = accepting(0) => never,
+        never = accepting(1) => never,
+        () = soon(dialling) => {}
+    }
+}
+
+/// The system drops a dial that is not answered after a while, which tells the network nothing.
+#[tokio::test(start_paused = true)]
+async fn a_dial_that_is_given_up_counts_as_a_failure_if_it_has_taken_longer_than_the_head_start() {
+    let [first, second] = [1, 2].map(MemoryNetwork::new);
+    let [node_ip, peer_ip] = [1, 2].map(|n| std::net::IpAddr::from([10, 0, 0, n]));
+    let addr = SocketAddr::new(peer_ip, 7000);
+    let credential = anyone();
+    let node = EitherTransport::new(first.host(node_ip), second.host(node_ip));
+    let mut listeners = Vec::new();
+    for network in [&first, &second] {
+        let peer = network.host(peer_ip);
+        let listener = peer.create_listener(addr, &ALPN, &credential);
+        listeners.push(listener.await.unwrap());
+    }
+    let accepting = async |n: usize| {
+        let mut accepted = Vec::new();
+        loop {
+            let request = listeners[n].accept().await.unwrap();
+            accepted.push(request.accept().await.unwrap());
+        }
+    };
+    let dialling = async {
+        drop(node.connect(addr, &ALPN, &credential).await.unwrap());
+        first.set_faults(node_ip, peer_ip, Faults::cut());
+        for (limit, gives_up) in [(200, true), (10_000, true), (10_000, false)] {
+            let dial = node.connect(addr, &ALPN, &credential);
+            let dial = tokio::time::timeout(Duration::from_millis(limit), dial).await;
+            assert_eq!(dial.is_err(), gives_up, "{dial:?}");
+            tokio::time::advance(Duration::from_millis(300)).await;
+        }
+        assert_eq!(node.counts().fallbacks, 1);
+    };
+    tokio::select! {
+        never = accepting(0) => never,
+        never = accepting(1) => never,
+        () = soon(dialling) => {}
+    }
+}
