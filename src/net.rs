@@ -107,6 +107,12 @@ pub trait NetIncomingRequest: MaybeSend + 'static {
     /// Returns the address that the connection came from.
     fn remote_addr(&self) -> SocketAddr;
 
+    /// Returns whether the peer must prove an identity in [`accept`](Self::accept). If not, accepting
+    /// completes at once, without a handshake that would have to be limited. Default: `true`.
+    fn needs_handshake(&self) -> bool {
+        true
+    }
+
     /// Runs the handshake. Dropping the request, or this future, refuses the peer.
     fn accept(self) -> impl Future<Output = anyhow::Result<Self::Connection>> + MaybeSend;
 }

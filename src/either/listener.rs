@@ -93,6 +93,13 @@ impl<R: NetIncomingRequest, S: NetIncomingRequest> NetIncomingRequest
         }
     }
 
+    fn needs_handshake(&self) -> bool {
+        match &self.request {
+            Either::Left(request) => request.needs_handshake(),
+            Either::Right(request) => request.needs_handshake(),
+        }
+    }
+
     /// Runs the handshake of the network.
     ///
     /// # Errors

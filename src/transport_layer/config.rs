@@ -50,10 +50,14 @@ pub struct TransportLayerConfig {
     /// the minute to which browsers throttle the timers of hidden tabs. After a freeze of this
     /// process, two seconds are allowed for reading what has arrived in the meantime. Default 90 s.
     pub silence_timeout: Duration,
-    /// The largest number of connections, dials included. One more evicts the least recently used
+    /// The largest number of connections with a proved identity, dials included. One more evicts the least recently used
     /// connection of the identity that has the most, and among identities that have as many, of the host
     /// that has the most; those that have messages to send go last. Default 1,024.
     pub max_connections: usize,
+    /// The largest number of connections without a proved identity (plaintext UDP). They take no place of
+    /// the others, and none of these is evicted for them. One more evicts the least recently used one of
+    /// the host that has the most; peers that this socket has dialled go last. Default 256.
+    pub max_unauthenticated_connections: usize,
     /// The largest number of connections of one identity. One more evicts a connection that its peer does
     /// not need; if there is none, the newcomer is refused while the older connection answers. Peers
     /// without a proved identity are counted by host, and one more evicts the least recently used
@@ -68,8 +72,9 @@ pub struct TransportLayerConfig {
     pub max_pending_handshakes: usize,
     /// The largest number of peers that are remembered: those with a queue, a connection, a failed
     /// dial or recent traffic. One more forgets the least recently used peer without a connection,
-    /// and drops its queued messages as `Overflow`; peers with queued messages or waiting callers go
-    /// last. Must be above `max_connections`. Default 4,096.
+    /// and drops its queued messages as `Overflow`; peers without a proved identity go first, and peers
+    /// with queued messages or waiting callers last. Connected peers are remembered in any case. Must be
+    /// above `max_connections`. Default 4,096.
     pub max_peers: usize,
     /// How long a peer without messages and connection is remembered, with its counters and its
     /// backoff. Default 60 s.
@@ -90,6 +95,7 @@ impl TransportLayerConfig {
         with_write_timeout => write_timeout: Duration,
         with_silence_timeout => silence_timeout: Duration,
         with_max_connections => max_connections: usize,
+        with_max_unauthenticated_connections => max_unauthenticated_connections: usize,
         with_max_connections_per_identity => max_connections_per_identity: usize,
         with_max_connections_per_host => max_connections_per_host: usize,
         with_max_pending_handshakes => max_pending_handshakes: usize,
@@ -139,6 +145,11 @@ impl TransportLayerConfig {
         let connections = self.max_connections;
         all_at_least(&[
             ("max_connections", connections, 1),
+            (
+                "max_unauthenticated_connections",
+                self.max_unauthenticated_connections,
+                1,
+            ),
             (
                 "max_connections_per_identity",
                 self.max_connections_per_identity,
@@ -258,6 +269,7 @@ impl Default for TransportLayerConfig {
             write_timeout: Duration::from_secs(30),
             silence_timeout: Duration::from_secs(90),
             max_connections: 1024,
+            max_unauthenticated_connections: 256,
             max_connections_per_identity: 16,
             max_connections_per_host: 1024,
             max_pending_handshakes: 64,
@@ -321,6 +333,10 @@ mod tests {
             (
                 config().with_max_pending_handshakes(0),
                 "max_pending_handshakes",
+            ),
+            (
+                config().with_max_unauthenticated_connections(0),
+                "max_unauthenticated_connections",
             ),
             (config().with_max_peers(1024), "max_peers"),
             (

@@ -59,6 +59,11 @@ impl NetIncomingRequest for UdpIncomingRequest {
         self.0.remote_addr()
     }
 
+    /// Returns `false`: nobody proves anything.
+    fn needs_handshake(&self) -> bool {
+        false
+    }
+
     async fn accept(self) -> anyhow::Result<UdpConnection> {
         Ok(self.0)
     }

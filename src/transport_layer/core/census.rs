@@ -1,6 +1,7 @@
 //! Counts of connections, by identity and by host.
 //!
-//! Invariant: an owner and a host without connections take no memory.
+//! Connections with and without a proved identity are counted apart, so that those without take no place
+//! of those with one. Invariant: an owner and a host without connections take no memory.
 
 use std::net::SocketAddr;
 
@@ -16,6 +17,15 @@ pub(super) enum Owner {
     Host(Host),
 }
 
+/// The connections that share one limit of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Pool {
+    /// Their peers have proved an identity.
+    Proved,
+    /// Their peers cannot.
+    Unproved,
+}
+
 impl Owner {
     pub(super) fn of(identity: Identity, addr: SocketAddr) -> Self {
         if identity == Identity::UNPROVED {
@@ -24,32 +34,57 @@ impl Owner {
             Self::Identity(identity)
         }
     }
+
+    pub(super) fn pool(self) -> Pool {
+        match self {
+            Self::Identity(_) => Pool::Proved,
+            Self::Host(_) => Pool::Unproved,
+        }
+    }
 }
 
 /// Counts connections by owner and by host.
 #[derive(Debug, Default)]
 pub(super) struct Census {
     owners: Counts<Owner>,
-    hosts: Counts<Host>,
+    hosts: Counts<(Pool, Host)>,
+    proved: usize,
+    unproved: usize,
 }
 
 impl Census {
     pub(super) fn add(&mut self, owner: Owner, host: Host) {
         self.owners.add(owner);
-        self.hosts.add(host);
+        self.hosts.add((owner.pool(), host));
+        *self.pool(owner.pool()) += 1;
     }
 
     pub(super) fn remove(&mut self, owner: Owner, host: Host) {
         self.owners.remove(owner);
-        self.hosts.remove(host);
+        self.hosts.remove((owner.pool(), host));
+        *self.pool(owner.pool()) -= 1;
+    }
+
+    fn pool(&mut self, pool: Pool) -> &mut usize {
+        match pool {
+            Pool::Proved => &mut self.proved,
+            Pool::Unproved => &mut self.unproved,
+        }
     }
 
     pub(super) fn of_owner(&self, owner: Owner) -> usize {
         self.owners.count(owner)
     }
 
-    pub(super) fn of_host(&self, host: Host) -> usize {
-        self.hosts.count(host)
+    pub(super) fn of_host(&self, pool: Pool, host: Host) -> usize {
+        self.hosts.count((pool, host))
+    }
+
+    pub(super) fn of_pool(&self, pool: Pool) -> usize {
+        match pool {
+            Pool::Proved => self.proved,
+            Pool::Unproved => self.unproved,
+        }
     }
 }
 
@@ -100,8 +135,13 @@ mod tests {
         census.add(owner, host);
         census.add(owner, host);
         census.remove(owner, host);
-        assert_eq!((census.of_owner(owner), census.of_host(host)), (1, 1));
+        let of_host = |census: &Census, pool| census.of_host(pool, host);
+        assert_eq!(census.of_owner(owner), 1);
+        assert_eq!(of_host(&census, Pool::Unproved), 1);
+        assert_eq!(of_host(&census, Pool::Proved), 0);
+        assert_eq!(census.of_pool(Pool::Unproved), 1);
         census.remove(owner, host);
+        assert_eq!(census.of_pool(Pool::Unproved), 0);
         assert!(census.owners.0.is_empty() && census.hosts.0.is_empty());
     }
 }

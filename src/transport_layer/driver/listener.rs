@@ -6,10 +6,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures::FutureExt as _;
+
 use super::intake::Intake;
 use crate::message::Message;
 use crate::net::{NetIncomingRequest, NetListener, NetTransport};
 use crate::rt;
+use crate::rt::sync::yield_now;
 use crate::transport_layer::core::{Host, handshake_to_end};
 
 /// The pause after the listener itself has failed: too short for a peer to notice, and long enough
@@ -27,6 +30,9 @@ pub(in crate::transport_layer) async fn handle_socket_listener<T: NetTransport, 
     accept.run().await;
 }
 
+/// After this many peers in a row that were accepted without a handshake, other tasks get their turn.
+const YIELD_AFTER: u32 = 16;
+
 struct AcceptLoop<T: NetTransport, M: Message> {
     intake: Intake<T, M>,
     listener: T::Listener,
@@ -35,9 +41,18 @@ struct AcceptLoop<T: NetTransport, M: Message> {
 impl<T: NetTransport, M: Message> AcceptLoop<T, M> {
     async fn run(self) {
         let mut failures: u64 = 0;
+        let mut in_a_row = 0;
         loop {
             match self.listener.accept().await {
-                Ok(request) => self.start_handshake(request),
+                Ok(request) if request.needs_handshake() => self.start_handshake(request),
+                Ok(request) => {
+                    self.accept_at_once(request);
+                    in_a_row += 1;
+                    if in_a_row >= YIELD_AFTER {
+                        in_a_row = 0;
+                        yield_now().await;
+                    }
+                }
                 Err(error) => {
                     failures += 1;
                     if failures.is_power_of_two() {
@@ -47,6 +62,17 @@ impl<T: NetTransport, M: Message> AcceptLoop<T, M> {
                     rt::sleep(PAUSE_AFTER_ERROR).await;
                 }
             }
+        }
+    }
+
+    /// Accepts a peer that proves nothing, beside the handshakes: their number is limited, and a flood of
+    /// datagrams would end those of peers that prove their identity.
+    fn accept_at_once(&self, request: impl NetIncomingRequest<Connection = T::Connection>) {
+        let addr = request.remote_addr();
+        match request.accept().now_or_never() {
+            Some(Ok(conn)) => self.intake.accepted(conn),
+            Some(Err(error)) => count_failure(&self.intake, addr, &format_args!("{error:#}")),
+            None => count_failure(&self.intake, addr, &"it did not complete at once"),
         }
     }
 

@@ -5,6 +5,7 @@ mod config;
 mod conformance;
 mod downgrade;
 mod either;
+mod floods;
 mod memory;
 mod tcp_listener;
 mod udp;

@@ -9,6 +9,7 @@ use super::Peers;
 use crate::credential::Identity;
 use crate::net::{CloseCode, NetConnection};
 use crate::rt::Instant;
+use crate::transport_layer::core::census::Pool;
 use crate::transport_layer::core::conflict::{Conflict, Kind};
 use crate::transport_layer::core::host::Host;
 use crate::transport_layer::core::link::{Link, LinkEnd, LinkRole, Reading};
@@ -64,7 +65,6 @@ impl<C: NetConnection> Peers<C> {
             self.names.identities.insert(key, addr);
         }
         self.census.add(link.owner, link.host);
-        self.in_use += 1;
         self.connections += 1;
         // A network gives an address to one connection at a time, so of two connections without
         // authentication that came from one address, the peer has lost the older.
@@ -198,7 +198,6 @@ impl<C: NetConnection> Peers<C> {
             self.names.forget_aliases(addr, &aliases);
         }
         self.census.remove(link.owner, link.host);
-        self.in_use -= 1;
         self.connections += 1;
         self.link_lost(addr, link.id, now, fx);
         Some(link)
@@ -215,20 +214,21 @@ impl<C: NetConnection> Peers<C> {
         now: Instant,
         fx: &mut Effects<C>,
     ) -> bool {
+        let pool = link.owner.pool();
+        if pool == Pool::Unproved {
+            return true;
+        }
         loop {
             let config = &self.config;
-            let is_full = self.in_use >= config.max_connections
+            let is_full = self.in_use() >= config.max_connections
                 || self.census.of_owner(link.owner) >= config.max_connections_per_identity
-                || self.census.of_host(link.host) >= config.max_connections_per_host;
+                || self.census.of_host(pool, link.host) >= config.max_connections_per_host;
             let Some(peer) = self.map.get_mut(&addr) else {
                 return true;
             };
             let Some(active) = peer.active().filter(|_| is_full).map(|link| link.id) else {
                 return true;
             };
-            if link.conn.remote_identity() == Identity::UNPROVED {
-                return true;
-            }
             let Some(spare) = peer.spare_link() else {
                 peer.conflict = Some(Conflict::new(Kind::Duplicate, active, 0));
                 peer.wake_task(now);
@@ -239,9 +239,10 @@ impl<C: NetConnection> Peers<C> {
     }
 
     /// Makes room for `link`: by the limit of its identity first, then by that of its host, then by
-    /// that of the socket.
+    /// that of the socket for connections with, or without, a proved identity.
     fn make_room_for(&mut self, link: &Link<C>, now: Instant, fx: &mut Effects<C>) {
         let (owner, host) = (link.owner, link.host);
+        let pool = owner.pool();
         while self.census.of_owner(owner) >= self.config.max_connections_per_identity {
             let own = self.least_recently_used(&|link| link.owner == owner);
             let Some((addr, Place::Link(id))) = own else {
@@ -249,20 +250,27 @@ impl<C: NetConnection> Peers<C> {
             };
             self.evict_link(addr, id, "its identity has too many connections", now, fx);
         }
-        while self.census.of_host(host) >= self.config.max_connections_per_host {
-            let own = self.least_recently_used(&|link| link.host == host);
+        while self.census.of_host(pool, host) >= self.config.max_connections_per_host {
+            let is_own = |link: &Link<C>| link.host == host && link.owner.pool() == pool;
+            let own = self.least_recently_used(&is_own);
             let Some((addr, Place::Link(id))) = own else {
                 break;
             };
             self.evict_link(addr, id, "its host has too many connections", now, fx);
         }
-        self.make_room(now, fx);
+        self.make_room(pool, now, fx);
     }
 
-    /// Makes room for one more connection or dial within `max_connections`.
-    pub(super) fn make_room(&mut self, now: Instant, fx: &mut Effects<C>) {
-        while self.in_use >= self.config.max_connections {
-            match self.first_to_evict() {
+    /// Makes room for one more connection of `pool`, or dial, within its limit.
+    pub(super) fn make_room(&mut self, pool: Pool, now: Instant, fx: &mut Effects<C>) {
+        let is_full = |peers: &Self| match pool {
+            Pool::Proved => peers.in_use() >= peers.config.max_connections,
+            Pool::Unproved => {
+                peers.census.of_pool(pool) >= peers.config.max_unauthenticated_connections
+            }
+        };
+        while is_full(self) {
+            match self.first_to_evict(pool) {
                 None => return,
                 Some((addr, Place::Link(id))) => {
                     self.evict_link(addr, id, "there are too many connections", now, fx);
@@ -305,7 +313,7 @@ impl<C: NetConnection> Peers<C> {
         }
         peer.signal.raise();
         self.folded.dials_failed += 1;
-        self.in_use -= 1;
+        self.dialling -= 1;
     }
 
     /// Returns the least recently used of the connections that `filter` accepts. Those that wait or drain
@@ -325,27 +333,32 @@ impl<C: NetConnection> Peers<C> {
         links.min_by_key(|(rank, _)| *rank).map(|(_, found)| found)
     }
 
-    /// Returns the connection or dial to evict when there are too many in all: the dial of a connected
+    /// Returns the connection or dial to evict when there are too many in `pool`: the dial of a connected
     /// peer, or else the least recently used connection of the identity that has the most, and then of
     /// the host that has the most, so that those which exceed the limit pay for it. Those whose peer has
-    /// messages queued come last.
-    fn first_to_evict(&self) -> Option<(SocketAddr, Place)> {
+    /// messages queued come last. Without a proved identity, peers that this side has dialled come after
+    /// those that have come by themselves, which may be as many as someone forges addresses.
+    fn first_to_evict(&self, pool: Pool) -> Option<(SocketAddr, Place)> {
         let candidates = self.map.iter().flat_map(|(addr, peer)| {
             let busy = peer.queue.queued() > 0;
-            let links = peer.links.iter().map(move |link| {
+            let links = peer.links.iter();
+            let links = links.filter(move |link| link.owner.pool() == pool);
+            let links = links.map(move |link| {
                 let most = self.census.of_owner(link.owner);
-                let of_host = self.census.of_host(link.host);
-                let rank = (Reverse((most, of_host)), busy, link.used);
+                let of_host = self.census.of_host(pool, link.host);
+                let is_chosen = pool == Pool::Unproved && link.direction == Direction::Outgoing;
+                let rank = (Reverse((most, of_host)), is_chosen, busy, link.used);
                 (rank, (*addr, Place::Link(link.id)))
             });
-            let dial = peer.dial.as_ref().map(|dial| {
+            let dial = peer.dial.as_ref().filter(|_| pool == Pool::Proved);
+            let dial = dial.map(|dial| {
                 let most = if peer.active().is_some() {
                     usize::MAX
                 } else {
                     1
                 };
-                let of_host = self.census.of_host(Host::of(dial.to)) + 1;
-                let rank = (Reverse((most, of_host)), true, dial.since);
+                let of_host = self.census.of_host(pool, Host::of(dial.to)) + 1;
+                let rank = (Reverse((most, of_host)), false, true, dial.since);
                 (rank, (*addr, Place::Dial))
             });
             links.chain(dial)

@@ -1,9 +1,9 @@
 //! All peers of a socket.
 //!
 //! One value holds them all, so that a snapshot is consistent and locks have no order to get wrong;
-//! each operation is short. Invariant: connections and dials together never exceed
-//! `max_connections`, those of one identity or host never exceed their own limits, and peers never
-//! exceed `max_peers`.
+//! each operation is short. Invariant: connections with a proved identity and dials together never exceed
+//! `max_connections`, those without never exceed `max_unauthenticated_connections`, those of one identity
+//! or host never exceed their own limits, and peers exceed `max_peers` only while so many are connected.
 
 mod conflicts;
 mod connections;
@@ -17,13 +17,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-use super::census::Census;
+use super::census::{Census, Pool};
 use super::names::{Names, Own};
 use super::peer::Peer;
 use super::queue::OutgoingQueue;
 #[cfg(test)]
 use super::step::DialKey;
 use super::step::{Effects, NewPeer, PeerKey};
+use crate::credential::Identity;
 use crate::net::{CloseCode, NetConnection};
 use crate::rt::Instant;
 use crate::rt::sync::{Signal, Ticket, WaitList};
@@ -45,8 +46,8 @@ pub(in crate::transport_layer) struct Peers<C> {
     next_id: u64,
     /// Live connections by identity and host.
     census: Census,
-    /// Live connections and running dials.
-    in_use: usize,
+    /// Running dials.
+    dialling: usize,
     /// The counts of peers that are no longer listed, and the four counts of [`SocketStats`].
     folded: SocketStats,
     /// Shutdowns that wait for the queues to empty.
@@ -83,7 +84,7 @@ impl<C: NetConnection> Peers<C> {
             naming: NamingStats::default(),
             next_id: 0,
             census: Census::default(),
-            in_use: 0,
+            dialling: 0,
             folded: SocketStats::default(),
             drained: WaitList::default(),
             connections: 1,
@@ -242,6 +243,12 @@ impl<C: NetConnection> Peers<C> {
         Some((peer.backoff.failures(), Arc::clone(&failure.error)))
     }
 
+    /// Returns the number of places of `max_connections` that are in use: connections with a proved identity,
+    /// and dials.
+    fn in_use(&self) -> usize {
+        self.census.of_pool(Pool::Proved) + self.dialling
+    }
+
     fn next_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
@@ -263,7 +270,10 @@ impl<C: NetConnection> Peers<C> {
                 .map
                 .iter()
                 .filter(|(_, peer)| peer.links.is_empty() && peer.dial.is_none())
-                .min_by_key(|(_, peer)| (peer.is_needed(), peer.used))
+                .min_by_key(|(_, peer)| {
+                    let is_unproved = peer.owner == Some(Identity::UNPROVED);
+                    (!is_unproved, peer.is_needed(), peer.used)
+                })
                 .map(|(addr, _)| *addr);
             let Some(oldest) = oldest else { break };
             self.remove(oldest, DropReason::Overflow, fx);
@@ -284,7 +294,7 @@ impl<C: NetConnection> Peers<C> {
         let Some(mut peer) = self.map.remove(&addr) else {
             return 0;
         };
-        self.in_use -= peer.links.len() + usize::from(peer.dial.is_some());
+        self.dialling -= usize::from(peer.dial.is_some());
         self.connections += 1;
         self.names.forget(addr, &peer);
         let dropped = peer.queue.drop_all(reason);

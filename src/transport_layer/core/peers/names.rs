@@ -224,16 +224,19 @@ impl<C: NetConnection> Peers<C> {
     /// Checks the invariants of this file and of `registration`.
     pub(in crate::transport_layer::core) fn assert_named_consistently(&self) {
         let mut owners = std::collections::BTreeSet::new();
-        let uses = self.map.values();
-        let uses = uses.map(|peer| peer.links.len() + usize::from(peer.dial.is_some()));
-        assert_eq!(self.in_use, uses.sum::<usize>());
+        let dials = self.map.values().filter(|peer| peer.dial.is_some());
+        assert_eq!(self.dialling, dials.count());
+        assert!(self.in_use() <= self.config.max_connections);
         let links = || self.map.values().flat_map(|peer| &peer.links);
         for link in links() {
             let (owner, host) = (link.owner, link.host);
             let of_owner = links().filter(|other| other.owner == owner);
             assert_eq!(self.census.of_owner(owner), of_owner.count());
-            let of_host = links().filter(|other| other.host == host);
-            assert_eq!(self.census.of_host(host), of_host.count());
+            let pool = owner.pool();
+            let of_pool = || links().filter(|other| other.owner.pool() == pool);
+            assert_eq!(self.census.of_pool(pool), of_pool().count());
+            let of_host = of_pool().filter(|other| other.host == host);
+            assert_eq!(self.census.of_host(pool, host), of_host.count());
         }
         for (addr, peer) in &self.map {
             assert!(!self.names.aliases.contains_key(addr), "{addr} is an alias");

@@ -9,9 +9,11 @@ use bytes::Bytes;
 
 use super::registration::VERIFY_EVERY;
 use super::{Peers, Phase};
+use crate::credential::Identity;
 use crate::net::{CloseCode, ConnectError, NetConnection};
 use crate::rt::Instant;
 use crate::rt::sync::Signal;
+use crate::transport_layer::core::census::Pool;
 use crate::transport_layer::core::peer::{Decision, Dial, Failure, TaskState};
 use crate::transport_layer::core::requests::Writer;
 use crate::transport_layer::core::step::{DialKey, Effects, NewDial, PeerKey, Step};
@@ -41,6 +43,7 @@ impl<C: NetConnection> Peers<C> {
         let config = Arc::clone(&self.config);
         let draining = self.phase == Phase::Draining;
         let step = loop {
+            let is_full = self.in_use() >= config.max_connections;
             let Some(addr) = self.locate(key) else {
                 return Step::Gone;
             };
@@ -49,11 +52,16 @@ impl<C: NetConnection> Peers<C> {
             };
             match peer.decide(addr, batch, now, &config) {
                 Decision::Step(step) => break step,
-                Decision::Dial(to) => break Step::Dial(self.start_dial(key, to, now, fx)),
-                // A claim takes no place from a connection.
-                Decision::Verify if self.in_use >= config.max_connections => {
+                // A claim takes no place from a connection, and neither does what is sent to a peer
+                // without a proved identity.
+                Decision::Verify if is_full => {
                     peer.verification.due = Some(now + VERIFY_EVERY);
                 }
+                Decision::Dial(_) if is_full && peer.owner == Some(Identity::UNPROVED) => {
+                    peer.backoff
+                        .fail(now, config.backoff_min, config.backoff_max);
+                }
+                Decision::Dial(to) => break Step::Dial(self.start_dial(key, to, now, fx)),
                 Decision::Verify => {
                     peer.verification.due = None;
                     peer.verification.last = Some(now);
@@ -87,8 +95,8 @@ impl<C: NetConnection> Peers<C> {
         now: Instant,
         fx: &mut Effects<C>,
     ) -> NewDial {
-        self.make_room(now, fx);
-        self.in_use += 1;
+        self.make_room(Pool::Proved, now, fx);
+        self.dialling += 1;
         self.folded.dials += 1;
         let id = self.next_id();
         let given_up = Arc::new(Signal::default());
@@ -114,7 +122,7 @@ impl<C: NetConnection> Peers<C> {
         let peer = self.map.get_mut(&addr)?;
         let dial = peer.dial.take_if(|dial| dial.id == key.id)?;
         peer.signal.raise();
-        self.in_use -= 1;
+        self.dialling -= 1;
         Some((addr, dial.to))
     }
 

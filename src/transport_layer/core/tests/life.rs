@@ -141,9 +141,10 @@ proptest! {
         };
         let mut config = TransportLayerConfig::default()
             .with_max_connections(4)
+            .with_max_unauthenticated_connections(1)
             .with_max_connections_per_identity(2)
             .with_max_connections_per_host(3)
-            .with_max_peers(5);
+            .with_max_peers(6);
         config.outgoing.overflow = overflow;
         config.outgoing.max_messages = 3;
         let mut fixture = Fixture::new(config);
@@ -210,7 +211,12 @@ proptest! {
                 total.merge(one);
             }
             prop_assert_eq!(total.submitted, total.sent + total.queued + total.dropped.total());
-            prop_assert!(stats.connections.len() <= 4 && stats.peers.len() <= 5);
+            let is_unproved = |c: &&crate::transport_layer::ConnectionInfo| {
+                c.remote_identity == Identity::UNPROVED
+            };
+            let unproved = stats.connections.iter().filter(is_unproved).count();
+            prop_assert!(unproved <= 1 && stats.connections.len() - unproved <= 4);
+            prop_assert!(stats.peers.len() <= 6);
             for connection in &stats.connections {
                 let same = |other: &&crate::transport_layer::ConnectionInfo| {
                     other.remote_identity == connection.remote_identity
@@ -219,7 +225,7 @@ proptest! {
                 prop_assert!(stats.connections.iter().filter(same).count() <= 2);
                 let host = connection.network_addr.ip();
                 let of_host = stats.connections.iter().filter(|c| c.network_addr.ip() == host);
-                prop_assert!(of_host.count() <= 3);
+                prop_assert!(of_host.filter(|c| !is_unproved(c)).count() <= 3);
             }
         }
         // Closing leaves nothing behind, whatever happened before.

@@ -11,6 +11,7 @@ use super::*;
 use crate::rt::sync::Signal;
 use crate::transport_layer::core::SenderPlace;
 use crate::transport_layer::core::step::DialKey;
+use crate::transport_layer::stats::ConnectionInfo;
 use crate::transport_layer::{ClosedError, OverflowPolicy};
 
 /// A waker that notes that it was called.
@@ -269,7 +270,10 @@ impl Sim {
         }
         let sum = total.sent + total.queued + total.dropped.total();
         assert_eq!(total.submitted, sum);
-        assert!(stats.connections.len() <= 6 && stats.peers.len() <= 8);
+        let is_unproved = |c: &&ConnectionInfo| c.remote_identity == Identity::UNPROVED;
+        let unproved = stats.connections.iter().filter(is_unproved).count();
+        assert!(unproved <= 2 && stats.connections.len() - unproved <= 6);
+        assert!(stats.peers.len() <= 9);
         let aliases = self.fixture.peers.alias_count();
         assert!(aliases <= 16 * stats.peers.len());
     }
@@ -329,9 +333,10 @@ proptest! {
     ) {
         let mut config = TransportLayerConfig::default()
             .with_max_connections(6)
+            .with_max_unauthenticated_connections(2)
             .with_max_connections_per_identity(3)
             .with_max_connections_per_host(4)
-            .with_max_peers(8);
+            .with_max_peers(9);
         config.outgoing.overflow = match policy {
             0 => OverflowPolicy::DropOldest,
             1 => OverflowPolicy::DropNewest,

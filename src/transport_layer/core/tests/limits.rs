@@ -27,7 +27,7 @@ fn limits_hold_by_identity_then_by_host_then_in_all_and_evict_from_the_one_that_
         Case {
             what: "when all is full, the host or identity that has the most pays",
             limits: (100, 100, 4),
-            accepted: &[(1, 1, 1), (2, 1, 2), (3, 1, 0), (3, 2, 0), (3, 3, 0)],
+            accepted: &[(1, 1, 1), (2, 1, 2), (3, 1, 3), (3, 2, 4), (3, 3, 5)],
             evicted: &[(3, 1)],
         },
         Case {
@@ -94,6 +94,88 @@ fn limits_hold_by_identity_then_by_host_then_in_all_and_evict_from_the_one_that_
 }
 
 #[test]
+fn peers_without_authentication_have_places_of_their_own_and_take_none_of_others() {
+    let config = TransportLayerConfig::default()
+        .with_max_connections(3)
+        .with_max_connections_per_host(3)
+        .with_max_unauthenticated_connections(2);
+    let mut fixture = Fixture::new(config);
+    let mut enter = |host: u8, port: u16, identity: u8, direction: Direction| {
+        fixture.now += secs(1);
+        let to = SocketAddr::from(([10, 0, 0, host], port));
+        fixture.connect(to, identity, direction);
+        fixture.peers.assert_named_consistently();
+        fixture.connections()
+    };
+    let at = |host: u8, port: u16| SocketAddr::from(([10, 0, 0, host], port));
+    // Others are full, and one host has all of them.
+    for (port, identity) in [(1, 1), (2, 2), (3, 3)] {
+        enter(1, port, identity, Direction::Incoming);
+    }
+    let others = [at(1, 1), at(1, 2), at(1, 3)];
+    // A peer that this side has dialled, and a flood, also from the host of the others.
+    enter(20, 1, 0, Direction::Outgoing);
+    let mut connections = Vec::new();
+    for host in [1, 21, 22, 23, 1] {
+        connections = enter(host, 9, 0, Direction::Incoming);
+        assert_eq!(connections.len(), 5);
+    }
+    assert_eq!(connections[..3], others);
+    assert_eq!(connections[3..], [at(1, 9), at(20, 1)]);
+    // A host that has more loses its own, although it was dialled.
+    enter(20, 2, 0, Direction::Outgoing);
+    let connections = enter(24, 1, 0, Direction::Incoming);
+    assert_eq!(connections[3..], [at(20, 2), at(24, 1)]);
+    // An identity takes no place of them, either.
+    let connections = enter(2, 1, 4, Direction::Incoming);
+    assert_eq!(connections[2..], [at(2, 1), at(20, 2), at(24, 1)]);
+}
+
+#[test]
+fn what_is_sent_to_a_peer_without_authentication_takes_no_place_of_a_connection() {
+    let config = TransportLayerConfig::default().with_max_connections(2);
+    let mut fixture = Fixture::new(config);
+    let link = fixture.accept(addr(1), 0);
+    fixture.accept(addr(2), 2);
+    fixture.accept(addr(3), 3);
+    fixture.lose(addr(1), link);
+    fixture.offer(addr(1));
+    let Step::Wait(Some(until)) = fixture.step(addr(1)) else {
+        panic!("there is no room for a dial");
+    };
+    assert!(until > fixture.now);
+    assert_eq!(fixture.connections(), [addr(2), addr(3)]);
+    // It is dialled once there is room.
+    let link = fixture.peers.newest_link();
+    fixture.lose(addr(3), link);
+    fixture.now += secs(1);
+    assert_eq!(name(&fixture.step(addr(1))), "dial");
+}
+
+#[test]
+fn peers_without_authentication_are_forgotten_before_others() {
+    let config = TransportLayerConfig::default()
+        .with_max_connections(2)
+        .with_max_unauthenticated_connections(1)
+        .with_max_peers(3);
+    let mut fixture = Fixture::new(config);
+    let link = fixture.accept(addr(1), 1);
+    fixture.lose(addr(1), link);
+    for n in 2..10 {
+        fixture.now += secs(1);
+        fixture.accept(addr(n), 0);
+        fixture.offer(addr(n));
+    }
+    let stats = fixture.stats();
+    assert!(
+        stats.peers.contains_key(&addr(1)),
+        "{:?}",
+        stats.peers.keys()
+    );
+    assert_eq!(stats.peers.len(), 3);
+}
+
+#[test]
 fn an_evicted_dial_counts_as_failed_and_its_task_notices() {
     let config = TransportLayerConfig::default().with_max_connections(1);
     let mut fixture = Fixture::new(config);
@@ -150,7 +232,7 @@ fn connections_with_messages_to_send_go_last() {
         let config = TransportLayerConfig::default()
             .with_max_connections_per_identity(of_identity)
             .with_max_connections_per_host(of_host)
-            .with_max_connections(in_all);
+            .with_max_unauthenticated_connections(in_all);
         let mut fixture = Fixture::new(config);
         let address = |port: u16| SocketAddr::from(([10, 0, 0, 1], port));
         fixture.accept(address(1), 0);

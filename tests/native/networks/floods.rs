@@ -1,0 +1,132 @@
+//! Floods that cost other peers their connections if limits did not hold, on real sockets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use gossip_transport::either::EitherTransport;
+use gossip_transport::message::{ChitchatMessage, Message as _, ProtocolVersion};
+use gossip_transport::net::NetTransport;
+use gossip_transport::tcp::TcpTransport;
+use gossip_transport::transport_layer::SocketStats;
+use gossip_transport::udp::PlaintextUdpTransport;
+use gossip_transport::{ClusterSecret, Identity, TransportLayerSocket};
+use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
+
+use crate::support::layer::until;
+use crate::support::{self, member, soon};
+
+type Both = EitherTransport<TcpTransport, PlaintextUdpTransport>;
+type Socket<T> = TransportLayerSocket<T, ChitchatMessage>;
+
+/// The shortest message: 4 bytes.
+fn message() -> ChitchatMessage {
+    ChitchatMessage::BadCluster {
+        version: ProtocolVersion::V0,
+    }
+}
+
+/// Ten peers that have a connection with a node, and keep it.
+struct Honest(Vec<Socket<TcpTransport>>);
+
+impl Honest {
+    async fn connect<T: NetTransport>(node: &Socket<T>, secret: &ClusterSecret) -> Self {
+        let mut honest = Vec::new();
+        for _ in 0..10 {
+            let peer: Socket<_> = support::open(TcpTransport::default(), member(secret)).await;
+            peer.send(node.local_addr(), message()).await.unwrap();
+            soon(node.recv()).await.unwrap();
+            honest.push(peer);
+        }
+        Self(honest)
+    }
+
+    /// Asserts that each peer still has the connection that it had at first.
+    async fn are_connected<T: NetTransport>(&self, node: &Socket<T>) {
+        for peer in &self.0 {
+            node.send(peer.local_addr(), message()).await.unwrap();
+            soon(peer.recv()).await.unwrap();
+            let stats = peer.stats();
+            assert_eq!((stats.dials, stats.accepted), (1, 0));
+            assert_eq!(stats.connections.len(), 1);
+        }
+    }
+}
+
+fn unauthenticated(stats: &SocketStats) -> usize {
+    let connections = stats.connections.iter();
+    let unproved = connections.filter(|c| c.remote_identity == Identity::UNPROVED);
+    unproved.count()
+}
+
+/// Sends one datagram from each address, no faster than `node` handles them.
+async fn flood(
+    node: &Socket<Both>,
+    network: &PlaintextUdpTransport,
+    from: impl Iterator<Item = SocketAddr>,
+) {
+    let bytes = message().into_bytes().unwrap();
+    let before = node.stats().total.received;
+    for (sent, from) in (1..).zip(from) {
+        let socket = UdpSocket::bind(from).await.unwrap();
+        socket.send_to(&bytes, node.local_addr()).await.unwrap();
+        if sent % 50 == 0 {
+            let handled = |stats: &SocketStats| {
+                stats.total.received - before + network.counts().unread >= sent
+            };
+            until(node, handled).await;
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn datagrams_of_1100_hosts_cost_no_authenticated_peer_its_connection() {
+    let secret = ClusterSecret::generate();
+    let udp = PlaintextUdpTransport::default();
+    let both = EitherTransport::new(TcpTransport::default(), udp.clone());
+    let node: Socket<Both> = support::open(both, member(&secret)).await;
+    let honest = Honest::connect(&node, &secret).await;
+    // On Linux, all of 127.0.0.0/8 is this machine. Many ports of one host are one host.
+    let ports = (0..1100).map(|_| SocketAddr::from(([127, 2, 0, 1], 0)));
+    flood(&node, &udp, ports).await;
+    assert_eq!(unauthenticated(&node.stats()), 16);
+    let hosts = (0..1100_u16).map(|n| {
+        let [high, low] = n.to_be_bytes();
+        SocketAddr::from(([127, 1, high, low], 0))
+    });
+    flood(&node, &udp, hosts).await;
+    assert_eq!(unauthenticated(&node.stats()), 256);
+    honest.are_connected(&node).await;
+}
+
+#[tokio::test]
+async fn an_identity_that_opens_a_thousand_connections_costs_no_other_peer_its_own() {
+    let secret = ClusterSecret::generate();
+    let node: Socket<TcpTransport> = support::open(TcpTransport::default(), member(&secret)).await;
+    let honest = Honest::connect(&node, &secret).await;
+    let (attacker, addr) = (Arc::new(member(&secret)), node.local_addr());
+    let (mut open, mut dials) = (Vec::new(), JoinSet::new());
+    for _ in 0..1100 {
+        let attacker = Arc::clone(&attacker);
+        dials.spawn(async move {
+            let alpn = ChitchatMessage::alpns();
+            TcpTransport::default()
+                .connect(addr, &alpn, &attacker)
+                .await
+        });
+        if dials.len() >= 32 {
+            open.extend(dials.join_next().await.unwrap().unwrap());
+        }
+    }
+    while let Some(dialled) = dials.join_next().await {
+        open.extend(dialled.unwrap());
+    }
+    assert!(open.len() > 1000, "{} were accepted", open.len());
+    let stats = node.stats();
+    let connections = stats.connections.iter();
+    let of_attacker = connections.filter(|c| c.remote_identity == attacker.identity());
+    assert!(of_attacker.count() <= 16);
+    assert!(stats.naming.duplicates_refused > 1000);
+    honest.are_connected(&node).await;
+}
