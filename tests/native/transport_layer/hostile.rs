@@ -1,14 +1,17 @@
 //! Peers that claim the addresses, places and time of others, on real connections and in memory.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use gossip_transport::memory::Faults;
 use gossip_transport::tcp::TcpTransport;
+use gossip_transport::transport_layer::DropReason;
 use gossip_transport::transport_layer::{
     SocketStats, TransportLayerSocket, TransportLayerTransport,
 };
 use gossip_transport::{ClusterSecret, NetCredential};
+use tokio::net::{TcpListener, TcpSocket as RawSocket};
 use tokio::time::Instant;
 
 use crate::support::layer::{
@@ -152,4 +155,82 @@ async fn peers_that_reconnect_all_the_time_disturb_no_other_peer() {
         0
     );
     until(&node, |stats| stats.connections.len() <= 2).await;
+}
+
+/// A NAT with one port: all connections to `to` come from one address, one after the other. Returns the
+/// address to dial.
+async fn nat(source: SocketAddr, to: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let socket = RawSocket::new_v4()?;
+            socket.set_reuseaddr(true)?;
+            // The port is free at once when the connection is closed.
+            socket.set_zero_linger()?;
+            socket.bind(source)?;
+            let mut far = socket.connect(to).await?;
+            let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+        }
+        Ok::<_, std::io::Error>(())
+    });
+    addr
+}
+
+#[tokio::test]
+async fn what_is_queued_for_a_peer_that_has_gone_is_not_delivered_to_the_next_one_at_its_address() {
+    let secret = ClusterSecret::generate();
+    let node = node(member(&secret)).await;
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let source = free.local_addr().unwrap();
+    drop(free);
+    let nat = nat(source, node.local_addr()).await;
+    let meet = async |number: u64| {
+        let tab = tab(member(&secret)).await;
+        tab.send(nat, numbered(number, 8)).await.unwrap();
+        let (from, message) = soon(node.recv()).await.unwrap();
+        assert_eq!(self::number(&message), number);
+        assert_eq!(node.stats().connections[0].network_addr, source);
+        (tab, from)
+    };
+    let (first, addr_of_first) = meet(1).await;
+    drop(first);
+    until(&node, |stats| stats.connections.is_empty()).await;
+    for n in 100..200 {
+        node.send(addr_of_first, numbered(n, 8)).await.unwrap();
+    }
+    let (second, addr_of_second) = meet(2).await;
+    for n in 200..300 {
+        node.send(addr_of_first, numbered(n, 8)).await.unwrap();
+    }
+    node.send(addr_of_second, numbered(3, 8)).await.unwrap();
+    assert_eq!(number(&soon(second.recv()).await.unwrap().1), 3);
+    let stats = until(&node, |stats| stats.total.queued == 0).await;
+    let dropped = stats.total.dropped;
+    assert_eq!(dropped.count(DropReason::Unroutable), 200);
+    assert_eq!((dropped.total(), stats.total.sent), (200, 1));
+    assert_eq!(stats.dials, 0, "nothing listens at {source}");
+    assert_eq!(second.stats().total.received, 1);
+}
+
+#[tokio::test]
+async fn what_is_queued_for_a_member_is_not_delivered_to_another_one_that_listens_at_its_address() {
+    let secret = ClusterSecret::generate();
+    let (node, first) = (node(member(&secret)).await, node(member(&secret)).await);
+    let addr = first.local_addr();
+    first.send(node.local_addr(), numbered(1, 8)).await.unwrap();
+    assert_eq!(soon(node.recv()).await.unwrap().0, addr);
+    drop(first);
+    until(&node, |stats| stats.connections.is_empty()).await;
+    for n in 0..100 {
+        node.send(addr, numbered(n, 8)).await.unwrap();
+    }
+    let network =
+        TransportLayerTransport::<_, Bytes>::new(TcpTransport::default(), member(&secret));
+    let second = network.open(addr).await.unwrap();
+    let dropped = |stats: &SocketStats| stats.total.dropped.count(DropReason::IdentityChanged);
+    until(&node, |stats| dropped(stats) == 100).await;
+    node.send(addr, numbered(1000, 8)).await.unwrap();
+    assert_eq!(number(&soon(second.recv()).await.unwrap().1), 1000);
+    assert_eq!(second.stats().total.received, 1);
 }
