@@ -11,11 +11,11 @@ const ANYWHERE: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
 ];
 
-/// Returns the address of the interface that leads to the first of `seeds` which is an IP address, or
-/// else to other machines in general; with the port of `listen`. `None` if there is no such interface.
-pub(crate) fn own_address(listen: SocketAddr, seeds: &[String]) -> Option<SocketAddr> {
-    let seeds = seeds.iter().filter_map(|seed| seed.parse().ok());
-    let towards = seeds.map(|seed: SocketAddr| seed.ip()).chain(ANYWHERE);
+/// Returns the address of the interface that leads to the first of `seeds` which one leads to, or else to
+/// other machines in general; with the port of `listen`. `None` if there is no such interface.
+pub(crate) fn own_address(listen: SocketAddr, seeds: &[SocketAddr]) -> Option<SocketAddr> {
+    let seeds = seeds.iter().map(|seed| seed.ip().to_canonical());
+    let towards = seeds.chain(ANYWHERE);
     let mut own = towards.filter_map(|towards| source_towards(listen.ip(), towards));
     own.next().map(|ip| SocketAddr::new(ip, listen.port()))
 }
@@ -41,11 +41,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_is_that_of_the_interface_towards_the_first_seed_with_an_ip_address() {
-        let seeds = ["seed.example:7946".to_owned(), "127.0.0.1:7946".to_owned()];
+    fn the_address_is_that_of_the_interface_towards_the_first_seed_that_one_leads_to() {
+        // An IPv4 socket reaches no IPv6 address.
+        let seeds = ["[::1]:7946", "127.0.0.1:7946"].map(|seed| seed.parse().unwrap());
         let own = own_address(([0, 0, 0, 0], 7001).into(), &seeds);
         assert_eq!(own, Some(([127, 0, 0, 1], 7001).into()));
-        let own = own_address((Ipv6Addr::UNSPECIFIED, 7001).into(), &seeds);
-        assert_eq!(own, Some(([127, 0, 0, 1], 7001).into()));
+        let any = (Ipv6Addr::UNSPECIFIED, 7001).into();
+        for seed in ["127.0.0.1:7946", "[::ffff:127.0.0.1]:7946"] {
+            let own = own_address(any, &[seed.parse().unwrap()]);
+            assert_eq!(own, Some(([127, 0, 0, 1], 7001).into()));
+        }
     }
 }

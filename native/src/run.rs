@@ -33,7 +33,8 @@ const MAX_BRIDGED_MEMBERS: usize = 700;
 const LEAVE_DEADLINE: Duration = Duration::from_secs(1);
 /// The time that leaving may take in all, should the library exceed its deadline.
 const LEAVE_LIMIT: Duration = LEAVE_DEADLINE.saturating_add(Duration::from_millis(500));
-/// The time after which a seed's name that does not resolve is logged.
+/// The time after which a seed's name that does not resolve is logged, and that the search for the
+/// interface which leads to the first seed may take.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Runs a node until a signal ends it.
@@ -124,7 +125,7 @@ async fn open(
 ) -> anyhow::Result<AnySocket> {
     let config = TransportLayerConfig::default()
         .with_interval(args.gossip_interval.get())
-        .with_advertise_addr(advertised(args)?);
+        .with_advertise_addr(advertised(args, &tcp).await?);
     if !args.udp {
         let network = TransportLayerTransport::with_config(tcp, credential, config);
         return Ok(AnySocket::Tcp(network.open(args.listen).await?));
@@ -156,11 +157,12 @@ fn gossip_config(args: &Args, credential: &NetCredential) -> GossipConfig {
 }
 
 /// Returns the address to advertise, or `None` if it is the bound one.
-fn advertised(args: &Args) -> anyhow::Result<Option<SocketAddr>> {
+async fn advertised(args: &Args, tcp: &TcpTransport) -> anyhow::Result<Option<SocketAddr>> {
     if args.advertise.is_some() || !args.listen.ip().is_unspecified() {
         return Ok(args.advertise);
     }
-    let own = own_address(args.listen, &args.seeds);
+    let seeds = first_seed(args, tcp).await;
+    let own = own_address(args.listen, &seeds);
     own.map(Some).with_context(|| {
         format!(
             "--listen {} is every interface of this machine, and none of them leads anywhere: give \
@@ -168,6 +170,19 @@ fn advertised(args: &Args) -> anyhow::Result<Option<SocketAddr>> {
             args.listen
         )
     })
+}
+
+/// Returns the addresses of the first seed whose name resolves soon.
+async fn first_seed(args: &Args, tcp: &TcpTransport) -> Vec<SocketAddr> {
+    let resolved = rt::timeout(RESOLVE_LIMIT, async {
+        for seed in &args.seeds {
+            if let Ok(addrs) = tcp.resolve(seed).await {
+                return addrs;
+            }
+        }
+        Vec::new()
+    });
+    resolved.await.unwrap_or_default()
 }
 
 async fn bind_http(addr: SocketAddr) -> anyhow::Result<TcpListener> {

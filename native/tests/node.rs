@@ -51,8 +51,14 @@ impl Node {
         let dir = tempfile::tempdir().unwrap();
         let ready = dir.path().join("ready.json");
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
+        let listen = if args.contains(&"--listen") {
+            &[][..]
+        } else {
+            &["--listen", "127.0.0.1:0"]
+        };
         let mut process = command()
-            .args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .args(listen)
+            .args(["--http", "127.0.0.1:0"])
             .args(["--gossip-interval", "100ms", "--ready-file"])
             .arg(&ready)
             .args(args)
@@ -434,4 +440,25 @@ fn a_seed_that_is_down_is_dialled_again_and_the_status_shows_when() {
         let wait = peer["next_dial_seconds"].as_f64()?;
         (peer["state"] == "backing_off" && wait > 0.0 && wait <= 1.0).then_some(())
     });
+}
+
+/// Nobody answers at the seeds.
+#[test]
+fn a_node_on_every_interface_advertises_the_address_that_leads_to_its_first_seed() {
+    for network in [&["--trust-anyone"][..], &["--trust-anyone", "--udp"]] {
+        for (listen, seed) in [
+            ("0.0.0.0:0", "127.0.0.1:9"),
+            ("0.0.0.0:0", "localhost:9"),
+            ("[::]:0", "127.0.0.1:9"),
+        ] {
+            let addrs = ["--listen", listen, "--seed", seed, "--seed", "192.0.2.1:9"];
+            let node = Node::start(&[network, &addrs].concat());
+            let status = node.json("/status");
+            let expected = format!("127.0.0.1:{}", node.gossip.port());
+            assert_eq!(status["addr"], expected, "{listen} {seed}");
+            let members = status["members"].as_array().unwrap();
+            assert_eq!(members.len(), 1);
+            assert_eq!(members[0]["addr"], expected);
+        }
+    }
 }
