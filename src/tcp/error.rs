@@ -19,7 +19,31 @@ pub enum AcceptError {
     /// says so.
     #[error("the peer sent an HTTP request that is not a WebSocket upgrade")]
     NotAnUpgrade,
-    /// The stream broke, or the HTTP request was malformed.
+    /// The peer sent a request over HTTP/1.0, which cannot become a WebSocket. It is the default of
+    /// nginx. The peer received a response that says so.
+    #[error(
+        "the peer sent a request over HTTP/1.0, which has no WebSockets (if nginx is in front, set \
+         \"proxy_http_version 1.1;\" there, and pass the Upgrade and Connection headers)"
+    )]
+    Http10,
+    /// The peer asks for a version of the WebSocket protocol other than 13. It received a response
+    /// that says so.
+    #[error("the peer asks for another version of the WebSocket protocol than 13")]
+    OtherWebSocketVersion,
+    /// The peer sent an HTTP request that breaks the rules of HTTP or of the WebSocket upgrade. It
+    /// received a response that says so.
+    #[error("the peer sent a malformed HTTP request: {what}")]
+    MalformedRequest {
+        /// The broken rule.
+        what: &'static str,
+    },
+    /// The head of the peer's HTTP request is too long. The peer received a response that says so.
+    #[error("the head of the peer's HTTP request is longer than {} KiB", max >> 10)]
+    HeadTooLong {
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// The stream broke.
     #[error("the connection failed before its handshake: {0}")]
     Io(#[from] io::Error),
 }

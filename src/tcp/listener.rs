@@ -18,7 +18,8 @@ use super::admission::{Admission, Admitted};
 use super::carrier::{Acks, Reader, TcpConnection, TcpReader, TcpWriter, Writer, raw, websocket};
 use super::error::AcceptError;
 use super::http;
-use super::sniff::{Protocol, SniffedStream, sniff};
+use super::notices::Notices;
+use super::sniff::{Protocol, sniff};
 use crate::credential::NetCredential;
 use crate::net::{Alpn, NetIncomingRequest, NetListener};
 use crate::rt;
@@ -45,6 +46,7 @@ pub(super) struct Terms {
     pub(super) credential: NetCredential,
     pub(super) secure: SecureConfig,
     pub(super) acks: Acks,
+    pub(super) notices: Notices,
 }
 
 /// An incoming TCP connection that has not authenticated yet. Dropping it closes the connection.
@@ -176,7 +178,11 @@ impl TcpIncomingRequest {
             terms,
             admitted,
         } = self;
-        let (reader, writer) = open_carrier(stream, &terms.acks).await?;
+        let opened = open_carrier(stream, &terms.acks).await;
+        if let Err(AcceptError::Http10) = &opened {
+            terms.notices.http10(endpoints.remote);
+        }
+        let (reader, writer) = opened?;
         let params = HandshakeParams {
             endpoints,
             alpn: &terms.alpn_supported,
@@ -206,13 +212,10 @@ async fn open_carrier(
         }
         Some(Protocol::Http) => {
             let request = http::read_request(&mut stream, &mut start).await?;
-            if request != http::Request::Upgrade {
-                http::refuse(&mut stream, request).await?;
-                return Err(AcceptError::NotAnUpgrade);
-            }
-            let (reader, writer) = websocket::upgrade(SniffedStream::new(start, stream)).await?;
+            http::answer(&mut stream, request).await?;
+            let (reader, writer) = websocket::split(stream, start, acks);
             Ok((
-                TcpReader(Reader::WebSocket(reader)),
+                TcpReader(Reader::WebSocket(Box::new(reader))),
                 TcpWriter(Writer::WebSocket(writer)),
             ))
         }

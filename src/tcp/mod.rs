@@ -14,6 +14,7 @@
 //! | `admission` | the limit on unauthenticated connections |
 //! | `sniff` | the protocol of an incoming connection, from its first bytes |
 //! | `http` | incoming HTTP requests: a WebSocket upgrade, or a refusal |
+//! | `notices` | log lines about peers that are refused because of a configuration |
 //! | `carrier` | frames over a TCP stream or over a WebSocket |
 //!
 //! Invariant: nothing that a peer sends is trusted, and nothing outlives its connection, before the
@@ -25,10 +26,11 @@ mod config;
 mod error;
 mod http;
 mod listener;
+mod notices;
 mod sniff;
 mod transport;
 
-pub use carrier::{TcpConnection, TcpReader, TcpWriter};
+pub use carrier::{TcpConnection, TcpReader, TcpWriter, WebSocketError};
 pub use config::TcpConfig;
 pub use error::AcceptError;
 pub use listener::{TcpIncomingRequest, TcpListener};

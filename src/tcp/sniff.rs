@@ -4,12 +4,10 @@
 //! again. It has no timeout of its own: the caller's covers everything before authentication.
 //! Invariant: a connection is undecided for at most [`MAX_METHOD_LEN`] bytes.
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::io;
 
-use bytes::{Buf as _, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use bytes::BytesMut;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
 use crate::secure::PREFACE_START;
@@ -80,68 +78,6 @@ fn classify(start: &[u8]) -> Verdict {
         None if method_len < MAX_METHOD_LEN => Verdict::NeedsMore,
         Some(b' ') if method_len > 0 => Verdict::Is(Protocol::Http),
         _ => Verdict::Unknown,
-    }
-}
-
-/// A TCP stream whose first bytes have been read already. Reading returns those bytes first.
-#[derive(Debug)]
-pub(super) struct SniffedStream {
-    start: BytesMut,
-    stream: TcpStream,
-}
-
-impl SniffedStream {
-    pub(super) fn new(start: BytesMut, stream: TcpStream) -> Self {
-        Self { start, stream }
-    }
-}
-
-impl AsyncRead for SniffedStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.start.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
-        }
-        let len = self.start.len().min(buf.remaining());
-        buf.put_slice(self.start.get(..len).unwrap_or_default());
-        self.start.advance(len);
-        if self.start.is_empty() {
-            self.start = BytesMut::new();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for SniffedStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -11,6 +11,7 @@ use super::admission::Admission;
 use super::carrier::{Acks, Reader, TcpConnection, TcpReader, TcpWriter, Writer, raw};
 use super::config::TcpConfig;
 use super::listener::{TcpListener, Terms};
+use super::notices::Notices;
 use crate::credential::NetCredential;
 use crate::net::{Alpn, ConnectError, NetTransport, is_dialable};
 use crate::rt;
@@ -62,6 +63,7 @@ impl NetTransport for TcpTransport {
             credential: credential.clone(),
             secure: self.config.secure.clone(),
             acks: self.acks.clone(),
+            notices: Notices::default(),
         };
         TcpListener::bind(bind_addr, terms, self.admission.clone())
             .await

@@ -12,6 +12,6 @@ mod web;
 
 pub(crate) use aead::{Aead, TAG_LEN};
 #[cfg(not(target_family = "wasm"))]
-pub(crate) use native::{AeadKey, HAS_AES_GCM, curve, prefers_aes_gcm};
+pub(crate) use native::{AeadKey, HAS_AES_GCM, curve, prefers_aes_gcm, sha1};
 #[cfg(target_family = "wasm")]
 pub(crate) use web::{AeadKey, HAS_AES_GCM, curve, prefers_aes_gcm};

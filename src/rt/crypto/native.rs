@@ -2,6 +2,7 @@
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::agreement::{self, PrivateKey, UnparsedPublicKey};
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use snow::Error;
 use snow::types::{Dh, Random};
 use zeroize::Zeroizing;
@@ -21,6 +22,13 @@ pub(crate) fn prefers_aes_gcm() -> bool {
     #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
     let has = false;
     has
+}
+
+/// Returns the SHA-1 hash of `bytes`, with which a server shows that it has understood a WebSocket
+/// upgrade (RFC 6455, section 4.2.2). It protects nothing.
+pub(crate) fn sha1(bytes: &[u8]) -> [u8; 20] {
+    let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes);
+    hash.as_ref().try_into().unwrap_or_default()
 }
 
 /// An expanded key, which aws-lc wipes when it is dropped.

@@ -1,16 +1,18 @@
 //! Frames over an accepted or dialled TCP stream.
 //!
-//! `raw` carries frames over TCP directly, `websocket` as messages of a WebSocket; `acks` saves
-//! packets of quiet connections. The types in this file only dispatch between the two. Invariant: both kinds are the same Rust type, so that
-//! all connections of a node are, too.
+//! `raw` carries frames over TCP directly, `websocket` as messages of a WebSocket. `incoming` reads for
+//! both, and `acks` saves packets of quiet connections. The types in this file only dispatch between
+//! the two. Invariant: both kinds are the same Rust type, so that all connections of a node are, too.
 
 mod acks;
+mod incoming;
 pub(super) mod raw;
 pub(super) mod websocket;
 
 use std::io;
 
 pub(super) use acks::Acks;
+pub use websocket::WebSocketError;
 
 use crate::secure::{FrameBuffer, FrameEvent, FrameReader, FrameWriter, SecureConnection};
 
@@ -28,7 +30,8 @@ pub struct TcpWriter(pub(super) Writer);
 #[derive(Debug)]
 pub(super) enum Reader {
     Raw(raw::RawReader),
-    WebSocket(websocket::WebSocketReader),
+    // Boxed because it is larger.
+    WebSocket(Box<websocket::WebSocketReader>),
 }
 
 #[derive(Debug)]
