@@ -2,7 +2,7 @@
 //!
 //! A thin, typed interface to the library's participant. It converts options, members, counters and
 //! errors to JavaScript values, and adds nothing to the protocol. The page in `page/` is one user of
-//! it. Invariant: no value that JavaScript passes in causes a panic; an invalid one causes an `Error`
+//! it. Invariant: no value that JavaScript passes in causes a panic; an invalid one causes a `TypeError`
 //! whose text says what to change.
 //!
 //! The crate is empty on every other target, so that the workspace builds there.

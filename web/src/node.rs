@@ -8,8 +8,8 @@ use gossip_transport::TransportLayerTransport;
 use gossip_transport::gossip::{ConnectedError, Participant};
 use gossip_transport::rt;
 use gossip_transport::websocket::{WebSocketConfig, WebSocketTransport};
-use gossip_web_values::{NO_LISTENER, StatsObject};
-use js_sys::Function;
+use gossip_web_values::{NO_LISTENER, StatsObject, arguments};
+use js_sys::{Function, TypeError};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast as _, JsError, JsValue};
 
@@ -39,9 +39,10 @@ impl GossipNode {
     /// Joins a cluster. Resolves at once, and finds the other members in the background;
     /// `connected()` waits for the first of them.
     ///
-    /// Rejects with an `Error` if an option is invalid.
-    pub async fn join(options: JoinOptions) -> Result<GossipNode, JsError> {
-        let options = Options::read(&options).map_err(|error| gossip_web_values::error(&error))?;
+    /// Rejects with a `TypeError` if an option is invalid.
+    pub async fn join(options: JoinOptions) -> Result<GossipNode, TypeError> {
+        let invalid = |error: anyhow::Error| gossip_web_values::type_error(&error);
+        let options = Options::read(&options).map_err(invalid)?;
         let identity = options.credential.identity().to_string();
         let id = options.gossip.node_id.clone();
         let network = WebSocketTransport::new(WebSocketConfig::default());
@@ -54,9 +55,7 @@ impl GossipNode {
             let socket = transport.open(NO_LISTENER).await?;
             Participant::join(socket, options.gossip).await
         };
-        let participant = join
-            .await
-            .map_err(|error| gossip_web_values::error(&error))?;
+        let participant = join.await.map_err(invalid)?;
         Ok(Self {
             participant: Rc::new(RefCell::new(Some(participant))),
             watcher: RefCell::new(None),
@@ -103,31 +102,58 @@ impl GossipNode {
         })
     }
 
-    /// Sets a key of this node. Throws if the key's first character is not ASCII, if key and value
-    /// do not fit into a message, or if the node has left.
-    pub fn set(&self, key: &str, value: &str) -> Result<(), JsError> {
-        self.with(|participant| participant.set(key, value))??;
-        Ok(())
+    /// Sets a key of this node. Throws a `TypeError` if an argument is not a string, and an `Error` if
+    /// the key's first character is not ASCII, if key and value do not fit into a message, or if the node
+    /// has left.
+    pub fn set(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "string")] key: &JsValue,
+        #[wasm_bindgen(unchecked_param_type = "string")] value: &JsValue,
+    ) -> Result<(), JsValue> {
+        let (key, value) = (
+            arguments::text(key, "key")?,
+            arguments::text(value, "value")?,
+        );
+        self.with(|participant| participant.set(&key, &value))?
+            .map_err(thrown)
     }
 
     /// Sets a key that all members delete after a grace period, two hours by default. Throws in the
     /// same cases as `set`.
     #[wasm_bindgen(js_name = setWithTtl)]
-    pub fn set_with_ttl(&self, key: &str, value: &str) -> Result<(), JsError> {
-        self.with(|participant| participant.set_with_ttl(key, value))??;
-        Ok(())
+    pub fn set_with_ttl(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "string")] key: &JsValue,
+        #[wasm_bindgen(unchecked_param_type = "string")] value: &JsValue,
+    ) -> Result<(), JsValue> {
+        let (key, value) = (
+            arguments::text(key, "key")?,
+            arguments::text(value, "value")?,
+        );
+        self.with(|participant| participant.set_with_ttl(&key, &value))?
+            .map_err(thrown)
     }
 
     /// Returns the value of a key of this node, or `undefined` if it is not set. The keys of other
-    /// members are in `members()`. Throws if the node has left.
-    pub fn get(&self, key: &str) -> Result<Option<String>, JsError> {
-        self.with(|participant| participant.get(key))
+    /// members are in `members()`. Throws a `TypeError` if the key is not a string, and an `Error` if the
+    /// node has left.
+    pub fn get(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "string")] key: &JsValue,
+    ) -> Result<Option<String>, JsValue> {
+        let key = arguments::text(key, "key")?;
+        Ok(self.with(|participant| participant.get(&key))?)
     }
 
-    /// Deletes a key of this node. Throws if it is not set, or if the node has left.
-    pub fn delete(&self, key: &str) -> Result<(), JsError> {
-        self.with(|participant| participant.delete(key))??;
-        Ok(())
+    /// Deletes a key of this node. Throws a `TypeError` if the key is not a string, and an `Error` if it
+    /// is not set, or if the node has left.
+    pub fn delete(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "string")] key: &JsValue,
+    ) -> Result<(), JsValue> {
+        let key = arguments::text(key, "key")?;
+        self.with(|participant| participant.delete(&key))?
+            .map_err(thrown)
     }
 
     /// Returns all known members, this node included, sorted by id. A restarted member is listed
@@ -145,16 +171,20 @@ impl GossipNode {
 
     /// Sets a callback for changes of members, of their liveness and of their keys. Several changes
     /// at once cause one call. `null` removes the callback. Exceptions of the callback are logged to
-    /// the console.
+    /// the console. Throws a `TypeError` if the value is neither a function, `null` nor `undefined`.
     #[wasm_bindgen(setter)]
-    pub fn set_onchange(&self, callback: ChangeCallback) {
-        let watcher = callback
-            .dyn_into::<Function>()
-            .ok()
-            .and_then(|callback| self.watch(callback));
+    pub fn set_onchange(&self, callback: ChangeCallback) -> Result<(), TypeError> {
+        let callback = JsValue::from(callback);
+        let watcher = if callback.is_null() || callback.is_undefined() {
+            None
+        } else {
+            let expected = |_| TypeError::new("onchange must be a function or null");
+            self.watch(callback.dyn_into().map_err(expected)?)
+        };
         // The old task may be the caller, so it must not be dropped during the borrow.
         let old = self.watcher.replace(watcher);
         drop(old);
+        Ok(())
     }
 
     /// Sends the latest state to a few peers, closes all connections and stops. Afterwards all other
@@ -186,4 +216,9 @@ impl GossipNode {
             }
         }))
     }
+}
+
+/// Converts an error to a JavaScript `Error`.
+fn thrown(error: impl std::fmt::Display) -> JsValue {
+    JsError::new(&error.to_string()).into()
 }

@@ -21,7 +21,7 @@ async fn refusal(options: &str) -> String {
         Ok(_) => panic!("joined"),
         Err(error) => JsValue::from(error),
     };
-    let error = error.dyn_into::<js_sys::Error>().unwrap();
+    let error = error.dyn_into::<js_sys::TypeError>().unwrap();
     error.message().into()
 }
 

@@ -26,9 +26,10 @@ const BROWSER_TIMEOUT_SECONDS: &str = "120";
 
 /// The test files that run in a browser, each with the folder of its package. A file that is not
 /// listed here does not run.
-const BROWSER_TESTS: [(&str, &str); 4] = [
+const BROWSER_TESTS: [(&str, &str); 5] = [
     (".", "browser_window"),
     (".", "browser_worker"),
+    ("web", "arguments"),
     ("web", "join_options"),
     ("web/transport", "socket"),
 ];

@@ -4,15 +4,15 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use bytes::Bytes;
 use gossip_transport::net::NetTransport as _;
 use gossip_transport::websocket::{WebSocketConfig, WebSocketTransport};
 use gossip_transport::{TransportLayerSocket, TransportLayerTransport};
-use gossip_web_values::{NO_LISTENER, Object, StatsObject};
-use js_sys::Uint8Array;
+use gossip_web_values::{NO_LISTENER, Object, StatsObject, arguments};
+use js_sys::{Promise, TypeError, Uint8Array};
 use wasm_bindgen::prelude::wasm_bindgen;
-use wasm_bindgen::{JsCast as _, JsError};
+use wasm_bindgen::{JsCast as _, JsError, JsValue};
+use wasm_bindgen_futures::future_to_promise;
 
 use crate::options::{self, SocketOptions};
 
@@ -53,8 +53,8 @@ impl TransportSocket {
     /// Opens a socket. A peer is dialled when there is a message for it, and can send messages of its
     /// own from then on.
     ///
-    /// Rejects with an `Error` if an option is invalid.
-    pub async fn open(options: SocketOptions) -> Result<TransportSocket, JsError> {
+    /// Rejects with a `TypeError` if an option is invalid.
+    pub async fn open(options: SocketOptions) -> Result<TransportSocket, TypeError> {
         let open = async {
             let (credential, config) = options::read(&options)?;
             let identity = credential.identity().to_string();
@@ -66,7 +66,8 @@ impl TransportSocket {
                 identity,
             })
         };
-        open.await.map_err(|error| gossip_web_values::error(&error))
+        open.await
+            .map_err(|error| gossip_web_values::type_error(&error))
     }
 
     /// The public key of this socket.
@@ -77,18 +78,33 @@ impl TransportSocket {
 
     /// Queues `data` for the peer `to`: `host:port`, `ws://…`, `wss://…`, or the `from` of a message.
     ///
-    /// Does not wait for the peer. A message that cannot be sent is dropped and counted in `stats()`.
+    /// `data` is an `ArrayBuffer`, a typed array or a `DataView`, whose bytes are copied before this
+    /// returns. Does not wait for the peer. A message that cannot be sent is dropped and counted in
+    /// `stats()`.
     ///
-    /// Rejects if `to` is not an address, or if the socket is closed.
-    pub async fn send(&self, to: String, data: Vec<u8>) -> Result<(), JsError> {
-        let socket = self.socket()?;
-        let send = async {
-            let addrs = socket.transport().resolve(&to).await?;
-            let addr = addrs.into_iter().next().context("no such address")?;
-            socket.send(addr, Bytes::from(data)).await?;
-            anyhow::Ok(())
-        };
-        send.await.map_err(|error| gossip_web_values::error(&error))
+    /// Rejects with a `TypeError` if `to` is not an address or `data` is something else, and with an
+    /// `Error` if the socket is closed.
+    #[wasm_bindgen(unchecked_return_type = "Promise<void>")]
+    pub fn send(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "string")] to: &JsValue,
+        #[wasm_bindgen(unchecked_param_type = "ArrayBuffer | ArrayBufferView")] data: &JsValue,
+    ) -> Promise {
+        let to = arguments::text(to, "to");
+        let data = arguments::bytes(data, "data");
+        let socket = self.socket();
+        future_to_promise(async move {
+            let (to, data, socket) = (to?, data?, socket?);
+            let invalid =
+                |error| gossip_web_values::type_error(&anyhow::Error::context(error, "to"));
+            let addrs = socket.transport().resolve(&to).await.map_err(invalid)?;
+            // A browser's network resolves every name to one address.
+            if let Some(addr) = addrs.into_iter().next() {
+                let sent = socket.send(addr, Bytes::from(data)).await;
+                sent.map_err(|error| JsError::new(&error.to_string()))?;
+            }
+            Ok(JsValue::UNDEFINED)
+        })
     }
 
     /// Receives the next message. Resolves to `undefined` once the socket is closed and all received

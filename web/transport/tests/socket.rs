@@ -10,20 +10,35 @@
 )]
 
 use gossip_web_transport::{TransportSocket, generate_secret_key};
-use js_sys::Reflect;
-use wasm_bindgen::{JsCast as _, JsError, JsValue};
+use gossip_web_values::arguments;
+use js_sys::{ArrayBuffer, Error, Reflect, TypeError, Uint8Array};
+use wasm_bindgen::{JsCast as _, JsValue};
+use wasm_bindgen_futures::JsFuture;
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 wasm_bindgen_test_configure!(run_in_browser);
 
-async fn open(options: &str) -> Result<TransportSocket, JsError> {
+async fn open(options: &str) -> Result<TransportSocket, TypeError> {
     let options = js_sys::JSON::parse(options).unwrap();
     TransportSocket::open(options.unchecked_into()).await
 }
 
-fn text(error: JsError) -> String {
-    let error = JsValue::from(error).dyn_into::<js_sys::Error>().unwrap();
+fn text(error: impl Into<JsValue>) -> String {
+    let error = error.into().dyn_into::<Error>().unwrap();
     error.message().into()
+}
+
+async fn send(
+    socket: &TransportSocket,
+    to: impl Into<JsValue>,
+    data: impl Into<JsValue>,
+) -> Result<(), JsValue> {
+    let sent = socket.send(&to.into(), &data.into());
+    JsFuture::from(sent).await.map(drop)
+}
+
+fn js(code: &str) -> JsValue {
+    js_sys::eval(code).unwrap()
 }
 
 fn field(object: &JsValue, name: &str) -> JsValue {
@@ -60,11 +75,9 @@ async fn the_same_key_yields_the_same_identity() {
 #[wasm_bindgen_test]
 async fn submitted_messages_are_counted_and_a_closed_socket_refuses_all_calls() {
     let socket = open(r#"{"trustAnyone":true}"#).await.unwrap();
-    let error = socket.send("nowhere".into(), vec![1]).await;
-    assert!(text(error.unwrap_err()).contains("port"));
-
+    let data = Uint8Array::new_from_slice(&[1, 2]);
     // Browsers refuse to dial port 1, so the message stays in the queue.
-    socket.send("127.0.0.1:1".into(), vec![1, 2]).await.unwrap();
+    send(&socket, "127.0.0.1:1", data.clone()).await.unwrap();
     let stats = JsValue::from(socket.stats().unwrap());
     let total = field(&stats, "total");
     assert_eq!(field(&total, "submitted"), 1.0);
@@ -73,6 +86,101 @@ async fn submitted_messages_are_counted_and_a_closed_socket_refuses_all_calls() 
     socket.close().await;
     assert!(JsValue::from(socket.recv().await).is_undefined());
     assert!(text(socket.stats().map(drop).unwrap_err()).contains("closed"));
-    let error = socket.send("127.0.0.1:1".into(), vec![1]).await;
+    let error = send(&socket, "127.0.0.1:1", data).await;
     assert!(text(error.unwrap_err()).contains("closed"));
+}
+
+#[wasm_bindgen_test]
+async fn an_address_that_is_none_and_data_that_is_no_buffer_are_type_errors_that_name_them() {
+    let socket = open(r#"{"trustAnyone":true}"#).await.unwrap();
+    let data = Uint8Array::new_from_slice(&[1, 2]);
+    let to = "127.0.0.1:1";
+    let is_named = |thrown: JsValue, named: &str| {
+        let error = thrown.dyn_into::<TypeError>().unwrap();
+        let text = String::from(error.message());
+        assert!(text.starts_with(named), "{text}");
+    };
+    for bad in [
+        "undefined",
+        "null",
+        "5",
+        "true",
+        "({})",
+        "new Date()",
+        "'nowhere'",
+        "'http://node.example:7946'",
+        "'node.example:99999'",
+    ] {
+        is_named(
+            send(&socket, js(bad), data.clone()).await.unwrap_err(),
+            "to",
+        );
+    }
+    for bad in [
+        "undefined",
+        "null",
+        "5",
+        "true",
+        "'text'",
+        "[1, 2]",
+        "({ byteLength: 8 })",
+        "Object.create(ArrayBuffer.prototype)",
+        "Object.create(Uint8Array.prototype)",
+        "Object.defineProperty(new Uint8Array(8), 'byteLength', { value: 9 })",
+        // Their bytes belong to the copies.
+        "(() => { const b = new ArrayBuffer(8); structuredClone(b, { transfer: [b] }); return b; })()",
+        "(() => { const v = new DataView(new ArrayBuffer(8)); structuredClone(v.buffer, { transfer: [v.buffer] }); return v; })()",
+    ] {
+        is_named(send(&socket, to, js(bad)).await.unwrap_err(), "data");
+    }
+    let total = field(&JsValue::from(socket.stats().unwrap()), "total");
+    assert_eq!(field(&total, "submitted"), 0.0);
+}
+
+#[wasm_bindgen_test]
+fn the_bytes_of_buffers_and_of_all_views_are_read_in_memory_order() {
+    let whole: Vec<u8> = (1..=8).collect();
+    let buffer = Uint8Array::new_from_slice(&whole).buffer();
+    assert_eq!(arguments::bytes(&buffer, "data").unwrap(), whole);
+    let make = |class: &str, arguments: &str| {
+        let make = format!("return new {class}(buffer{arguments})");
+        let make = js_sys::Function::new_with_args("buffer", &make);
+        make.call1(&JsValue::UNDEFINED, &buffer).unwrap()
+    };
+    for class in [
+        "Int8Array",
+        "Uint8Array",
+        "Uint8ClampedArray",
+        "Int16Array",
+        "Uint16Array",
+        "Int32Array",
+        "Uint32Array",
+        "Float32Array",
+        "Float64Array",
+        "BigInt64Array",
+        "BigUint64Array",
+        "DataView",
+    ] {
+        let all = arguments::bytes(&make(class, ""), "data").unwrap();
+        assert_eq!(all, whole, "{class}");
+        let none = arguments::bytes(&make(class, ", 8, 0"), "data").unwrap();
+        assert!(none.is_empty(), "{class}");
+    }
+    let part = arguments::bytes(&make("Uint16Array", ", 2, 2"), "data").unwrap();
+    assert_eq!(part, [3, 4, 5, 6]);
+    let empty = arguments::bytes(&ArrayBuffer::new(0), "data").unwrap();
+    assert!(empty.is_empty());
+}
+
+#[wasm_bindgen_test]
+async fn data_may_be_changed_once_send_has_returned() {
+    let socket = open(r#"{"trustAnyone":true}"#).await.unwrap();
+    let data = js("(globalThis.growing = new ArrayBuffer(4, { maxByteLength: 64 }))");
+    // Addresses of this network are for documentation: the dial fails later, or never.
+    let sent = socket.send(&"192.0.2.1:7000".into(), &data);
+    js("globalThis.growing.resize(64)");
+    JsFuture::from(sent).await.unwrap();
+    let total = field(&JsValue::from(socket.stats().unwrap()), "total");
+    assert_eq!(field(&total, "submitted"), 1.0);
+    assert_eq!(field(&total, "queuedBytes"), 4.0);
 }

@@ -3,13 +3,14 @@
 //! Options are read and results are built field by field, which takes fewer bytes in a module than a
 //! serializer, since there are few types. Everything that this crate exports is exported by each
 //! module that uses it: the two key generators, and the function that runs when the module is loaded.
-//! Invariant: no value that JavaScript passes in causes a panic; an invalid one causes an `Error`
+//! Invariant: no value that JavaScript passes in causes a panic; an invalid one causes a `TypeError`
 //! whose text says what to change.
 //!
 //! The crate is empty on every other target, so that the workspace builds there.
 
 #![cfg(target_family = "wasm")]
 
+pub mod arguments;
 mod credential;
 mod fields;
 mod object;
@@ -17,7 +18,7 @@ mod stats;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use wasm_bindgen::JsError;
+use js_sys::TypeError;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 pub use credential::{credential, generate_cluster_secret, generate_secret_key};
@@ -34,7 +35,7 @@ pub fn start() {
     console_error_panic_hook::set_once();
 }
 
-/// Converts an error to a JavaScript `Error` whose message includes the causes.
-pub fn error(error: &anyhow::Error) -> JsError {
-    JsError::new(&format!("{error:#}"))
+/// Converts the error of an invalid option to a JavaScript `TypeError` whose message includes the causes.
+pub fn type_error(error: &anyhow::Error) -> TypeError {
+    TypeError::new(&format!("{error:#}"))
 }
