@@ -22,6 +22,7 @@ mod envelope;
 mod error;
 mod field;
 mod model;
+mod node_id;
 mod reader;
 mod zstd;
 
@@ -38,6 +39,10 @@ pub use model::{
     ChitchatId, ChitchatMessage, DeletionStatus, Delta, Digest, KeyValueMutation, NodeDelta,
     NodeDigest, ProtocolVersion, Version,
 };
+pub use node_id::NodeId;
+
+/// The room for an encoded message at first, in bytes.
+const USUAL_LEN: usize = 128;
 
 /// A message that a [`TransportLayerSocket`](crate::TransportLayerSocket) can carry.
 pub trait Message: Sized + MaybeSend + 'static {
@@ -64,7 +69,7 @@ pub trait Message: Sized + MaybeSend + 'static {
     ///
     /// Fails in the same cases as [`encode`](Self::encode).
     fn into_bytes(self) -> Result<Bytes, EncodeError> {
-        let mut buffer = BytesMut::new();
+        let mut buffer = BytesMut::with_capacity(USUAL_LEN);
         self.encode(&mut buffer)?;
         Ok(buffer.freeze())
     }

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+
+use super::node_id::NodeId;
 
 /// A version of a node's state. It rises by one with every change; zero means that there is no
 /// state yet.
@@ -15,7 +16,7 @@ pub type Version = u64;
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChitchatId {
     /// The member's name, which must be unique in the cluster.
-    pub node_id: Arc<str>,
+    pub node_id: NodeId,
     /// A number that rises with every restart, usually the time of the start.
     pub generation_id: u64,
     /// The address to which peers send gossip for this member.
@@ -25,7 +26,7 @@ pub struct ChitchatId {
 impl ChitchatId {
     /// Creates an id from its name, generation and address.
     pub fn new(
-        node_id: impl Into<Arc<str>>,
+        node_id: impl Into<NodeId>,
         generation_id: u64,
         gossip_advertise_addr: SocketAddr,
     ) -> Self {

@@ -5,7 +5,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str;
-use std::sync::Arc;
 
 use super::error::DecodeError;
 use super::field;
@@ -84,7 +83,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn chitchat_id(&mut self) -> Result<ChitchatId, DecodeError> {
-        let node_id: Arc<str> = self.str("a node id")?.into();
+        let node_id = self.str("a node id")?.into();
         let generation_id = self.u64("a generation id")?;
         let gossip_advertise_addr = self.socket_addr()?;
         Ok(ChitchatId {

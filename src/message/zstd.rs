@@ -126,6 +126,7 @@ pub(super) fn decompress(
                 "a frame of {declared} bytes holds {produced}"
             )));
         }
+        output.reserve(produced);
         decoder
             .collect_to_writer(&mut *output)
             .map_err(|error| DecompressError::Corrupt(error.to_string()))?;

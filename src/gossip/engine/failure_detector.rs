@@ -136,16 +136,21 @@ impl FailureDetector {
         died.is_some_and(|died| now.saturating_sub(died) > half)
     }
 
-    /// Returns true if `id` is left out of messages to members that hear of it for no longer than
-    /// `silence` after it has died, if that is limited.
-    pub(super) fn is_omitted(
+    /// Returns a function that says whether a member is left out of messages to members that hear of it
+    /// for no longer than `silence` after it has died, if that is limited.
+    pub(super) fn omission(
         &self,
-        id: &ChitchatId,
         silence: Option<Duration>,
         now: Duration,
-    ) -> bool {
-        silence.is_some_and(|silence| self.is_silent(id, silence, now))
-            || self.is_scheduled_for_deletion(id, now)
+    ) -> impl Fn(&ChitchatId) -> bool {
+        // In a cluster without dead members, nobody is searched for.
+        let is_dead = |record: &Record| record.standing == Standing::Dead || record.died.is_some();
+        let has_dead = self.records.values().any(is_dead);
+        move |id| {
+            has_dead
+                && (silence.is_some_and(|silence| self.is_silent(id, silence, now))
+                    || self.is_scheduled_for_deletion(id, now))
+        }
     }
 
     /// Returns true if `id` is dead and has been silent for longer than `after`.

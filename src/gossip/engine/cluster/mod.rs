@@ -101,7 +101,10 @@ impl Cluster {
         digest: &'a Digest,
         from: SocketAddr,
     ) -> Beats<'a> {
-        let mut beats = Beats::default();
+        let mut beats = Beats {
+            risen: Vec::with_capacity(digest.node_digests.len()),
+            ..Beats::default()
+        };
         let (mut own, mut unknown) = (None, Vec::new());
         let self_id = &self.self_id;
         let listed = digest.node_digests.iter();
@@ -269,9 +272,10 @@ impl Cluster {
         skip: impl Fn(&ChitchatId) -> bool,
     ) -> Digest {
         let nodes = self.nodes.iter().filter(|(id, _)| !skip(id));
-        let entries = nodes.map(|(id, state)| (id.clone(), state.digest()));
+        let mut entries = Vec::with_capacity(self.nodes.len());
+        entries.extend(nodes.map(|(id, state)| (id.clone(), state.digest())));
         let mut digest = Digest {
-            node_digests: rt::map(entries.collect()),
+            node_digests: rt::map(entries),
         };
         if digest.encoded_len_bound(version) <= room {
             self.digest_cursor = None;

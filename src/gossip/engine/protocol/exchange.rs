@@ -229,14 +229,14 @@ impl Engine {
     ) -> Digest {
         let detector = &self.detector;
         let silence = self.mentioned_for(software, MENTIONED_INTERVALS);
-        let skip = |id: &ChitchatId| detector.is_omitted(id, silence, now);
+        let skip = detector.omission(silence, now);
         self.cluster.digest(version, room, skip)
     }
 
     fn delta(&mut self, software: Software, theirs: &Digest, room: usize, now: Duration) -> Delta {
         let detector = &self.detector;
         let silence = self.mentioned_for(software, TAUGHT_INTERVALS);
-        let skip = |id: &ChitchatId| detector.is_omitted(id, silence, now);
+        let skip = detector.omission(silence, now);
         self.cluster.delta(theirs, room, skip, &mut self.rng)
     }
 

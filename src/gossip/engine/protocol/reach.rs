@@ -69,23 +69,22 @@ impl Engine {
             order::set(addrs.filter(|addr| *addr != own))
         };
         let all_live = addrs(&mut self.detector.judged_live());
-        let live = order::set(
-            all_live
-                .iter()
-                .copied()
-                .filter(|addr| routes.has_route(*addr)),
-        );
+        let mut live = all_live.clone();
+        live.retain(|addr| routes.has_route(*addr));
         let unreachable = all_live.len() - live.len();
         // The earlier generation of a member that has restarted is not selected as a dead member,
         // whether it restarted at the same address or elsewhere, as a reloaded tab does.
-        let (cluster, superseded) = (&self.cluster, self.cluster.superseded());
-        let is_superseded = |id: &ChitchatId| {
-            let position = cluster.position(id);
-            position.is_some_and(|n| superseded.get(n) == Some(&true))
-        };
-        let judged_dead = self.detector.judged_dead();
-        let mut dead = addrs(&mut judged_dead.filter(|id| !is_superseded(id)));
-        dead.retain(|addr| !all_live.contains(addr) && routes.has_route(*addr));
+        let mut judged_dead = self.detector.judged_dead().peekable();
+        let mut dead = BTreeSet::new();
+        if judged_dead.peek().is_some() {
+            let (cluster, superseded) = (&self.cluster, self.cluster.superseded());
+            let is_superseded = |id: &ChitchatId| {
+                let position = cluster.position(id);
+                position.is_some_and(|n| superseded.get(n) == Some(&true))
+            };
+            dead = addrs(&mut judged_dead.filter(|id| !is_superseded(id)));
+            dead.retain(|addr| !all_live.contains(addr) && routes.has_route(*addr));
+        }
         // Used only while no member is live that can be reached.
         let mut known = BTreeSet::new();
         if live.is_empty() {
