@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use gossip_transport::credential::Identity;
+use gossip_transport::net::{canonical, is_dialable, is_link_local};
 
 use crate::interval::Interval;
 
@@ -79,7 +80,7 @@ Exit codes
 )]
 pub(crate) struct Args {
     /// Address to listen on for nodes and browser tabs; port 0 takes any free port
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7946")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7946", value_parser = parse_addr)]
     pub(crate) listen: SocketAddr,
 
     /// Also use plaintext UDP on the same port, as the published chitchat crate does
@@ -94,13 +95,13 @@ pub(crate) struct Args {
     ///
     /// Needed behind a NAT. With --listen on 0.0.0.0 and no --advertise, it is the address of the
     /// interface that leads to the first seed, or to other machines in general.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
     pub(crate) advertise: Option<SocketAddr>,
 
     /// A member to contact first; may be given several times
     ///
     /// A host name is resolved again from time to time, so the address of a seed may change.
-    #[arg(long = "seed", value_name = "HOST:PORT")]
+    #[arg(long = "seed", value_name = "HOST:PORT", value_parser = parse_seed)]
     pub(crate) seeds: Vec<String>,
 
     /// Name of the cluster; members of different clusters ignore each other
@@ -180,7 +181,7 @@ impl Args {
                 .to_owned());
         }
         if let Some(advertise) = self.advertise
-            && !gossip_transport::net::is_dialable(advertise)
+            && !is_dialable(advertise)
         {
             return Err(format!(
                 "--advertise {advertise} cannot be dialled: give an address and port that others \
@@ -189,6 +190,32 @@ impl Args {
         }
         Ok(())
     }
+}
+
+/// Parses an address into its canonical form.
+fn parse_addr(text: &str) -> Result<SocketAddr, String> {
+    refuse_link_local(text)?;
+    let addr = text.parse().map_err(|error| format!("{error}"))?;
+    Ok(canonical(addr))
+}
+
+fn parse_seed(text: &str) -> Result<String, String> {
+    refuse_link_local(text)?;
+    Ok(text.to_owned())
+}
+
+/// Fails with an explanation if `text` is an address that is valid on one interface only, whether the
+/// interface is named (`%eth0`), numbered or left out.
+fn refuse_link_local(text: &str) -> Result<(), String> {
+    let has_scope = text.starts_with('[') && text.contains('%');
+    if has_scope || text.parse().is_ok_and(is_link_local) {
+        return Err(
+            "link-local addresses mean another machine on each network, and members cannot pass \
+             them on: use a global or unique local IPv6 address, or IPv4"
+                .to_owned(),
+        );
+    }
+    Ok(())
 }
 
 fn parse_key_value(text: &str) -> Result<(String, String), String> {
@@ -233,6 +260,26 @@ mod tests {
             let args = ["gossip-node", "--trust-anyone", other[0], other[1]];
             assert!(Args::try_parse_from(args).is_err());
         }
+    }
+
+    #[test]
+    fn link_local_addresses_are_refused_with_an_explanation() {
+        for option in ["--listen", "--advertise", "--seed"] {
+            for addr in ["[fe80::1%eth0]:7946", "[fe80::1%2]:7946", "[fe80::1]:7946"] {
+                let args = ["gossip-node", "--trust-anyone", option, addr];
+                let error = Args::try_parse_from(args).unwrap_err().to_string();
+                assert!(error.contains("unique local"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn addresses_are_canonical() {
+        let mapped = "[::ffff:192.0.2.1]:7";
+        let args = ["gossip-node", "--listen", mapped, "--advertise", mapped];
+        let args = Args::try_parse_from(args).unwrap();
+        let expected = ([192, 0, 2, 1], 7).into();
+        assert_eq!((args.listen, args.advertise), (expected, Some(expected)));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::connection::EitherConnection;
 use super::dialler::Dialler;
 use super::error::NotPreferred;
 use super::routes::{Route, Routes};
-use crate::net::{NetConnection as _, NetIncomingRequest, NetListener, is_dialable};
+use crate::net::{NetConnection as _, NetIncomingRequest, NetListener, canonical, is_dialable};
 
 /// A bound address of both networks.
 #[derive(Debug)]
@@ -111,9 +111,8 @@ impl<R: NetIncomingRequest, S: NetIncomingRequest> NetIncomingRequest
             Either::Left(request) => {
                 let conn = request.accept().await?;
                 // A peer that states an address of its own host is there, or deceives nobody else.
-                let stated = conn.stated_addr().filter(|stated| {
-                    let ip = conn.remote_addr().ip().to_canonical();
-                    is_dialable(*stated) && stated.ip().to_canonical() == ip
+                let stated = conn.stated_addr().map(canonical).filter(|stated| {
+                    is_dialable(*stated) && stated.ip() == canonical(conn.remote_addr()).ip()
                 });
                 let in_use = stated.map(|stated| self.routes.reached(stated));
                 Ok(EitherConnection::first(conn, in_use))

@@ -16,7 +16,7 @@ use super::seeds;
 use super::shared::Shared;
 use super::watch::MembershipWatch;
 use crate::message::{ChitchatId, ChitchatMessage};
-use crate::net::NetTransport;
+use crate::net::{NetTransport, canonical};
 use crate::rt::sync::{Epoch, Mutex};
 use crate::rt::{self, Instant, Task};
 use crate::transport_layer::{SocketStats, TransportLayerSocket};
@@ -55,7 +55,7 @@ impl<T: NetTransport> Participant<T> {
     ) -> anyhow::Result<Self> {
         config.validate()?;
         let addr = config.advertise_addr;
-        let addr = addr.unwrap_or_else(|| socket.advertised_addr());
+        let addr = addr.map_or_else(|| socket.advertised_addr(), canonical);
         let generation = config.generation_id.unwrap_or_else(start_time);
         let id = ChitchatId::new(config.node_id.as_str(), generation, addr);
         let gossip_interval = config.gossip_interval;

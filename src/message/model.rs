@@ -19,21 +19,24 @@ pub struct ChitchatId {
     pub node_id: NodeId,
     /// A number that rises with every restart, usually the time of the start.
     pub generation_id: u64,
-    /// The address to which peers send gossip for this member.
+    /// The address to which peers send gossip for this member. A message has no room for the scope and
+    /// the flow label of an IPv6 address.
     pub gossip_advertise_addr: SocketAddr,
 }
 
 impl ChitchatId {
-    /// Creates an id from its name, generation and address.
+    /// Creates an id from its name, generation and address, without what a message has no room for. So
+    /// it equals what others read of it.
     pub fn new(
         node_id: impl Into<NodeId>,
         generation_id: u64,
         gossip_advertise_addr: SocketAddr,
     ) -> Self {
+        let addr = gossip_advertise_addr;
         Self {
             node_id: node_id.into(),
             generation_id,
-            gossip_advertise_addr,
+            gossip_advertise_addr: SocketAddr::new(addr.ip(), addr.port()),
         }
     }
 }

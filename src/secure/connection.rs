@@ -32,7 +32,7 @@ use super::record::Opener;
 use super::stream::{Event, Inbox};
 use super::writing::{WriteGuard, Writing};
 use crate::credential::Identity;
-use crate::net::{Alpn, CloseCode, CloseReason, NetConnection};
+use crate::net::{Alpn, CloseCode, CloseReason, NetConnection, canonical};
 use crate::rt::sync::yield_now;
 use crate::rt::{self, Instant};
 
@@ -89,8 +89,8 @@ impl<R: FrameReader, W: FrameWriter> SecureConnection<R, W> {
     ) -> Self {
         let endpoints = params.endpoints;
         Self(Arc::new(Inner {
-            local_addr: established.observed_addr.unwrap_or(endpoints.local),
-            remote_addr: endpoints.remote,
+            local_addr: canonical(established.observed_addr.unwrap_or(endpoints.local)),
+            remote_addr: canonical(endpoints.remote),
             local_identity: params.credential.identity(),
             remote_identity: established.remote_identity,
             stated_addr: established.stated_addr,

@@ -32,7 +32,7 @@ use super::record::Opener;
 use super::stream::Outbox;
 use super::suite::Suite;
 use crate::credential::{Identity, NetCredential};
-use crate::net::Alpn;
+use crate::net::{Alpn, canonical};
 
 /// The result of a handshake: the keys in use, and what the two sides agreed on.
 pub(super) struct Established {
@@ -133,7 +133,7 @@ pub(super) async fn accept<R: FrameReader, W: FrameWriter>(
     let alpn = offered.find(|alpn| params.alpn.contains(alpn));
     let reply = Reply {
         alpn: alpn.ok_or(HandshakeError::NoCommonProtocol)?,
-        observed_addr: Some(params.endpoints.remote),
+        observed_addr: Some(canonical(params.endpoints.remote)),
         rekey_after: params.config.rekey_after_records,
         stated_addr: credential.stated_addr(),
     };

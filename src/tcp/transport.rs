@@ -13,7 +13,7 @@ use super::config::TcpConfig;
 use super::listener::{TcpListener, Terms};
 use super::notices::Notices;
 use crate::credential::NetCredential;
-use crate::net::{Alpn, ConnectError, NetTransport, is_dialable};
+use crate::net::{Alpn, ConnectError, NetTransport, canonical, is_dialable};
 use crate::rt;
 use crate::secure::{self, Endpoints, HandshakeParams, Suite};
 
@@ -114,7 +114,8 @@ impl NetTransport for TcpTransport {
     }
 
     async fn resolve(&self, name: &str) -> anyhow::Result<Vec<SocketAddr>> {
-        rt::resolve(name).await
+        let addrs = rt::resolve(name).await?;
+        Ok(addrs.into_iter().map(canonical).collect())
     }
 }
 

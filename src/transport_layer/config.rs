@@ -129,7 +129,7 @@ impl TransportLayerConfig {
             // Port 0 stands for the bound port.
             let port = addr.port().max(1);
             if !is_dialable(SocketAddr::new(addr.ip(), port)) {
-                let bound = "an address that others can dial";
+                let bound = "an address that others can dial, and not a link-local one";
                 return Err(ConfigError::new("advertise_addr", addr.to_string(), bound));
             }
         }

@@ -15,7 +15,7 @@ use super::received::{ConnectedPeer, Received};
 use super::stats::SocketStats;
 use crate::credential::{Identity, NetCredential};
 use crate::message::{ChitchatMessage, Message};
-use crate::net::{NetListener, NetTransport, is_dialable};
+use crate::net::{NetListener, NetTransport, canonical, is_dialable};
 use crate::rt::sync::Ticket;
 use crate::rt::{self, Task};
 
@@ -54,8 +54,8 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
         let listener = transport
             .create_listener(listen_addr, &config.alpn, &credential)
             .await?;
-        let local_addr = listener.local_addr();
-        let mut advertised = config.advertise_addr.unwrap_or(local_addr);
+        let local_addr = canonical(listener.local_addr());
+        let mut advertised = config.advertise_addr.map_or(local_addr, canonical);
         if advertised.port() == 0 {
             advertised.set_port(local_addr.port());
         }
@@ -160,6 +160,7 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
         &self,
         to: SocketAddr,
     ) -> Result<OutgoingConnection<M>, ClosedError> {
+        let to = canonical(to);
         self.intake.ensure_peer(to)?;
         let outbound: Arc<dyn Outbound> = Arc::new(self.intake.clone());
         Ok(OutgoingConnection::new(outbound, to))

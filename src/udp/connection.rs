@@ -108,7 +108,7 @@ impl NetConnection for UdpConnection {
                 batch.pop_front();
                 return Err(FrameError::MessageTooLong { len, max }.into());
             }
-            let sent = self.0.endpoint.socket().send_to(message, to).await;
+            let sent = self.0.endpoint.send(message, to).await;
             sent.map_err(|source| UdpError::Send { to, source })?;
             batch.pop_front();
         }

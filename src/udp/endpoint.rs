@@ -18,7 +18,7 @@ use super::config::UdpConfig;
 use super::error::UdpError;
 use super::flow::{Flow, Pushed};
 use crate::message::{ChitchatMessage, Message as _, begins_a_message};
-use crate::net::is_dialable;
+use crate::net::{canonical, is_dialable};
 use crate::rt::sync::{Epoch, Mutex, MutexGuard};
 use crate::rt::{self, Task};
 
@@ -39,7 +39,7 @@ pub struct UdpCounts {
     pub malformed: u64,
     /// Messages from new addresses that arrived while too many others waited to be accepted, or on
     /// a port without a listener, and messages whose source is an address to which nothing can be
-    /// sent, such as a key address.
+    /// sent, such as a key address or a link-local address.
     pub refused: u64,
     /// Messages from peers of which too many messages or bytes waited to be read.
     pub overflowed: u64,
@@ -75,6 +75,8 @@ impl Counters {
 pub(super) struct Endpoint {
     shared: Arc<Shared>,
     local_addr: SocketAddr,
+    /// Whether IPv4 addresses must be mapped into IPv6 ones to send to them.
+    is_ipv6: bool,
     _receiving: Task,
 }
 
@@ -115,7 +117,8 @@ impl Endpoint {
         Ok(Arc::new(Self {
             _receiving: Task::spawn(Arc::clone(&shared).receive()),
             shared,
-            local_addr,
+            local_addr: canonical(local_addr),
+            is_ipv6: local_addr.is_ipv6(),
         }))
     }
 
@@ -123,8 +126,14 @@ impl Endpoint {
         self.local_addr
     }
 
-    pub(super) fn socket(&self) -> &UdpSocket {
-        &self.shared.socket
+    /// Sends a datagram. Completes when the system has accepted it.
+    pub(super) async fn send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
+        let to = match to {
+            SocketAddr::V4(v4) if self.is_ipv6 => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
+            to => to,
+        };
+        self.shared.socket.send_to(bytes, to).await?;
+        Ok(())
     }
 
     /// Sets whether flows from new addresses become pending. Turning it off drops pending flows.
@@ -222,7 +231,7 @@ impl Shared {
         loop {
             match self.socket.recv_from(&mut buffer).await {
                 Ok((len, from)) => {
-                    self.arrived(from, buffer.get(..len).unwrap_or_default());
+                    self.arrived(canonical(from), buffer.get(..len).unwrap_or_default());
                 }
                 Err(error) if is_about_one_peer(&error) => {}
                 Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
@@ -250,7 +259,8 @@ impl Shared {
             count(&self.counters.malformed);
             return;
         }
-        // A forged source could otherwise be the key address of a peer that proves its identity.
+        // A forged source could otherwise be the key address of a peer that proves its identity. Answers
+        // to a link-local address would have to name an interface.
         if !is_dialable(from) {
             count(&self.counters.refused);
             return;

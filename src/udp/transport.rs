@@ -12,7 +12,7 @@ use super::error::UdpError;
 use super::listener::UdpListener;
 use crate::credential::NetCredential;
 use crate::message::{ChitchatMessage, MAX_DATAGRAM_LEN, Message as _};
-use crate::net::{Alpn, ConnectError, NetTransport, is_dialable, unspecified_like};
+use crate::net::{Alpn, ConnectError, NetTransport, canonical, is_dialable, unspecified_like};
 use crate::rt;
 use crate::rt::sync::{Mutex, MutexGuard};
 
@@ -58,7 +58,7 @@ impl PlaintextUdpTransport {
     fn bound_at(&self, local_addr: SocketAddr) -> Option<Arc<Endpoint>> {
         let endpoints = self.endpoints();
         let mut live = endpoints.iter().filter_map(Weak::upgrade);
-        live.find(|endpoint| endpoint.local_addr() == local_addr)
+        live.find(|endpoint| endpoint.local_addr() == canonical(local_addr))
     }
 
     async fn bind(&self, addr: SocketAddr) -> anyhow::Result<Arc<Endpoint>> {
@@ -125,12 +125,13 @@ impl NetTransport for PlaintextUdpTransport {
             Some(endpoint) => endpoint,
             None => self.bind(local_addr).await?,
         };
-        let flow = endpoint.flow(addr)?;
+        let flow = endpoint.flow(canonical(addr))?;
         Ok(UdpConnection::new(endpoint, flow, credential.identity()))
     }
 
     async fn resolve(&self, name: &str) -> anyhow::Result<Vec<SocketAddr>> {
-        rt::resolve(name).await
+        let addrs = rt::resolve(name).await?;
+        Ok(addrs.into_iter().map(canonical).collect())
     }
 
     fn max_message_len(&self) -> usize {

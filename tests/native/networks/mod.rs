@@ -1,5 +1,6 @@
 //! The networks: one suite that all of them pass, and the tests of each.
 
+mod addresses;
 mod beside_tabs;
 mod config;
 mod conformance;

@@ -25,7 +25,7 @@ use super::queue::OutgoingQueue;
 use super::step::DialKey;
 use super::step::{Effects, NewPeer, PeerKey};
 use crate::credential::Identity;
-use crate::net::{CloseCode, NetConnection};
+use crate::net::{CloseCode, NetConnection, canonical};
 use crate::rt::Instant;
 use crate::rt::sync::{Signal, Ticket, WaitList};
 use crate::transport_layer::PeerMap;
@@ -234,6 +234,7 @@ impl<C: NetConnection> Peers<C> {
         &self,
         addr: SocketAddr,
     ) -> Option<(u32, Arc<anyhow::Error>)> {
+        let addr = canonical(addr);
         let registered = self.map.get(&self.resolve(addr));
         let peer = registered.or_else(|| {
             // A peer that was reached there is dialled there again.

@@ -9,7 +9,7 @@ use super::Peers;
 #[cfg(test)]
 use crate::credential::Identity;
 use crate::credential::is_key_address;
-use crate::net::{NetConnection, is_dialable};
+use crate::net::{NetConnection, canonical, is_dialable};
 use crate::rt::Instant;
 #[cfg(test)]
 use crate::transport_layer::core::link::LinkRole;
@@ -22,9 +22,10 @@ use crate::transport_layer::stats::DropReason;
 const MAX_ALIASES: usize = 16;
 
 impl<C: NetConnection> Peers<C> {
-    /// Returns the address under which the peer at `addr` is registered: `addr` itself, unless it is
-    /// an alias or the key address of a connected peer.
+    /// Returns the address under which the peer at `addr` is registered: the canonical form of `addr`
+    /// itself, unless it is an alias or the key address of a connected peer.
     pub(super) fn resolve(&self, addr: SocketAddr) -> SocketAddr {
+        let addr = canonical(addr);
         if self.map.contains_key(&addr) {
             return addr;
         }
@@ -61,7 +62,7 @@ impl<C: NetConnection> Peers<C> {
     /// Returns the address that the peer of `conn` states, or `None` if it states none or one that it
     /// cannot have.
     pub(super) fn stated(&mut self, conn: &C) -> Option<SocketAddr> {
-        let stated = conn.stated_addr()?;
+        let stated = canonical(conn.stated_addr()?);
         let key = conn.remote_identity().address();
         let Own {
             identity,
@@ -88,6 +89,7 @@ impl<C: NetConnection> Peers<C> {
         conn.remote_identity() == own.identity
             && stated.is_none_or(|stated| {
                 let ours = [own.local_addr, own.advertised_addr];
+                let stated = canonical(stated);
                 ours.contains(&stated) || is_key_address(stated)
             })
     }

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use super::{Peers, Phase};
 use crate::credential::{Identity, is_key_address};
-use crate::net::{CloseCode, NetConnection};
+use crate::net::{CloseCode, NetConnection, canonical};
 use crate::rt::Instant;
 use crate::transport_layer::core::peer::Failure;
 use crate::transport_layer::core::step::Effects;
@@ -52,7 +52,7 @@ impl<C: NetConnection> Peers<C> {
             return;
         }
         let addr = if identity == Identity::UNPROVED {
-            let source = conn.remote_addr();
+            let source = canonical(conn.remote_addr());
             if !self.release(source, now, fx) {
                 self.naming.unauthenticated_refused += 1;
                 fx.close.push((conn, CloseCode::DUPLICATE));
