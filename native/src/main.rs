@@ -7,6 +7,7 @@
 mod any_network;
 mod args;
 mod credential_file;
+mod descriptors;
 mod headers;
 mod http;
 mod interval;

@@ -9,12 +9,18 @@ use gossip_transport::gossip::{Liveness, Member};
 use gossip_transport::transport_layer::{DropCounts, SocketStats};
 
 use crate::any_network::BridgeCounts;
+use crate::http::HttpStats;
 
 /// The content type of the response.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Returns the body of the response.
-pub(crate) fn render(members: &[Member], stats: &SocketStats, bridge: &BridgeCounts) -> String {
+pub(crate) fn render(
+    members: &[Member],
+    stats: &SocketStats,
+    bridge: &BridgeCounts,
+    http: &HttpStats,
+) -> String {
     let mut text = Exposition(String::new());
     let live = members
         .iter()
@@ -161,6 +167,30 @@ pub(crate) fn render(members: &[Member], stats: &SocketStats, bridge: &BridgeCou
             "Received messages that wait for delivery.",
             total.incoming_queued,
         ),
+        (
+            "gossip_http_connections",
+            "gauge",
+            "Open HTTP connections.",
+            http.connections,
+        ),
+        (
+            "gossip_http_evicted_total",
+            "counter",
+            "HTTP connections that ended because there were too many.",
+            http.evicted,
+        ),
+        (
+            "gossip_http_timed_out_total",
+            "counter",
+            "HTTP connections that ended because nothing was read or written.",
+            http.timed_out,
+        ),
+        (
+            "gossip_http_shortages_total",
+            "counter",
+            "Times at which the system was too short of resources for an HTTP connection.",
+            http.shortages,
+        ),
     ] {
         text.metric(name, kind, help);
         text.value(name, value);
@@ -224,7 +254,12 @@ mod tests {
 
     #[test]
     fn every_metric_is_declared_once_and_every_line_is_well_formed() {
-        let text = render(&[], &SocketStats::default(), &BridgeCounts::default());
+        let text = render(
+            &[],
+            &SocketStats::default(),
+            &BridgeCounts::default(),
+            &HttpStats::default(),
+        );
         let declared: Vec<_> = text.lines().filter(|l| l.starts_with("# TYPE")).collect();
         let mut unique = declared.clone();
         unique.sort_unstable();

@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 
 use crate::any_network::{AnySocket, Bridge};
 use crate::args::Args;
+use crate::descriptors::Shares;
 use crate::http::{Server, WriteAccess};
 use crate::kind::{KIND_KEY, KIND_NODE};
 use crate::node::Node;
@@ -44,6 +45,7 @@ const RESOLVE_LIMIT: Duration = Duration::from_secs(1);
 /// Fails if a port is in use, a file cannot be read, or the configuration is refused.
 pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::catch().context("cannot catch signals")?;
+    let shares = Shares::of_this_process()?;
     let credential = credential_file::credential(args)?;
     let identity = credential.identity();
 
@@ -56,7 +58,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
         None => None,
     };
     let tcp = TcpTransport::new(TcpConfig::default());
-    let socket = open(args, tcp.clone(), credential.clone())
+    let socket = open(args, &shares, tcp.clone(), credential.clone())
         .await
         .with_context(|| cannot_listen("gossip", args.listen, "--listen"))?;
     let ready = Ready {
@@ -93,7 +95,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
             WriteAccess::Denied
         };
         let server = Server::new(node.clone(), write, args.web_root.as_deref());
-        server.serve(listener)
+        server.serve(listener, shares.http)
     });
 
     announce(&ready);
@@ -120,10 +122,14 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
 
 async fn open(
     args: &Args,
+    shares: &Shares,
     tcp: TcpTransport,
     credential: NetCredential,
 ) -> anyhow::Result<AnySocket> {
     let config = TransportLayerConfig::default()
+        .with_max_connections(shares.connections)
+        .with_max_connections_per_host(shares.connections)
+        .with_max_pending_handshakes(shares.handshakes)
         .with_interval(args.gossip_interval.get())
         .with_advertise_addr(advertised(args, &tcp).await?);
     if !args.udp {

@@ -12,6 +12,7 @@ use gossip_transport::transport_layer::{
 };
 use serde::Serialize;
 
+use crate::http::HttpStats;
 use crate::node::Node;
 
 /// The body of the response.
@@ -24,6 +25,7 @@ pub(crate) struct Status {
     cluster: String,
     members: Vec<MemberStatus>,
     stats: StatsStatus,
+    http: HttpStats,
 }
 
 #[derive(Debug, Serialize)]
@@ -79,7 +81,7 @@ struct ConnectionStatus {
 
 impl Status {
     /// Returns the status of `node`, or `None` if it has left.
-    pub(crate) fn new(node: &Node) -> Option<Self> {
+    pub(crate) fn new(node: &Node, http: HttpStats) -> Option<Self> {
         node.with(|participant| {
             let id = participant.id();
             Self {
@@ -90,6 +92,7 @@ impl Status {
                 cluster: node.cluster.to_string(),
                 members: participant.members().iter().map(Into::into).collect(),
                 stats: (&participant.stats()).into(),
+                http,
             }
         })
     }

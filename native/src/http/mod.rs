@@ -3,6 +3,14 @@
 //! The responses themselves are made in [`crate::status`], [`crate::metrics`] and
 //! [`crate::page_config`]. Invariant: a request changes nothing unless `--http-write` was given, it
 //! comes from this machine, and it does not come from a web page.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `serve` | accepting and serving connections, within limits |
+//! | `connections` | the connections, and which one ends when there are too many |
+
+mod connections;
+mod serve;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -25,6 +33,8 @@ use crate::metrics;
 use crate::node::Node;
 use crate::page_config::PageConfig;
 use crate::status::Status;
+use serve::HttpCounters;
+pub(crate) use serve::HttpStats;
 
 /// The requests that may change keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,36 +48,37 @@ pub(crate) enum WriteAccess {
 /// The server before it has a listener.
 pub(crate) struct Server {
     router: Router,
+    counters: HttpCounters,
 }
 
 impl Server {
     /// Returns a server for `node` that also serves the files of `web_root`, if given.
     pub(crate) fn new(node: Node, write: WriteAccess, web_root: Option<&Path>) -> Self {
+        let counters = HttpCounters::default();
+        let app = App {
+            node,
+            write,
+            counters: counters.clone(),
+        };
         let router = Router::new()
             .route("/status", get(status))
             .route("/metrics", get(prometheus))
             .route("/config.json", get(page_config))
             .route("/keys/{key}", post(set_key).delete(delete_key))
-            .with_state(App { node, write });
+            .with_state(app);
         let router = match web_root {
             Some(root) => router.fallback_service(ServeDir::new(root)),
             None => router.route("/", get(no_page)),
         };
         Self {
             router: router.layer(from_fn(with_headers)),
+            counters,
         }
     }
 
-    /// Serves until the returned task is dropped.
-    pub(crate) fn serve(self, listener: TcpListener) -> rt::Task {
-        let service = self
-            .router
-            .into_make_service_with_connect_info::<SocketAddr>();
-        rt::Task::spawn(async move {
-            if let Err(error) = axum::serve(listener, service).await {
-                tracing::error!("the HTTP server has ended: {error}");
-            }
-        })
+    /// Serves at most `max_connections` connections at a time, until the returned task is dropped.
+    pub(crate) fn serve(self, listener: TcpListener, max_connections: usize) -> rt::Task {
+        serve::serve(listener, self.router, max_connections, self.counters)
     }
 }
 
@@ -75,6 +86,7 @@ impl Server {
 struct App {
     node: Node,
     write: WriteAccess,
+    counters: HttpCounters,
 }
 
 async fn with_headers(request: Request, next: Next) -> Response {
@@ -86,7 +98,7 @@ async fn with_headers(request: Request, next: Next) -> Response {
 }
 
 async fn status(State(app): State<App>) -> Response {
-    respond(Status::new(&app.node).map(Json))
+    respond(Status::new(&app.node, app.counters.stats()).map(Json))
 }
 
 async fn prometheus(State(app): State<App>) -> Response {
@@ -95,6 +107,7 @@ async fn prometheus(State(app): State<App>) -> Response {
             &participant.members(),
             &participant.stats(),
             &participant.bridge_counts(),
+            &app.counters.stats(),
         );
         ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text)
     }))

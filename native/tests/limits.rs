@@ -1,0 +1,207 @@
+//! A node that may have few files open, and peers that use them up. The node is a real process.
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+/// The time within which both ports must answer.
+const SOON: Duration = Duration::from_secs(2);
+/// The files that a node may have open.
+const FILES: &str = "64";
+
+struct Node {
+    process: Child,
+    dir: TempDir,
+    gossip: SocketAddr,
+    http: SocketAddr,
+}
+
+/// Returns the command of a node that may have `files` files open.
+fn command(files: &str) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n \"$0\"; exec \"$@\"", files])
+        .arg(env!("CARGO_BIN_EXE_gossip-node"))
+        .args(["--trust-anyone", "--listen", "127.0.0.1:0"])
+        .args(["--http", "127.0.0.1:0"])
+        .env_remove("RUST_LOG");
+    command
+}
+
+impl Node {
+    fn start(args: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ready = dir.path().join("ready.json");
+        let log = std::fs::File::create(dir.path().join("log")).unwrap();
+        let mut process = command(FILES)
+            .arg("--ready-file")
+            .arg(&ready)
+            .args(args)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let ready: Value = wait_for("the ready file", || {
+            assert!(process.try_wait().unwrap().is_none(), "the node has ended");
+            Some(serde_json::from_slice(&std::fs::read(&ready).ok()?).unwrap())
+        });
+        let addr = |name: &str| ready[name].as_str().unwrap().parse().unwrap();
+        Self {
+            gossip: addr("gossip"),
+            http: addr("http"),
+            process,
+            dir,
+        }
+    }
+
+    /// Returns the status, which must come soon.
+    fn status(&self) -> Value {
+        let answer = get(self.http, "/status");
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap()
+    }
+
+    fn live_members(&self) -> usize {
+        let status = self.status();
+        let members = status["members"].as_array().unwrap().iter();
+        members.filter(|member| member["live"] == true).count()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.dir.path().join("log"));
+            eprintln!("log of {}:\n{}", self.gossip, log.unwrap());
+        }
+    }
+}
+
+/// Sends a request to a port and returns the response, which must come soon.
+fn get(addr: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect_timeout(&addr, SOON).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream
+        .read_to_string(&mut answer)
+        .expect("no answer in time");
+    answer
+}
+
+/// Polls until `ask` returns a value, since the programs under test cannot send an event.
+fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < DEADLINE, "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn idle_http_connections_take_no_descriptor_from_gossip_and_keep_no_request_waiting() {
+    let node = Node::start(&["--gossip-interval", "100ms"]);
+    let connect = || TcpStream::connect(node.http).unwrap();
+    let mut idle: Vec<_> = (0..80).map(|_| connect()).collect();
+    // Some have sent the start of a request.
+    for stream in idle.iter_mut().step_by(2) {
+        let _ = stream.write_all(b"GET /status HTTP/1.1\r\nHost:");
+    }
+    let answer = get(node.gossip, "/");
+    assert!(answer.starts_with("HTTP/1.1 426 "), "{answer}");
+    let http = &node.status()["http"];
+    assert!(http["evicted"].as_u64() > Some(0), "{http}");
+    let connections = http["connections"].as_u64();
+    assert!(connections > Some(0) && connections < Some(20), "{http}");
+
+    let seed = node.gossip.to_string();
+    let other = Node::start(&["--gossip-interval", "100ms", "--seed", &seed]);
+    wait_for("the other node to join", || {
+        (node.live_members() == 2 && other.live_members() == 2).then_some(())
+    });
+    let (_, metrics) = (drop(other), get(node.http, "/metrics"));
+    assert!(
+        metrics.contains("\ngossip_http_evicted_total "),
+        "{metrics}"
+    );
+
+    // Idle connections end by themselves, too.
+    let ends = idle.pop().unwrap();
+    ends.set_read_timeout(Some(DEADLINE)).unwrap();
+    assert_eq!((&ends).read(&mut [0; 1000]).unwrap_or(0), 0);
+}
+
+#[test]
+fn a_client_that_does_not_read_its_response_is_closed() {
+    let node = Node::start(&[]);
+    let mut stream = TcpStream::connect(node.http).unwrap();
+    // Many responses, of which the client reads none.
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\n\r\n", node.http);
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    let mut sent: usize = 0;
+    while stream.write_all(request.as_bytes()).is_ok() {
+        sent += 1;
+        assert!(sent < 1_000_000, "the connection must end");
+    }
+    wait_for("the connection to be counted", || {
+        (node.status()["http"]["timed_out"].as_u64() > Some(0)).then_some(())
+    });
+}
+
+#[test]
+fn dials_leave_descriptors_for_http_and_for_peers_that_connect() {
+    // Connections wait in the backlog of this socket, which never accepts one.
+    let silent = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let seeds: Vec<_> = (1..=200).map(|n| format!("127.0.1.{n}:{port}")).collect();
+    let mut args = vec!["--gossip-interval", "10ms"];
+    for seed in &seeds {
+        args.extend(["--seed", seed]);
+    }
+    let node = Node::start(&args);
+    wait_for("many dials", || {
+        (node.status()["stats"]["dials"].as_u64() > Some(100)).then_some(())
+    });
+    let answer = get(node.gossip, "/");
+    assert!(answer.starts_with("HTTP/1.1 426 "), "{answer}");
+    let seed = node.gossip.to_string();
+    let other = Node::start(&["--gossip-interval", "100ms", "--seed", &seed]);
+    wait_for("the other node to join", || {
+        (other.live_members() == 2).then_some(())
+    });
+}
+
+#[test]
+fn a_node_that_may_open_too_few_files_says_how_many_it_needs() {
+    let output = command("32").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        text.contains("may have 32 files open") && text.contains("ulimit -n"),
+        "{text}"
+    );
+}
