@@ -283,6 +283,10 @@ async fn a_rumour_reaches_members_of_the_published_crate_without_a_round() {
     for version in [ProtocolVersion::V0, ProtocolVersion::V1] {
         let mixed = Mixed::start(version, version).await;
         let sender = &mixed.ours[0];
+        // Rumours go to the members that the last round has found live.
+        let rounds = || sender.with(|engine, _| engine.counts().rounds);
+        let before = rounds();
+        until("a round", async || rounds() > before + 1).await;
         // It sends and answers nothing any more, so only the rumour can bring the change. The time must
         // not go on in between, or the others would seem to be dead.
         let outputs = sender.with(|engine, now| {
