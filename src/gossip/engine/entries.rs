@@ -336,7 +336,7 @@ mod tests {
             let ours = entries.iter().map(|e| (e.key, e.value, e.version));
             assert!(ours.eq(all.clone()));
             let bytes = all.clone().map(|(key, value, _)| entry_len(key, value));
-            assert_eq!(entries.bytes(), bytes.sum());
+            assert_eq!(entries.bytes(), bytes.sum::<usize>());
             let floor = rng.u64(0..version);
             let mut above: Vec<_> = all.filter(|(_, _, n)| *n > floor).collect();
             above.sort_by_key(|(_, _, n)| *n);

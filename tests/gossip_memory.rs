@@ -1,0 +1,173 @@
+//! Measures the memory that gossip takes: the states of others, and waits for changes.
+//!
+//! The tests have a process of their own, since the allocator counts the allocations of all threads.
+//! They run one after the other.
+#![cfg(not(target_family = "wasm"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake};
+use std::time::Duration;
+
+use gossip_transport::gossip::{Engine, Event, GossipConfig, Participant};
+use gossip_transport::memory::MemoryNetwork;
+use gossip_transport::message::{
+    ChitchatId, ChitchatMessage, DeletionStatus, Delta, Digest, KeyValueMutation, NodeDelta,
+    NodeDigest, ProtocolVersion,
+};
+use gossip_transport::{Identity, NetCredential, Role, TransportLayerTransport, Trust};
+use peak_alloc::PeakAlloc;
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+struct Task;
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn a_million_waits_for_a_change_that_are_dropped_take_no_memory() {
+    const WAITS: usize = 1_000_000;
+    let _alone = ONE_AT_A_TIME.lock();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let credential = NetCredential::generate(Trust::dangerously_anyone());
+        let host = MemoryNetwork::new(1).host([10, 0, 0, 1].into());
+        let transport = TransportLayerTransport::new(host, credential);
+        let socket = transport.open(([10, 0, 0, 1], 7946).into()).await.unwrap();
+        let config = GossipConfig::new("cluster", "node");
+        let participant = Participant::join(socket, config).await.unwrap();
+        let mut watch = participant.watch();
+        let mut wait = || {
+            // Each wait is that of another task.
+            let waker = Arc::new(Task).into();
+            let changed = pin!(watch.changed());
+            assert!(changed.poll(&mut Context::from_waker(&waker)).is_pending());
+        };
+        wait();
+        let before = MEMORY.current_usage();
+        (0..WAITS).for_each(|_| wait());
+        let taken = MEMORY.current_usage().saturating_sub(before);
+        assert!(taken < 1_000, "{taken} bytes after {WAITS} waits");
+        participant.set("k", "v").unwrap();
+        assert!(watch.changed().await, "the next change is still noticed");
+    });
+}
+
+fn id(n: u64) -> ChitchatId {
+    ChitchatId::new(format!("node-{n:03}"), 1, ([10, 0, 0, 1], 7946).into())
+}
+
+fn received(message: ChitchatMessage) -> Event {
+    Event::Message {
+        from: ([10, 0, 0, 2], 7946).into(),
+        identity: Identity::UNPROVED,
+        role: Role::Core,
+        message,
+    }
+}
+
+/// Returns the memory that the system has given to this process, if the system tells.
+fn resident() -> Option<usize> {
+    let stat = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: usize = stat.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * 4096)
+}
+
+/// Fills an engine with keys of this length, each with a value of as many bytes, until it refuses
+/// more. Returns the bytes that it has allocated, and those by which the process has grown.
+fn fill(max_bytes: usize, len: usize) -> (usize, Option<usize>) {
+    const BATCH: u64 = 1_000;
+    let mut config = GossipConfig::new("cluster", "unused").with_rng_seed(Some(1));
+    config.max_bytes = max_bytes;
+    config.max_bytes_per_member = max_bytes;
+    let mut us = Engine::new(
+        config,
+        ChitchatId::new("us", 1, ([10, 0, 0, 3], 1).into()),
+        Duration::ZERO,
+    )
+    .unwrap();
+    let (allocated, grown) = (MEMORY.current_usage(), resident());
+    for member in 1..10_000 {
+        let node = NodeDigest {
+            heartbeat: 1,
+            ..NodeDigest::default()
+        };
+        let message = ChitchatMessage::Syn {
+            version: ProtocolVersion::V0,
+            cluster_id: "cluster".to_owned(),
+            digest: Digest {
+                node_digests: [(id(member), node)].into(),
+            },
+        };
+        let now = Duration::from_secs(member);
+        us.handle(received(message), now);
+        for batch in 0..30 {
+            let key_values = (0..BATCH).map(|n| {
+                // The order of keys is not that of versions.
+                let number = (batch * BATCH + n).wrapping_mul(7_919) % 1_000_003;
+                let mut key = format!("{number:x}");
+                key.extend(std::iter::repeat_n('k', len.saturating_sub(key.len())));
+                KeyValueMutation {
+                    key,
+                    value: "v".repeat(len),
+                    version: batch * BATCH + n + 1,
+                    status: DeletionStatus::Set,
+                }
+            });
+            let delta = Delta {
+                node_deltas: vec![NodeDelta {
+                    chitchat_id: id(member),
+                    last_gc_version: 0,
+                    from_version_excluded: batch * BATCH,
+                    key_values: key_values.collect(),
+                    max_version: (batch + 1) * BATCH,
+                }],
+            };
+            let version = ProtocolVersion::V0;
+            us.handle(received(ChitchatMessage::Ack { version, delta }), now);
+            if us.counts().refused_keys > 0 {
+                let allocated = MEMORY.current_usage().saturating_sub(allocated);
+                let grown = resident().zip(grown);
+                return (
+                    allocated,
+                    grown.map(|(now, before)| now.saturating_sub(before)),
+                );
+            }
+        }
+    }
+    panic!("the limit is not reached")
+}
+
+#[test]
+fn the_memory_of_states_is_what_the_limit_counts_give_or_take_a_third() {
+    const MAX_BYTES: usize = 64 << 20;
+    let _alone = ONE_AT_A_TIME.lock();
+    let mut is_first = true;
+    for len in [11, 4, 40, 400] {
+        let (allocated, grown) = fill(MAX_BYTES, len);
+        println!("{len}: {allocated} bytes are allocated, {grown:?} resident");
+        let accounted = MAX_BYTES as f64;
+        let ratio = allocated as f64 / accounted;
+        assert!((1.0 / 1.4..1.3).contains(&ratio), "{len}: {ratio}");
+        // The later ones get the memory that the first one has given back.
+        if let Some(grown) = grown.filter(|_| std::mem::take(&mut is_first)) {
+            let ratio = grown as f64 / accounted;
+            assert!((1.0 / 1.3..1.3).contains(&ratio), "{len}: {ratio} resident");
+        }
+    }
+}
