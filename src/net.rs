@@ -74,6 +74,17 @@ pub trait NetTransport: Clone + MaybeSend + MaybeSync + 'static {
         name: &str,
     ) -> impl Future<Output = anyhow::Result<Vec<SocketAddr>>> + MaybeSend;
 
+    /// Checks that `name` has a form that [`resolve`](Self::resolve) takes, without asking anyone, so that a
+    /// mistake in a name is an error at once. By default it accepts every name.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no retry of [`resolve`](Self::resolve) can succeed.
+    fn check_name(&self, name: &str) -> anyhow::Result<()> {
+        let _ = name;
+        Ok(())
+    }
+
     /// Returns the length of the longest message that a connection carries, in bytes. Default 16 MiB.
     fn max_message_len(&self) -> usize {
         16 << 20

@@ -3,8 +3,6 @@
 //! A configuration value that is out of bounds is not among them: it is reported as
 //! [`ConfigError`](crate::ConfigError). Invariant: an operation that fails has changed nothing.
 
-use std::net::SocketAddr;
-
 use crate::credential::{Identity, Refusal};
 
 /// The error of setting a key. Nothing was changed.
@@ -63,10 +61,21 @@ pub enum JoinError {
     /// One of the [`initial_key_values`](super::GossipConfig::initial_key_values) was refused.
     #[error("an initial key was refused: {0}")]
     InitialKey(#[from] SetError),
+    /// One of the [`seeds`](super::GossipConfig::seeds) has a form that the network never accepts.
+    #[error("seeds: {reason}")]
+    Seed {
+        /// The seed.
+        seed: String,
+        /// The error of the network ([`check_name`](crate::net::NetTransport::check_name)), which names
+        /// the seed.
+        reason: String,
+    },
 }
 
 /// The reason for which a participant meets no other member, although it has seeds. A retry does not
 /// help until the cause is removed. The participant keeps trying nevertheless.
+///
+/// A seed is named as it was configured, with its address if the name has several.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectedError {
@@ -77,14 +86,14 @@ pub enum ConnectedError {
          this member's key is on the seed's list if it has one"
     )]
     HandshakeRefused {
-        /// The address of the seed.
-        seed: SocketAddr,
+        /// The seed.
+        seed: String,
     },
     /// A seed refuses this member, which has proved to know the cluster secret, and says why.
     #[error("refused by seed {seed}: {reason}")]
     Refused {
-        /// The address of the seed.
-        seed: SocketAddr,
+        /// The seed.
+        seed: String,
         /// Its reason.
         reason: Refusal,
     },
@@ -94,8 +103,8 @@ pub enum ConnectedError {
          trusted keys if it is right"
     )]
     UntrustedPeer {
-        /// The address of the seed.
-        seed: SocketAddr,
+        /// The seed.
+        seed: String,
         /// The key that it has proved to own.
         identity: Identity,
     },
@@ -105,8 +114,8 @@ pub enum ConnectedError {
          {ours}: update the older one"
     )]
     UnsupportedVersion {
-        /// The address of the seed.
-        seed: SocketAddr,
+        /// The seed.
+        seed: String,
         /// Its version.
         theirs: u8,
         /// Our version.
@@ -118,20 +127,20 @@ pub enum ConnectedError {
          or neither"
     )]
     SuiteNotAllowed {
-        /// The address of the seed.
-        seed: SocketAddr,
+        /// The seed.
+        seed: String,
     },
     /// A seed does not carry gossip.
     #[error("seed {seed} offers no protocol of this member: check that it is a gossip member")]
     NoCommonProtocol {
-        /// The address of the seed.
-        seed: SocketAddr,
+        /// The seed.
+        seed: String,
     },
     /// Something else answers at the address of a seed.
     #[error("{seed} does not speak this protocol: check the address of the seed")]
     NotOurProtocol {
-        /// The address of the seed.
-        seed: SocketAddr,
+        /// The seed.
+        seed: String,
     },
     /// All seeds that were reached belong to another cluster.
     #[error("the seeds belong to another cluster: check the name of the cluster")]
@@ -142,22 +151,22 @@ pub enum ConnectedError {
          its own"
     )]
     DuplicateKey {
-        /// The address of the seed.
-        seed: SocketAddr,
+        /// The seed.
+        seed: String,
     },
     /// The platform does not let this member dial a seed.
     #[error("seed {seed} may not be dialled from here: {help}")]
     NotPermitted {
-        /// The address of the seed.
-        seed: SocketAddr,
+        /// The seed.
+        seed: String,
         /// Advice on how to remove the cause.
         help: String,
     },
     /// The address of a seed can never be dialled.
     #[error("seed {seed} cannot be dialled: check its address")]
     NotDialable {
-        /// The address of the seed.
-        seed: SocketAddr,
+        /// The seed.
+        seed: String,
     },
     /// The participant has left the cluster.
     #[error("the participant has left the cluster")]

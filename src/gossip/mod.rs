@@ -31,4 +31,5 @@ pub use engine::{
 };
 pub use error::{ConnectedError, DeleteError, JoinError, SetError};
 pub use participant::Participant;
+pub use seeds::SeedStatus;
 pub use watch::MembershipWatch;

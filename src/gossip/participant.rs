@@ -12,7 +12,7 @@ use futures::future::select;
 use super::driver::Driver;
 use super::engine::{Engine, EngineCounts, Event, GossipConfig, Member};
 use super::error::{ConnectedError, DeleteError, JoinError, SetError};
-use super::seeds;
+use super::seeds::{self, SeedStatus, Seeds};
 use super::shared::Shared;
 use super::watch::MembershipWatch;
 use crate::message::{ChitchatId, ChitchatMessage};
@@ -48,12 +48,20 @@ impl<T: NetTransport> Participant<T> {
     /// # Errors
     ///
     /// Fails if a configuration value is out of bounds ([`ConfigError`](crate::ConfigError)), or if
-    /// an initial key is refused ([`JoinError`]). Both can be downcast from the returned error.
+    /// an initial key or the form of a seed is refused ([`JoinError`]). Both can be downcast from the
+    /// returned error.
     pub async fn join(
         socket: TransportLayerSocket<T, ChitchatMessage>,
         config: GossipConfig,
     ) -> anyhow::Result<Self> {
         config.validate()?;
+        for seed in &config.seeds {
+            let checked = socket.transport().check_name(seed);
+            checked.map_err(|error| JoinError::Seed {
+                seed: seed.clone(),
+                reason: format!("{error:#}"),
+            })?;
+        }
         let addr = config.advertise_addr;
         let addr = addr.map_or_else(|| socket.advertised_addr(), canonical);
         let generation = config.generation_id.unwrap_or_else(start_time);
@@ -70,7 +78,7 @@ impl<T: NetTransport> Participant<T> {
             gossip_interval,
             start: Instant::now(),
             changes: Arc::default(),
-            seeds: Mutex::new(None),
+            seeds: Mutex::new(Seeds::new(&seeds)),
             first_heard: Arc::default(),
             deadlines: Epoch::default(),
         });
@@ -123,6 +131,15 @@ impl<T: NetTransport> Participant<T> {
                 select(heard, std::pin::pin!(wait)).await;
             }
         }
+    }
+
+    /// Returns how far this member has come with each address of each seed, for those who wait for
+    /// [`connected`](Self::connected).
+    pub fn seeds(&self) -> Vec<SeedStatus> {
+        let socket = &self.shared.socket;
+        let stats = socket.stats();
+        let seeds = self.shared.seeds.lock();
+        seeds.status(&stats, |addr| socket.dial_failure(addr))
     }
 
     /// Sets a key of this member. The change is pushed to other members immediately; members that
@@ -235,10 +252,13 @@ async fn keep_resolving<T: NetTransport>(shared: Arc<Shared<T>>, seeds: Vec<Stri
         return;
     }
     loop {
-        let addrs = seeds::resolve(shared.socket.transport(), &seeds).await;
-        // If the name server fails, the previous addresses are kept.
+        let resolved = seeds::resolve(shared.socket.transport(), &seeds).await;
+        let addrs = {
+            let mut seeds = shared.seeds.lock();
+            seeds.update(resolved);
+            seeds.addrs()
+        };
         if !addrs.is_empty() {
-            *shared.seeds.lock() = Some(addrs.clone());
             shared.handle(Event::Seeds(addrs));
             shared.deadlines.advance();
         }

@@ -12,7 +12,7 @@ use super::error::ConnectedError;
 use crate::net::{ConnectError, NetTransport, is_dialable};
 use crate::rt;
 use crate::secure::HandshakeError;
-use crate::transport_layer::DuplicateIdentity;
+use crate::transport_layer::{DuplicateIdentity, PeerState, SocketStats};
 
 /// The time for which all seeds together are resolved.
 const ATTEMPT: Duration = Duration::from_secs(5);
@@ -23,28 +23,141 @@ const REFUSALS: u32 = 2;
 /// The last failure to dial a seed: the number of failures in a row, and the error.
 pub(super) type Failure = (u32, Arc<anyhow::Error>);
 
-/// Returns the addresses of all seeds that can be resolved now, sorted and each of them once.
-pub(super) async fn resolve<T: NetTransport>(transport: &T, seeds: &[String]) -> Vec<SocketAddr> {
+/// A seed, and how far a participant has come with it, as
+/// [`Participant::seeds`](super::Participant::seeds) returns it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SeedStatus {
+    /// The seed as it was configured.
+    pub name: String,
+    /// One of its addresses, or `None` as long as none is known.
+    pub addr: Option<SocketAddr>,
+    /// The state of the connection with that address.
+    pub state: PeerState,
+    /// The time until the next dial, while `state` is [`PeerState::BackingOff`].
+    pub next_dial: Option<Duration>,
+    /// Dials of that address that have failed in a row.
+    pub failures: u32,
+    /// The error of the last dial, or of resolving the name. `None` after a success.
+    pub error: Option<Arc<anyhow::Error>>,
+}
+
+/// The seeds that were configured, and their addresses as they were last resolved.
+#[derive(Debug)]
+pub(super) struct Seeds(Vec<Seed>);
+
+#[derive(Debug)]
+struct Seed {
+    name: String,
+    addrs: Vec<SocketAddr>,
+    /// Why the name was not resolved the last time.
+    error: Option<Arc<anyhow::Error>>,
+}
+
+/// The results of resolving the seeds once, in their order.
+pub(super) type Resolved = Vec<anyhow::Result<Vec<SocketAddr>>>;
+
+/// Resolves all seeds.
+pub(super) async fn resolve<T: NetTransport>(transport: &T, seeds: &[String]) -> Resolved {
     let resolving = seeds.iter().map(|seed| async move {
         let resolved = rt::timeout(ATTEMPT, transport.resolve(seed)).await;
-        match resolved
+        let resolved = resolved
             .map_err(anyhow::Error::from)
-            .and_then(|inner| inner)
-        {
-            Ok(addrs) => addrs,
-            Err(error) => {
-                tracing::debug!(
-                    seed,
-                    error = format!("{error:#}"),
-                    "a seed does not resolve"
-                );
-                Vec::new()
+            .and_then(|inner| inner);
+        if let Err(error) = &resolved {
+            let error = format_args!("{error:#}");
+            tracing::debug!(seed, error, "a seed does not resolve");
+        }
+        resolved
+    });
+    futures::future::join_all(resolving).await
+}
+
+impl Seeds {
+    pub(super) fn new(names: &[String]) -> Self {
+        let seed = |name: &String| Seed {
+            name: name.clone(),
+            addrs: Vec::new(),
+            error: None,
+        };
+        Self(names.iter().map(seed).collect())
+    }
+
+    /// Records the addresses of all seeds. One that was not resolved keeps those that it has.
+    pub(super) fn update(&mut self, resolved: Resolved) {
+        for (seed, resolved) in self.0.iter_mut().zip(resolved) {
+            match resolved {
+                Ok(addrs) => {
+                    seed.addrs = addrs;
+                    seed.error = None;
+                }
+                Err(error) => seed.error = Some(Arc::new(error)),
             }
         }
-    });
-    let mut addrs = BTreeSet::new();
-    addrs.extend(futures::future::join_all(resolving).await.concat());
-    addrs.into_iter().collect()
+    }
+
+    /// Returns all addresses, sorted and each of them once.
+    pub(super) fn addrs(&self) -> Vec<SocketAddr> {
+        let mut addrs = BTreeSet::new();
+        addrs.extend(self.0.iter().flat_map(|seed| &seed.addrs).copied());
+        addrs.into_iter().collect()
+    }
+
+    /// Returns the name of the seed at `addr`, with the address if the name has several.
+    fn name(&self, addr: SocketAddr) -> String {
+        match self.0.iter().find(|seed| seed.addrs.contains(&addr)) {
+            Some(seed) if seed.addrs.len() == 1 => seed.name.clone(),
+            Some(seed) => format!("{} ({addr})", seed.name),
+            None => addr.to_string(),
+        }
+    }
+
+    /// Judges the seeds by the last failure to dial each of their addresses, `None` without one.
+    pub(super) fn outlook(&self, failure: impl Fn(SocketAddr) -> Option<Failure>) -> Outlook {
+        let addrs = self.addrs().into_iter();
+        outlook(addrs.map(|addr| (self.name(addr), addr, failure(addr))))
+    }
+
+    /// Returns each address of each seed with the state of its connection, and seeds without an address.
+    pub(super) fn status(
+        &self,
+        stats: &SocketStats,
+        failure: impl Fn(SocketAddr) -> Option<Failure>,
+    ) -> Vec<SeedStatus> {
+        let mut all = Vec::new();
+        for seed in &self.0 {
+            let status = |addr: Option<SocketAddr>| {
+                let peer = addr.and_then(|addr| stats.peers.get(&addr));
+                // A seed that was dialled by a URL is registered under another address.
+                let mut connections = stats.connections.iter();
+                let is_connected = connections.any(|connection| {
+                    let ends = [connection.remote_addr, connection.network_addr];
+                    addr.is_some_and(|addr| ends.contains(&addr))
+                });
+                let (failures, error) = match addr.and_then(&failure) {
+                    Some((failures, error)) => (failures, Some(error)),
+                    None => (0, seed.error.clone()),
+                };
+                SeedStatus {
+                    name: seed.name.clone(),
+                    addr,
+                    state: match peer {
+                        _ if is_connected => PeerState::Connected,
+                        Some(peer) => peer.state,
+                        None => PeerState::Idle,
+                    },
+                    next_dial: peer.and_then(|peer| peer.next_dial),
+                    failures,
+                    error,
+                }
+            };
+            if seed.addrs.is_empty() {
+                all.push(status(None));
+            }
+            all.extend(seed.addrs.iter().map(|addr| status(Some(*addr))));
+        }
+        all
+    }
 }
 
 /// The outlook of a member that has not exchanged a message with any other.
@@ -58,13 +171,13 @@ pub(super) enum Outlook {
     Hopeless(ConnectedError),
 }
 
-/// Judges the seeds by the last failure to dial each of them, `None` without one.
-pub(super) fn outlook(seeds: impl Iterator<Item = (SocketAddr, Option<Failure>)>) -> Outlook {
+/// Judges the seeds, each with its name and address, by the last failure to dial each of them.
+fn outlook(seeds: impl Iterator<Item = (String, SocketAddr, Option<Failure>)>) -> Outlook {
     let (mut reachable, mut found) = (0, None);
-    for (seed, failure) in seeds {
+    for (seed, addr, failure) in seeds {
         let cause = match failure {
             // Nothing dials such an address.
-            _ if !is_dialable(seed) => Some(ConnectedError::NotDialable { seed }),
+            _ if !is_dialable(addr) => Some(ConnectedError::NotDialable { seed }),
             None => {
                 reachable += 1;
                 continue;
@@ -92,7 +205,7 @@ pub(super) fn outlook(seeds: impl Iterator<Item = (SocketAddr, Option<Failure>)>
 }
 
 /// Returns the cause of a failed dial if a retry cannot remove it.
-fn cause(seed: SocketAddr, error: &anyhow::Error) -> Option<ConnectedError> {
+fn cause(seed: String, error: &anyhow::Error) -> Option<ConnectedError> {
     if let Some(error) = error.downcast_ref::<HandshakeError>() {
         return match error {
             HandshakeError::ClosedByPeer | HandshakeError::Decrypt => {
@@ -150,7 +263,8 @@ mod tests {
 
     /// Returns the code of the error if the seeds leave no hope, and a word otherwise.
     fn judge(seeds: Vec<Option<Failure>>) -> &'static str {
-        match outlook((1..).map(addr).zip(seeds)) {
+        let named = |(n, failure)| (format!("seed {n}"), addr(n), failure);
+        match outlook((1..).zip(seeds).map(named)) {
             Outlook::Open => "open",
             Outlook::Reachable(_) => "reachable",
             Outlook::Hopeless(error) => error.code(),
@@ -227,7 +341,11 @@ mod tests {
 
     #[test]
     fn a_seed_that_cannot_be_dialled_is_reported_only_if_no_other_says_more() {
-        let seeds = |last| [(([0, 0, 0, 0], 0).into(), None), (addr(1), last)].into_iter();
+        let unspecified = ([0, 0, 0, 0], 0).into();
+        let seeds = |last| {
+            let seeds = [(unspecified, None), (addr(1), last)].into_iter();
+            seeds.map(|(addr, failure)| (addr.to_string(), addr, failure))
+        };
         assert!(matches!(outlook(seeds(None)), Outlook::Reachable(1)));
         let Outlook::Hopeless(error) = outlook(seeds(refused(2))) else {
             panic!("there is hope");
@@ -237,5 +355,38 @@ mod tests {
             panic!("there is hope");
         };
         assert_eq!(error.code(), "not-dialable");
+    }
+
+    #[test]
+    fn an_error_names_the_seed_as_it_was_configured() {
+        let names = ["node.example:7946", "10.0.0.1:1", "nowhere:7946"].map(str::to_owned);
+        let mut seeds = Seeds::new(&names);
+        let two = vec![addr(8), addr(9)];
+        let unknown = || Err(anyhow::anyhow!("no such host"));
+        seeds.update(vec![Ok(two.clone()), Ok(vec![addr(1)]), unknown()]);
+        assert_eq!(seeds.addrs(), [addr(1), addr(8), addr(9)]);
+        assert_eq!(seeds.name(addr(1)), "10.0.0.1:1");
+        assert_eq!(seeds.name(addr(8)), "node.example:7946 (10.0.0.1:8)");
+        // A seed that is not resolved keeps the addresses that it has.
+        seeds.update(vec![unknown(), Ok(vec![addr(2)]), unknown()]);
+        assert_eq!(seeds.addrs(), [addr(2), addr(8), addr(9)]);
+        let status = seeds.status(&SocketStats::default(), |at| {
+            refused(3).filter(|_| at == addr(8))
+        });
+        let errors = status.iter().map(|seed| {
+            let error = seed.error.as_ref().map(ToString::to_string);
+            (seed.name.as_str(), seed.addr, seed.failures, error)
+        });
+        let closed = HandshakeError::ClosedByPeer.to_string();
+        let unknown = "no such host".to_owned();
+        assert_eq!(
+            errors.collect::<Vec<_>>(),
+            [
+                (names[0].as_str(), Some(addr(8)), 3, Some(closed)),
+                (names[0].as_str(), Some(addr(9)), 0, Some(unknown.clone())),
+                (names[1].as_str(), Some(addr(2)), 0, None),
+                (names[2].as_str(), None, 0, Some(unknown)),
+            ]
+        );
     }
 }

@@ -11,7 +11,7 @@ use futures::FutureExt as _;
 
 use super::engine::{Engine, Event, Output};
 use super::error::ConnectedError;
-use super::seeds::{self, Outlook};
+use super::seeds::{Outlook, Seeds};
 use super::watch::Changes;
 use crate::message::{ChitchatId, ChitchatMessage};
 use crate::net::NetTransport;
@@ -28,8 +28,7 @@ pub(super) struct Shared<T: NetTransport> {
     // The zero of the engine's time.
     pub(super) start: Instant,
     pub(super) changes: Arc<Changes>,
-    /// The addresses of the seeds, `None` until they are resolved for the first time.
-    pub(super) seeds: Mutex<Option<Vec<SocketAddr>>>,
+    pub(super) seeds: Mutex<Seeds>,
     /// Advances with the first message of another member of the cluster.
     pub(super) first_heard: Arc<Epoch>,
     /// Advances when another task than the driver may have moved a deadline of the engine, so that
@@ -74,11 +73,10 @@ impl<T: NetTransport> Shared<T> {
         if self.changes.has_left() {
             return Some(ConnectedError::Left);
         }
-        let seeds = self.seeds.lock().clone()?;
-        let failures = seeds
-            .into_iter()
-            .map(|seed| (seed, self.socket.dial_failure(seed)));
-        match seeds::outlook(failures) {
+        let seeds = self.seeds.lock();
+        let outlook = seeds.outlook(|addr| self.socket.dial_failure(addr));
+        drop(seeds);
+        match outlook {
             Outlook::Open => None,
             Outlook::Reachable(seeds) => {
                 let is_rejected = self.engine().is_rejected_by(seeds);
@@ -90,7 +88,7 @@ impl<T: NetTransport> Shared<T> {
 
     /// Returns the queues of all seeds, to dial them.
     pub(super) fn dials(&self) -> Vec<OutgoingConnection<ChitchatMessage>> {
-        let seeds = self.seeds.lock().clone().unwrap_or_default();
+        let seeds = self.seeds.lock().addrs();
         let peer = |seed| self.socket.get_or_create_outgoing_connection(seed).ok();
         seeds.into_iter().filter_map(peer).collect()
     }

@@ -15,6 +15,13 @@ use crate::net::ConnectError;
 
 /// Returns the error of a dial for which the constructor of `WebSocket` threw an exception.
 pub(super) fn not_created(addr: SocketAddr, url: &str, thrown: &JsValue) -> ConnectError {
+    if !environment::has_websocket() {
+        let help =
+            "this environment has no WebSocket. In Node.js, use version 22 or later, or start \
+                    version 20 with --experimental-websocket"
+                .to_owned();
+        return ConnectError::NotPermitted { addr, help };
+    }
     let message = socket::exception_text(thrown);
     let is_security_error = thrown
         .dyn_ref::<js_sys::Error>()

@@ -10,6 +10,11 @@ pub(super) fn is_https() -> bool {
     origin().is_some_and(|origin| origin.starts_with("https://"))
 }
 
+/// Returns whether there is a class `WebSocket`.
+pub(super) fn has_websocket() -> bool {
+    js_sys::Reflect::has(&js_sys::global(), &JsValue::from_str("WebSocket")).unwrap_or(false)
+}
+
 /// Returns the page's origin, `https://host:port`. A worker has the origin of the page that started
 /// it.
 fn origin() -> Option<String> {

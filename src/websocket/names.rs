@@ -36,53 +36,10 @@ struct Named {
 impl Names {
     /// Returns the address of a name as a person writes it, or an address that stands for it.
     pub(super) fn resolve(&self, name: &str) -> Result<SocketAddr, NameError> {
-        let name = name.trim();
-        if let Ok(addr) = name.parse() {
-            return Ok(addr);
-        }
-        let written = if name
-            .split_once(':')
-            .is_some_and(|(_, rest)| rest.starts_with("//"))
-        {
-            name.to_owned()
-        } else {
-            // Unlike for a web site, there is no port that could be assumed.
-            if !name.contains(':') {
-                return Err(error(name, "the port is missing"));
-            }
-            // A page that was loaded over TLS may open `ws://` only to its own machine.
-            let own_machine = name
-                .rsplit_once(':')
-                .is_some_and(|(host, _)| host.eq_ignore_ascii_case("localhost"));
-            let scheme = if environment::is_https() && !own_machine {
-                "wss"
-            } else {
-                "ws"
-            };
-            format!("{scheme}://{name}/")
-        };
-        let url = Url::new(&written).map_err(|_| error(name, "not a URL"))?;
-        let default_port = match url.protocol().as_str() {
-            "ws:" => 80,
-            "wss:" => 443,
-            _ => return Err(error(name, "neither ws:// nor wss://")),
-        };
-        if !url.hash().is_empty() {
-            return Err(error(name, "a WebSocket URL has no fragment"));
-        }
-        // The URL has no port if none was written, or if it is the default of the scheme.
-        let port = url.port().parse().unwrap_or(default_port);
-        if port == 0 {
-            return Err(error(name, "port 0 cannot be dialled"));
-        }
-        let plain = url.protocol() == "ws:"
-            && url.pathname() == "/"
-            && url.search().is_empty()
-            && url.username().is_empty();
-        if let (true, Some(ip)) = (plain, ip(&url.hostname())) {
-            return Ok(SocketAddr::new(ip, port));
-        }
-        Ok(self.remember(url.href(), port))
+        Ok(match target(name)? {
+            Target::Addr(addr) => addr,
+            Target::Url { url, port } => self.remember(url, port),
+        })
     }
 
     /// Returns the URL for which `addr` stands, if it is remembered, and marks it as used.
@@ -106,6 +63,68 @@ impl Names {
         names.push_back(Named { addr, url });
         addr
     }
+}
+
+/// What a name refers to.
+pub(super) enum Target {
+    Addr(SocketAddr),
+    /// A URL in its normal form, and the port that it dials.
+    Url {
+        url: String,
+        port: u16,
+    },
+}
+
+/// Reads a name as a person writes it.
+pub(super) fn target(name: &str) -> Result<Target, NameError> {
+    let name = name.trim();
+    if let Ok(addr) = name.parse() {
+        return Ok(Target::Addr(addr));
+    }
+    let written = if name
+        .split_once(':')
+        .is_some_and(|(_, rest)| rest.starts_with("//"))
+    {
+        name.to_owned()
+    } else {
+        // Unlike for a web site, there is no port that could be assumed.
+        if !name.contains(':') {
+            return Err(error(name, "the port is missing"));
+        }
+        // A page that was loaded over TLS may open `ws://` only to its own machine.
+        let own_machine = name
+            .rsplit_once(':')
+            .is_some_and(|(host, _)| host.eq_ignore_ascii_case("localhost"));
+        let scheme = if environment::is_https() && !own_machine {
+            "wss"
+        } else {
+            "ws"
+        };
+        format!("{scheme}://{name}/")
+    };
+    let url = Url::new(&written).map_err(|_| error(name, "not a URL"))?;
+    let default_port = match url.protocol().as_str() {
+        "ws:" => 80,
+        "wss:" => 443,
+        _ => return Err(error(name, "neither ws:// nor wss://")),
+    };
+    if !url.hash().is_empty() {
+        return Err(error(name, "a WebSocket URL has no fragment"));
+    }
+    // The URL has no port if none was written, or if it is the default of the scheme.
+    let port = url.port().parse().unwrap_or(default_port);
+    if port == 0 {
+        return Err(error(name, "port 0 cannot be dialled"));
+    }
+    let plain = url.protocol() == "ws:"
+        && url.pathname() == "/"
+        && url.search().is_empty()
+        && url.username().is_empty();
+    if let (true, Some(ip)) = (plain, ip(&url.hostname())) {
+        return Ok(Target::Addr(SocketAddr::new(ip, port)));
+    }
+    let url = url.href();
+    Ok(Target::Url { url, port })
 }
 
 /// Returns whether `addr` has the form of an address that stands for a name.

@@ -161,4 +161,14 @@ impl NetTransport for WebSocketTransport {
     async fn resolve(&self, name: &str) -> anyhow::Result<Vec<SocketAddr>> {
         Ok(vec![self.names.resolve(name)?])
     }
+
+    /// Checks that [`resolve`](Self::resolve) accepts `name`.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`NameError`](super::NameError) if it does not.
+    fn check_name(&self, name: &str) -> anyhow::Result<()> {
+        names::target(name)?;
+        Ok(())
+    }
 }

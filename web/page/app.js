@@ -64,8 +64,10 @@ async function start() {
   const { id, secretKey, isStored } = await identify(config.cluster, wanted, generateSecretKey);
   const trying = list(config.seeds);
   showStatus("connecting", "Connecting:", `trying ${trying}`);
-  const slow = setTimeout(() => {
-    showStatus("disconnected", "No connection:", `no answer yet from ${trying}, trying again. If the cluster was restarted, open its new link.`);
+  const slow = setInterval(() => {
+    const failed = node?.seeds().filter(({ error }) => error);
+    const why = failed?.length ? failed.map(({ seed, error }) => `${seed}: ${error}`).join("; ") : `no answer yet from ${trying}`;
+    showStatus("disconnected", "No connection:", `${why}. Trying again. If the cluster was restarted, open its new link.`);
   }, JOIN_SLOW_MS);
   try {
     node = await GossipNode.join({
@@ -79,7 +81,7 @@ async function start() {
     });
     await meetOthers();
   } finally {
-    clearTimeout(slow);
+    clearInterval(slow);
   }
   joined(isStored);
 }

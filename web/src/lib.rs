@@ -9,6 +9,7 @@
 
 #![cfg(target_family = "wasm")]
 
+mod abort;
 mod convert;
 mod node;
 mod options;

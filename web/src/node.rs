@@ -1,9 +1,11 @@
 //! `GossipNode`, the class that JavaScript uses to join a cluster.
 
 use std::cell::RefCell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures::future::{Either, select};
 use gossip_transport::TransportLayerTransport;
 use gossip_transport::gossip::{ConnectedError, Participant};
 use gossip_transport::rt;
@@ -13,9 +15,10 @@ use js_sys::{Function, TypeError};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast as _, JsError, JsValue};
 
+use crate::abort::Abort;
 use crate::convert;
-use crate::options::{JoinOptions, Options};
-use crate::types::{ChangeCallback, MemberArray};
+use crate::options::{self, JoinOptions, Options};
+use crate::types::{ChangeCallback, MemberArray, SeedArray};
 
 /// The time in which queued messages may be sent when the node leaves.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(1);
@@ -77,29 +80,61 @@ impl GossipNode {
     }
 
     /// Waits for the first message of another member. There is no time limit: seeds that do not answer
-    /// are dialled again.
+    /// are dialled again, and `seeds()` returns how far each of them has come.
     ///
     /// Rejects with an `Error` if no seed lets this node in, for a reason that a retry cannot change.
     /// Its `code` is a short name of the reason, such as `handshake-refused`, `expired` or
     /// `wrong-cluster`; its message says what to do. The node keeps trying, so a later call succeeds
     /// once the reason is gone.
-    pub async fn connected(&self) -> Result<(), js_sys::Error> {
+    ///
+    /// With the option `signal`, an `AbortSignal`, the wait can be given up. The node then leaves the
+    /// cluster at once, so that nothing is dialled any more, and this rejects with the signal's reason. A
+    /// signal that is aborted later has no effect.
+    pub async fn connected(
+        &self,
+        #[wasm_bindgen(unchecked_optional_param_type = "ConnectedOptions")] options: JsValue,
+    ) -> Result<(), JsValue> {
+        let signal = options::signal(&options);
+        let signal = signal.map_err(|error| gossip_web_values::type_error(&error))?;
         // The participant is not borrowed while this waits.
         let connected = self
             .participant
             .borrow()
             .as_ref()
             .map(Participant::connected);
-        let result = match connected {
-            Some(connected) => connected.await,
-            None => Err(ConnectedError::Left),
+        let connected = async {
+            match connected {
+                Some(connected) => connected.await,
+                None => Err(ConnectedError::Left),
+            }
+        };
+        let result = match signal {
+            None => connected.await,
+            Some(signal) => {
+                let mut abort = Abort::new(signal);
+                let aborted = pin!(abort.aborted());
+                match select(aborted, pin!(connected)).await {
+                    Either::Left((reason, _)) => {
+                        drop(self.watcher.take());
+                        drop(self.participant.take());
+                        return Err(reason);
+                    }
+                    Either::Right((result, _)) => result,
+                }
+            }
         };
         result.map_err(|error| {
             let thrown = js_sys::Error::new(&error.to_string());
             // Setting a field of an ordinary object does not fail.
             let _ = js_sys::Reflect::set(&thrown, &"code".into(), &error.code().into());
-            thrown
+            thrown.into()
         })
+    }
+
+    /// Returns how far this node has come with each seed. Throws if the node has left.
+    pub fn seeds(&self) -> Result<SeedArray, JsError> {
+        let seeds = self.with(Participant::seeds)?;
+        Ok(convert::seeds(&seeds).unchecked_into())
     }
 
     /// Sets a key of this node. Throws a `TypeError` if an argument is not a string, and an `Error` if

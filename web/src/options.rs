@@ -1,4 +1,4 @@
-//! The options of `GossipNode.join`, converted to the library's configuration.
+//! The options of `GossipNode`'s methods, converted to the library's configuration.
 //!
 //! An error names the option that is missing or invalid.
 
@@ -11,6 +11,7 @@ use gossip_transport::transport_layer::TransportLayerConfig;
 use gossip_web_values::Fields;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
+use web_sys::AbortSignal;
 
 #[wasm_bindgen]
 extern "C" {
@@ -56,6 +57,18 @@ impl Options {
             gossip,
         })
     }
+}
+
+/// Reads the signal in the options of `connected`, which may be missing.
+///
+/// # Errors
+///
+/// Fails with the name of the field that is invalid.
+pub(crate) fn signal(options: &JsValue) -> anyhow::Result<Option<AbortSignal>> {
+    if options.is_undefined() || options.is_null() {
+        return Ok(None);
+    }
+    Fields::of(options, "connected")?.instance("signal", "AbortSignal")
 }
 
 fn interval(fields: Fields<'_>) -> anyhow::Result<Duration> {

@@ -23,6 +23,25 @@ export interface JoinOptions extends CredentialOptions {
     keyValues?: Record<string, string>;
 }
 
+/** The options of `connected`. */
+export interface ConnectedOptions {
+    /** Gives up the wait when it is aborted, and makes the node leave. */
+    signal?: AbortSignal;
+}
+
+/** A seed, and how far this node has come with it. */
+export interface Seed {
+    /** The seed as it was passed to `join`. */
+    seed: string;
+    state: "idle" | "backing_off" | "dialing" | "connected";
+    /** Milliseconds until the next dial, while `state` is `backing_off`. */
+    nextDialMs?: number;
+    /** Dials that have failed in a row. */
+    failures: number;
+    /** What went wrong the last time, unless the last dial has succeeded. */
+    error?: string;
+}
+
 /** A member of the cluster as this node sees it. */
 export interface Member {
     id: string;
@@ -50,6 +69,10 @@ extern "C" {
     /// An array of members.
     #[wasm_bindgen(typescript_type = "Member[]")]
     pub type MemberArray;
+
+    /// An array of seeds.
+    #[wasm_bindgen(typescript_type = "Seed[]")]
+    pub type SeedArray;
 
     /// A callback without arguments.
     #[wasm_bindgen(typescript_type = "(() => void) | null | undefined")]

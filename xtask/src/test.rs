@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::browser::{self, programs::Programs};
 use crate::demo::cluster::{self, Cluster, OtherNodes};
@@ -26,11 +26,12 @@ const BROWSER_TIMEOUT_SECONDS: &str = "120";
 
 /// The test files that run in a browser, each with the folder of its package. A file that is not
 /// listed here does not run.
-const BROWSER_TESTS: [(&str, &str); 5] = [
+const BROWSER_TESTS: [(&str, &str); 6] = [
     (".", "browser_window"),
     (".", "browser_worker"),
     ("web", "arguments"),
     ("web", "join_options"),
+    ("web", "joining"),
     ("web/transport", "socket"),
 ];
 
@@ -125,7 +126,6 @@ fn browser_tests(workspace: &Workspace) -> anyhow::Result<()> {
     let mut cluster = Cluster::prepare(workspace, None, OtherNodes::Ours)?;
     cluster.start(1, Ports::new(None))?;
     let node = cluster.nodes().first().context("no node")?;
-    // The test runner serves the package's folder, so tests fetch this file from their own origin.
     let facts = json!({
         "addr": echo.facts.get("addr"),
         "secret": echo.facts.get("secret"),
@@ -136,9 +136,7 @@ fn browser_tests(workspace: &Workspace) -> anyhow::Result<()> {
             "cluster": cluster::NAME,
         },
     });
-    let path = folder.join("node.json");
-    std::fs::write(&path, facts.to_string())
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    write_facts(workspace, &facts)?;
 
     let bindgen_folder = wasm_bindgen.parent().unwrap_or(Path::new("."));
     let search = tools::path_with(&[bindgen_folder])?;
@@ -165,6 +163,19 @@ fn browser_tests(workspace: &Workspace) -> anyhow::Result<()> {
     if !failed.is_empty() {
         eprintln!("the node's last log lines:\n{}", node.last_log_lines(20));
         bail!("{}", failed.join("; "));
+    }
+    Ok(())
+}
+
+/// Writes `node.json` for each package with tests. The test runner serves the package's folder, so tests
+/// fetch the file from their own origin.
+fn write_facts(workspace: &Workspace, facts: &Value) -> anyhow::Result<()> {
+    for (package, _) in BROWSER_TESTS {
+        let folder = workspace.root.join(package).join("target/browser-test");
+        let path = folder.join("node.json");
+        std::fs::create_dir_all(&folder)
+            .and_then(|()| std::fs::write(&path, facts.to_string()))
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }

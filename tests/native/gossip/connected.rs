@@ -152,7 +152,7 @@ async fn a_seed_whose_key_is_not_trusted_is_reported() {
     let member = join(&network, 2, listed, config(&["10.0.0.1:7000"])).await;
     let error = connected(&member).await.unwrap_err();
     let expected = ConnectedError::UntrustedPeer {
-        seed: addr(1),
+        seed: "10.0.0.1:7000".to_owned(),
         identity: theirs,
     };
     assert_eq!(error, expected);

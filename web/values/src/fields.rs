@@ -4,7 +4,7 @@
 
 use anyhow::{Context as _, ensure};
 use js_sys::{Array, Object, Reflect};
-use wasm_bindgen::{JsCast as _, JsValue};
+use wasm_bindgen::{JsCast, JsValue};
 
 /// The fields of an object. `undefined` and `null` count as missing.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +84,20 @@ impl<'a> Fields<'a> {
                 .with_context(|| format!("{name} must be true or false")),
             None => Ok(false),
         }
+    }
+
+    /// Returns an instance of a class, or `None` if the field is missing.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the field has another type. The error names the field and `class`.
+    pub fn instance<T: JsCast>(&self, name: &str, class: &str) -> anyhow::Result<Option<T>> {
+        self.value(name)
+            .map(|value| {
+                let value = value.dyn_into().ok();
+                value.with_context(|| format!("{name} must be of the class {class}"))
+            })
+            .transpose()
     }
 
     /// Returns the keys and values of an object of strings, or nothing if the field is missing.

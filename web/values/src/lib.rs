@@ -24,7 +24,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 pub use credential::{credential, generate_cluster_secret, generate_secret_key};
 pub use fields::Fields;
 pub use object::Object;
-pub use stats::{StatsObject, stats};
+pub use stats::{StatsObject, millis, stats};
 
 /// The address with which a socket is opened in a browser, which cannot listen.
 pub const NO_LISTENER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);

@@ -73,7 +73,8 @@ fn connection(connection: &ConnectionInfo) -> JsValue {
         .into_js()
 }
 
-fn millis(duration: Duration) -> u64 {
+/// Returns the whole milliseconds of a time.
+pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

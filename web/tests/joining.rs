@@ -1,0 +1,231 @@
+//! Joining from JavaScript in a browser: errors, how far it has come, and giving it up.
+//!
+//! The native nodes are those of `cargo xtask test`.
+
+#![cfg(target_family = "wasm")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
+
+use std::time::Duration;
+
+use gossip_transport::rt::{self, Instant};
+use gossip_web::{GossipNode, generate_cluster_secret};
+use js_sys::{Error, Function, Promise, Reflect, TypeError};
+use wasm_bindgen::{JsCast as _, JsValue};
+use wasm_bindgen_futures::JsFuture;
+use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
+
+wasm_bindgen_test_configure!(run_in_browser);
+
+/// Far longer than anything here takes.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Runs `code` as the body of a JavaScript function.
+fn js(code: &str) -> JsValue {
+    let function = Function::new_no_args(code);
+    function.call0(&JsValue::UNDEFINED).unwrap()
+}
+
+/// Returns the options with which a tab joins the native node, changed by `change`: JavaScript with
+/// `options`, the contents of node.json in `nodes`, and `port`, on which nobody listens at 127.0.0.77.
+async fn options(change: &str) -> JsValue {
+    let fetch = js("return fetch('/target/browser-test/node.json').then((it) => it.json())");
+    let nodes = JsFuture::from(fetch.unchecked_into::<Promise>()).await;
+    let body = format!(
+        "const {{ addr, secret, cluster }} = nodes.gossip;
+        const port = nodes.scripted.secure.split(':')[1];
+        const options = {{
+            cluster, secret, id: `tab-${{Math.random()}}`, seeds: [`ws://${{addr}}`], gossipIntervalMs: 100
+        }};
+        {change};
+        return options;"
+    );
+    let options = Function::new_with_args("nodes", &body);
+    options.call1(&JsValue::UNDEFINED, &nodes.unwrap()).unwrap()
+}
+
+async fn join(change: &str) -> GossipNode {
+    let node = GossipNode::join(options(change).await.unchecked_into()).await;
+    node.map_err(JsValue::from).unwrap()
+}
+
+async fn soon<F: Future>(future: F) -> F::Output {
+    let output = rt::timeout(DEADLINE, future).await;
+    output.expect("the future should have completed by now")
+}
+
+fn text(object: &JsValue, field: &str) -> String {
+    let value = Reflect::get(object, &field.into()).unwrap();
+    value.as_string().unwrap_or_default()
+}
+
+#[wasm_bindgen_test]
+async fn a_malformed_seed_is_a_type_error_at_once() {
+    for seed in [
+        "http://node.example:7946",
+        "node.example",
+        "127.0.0.1",
+        "node.example:99999",
+        "127.0.0.1:99999",
+        "ws://node.example:99999",
+        "",
+    ] {
+        let options = options(&format!("options.seeds.push('{seed}')")).await;
+        let joined = GossipNode::join(options.unchecked_into()).await;
+        let error = JsValue::from(joined.map(drop).unwrap_err());
+        let error = error.dyn_into::<TypeError>().unwrap();
+        let message = String::from(error.message());
+        assert!(message.starts_with("seeds"), "{seed}: {message}");
+        assert!(message.contains(seed), "{seed}: {message}");
+        assert!(message.contains("wss://"), "{seed}: {message}");
+    }
+}
+
+#[wasm_bindgen_test]
+async fn what_a_retry_cannot_fix_is_an_error_with_a_code_and_a_remedy() {
+    let secret = generate_cluster_secret();
+    let wrong_secret = format!("options.secret = '{secret}'");
+    let identity = join("").await.identity();
+    let untrusted = format!("options.trust = ['{identity}']");
+    for (change, code, remedy) in [
+        (
+            "options.cluster = 'other'",
+            "wrong-cluster",
+            "name of the cluster",
+        ),
+        (&wrong_secret, "handshake-refused", "same cluster secret"),
+        (&untrusted, "untrusted-peer", "list of trusted keys"),
+        (
+            "options.seeds = ['0.0.0.0:7946']",
+            "not-dialable",
+            "check its address",
+        ),
+    ] {
+        let node = join(change).await;
+        let began = Instant::now();
+        let error = soon(node.connected(JsValue::UNDEFINED)).await.unwrap_err();
+        assert_eq!(text(&error, "code"), code, "{error:?}");
+        let message = String::from(error.dyn_into::<Error>().unwrap().message());
+        assert!(message.contains(remedy), "{code}: {message}");
+        let has_no_seed = code == "wrong-cluster" || message.contains("ws://127.0.0.1:");
+        assert!(has_no_seed || message.contains("0.0.0.0:7946"), "{message}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{code}");
+        node.leave().await;
+    }
+}
+
+#[wasm_bindgen_test]
+async fn a_node_without_websockets_reports_it() {
+    js("globalThis.kept = WebSocket; delete globalThis.WebSocket");
+    let node = join("").await;
+    let connected = soon(node.connected(JsValue::UNDEFINED)).await;
+    js("globalThis.WebSocket = kept");
+    let error = connected.unwrap_err();
+    assert_eq!(text(&error, "code"), "not-permitted");
+    let message = String::from(error.dyn_into::<Error>().unwrap().message());
+    assert!(message.contains("has no WebSocket"), "{message}");
+    // The class is there again.
+    let connected = async {
+        while node.connected(JsValue::UNDEFINED).await.is_err() {
+            rt::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon(connected).await;
+    node.leave().await;
+}
+
+#[wasm_bindgen_test]
+async fn a_node_that_waits_shows_how_far_it_has_come_with_each_seed() {
+    let node = join("options.seeds.unshift(`127.0.0.77:${port}`)").await;
+    let seeds = || {
+        let seeds: js_sys::Array = node
+            .seeds()
+            .map_err(JsValue::from)
+            .unwrap()
+            .unchecked_into();
+        (seeds.get(0), seeds.get(1))
+    };
+    soon(node.connected(JsValue::UNDEFINED)).await.unwrap();
+    let shown = async {
+        while text(&seeds().0, "error").is_empty() || text(&seeds().1, "state") != "connected" {
+            rt::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon(shown).await;
+    let (dead, live) = seeds();
+    assert!(text(&dead, "seed").starts_with("127.0.0.77:"));
+    assert!(text(&dead, "error").contains("a node listens"), "{dead:?}");
+    let failures = Reflect::get(&dead, &"failures".into()).unwrap();
+    assert!(failures.as_f64().unwrap() >= 1.0);
+    assert!(text(&live, "seed").starts_with("ws://127.0.0.1:"));
+    assert_eq!(text(&live, "error"), "");
+    node.leave().await;
+    assert!(node.seeds().is_err());
+}
+
+#[wasm_bindgen_test]
+async fn an_aborted_wait_rejects_with_the_reason_and_stops_dialling() {
+    js("globalThis.made = [];
+        globalThis.kept = WebSocket;
+        globalThis.WebSocket = class extends kept {
+            constructor(...all) { super(...all); made.push(this); }
+        }");
+    let made = || js("return made.length").as_f64().unwrap();
+    let node = join("options.seeds = [nodes.scripted.silent, `127.0.0.77:${port}`]").await;
+    let controller = js("return globalThis.controller = new AbortController()");
+    let waiting = node.connected(controller);
+    // The seed that refuses is dialled again and again.
+    let aborted = async {
+        while made() < 4.0 {
+            rt::sleep(Duration::from_millis(20)).await;
+        }
+        js("controller.abort(new Error('enough'))");
+    };
+    let (error, ()) = soon(futures::future::join(waiting, aborted)).await;
+    let error = error.unwrap_err().dyn_into::<Error>().unwrap();
+    assert_eq!(String::from(error.message()), "enough");
+    let at_once = made();
+    let open = js("return made.filter((it) => it.readyState < WebSocket.CLOSING).length");
+    assert_eq!(open, 0.0);
+    assert!(node.members().is_err(), "the node must have left");
+    // Longer than any wait between the first dials.
+    rt::sleep(Duration::from_secs(1)).await;
+    assert!((made() - at_once).abs() < 0.5, "dialled after the end");
+    js("globalThis.WebSocket = kept");
+
+    // A signal that was aborted before.
+    let node = join("").await;
+    let aborted = js("return { signal: AbortSignal.abort() }");
+    let error = soon(node.connected(aborted)).await.unwrap_err();
+    assert_eq!(text(&error, "name"), "AbortError");
+    // One that is aborted too late.
+    let node = join("").await;
+    let controller = js("return globalThis.controller = new AbortController()");
+    soon(node.connected(controller)).await.unwrap();
+    js("controller.abort()");
+    assert!(node.members().is_ok());
+    node.leave().await;
+}
+
+#[wasm_bindgen_test]
+async fn the_options_of_connected_are_checked() {
+    let node = join("").await;
+    for (options, named) in [
+        ("return 5", "connected"),
+        ("return { signal: 5 }", "signal"),
+        ("return { signal: new AbortController() }", "signal"),
+    ] {
+        let error = node.connected(js(options)).await.unwrap_err();
+        let error = error.dyn_into::<TypeError>().unwrap();
+        assert!(String::from(error.message()).contains(named));
+    }
+    for options in ["return null", "return {}", "return { signal: null }"] {
+        soon(node.connected(js(options))).await.unwrap();
+    }
+    node.leave().await;
+}
