@@ -31,7 +31,7 @@ use sync::Mutex;
 
 pub(crate) use compress::compress;
 #[cfg(target_family = "wasm")]
-pub(crate) use target::turn;
+pub(crate) use target::Turns;
 pub use target::{BoxFuture, Instant, MaybeSend, MaybeSync, sleep, unix_time};
 pub(crate) use target::{Executor, map, set};
 #[cfg(not(target_family = "wasm"))]

@@ -1,11 +1,14 @@
 //! Tasks and time on the event loop of a browser, in a window and in a worker alike.
+//!
+//! Invariant: no waker is called or dropped while a cell is borrowed, since either may run the task at
+//! once.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use gloo_timers::callback::Timeout;
@@ -66,7 +69,7 @@ struct Sleep {
     timer: Option<(Timeout, Rc<Fired>)>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Fired {
     fired: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -75,10 +78,19 @@ struct Fired {
 impl Fired {
     fn fire(&self) {
         self.fired.set(true);
-        let waker = self.waker.borrow_mut().take();
+        let waker = self.waker.take();
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.fired.get() {
+            return Poll::Ready(());
+        }
+        let former = self.waker.replace(Some(cx.waker().clone()));
+        drop(former);
+        Poll::Pending
     }
 }
 
@@ -88,10 +100,7 @@ impl Future for Sleep {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if let Some((_, fired)) = &self.timer {
-                if !fired.fired.get() {
-                    *fired.waker.borrow_mut() = Some(cx.waker().clone());
-                    return Poll::Pending;
-                }
+                ready!(fired.poll(cx));
                 self.timer = None;
             }
             if self.left.is_zero() {
@@ -113,69 +122,61 @@ impl Future for Sleep {
     }
 }
 
-/// Waits for one turn of the event loop, so that the browser can run what is due. It takes
-/// microseconds, whereas browsers delay nested timers of zero to four milliseconds.
-pub(crate) fn turn() -> impl Future<Output = ()> {
-    let mut turned = None;
-    std::future::poll_fn(move |cx| match &turned {
-        None => {
-            let fired = Rc::<Fired>::default();
-            *fired.waker.borrow_mut() = Some(cx.waker().clone());
-            turned = Some(Rc::clone(&fired));
-            let asked = TURNS.with(|turns| turns.as_ref().is_some_and(|turns| turns.ask(fired)));
-            if asked {
-                Poll::Pending
-            } else {
-                // Without message channels (in no known browser) the wait ends at once.
-                Poll::Ready(())
-            }
-        }
-        Some(fired) if fired.fired.get() => Poll::Ready(()),
-        Some(fired) => {
-            *fired.waker.borrow_mut() = Some(cx.waker().clone());
-            Poll::Pending
-        }
-    })
-}
+/// Turns of the event loop, in each of which the browser can run what is due. A turn takes microseconds,
+/// whereas browsers delay nested timers of zero to four milliseconds.
+///
+/// It is a message channel from the page to itself, of which each message is a task of the event loop. Drop
+/// it when no turn is needed for long: in Node.js, an open channel keeps the process alive.
+#[derive(Debug)]
+pub(crate) struct Turns(Option<Channel>);
 
-thread_local!(static TURNS: Option<Turns> = Turns::new());
-
-/// A message channel from the page to itself. Each message is a task of the event loop.
-struct Turns {
+#[derive(Debug)]
+struct Channel {
     port: MessagePort,
-    waiting: Rc<RefCell<Vec<Rc<Fired>>>>,
-    /// Keeps the handler of the other port alive.
+    listening: MessagePort,
+    turned: Rc<Fired>,
+    /// Keeps the handler of `listening` alive.
     _on_message: Closure<dyn FnMut()>,
 }
 
 impl Turns {
-    fn new() -> Option<Self> {
-        let channel = MessageChannel::new().ok()?;
-        let waiting = Rc::<RefCell<Vec<Rc<Fired>>>>::default();
-        let turned = Rc::clone(&waiting);
-        let on_message = Closure::new(move || {
-            for fired in turned.take() {
-                fired.fire();
+    pub(crate) fn new() -> Self {
+        // Without message channels (in no known browser) no turn is waited for.
+        Self(MessageChannel::new().ok().map(|channel| {
+            let turned = Rc::<Fired>::default();
+            let on_message = Closure::new({
+                let turned = Rc::clone(&turned);
+                move || turned.fire()
+            });
+            let listening = channel.port2();
+            listening.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
+            Channel {
+                port: channel.port1(),
+                listening,
+                turned,
+                _on_message: on_message,
             }
-        });
-        let port = channel.port1();
-        let listening = channel.port2();
-        listening.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
-        Some(Self {
-            port,
-            waiting,
-            _on_message: on_message,
-        })
+        }))
     }
 
-    fn ask(&self, fired: Rc<Fired>) -> bool {
-        let is_first = {
-            let mut waiting = self.waiting.borrow_mut();
-            waiting.push(fired);
-            waiting.len() == 1
+    /// Waits for one turn. Cancel-safe.
+    pub(crate) async fn next(&mut self) {
+        let Some(Channel { port, turned, .. }) = &self.0 else {
+            return;
         };
-        // One message serves all waiting tasks.
-        !is_first || self.port.post_message(&JsValue::NULL).is_ok()
+        turned.fired.set(false);
+        if port.post_message(&JsValue::NULL).is_ok() {
+            std::future::poll_fn(|cx| turned.poll(cx)).await;
+        }
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        // A message may still be on its way.
+        self.listening.set_onmessage(None);
+        // Closes the other port as well.
+        self.listening.close();
     }
 }
 

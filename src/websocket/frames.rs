@@ -43,6 +43,8 @@ pub struct WebSocketReader(Rc<Socket>);
 #[derive(Debug)]
 pub struct WebSocketWriter {
     socket: Rc<Socket>,
+    /// The event loop, once the writer has paused.
+    event_loop: Option<rt::Turns>,
     /// The number of turns for which the next pause checks before it uses a timer. It doubles when
     /// that was enough and falls to a quarter when it was not, so that a slow line does not keep
     /// the processor busy.
@@ -57,6 +59,7 @@ pub(super) fn halves(socket: Socket) -> (WebSocketReader, WebSocketWriter) {
     let socket = Rc::new(socket);
     let writer = WebSocketWriter {
         socket: Rc::clone(&socket),
+        event_loop: None,
         turns: MAX_TURNS,
         spent: 0,
         pause: MIN_PAUSE,
@@ -104,6 +107,7 @@ impl FrameWriter for WebSocketWriter {
     }
 
     async fn shutdown(&mut self) -> io::Result<()> {
+        self.event_loop = None;
         self.socket.close();
         Ok(())
     }
@@ -115,7 +119,8 @@ impl WebSocketWriter {
         while self.socket.buffered() > HIGH_WATER {
             if self.spent < self.turns {
                 self.spent += 1;
-                rt::turn().await;
+                let event_loop = self.event_loop.get_or_insert_with(rt::Turns::new);
+                event_loop.next().await;
                 self.socket.check_open()?;
                 continue;
             }

@@ -2,11 +2,13 @@
 //!
 //! No other file calls the browser's `WebSocket`. This one knows nothing about handshakes and
 //! addresses. Event handlers update a small state on which readers and writers wait. The handlers
-//! own that state but not the socket, so there is no reference cycle. Invariant: a closure lives as
-//! long as it is attached as a handler; dropping the socket detaches all handlers first and then
-//! closes it.
+//! own that state but not the socket, so there is no reference cycle.
+//!
+//! Invariants: a closure lives as long as it is attached as a handler; dropping the socket detaches all
+//! handlers first and then closes it. No waker is called or dropped while the state is borrowed, since
+//! either may run the task at once, which looks at the state.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
@@ -64,6 +66,8 @@ struct State {
     has_reader: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
+    /// Whether the tasks above must be woken once the state is not borrowed.
+    wakes: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -97,11 +101,12 @@ impl Socket {
             has_reader: true,
             reader: None,
             writer: None,
+            wakes: false,
         }));
         let handlers = Handlers {
             open: Closure::new({
                 let state = Rc::clone(&state);
-                move |_| state.borrow_mut().opened()
+                move |_| change(&state, State::opened)
             }),
             message: Closure::new({
                 let state = Rc::clone(&state);
@@ -109,11 +114,11 @@ impl Socket {
             }),
             error: Closure::new({
                 let state = Rc::clone(&state);
-                move |_| state.borrow_mut().end(WebSocketError::Broken)
+                move |_| change(&state, |state| state.end(WebSocketError::Broken))
             }),
             close: Closure::new({
                 let state = Rc::clone(&state);
-                move |event| state.borrow_mut().closed(&event)
+                move |event: CloseEvent| change(&state, |state| state.closed(&event))
             }),
         };
         js.set_onopen(Some(handlers.open.as_ref().unchecked_ref()));
@@ -130,12 +135,9 @@ impl Socket {
 
     /// Completes once the socket is open, or with an error once it cannot become open any more.
     pub(super) fn poll_open(&self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
-        let mut state = self.state.borrow_mut();
+        let state = self.state.borrow_mut();
         match &state.phase {
-            Phase::Opening => {
-                remember(&mut state.writer, cx);
-                Poll::Pending
-            }
+            Phase::Opening => wait(state, |state| &mut state.writer, cx),
             Phase::Open => Poll::Ready(Ok(())),
             Phase::Finished => Poll::Ready(Err(WebSocketError::Broken)),
             Phase::Ended(error) => Poll::Ready(Err(error.clone())),
@@ -155,10 +157,7 @@ impl Socket {
             return Poll::Ready(Ok(Some(frame)));
         }
         match &state.phase {
-            Phase::Opening | Phase::Open => {
-                remember(&mut state.reader, cx);
-                Poll::Pending
-            }
+            Phase::Opening | Phase::Open => wait(state, |state| &mut state.reader, cx),
             Phase::Finished => Poll::Ready(Ok(None)),
             Phase::Ended(error) => Poll::Ready(Err(error.clone())),
         }
@@ -172,12 +171,11 @@ impl Socket {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), WebSocketError>> {
         self.check_open()?;
-        let mut state = self.state.borrow_mut();
+        let state = self.state.borrow_mut();
         if state.arrivals != seen {
             return Poll::Ready(Ok(()));
         }
-        remember(&mut state.writer, cx);
-        Poll::Pending
+        wait(state, |state| &mut state.writer, cx)
     }
 
     /// Returns the number of frames that have arrived, wrapping.
@@ -220,7 +218,7 @@ impl Socket {
     /// Closes the socket in an orderly way and wakes all waiting tasks. The browser first sends
     /// what it has accepted.
     pub(super) fn close(&self) {
-        self.state.borrow_mut().end(WebSocketError::NotOpen);
+        change(&self.state, |state| state.end(WebSocketError::NotOpen));
         close(&self.js, Goodbye::Normal);
     }
 }
@@ -249,7 +247,7 @@ impl State {
     fn opened(&mut self) {
         if matches!(self.phase, Phase::Opening) {
             self.phase = Phase::Open;
-            self.wake();
+            self.wakes = true;
         }
     }
 
@@ -258,14 +256,14 @@ impl State {
             1000 | 1001 if event.was_clean() && !matches!(self.phase, Phase::Opening) => {
                 if matches!(self.phase, Phase::Open) {
                     self.phase = Phase::Finished;
-                    self.wake();
+                    self.wakes = true;
                 }
             }
             // The close frame of the peer had no code, which is an orderly end as well.
             1005 => {
                 if matches!(self.phase, Phase::Open) {
                     self.phase = Phase::Finished;
-                    self.wake();
+                    self.wakes = true;
                 }
             }
             1006 => self.end(WebSocketError::Broken),
@@ -276,12 +274,12 @@ impl State {
         }
     }
 
-    /// Ends the socket with `error`, unless it has ended before, and wakes all waiting tasks.
+    /// Ends the socket with `error`, unless it has ended before. Wakes all waiting tasks.
     fn end(&mut self, error: WebSocketError) {
         if matches!(self.phase, Phase::Opening | Phase::Open) {
             self.phase = Phase::Ended(error);
         }
-        self.wake();
+        self.wakes = true;
     }
 
     /// Queues a message that has arrived.
@@ -315,7 +313,7 @@ impl State {
         self.unread.push_back(frame);
         self.unread_bytes = unread_bytes;
         self.arrivals = self.arrivals.wrapping_add(1);
-        self.wake();
+        self.wakes = true;
         Ok(())
     }
 
@@ -323,15 +321,23 @@ impl State {
         self.unread = VecDeque::new();
         self.unread_bytes = 0;
     }
+}
 
-    fn wake(&mut self) {
-        for waker in [self.reader.take(), self.writer.take()]
-            .into_iter()
-            .flatten()
-        {
-            waker.wake();
-        }
+/// Changes the state, and then wakes the tasks that must look at it.
+fn change(state: &RefCell<State>, change: impl FnOnce(&mut State)) {
+    let mut state = state.borrow_mut();
+    change(&mut state);
+    wake(state);
+}
+
+/// Wakes the tasks that must look at the state.
+fn wake(mut state: RefMut<'_, State>) {
+    if !std::mem::take(&mut state.wakes) {
+        return;
     }
+    let wakers = [state.reader.take(), state.writer.take()];
+    drop(state);
+    wakers.into_iter().flatten().for_each(Waker::wake);
 }
 
 fn on_message(state: &RefCell<State>, event: &MessageEvent) {
@@ -341,12 +347,13 @@ fn on_message(state: &RefCell<State>, event: &MessageEvent) {
     }
     if let Err((error, goodbye)) = state.arrived(&event.data()) {
         state.end(error);
-        drop(state);
-        // The socket may have no reader that would notice the error and close it.
+        // The socket may have no reader that would notice the error and close it. No event is fired before
+        // this returns.
         if let Some(js) = event.target().and_then(|t| t.dyn_into::<WebSocket>().ok()) {
             close(&js, goodbye);
         }
     }
+    wake(state);
 }
 
 /// Closes a WebSocket, unless it is closing already. One that is still opening is abandoned.
@@ -362,11 +369,16 @@ fn close(js: &WebSocket, goodbye: Goodbye) {
     }
 }
 
-fn remember(slot: &mut Option<Waker>, cx: &Context<'_>) {
-    match slot {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *slot = Some(cx.waker().clone()),
-    }
+/// Makes the task wait in one of the two places of `state`.
+fn wait<R>(
+    mut state: RefMut<'_, State>,
+    place: impl FnOnce(&mut State) -> &mut Option<Waker>,
+    cx: &Context<'_>,
+) -> Poll<R> {
+    let former = place(&mut state).replace(cx.waker().clone());
+    drop(state);
+    drop(former);
+    Poll::Pending
 }
 
 fn exception(call: &'static str, thrown: &JsValue) -> WebSocketError {

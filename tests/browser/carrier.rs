@@ -1,8 +1,12 @@
 //! WebSockets without a secure channel: how they end, their limits and their close codes.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Wake};
 use std::time::Duration;
 
+use futures::future::LocalBoxFuture;
 use gossip_transport::rt;
 use gossip_transport::secure::{FrameBuffer, FrameEvent, FrameReader as _, FrameWriter as _};
 use gossip_transport::websocket::{
@@ -218,4 +222,78 @@ async fn an_overflow_closes_with_its_own_code() {
     let (mut codes, _writer) = open(&transport, &format!("code/{name}")).await;
     assert_eq!(read(&mut codes).await.unwrap(), b"4000");
     drop((reader, writer));
+}
+
+/// Polls the future in [`EAGER`] as soon as it is called, from within the event that calls it, as the
+/// waker of another executor may do.
+struct Eager;
+
+thread_local! {
+    static EAGER: RefCell<Option<LocalBoxFuture<'static, ()>>> = const { RefCell::new(None) };
+}
+
+impl Wake for Eager {
+    fn wake(self: Arc<Self>) {
+        poll_eagerly(&self);
+    }
+}
+
+fn poll_eagerly(eager: &Arc<Eager>) {
+    let Some(mut future) = EAGER.take() else {
+        return;
+    };
+    let waker = Arc::clone(eager).into();
+    if future
+        .as_mut()
+        .poll(&mut Context::from_waker(&waker))
+        .is_pending()
+    {
+        EAGER.set(Some(future));
+    }
+}
+
+/// Runs `future` by polling it from within its own wakers.
+async fn eagerly(future: impl Future<Output = ()> + 'static) {
+    let (done, is_done) = futures::channel::oneshot::channel();
+    EAGER.set(Some(Box::pin(async move {
+        future.await;
+        let _ = done.send(());
+    })));
+    poll_eagerly(&Arc::new(Eager));
+    soon(is_done).await.unwrap();
+}
+
+#[wasm_bindgen_test]
+async fn a_waker_may_poll_at_once() {
+    let nodes = Nodes::fetch().await;
+    for script in ["echo/eager", "close/1000", "abort", "long", "flood/1000"] {
+        let config = WebSocketConfig::default().with_max_unread_bytes(70_000);
+        let transport = WebSocketTransport::new(config);
+        let addr = nodes.raw(&transport, script).await;
+        eagerly(async move {
+            let (mut reader, mut writer) = transport.open(addr).await.unwrap();
+            let mut frames = FrameBuffer::default();
+            // More than the browser takes at once, so that the writer pauses.
+            for _ in 0..16 {
+                frames.push(&[1; 65_535]);
+            }
+            let write = async {
+                let written = writer.write_frames(&mut frames).await;
+                rt::sleep(Duration::from_millis(1)).await;
+                written
+            };
+            let read = async {
+                for _ in 0..16 {
+                    reader.read_frame().await?;
+                }
+                std::io::Result::Ok(())
+            };
+            let (written, read) = futures::future::join(write, read).await;
+            if script.starts_with("echo") {
+                written.unwrap();
+                read.unwrap();
+            }
+        })
+        .await;
+    }
 }

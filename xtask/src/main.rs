@@ -6,7 +6,7 @@
 //! | module | contents |
 //! |---|---|
 //! | `check`, `test`, `bench` | the commands of these names |
-//! | [`stages`], [`dependencies`], [`peer`] | the parts of `check` and `test` |
+//! | [`stages`], [`dependencies`], [`node`], [`peer`] | the parts of `check` and `test` |
 //! | [`demo`] | the demo, and its proof in a browser |
 //! | [`proxy`] | a cluster whose tabs reach it only through a TLS proxy |
 //! | [`wasm`] | builds for the browser, and their sizes |
@@ -24,6 +24,7 @@ mod check;
 mod demo;
 mod dependencies;
 mod host;
+mod node;
 mod peer;
 mod proxy;
 mod stages;

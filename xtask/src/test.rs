@@ -16,6 +16,7 @@ use crate::host::command;
 use crate::host::interrupt::Interrupted;
 use crate::host::tools::{self, Tool};
 use crate::host::workspace::Workspace;
+use crate::node;
 use crate::peer::Peer;
 use crate::stages::{self, FEATURES, Stage, cargo, clippy};
 use crate::wasm::size;
@@ -51,6 +52,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     target::ensure(&workspace)?;
     let mut stages = cargo_stages(&workspace);
     stages.push(Stage::new("sizes", || size::check(&workspace)));
+    stages.push(Stage::new("tests, Node.js", || node::tests(&workspace)));
     if !options.skip_browser {
         stages.push(Stage::new("browser tests", || browser_tests(&workspace)));
     }
