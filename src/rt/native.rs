@@ -86,6 +86,21 @@ pub(crate) fn delay_acks(stream: &tokio::net::TcpStream) {
     let _ = stream;
 }
 
+/// The times at which the machine or the page wakes up. Not noticed natively, where there is no value.
+#[derive(Debug)]
+pub(crate) enum Wakings {}
+
+impl Wakings {
+    /// Returns `None`.
+    pub(crate) fn new() -> Option<Self> {
+        None
+    }
+
+    pub(crate) async fn next(&mut self) {
+        match *self {}
+    }
+}
+
 /// The tokio runtime in which it was created. Starts tasks there, from any thread.
 #[derive(Debug, Clone)]
 pub(crate) struct Executor(tokio::runtime::Handle);

@@ -5,16 +5,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use gloo_timers::callback::Timeout;
+use js_sys::Function;
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast as _, JsValue};
-use web_sys::{MessageChannel, MessagePort};
+use web_sys::{EventTarget, MessageChannel, MessagePort};
 
 pub use web_time::Instant;
 
@@ -166,7 +167,7 @@ impl Turns {
         };
         turned.fired.set(false);
         if port.post_message(&JsValue::NULL).is_ok() {
-            std::future::poll_fn(|cx| turned.poll(cx)).await;
+            poll_fn(|cx| turned.poll(cx)).await;
         }
     }
 }
@@ -177,6 +178,80 @@ impl Drop for Channel {
         self.listening.set_onmessage(None);
         // Closes the other port as well.
         self.listening.close();
+    }
+}
+
+/// The events after which a page may have slept, or have another network. A worker gets the first one
+/// only.
+const WAKING_EVENTS: [&str; 4] = ["online", "visibilitychange", "pageshow", "resume"];
+
+/// The time between two looks at the clock.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// A look that comes this much too late, by the clock on the wall, comes after a sleep. Timers of hidden
+/// pages are late by up to a second even if the page is awake.
+const SLEPT: Duration = Duration::from_secs(2);
+
+/// The times at which the machine or the page wakes up.
+///
+/// It notices events, and the clock on the wall: while a machine sleeps, that clock goes on, and the one
+/// of [`Instant`] may not; while a page is frozen, both do, but timers are late.
+#[derive(Debug)]
+pub(crate) struct Wakings {
+    /// The window or worker, if it has events.
+    target: Option<EventTarget>,
+    listener: Closure<dyn FnMut()>,
+    event: Rc<Fired>,
+}
+
+impl Wakings {
+    /// Starts to watch.
+    #[expect(clippy::unnecessary_wraps, reason = "natively there is none")]
+    pub(crate) fn new() -> Option<Self> {
+        let event = Rc::<Fired>::default();
+        let listener = Closure::new({
+            let event = Rc::clone(&event);
+            move || event.fire()
+        });
+        let target = js_sys::global().dyn_into::<EventTarget>().ok();
+        let wakings = Self {
+            target,
+            listener,
+            event,
+        };
+        wakings.each_event(EventTarget::add_event_listener_with_callback);
+        Some(wakings)
+    }
+
+    /// Waits until the page has woken up since the last call. Cancel-safe.
+    pub(crate) async fn next(&mut self) {
+        loop {
+            let began = unix_time();
+            let mut look = pin!(sleep(LOOK_INTERVAL));
+            poll_fn(|cx| match self.event.poll(cx) {
+                Poll::Pending => look.as_mut().poll(cx),
+                ready => ready,
+            })
+            .await;
+            let passed = unix_time().saturating_sub(began);
+            if self.event.fired.take() || passed >= LOOK_INTERVAL + SLEPT {
+                return;
+            }
+        }
+    }
+
+    fn each_event(&self, call: fn(&EventTarget, &str, &Function) -> Result<(), JsValue>) {
+        for event in WAKING_EVENTS {
+            if let Some(target) = &self.target {
+                // Fails for no event.
+                let _ = call(target, event, self.listener.as_ref().unchecked_ref());
+            }
+        }
+    }
+}
+
+impl Drop for Wakings {
+    fn drop(&mut self) {
+        self.each_event(EventTarget::remove_event_listener_with_callback);
     }
 }
 

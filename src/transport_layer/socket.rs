@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::config::TransportLayerConfig;
 use super::driver::{
     Intake, Outbound, Shared, advertised_addr, handle_socket_listener, submit, submit_to_all,
+    watch_wakings,
 };
 use super::error::{ClosedError, SendError};
 use super::outgoing::OutgoingConnection;
@@ -66,6 +67,7 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
         let shared = Arc::clone(&intake.shared);
         let accepting = handle_socket_listener(intake.clone(), listener);
         shared.keep_listener(Task::spawn(accepting));
+        watch_wakings(&shared);
         Ok(Self { shared, intake })
     }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::census::Owner;
+use super::doubt::{self, Doubt};
 use super::host::Host;
 use super::silence::{SilenceCheck, Verdict};
 use crate::net::{CloseCode, NetConnection};
@@ -32,6 +33,8 @@ pub(super) struct Link<C> {
     pub(super) after: Option<u64>,
     reading: Reading,
     silence: SilenceCheck,
+    /// Whether the connection has to be probed.
+    pub(super) doubt: Doubt,
 }
 
 /// What a connection is used for.
@@ -99,6 +102,7 @@ impl<C: NetConnection> Link<C> {
             after: None,
             reading: Reading::Since(now),
             silence: SilenceCheck::default(),
+            doubt: Doubt::default(),
         }
     }
 
@@ -117,6 +121,15 @@ impl<C: NetConnection> Link<C> {
     pub(super) fn set_reading(&mut self, reading: Reading) {
         self.reading = reading;
         self.silence.reset();
+        // What has arrived is not read in time.
+        self.doubt = Doubt::None;
+    }
+
+    /// Has the connection probed, since its peer may be gone, if it is written and read.
+    pub(super) fn raise_doubt(&mut self) {
+        if self.role == LinkRole::Active && matches!(self.reading, Reading::Since(_)) {
+            self.doubt.raise();
+        }
     }
 
     /// Checks whether the connection has been idle, or its peer silent, for too long. A `busy`
@@ -154,12 +167,16 @@ impl<C: NetConnection> Link<C> {
             return Ok(idle_at);
         };
         let conn = &self.conn;
+        let doubt = match self.doubt.check(conn.last_heard(), now) {
+            doubt::Verdict::Gone => return Err((CloseCode::GOING_AWAY, "it does not answer")),
+            doubt::Verdict::CheckAgain(at) => at,
+        };
         let verdict = self.silence.check(now, config.silence_timeout, || {
             now.saturating_duration_since(conn.last_heard().max(reading))
         });
         match verdict {
             Verdict::Silent => Err((CloseCode::GOING_AWAY, "the peer is silent")),
-            Verdict::CheckAgain(at) => Ok(sooner(idle_at, at)),
+            Verdict::CheckAgain(at) => Ok(sooner(idle_at, sooner(at, doubt))),
         }
     }
 }

@@ -14,6 +14,7 @@
 //! | `names` | the addresses that lead to peers |
 //! | `conflict` | which of two connections of one peer stays |
 //! | `silence` | whether a peer has been silent for too long |
+//! | `doubt` | whether a connection has survived a sleep of this side |
 //! | `queue`, `backoff` | the messages for one peer; when to dial it again |
 //! | `requests` | senders that wait for room, and callers that wait for a connection |
 //! | `host`, `census`, `handshakes` | hosts; counts of connections by identity and host; the handshake to end when there are too many |
@@ -23,6 +24,7 @@
 mod backoff;
 mod census;
 mod conflict;
+mod doubt;
 mod handshakes;
 mod host;
 mod inbox;

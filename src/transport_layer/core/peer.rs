@@ -256,6 +256,14 @@ impl<C: NetConnection> Peer<C> {
                 }
             }
         }
+        if let Some(link) = self.links.iter_mut().find_map(|link| {
+            let is_due = link.doubt.take_probe(now);
+            is_due.then_some(link)
+        }) {
+            let (link, conn) = (link.id, link.conn.clone());
+            self.task = TaskState::Blocked;
+            return Decision::Step(Step::Probe { link, conn });
+        }
         match self.next_of_conflict(now) {
             None => {}
             Some(Ok(decision)) => return decision,

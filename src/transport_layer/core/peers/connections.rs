@@ -30,6 +30,16 @@ enum Place {
 }
 
 impl<C: NetConnection> Peers<C> {
+    /// Probes every connection, and ends every wait before a dial: this side has slept, so connections
+    /// may be gone without a sign, and what made dials fail may be over.
+    pub(in crate::transport_layer) fn woken(&mut self, now: Instant) {
+        for peer in self.map.values_mut() {
+            peer.backoff.reset();
+            peer.links.iter_mut().for_each(Link::raise_doubt);
+            peer.wake_task(now);
+        }
+    }
+
     /// Takes a live connection into the service of the peer at `addr`, evicting others if there are too
     /// many.
     pub(super) fn enter(

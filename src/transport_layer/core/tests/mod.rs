@@ -9,6 +9,7 @@ mod limits;
 mod names;
 mod steps;
 mod wakes;
+mod waking;
 mod writes;
 
 use std::collections::VecDeque;
