@@ -8,7 +8,6 @@
 use std::net::{IpAddr, SocketAddr};
 
 use wasm_bindgen::{JsCast as _, JsValue};
-use web_sys::Url;
 
 use super::{environment, names, socket};
 use crate::net::ConnectError;
@@ -81,8 +80,8 @@ enum Distance {
 /// Returns how far away the target is, as far as its address or URL shows.
 fn distance_of(addr: SocketAddr, url: &str) -> Distance {
     if names::is_stand_in(addr) {
-        let host = Url::new(url).map_or_else(|_| String::new(), |url| url.hostname());
-        return match names::ip(&host) {
+        let host = names::host(url);
+        return match host.parse().ok() {
             Some(ip) => distance_of_ip(ip),
             None if host.ends_with(".local") => Distance::LocalNetwork,
             None => Distance::Anywhere,

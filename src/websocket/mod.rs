@@ -13,6 +13,9 @@
 //!   [`WebSocketError::Overflow`].
 //! - A browser accepts any amount of data to send. Writing pauses at 256 KiB, so that the queues
 //!   above, with their expiry and drop policy, decide about everything else.
+//! - A browser may open only one WebSocket to a host at a time, so that a peer which never answers delays
+//!   others. One whose peer was not reached the last time gives way, and a silent one is given up after
+//!   [`WebSocketConfig::open_timeout`], or earlier if others wait.
 //! - A failed dial has no reason. [`ConnectError`](crate::net::ConnectError) names possible causes.
 //!
 //! | file | contents |
@@ -23,6 +26,7 @@
 //! | `listener` | the listener of a browser, which never accepts |
 //! | `socket` | one browser WebSocket: its events, its end, its limits |
 //! | `frames` | the two halves of it, which the secure channel reads and writes |
+//! | `openings` | the order in which WebSockets to one host are opened |
 //! | `names` | URLs and host names, and the addresses that stand for them |
 //! | `environment` | the capabilities of the page or worker around this code |
 //! | `diagnosis` | possible causes of a failed dial |
@@ -37,6 +41,7 @@ mod error;
 mod frames;
 mod listener;
 mod names;
+mod openings;
 mod socket;
 mod transport;
 

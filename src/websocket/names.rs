@@ -138,6 +138,12 @@ pub(super) fn plain_url(addr: SocketAddr) -> String {
     format!("ws://{}/", SocketAddr::new(addr.ip(), addr.port()))
 }
 
+/// Returns the host of a URL in its normal form, the same one for all spellings of an IP address.
+pub(super) fn host(url: &str) -> String {
+    let host = Url::new(url).map_or_else(|_| String::new(), |url| url.hostname());
+    ip(&host).map_or(host, |ip| ip.to_string())
+}
+
 fn stand_in(url: &str) -> IpAddr {
     let digest = Blake2s256::digest(url.as_bytes());
     let tail = digest

@@ -11,6 +11,7 @@ use super::diagnosis;
 use super::frames::{self, WebSocketConnection, WebSocketReader, WebSocketWriter};
 use super::listener::WebSocketListener;
 use super::names::{self, Names};
+use super::openings::{Openings, Outcome};
 use super::socket::Socket;
 use crate::credential::NetCredential;
 use crate::net::{Alpn, ConnectError, NetTransport, is_dialable, unspecified_like};
@@ -29,6 +30,7 @@ const MIN_HANDSHAKE_TIME: Duration = Duration::from_millis(1);
 pub struct WebSocketTransport {
     config: WebSocketConfig,
     names: Names,
+    openings: Openings,
     live: Arc<AtomicUsize>,
 }
 
@@ -60,7 +62,8 @@ impl WebSocketTransport {
     /// # Errors
     ///
     /// Fails if the WebSocket cannot be opened, or not within
-    /// [`connect_timeout`](WebSocketConfig::connect_timeout).
+    /// [`open_timeout`](WebSocketConfig::open_timeout), or
+    /// [`connect_timeout`](WebSocketConfig::connect_timeout) with the time for which it gives way to others.
     pub async fn open(
         &self,
         addr: SocketAddr,
@@ -72,17 +75,40 @@ impl WebSocketTransport {
             }
             None => names::plain_url(addr),
         };
-        let socket = Socket::new(&url, self.config.max_unread_bytes, &self.live)
-            .map_err(|thrown| diagnosis::not_created(addr, &url, &thrown))?;
         let after = self.config.connect_timeout;
-        let opened = rt::timeout(after, poll_fn(|cx| socket.poll_open(cx))).await;
-        match opened {
-            Ok(Ok(())) => Ok(frames::halves(socket)),
-            Ok(Err(error)) => {
-                tracing::debug!(%addr, url, %error, "a WebSocket did not open");
-                Err(diagnosis::not_opened(addr, &url))
+        let opened = rt::timeout(after, self.open_in_turn(addr, &url)).await;
+        opened.unwrap_or_else(|rt::Elapsed(after)| Err(ConnectError::Timeout { addr, after }))
+    }
+
+    /// Opens a WebSocket when it is its turn among those to the same host, as often as it has to give way.
+    async fn open_in_turn(
+        &self,
+        addr: SocketAddr,
+        url: &str,
+    ) -> Result<(WebSocketReader, WebSocketWriter), ConnectError> {
+        let after = self.config.open_timeout;
+        let opening = self.openings.enter(names::host(url), url, after);
+        loop {
+            opening.turn().await;
+            let socket = Socket::new(url, self.config.max_unread_bytes, &self.live)
+                .map_err(|thrown| diagnosis::not_created(addr, url, &thrown))?;
+            let opened = opening.wait(poll_fn(|cx| socket.poll_open(cx))).await;
+            match opened {
+                Outcome::Ended(Ok(())) => {
+                    opening.ended(true);
+                    return Ok(frames::halves(socket));
+                }
+                Outcome::Ended(Err(error)) => {
+                    opening.ended(false);
+                    tracing::debug!(%addr, url, %error, "a WebSocket did not open");
+                    return Err(diagnosis::not_opened(addr, url));
+                }
+                Outcome::TimedOut => {
+                    opening.ended(false);
+                    return Err(ConnectError::Timeout { addr, after });
+                }
+                Outcome::GiveWay => {}
             }
-            Err(rt::Elapsed(after)) => Err(ConnectError::Timeout { addr, after }),
         }
     }
 }

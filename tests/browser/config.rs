@@ -18,6 +18,10 @@ fn a_value_out_of_bounds_is_an_error_that_names_it() {
             Err("connect_timeout is 0ns, but must be at least 1ms"),
         ),
         (
+            config().with_open_timeout(Duration::ZERO),
+            Err("open_timeout is 0ns, but must be at least 1ms"),
+        ),
+        (
             config().with_max_unread_bytes(65_598),
             Err("max_unread_bytes is 65598, but must be at least 65599"),
         ),

@@ -9,7 +9,7 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen_test::wasm_bindgen_test;
 
 use super::nodes::Nodes;
-use super::soon;
+use super::{eventually, soon};
 
 async fn open(
     network: &WebSocketTransport,
@@ -71,6 +71,28 @@ async fn a_silent_and_a_dead_peer_do_not_delay_other_peers() {
     socket.send(nodes.echo(), "hello".into()).await.unwrap();
     let (from, message) = soon(socket.recv()).await.unwrap();
     assert_eq!((from, message), (nodes.echo(), "hello".into()));
+}
+
+/// Firefox opens one WebSocket to an address at a time, so that the silent peer, whose port is another one of
+/// the same address, holds up the other.
+#[wasm_bindgen_test]
+async fn a_silent_peer_holds_up_others_of_its_host_for_a_moment_and_only_once() {
+    let nodes = Nodes::fetch().await;
+    let network = WebSocketTransport::default();
+    for limit in [4, 1] {
+        let socket = open(&network, &nodes).await;
+        socket.send(nodes.silent(), "lost".into()).await.unwrap();
+        eventually("the silent peer to be dialled", || {
+            network.open_sockets() == 1
+        })
+        .await;
+        let began = rt::Instant::now();
+        socket.send(nodes.echo(), "hello".into()).await.unwrap();
+        let (from, _) = soon(socket.recv()).await.unwrap();
+        assert_eq!(from, nodes.echo());
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(limit), "{took:?}");
+    }
 }
 
 #[wasm_bindgen_test]

@@ -2,13 +2,14 @@
 //!
 //! The output of cargo and of the test runners is shown as it is.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-use crate::browser::{self, programs::Programs};
+use crate::browser;
+use crate::browser::programs::{Firefox, Programs};
 use crate::demo::cluster::{self, Cluster, OtherNodes};
 use crate::demo::ports::Ports;
 use crate::dependencies;
@@ -23,7 +24,7 @@ use crate::wasm::size;
 use crate::wasm::target::{self, WASM};
 
 /// Limit of one test binary in a browser, including the start of the browser.
-const BROWSER_TIMEOUT_SECONDS: &str = "120";
+const BROWSER_TIMEOUT_SECONDS: &str = "240";
 
 /// The test files that run in a browser, each with the folder of its package. A file that is not
 /// listed here does not run.
@@ -54,7 +55,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     stages.push(Stage::new("sizes", || size::check(&workspace)));
     stages.push(Stage::new("tests, Node.js", || node::tests(&workspace)));
     if !options.skip_browser {
-        stages.push(Stage::new("browser tests", || browser_tests(&workspace)));
+        stages.push(Stage::new("browser tests, Chromium", || {
+            browser_tests(&workspace, &chromium()?)
+        }));
+        stages.push(Stage::new("browser tests, Firefox", || {
+            browser_tests(&workspace, &firefox()?)
+        }));
     }
     if let Some(text) = &options.only {
         stages.retain(|stage| stage.name.contains(text.as_str()));
@@ -115,13 +121,44 @@ fn cargo_stages(workspace: &Workspace) -> Vec<Stage<'_>> {
     ]
 }
 
-/// Runs the wasm tests in a window and in a worker, against native peers that are started for them.
-fn browser_tests(workspace: &Workspace) -> anyhow::Result<()> {
+/// A browser in which the tests run.
+#[derive(Debug)]
+struct Target {
+    /// The option of wasm-pack that selects it, and the one before the path of its driver.
+    options: [&'static str; 2],
+    /// The variable from which the test runner takes the driver. That of another browser must not be set.
+    variable: &'static str,
+    driver: PathBuf,
+    capabilities: Value,
+}
+
+fn chromium() -> anyhow::Result<Target> {
     let programs = Programs::ensure()?;
+    Ok(Target {
+        options: ["--chrome", "--chromedriver"],
+        variable: "CHROMEDRIVER",
+        capabilities: browser::chromium_capabilities(&programs),
+        driver: programs.driver,
+    })
+}
+
+fn firefox() -> anyhow::Result<Target> {
+    let programs = Firefox::ensure()?;
+    Ok(Target {
+        options: ["--firefox", "--geckodriver"],
+        variable: "GECKODRIVER",
+        capabilities: browser::firefox_capabilities(&programs),
+        driver: programs.driver,
+    })
+}
+
+/// Runs the wasm tests in a window and in a worker, against native peers that are started for them.
+fn browser_tests(workspace: &Workspace, target: &Target) -> anyhow::Result<()> {
     let wasm_bindgen = Tool::wasm_bindgen(workspace)?.ensure()?;
     let wasm_pack = Tool::wasm_pack().ensure()?;
-    let folder = workspace.output("browser-test")?;
-    let capabilities = browser::write_capabilities(&programs, &folder)?;
+    let capabilities = workspace.output("browser-test")?.join("webdriver.json");
+    std::fs::write(&capabilities, target.capabilities.to_string())
+        .with_context(|| format!("cannot write {}", capabilities.display()))?;
 
     let echo = Peer::start(workspace, "echo")?;
     let scripted = Peer::start(workspace, "scripted_peer")?;
@@ -147,13 +184,16 @@ fn browser_tests(workspace: &Workspace) -> anyhow::Result<()> {
         println!("-- {test} of {folder}");
         let mut command = Command::new(&wasm_pack);
         command
-            .args(["test", "--headless", "--chrome", "--chromedriver"])
-            .arg(&programs.driver)
+            .args(["test", "--headless"])
+            .args(target.options)
+            .arg(&target.driver)
             // Ends the options of wasm-pack, which would otherwise take what follows for a path.
             .args(["--mode", "no-install", "--", "--test", test])
             .current_dir(workspace.root.join(folder))
             .env("PATH", &search)
-            .env("CHROMEDRIVER", &programs.driver)
+            .env_remove("CHROMEDRIVER")
+            .env_remove("GECKODRIVER")
+            .env(target.variable, &target.driver)
             .env("WASM_BINDGEN_TEST_WEBDRIVER_JSON", &capabilities)
             .env("WASM_BINDGEN_TEST_TIMEOUT", BROWSER_TIMEOUT_SECONDS);
         match command::run(&mut command) {

@@ -6,7 +6,7 @@ pub(crate) mod programs;
 pub(crate) mod webdriver;
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::browser::programs::Programs;
+use crate::browser::programs::{Firefox, Programs};
 use crate::browser::webdriver::Session;
 use crate::host::http::Client;
 use crate::host::process::Process;
@@ -110,14 +110,15 @@ fn capabilities(programs: &Programs, arguments: &[String]) -> Value {
     json!({ "goog:chromeOptions": { "binary": programs.chrome, "args": arguments } })
 }
 
-/// Writes the capabilities to a file in `folder` and returns its path. wasm-bindgen's test runner
-/// reads it and adds arguments of its own.
-pub(crate) fn write_capabilities(programs: &Programs, folder: &Path) -> anyhow::Result<PathBuf> {
-    let path = folder.join("webdriver.json");
-    let arguments = ARGUMENTS.map(ToOwned::to_owned);
-    std::fs::write(&path, capabilities(programs, &arguments).to_string())
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(path)
+/// Returns the WebDriver capabilities with which wasm-bindgen's test runner, which adds arguments of its
+/// own, starts Chromium.
+pub(crate) fn chromium_capabilities(programs: &Programs) -> Value {
+    capabilities(programs, &ARGUMENTS.map(ToOwned::to_owned))
+}
+
+/// Returns the WebDriver capabilities with which wasm-bindgen's test runner starts Firefox.
+pub(crate) fn firefox_capabilities(programs: &Firefox) -> Value {
+    json!({ "moz:firefoxOptions": { "binary": programs.firefox, "args": ["-headless"] } })
 }
 
 fn start_driver(programs: &Programs, log: &Path) -> anyhow::Result<Process> {

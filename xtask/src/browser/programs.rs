@@ -1,12 +1,12 @@
-//! Chromium and its driver: found on this machine, or installed if that needs no question to the
-//! user.
+//! Chromium and Firefox and their drivers: found on this machine, or installed if that needs no question to
+//! the user.
 
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 
 use crate::host::apt::{self, Apt, Unavailable};
-use crate::host::tools;
+use crate::host::tools::{self, Tool};
 
 /// The programs of a browser that can be remote-controlled.
 #[derive(Debug, Clone)]
@@ -73,6 +73,52 @@ impl Programs {
         Ok(chrome
             .zip(driver)
             .map(|(chrome, driver)| Self { chrome, driver }))
+    }
+}
+
+/// The programs of Firefox.
+#[derive(Debug, Clone)]
+pub(crate) struct Firefox {
+    pub(crate) firefox: PathBuf,
+    pub(crate) driver: PathBuf,
+}
+
+const FIREFOX_NAMES: [&str; 2] = ["firefox-esr", "firefox"];
+const FIREFOX_PACKAGE: [&str; 1] = ["firefox-esr"];
+
+impl Firefox {
+    /// Finds Firefox, or installs it as [`Programs::ensure`] does Chromium, and builds its driver.
+    ///
+    /// The environment variables `FIREFOX` and `GECKODRIVER` name programs that are not on PATH.
+    ///
+    /// # Errors
+    ///
+    /// Fails with what to install if a program is missing and cannot be installed.
+    pub(crate) fn ensure() -> anyhow::Result<Self> {
+        let find = || -> anyhow::Result<Option<PathBuf>> {
+            let found = || FIREFOX_NAMES.into_iter().find_map(tools::find_program);
+            Ok(from_variable("FIREFOX")?.or_else(found))
+        };
+        let firefox = match find()? {
+            Some(firefox) => firefox,
+            None => {
+                let Ok(apt) = Apt::find() else {
+                    bail!(
+                        "no Firefox: install it, or set FIREFOX to its program (on Debian: {})",
+                        apt::by_hand(&FIREFOX_PACKAGE)
+                    );
+                };
+                let lock = tools::lock(&tools::cache()?)?;
+                apt.install(&FIREFOX_PACKAGE, "about 250 MB")?;
+                drop(lock);
+                find()?.context("apt-get has installed Firefox, but it is not on PATH")?
+            }
+        };
+        let driver = match from_variable("GECKODRIVER")? {
+            Some(driver) => driver,
+            None => Tool::geckodriver().ensure()?,
+        };
+        Ok(Self { firefox, driver })
     }
 }
 

@@ -50,6 +50,17 @@ impl Tool {
         }
     }
 
+    /// Returns geckodriver, through which tests run in Firefox.
+    pub(crate) fn geckodriver() -> Self {
+        Self {
+            package: "geckodriver",
+            program: "geckodriver",
+            version: "0.37.1".to_owned(),
+            install_args: &["--locked"],
+            takes: "about four minutes",
+        }
+    }
+
     /// Returns cargo-deny, which checks the licences, bans, sources and advisories in deny.toml.
     pub(crate) fn cargo_deny() -> Self {
         Self {
