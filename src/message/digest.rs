@@ -27,6 +27,15 @@ impl ChitchatId {
     }
 }
 
+impl From<Vec<(ChitchatId, NodeDigest)>> for Digest {
+    /// Returns a digest of `entries`. Of several for the same node, the last one counts. Fast if they are
+    /// sorted by id.
+    fn from(entries: Vec<(ChitchatId, NodeDigest)>) -> Self {
+        let node_digests = rt::map(entries);
+        Self { node_digests }
+    }
+}
+
 impl Digest {
     /// Returns an upper bound of this digest's length in a message, in bytes. For V0 it is the exact
     /// length. Cheap, since nothing is compressed.
@@ -125,9 +134,7 @@ pub(super) fn read(
             }
         }
     }
-    Ok(Digest {
-        node_digests: rt::map(list),
-    })
+    Ok(list.into())
 }
 
 fn read_entry(reader: &mut Reader<'_>) -> Result<(ChitchatId, NodeDigest), DecodeError> {

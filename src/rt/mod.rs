@@ -33,7 +33,7 @@ pub(crate) use compress::compress;
 #[cfg(target_family = "wasm")]
 pub(crate) use target::Turns;
 pub use target::{BoxFuture, Instant, MaybeSend, MaybeSync, sleep, unix_time};
-pub(crate) use target::{Executor, Wakings, map, set};
+pub(crate) use target::{Executor, Wakings, map};
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use target::{delay_acks, resolve};
 

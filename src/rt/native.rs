@@ -1,6 +1,6 @@
 //! Tasks, time and name resolution on tokio.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -60,16 +60,6 @@ pub(crate) fn map<K: Ord, V>(entries: Vec<(K, V)>) -> BTreeMap<K, V> {
     let mut map = BTreeMap::new();
     map.extend(entries);
     map
-}
-
-/// Returns a set of `values`. Fast if they are sorted.
-pub(crate) fn set<T: Ord>(values: impl IntoIterator<Item = T>) -> BTreeSet<T> {
-    let values = values.into_iter();
-    // A filter does not say how many it lets through, and a vector that grows step by step costs more than
-    // the sort. What is collected here fits into memory once more.
-    let mut list = Vec::with_capacity(values.size_hint().1.unwrap_or(0).min(1024));
-    list.extend(values);
-    list.into_iter().collect()
 }
 
 /// Makes the system wait a little for an answer that can carry the acknowledgement of what `stream`

@@ -4,7 +4,7 @@
 //! once.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -37,15 +37,6 @@ pub(crate) fn map<K: Ord, V>(entries: Vec<(K, V)>) -> BTreeMap<K, V> {
     let mut map = BTreeMap::new();
     map.extend(entries);
     map
-}
-
-/// Returns a set of `values`.
-///
-/// It inserts them one by one, for the same reason.
-pub(crate) fn set<T: Ord>(values: impl IntoIterator<Item = T>) -> BTreeSet<T> {
-    let mut set = BTreeSet::new();
-    set.extend(values);
-    set
 }
 
 /// Completes after `duration`. Cancel-safe. In a hidden tab, timers may fire as rarely as once a

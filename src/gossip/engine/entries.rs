@@ -129,7 +129,8 @@ impl Entries {
         self.bytes += entry_len(key, value);
     }
 
-    /// Gives all entries new versions above `floor`, in the same order. Returns the last one.
+    /// Changes the versions of all entries to new ones above `floor`, in the same order. Returns the last
+    /// one.
     pub(super) fn renumber_above(&mut self, floor: Version) -> Version {
         self.compact();
         let mut last = floor;

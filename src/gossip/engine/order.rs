@@ -12,7 +12,6 @@ use std::iter::Peekable;
 use litemap::LiteMap;
 
 use crate::message::ChitchatId;
-use crate::rt;
 
 /// A map from members to values, as one sorted vector. Lookups are far more frequent than members
 /// that come and go.
@@ -89,9 +88,11 @@ pub(super) fn sorted<T>(values: Vec<T>, rank: impl Fn(&T) -> Rank) -> Vec<T> {
     taken.flatten().collect()
 }
 
-/// Returns a set of `values`.
+/// Returns a set of `values`. Unlike `collect`, it inserts them one by one.
 pub(super) fn set<T: Ord>(values: impl IntoIterator<Item = T>) -> BTreeSet<T> {
-    rt::set(values)
+    let mut set = BTreeSet::new();
+    set.extend(values);
+    set
 }
 
 #[cfg(test)]

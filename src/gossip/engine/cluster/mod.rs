@@ -20,7 +20,6 @@ use super::order::{self, Members, Rank};
 use crate::message::{
     ChitchatId, Delta, DeltaBuilder, Digest, NodeDigest, ProtocolVersion, Version,
 };
-use crate::rt;
 
 /// The highest version or heartbeat that we believe a peer to have seen of this member. Honest
 /// counting never gets there, and there must be room above it to go on.
@@ -274,9 +273,7 @@ impl Cluster {
         let nodes = self.nodes.iter().filter(|(id, _)| !skip(id));
         let mut entries = Vec::with_capacity(self.nodes.len());
         entries.extend(nodes.map(|(id, state)| (id.clone(), state.digest())));
-        let mut digest = Digest {
-            node_digests: rt::map(entries),
-        };
+        let mut digest = Digest::from(entries);
         if digest.encoded_len_bound(version) <= room {
             self.digest_cursor = None;
             return digest;
