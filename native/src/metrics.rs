@@ -220,6 +220,13 @@ pub(crate) fn render(
     ] {
         text.sample(name, ("reason", reason), count);
     }
+    let name = "gossip_udp_withheld_messages_total";
+    text.metric(
+        name,
+        "counter",
+        "Messages not sent to addresses that may be forged.",
+    );
+    text.value(name, udp.withheld);
     text.0
 }
 

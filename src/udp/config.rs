@@ -17,6 +17,12 @@ pub struct UdpConfig {
     /// is dropped, and counted as [`overflowed`](super::UdpCounts::overflowed). At least the
     /// longest datagram, 65,507 bytes. Default 1 MiB.
     pub max_bytes_per_peer: usize,
+    /// The number of bytes that each port sends in a second to addresses which may be forged, in all. An
+    /// address that has not shown that it receives what is sent to it gets three times what came from it;
+    /// what exceeds that is counted here. A message that exceeds this as well is dropped, and counted as
+    /// [`withheld`](super::UdpCounts::withheld). With 0, upstream nodes cannot join a cluster of more than
+    /// a few members through this port. Default 256 KiB.
+    pub max_unechoed_bytes_per_second: usize,
 }
 
 impl UdpConfig {
@@ -24,6 +30,7 @@ impl UdpConfig {
         with_max_pending_flows => max_pending_flows: usize,
         with_max_messages_per_peer => max_messages_per_peer: usize,
         with_max_bytes_per_peer => max_bytes_per_peer: usize,
+        with_max_unechoed_bytes_per_second => max_unechoed_bytes_per_second: usize,
     }
 
     /// Checks every value.
@@ -51,6 +58,7 @@ impl Default for UdpConfig {
             max_pending_flows: 128,
             max_messages_per_peer: 256,
             max_bytes_per_peer: 1 << 20,
+            max_unechoed_bytes_per_second: 256 << 10,
         }
     }
 }

@@ -92,7 +92,8 @@ impl NetConnection for UdpConnection {
     }
 
     /// Sends each message as one datagram. Completion means that the system has accepted the
-    /// datagrams, not that they arrive.
+    /// datagrams, not that they arrive. A message to an address that may be forged is dropped, and
+    /// counted, if it exceeds what such addresses get.
     ///
     /// # Errors
     ///
@@ -108,7 +109,7 @@ impl NetConnection for UdpConnection {
                 batch.pop_front();
                 return Err(FrameError::MessageTooLong { len, max }.into());
             }
-            let sent = self.0.endpoint.send(message, to).await;
+            let sent = self.0.endpoint.send(message, &self.0.flow).await;
             sent.map_err(|source| UdpError::Send { to, source })?;
             batch.pop_front();
         }

@@ -15,12 +15,13 @@ use bytes::Bytes;
 use tokio::net::UdpSocket;
 
 use super::config::UdpConfig;
+use super::echo::{Bucket, Echo};
 use super::error::UdpError;
 use super::flow::{Flow, Pushed};
 use crate::message::{ChitchatMessage, Message as _, begins_a_message};
 use crate::net::{canonical, is_dialable};
 use crate::rt::sync::{Epoch, Mutex, MutexGuard};
-use crate::rt::{self, Task};
+use crate::rt::{self, Instant, Task};
 
 /// After this many datagrams in a row, other tasks may run.
 const YIELD_AFTER: u32 = 64;
@@ -31,7 +32,7 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
 /// The size of the receive buffer, in bytes: more than the longest datagram.
 const BUFFER_LEN: usize = 1 << 16;
 
-/// The number of datagrams that were dropped on arrival, by cause.
+/// The number of datagrams that were dropped on arrival or withheld, by cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct UdpCounts {
@@ -45,6 +46,10 @@ pub struct UdpCounts {
     pub overflowed: u64,
     /// Messages that waited to be read when their connection was closed or refused.
     pub unread: u64,
+    /// Outgoing messages that were not sent, because their address has not shown that it receives what is
+    /// sent to it, and such addresses have had their share
+    /// ([`max_unechoed_bytes_per_second`](super::UdpConfig::max_unechoed_bytes_per_second)).
+    pub withheld: u64,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +58,7 @@ pub(super) struct Counters {
     refused: AtomicU64,
     overflowed: AtomicU64,
     unread: AtomicU64,
+    withheld: AtomicU64,
 }
 
 impl Counters {
@@ -66,6 +72,7 @@ impl Counters {
             refused: self.refused.load(Ordering::Relaxed),
             overflowed: self.overflowed.load(Ordering::Relaxed),
             unread: self.unread.load(Ordering::Relaxed),
+            withheld: self.withheld.load(Ordering::Relaxed),
         }
     }
 }
@@ -86,6 +93,8 @@ struct Shared {
     config: UdpConfig,
     counters: Arc<Counters>,
     state: Mutex<State>,
+    /// What may be sent to addresses that may be forged, in all.
+    unechoed: Mutex<Bucket>,
     // Advances when a flow becomes pending, and when the port fails.
     changed: Epoch,
 }
@@ -107,11 +116,13 @@ impl Endpoint {
     ) -> io::Result<Arc<Self>> {
         let socket = UdpSocket::bind(addr).await?;
         let local_addr = socket.local_addr()?;
+        let unechoed = Bucket::new(config.max_unechoed_bytes_per_second, Instant::now());
         let shared = Arc::new(Shared {
             socket,
             config,
             counters,
             state: Mutex::default(),
+            unechoed: Mutex::new(unechoed),
             changed: Epoch::default(),
         });
         Ok(Arc::new(Self {
@@ -126,14 +137,37 @@ impl Endpoint {
         self.local_addr
     }
 
-    /// Sends a datagram. Completes when the system has accepted it.
-    pub(super) async fn send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
+    /// Sends a message of `flow` as a datagram. Completes when the system has accepted it, or when it is
+    /// withheld, and counted.
+    pub(super) async fn send(&self, message: &Bytes, flow: &Flow) -> io::Result<()> {
+        let take = |len| self.shared.unechoed.lock().take(len, Instant::now());
+        if !flow.may_send(message, take) {
+            self.withhold(flow.remote_addr());
+            return Ok(());
+        }
+        let to = flow.remote_addr();
         let to = match to {
             SocketAddr::V4(v4) if self.is_ipv6 => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
             to => to,
         };
-        self.shared.socket.send_to(bytes, to).await?;
+        self.shared.socket.send_to(message, to).await?;
         Ok(())
+    }
+
+    fn withhold(&self, addr: SocketAddr) {
+        let withheld = self
+            .shared
+            .counters
+            .withheld
+            .fetch_add(1, Ordering::Relaxed)
+            + 1;
+        if withheld.is_power_of_two() {
+            tracing::warn!(
+                withheld,
+                %addr,
+                "not answered: addresses that may be forged have had their share"
+            );
+        }
     }
 
     /// Sets whether flows from new addresses become pending. Turning it off drops pending flows.
@@ -183,7 +217,7 @@ impl Endpoint {
         let flow = state
             .flows
             .entry(remote)
-            .or_insert_with(|| Arc::new(Flow::new(remote)));
+            .or_insert_with(|| Arc::new(Flow::new(remote, Echo::dialled())));
         Ok(Arc::clone(flow))
     }
 
@@ -285,7 +319,7 @@ impl Shared {
             count(&self.counters.refused);
             return;
         }
-        let flow = Arc::new(Flow::new(from));
+        let flow = Arc::new(Flow::new(from, Echo::default()));
         flow.push(bytes, &self.config);
         state.flows.insert(from, Arc::clone(&flow));
         state.pending.push_back(flow);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::config::UdpConfig;
+use super::echo::Echo;
 use super::error::UdpError;
 use crate::net::CloseReason;
 use crate::rt::Instant;
@@ -35,6 +36,7 @@ struct State {
     last_heard: Instant,
     ended: Option<CloseReason>,
     is_discarded: bool,
+    echo: Echo,
 }
 
 /// What has become of a message that was pushed.
@@ -48,7 +50,7 @@ pub(super) enum Pushed {
 }
 
 impl Flow {
-    pub(super) fn new(remote_addr: SocketAddr) -> Self {
+    pub(super) fn new(remote_addr: SocketAddr, echo: Echo) -> Self {
         Self {
             remote_addr,
             state: Mutex::new(State {
@@ -57,6 +59,7 @@ impl Flow {
                 last_heard: Instant::now(),
                 ended: None,
                 is_discarded: false,
+                echo,
             }),
             changed: Epoch::default(),
         }
@@ -73,6 +76,7 @@ impl Flow {
             return Pushed::Discarded;
         }
         state.last_heard = Instant::now();
+        state.echo.received(&message);
         if state.messages.len() >= config.max_messages_per_peer
             || state.bytes.saturating_add(message.len()) > config.max_bytes_per_peer
         {
@@ -119,6 +123,12 @@ impl Flow {
             }
             self.changed.later_than(seen).await;
         }
+    }
+
+    /// Notes a message that is about to be sent. Returns whether it may be; `bucket` is asked for what
+    /// exceeds the credit of an address that may be forged.
+    pub(super) fn may_send(&self, message: &Bytes, bucket: impl FnOnce(usize) -> bool) -> bool {
+        self.lock().echo.may_send(message, bucket)
     }
 
     /// Returns when the last datagram arrived.

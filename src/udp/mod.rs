@@ -18,6 +18,7 @@
 //! | `transport` | dialling, resolving, binding |
 //! | `endpoint` | a bound port: sorts datagrams into flows |
 //! | `flow` | the state of one remote address on a port |
+//! | `echo` | how much may be sent to an address that may be forged |
 //! | `connection` | a flow as a connection of the transport layer |
 //! | `listener` | flows from new addresses, as incoming connections |
 //!
@@ -28,6 +29,7 @@
 
 mod config;
 mod connection;
+mod echo;
 mod endpoint;
 mod error;
 mod flow;

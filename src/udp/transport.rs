@@ -94,7 +94,9 @@ impl NetTransport for PlaintextUdpTransport {
         let endpoint = self.bind(bind_addr).await?;
         tracing::warn!(
             addr = %endpoint.local_addr(),
-            "listening on plaintext UDP: not encrypted, every peer is accepted"
+            max_bytes_per_second = self.0.config.max_unechoed_bytes_per_second,
+            "listening on plaintext UDP: not encrypted, every peer is accepted, and forged addresses are \
+             answered"
         );
         Ok(UdpListener::new(endpoint, credential.identity()))
     }

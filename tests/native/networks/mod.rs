@@ -1,6 +1,7 @@
 //! The networks: one suite that all of them pass, and the tests of each.
 
 mod addresses;
+mod amplification;
 mod beside_tabs;
 mod config;
 mod conformance;

@@ -1,0 +1,249 @@
+//! How much may be sent to an address that may not be where the datagrams come from.
+//!
+//! The source of a datagram can be forged, so an answer may go to someone who has asked for nothing. An
+//! address that receives what is sent to it shows that by knowing it: the digests of a chitchat node list
+//! every member that it has heard of. Here, an address has *echoed* once one of its digests lists a member,
+//! drawn at random, of the digest that was sent to it last. Someone who forges its source would have to
+//! list most of the members, which takes about as many bytes as the answer has. Invariant: until then, an
+//! address gets at most [`FACTOR`] times the bytes that came from it, apart from what the [`Bucket`] of the
+//! port allows in all.
+//!
+//! This file decides; it sends nothing and reads no clock.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::message::{ChitchatId, ChitchatMessage, Digest, MAX_DATAGRAM_LEN, Message as _};
+use crate::rt::Instant;
+
+/// An address that has not echoed anything gets this many times the bytes that came from it, as in QUIC
+/// (RFC 9000, section 8.1).
+const FACTOR: usize = 3;
+/// An address that this side has dialled gets this many bytes before anything came from it: a digest of
+/// some members, and no more than a QUIC client sends first.
+const FIRST_BYTES: usize = 1200;
+
+/// What has been exchanged with one address.
+#[derive(Debug, Default)]
+pub(super) struct Echo {
+    has_echoed: bool,
+    /// The bytes that the address may get besides those that it has got.
+    credit: usize,
+    /// A member of the last digest that was sent, and its heartbeat.
+    sample: Option<(ChitchatId, u64)>,
+}
+
+impl Echo {
+    /// Returns the state of an address that is dialled.
+    pub(super) fn dialled() -> Self {
+        Self {
+            credit: FIRST_BYTES,
+            ..Self::default()
+        }
+    }
+
+    /// Notes a datagram from the address.
+    pub(super) fn received(&mut self, datagram: &Bytes) {
+        if self.has_echoed {
+            return;
+        }
+        let more = datagram.len().saturating_mul(FACTOR);
+        self.credit = self.credit.saturating_add(more);
+        if let Some((id, heartbeat)) = &self.sample
+            && let Some(digest) = digest_of(datagram)
+        {
+            let known = digest.node_digests.get(id);
+            self.has_echoed = known.is_some_and(|known| known.heartbeat >= *heartbeat);
+        }
+    }
+
+    /// Notes a message that is about to be sent to the address. Returns whether it may be: what exceeds the
+    /// credit is asked of `bucket`.
+    pub(super) fn may_send(&mut self, message: &Bytes, bucket: impl FnOnce(usize) -> bool) -> bool {
+        if self.has_echoed {
+            return true;
+        }
+        let len = message.len();
+        if len <= self.credit {
+            self.credit -= len;
+        } else if !bucket(len) {
+            return false;
+        }
+        if let Some(digest) = digest_of(message)
+            && !digest.node_digests.is_empty()
+        {
+            let nth = fastrand::usize(..digest.node_digests.len());
+            let drawn = digest.node_digests.into_iter().nth(nth);
+            self.sample = drawn.map(|(id, known)| (id, known.heartbeat));
+        }
+        true
+    }
+}
+
+/// Returns the digest of an encoded message, if it has one.
+fn digest_of(message: &Bytes) -> Option<Digest> {
+    match ChitchatMessage::decode(message.clone()).ok()? {
+        ChitchatMessage::Syn { digest, .. } | ChitchatMessage::SynAck { digest, .. } => {
+            Some(digest)
+        }
+        ChitchatMessage::Ack { .. } | ChitchatMessage::BadCluster { .. } => None,
+    }
+}
+
+/// A limit of bytes in each second, of which those of the last second can be used at once.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    rate: usize,
+    filled: usize,
+    at: Instant,
+}
+
+impl Bucket {
+    /// Returns a full bucket that is filled with `rate` bytes in each second. Unless `rate` is zero, it
+    /// has room for at least the longest datagram.
+    pub(super) fn new(rate: usize, now: Instant) -> Self {
+        let mut bucket = Self {
+            rate,
+            filled: 0,
+            at: now,
+        };
+        bucket.filled = bucket.room();
+        bucket
+    }
+
+    fn room(&self) -> usize {
+        if self.rate == 0 {
+            return 0;
+        }
+        self.rate.max(MAX_DATAGRAM_LEN)
+    }
+
+    /// Takes `bytes` if there are as many.
+    pub(super) fn take(&mut self, bytes: usize, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.at);
+        let more = self.rate as f64 * passed.min(Duration::from_secs(60)).as_secs_f64();
+        // Fractions of a byte are not lost to frequent calls.
+        if more >= 1.0 {
+            self.filled = self.filled.saturating_add(more as usize).min(self.room());
+            self.at = now;
+        }
+        let Some(left) = self.filled.checked_sub(bytes) else {
+            return false;
+        };
+        self.filled = left;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{NodeDigest, ProtocolVersion};
+
+    /// Returns the Syn of a member that knows `members`, each with this heartbeat.
+    fn syn(members: std::ops::Range<u64>, heartbeat: u64) -> Bytes {
+        let mut digest = Digest::default();
+        for n in members {
+            let id = ChitchatId::new(format!("member-{n}"), n, ([10, 0, 0, 1], 7000).into());
+            let known = NodeDigest {
+                heartbeat,
+                ..NodeDigest::default()
+            };
+            digest.node_digests.insert(id, known);
+        }
+        let syn = ChitchatMessage::Syn {
+            version: ProtocolVersion::V0,
+            cluster_id: "cluster".to_owned(),
+            digest,
+        };
+        syn.into_bytes().unwrap()
+    }
+
+    #[test]
+    fn an_address_gets_three_times_what_came_from_it_until_it_lists_a_member_that_was_sent() {
+        let answer = syn(0..100, 5);
+        let mut echo = Echo::default();
+        assert!(!echo.may_send(&answer, |_| false), "nothing has come yet");
+        // It sends a third of the answer.
+        let enough = answer.len().div_ceil(3);
+        echo.received(&Bytes::from(vec![0; enough - 1]));
+        assert!(!echo.may_send(&answer, |_| false));
+        echo.received(&Bytes::from_static(b"1"));
+        assert!(echo.may_send(&answer, |_| false));
+        assert!(!echo.may_send(&answer, |_| false), "it has had its share");
+        // None of the members, or what it could have known before.
+        for other in [syn(100..101, 5), syn(0..100, 4)] {
+            echo.received(&other);
+            echo.credit = 0;
+            assert!(!echo.may_send(&answer, |_| false));
+        }
+        echo.received(&syn(0..101, 6));
+        assert!((0..100).all(|_| echo.may_send(&answer, |_| false)));
+    }
+
+    #[test]
+    fn a_forged_list_of_few_members_seldom_passes() {
+        let answer = syn(0..100, 5);
+        let passes = (0..1000).filter(|_| {
+            let mut echo = Echo::default();
+            echo.may_send(&answer, |_| true);
+            echo.received(&syn(0..3, 5));
+            echo.has_echoed
+        });
+        assert!(passes.count() < 100);
+    }
+
+    #[test]
+    fn an_address_that_is_dialled_gets_a_first_message() {
+        let mut echo = Echo::dialled();
+        assert!(echo.may_send(&Bytes::from(vec![0; 1200]), |_| false));
+        assert!(!echo.may_send(&Bytes::from_static(b"1"), |_| false));
+    }
+
+    #[test]
+    fn what_exceeds_the_credit_is_taken_from_the_bucket() {
+        let mut echo = Echo::dialled();
+        let mut asked = Vec::new();
+        for _ in 0..2 {
+            assert!(echo.may_send(&Bytes::from(vec![0; 1000]), |len| {
+                asked.push(len);
+                true
+            }));
+        }
+        assert_eq!(asked, [1000]);
+    }
+
+    #[test]
+    fn a_bucket_gives_its_rate_and_at_most_one_second_of_it_at_once() {
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        let mut bucket = Bucket::new(100_000, start);
+        assert!(bucket.take(100_000, start));
+        assert!(!bucket.take(1, start));
+        assert!(bucket.take(50_000, after(500)));
+        assert!(!bucket.take(1, after(500)));
+        assert!(!bucket.take(100_001, after(60_000)));
+        assert!(bucket.take(100_000, after(60_000)));
+        // Room for one datagram, and none for a rate of zero.
+        let mut bucket = Bucket::new(1, start);
+        assert!(bucket.take(MAX_DATAGRAM_LEN, start));
+        let mut bucket = Bucket::new(0, start);
+        assert!(!bucket.take(1, after(60_000)));
+        assert!(bucket.take(0, after(60_000)));
+    }
+
+    #[test]
+    fn a_bucket_that_is_asked_often_fills_as_fast() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(1000, start);
+        bucket.take(MAX_DATAGRAM_LEN, start);
+        let mut taken = 0;
+        for us in 0..1_000_000_u64 {
+            if us % 100 == 0 && bucket.take(1, start + Duration::from_micros(us)) {
+                taken += 1;
+            }
+        }
+        assert!((990..=1000).contains(&taken), "{taken}");
+    }
+}
