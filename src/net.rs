@@ -85,6 +85,12 @@ pub trait NetTransport: Clone + MaybeSend + MaybeSync + 'static {
         Ok(())
     }
 
+    /// Returns the counts of messages that have been received in part. By default they are zero, for a
+    /// network whose connections hold none.
+    fn partial_stats(&self) -> PartialStats {
+        PartialStats::default()
+    }
+
     /// Returns the length of the longest message that a connection carries, in bytes. Default 16 MiB.
     fn max_message_len(&self) -> usize {
         16 << 20
@@ -234,6 +240,33 @@ pub trait NetConnection: Clone + MaybeSend + MaybeSync + 'static {
 
     /// Completes when the connection has ended, for whatever reason. Cancel-safe.
     fn watch_close(&self) -> impl Future<Output = CloseReason> + MaybeSend;
+}
+
+/// Counts of the messages that the connections of a network have received in part.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartialStats {
+    /// Bytes of memory that they take now.
+    pub bytes: u64,
+    /// The most bytes that they may take.
+    pub max_bytes: u64,
+    /// Connections that ended because all of these messages would have taken more.
+    pub evicted: u64,
+    /// Connections that ended because the rest of a message did not arrive in time.
+    pub timed_out: u64,
+}
+
+impl std::ops::Add for PartialStats {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes + other.bytes,
+            max_bytes: self.max_bytes + other.max_bytes,
+            evicted: self.evicted + other.evicted,
+            timed_out: self.timed_out + other.timed_out,
+        }
+    }
 }
 
 /// Returns the unspecified address with port 0 of the family of `addr`.

@@ -168,6 +168,24 @@ pub(crate) fn render(
             total.incoming_queued,
         ),
         (
+            "gossip_partial_message_bytes",
+            "gauge",
+            "Memory of messages that have been received in part.",
+            stats.partial.bytes,
+        ),
+        (
+            "gossip_partial_messages_evicted_total",
+            "counter",
+            "Connections that ended because messages received in part took too much memory.",
+            stats.partial.evicted,
+        ),
+        (
+            "gossip_partial_messages_timed_out_total",
+            "counter",
+            "Connections that ended because the rest of a message did not arrive in time.",
+            stats.partial.timed_out,
+        ),
+        (
             "gossip_http_connections",
             "gauge",
             "Open HTTP connections.",

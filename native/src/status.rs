@@ -49,6 +49,16 @@ struct StatsStatus {
     dials_failed: u64,
     accepted: u64,
     accept_failed: u64,
+    partial_messages: PartialStatus,
+}
+
+/// Messages that have been received in part.
+#[derive(Debug, Serialize)]
+struct PartialStatus {
+    bytes: u64,
+    max_bytes: u64,
+    evicted: u64,
+    timed_out: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -130,6 +140,12 @@ impl From<&SocketStats> for StatsStatus {
             dials_failed: stats.dials_failed,
             accepted: stats.accepted,
             accept_failed: stats.accept_failed,
+            partial_messages: PartialStatus {
+                bytes: stats.partial.bytes,
+                max_bytes: stats.partial.max_bytes,
+                evicted: stats.partial.evicted,
+                timed_out: stats.partial.timed_out,
+            },
         }
     }
 }

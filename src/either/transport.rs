@@ -15,7 +15,9 @@ use super::routes::{Attempt, HEAD_START, Route, Routes};
 use super::takeover::Takeover;
 use crate::config::ConfigError;
 use crate::credential::NetCredential;
-use crate::net::{Alpn, ConnectError, NetListener as _, NetTransport, unspecified_like};
+use crate::net::{
+    Alpn, ConnectError, NetListener as _, NetTransport, PartialStats, unspecified_like,
+};
 use crate::rt;
 
 /// The number of further ports that are tried when any port will do and the second network cannot
@@ -184,6 +186,11 @@ impl<A: NetTransport, B: NetTransport> NetTransport for EitherTransport<A, B> {
             Ok(addrs) => Ok(addrs),
             Err(_) => self.second.resolve(name).await,
         }
+    }
+
+    /// Returns the sums over both networks.
+    fn partial_stats(&self) -> PartialStats {
+        self.first.partial_stats() + self.second.partial_stats()
     }
 
     fn max_message_len(&self) -> usize {

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::partial::PartialMessages;
 use super::stream::LONGEST_MESSAGE;
 use crate::config::{ConfigError, Value as _, at_least, setters};
 
@@ -15,6 +16,13 @@ pub struct SecureConfig {
     /// The longest message that is sent or accepted, in bytes: 1 to 4,294,967,039 (4 GiB less 257
     /// bytes, which is what the format can express). Default 16 MiB.
     pub max_message_len: usize,
+    /// The most memory that messages which have arrived in part may take, those of all connections of
+    /// a network together, in bytes. One more byte ends the connection with the oldest such message of the
+    /// identity that has the most. A value below `max_message_len` stands for that. Default 64 MiB.
+    pub max_partial_bytes: usize,
+    /// The time in which each 256 KiB of a message must arrive, or the rest of it, once its first part
+    /// has; at least 1 ms. Default 30 s, the time that a writer gets for as much.
+    pub partial_timeout: Duration,
     /// The time limit of the whole handshake; at least 1 ms. Default 10 s.
     pub handshake_timeout: Duration,
     /// The number of records that this side sends under one key before it derives the next; at
@@ -26,6 +34,8 @@ pub struct SecureConfig {
 impl SecureConfig {
     setters! {
         with_max_message_len => max_message_len: usize,
+        with_max_partial_bytes => max_partial_bytes: usize,
+        with_partial_timeout => partial_timeout: Duration,
         with_handshake_timeout => handshake_timeout: Duration,
         with_rekey_after_records => rekey_after_records: u64,
     }
@@ -46,8 +56,15 @@ impl SecureConfig {
             ));
         }
         let shortest = Duration::from_millis(1);
+        at_least("partial_timeout", self.partial_timeout, shortest)?;
         at_least("handshake_timeout", self.handshake_timeout, shortest)?;
         at_least("rekey_after_records", self.rekey_after_records, 1)
+    }
+
+    /// Returns the limit of unfinished messages for a network with this configuration.
+    pub fn partials(&self) -> PartialMessages {
+        let max_bytes = self.max_partial_bytes.max(self.max_message_len);
+        PartialMessages::new(max_bytes, self.partial_timeout)
     }
 }
 
@@ -55,6 +72,8 @@ impl Default for SecureConfig {
     fn default() -> Self {
         Self {
             max_message_len: 16 << 20,
+            max_partial_bytes: 64 << 20,
+            partial_timeout: Duration::from_secs(30),
             handshake_timeout: Duration::from_secs(10),
             rekey_after_records: 1 << 20,
         }
@@ -84,6 +103,10 @@ mod tests {
             (
                 config().with_max_message_len(LONGEST_MESSAGE + 1),
                 Some("max_message_len is 4294967040, but must be at most 4294967039"),
+            ),
+            (
+                config().with_partial_timeout(short),
+                Some("partial_timeout is 999µs, but must be at least 1ms"),
             ),
             (
                 config().with_handshake_timeout(Duration::ZERO),

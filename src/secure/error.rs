@@ -149,6 +149,30 @@ pub enum FrameError {
         /// The limit, in bytes.
         max: usize,
     },
+    /// The peer has sent a part of a message, and then less than 256 KiB of it in the time limit
+    /// ([`SecureConfig::partial_timeout`](super::SecureConfig::partial_timeout)). The peer or the network
+    /// is at fault.
+    #[error(
+        "{received} of {len} bytes of a message have arrived, and too few more within {after:?}"
+    )]
+    PartialTimeout {
+        /// The bytes that have arrived.
+        received: usize,
+        /// Length of the message, in bytes.
+        len: usize,
+        /// The time limit.
+        after: Duration,
+    },
+    /// The unfinished messages of all peers would have taken more memory than the limit
+    /// ([`SecureConfig::max_partial_bytes`](super::SecureConfig::max_partial_bytes)), and this peer's
+    /// took the most. A new connection may help.
+    #[error(
+        "a message that has arrived in part was dropped: unfinished messages would take more than {max} bytes"
+    )]
+    PartialEvicted {
+        /// The limit, in bytes.
+        max: u64,
+    },
     /// A record could not be decrypted: it was changed, replayed, reordered or dropped on its way.
     /// The network is at fault, not the peer. A new connection may help.
     #[error("a record was tampered with")]

@@ -21,6 +21,7 @@
 //! | `establish` | [`dial`] and [`accept`]: the handshake with its time limit |
 //! | `record` | the cipher state: sealing and opening in place, rekeying |
 //! | `stream` | messages and control words inside records |
+//! | `partial` | messages that have been received in part, and their common limit |
 //! | `writing` | the carrier's writing half, and what it has not taken yet |
 //! | `owed` | probes and answers that wait for a writer |
 //! | `connection` | [`SecureConnection`]: sending, receiving, closing |
@@ -39,6 +40,7 @@ mod handshake;
 mod noise;
 mod owed;
 mod params;
+mod partial;
 mod payload;
 mod preface;
 mod record;
@@ -52,6 +54,7 @@ pub use error::{FrameError, HandshakeError};
 pub use establish::{accept, dial};
 pub use frame::{FrameBuffer, FrameEvent, FrameReader, FrameWriter, MAX_FRAME_LEN};
 pub use params::{Endpoints, HandshakeParams};
+pub use partial::PartialMessages;
 pub use preface::PREFACE_START;
 pub use suite::Suite;
 

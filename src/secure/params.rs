@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 
 use super::config::SecureConfig;
+use super::partial::PartialMessages;
 use crate::credential::NetCredential;
 use crate::net::Alpn;
 
@@ -21,6 +22,8 @@ pub struct HandshakeParams<'a> {
     pub credential: &'a NetCredential,
     /// The limits of the handshake and the connection.
     pub config: &'a SecureConfig,
+    /// The messages that the connections of this network have received in part.
+    pub partials: &'a PartialMessages,
 }
 
 /// The addresses of a connection's two ends.

@@ -23,7 +23,9 @@ use super::sniff::{Protocol, sniff};
 use crate::credential::NetCredential;
 use crate::net::{Alpn, NetIncomingRequest, NetListener};
 use crate::rt;
-use crate::secure::{self, Endpoints, HandshakeError, HandshakeParams, SecureConfig};
+use crate::secure::{
+    self, Endpoints, HandshakeError, HandshakeParams, PartialMessages, SecureConfig,
+};
 
 /// The wait before accepting again when the system is out of file descriptors or memory.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
@@ -46,6 +48,7 @@ pub(super) struct Terms {
     pub(super) credential: NetCredential,
     pub(super) secure: SecureConfig,
     pub(super) acks: Acks,
+    pub(super) partials: PartialMessages,
     pub(super) notices: Notices,
 }
 
@@ -188,6 +191,7 @@ impl TcpIncomingRequest {
             alpn: &terms.alpn_supported,
             credential: &terms.credential,
             config: &terms.secure,
+            partials: &terms.partials,
         };
         let connection = secure::accept(reader, writer, &params).await?;
         drop(admitted);

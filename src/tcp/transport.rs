@@ -13,18 +13,19 @@ use super::config::TcpConfig;
 use super::listener::{TcpListener, Terms};
 use super::notices::Notices;
 use crate::credential::NetCredential;
-use crate::net::{Alpn, ConnectError, NetTransport, canonical, is_dialable};
+use crate::net::{Alpn, ConnectError, NetTransport, PartialStats, canonical, is_dialable};
 use crate::rt;
-use crate::secure::{self, Endpoints, HandshakeParams, Suite};
+use crate::secure::{self, Endpoints, HandshakeParams, PartialMessages, Suite};
 
 /// TCP between native nodes. Its listeners also accept browsers, over WebSocket on the same port.
 ///
-/// Clones share the limits on unauthenticated connections.
+/// Clones share the limits on unauthenticated connections and on messages that have arrived in part.
 #[derive(Debug, Clone)]
 pub struct TcpTransport {
     config: TcpConfig,
     admission: Admission,
     acks: Acks,
+    partials: PartialMessages,
 }
 
 impl TcpTransport {
@@ -36,6 +37,7 @@ impl TcpTransport {
         Self {
             admission: Admission::new(&config),
             acks: Acks::default(),
+            partials: config.secure.partials(),
             config,
         }
     }
@@ -63,6 +65,7 @@ impl NetTransport for TcpTransport {
             credential: credential.clone(),
             secure: self.config.secure.clone(),
             acks: self.acks.clone(),
+            partials: self.partials.clone(),
             notices: Notices::default(),
         };
         TcpListener::bind(bind_addr, terms, self.admission.clone())
@@ -105,8 +108,13 @@ impl NetTransport for TcpTransport {
             alpn: alpn_preferred,
             credential,
             config: &self.config.secure,
+            partials: &self.partials,
         };
         Ok(secure::dial(reader, writer, Suite::preferred(), &params).await?)
+    }
+
+    fn partial_stats(&self) -> PartialStats {
+        self.partials.stats()
     }
 
     fn max_message_len(&self) -> usize {

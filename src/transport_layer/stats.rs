@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::credential::Identity;
+use crate::net::PartialStats;
 
 /// The reason why a message was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -122,6 +123,9 @@ pub struct SocketStats {
     pub accept_failed: u64,
     /// Connections whose address or identity was not what it should be.
     pub naming: NamingStats,
+    /// Messages that have been received in part, on all connections of the network. Sockets on clones of
+    /// one network share them.
+    pub partial: PartialStats,
 }
 
 /// Counts of connections whose address or identity was not what it should be.

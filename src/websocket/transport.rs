@@ -14,9 +14,9 @@ use super::names::{self, Names};
 use super::openings::{Openings, Outcome};
 use super::socket::Socket;
 use crate::credential::NetCredential;
-use crate::net::{Alpn, ConnectError, NetTransport, is_dialable, unspecified_like};
+use crate::net::{Alpn, ConnectError, NetTransport, PartialStats, is_dialable, unspecified_like};
 use crate::rt::{self, Instant};
-use crate::secure::{self, Endpoints, HandshakeParams, Suite};
+use crate::secure::{self, Endpoints, HandshakeParams, PartialMessages, Suite};
 
 /// The time limit of a handshake when opening the WebSocket has used all of the dial's time. It is
 /// the shortest that [`SecureConfig`](crate::secure::SecureConfig) allows; the dial then fails with
@@ -26,12 +26,13 @@ const MIN_HANDSHAKE_TIME: Duration = Duration::from_millis(1);
 /// The network of a browser tab: it dials over WebSocket, and cannot listen.
 ///
 /// Clones share the table of resolved names and the count of open sockets.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct WebSocketTransport {
     config: WebSocketConfig,
     names: Names,
     openings: Openings,
     live: Arc<AtomicUsize>,
+    partials: PartialMessages,
 }
 
 impl WebSocketTransport {
@@ -41,8 +42,10 @@ impl WebSocketTransport {
     /// [`create_listener`](NetTransport::create_listener) and [`connect`](NetTransport::connect).
     pub fn new(config: WebSocketConfig) -> Self {
         Self {
+            partials: config.secure.partials(),
             config,
-            ..Self::default()
+            names: Names::default(),
+            live: Arc::default(),
         }
     }
 
@@ -113,6 +116,12 @@ impl WebSocketTransport {
     }
 }
 
+impl Default for WebSocketTransport {
+    fn default() -> Self {
+        Self::new(WebSocketConfig::default())
+    }
+}
+
 impl NetTransport for WebSocketTransport {
     type Listener = WebSocketListener;
     type Connection = WebSocketConnection;
@@ -163,8 +172,13 @@ impl NetTransport for WebSocketTransport {
             alpn: alpn_preferred,
             credential,
             config: &config,
+            partials: &self.partials,
         };
         Ok(secure::dial(reader, writer, Suite::ChaChaPoly, &params).await?)
+    }
+
+    fn partial_stats(&self) -> PartialStats {
+        self.partials.stats()
     }
 
     fn max_message_len(&self) -> usize {

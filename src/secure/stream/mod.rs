@@ -23,8 +23,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::error::FrameError;
 use super::frame::{FrameBuffer, LENGTH_LEN};
 use super::owed::{Owed, Words};
+use super::partial::{Partial, PartialMessages};
 use super::record::{MAX_PLAINTEXT_LEN, Sealer};
-use crate::credential::Refusal;
+use crate::credential::{Identity, Refusal};
 use crate::net::CloseCode;
 
 /// The first control word. A header at or above it is not a length.
@@ -281,13 +282,7 @@ pub(super) struct Inbox {
     record_len: usize,
     /// A copy of the next short messages of the record, with their headers.
     slab: Bytes,
-    partial: Option<Partial>,
-}
-
-/// A message that spans more than one record, as far as it has arrived.
-struct Partial {
-    bytes: Vec<u8>,
-    len: usize,
+    partial: Option<Box<Partial>>,
 }
 
 impl Inbox {
@@ -314,15 +309,30 @@ impl Inbox {
         }
     }
 
-    /// Returns the next message or control word, or `None` if another record is needed.
-    pub(super) fn next(&mut self) -> Result<Option<Event>, FrameError> {
+    /// Returns the message that has arrived in part.
+    pub(super) fn partial(&mut self) -> Option<&mut Partial> {
+        self.partial.as_deref_mut()
+    }
+
+    /// Drops the message that has arrived in part, since the stream has ended.
+    pub(super) fn drop_partial(&mut self) {
+        self.partial = None;
+    }
+
+    /// Returns the next message or control word, or `None` if another record is needed. A message that
+    /// has arrived in part becomes one of `partials`, as one of the peer `identity`.
+    pub(super) fn next(
+        &mut self,
+        partials: &PartialMessages,
+        identity: Identity,
+    ) -> Result<Option<Event>, FrameError> {
         if let Some(header) = self.slab.first_chunk::<HEADER_LEN>() {
             let len = u32::from_be_bytes(*header) as usize;
             self.slab.advance(HEADER_LEN);
             return Ok(Some(Event::Message(self.slab.split_to(len))));
         }
         if self.partial.is_some() {
-            return Ok(self.continue_partial());
+            return self.continue_partial();
         }
         let Some(header) = self.plaintext.first_chunk::<HEADER_LEN>() else {
             if self.plaintext.is_empty() {
@@ -350,11 +360,8 @@ impl Inbox {
                 self.copy_out(len)
             })));
         }
-        self.partial = Some(Partial {
-            bytes: Vec::new(),
-            len,
-        });
-        Ok(self.continue_partial())
+        self.partial = Some(Box::new(Partial::begin(partials, identity, len)));
+        self.continue_partial()
     }
 
     /// Returns whether a message of `len` bytes is handed on inside the memory of its record.
@@ -380,18 +387,20 @@ impl Inbox {
         self.slab.split_to(len)
     }
 
-    fn continue_partial(&mut self) -> Option<Event> {
-        let partial = self.partial.as_mut()?;
-        let missing = partial.len.saturating_sub(partial.bytes.len());
+    fn continue_partial(&mut self) -> Result<Option<Event>, FrameError> {
+        let Some(partial) = &mut self.partial else {
+            return Ok(None);
+        };
+        let missing = partial.missing();
         let piece = self.plaintext.split_to(missing.min(self.plaintext.len()));
-        partial.append(&piece);
+        partial.append(&piece)?;
         if piece.len() < missing {
             // The whole record has been copied: do not hold its memory while waiting for the next.
             self.plaintext = BytesMut::new();
-            return None;
+            return Ok(None);
         }
-        let whole = self.partial.take()?;
-        Some(Event::Message(whole.bytes.into()))
+        let whole = self.partial.take().map(|partial| partial.finish());
+        whole.transpose().map(|whole| whole.map(Event::Message))
     }
 
     fn control(&mut self, word: u32) -> Result<Option<Event>, FrameError> {
@@ -416,19 +425,5 @@ impl Inbox {
         // Nothing is read after a goodbye.
         self.plaintext = BytesMut::new();
         Some(Event::Goodbye(code))
-    }
-}
-
-impl Partial {
-    /// Appends bytes, and doubles the memory when it is used up, but never beyond the message's
-    /// length.
-    fn append(&mut self, piece: &[u8]) {
-        let needed = self.bytes.len().saturating_add(piece.len());
-        if needed > self.bytes.capacity() {
-            let capacity = needed.saturating_mul(2).min(self.len);
-            let more = capacity.saturating_sub(self.bytes.len());
-            self.bytes.reserve_exact(more);
-        }
-        self.bytes.extend_from_slice(piece);
     }
 }

@@ -6,6 +6,15 @@ use crate::secure::suite::Suite;
 const KEY: [u8; 32] = [9; 32];
 const MAX: usize = 16 << 20;
 
+impl Inbox {
+    fn next_event(&mut self) -> Result<Option<Event>, FrameError> {
+        self.next(
+            &PartialMessages::new(MAX, std::time::Duration::from_secs(30)),
+            Identity::UNPROVED,
+        )
+    }
+}
+
 fn ends() -> (Outbox, Opener, Inbox) {
     let suite = Suite::ChaChaPoly;
     (
@@ -24,7 +33,7 @@ fn deliver(outbox: &mut Outbox, opener: &mut Opener, inbox: &mut Inbox) -> (usiz
         opener.open(&mut record).unwrap();
         records += 1;
         inbox.feed(record);
-        while let Some(event) = inbox.next().unwrap() {
+        while let Some(event) = inbox.next_event().unwrap() {
             events.push(event);
         }
     }
@@ -136,7 +145,7 @@ fn a_header_or_a_control_word_that_is_split_between_records_is_read() {
         let mut events = Vec::new();
         for piece in plaintext.chunks(size) {
             inbox.feed(piece.into());
-            while let Some(event) = inbox.next().unwrap() {
+            while let Some(event) = inbox.next_event().unwrap() {
                 events.push(event);
             }
         }
@@ -149,7 +158,7 @@ fn a_length_over_the_limit_or_an_unknown_control_word_is_an_error() {
     let next = |header: u32| {
         let mut inbox = Inbox::new(1000);
         inbox.feed(header.to_be_bytes()[..].into());
-        inbox.next()
+        inbox.next_event()
     };
     let too_long = next(1001).unwrap_err();
     assert!(matches!(
@@ -174,14 +183,14 @@ fn memory_is_taken_for_bytes_that_arrived_not_for_the_announced_length() {
     let mut start = 0xF000_0000_u32.to_be_bytes().to_vec();
     start.extend_from_slice(&[1; 100]);
     inbox.feed(start[..].into());
-    assert!(inbox.next().unwrap().is_none());
+    assert!(inbox.next_event().unwrap().is_none());
     let mut arrived = 100;
     for _ in 0..50 {
         let partial = inbox.partial.as_ref().unwrap();
-        assert_eq!(partial.bytes.len(), arrived);
-        assert!(partial.bytes.capacity() <= 2 * arrived);
+        assert_eq!(partial.memory().0, arrived);
+        assert!(partial.memory().1 <= 2 * arrived);
         inbox.feed([1; 5000][..].into());
-        assert!(inbox.next().unwrap().is_none());
+        assert!(inbox.next_event().unwrap().is_none());
         arrived += 5000;
     }
 }
@@ -193,12 +202,12 @@ fn a_reassembled_message_takes_no_more_memory_than_its_length() {
     fill(&mut outbox, &mut batch, MAX).unwrap();
     while let Some(frame) = outbox.frames.pop() {
         if let Some(partial) = &inbox.partial {
-            assert!(partial.bytes.capacity() <= 200_000);
+            assert!(partial.memory().1 <= 200_000);
         }
         let mut record = BytesMut::from(frame);
         opener.open(&mut record).unwrap();
         inbox.feed(record);
-        if let Some(event) = inbox.next().unwrap() {
+        if let Some(event) = inbox.next_event().unwrap() {
             assert_eq!(event, Event::Message(message(200_000, 1)));
         }
     }
@@ -215,7 +224,7 @@ fn a_short_message_does_not_hold_the_memory_of_a_long_record() {
     let record = plaintext.as_ptr_range();
     let mut inbox = Inbox::new(MAX);
     inbox.feed(plaintext);
-    let mut within = |len: usize| match inbox.next().unwrap() {
+    let mut within = |len: usize| match inbox.next_event().unwrap() {
         Some(Event::Message(message)) => {
             assert_eq!(message.len(), len);
             record.contains(&message.as_ptr())
@@ -224,7 +233,7 @@ fn a_short_message_does_not_hold_the_memory_of_a_long_record() {
     };
     assert!(!within(100), "the short message was not copied");
     assert!(within(30_000), "the long message was copied");
-    assert!(inbox.next().unwrap().is_none());
+    assert!(inbox.next_event().unwrap().is_none());
     assert_eq!(inbox.plaintext.capacity(), 0, "an idle inbox holds memory");
 }
 
@@ -324,7 +333,7 @@ fn messages_are_copied_unless_they_are_long_and_a_large_part_of_their_record() {
     ];
     for (lens, kept) in cases {
         let (mut inbox, record) = fed(lens, MAX);
-        let Some(Event::Message(first)) = inbox.next().unwrap() else {
+        let Some(Event::Message(first)) = inbox.next_event().unwrap() else {
             panic!("{lens:?}");
         };
         assert_eq!(first.len(), lens[0]);
@@ -338,7 +347,7 @@ fn short_messages_share_pieces_of_memory_of_bounded_size() {
     let mut shared = 0;
     let mut end = std::ptr::null();
     for _ in 0..500 {
-        let Some(Event::Message(message)) = inbox.next().unwrap() else {
+        let Some(Event::Message(message)) = inbox.next_event().unwrap() else {
             panic!("a message is missing");
         };
         assert!(inbox.slab.len() + message.len() <= SLAB_LEN);
@@ -351,13 +360,16 @@ fn short_messages_share_pieces_of_memory_of_bounded_size() {
 #[test]
 fn a_message_over_the_limit_behind_a_short_one_is_an_error() {
     let (mut inbox, _) = fed(&[5, 11], 10);
-    assert_eq!(inbox.next().unwrap(), Some(Event::Message(message(5, 8))));
+    assert_eq!(
+        inbox.next_event().unwrap(),
+        Some(Event::Message(message(5, 8)))
+    );
     assert!(matches!(
-        inbox.next(),
+        inbox.next_event(),
         Err(FrameError::PeerMessageTooLong { len: 11, max: 10 })
     ));
     let (mut inbox, _) = fed(&[10], 10);
-    assert!(inbox.next().unwrap().is_some());
+    assert!(inbox.next_event().unwrap().is_some());
 }
 
 #[test]
@@ -367,7 +379,7 @@ fn a_stream_that_waits_for_a_record_holds_no_record() {
         if missing > 0 {
             inbox.plaintext.truncate(inbox.plaintext.len() - missing);
         }
-        while inbox.next().unwrap().is_some() {}
+        while inbox.next_event().unwrap().is_some() {}
         assert!(!inbox.plaintext.try_reclaim(1), "{lens:?}");
     }
 }

@@ -194,6 +194,7 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
             total.merge(peer);
         }
         stats.total = total;
+        stats.partial = self.transport.partial_stats();
         stats
     }
 

@@ -85,6 +85,7 @@ impl Meeting {
                 alpn: &self.offered,
                 credential: &self.dialler,
                 config: &self.dial_config,
+                partials: &self.dial_config.partials(),
             },
         )
         .await
@@ -103,6 +104,7 @@ impl Meeting {
                 alpn: &self.supported,
                 credential: &self.acceptor,
                 config: &self.accept_config,
+                partials: &self.accept_config.partials(),
             },
         )
         .await

@@ -6,6 +6,7 @@ mod isolation;
 mod lifecycle;
 mod misbehaviour;
 mod naming;
+mod partial;
 mod queues;
 mod silence;
 mod stress;

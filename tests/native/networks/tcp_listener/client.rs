@@ -131,6 +131,7 @@ impl Server {
             alpn: &[ALPN],
             credential,
             config: &SecureConfig::default(),
+            partials: &SecureConfig::default().partials(),
         };
         soon(secure::dial(reader, writer, Suite::ChaChaPoly, &params)).await
     }
