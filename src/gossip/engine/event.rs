@@ -12,7 +12,7 @@ use crate::message::ChitchatMessage;
 pub enum Event {
     /// A round is due. See [`Engine::next_round`](super::Engine::next_round).
     Round,
-    /// Rumours are due. See [`Engine::next_rumours`](super::Engine::next_rumours).
+    /// Rumours are due, or a question to a peer that has more than fits into a message. See [`Engine::next_rumours`](super::Engine::next_rumours).
     Rumours,
     /// A message was received. A reply to it is sent to `from`.
     Message {

@@ -23,7 +23,7 @@
 //!   known. A member is created by digests only.
 //! - **Delta.** Changes of keys, each with a version that the owner of the key assigned. A receiver
 //!   applies a delta only if it connects to the version that it knows, so that a state never has
-//!   gaps. If a message has no room for all changes, the next exchange continues.
+//!   gaps. If a message has no room for all changes, the receiver sends another Syn at once.
 //! - **Heartbeats and phi-accrual failure detection.** Digests carry heartbeats from member to
 //!   member. A member is found live once its heartbeat has risen twice since it was first heard of,
 //!   and dead once it has not risen for much longer than usual (phi, after Hayashibara et al.,
@@ -118,6 +118,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod catch_up;
 mod cluster;
 mod config;
 mod contacts;

@@ -1,5 +1,6 @@
 //! The gossip engine alone, in simulation and beside upstream nodes, and participants on sockets.
 
+mod catch_up;
 mod connected;
 mod hostile;
 mod load;

@@ -235,6 +235,24 @@ impl Cluster {
         learnt
     }
 
+    /// Returns the member of which a peer with `digest` has the most changes that are missing here, and
+    /// the version that it has.
+    pub(super) fn missing<'a>(&self, digest: &'a Digest) -> Option<(&'a ChitchatId, Version)> {
+        let (mut most, mut found) = (0, None);
+        let mut known = self.nodes.iter().peekable();
+        for (id, theirs) in &digest.node_digests {
+            while known.next_if(|(member, _)| *member < id).is_some() {}
+            let ours = known.next_if(|(member, _)| *member == id);
+            let missing = ours.map_or(0, |(_, ours)| {
+                theirs.max_version.saturating_sub(ours.max_version)
+            });
+            if missing > most && *id != self.self_id {
+                (most, found) = (missing, Some((id, theirs.max_version)));
+            }
+        }
+        found
+    }
+
     /// Returns a delta of at most `room` bytes with the changes of the members in `floors`: for
     /// each member, those above the given version. A receiver that has the state up to that version
     /// applies the delta without dropping any of its keys.

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::Engine;
 use super::push::push_send;
+use crate::gossip::engine::catch_up::Claim;
 use crate::gossip::engine::cluster::Learnt;
 use crate::gossip::engine::event::Output;
+use crate::gossip::engine::rumours;
 use crate::message::{ChitchatId, ChitchatMessage, Delta, Digest, ProtocolVersion, syn_overhead};
 
 /// The bytes that the digest of a SynAck leaves for its delta, so that changes get through even in
@@ -77,8 +79,14 @@ impl Engine {
             self.counts.limited += 1;
             return false;
         }
-        // With every message as well as in every round, as in the published crate.
-        self.beat();
+        // With every message as well as in every round, as in the published crate; but not with
+        // dozens of them in a second. A member that measures short intervals for a while would find
+        // this one dead too soon afterwards.
+        let is_more = matches!(message, ChitchatMessage::SynAck { .. });
+        let is_more = is_more && self.catch_up.is_answer(from);
+        if !is_more {
+            self.beat();
+        }
         match message {
             ChitchatMessage::Syn {
                 version,
@@ -94,7 +102,8 @@ impl Engine {
                     return false;
                 }
                 self.note_heard(from);
-                let changed = self.note_digest(from, &digest, now);
+                let changed = self.note_digest(from, &digest, false, now);
+                self.catch_up.note_claim(self.missing(from, &digest));
                 let message = self.syn_ack(from, version, &digest, now);
                 outputs.push(Output::Send { to: from, message });
                 changed
@@ -105,17 +114,48 @@ impl Engine {
                 delta,
             } => {
                 self.note_heard(from);
-                let mut changed = self.note_digest(from, &digest, now);
-                changed |= self.learn(from, delta, now).changed;
+                let mut changed = self.note_digest(from, &digest, is_more, now);
+                let len = rumours::approximate_len(&delta);
+                let learnt = self.cluster.apply(delta, now);
+                let missing = self.missing(from, &digest);
+                if missing.is_some() && (learnt.changed || is_more) {
+                    let len = if learnt.changed { len } else { 0 };
+                    let is_ours = self.routes.is_ours(from);
+                    self.catch_up.note_progress(from, len, is_ours, now);
+                } else {
+                    self.catch_up.note_end(from);
+                }
+                // What was missing for long is no news to others.
+                if !is_more && missing.is_none() {
+                    self.spread(from, &learnt, now);
+                }
+                changed |= learnt.changed;
                 let room = self.delta_room(0);
                 let delta = self.delta(self.software(from), &digest, room, now);
                 let message = ChitchatMessage::Ack { version, delta };
                 outputs.push(Output::Send { to: from, message });
+                self.ask_for_more(now, outputs);
                 changed
             }
             ChitchatMessage::Ack { delta, .. } => {
                 self.note_heard(from);
-                let learnt = self.learn(from, delta, now);
+                let len = rumours::approximate_len(&delta);
+                let learnt = self.cluster.apply(delta, now);
+                let claim = self.catch_up.take_claim(from);
+                let is_missing = claim.is_some_and(|claim| {
+                    let state = self.cluster.get(&claim.id);
+                    state.is_some_and(|state| state.max_version < claim.version)
+                });
+                if learnt.changed && is_missing && self.routes.has_route(from) {
+                    // The answer to a question that is on its way goes on with the exchange.
+                    if !self.catch_up.is_going_on(from, now) {
+                        let is_ours = self.routes.is_ours(from);
+                        self.catch_up.note_progress(from, len, is_ours, now);
+                    }
+                } else {
+                    self.spread(from, &learnt, now);
+                }
+                self.ask_for_more(now, outputs);
                 let may_ask = learnt.has_gap && self.routes.has_route(from);
                 if may_ask && self.rumours.may_repair(now) {
                     self.ask(&[from], now, outputs);
@@ -156,12 +196,23 @@ impl Engine {
 
     /// Notes the members, heartbeats and versions that the digest of a peer lists. Returns true if a
     /// member is new or is live that was not before.
-    fn note_digest(&mut self, from: SocketAddr, digest: &Digest, now: Duration) -> bool {
+    ///
+    /// If the digest is one of many in a second (`is_more`), it is no measure of how often the
+    /// heartbeat of the peer itself rises, since it rises with each message.
+    fn note_digest(
+        &mut self,
+        from: SocketAddr,
+        digest: &Digest,
+        is_more: bool,
+        now: Duration,
+    ) -> bool {
         let listed = &digest.node_digests;
         let version = |id: &ChitchatId| listed.get(id).map(|node| node.max_version);
         self.rumours.note_digest(from, version);
         let noted = self.cluster.note_heartbeats(digest, from);
-        let risen = self.detector.heartbeats(noted.risen.into_iter(), now);
+        let counts = |id: &&ChitchatId| !(is_more && id.gossip_advertise_addr == from);
+        let risen = noted.risen.into_iter().filter(counts);
+        let risen = self.detector.heartbeats(risen, now);
         let replaced = self.replace_dead(&noted.without_room);
         noted.has_new || risen || replaced
     }
@@ -179,9 +230,8 @@ impl Engine {
         !longest_dead.is_empty()
     }
 
-    /// Applies a delta, and notes the new changes in it to be pushed.
-    fn learn(&mut self, from: SocketAddr, delta: Delta, now: Duration) -> Learnt {
-        let learnt = self.cluster.apply(delta, now);
+    /// Notes the new changes of a delta from `from` to be pushed.
+    fn spread(&mut self, from: SocketAddr, learnt: &Learnt, now: Duration) {
         for (id, above, reached) in &learnt.changes {
             self.rumours.note_copy(id, from, *reached, *reached);
             self.rumours.note(id, *above, Some((from, *reached)), now);
@@ -190,7 +240,23 @@ impl Engine {
             let known = self.cluster.get(id).map_or(0, |state| state.max_version);
             self.rumours.note_copy(id, from, *reached, known);
         }
-        learnt
+    }
+
+    /// Returns a change that the peer at `from` lists and that is missing here, if there is one.
+    fn missing(&self, from: SocketAddr, digest: &Digest) -> Option<Claim> {
+        let (id, version) = self.cluster.missing(digest)?;
+        Some(Claim {
+            from,
+            id: id.clone(),
+            version,
+        })
+    }
+
+    /// Asks the peer that has more than it could send, if that is due.
+    pub(super) fn ask_for_more(&mut self, now: Duration, outputs: &mut Vec<Output>) {
+        if let Some(peer) = self.catch_up.ask(now) {
+            self.ask(&[peer], now, outputs);
+        }
     }
 
     fn syn_ack(

@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::catch_up::CatchUp;
 use super::cluster::{Cluster, ClusterLimits};
 use super::config::GossipConfig;
 use super::contacts::Contacts;
@@ -51,6 +52,7 @@ pub struct Engine {
     rng: fastrand::Rng,
     schedule: Schedule,
     rumours: Rumours,
+    catch_up: CatchUp,
     /// Limits of the answers to Syns, and of those to SynAcks.
     syns: Limiter,
     syn_acks: Limiter,
@@ -77,9 +79,11 @@ impl Engine {
         };
         let mut cluster = Cluster::new(id, limits);
         cluster.own().heartbeat = 1;
+        let patience = config.gossip_interval.saturating_mul(ANSWER_INTERVALS);
         let mut engine = Self {
             detector: FailureDetector::new(config.failure_detector.clone()),
-            contacts: Contacts::new(config.gossip_interval.saturating_mul(ANSWER_INTERVALS)),
+            contacts: Contacts::new(patience),
+            catch_up: CatchUp::new(patience),
             cluster,
             routes: Routes::new(config.dial, config.gossip_interval),
             seeds: BTreeSet::new(),
@@ -113,10 +117,11 @@ impl Engine {
     }
 
     /// Returns the time at which the driver must pass in [`Event::Rumours`], or `None` while there
-    /// are no changes to push. Any call of [`handle`](Self::handle), [`set`](Self::set),
+    /// are no changes to push and no peer is to be asked for more. Any call of [`handle`](Self::handle), [`set`](Self::set),
     /// [`set_with_ttl`](Self::set_with_ttl) or [`delete`](Self::delete) may change it.
     pub fn next_rumours(&self) -> Option<Duration> {
-        self.rumours.due()
+        let dues = [self.rumours.due(), self.catch_up.due()];
+        dues.into_iter().flatten().min()
     }
 
     /// Handles an event and returns what the driver must do, in that order. `now` must not be
@@ -127,6 +132,7 @@ impl Engine {
             Event::Round => self.round(now, &mut outputs),
             Event::Rumours => {
                 self.send_rumours(now, &mut outputs);
+                self.ask_for_more(now, &mut outputs);
                 false
             }
             // Every sender may change everything so far, whatever its identity and role.
@@ -297,6 +303,8 @@ impl Engine {
         let mut chosen = selection::choose(&candidates, &mut self.rng);
         chosen.extend(self.neighbour_to_meet(&candidates, &chosen));
         self.schedule.end(chosen.len());
+        let catch_up = &self.catch_up;
+        chosen.retain(|addr| !catch_up.is_going_on(*addr, now));
         self.ask(&chosen, now, outputs);
         changed |= self.detector.judge(self.cluster.others(), now);
         let forgotten = self.detector.take_forgotten(now);
