@@ -19,9 +19,10 @@ pub struct UdpConfig {
     pub max_bytes_per_peer: usize,
     /// The number of bytes that each port sends in a second to addresses which may be forged, in all. An
     /// address that has not shown that it receives what is sent to it gets three times what came from it;
-    /// what exceeds that is counted here. A message that exceeds this as well is dropped, and counted as
-    /// [`withheld`](super::UdpCounts::withheld). With 0, upstream nodes cannot join a cluster of more than
-    /// a few members through this port. Default 256 KiB.
+    /// what exceeds that is counted here, and messages that open an exchange leave half to answers. A
+    /// message that exceeds this as well is dropped, and counted as
+    /// [`withheld`](super::UdpCounts::withheld). With 0, an upstream node that joins a cluster of many
+    /// members through this port waits for hundreds of rounds. Default 256 KiB.
     pub max_unechoed_bytes_per_second: usize,
 }
 

@@ -60,14 +60,18 @@ impl Echo {
 
     /// Notes a message that is about to be sent to the address. Returns whether it may be: what exceeds the
     /// credit is asked of `bucket`.
-    pub(super) fn may_send(&mut self, message: &Bytes, bucket: impl FnOnce(usize) -> bool) -> bool {
+    pub(super) fn may_send(
+        &mut self,
+        message: &Bytes,
+        bucket: impl FnOnce(usize, Purpose) -> bool,
+    ) -> bool {
         if self.has_echoed {
             return true;
         }
         let len = message.len();
         if len <= self.credit {
             self.credit -= len;
-        } else if !bucket(len) {
+        } else if !bucket(len, Purpose::of(message)) {
             return false;
         }
         if let Some(digest) = digest_of(message)
@@ -88,6 +92,24 @@ fn digest_of(message: &Bytes) -> Option<Digest> {
             Some(digest)
         }
         ChitchatMessage::Ack { .. } | ChitchatMessage::BadCluster { .. } => None,
+    }
+}
+
+/// Whether a message opens an exchange or answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It opens an exchange, perhaps with a member that is dead.
+    Question,
+    /// It answers a peer.
+    Answer,
+}
+
+impl Purpose {
+    fn of(message: &Bytes) -> Self {
+        match ChitchatMessage::decode(message.clone()) {
+            Ok(ChitchatMessage::Syn { .. }) => Self::Question,
+            _ => Self::Answer,
+        }
     }
 }
 
@@ -119,8 +141,9 @@ impl Bucket {
         self.rate.max(MAX_DATAGRAM_LEN)
     }
 
-    /// Takes `bytes` if there are as many.
-    pub(super) fn take(&mut self, bytes: usize, now: Instant) -> bool {
+    /// Takes `bytes` if there are as many. Questions leave half of the room to answers: short rounds with
+    /// members that are silent would keep newcomers from being answered otherwise.
+    pub(super) fn take(&mut self, bytes: usize, purpose: Purpose, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.at);
         let more = self.rate as f64 * passed.min(Duration::from_secs(60)).as_secs_f64();
         // Fractions of a byte are not lost to frequent calls.
@@ -128,11 +151,17 @@ impl Bucket {
             self.filled = self.filled.saturating_add(more as usize).min(self.room());
             self.at = now;
         }
-        let Some(left) = self.filled.checked_sub(bytes) else {
-            return false;
+        let reserved = match purpose {
+            Purpose::Question => self.room() / 2,
+            Purpose::Answer => 0,
         };
-        self.filled = left;
-        true
+        match self.filled.checked_sub(bytes) {
+            Some(left) if left >= reserved => {
+                self.filled = left;
+                true
+            }
+            _ => false,
+        }
     }
 }
 
@@ -164,22 +193,28 @@ mod tests {
     fn an_address_gets_three_times_what_came_from_it_until_it_lists_a_member_that_was_sent() {
         let answer = syn(0..100, 5);
         let mut echo = Echo::default();
-        assert!(!echo.may_send(&answer, |_| false), "nothing has come yet");
+        assert!(
+            !echo.may_send(&answer, |_, _| false),
+            "nothing has come yet"
+        );
         // It sends a third of the answer.
         let enough = answer.len().div_ceil(3);
         echo.received(&Bytes::from(vec![0; enough - 1]));
-        assert!(!echo.may_send(&answer, |_| false));
+        assert!(!echo.may_send(&answer, |_, _| false));
         echo.received(&Bytes::from_static(b"1"));
-        assert!(echo.may_send(&answer, |_| false));
-        assert!(!echo.may_send(&answer, |_| false), "it has had its share");
+        assert!(echo.may_send(&answer, |_, _| false));
+        assert!(
+            !echo.may_send(&answer, |_, _| false),
+            "it has had its share"
+        );
         // None of the members, or what it could have known before.
         for other in [syn(100..101, 5), syn(0..100, 4)] {
             echo.received(&other);
             echo.credit = 0;
-            assert!(!echo.may_send(&answer, |_| false));
+            assert!(!echo.may_send(&answer, |_, _| false));
         }
         echo.received(&syn(0..101, 6));
-        assert!((0..100).all(|_| echo.may_send(&answer, |_| false)));
+        assert!((0..100).all(|_| echo.may_send(&answer, |_, _| false)));
     }
 
     #[test]
@@ -187,7 +222,7 @@ mod tests {
         let answer = syn(0..100, 5);
         let passes = (0..1000).filter(|_| {
             let mut echo = Echo::default();
-            echo.may_send(&answer, |_| true);
+            echo.may_send(&answer, |_, _| true);
             echo.received(&syn(0..3, 5));
             echo.has_echoed
         });
@@ -197,8 +232,8 @@ mod tests {
     #[test]
     fn an_address_that_is_dialled_gets_a_first_message() {
         let mut echo = Echo::dialled();
-        assert!(echo.may_send(&Bytes::from(vec![0; 1200]), |_| false));
-        assert!(!echo.may_send(&Bytes::from_static(b"1"), |_| false));
+        assert!(echo.may_send(&Bytes::from(vec![0; 1200]), |_, _| false));
+        assert!(!echo.may_send(&Bytes::from_static(b"1"), |_, _| false));
     }
 
     #[test]
@@ -206,7 +241,7 @@ mod tests {
         let mut echo = Echo::dialled();
         let mut asked = Vec::new();
         for _ in 0..2 {
-            assert!(echo.may_send(&Bytes::from(vec![0; 1000]), |len| {
+            assert!(echo.may_send(&Bytes::from(vec![0; 1000]), |len, _| {
                 asked.push(len);
                 true
             }));
@@ -219,28 +254,51 @@ mod tests {
         let start = Instant::now();
         let after = |ms| start + Duration::from_millis(ms);
         let mut bucket = Bucket::new(100_000, start);
-        assert!(bucket.take(100_000, start));
-        assert!(!bucket.take(1, start));
-        assert!(bucket.take(50_000, after(500)));
-        assert!(!bucket.take(1, after(500)));
-        assert!(!bucket.take(100_001, after(60_000)));
-        assert!(bucket.take(100_000, after(60_000)));
+        assert!(bucket.take(100_000, Purpose::Answer, start));
+        assert!(!bucket.take(1, Purpose::Answer, start));
+        assert!(bucket.take(50_000, Purpose::Answer, after(500)));
+        assert!(!bucket.take(1, Purpose::Answer, after(500)));
+        assert!(!bucket.take(100_001, Purpose::Answer, after(60_000)));
+        assert!(bucket.take(100_000, Purpose::Answer, after(60_000)));
         // Room for one datagram, and none for a rate of zero.
         let mut bucket = Bucket::new(1, start);
-        assert!(bucket.take(MAX_DATAGRAM_LEN, start));
+        assert!(bucket.take(MAX_DATAGRAM_LEN, Purpose::Answer, start));
         let mut bucket = Bucket::new(0, start);
-        assert!(!bucket.take(1, after(60_000)));
-        assert!(bucket.take(0, after(60_000)));
+        assert!(!bucket.take(1, Purpose::Answer, after(60_000)));
+        assert!(bucket.take(0, Purpose::Answer, after(60_000)));
+    }
+
+    #[test]
+    fn questions_leave_half_of_a_bucket_to_answers() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(100_000, start);
+        assert!(bucket.take(50_000, Purpose::Question, start));
+        assert!(!bucket.take(1, Purpose::Question, start));
+        assert!(bucket.take(50_000, Purpose::Answer, start));
+        let syn = syn(0..1, 1);
+        let ack = ChitchatMessage::Ack {
+            version: ProtocolVersion::V0,
+            delta: Default::default(),
+        };
+        for (message, expected) in [
+            (syn, Purpose::Question),
+            (ack.into_bytes().unwrap(), Purpose::Answer),
+        ] {
+            Echo::default().may_send(&message, |_, purpose| {
+                assert_eq!(purpose, expected);
+                true
+            });
+        }
     }
 
     #[test]
     fn a_bucket_that_is_asked_often_fills_as_fast() {
         let start = Instant::now();
         let mut bucket = Bucket::new(1000, start);
-        bucket.take(MAX_DATAGRAM_LEN, start);
+        bucket.take(MAX_DATAGRAM_LEN, Purpose::Answer, start);
         let mut taken = 0;
         for us in 0..1_000_000_u64 {
-            if us % 100 == 0 && bucket.take(1, start + Duration::from_micros(us)) {
+            if us % 100 == 0 && bucket.take(1, Purpose::Answer, start + Duration::from_micros(us)) {
                 taken += 1;
             }
         }

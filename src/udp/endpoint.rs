@@ -140,7 +140,10 @@ impl Endpoint {
     /// Sends a message of `flow` as a datagram. Completes when the system has accepted it, or when it is
     /// withheld, and counted.
     pub(super) async fn send(&self, message: &Bytes, flow: &Flow) -> io::Result<()> {
-        let take = |len| self.shared.unechoed.lock().take(len, Instant::now());
+        let take = |len, purpose| {
+            let mut bucket = self.shared.unechoed.lock();
+            bucket.take(len, purpose, Instant::now())
+        };
         if !flow.may_send(message, take) {
             self.withhold(flow.remote_addr());
             return Ok(());

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::config::UdpConfig;
-use super::echo::Echo;
+use super::echo::{Echo, Purpose};
 use super::error::UdpError;
 use crate::net::CloseReason;
 use crate::rt::Instant;
@@ -127,7 +127,11 @@ impl Flow {
 
     /// Notes a message that is about to be sent. Returns whether it may be; `bucket` is asked for what
     /// exceeds the credit of an address that may be forged.
-    pub(super) fn may_send(&self, message: &Bytes, bucket: impl FnOnce(usize) -> bool) -> bool {
+    pub(super) fn may_send(
+        &self,
+        message: &Bytes,
+        bucket: impl FnOnce(usize, Purpose) -> bool,
+    ) -> bool {
         self.lock().echo.may_send(message, bucket)
     }
 

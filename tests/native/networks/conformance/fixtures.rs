@@ -8,7 +8,7 @@ use gossip_transport::memory::{DialFault, Faults, MemoryNetwork, MemoryTransport
 use gossip_transport::message::{ChitchatMessage, Message as _, ProtocolVersion};
 use gossip_transport::net::{Alpn, NetTransport};
 use gossip_transport::tcp::TcpTransport;
-use gossip_transport::udp::PlaintextUdpTransport;
+use gossip_transport::udp::{PlaintextUdpTransport, UdpConfig};
 
 #[cfg(unix)]
 use crate::examples::custom_network::UnixTransport;
@@ -139,10 +139,10 @@ impl Fixture for Udp {
     ];
 
     fn hosts() -> (PlaintextUdpTransport, PlaintextUdpTransport) {
-        (
-            PlaintextUdpTransport::default(),
-            PlaintextUdpTransport::default(),
-        )
+        // The messages of the suite have no digests that would show where the hosts are.
+        let config = UdpConfig::default().with_max_unechoed_bytes_per_second(1 << 30);
+        let host = || PlaintextUdpTransport::new(config.clone());
+        (host(), host())
     }
 
     fn bind_addr() -> SocketAddr {
