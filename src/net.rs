@@ -132,6 +132,13 @@ pub trait NetIncomingRequest: MaybeSend + 'static {
 
     /// Runs the handshake. Dropping the request, or this future, refuses the peer.
     fn accept(self) -> impl Future<Output = anyhow::Result<Self::Connection>> + MaybeSend;
+
+    /// Returns the reason under which an error of [`accept`](Self::accept) is counted. By default there
+    /// is one for all.
+    fn failure(error: &anyhow::Error) -> AcceptFailure {
+        let _ = error;
+        AcceptFailure::Other
+    }
 }
 
 /// A secure, ordered stream of messages in both directions.
@@ -240,6 +247,76 @@ pub trait NetConnection: Clone + MaybeSend + MaybeSync + 'static {
 
     /// Completes when the connection has ended, for whatever reason. Cancel-safe.
     fn watch_close(&self) -> impl Future<Output = CloseReason> + MaybeSend;
+}
+
+/// The reason for which an incoming connection was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum AcceptFailure {
+    /// Too many peers had not authenticated yet, and this one's host had the most.
+    Crowded,
+    /// The handshake took too long.
+    Timeout,
+    /// The stream broke, or the peer has closed it.
+    Broken,
+    /// The peer speaks an unknown protocol.
+    OtherProtocol,
+    /// The peer speaks TLS, which is not configured.
+    Tls,
+    /// An HTTP request that is not a WebSocket upgrade, or a malformed one.
+    Http,
+    /// A request over HTTP/1.0, which cannot become a WebSocket: the default of nginx.
+    Http10,
+    /// The peer speaks another version of the secure channel.
+    Version,
+    /// The peer has another cluster secret, or none.
+    Secret,
+    /// The peer has proved its identity, and is not trusted.
+    NotTrusted,
+    /// The two sides have no application protocol in common.
+    NoCommonProtocol,
+    /// The peer broke the rules of the handshake.
+    Malformed,
+    /// Anything else.
+    Other,
+}
+
+impl AcceptFailure {
+    /// All reasons, in the order of declaration.
+    pub const ALL: [Self; 13] = [
+        Self::Crowded,
+        Self::Timeout,
+        Self::Broken,
+        Self::OtherProtocol,
+        Self::Tls,
+        Self::Http,
+        Self::Http10,
+        Self::Version,
+        Self::Secret,
+        Self::NotTrusted,
+        Self::NoCommonProtocol,
+        Self::Malformed,
+        Self::Other,
+    ];
+
+    /// Returns a name for metrics: lower-case letters, digits and underscores.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Crowded => "crowded",
+            Self::Timeout => "timeout",
+            Self::Broken => "broken",
+            Self::OtherProtocol => "other_protocol",
+            Self::Tls => "tls",
+            Self::Http => "http",
+            Self::Http10 => "http_1_0",
+            Self::Version => "version",
+            Self::Secret => "secret",
+            Self::NotTrusted => "not_trusted",
+            Self::NoCommonProtocol => "no_common_protocol",
+            Self::Malformed => "malformed",
+            Self::Other => "other",
+        }
+    }
 }
 
 /// Counts of the messages that the connections of a network have received in part.

@@ -213,6 +213,12 @@ pub(crate) fn render(
         text.metric(name, kind, help);
         text.value(name, value);
     }
+    let name = "gossip_accept_failures_total";
+    let help = "Incoming connections that failed or were refused, by reason.";
+    text.metric(name, "counter", help);
+    for (reason, count) in stats.accept_failures.iter() {
+        text.sample(name, ("reason", reason.as_str()), count);
+    }
     text.drops(
         "gossip_dropped_messages_total",
         "Messages that were not sent, by reason.",

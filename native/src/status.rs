@@ -49,6 +49,7 @@ struct StatsStatus {
     dials_failed: u64,
     accepted: u64,
     accept_failed: u64,
+    accept_failures: BTreeMap<&'static str, u64>,
     partial_messages: PartialStatus,
 }
 
@@ -140,6 +141,11 @@ impl From<&SocketStats> for StatsStatus {
             dials_failed: stats.dials_failed,
             accepted: stats.accepted,
             accept_failed: stats.accept_failed,
+            accept_failures: stats
+                .accept_failures
+                .iter()
+                .map(|(reason, count)| (reason.as_str(), count))
+                .collect(),
             partial_messages: PartialStatus {
                 bytes: stats.partial.bytes,
                 max_bytes: stats.partial.max_bytes,

@@ -14,7 +14,9 @@ use super::connection::EitherConnection;
 use super::dialler::Dialler;
 use super::error::NotPreferred;
 use super::routes::{Route, Routes};
-use crate::net::{NetConnection as _, NetIncomingRequest, NetListener, canonical, is_dialable};
+use crate::net::{
+    AcceptFailure, NetConnection as _, NetIncomingRequest, NetListener, canonical, is_dialable,
+};
 
 /// A bound address of both networks.
 #[derive(Debug)]
@@ -90,6 +92,13 @@ impl<R: NetIncomingRequest, S: NetIncomingRequest> NetIncomingRequest
         match &self.request {
             Either::Left(request) => request.remote_addr(),
             Either::Right(request) => request.remote_addr(),
+        }
+    }
+
+    fn failure(error: &anyhow::Error) -> AcceptFailure {
+        match R::failure(error) {
+            AcceptFailure::Other => S::failure(error),
+            failure => failure,
         }
     }
 

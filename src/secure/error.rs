@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::config::ConfigError;
 use crate::credential::{Identity, Refusal};
-use crate::net::CloseReason;
+use crate::net::{AcceptFailure, CloseReason};
 
 /// A handshake that failed. The carrier has been closed.
 ///
@@ -204,6 +204,24 @@ pub enum FrameError {
 }
 
 impl HandshakeError {
+    /// Returns the reason under which an acceptor counts this.
+    pub(crate) fn failure(&self) -> AcceptFailure {
+        match self {
+            Self::Timeout { .. } => AcceptFailure::Timeout,
+            Self::Carrier(_) | Self::ClosedByPeer => AcceptFailure::Broken,
+            Self::NotOurProtocol => AcceptFailure::OtherProtocol,
+            Self::UnsupportedVersion { .. } => AcceptFailure::Version,
+            Self::SuiteNotAllowed { .. } | Self::Decrypt => AcceptFailure::Secret,
+            Self::ClaimsNotAccepted
+            | Self::UntrustedPeer { .. }
+            | Self::PeerRefused { .. }
+            | Self::Refused { .. } => AcceptFailure::NotTrusted,
+            Self::NoCommonProtocol => AcceptFailure::NoCommonProtocol,
+            Self::Oversized { .. } | Self::Malformed { .. } => AcceptFailure::Malformed,
+            Self::Config(_) | Self::Internal { .. } => AcceptFailure::Other,
+        }
+    }
+
     /// Returns the error of the side that refuses an authenticated peer.
     pub(crate) fn not_trusted(identity: Identity, reason: Refusal) -> Self {
         match reason {

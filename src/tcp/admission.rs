@@ -1,16 +1,21 @@
 //! The limit on connections that have not authenticated yet.
 //!
-//! It counts connections and decides which to admit; it does not close any. Invariant: each count
-//! is the number of [`Admitted`] guards that exist, and no host without a guard takes memory.
+//! It decides which connection ends when there are too many, and ends those that nobody reads yet
+//! itself. Invariant: each entry is one [`Admitted`] that exists and has not been evicted, and no host
+//! without one takes memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::task::AtomicWaker;
+use tokio::net::TcpStream;
 
 use super::config::TcpConfig;
 use crate::rt::sync::{Mutex, MutexGuard};
 
-/// Counts unauthenticated connections, in total and per host. Clones share the counts.
+/// The unauthenticated connections, by age and by host. Clones share them.
 #[derive(Debug, Clone)]
 pub(super) struct Admission {
     shared: Arc<Shared>,
@@ -20,20 +25,54 @@ pub(super) struct Admission {
 struct Shared {
     max: usize,
     max_per_host: usize,
-    counts: Mutex<Counts>,
+    entries: Mutex<Entries>,
 }
 
 #[derive(Debug, Default)]
-struct Counts {
-    total: usize,
+struct Entries {
+    next: u64,
+    /// In the order in which they were admitted.
+    by_age: BTreeMap<u64, Entry>,
     by_host: HashMap<IpAddr, usize>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    host: IpAddr,
+    place: Arc<Place>,
+}
+
+/// The place of one connection.
+#[derive(Debug)]
+struct Place {
+    state: Mutex<State>,
+    /// The task that authenticates the peer.
+    task: AtomicWaker,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nobody reads the stream yet.
+    Waiting(TcpStream),
+    /// Somebody does.
+    Begun,
+    Evicted,
 }
 
 /// The place of one unauthenticated connection. Dropping it frees the place.
 #[derive(Debug)]
 pub(super) struct Admitted {
     shared: Arc<Shared>,
-    host: IpAddr,
+    id: u64,
+    place: Arc<Place>,
+}
+
+/// Whether there was room for a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    Free,
+    /// Another connection has been ended for it.
+    Made,
 }
 
 impl Admission {
@@ -42,29 +81,78 @@ impl Admission {
             shared: Arc::new(Shared {
                 max: config.max_unauthenticated,
                 max_per_host: config.max_unauthenticated_per_ip,
-                counts: Mutex::default(),
+                entries: Mutex::default(),
             }),
         }
     }
 
-    /// Takes a place for a connection from `ip`. Returns `None` if its host or the total is at its
-    /// limit.
-    pub(super) fn admit(&self, ip: IpAddr) -> Option<Admitted> {
+    /// Takes a place for a connection from `ip`. If its host is at its limit, the oldest connection of
+    /// that host ends; if the total is, the oldest of the host that has the most, this one included.
+    pub(super) fn admit(&self, ip: IpAddr, stream: TcpStream) -> (Admitted, Room) {
         let host = host_of(ip);
-        let mut counts = self.shared.lock();
-        if counts.total >= self.shared.max {
-            return None;
-        }
-        let of_host = counts.by_host.entry(host).or_default();
-        if *of_host >= self.shared.max_per_host {
-            return None;
-        }
-        *of_host += 1;
-        counts.total += 1;
-        Some(Admitted {
-            shared: Arc::clone(&self.shared),
+        let place = Arc::new(Place {
+            state: Mutex::new(State::Waiting(stream)),
+            task: AtomicWaker::new(),
+        });
+        let mut entries = self.shared.lock();
+        let loser = if entries.count(host) >= self.shared.max_per_host {
+            Some(host)
+        } else if entries.by_age.len() >= self.shared.max {
+            entries.host_with_most(host)
+        } else {
+            None
+        };
+        let evicted = loser.and_then(|loser| entries.remove_oldest(loser));
+        entries.next += 1;
+        let id = entries.next;
+        *entries.by_host.entry(host).or_default() += 1;
+        let entry = Entry {
             host,
-        })
+            place: Arc::clone(&place),
+        };
+        entries.by_age.insert(id, entry);
+        drop(entries);
+        let room = match evicted {
+            Some(entry) => {
+                entry.place.evict();
+                Room::Made
+            }
+            None => Room::Free,
+        };
+        let shared = Arc::clone(&self.shared);
+        (Admitted { shared, id, place }, room)
+    }
+}
+
+impl Place {
+    fn evict(&self) {
+        let before = std::mem::replace(&mut *self.state.lock(), State::Evicted);
+        // Outside of the lock. A stream that nobody reads yet is closed here.
+        drop(before);
+        self.task.wake();
+    }
+}
+
+impl Admitted {
+    /// Returns the stream, or `None` if the connection has been evicted or its stream was taken before.
+    pub(super) fn take_stream(&self) -> Option<TcpStream> {
+        let mut state = self.place.state.lock();
+        match std::mem::replace(&mut *state, State::Begun) {
+            State::Waiting(stream) => Some(stream),
+            other => {
+                *state = other;
+                None
+            }
+        }
+    }
+
+    /// Completes when the connection has been evicted.
+    pub(super) fn poll_evicted(&self, cx: &Context<'_>) -> Poll<()> {
+        self.place.task.register(cx.waker());
+        match *self.place.state.lock() {
+            State::Evicted => Poll::Ready(()),
+            State::Waiting(_) | State::Begun => Poll::Pending,
+        }
     }
 }
 
@@ -80,63 +168,134 @@ fn host_of(ip: IpAddr) -> IpAddr {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock()
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock()
+    }
+}
+
+impl Entries {
+    fn count(&self, host: IpAddr) -> usize {
+        self.by_host.get(&host).copied().unwrap_or(0)
+    }
+
+    /// Returns the host that has the most connections, one more of `newcomer` counted. Of several, it is
+    /// the one with the oldest connection.
+    fn host_with_most(&self, newcomer: IpAddr) -> Option<IpAddr> {
+        let count = |host: IpAddr| self.count(host) + usize::from(host == newcomer);
+        let hosts = || self.by_age.values().map(|entry| entry.host);
+        let most = hosts().map(count).max()?;
+        hosts().find(|host| count(*host) == most)
+    }
+
+    fn remove_oldest(&mut self, host: IpAddr) -> Option<Entry> {
+        let oldest = self.by_age.iter().find(|(_, entry)| entry.host == host);
+        let id = *oldest?.0;
+        self.remove(id)
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Entry> {
+        let entry = self.by_age.remove(&id)?;
+        if let Some(of_host) = self.by_host.get_mut(&entry.host) {
+            *of_host -= 1;
+            if *of_host == 0 {
+                self.by_host.remove(&entry.host);
+            }
+        }
+        Some(entry)
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        let mut counts = self.shared.lock();
-        counts.total = counts.total.saturating_sub(1);
-        if let Some(of_host) = counts.by_host.get_mut(&self.host) {
-            *of_host = of_host.saturating_sub(1);
-            if *of_host == 0 {
-                counts.by_host.remove(&self.host);
-            }
-        }
+        self.shared.lock().remove(self.id);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
 
-    fn admission(max: usize, max_per_host: usize) -> Admission {
-        let config = TcpConfig::default()
-            .with_max_unauthenticated(max)
-            .with_max_unauthenticated_per_ip(max_per_host);
-        Admission::new(&config)
+    struct World {
+        admission: Admission,
+        listener: TcpListener,
     }
 
-    #[test]
-    fn one_address_cannot_take_every_place() {
-        let admission = admission(3, 2);
-        let (a, b) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
-        let first = admission.admit(a).unwrap();
-        let _second = admission.admit(a).unwrap();
-        assert!(admission.admit(a).is_none());
-        let _third = admission.admit(b).unwrap();
-        assert!(admission.admit(b).is_none(), "all places are taken");
-        drop(first);
-        assert!(admission.admit(a).is_some());
+    impl World {
+        async fn new(max: usize, max_per_host: usize) -> Self {
+            let config = TcpConfig::default()
+                .with_max_unauthenticated(max)
+                .with_max_unauthenticated_per_ip(max_per_host);
+            Self {
+                admission: Admission::new(&config),
+                listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            }
+        }
+
+        async fn admit(&self, ip: &str) -> Admitted {
+            let addr = self.listener.local_addr().unwrap();
+            let stream = TcpStream::connect(addr).await.unwrap();
+            self.admission.admit(ip.parse().unwrap(), stream).0
+        }
     }
 
-    #[test]
-    fn all_addresses_of_one_host_are_counted_together() {
-        let admission = admission(9, 1);
-        let admit = |ip: &str| admission.admit(ip.parse().unwrap());
-        let _first = admit("2001:db8:0:1::1").unwrap();
-        assert!(admit("2001:db8:0:1:ffff::2").is_none());
-        let _second = admit("2001:db8:0:2::1").unwrap();
-        let _third = admit("::ffff:10.0.0.1").unwrap();
-        assert!(admit("10.0.0.1").is_none());
+    fn is_evicted(admitted: &Admitted) -> bool {
+        let cx = Context::from_waker(std::task::Waker::noop());
+        admitted.poll_evicted(&cx).is_ready()
     }
 
-    #[test]
-    fn a_host_without_connections_takes_no_memory() {
-        let admission = admission(3, 3);
-        drop(admission.admit([10, 0, 0, 1].into()).unwrap());
-        assert!(admission.shared.lock().by_host.is_empty());
+    #[tokio::test]
+    async fn a_host_at_its_limit_loses_its_oldest_connection() {
+        let world = World::new(9, 2).await;
+        let first = world.admit("10.0.0.1").await;
+        let other = world.admit("10.0.0.2").await;
+        let second = world.admit("10.0.0.1").await;
+        assert!(!is_evicted(&first));
+        let third = world.admit("10.0.0.1").await;
+        assert!(is_evicted(&first));
+        assert!(first.take_stream().is_none());
+        for admitted in [&other, &second, &third] {
+            assert!(!is_evicted(admitted));
+            assert!(admitted.take_stream().is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_host_with_the_most_pays_for_the_total() {
+        let world = World::new(4, 9).await;
+        let quiet = world.admit("10.0.0.1").await;
+        let flood = [
+            world.admit("10.0.0.2").await,
+            world.admit("10.0.0.2").await,
+            world.admit("10.0.0.2").await,
+        ];
+        let newcomer = world.admit("10.0.0.3").await;
+        assert_eq!(flood.each_ref().map(is_evicted), [true, false, false]);
+        // The newcomer counts, and it would have as many: the oldest of such a host ends.
+        let again = world.admit("10.0.0.1").await;
+        assert!(is_evicted(&quiet) && !is_evicted(&again) && !is_evicted(&newcomer));
+    }
+
+    #[tokio::test]
+    async fn all_addresses_of_one_host_are_counted_together() {
+        let world = World::new(9, 1).await;
+        let first = world.admit("2001:db8:0:1::1").await;
+        let _same = world.admit("2001:db8:0:1:ffff::2").await;
+        assert!(is_evicted(&first));
+        let second = world.admit("2001:db8:0:2::1").await;
+        let mapped = world.admit("::ffff:10.0.0.1").await;
+        let _same = world.admit("10.0.0.1").await;
+        assert!(is_evicted(&mapped) && !is_evicted(&second));
+    }
+
+    #[tokio::test]
+    async fn a_host_without_connections_takes_no_memory() {
+        let world = World::new(3, 1).await;
+        let first = world.admit("10.0.0.1").await;
+        let second = world.admit("10.0.0.1").await;
+        drop((first, second));
+        let entries = world.admission.shared.lock();
+        assert!(entries.by_host.is_empty() && entries.by_age.is_empty());
     }
 }

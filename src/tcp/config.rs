@@ -11,10 +11,11 @@ pub struct TcpConfig {
     /// everything before authentication: detecting the protocol, the HTTP upgrade and the Noise
     /// handshake together. For a dial, it applies to the TCP connect and to the handshake each.
     pub secure: SecureConfig,
-    /// The largest number of accepted connections that have not authenticated yet. Default 256.
+    /// The largest number of accepted connections that have not authenticated yet. One more ends the oldest
+    /// of the host that has the most. Default 256.
     pub max_unauthenticated: usize,
-    /// The largest number of accepted connections from one host that have not authenticated yet. A
-    /// host is an IPv4 address or an IPv6 network of 64 bits. Default 64.
+    /// The largest number of accepted connections from one host that have not authenticated yet. One
+    /// more ends the oldest of them. A host is an IPv4 address or an IPv6 network of 64 bits. Default 64.
     pub max_unauthenticated_per_ip: usize,
 }
 

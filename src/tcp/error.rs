@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::net::AcceptFailure;
+
 /// The error of an incoming connection that was refused before the handshake of the secure channel.
 ///
 /// A handshake that fails later reports a [`HandshakeError`](crate::secure::HandshakeError). The
@@ -43,7 +45,27 @@ pub enum AcceptError {
         /// The limit, in bytes.
         max: usize,
     },
+    /// Too many peers had not authenticated yet, and this one's host had the most. A retry may help.
+    #[error("too many connections have not authenticated, and this one's host has the most")]
+    TooManyUnauthenticated,
     /// The stream broke.
     #[error("the connection failed before its handshake: {0}")]
     Io(#[from] io::Error),
+}
+
+impl AcceptError {
+    /// Returns the reason under which this is counted.
+    pub(super) fn failure(&self) -> AcceptFailure {
+        match self {
+            Self::UnknownProtocol => AcceptFailure::OtherProtocol,
+            Self::TlsNotConfigured => AcceptFailure::Tls,
+            Self::Http10 => AcceptFailure::Http10,
+            Self::NotAnUpgrade
+            | Self::OtherWebSocketVersion
+            | Self::MalformedRequest { .. }
+            | Self::HeadTooLong { .. } => AcceptFailure::Http,
+            Self::TooManyUnauthenticated => AcceptFailure::Crowded,
+            Self::Io(_) => AcceptFailure::Broken,
+        }
+    }
 }

@@ -5,23 +5,26 @@
 //! Invariant: a peer that fails authentication learns only that it was refused, and which version of the
 //! protocol this side speaks if its own is another.
 
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
 
-use super::admission::{Admission, Admitted};
+use super::admission::{Admission, Admitted, Room};
 use super::carrier::{Acks, Reader, TcpConnection, TcpReader, TcpWriter, Writer, raw, websocket};
 use super::error::AcceptError;
 use super::http;
 use super::notices::Notices;
 use super::sniff::{Protocol, sniff};
 use crate::credential::NetCredential;
-use crate::net::{Alpn, NetIncomingRequest, NetListener};
+use crate::net::{AcceptFailure, Alpn, NetIncomingRequest, NetListener};
 use crate::rt;
 use crate::secure::{
     self, Endpoints, HandshakeError, HandshakeParams, PartialMessages, SecureConfig,
@@ -55,7 +58,6 @@ pub(super) struct Terms {
 /// An incoming TCP connection that has not authenticated yet. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct TcpIncomingRequest {
-    stream: TcpStream,
     endpoints: Endpoints,
     terms: Arc<Terms>,
     admitted: Admitted,
@@ -93,11 +95,11 @@ impl TcpListener {
         rt::sleep(SHORTAGE_PAUSE).await;
     }
 
-    fn count_refused(&self, remote: SocketAddr) {
+    fn count_refused(&self, newcomer: SocketAddr) {
         let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
         // One line per doubling, so that a flood of connections does not flood the log.
         if refused.is_power_of_two() {
-            tracing::warn!(%remote, refused, "refused a connection, too many are unauthenticated");
+            tracing::warn!(%newcomer, refused, "ended a connection, too many are unauthenticated");
         }
     }
 }
@@ -121,16 +123,15 @@ impl NetListener for TcpListener {
                     continue;
                 }
             };
-            let Some(admitted) = self.admission.admit(remote.ip()) else {
-                self.count_refused(remote);
-                continue;
-            };
             let endpoints = Endpoints {
                 local: stream.local_addr().unwrap_or(self.local_addr),
                 remote,
             };
+            let (admitted, room) = self.admission.admit(remote.ip(), stream);
+            if room == Room::Made {
+                self.count_refused(remote);
+            }
             return Ok(TcpIncomingRequest {
-                stream,
                 endpoints,
                 terms: Arc::clone(&self.terms),
                 admitted,
@@ -166,21 +167,31 @@ impl NetIncomingRequest for TcpIncomingRequest {
 
     async fn accept(self) -> anyhow::Result<TcpConnection> {
         let limit = self.terms.secure.handshake_timeout;
-        match rt::timeout(limit, self.authenticate()).await {
+        let mut authenticating = pin!(self.authenticate());
+        let authenticating = poll_fn(|cx| match self.admitted.poll_evicted(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(AcceptError::TooManyUnauthenticated.into())),
+            Poll::Pending => authenticating.as_mut().poll(cx),
+        });
+        match rt::timeout(limit, authenticating).await {
             Ok(result) => result,
             Err(elapsed) => Err(HandshakeError::Timeout { after: elapsed.0 }.into()),
         }
     }
+
+    fn failure(error: &anyhow::Error) -> AcceptFailure {
+        if let Some(error) = error.downcast_ref::<AcceptError>() {
+            return error.failure();
+        }
+        let error = error.downcast_ref::<HandshakeError>();
+        error.map_or(AcceptFailure::Other, HandshakeError::failure)
+    }
 }
 
 impl TcpIncomingRequest {
-    async fn authenticate(self) -> anyhow::Result<TcpConnection> {
-        let Self {
-            stream,
-            endpoints,
-            terms,
-            admitted,
-        } = self;
+    async fn authenticate(&self) -> anyhow::Result<TcpConnection> {
+        let (endpoints, terms) = (self.endpoints, &self.terms);
+        let stream = self.admitted.take_stream();
+        let stream = stream.ok_or(AcceptError::TooManyUnauthenticated)?;
         let opened = open_carrier(stream, &terms.acks).await;
         if let Err(AcceptError::Http10) = &opened {
             terms.notices.http10(endpoints.remote);
@@ -193,9 +204,7 @@ impl TcpIncomingRequest {
             config: &terms.secure,
             partials: &terms.partials,
         };
-        let connection = secure::accept(reader, writer, &params).await?;
-        drop(admitted);
-        Ok(connection)
+        Ok(secure::accept(reader, writer, &params).await?)
     }
 }
 

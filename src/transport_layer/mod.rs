@@ -32,8 +32,8 @@ pub use outgoing::OutgoingConnection;
 pub use received::{ConnectedPeer, Received};
 pub use socket::{ShutdownReport, TransportLayerSocket};
 pub use stats::{
-    ConnectionInfo, Direction, DropCounts, DropReason, NamingStats, PeerState, PeerStats,
-    SocketStats,
+    AcceptFailures, ConnectionInfo, Direction, DropCounts, DropReason, NamingStats, PeerState,
+    PeerStats, SocketStats,
 };
 pub use transport::TransportLayerTransport;
 

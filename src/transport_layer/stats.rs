@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::credential::Identity;
-use crate::net::PartialStats;
+use crate::net::{AcceptFailure, PartialStats};
 
 /// The reason why a message was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -100,6 +100,28 @@ impl DropCounts {
     }
 }
 
+/// The number of incoming connections that were not accepted for each [`AcceptFailure`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AcceptFailures([u64; AcceptFailure::ALL.len()]);
+
+impl AcceptFailures {
+    /// Returns the number of connections that were not accepted for `reason`.
+    pub fn count(&self, reason: AcceptFailure) -> u64 {
+        self.0.get(reason as usize).copied().unwrap_or(0)
+    }
+
+    /// Returns each reason with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (AcceptFailure, u64)> + '_ {
+        AcceptFailure::ALL.into_iter().map(|r| (r, self.count(r)))
+    }
+
+    pub(super) fn add(&mut self, reason: AcceptFailure) {
+        if let Some(count) = self.0.get_mut(reason as usize) {
+            *count += 1;
+        }
+    }
+}
+
 /// A snapshot of the counters of a socket.
 ///
 /// For each peer and in all, `submitted == sent + queued + dropped` and
@@ -121,6 +143,8 @@ pub struct SocketStats {
     pub accepted: u64,
     /// Incoming connections whose handshake failed or was refused.
     pub accept_failed: u64,
+    /// The same by reason. Their sum is `accept_failed`.
+    pub accept_failures: AcceptFailures,
     /// Connections whose address or identity was not what it should be.
     pub naming: NamingStats,
     /// Messages that have been received in part, on all connections of the network. Sockets on clones of

@@ -10,7 +10,7 @@ use futures::FutureExt as _;
 
 use super::intake::Intake;
 use crate::message::Message;
-use crate::net::{NetIncomingRequest, NetListener, NetTransport};
+use crate::net::{AcceptFailure, NetIncomingRequest, NetListener, NetTransport};
 use crate::rt;
 use crate::rt::sync::yield_now;
 use crate::transport_layer::core::{Host, handshake_to_end};
@@ -67,16 +67,19 @@ impl<T: NetTransport, M: Message> AcceptLoop<T, M> {
 
     /// Accepts a peer that proves nothing, beside the handshakes: their number is limited, and a flood of
     /// datagrams would end those of peers that prove their identity.
-    fn accept_at_once(&self, request: impl NetIncomingRequest<Connection = T::Connection>) {
+    fn accept_at_once<R: NetIncomingRequest<Connection = T::Connection>>(&self, request: R) {
         let addr = request.remote_addr();
         match request.accept().now_or_never() {
             Some(Ok(conn)) => self.intake.accepted(conn),
-            Some(Err(error)) => count_failure(&self.intake, addr, &format_args!("{error:#}")),
-            None => count_failure(&self.intake, addr, &"it did not complete at once"),
+            Some(Err(error)) => count_error::<R, _, _>(&self.intake, addr, &error),
+            None => {
+                let why = "it did not complete at once";
+                count_failure(&self.intake, addr, AcceptFailure::Other, &why);
+            }
         }
     }
 
-    fn start_handshake(&self, request: impl NetIncomingRequest<Connection = T::Connection>) {
+    fn start_handshake<R: NetIncomingRequest<Connection = T::Connection>>(&self, request: R) {
         let shared = &self.intake.shared;
         let addr = request.remote_addr();
         let host = Host::of(addr);
@@ -87,18 +90,28 @@ impl<T: NetTransport, M: Message> AcceptLoop<T, M> {
             });
         if let Some(excess) = excess {
             drop(excess);
-            count_failure(&self.intake, addr, &"too many handshakes at a time");
+            let why = "too many handshakes at a time";
+            count_failure(&self.intake, addr, AcceptFailure::Crowded, &why);
         }
         let intake = self.intake.clone();
         let limit = shared.config.dial_timeout;
         shared.handshakes.spawn(host, async move {
             match rt::timeout(limit, request.accept()).await {
                 Ok(Ok(conn)) => intake.accepted(conn),
-                Ok(Err(error)) => count_failure(&intake, addr, &format_args!("{error:#}")),
-                Err(late) => count_failure(&intake, addr, &late),
+                Ok(Err(error)) => count_error::<R, _, _>(&intake, addr, &error),
+                Err(late) => count_failure(&intake, addr, AcceptFailure::Timeout, &late),
             }
         });
     }
+}
+
+/// Counts an error of a request `R`.
+fn count_error<R: NetIncomingRequest, T: NetTransport, M: Message>(
+    intake: &Intake<T, M>,
+    addr: SocketAddr,
+    error: &anyhow::Error,
+) {
+    count_failure(intake, addr, R::failure(error), &format_args!("{error:#}"));
 }
 
 /// Counts a handshake that has failed. Anyone can make handshakes fail, so the number of log lines
@@ -106,9 +119,10 @@ impl<T: NetTransport, M: Message> AcceptLoop<T, M> {
 fn count_failure<T: NetTransport, M: Message>(
     intake: &Intake<T, M>,
     addr: SocketAddr,
+    reason: AcceptFailure,
     why: &dyn std::fmt::Display,
 ) {
-    let failures = intake.shared.with(|peers, _| peers.accept_failed());
+    let failures = intake.shared.with(|peers, _| peers.accept_failed(reason));
     if failures.is_power_of_two() {
         tracing::debug!(failures, %addr, %why, "refused an incoming connection");
     }

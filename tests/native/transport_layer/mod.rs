@@ -1,6 +1,7 @@
 //! The transport layer: queues, isolation of peers, connections, silence and lifecycle.
 
 mod connections;
+mod flood;
 mod hostile;
 mod isolation;
 mod lifecycle;

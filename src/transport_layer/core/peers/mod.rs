@@ -25,7 +25,7 @@ use super::queue::OutgoingQueue;
 use super::step::DialKey;
 use super::step::{Effects, NewPeer, PeerKey};
 use crate::credential::Identity;
-use crate::net::{CloseCode, NetConnection, canonical};
+use crate::net::{AcceptFailure, CloseCode, NetConnection, canonical};
 use crate::rt::Instant;
 use crate::rt::sync::{Signal, Ticket, WaitList};
 use crate::transport_layer::PeerMap;
@@ -139,9 +139,10 @@ impl<C: NetConnection> Peers<C> {
         unsent
     }
 
-    /// Counts an incoming connection whose handshake has failed. Returns the count.
-    pub(in crate::transport_layer) fn accept_failed(&mut self) -> u64 {
+    /// Counts an incoming connection whose handshake has failed. Returns the count for all reasons.
+    pub(in crate::transport_layer) fn accept_failed(&mut self, reason: AcceptFailure) -> u64 {
         self.folded.accept_failed += 1;
+        self.folded.accept_failures.add(reason);
         self.folded.accept_failed
     }
 

@@ -12,7 +12,9 @@ use bytes::Bytes;
 use client::{ALPN, Server, config, connect, connect_from, read_to_end};
 use futures::SinkExt as _;
 use gossip_transport::ClusterSecret;
-use gossip_transport::net::{CloseCode, CloseReason, NetConnection, NetListener, NetTransport};
+use gossip_transport::net::{
+    CloseCode, CloseReason, NetConnection, NetIncomingRequest as _, NetListener, NetTransport,
+};
 use gossip_transport::secure::{FrameError, HandshakeError, PREFACE_START};
 use gossip_transport::tcp::{AcceptError, TcpConfig, TcpTransport};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -230,10 +232,13 @@ async fn slow_unauthenticated_peers_delay_no_other_peer_and_time_out() {
 async fn one_address_cannot_take_every_place() {
     let two = config(|c| c.max_unauthenticated_per_ip = 2);
     let mut server = Server::start(two).await;
-    let first = connect(server.addr, b"").await;
-    let _second = connect(server.addr, b"").await;
-    let mut third = connect(server.addr, b"").await;
-    assert!(read_to_end(&mut third).await.is_empty());
+    let mut first = connect(server.addr, b"").await;
+    let second = connect(server.addr, b"").await;
+    let _third = connect(server.addr, b"").await;
+    assert!(read_to_end(&mut first).await.is_empty());
+    let error = server.failure::<AcceptError>().await;
+    let expected = matches!(error, AcceptError::TooManyUnauthenticated);
+    assert!(expected, "{error}");
 
     // Another address is counted separately.
     let mut elsewhere = connect_from([127, 0, 0, 2], server.addr).await;
@@ -251,31 +256,32 @@ async fn one_address_cannot_take_every_place() {
     assert!(matches!(error, AcceptError::NotAnUpgrade), "{error}");
 
     // A place is free again once its connection has been closed.
-    drop(first);
+    drop(second);
     let error = server.failure::<AcceptError>().await;
     assert!(matches!(error, AcceptError::UnknownProtocol), "{error}");
     assert!(server.dial_raw().await.is_ok());
 }
 
 #[tokio::test]
-async fn a_connection_over_the_limit_is_closed_and_counted() {
+async fn a_connection_over_the_limit_ends_an_older_one_which_is_counted() {
     let one = config(|c| c.max_unauthenticated = 1);
     let credential = member(&ClusterSecret::generate());
     let listener = TcpTransport::new(one)
         .create_listener(ANY_PORT, &[ALPN], &credential)
         .await
         .unwrap();
-    let _waiting = connect(listener.local_addr(), b"").await;
-    let _request = soon(listener.accept()).await.unwrap();
-    let mut refused = connect(listener.local_addr(), b"").await;
-    let closed = async {
-        tokio::select! {
-            _ = listener.accept() => panic!("accepted more than the limit"),
-            received = read_to_end(&mut refused) => received,
-        }
-    };
-    assert!(soon(closed).await.is_empty());
+    let mut waiting = connect(listener.local_addr(), b"").await;
+    let request = soon(listener.accept()).await.unwrap();
+    assert_eq!(listener.refused(), 0);
+    let _newcomer = connect(listener.local_addr(), b"").await;
+    let _accepted = soon(listener.accept()).await.unwrap();
+    // It is closed although nobody has read it yet.
+    assert!(read_to_end(&mut waiting).await.is_empty());
     assert_eq!(listener.refused(), 1);
+    let error = soon(request.accept()).await.unwrap_err();
+    let error = error.downcast::<AcceptError>().unwrap();
+    let expected = matches!(error, AcceptError::TooManyUnauthenticated);
+    assert!(expected, "{error}");
 }
 
 #[tokio::test]
