@@ -66,7 +66,7 @@ impl AnySocket {
 }
 
 impl AnyParticipant {
-    pub(crate) fn id(&self) -> &ChitchatId {
+    pub(crate) fn id(&self) -> ChitchatId {
         of_either!(self, participant => participant.id())
     }
 

@@ -79,7 +79,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
         }
     };
 
-    let me = participant.id().clone();
+    let me = participant.id();
     let watch = participant.watch();
     let node = Node::new(
         participant,

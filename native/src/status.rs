@@ -34,6 +34,7 @@ struct MemberStatus {
     generation: u64,
     addr: SocketAddr,
     live: bool,
+    superseded: bool,
     #[serde(rename = "self")]
     myself: bool,
     heartbeat: u64,
@@ -116,6 +117,7 @@ impl From<&Member> for MemberStatus {
             generation: member.id.generation_id,
             addr: member.id.gossip_advertise_addr,
             live: member.liveness != Liveness::Dead,
+            superseded: member.superseded,
             myself: member.liveness == Liveness::Myself,
             heartbeat: member.heartbeat,
             keys: member

@@ -68,13 +68,11 @@ impl<T: NetTransport> Participant<T> {
         let id = ChitchatId::new(config.node_id.as_str(), generation, addr);
         let gossip_interval = config.gossip_interval;
         let seeds = config.seeds.clone();
-        let engine =
-            Engine::new(config, id.clone(), Duration::ZERO).map_err(JoinError::InitialKey)?;
-        tracing::info!(?id, "joining");
+        let engine = Engine::new(config, id, Duration::ZERO).map_err(JoinError::InitialKey)?;
+        tracing::info!(id = ?engine.id(), "joining");
         let shared = Arc::new(Shared {
             socket,
             engine: Mutex::new(engine),
-            id,
             gossip_interval,
             start: Instant::now(),
             changes: Arc::default(),
@@ -90,9 +88,10 @@ impl<T: NetTransport> Participant<T> {
         })
     }
 
-    /// Returns the id of this member.
-    pub fn id(&self) -> &ChitchatId {
-        &self.shared.id
+    /// Returns the id of this member. Its generation rises if an authenticated peer lists a later one,
+    /// for example because this member has restarted after its clock was set back.
+    pub fn id(&self) -> ChitchatId {
+        self.shared.engine().id().clone()
     }
 
     /// Waits for the first message of another member of the cluster. Returns at once if there was

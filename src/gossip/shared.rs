@@ -13,7 +13,7 @@ use super::engine::{Engine, Event, Output};
 use super::error::ConnectedError;
 use super::seeds::{Outlook, Seeds};
 use super::watch::Changes;
-use crate::message::{ChitchatId, ChitchatMessage};
+use crate::message::ChitchatMessage;
 use crate::net::NetTransport;
 use crate::rt::Instant;
 use crate::rt::sync::{Epoch, Mutex, MutexGuard};
@@ -23,7 +23,6 @@ use crate::transport_layer::{OutgoingConnection, TransportLayerSocket};
 pub(super) struct Shared<T: NetTransport> {
     pub(super) socket: TransportLayerSocket<T, ChitchatMessage>,
     pub(super) engine: Mutex<Engine>,
-    pub(super) id: ChitchatId,
     pub(super) gossip_interval: Duration,
     // The zero of the engine's time.
     pub(super) start: Instant,

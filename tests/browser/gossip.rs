@@ -74,7 +74,7 @@ async fn two_tabs_join_a_native_node_and_read_each_others_keys() {
 
     let second = join(&nodes, &network).await;
     first.set("colour", "green").unwrap();
-    let is_first = |member: &Member| member.id == *first.id();
+    let is_first = |member: &Member| member.id == first.id();
     let value = |member: &Member| member.key_values.get("colour").map(|v| v.value.clone());
     sees(&second, |m| is_first(m) && m.liveness == Liveness::Live).await;
     sees(&second, |m| {

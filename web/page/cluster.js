@@ -17,12 +17,12 @@ export function namesByAddr(members) {
   return new Map(sorted.map((member) => [member.addr, name(member)]));
 }
 
-/** Returns the newest generation of each member: nodes, then tabs, each sorted by id. */
+/** Returns the current generation of each member: nodes, then tabs, each sorted by id. */
 export function newest(members) {
   const byId = new Map();
   for (const member of members) {
     const known = byId.get(member.id);
-    if (!known || BigInt(member.generation) > BigInt(known.generation)) byId.set(member.id, member);
+    if (!known || !member.superseded) byId.set(member.id, member);
   }
   const rank = (member) => (kindOf(member) === "tab" ? 1 : 0);
   return [...byId.values()].sort(

@@ -41,6 +41,7 @@ fn member(member: &Member) -> JsValue {
         .text("generation", &member.id.generation_id.to_string())
         .text("addr", &member.id.gossip_advertise_addr.to_string())
         .flag("live", member.liveness != Liveness::Dead)
+        .flag("superseded", member.superseded)
         .flag("self", member.liveness == Liveness::Myself)
         .count("heartbeat", member.heartbeat)
         .value("keys", &keys.into_js())

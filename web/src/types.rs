@@ -54,6 +54,11 @@ export interface Member {
     addr: string;
     /** Whether the failure detector considers the member live. Always true for this node. */
     live: boolean;
+    /**
+     * Whether another member with the same id takes precedence, since it is live or has a later
+     * generation. This one is an earlier or failed generation of a member that has restarted.
+     */
+    superseded: boolean;
     /** Whether the member is this node. */
     self: boolean;
     /** The highest heartbeat that is known. */

@@ -58,7 +58,7 @@ impl Cluster for OurCluster {
 
     async fn all_have(&self, member: usize, value: &str) -> bool {
         let id = self.0[member].id();
-        let has = |other: &Participant<_>| other.member_value(id, "k").as_deref() == Some(value);
+        let has = |other: &Participant<_>| other.member_value(&id, "k").as_deref() == Some(value);
         self.0.iter().all(has)
     }
 

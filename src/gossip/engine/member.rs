@@ -15,8 +15,9 @@ pub struct Member {
     pub id: ChitchatId,
     /// The verdict of the failure detector.
     pub liveness: Liveness,
-    /// True if a member with the same name and a later generation is known: this one has
-    /// restarted. Its earlier generation stays listed until it is forgotten.
+    /// True if another member with the same name takes precedence: this is an earlier or a failed
+    /// generation of a member that has restarted. A live generation takes precedence over those that
+    /// are not live, and otherwise the latest does. The others stay listed until they are forgotten.
     pub superseded: bool,
     /// The highest known heartbeat.
     pub heartbeat: u64,

@@ -169,7 +169,7 @@ impl Cluster {
     }
 
     /// Returns the id and the view of each participant, tabs included.
-    fn our_views(&self) -> Vec<(&ChitchatId, Vec<Member>)> {
+    fn our_views(&self) -> Vec<(ChitchatId, Vec<Member>)> {
         let ours = self.ours.iter().map(|ours| (ours.id(), ours.members()));
         let tabs = self.tabs.iter().map(|tab| (tab.id(), tab.members()));
         ours.chain(tabs).collect()

@@ -345,7 +345,7 @@ async fn malformed_datagrams_are_counted_and_do_not_disturb_the_cluster() {
     mixed.ours[0].set("after", "all").unwrap();
     until("the change to arrive", async || {
         let id = mixed.ours[0].id();
-        mixed.ours[1].member_value(id, "after").as_deref() == Some("all")
+        mixed.ours[1].member_value(&id, "after").as_deref() == Some("all")
     })
     .await;
 }

@@ -435,22 +435,53 @@ impl Cluster {
         });
     }
 
-    /// Returns for each member, in the order of [`nodes`](Self::nodes), whether one with the same
-    /// name and a later generation is known.
-    pub(super) fn superseded(&self) -> Vec<bool> {
-        // Ids are sorted by name and generation: those of the same name are adjacent, the latest
-        // generation last.
-        let mut superseded = Vec::with_capacity(self.nodes.len());
-        let mut latest: Option<&ChitchatId> = None;
-        for (id, _) in self.nodes.iter().rev() {
-            let latest = latest.get_or_insert(id);
-            if latest.node_id != id.node_id {
-                *latest = id;
+    /// Returns for each member, in the order of [`nodes`](Self::nodes), whether another one with the
+    /// same name takes precedence: it is live and this one is not, or it has a later generation and
+    /// this one is not live either.
+    pub(super) fn superseded(&self, is_live: impl Fn(&ChitchatId) -> bool) -> Vec<bool> {
+        let rank = |id: &ChitchatId| (*id == self.self_id || is_live(id), id.generation_id);
+        let ids: Vec<_> = self.nodes.keys().collect();
+        let mut superseded = Vec::with_capacity(ids.len());
+        // Ids are sorted by name first: those of the same name are adjacent.
+        for same_name in ids.chunk_by(|a, b| a.node_id == b.node_id) {
+            if same_name.len() == 1 {
+                superseded.push(false);
+                continue;
             }
-            superseded.push(id.generation_id < latest.generation_id);
+            let ranks: Vec<_> = same_name.iter().map(|id| rank(id)).collect();
+            let highest = ranks.iter().max().copied();
+            superseded.extend(ranks.into_iter().map(|rank| Some(rank) < highest));
         }
-        superseded.reverse();
         superseded
+    }
+
+    /// Returns the highest generation above ours that a digest lists for a member with our name. Those
+    /// for which `is_other` returns true are other members.
+    pub(super) fn later_generation(
+        &self,
+        digest: &Digest,
+        is_other: impl Fn(&ChitchatId) -> bool,
+    ) -> Option<u64> {
+        let own = &self.self_id;
+        let later = digest.node_digests.keys().filter(|id| {
+            let is_later = id.generation_id > own.generation_id;
+            is_later && id.node_id == own.node_id && id.generation_id <= MAX_CREDIBLE
+        });
+        let later = later.filter(|id| !is_other(id));
+        later.map(|id| id.generation_id).max()
+    }
+
+    /// Gives this member another generation. It keeps its keys and its heartbeat.
+    pub(super) fn begin_generation(&mut self, generation_id: u64) {
+        let id = ChitchatId {
+            generation_id,
+            ..self.self_id.clone()
+        };
+        let own = self.nodes.remove(&self.self_id).unwrap_or_default();
+        let before = std::mem::replace(&mut self.self_id, id);
+        // It is not a member that others could bring back.
+        self.forgotten.put(before, MAX_CREDIBLE);
+        self.nodes.insert(self.self_id.clone(), own);
     }
 
     /// Returns the position of a member in the order of [`nodes`](Self::nodes).

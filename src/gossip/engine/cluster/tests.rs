@@ -43,7 +43,8 @@ impl Cluster {
     }
 
     fn is_superseded(&self, id: &ChitchatId) -> bool {
-        self.position(id).is_some_and(|n| self.superseded()[n])
+        let superseded = self.superseded(none);
+        self.position(id).is_some_and(|n| superseded[n])
     }
 }
 
@@ -284,6 +285,40 @@ fn a_later_generation_supersedes_an_earlier_one_only() {
     assert!(!us.is_superseded(&generation(2, 1)));
     assert!(!us.is_superseded(&generation(2, 2)));
     assert!(!us.is_superseded(&id(0)));
+}
+
+#[test]
+fn a_live_generation_supersedes_those_that_are_dead_and_a_later_one_those_that_are_live_as_well() {
+    let mut us = cluster(0);
+    let generation = |g| ChitchatId::new("a", g, ([127, 0, 0, 1], 9).into());
+    for g in 1..=4 {
+        us.note_heartbeat(&generation(g), 1);
+    }
+    us.note_heartbeat(&ChitchatId::new("b", 1, ([127, 0, 0, 1], 9).into()), 1);
+    let current = |live: &[u64]| {
+        let superseded = us.superseded(|id| live.contains(&id.generation_id));
+        let nodes = us.nodes().zip(superseded);
+        let current =
+            nodes.filter(|((id, _), is_superseded)| !is_superseded && *id.node_id == *"a");
+        current
+            .map(|((id, _), _)| id.generation_id)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(current(&[]), [4]);
+    assert_eq!(current(&[1]), [1]);
+    assert_eq!(current(&[1, 3]), [3]);
+}
+
+#[test]
+fn this_member_keeps_its_keys_in_another_generation_and_is_not_a_second_member() {
+    let mut us = cluster(1);
+    us.own().set("k", "v", DeletionStatus::Set, NOW);
+    us.begin_generation(7);
+    let earlier = id(1);
+    assert_eq!(us.self_id().generation_id, 7);
+    assert_eq!(us.own().get("k"), Some("v"));
+    assert_eq!(us.note_heartbeat(&earlier, 99), Noted::Nothing);
+    assert_eq!(us.nodes().len(), 1);
 }
 
 #[test]

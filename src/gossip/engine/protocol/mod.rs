@@ -1,10 +1,11 @@
 //! [`Engine`]: handles events, and decides what to send and what to believe.
 //!
 //! It combines the other files of this folder and leaves the rules of each to them. Its parts are
-//! the answers to messages (`exchange`), the pushing of changes (`push`), and connections (`reach`).
+//! the answers to messages (`exchange`), our generation (`generation`), the pushing of changes (`push`), and connections (`reach`).
 //! Invariant: an output never contains a message above the configured length.
 
 mod exchange;
+mod generation;
 mod push;
 mod reach;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use super::routes::Routes;
 use super::rumours::Rumours;
 use super::schedule::Schedule;
 use super::selection;
+use crate::credential::Identity;
 use crate::gossip::error::{DeleteError, SetError};
 use crate::message::{ChitchatId, DeletionStatus, HEADER_LEN, Version};
 
@@ -53,6 +55,8 @@ pub struct Engine {
     schedule: Schedule,
     rumours: Rumours,
     catch_up: CatchUp,
+    /// When this member last raised its generation.
+    raised: Option<Duration>,
     /// Limits of the answers to Syns, and of those to SynAcks.
     syns: Limiter,
     syn_acks: Limiter,
@@ -84,6 +88,7 @@ impl Engine {
             detector: FailureDetector::new(config.failure_detector.clone()),
             contacts: Contacts::new(patience),
             catch_up: CatchUp::new(patience),
+            raised: None,
             cluster,
             routes: Routes::new(config.dial, config.gossip_interval),
             seeds: BTreeSet::new(),
@@ -104,7 +109,8 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Returns the id of this member.
+    /// Returns the id of this member. Its generation rises if an authenticated peer lists a later one,
+    /// for example because this member has restarted after its clock was set back.
     pub fn id(&self) -> &ChitchatId {
         self.cluster.self_id()
     }
@@ -135,8 +141,18 @@ impl Engine {
                 self.ask_for_more(now, &mut outputs);
                 false
             }
-            // Every sender may change everything so far, whatever its identity and role.
-            Event::Message { from, message, .. } => self.message(from, message, now, &mut outputs),
+            // Every sender may change everything so far, whatever its identity and role, except our
+            // generation.
+            Event::Message {
+                from,
+                identity,
+                message,
+                ..
+            } => {
+                let is_proved = identity != Identity::UNPROVED;
+                let raised = is_proved && self.outlive_own_past(&message, now);
+                self.message(from, message, now, &mut outputs) || raised
+            }
             Event::Seeds(seeds) => {
                 let own = self.id().gossip_advertise_addr;
                 self.seeds = order::set(seeds.into_iter().filter(|addr| *addr != own));
@@ -206,7 +222,8 @@ impl Engine {
 
     /// Returns a snapshot of all known members, this one included, sorted by id.
     pub fn members(&self) -> Vec<Member> {
-        let nodes = self.cluster.nodes().zip(self.cluster.superseded());
+        let superseded = self.cluster.superseded(|id| self.detector.is_live(id));
+        let nodes = self.cluster.nodes().zip(superseded);
         nodes
             .map(|((id, state), superseded)| Member {
                 id: id.clone(),

@@ -77,7 +77,8 @@ impl Engine {
         let mut judged_dead = self.detector.judged_dead().peekable();
         let mut dead = BTreeSet::new();
         if judged_dead.peek().is_some() {
-            let (cluster, superseded) = (&self.cluster, self.cluster.superseded());
+            let cluster = &self.cluster;
+            let superseded = cluster.superseded(|id| self.detector.is_live(id));
             let is_superseded = |id: &ChitchatId| {
                 let position = cluster.position(id);
                 position.is_some_and(|n| superseded.get(n) == Some(&true))

@@ -105,7 +105,7 @@ fn liveness(engine: &Engine, of: &ChitchatId) -> Liveness {
 }
 
 /// Passes in the heartbeats `from..=to` of the member `of`, one each second, and a round after each.
-fn beat(engine: &mut Engine, of: &ChitchatId, from: u64, to: u64) {
+pub(super) fn beat(engine: &mut Engine, of: &ChitchatId, from: u64, to: u64) {
     for at in from..=to {
         let now = SECOND * u32::try_from(at).unwrap();
         let heard = syn("cluster", ProtocolVersion::V0, digest(&[(of.clone(), at)]));
