@@ -30,10 +30,10 @@ use web as target;
 use sync::Mutex;
 
 pub(crate) use compress::compress;
-#[cfg(target_family = "wasm")]
-pub(crate) use target::Turns;
 pub use target::{BoxFuture, Instant, MaybeSend, MaybeSync, sleep, unix_time};
 pub(crate) use target::{Executor, Wakings, map};
+#[cfg(target_family = "wasm")]
+pub(crate) use target::{SHARED_MEMORY, Turns};
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use target::{delay_acks, resolve};
 

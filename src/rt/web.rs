@@ -246,6 +246,10 @@ impl Drop for Wakings {
     }
 }
 
+/// Whether the module's memory is shared with workers. The browser then takes no view of it where the
+/// content must not change meanwhile, such as data to send.
+pub(crate) const SHARED_MEMORY: bool = cfg!(target_feature = "atomics");
+
 /// Returns the time since 1970-01-01 UTC by the clock of the machine, or zero if that is set to an
 /// earlier time.
 pub fn unix_time() -> Duration {

@@ -17,11 +17,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
+use js_sys::Uint8Array;
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{BinaryType, CloseEvent, Event, MessageEvent, WebSocket};
 
 use super::error::WebSocketError;
+use crate::rt;
 use crate::secure::MAX_FRAME_LEN;
 
 /// Bytes that an unread frame counts in addition to its length, so that empty frames are bounded as
@@ -198,9 +200,12 @@ impl Socket {
     /// [`buffered`](Self::buffered) first.
     pub(super) fn send(&self, frame: &[u8]) -> Result<(), WebSocketError> {
         self.check_open()?;
-        self.js
-            .send_with_u8_array(frame)
-            .map_err(|thrown| exception("send", &thrown))
+        let sent = if rt::SHARED_MEMORY {
+            self.js.send_with_js_u8_array(&Uint8Array::from(frame))
+        } else {
+            self.js.send_with_u8_array(frame)
+        };
+        sent.map_err(|thrown| exception("send", &thrown))
     }
 
     /// Returns the number of bytes that the browser has accepted and not sent yet.
@@ -309,7 +314,7 @@ impl State {
             return Err((error, Goodbye::Overflow));
         }
         let mut frame = BytesMut::zeroed(len);
-        js_sys::Uint8Array::new(data).copy_to(&mut frame);
+        Uint8Array::new(data).copy_to(&mut frame);
         self.unread.push_back(frame);
         self.unread_bytes = unread_bytes;
         self.arrivals = self.arrivals.wrapping_add(1);

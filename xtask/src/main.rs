@@ -6,7 +6,7 @@
 //! | module | contents |
 //! |---|---|
 //! | `check`, `test`, `bench` | the commands of these names |
-//! | [`stages`], [`dependencies`], [`node`], [`peer`] | the parts of `check` and `test` |
+//! | [`stages`], [`dependencies`], [`browser_tests`], [`node`], [`peer`] | the parts of `check` and `test` |
 //! | [`demo`] | the demo, and its proof in a browser |
 //! | [`proxy`] | a cluster whose tabs reach it only through a TLS proxy |
 //! | [`wasm`] | builds for the browser, and their sizes |
@@ -20,6 +20,7 @@
 
 mod bench;
 mod browser;
+mod browser_tests;
 mod check;
 mod demo;
 mod dependencies;
