@@ -471,7 +471,7 @@ impl Cluster {
         later.map(|id| id.generation_id).max()
     }
 
-    /// Gives this member another generation. It keeps its keys and its heartbeat.
+    /// Changes the generation of this member. It keeps its keys and its heartbeat.
     pub(super) fn begin_generation(&mut self, generation_id: u64) {
         let id = ChitchatId {
             generation_id,
