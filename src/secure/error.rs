@@ -205,7 +205,7 @@ pub enum FrameError {
 
 impl HandshakeError {
     /// Returns the reason under which an acceptor counts this.
-    pub(crate) fn failure(&self) -> AcceptFailure {
+    pub fn failure(&self) -> AcceptFailure {
         match self {
             Self::Timeout { .. } => AcceptFailure::Timeout,
             Self::Carrier(_) | Self::ClosedByPeer => AcceptFailure::Broken,

@@ -45,6 +45,7 @@ impl WebSocketTransport {
             partials: config.secure.partials(),
             config,
             names: Names::default(),
+            openings: Openings::default(),
             live: Arc::default(),
         }
     }
