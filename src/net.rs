@@ -267,6 +267,8 @@ pub enum AcceptFailure {
     Http,
     /// A request over HTTP/1.0, which cannot become a WebSocket: the default of nginx.
     Http10,
+    /// A proxy that is not trusted states a client, or one that is trusted states none.
+    Proxy,
     /// The peer speaks another version of the secure channel.
     Version,
     /// The peer has another cluster secret, or none.
@@ -283,7 +285,7 @@ pub enum AcceptFailure {
 
 impl AcceptFailure {
     /// All reasons, in the order of declaration.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Crowded,
         Self::Timeout,
         Self::Broken,
@@ -291,6 +293,7 @@ impl AcceptFailure {
         Self::Tls,
         Self::Http,
         Self::Http10,
+        Self::Proxy,
         Self::Version,
         Self::Secret,
         Self::NotTrusted,
@@ -309,6 +312,7 @@ impl AcceptFailure {
             Self::Tls => "tls",
             Self::Http => "http",
             Self::Http10 => "http_1_0",
+            Self::Proxy => "proxy",
             Self::Version => "version",
             Self::Secret => "secret",
             Self::NotTrusted => "not_trusted",

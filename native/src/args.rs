@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use gossip_transport::credential::Identity;
 use gossip_transport::net::{canonical, is_dialable, is_link_local};
+use gossip_transport::tcp::Network;
 
 use crate::interval::Interval;
 
@@ -103,6 +104,20 @@ pub(crate) struct Args {
     /// interface that leads to the first seed, or to other machines in general.
     #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
     pub(crate) advertise: Option<SocketAddr>,
+
+    /// A TCP proxy (address or network) that sends PROXY protocol v2; may be given several times
+    ///
+    /// Each connection from it must then begin with that header, and is limited by the address of its
+    /// client. The header is refused from everyone else.
+    #[arg(long, value_name = "NET")]
+    pub(crate) proxy_protocol_from: Vec<Network>,
+
+    /// An HTTP proxy (address or network) whose X-Forwarded-For is believed; may be given several times
+    ///
+    /// For browser tabs that come through it: they are then limited by their own addresses. The list is
+    /// read from the right, past all of these proxies.
+    #[arg(long, value_name = "NET")]
+    pub(crate) forwarded_for_from: Vec<Network>,
 
     /// A member to contact first; may be given several times
     ///
@@ -286,6 +301,22 @@ mod tests {
         let args = Args::try_parse_from(args).unwrap();
         let expected = ([192, 0, 2, 1], 7).into();
         assert_eq!((args.listen, args.advertise), (expected, Some(expected)));
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_an_address_or_a_network() {
+        let parse = |net: &str| {
+            let args = [
+                "gossip-node",
+                "--proxy-protocol-from",
+                net,
+                "--forwarded-for-from",
+                net,
+            ];
+            Args::try_parse_from(args)
+        };
+        assert!(parse("10.0.0.0/8").is_ok() && parse("::1").is_ok());
+        assert!(parse("10.0.0.0/33").is_err() && parse("proxy.example.com").is_err());
     }
 
     #[test]

@@ -57,7 +57,11 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
         Some(listener) => Some(listener.local_addr()?),
         None => None,
     };
-    let tcp = TcpTransport::new(TcpConfig::default());
+    let tcp = TcpTransport::new(
+        TcpConfig::default()
+            .with_proxy_protocol_from(args.proxy_protocol_from.clone())
+            .with_forwarded_for_from(args.forwarded_for_from.clone()),
+    );
     let socket = open(args, &shares, tcp.clone(), credential.clone())
         .await
         .with_context(|| cannot_listen("gossip", args.listen, "--listen"))?;

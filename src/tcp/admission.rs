@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::task::AtomicWaker;
-use tokio::net::TcpStream;
 
 use super::config::TcpConfig;
+use super::opening::Opening;
 use crate::rt::sync::{Mutex, MutexGuard};
 
 /// The unauthenticated connections, by age and by host. Clones share them.
@@ -53,7 +53,7 @@ struct Place {
 #[derive(Debug)]
 enum State {
     /// Nobody reads the stream yet.
-    Waiting(TcpStream),
+    Waiting(Opening),
     /// Somebody does.
     Begun,
     Evicted,
@@ -88,7 +88,7 @@ impl Admission {
 
     /// Takes a place for a connection from `ip`. If its host is at its limit, the oldest connection of
     /// that host ends; if the total is, the oldest of the host that has the most, this one included.
-    pub(super) fn admit(&self, ip: IpAddr, stream: TcpStream) -> (Admitted, Room) {
+    pub(super) fn admit(&self, ip: IpAddr, stream: Opening) -> (Admitted, Room) {
         let host = host_of(ip);
         let place = Arc::new(Place {
             state: Mutex::new(State::Waiting(stream)),
@@ -135,7 +135,7 @@ impl Place {
 
 impl Admitted {
     /// Returns the stream, or `None` if the connection has been evicted or its stream was taken before.
-    pub(super) fn take_stream(&self) -> Option<TcpStream> {
+    pub(super) fn take_stream(&self) -> Option<Opening> {
         let mut state = self.place.state.lock();
         match std::mem::replace(&mut *state, State::Begun) {
             State::Waiting(stream) => Some(stream),
@@ -213,7 +213,7 @@ impl Drop for Admitted {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -236,7 +236,8 @@ mod tests {
         async fn admit(&self, ip: &str) -> Admitted {
             let addr = self.listener.local_addr().unwrap();
             let stream = TcpStream::connect(addr).await.unwrap();
-            self.admission.admit(ip.parse().unwrap(), stream).0
+            let opening = Opening::new(stream);
+            self.admission.admit(ip.parse().unwrap(), opening).0
         }
     }
 

@@ -1,5 +1,6 @@
 //! Limits of the TCP network.
 
+use super::proxy::{Network, Proxies};
 use crate::config::{ConfigError, at_least, setters};
 use crate::secure::SecureConfig;
 
@@ -17,6 +18,13 @@ pub struct TcpConfig {
     /// The largest number of accepted connections from one host that have not authenticated yet. One
     /// more ends the oldest of them. A host is an IPv4 address or an IPv6 network of 64 bits. Default 64.
     pub max_unauthenticated_per_ip: usize,
+    /// The proxies of TCP streams that state the address of their client in a header of the PROXY protocol,
+    /// version 2. A stream from one of them must begin with that header, and one from any other host must
+    /// not. Limits per host then apply to the client. Default: none.
+    pub proxy_protocol_from: Vec<Network>,
+    /// The proxies of HTTP whose field `X-Forwarded-For` in an upgrade is believed. It is read from the
+    /// right, past all of these. Other requests and streams of such a host count as its own. Default: none.
+    pub forwarded_for_from: Vec<Network>,
 }
 
 impl TcpConfig {
@@ -24,6 +32,15 @@ impl TcpConfig {
         with_secure => secure: SecureConfig,
         with_max_unauthenticated => max_unauthenticated: usize,
         with_max_unauthenticated_per_ip => max_unauthenticated_per_ip: usize,
+        with_proxy_protocol_from => proxy_protocol_from: Vec<Network>,
+        with_forwarded_for_from => forwarded_for_from: Vec<Network>,
+    }
+
+    pub(super) fn proxies(&self) -> Proxies {
+        Proxies {
+            proxy_protocol: self.proxy_protocol_from.clone(),
+            forwarded_for: self.forwarded_for_from.clone(),
+        }
     }
 
     /// Checks every value.
@@ -50,6 +67,8 @@ impl Default for TcpConfig {
             secure: SecureConfig::default(),
             max_unauthenticated: 256,
             max_unauthenticated_per_ip: 64,
+            proxy_protocol_from: Vec::new(),
+            forwarded_for_from: Vec::new(),
         }
     }
 }

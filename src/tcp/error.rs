@@ -1,6 +1,7 @@
 //! Errors of accepting.
 
 use std::io;
+use std::time::Duration;
 
 use crate::net::AcceptFailure;
 
@@ -48,6 +49,22 @@ pub enum AcceptError {
     /// Too many peers had not authenticated yet, and this one's host had the most. A retry may help.
     #[error("too many connections have not authenticated, and this one's host has the most")]
     TooManyUnauthenticated,
+    /// The peer states the address of a client (PROXY protocol), and is not a proxy that is trusted to
+    /// ([`TcpConfig::proxy_protocol_from`](super::TcpConfig::proxy_protocol_from)).
+    #[error("the peer sent a header of the PROXY protocol, and is not among the trusted proxies")]
+    ProxyNotTrusted,
+    /// A trusted proxy did not begin with a valid header of the PROXY protocol, version 2.
+    #[error("a trusted proxy sent no valid header of the PROXY protocol: {what}")]
+    ProxyHeader {
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A trusted proxy did not state its client in time.
+    #[error("a trusted proxy did not state the address of its client within {after:?}")]
+    ProxySilent {
+        /// The time limit.
+        after: Duration,
+    },
     /// The stream broke.
     #[error("the connection failed before its handshake: {0}")]
     Io(#[from] io::Error),
@@ -65,6 +82,9 @@ impl AcceptError {
             | Self::MalformedRequest { .. }
             | Self::HeadTooLong { .. } => AcceptFailure::Http,
             Self::TooManyUnauthenticated => AcceptFailure::Crowded,
+            Self::ProxyNotTrusted | Self::ProxyHeader { .. } | Self::ProxySilent { .. } => {
+                AcceptFailure::Proxy
+            }
             Self::Io(_) => AcceptFailure::Broken,
         }
     }

@@ -1,6 +1,6 @@
 //! A bound TCP port and its incoming connections.
 //!
-//! Accepting is cheap: it reads nothing. Protocol detection and the handshake run in
+//! Accepting is cheap: it reads nothing, except which client a trusted proxy states. Protocol detection and the handshake run in
 //! [`TcpIncomingRequest::accept`](NetIncomingRequest::accept), within the handshake timeout.
 //! Invariant: a peer that fails authentication learns only that it was refused, and which version of the
 //! protocol this side speaks if its own is another.
@@ -11,27 +11,32 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 
 use super::admission::{Admission, Admitted, Room};
-use super::carrier::{Acks, Reader, TcpConnection, TcpReader, TcpWriter, Writer, raw, websocket};
+use super::carrier::{Acks, TcpConnection};
 use super::error::AcceptError;
-use super::http;
 use super::notices::Notices;
-use super::sniff::{Protocol, sniff};
+use super::opening::Opening;
+use super::proxy::Proxies;
 use crate::credential::NetCredential;
 use crate::net::{AcceptFailure, Alpn, NetIncomingRequest, NetListener};
-use crate::rt;
+use crate::rt::sync::Mutex;
+use crate::rt::{self, BoxFuture};
 use crate::secure::{
     self, Endpoints, HandshakeError, HandshakeParams, PartialMessages, SecureConfig,
 };
 
 /// The wait before accepting again when the system is out of file descriptors or memory.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
+/// The time in which a trusted proxy must state its client. It does so at once, or has the head of a request
+/// before it connects.
+const IDENTIFY_TIME: Duration = Duration::from_secs(2);
 
 /// A bound TCP port. Dropping it frees the port immediately.
 #[derive(Debug)]
@@ -41,6 +46,7 @@ pub struct TcpListener {
     admission: Admission,
     refused: AtomicU64,
     shortages: AtomicU64,
+    identifying: Identifying,
     terms: Arc<Terms>,
 }
 
@@ -53,6 +59,9 @@ pub(super) struct Terms {
     pub(super) acks: Acks,
     pub(super) partials: PartialMessages,
     pub(super) notices: Notices,
+    pub(super) proxies: Proxies,
+    /// The most connections of trusted proxies that have not stated their client yet.
+    pub(super) max_identifying: usize,
 }
 
 /// An incoming TCP connection that has not authenticated yet. Dropping it closes the connection.
@@ -60,7 +69,20 @@ pub(super) struct Terms {
 pub struct TcpIncomingRequest {
     endpoints: Endpoints,
     terms: Arc<Terms>,
-    admitted: Admitted,
+    /// An error if a trusted proxy has not stated its client.
+    admitted: Result<Admitted, AcceptError>,
+}
+
+/// An incoming connection of which a trusted proxy has stated the client, or failed to.
+type Identified = (Endpoints, Result<Opening, AcceptError>);
+
+/// The connections of trusted proxies that have not stated their client yet.
+type Identifying = Mutex<FuturesUnordered<BoxFuture<'static, Identified>>>;
+
+/// What a listener has next.
+enum Next {
+    Identified(Identified),
+    Accepted(io::Result<(TcpStream, SocketAddr)>),
 }
 
 impl TcpListener {
@@ -76,6 +98,7 @@ impl TcpListener {
             admission,
             refused: AtomicU64::new(0),
             shortages: AtomicU64::new(0),
+            identifying: Mutex::default(),
             terms: Arc::new(terms),
         })
     }
@@ -84,6 +107,62 @@ impl TcpListener {
     /// authenticated yet.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Returns the next connection of a trusted proxy with its client, or the next connection.
+    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next> {
+        if let Poll::Ready(Some(identified)) = self.identifying.lock().poll_next_unpin(cx) {
+            return Poll::Ready(Next::Identified(identified));
+        }
+        self.listener.poll_accept(cx).map(Next::Accepted)
+    }
+
+    /// Begins to read which client the proxy states that has connected.
+    fn identify(&self, endpoints: Endpoints, mut opening: Opening) {
+        let identifying = self.identifying.lock();
+        // They state it at once, so this many are not honest, or not proxies of that kind.
+        if identifying.len() >= self.terms.max_identifying {
+            drop(identifying);
+            self.count_refused(endpoints.remote);
+            return;
+        }
+        let terms = Arc::clone(&self.terms);
+        identifying.push(Box::pin(async move {
+            let client = opening.identify(endpoints.remote, &terms.proxies);
+            let client = match rt::timeout(IDENTIFY_TIME, client).await {
+                Ok(client) => client,
+                Err(elapsed) => Err(AcceptError::ProxySilent { after: elapsed.0 }),
+            };
+            match client {
+                Ok(remote) => (
+                    Endpoints {
+                        remote,
+                        ..endpoints
+                    },
+                    Ok(opening),
+                ),
+                Err(error) => (endpoints, Err(error)),
+            }
+        }));
+    }
+
+    fn request(
+        &self,
+        endpoints: Endpoints,
+        opening: Result<Opening, AcceptError>,
+    ) -> TcpIncomingRequest {
+        let admitted = opening.map(|opening| {
+            let (admitted, room) = self.admission.admit(endpoints.remote.ip(), opening);
+            if room == Room::Made {
+                self.count_refused(endpoints.remote);
+            }
+            admitted
+        });
+        TcpIncomingRequest {
+            endpoints,
+            terms: Arc::clone(&self.terms),
+            admitted,
+        }
     }
 
     /// Logs that `accept` failed for lack of resources, and waits until it may work again.
@@ -114,28 +193,25 @@ impl NetListener for TcpListener {
 
     async fn accept(&self) -> anyhow::Result<TcpIncomingRequest> {
         loop {
-            let (stream, remote) = match self.listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) if is_about_one_stream(&error) => continue,
-                Err(error) if is_fatal(&error) => return Err(error.into()),
-                Err(error) => {
-                    self.wait_for_resources(&error).await;
-                    continue;
+            match poll_fn(|cx| self.poll_next(cx)).await {
+                Next::Identified((endpoints, opening)) => {
+                    return Ok(self.request(endpoints, opening));
                 }
-            };
-            let endpoints = Endpoints {
-                local: stream.local_addr().unwrap_or(self.local_addr),
-                remote,
-            };
-            let (admitted, room) = self.admission.admit(remote.ip(), stream);
-            if room == Room::Made {
-                self.count_refused(remote);
+                Next::Accepted(Ok((stream, remote))) => {
+                    let endpoints = Endpoints {
+                        local: stream.local_addr().unwrap_or(self.local_addr),
+                        remote,
+                    };
+                    let opening = Opening::new(stream);
+                    if !self.terms.proxies.trusts(remote.ip()) {
+                        return Ok(self.request(endpoints, Ok(opening)));
+                    }
+                    self.identify(endpoints, opening);
+                }
+                Next::Accepted(Err(error)) if is_about_one_stream(&error) => {}
+                Next::Accepted(Err(error)) if is_fatal(&error) => return Err(error.into()),
+                Next::Accepted(Err(error)) => self.wait_for_resources(&error).await,
             }
-            return Ok(TcpIncomingRequest {
-                endpoints,
-                terms: Arc::clone(&self.terms),
-                admitted,
-            });
         }
     }
 }
@@ -166,9 +242,10 @@ impl NetIncomingRequest for TcpIncomingRequest {
     }
 
     async fn accept(self) -> anyhow::Result<TcpConnection> {
+        let admitted = self.admitted?;
         let limit = self.terms.secure.handshake_timeout;
-        let mut authenticating = pin!(self.authenticate());
-        let authenticating = poll_fn(|cx| match self.admitted.poll_evicted(cx) {
+        let mut authenticating = pin!(authenticate(self.endpoints, &self.terms, &admitted));
+        let authenticating = poll_fn(|cx| match admitted.poll_evicted(cx) {
             Poll::Ready(()) => Poll::Ready(Err(AcceptError::TooManyUnauthenticated.into())),
             Poll::Pending => authenticating.as_mut().poll(cx),
         });
@@ -187,52 +264,24 @@ impl NetIncomingRequest for TcpIncomingRequest {
     }
 }
 
-impl TcpIncomingRequest {
-    async fn authenticate(&self) -> anyhow::Result<TcpConnection> {
-        let (endpoints, terms) = (self.endpoints, &self.terms);
-        let stream = self.admitted.take_stream();
-        let stream = stream.ok_or(AcceptError::TooManyUnauthenticated)?;
-        let opened = open_carrier(stream, &terms.acks).await;
-        if let Err(AcceptError::Http10) = &opened {
-            terms.notices.http10(endpoints.remote);
-        }
-        let (reader, writer) = opened?;
-        let params = HandshakeParams {
-            endpoints,
-            alpn: &terms.alpn_supported,
-            credential: &terms.credential,
-            config: &terms.secure,
-            partials: &terms.partials,
-        };
-        Ok(secure::accept(reader, writer, &params).await?)
+async fn authenticate(
+    endpoints: Endpoints,
+    terms: &Terms,
+    admitted: &Admitted,
+) -> anyhow::Result<TcpConnection> {
+    let stream = admitted.take_stream();
+    let stream = stream.ok_or(AcceptError::TooManyUnauthenticated)?;
+    let opened = stream.open(&terms.acks).await;
+    if let Err(AcceptError::Http10) = &opened {
+        terms.notices.http10(endpoints.remote);
     }
-}
-
-/// Detects the protocol of an incoming connection and returns the carrier of frames over it.
-async fn open_carrier(
-    mut stream: TcpStream,
-    acks: &Acks,
-) -> Result<(TcpReader, TcpWriter), AcceptError> {
-    stream.set_nodelay(true)?;
-    let mut start = BytesMut::new();
-    match sniff(&mut stream, &mut start).await? {
-        Some(Protocol::Frames) => {
-            let (reader, writer) = raw::split(stream, start, acks);
-            Ok((
-                TcpReader(Reader::Raw(reader)),
-                TcpWriter(Writer::Raw(writer)),
-            ))
-        }
-        Some(Protocol::Http) => {
-            let request = http::read_request(&mut stream, &mut start).await?;
-            http::answer(&mut stream, request).await?;
-            let (reader, writer) = websocket::split(stream, start, acks);
-            Ok((
-                TcpReader(Reader::WebSocket(Box::new(reader))),
-                TcpWriter(Writer::WebSocket(writer)),
-            ))
-        }
-        Some(Protocol::Tls) => Err(AcceptError::TlsNotConfigured),
-        None => Err(AcceptError::UnknownProtocol),
-    }
+    let (reader, writer) = opened?;
+    let params = HandshakeParams {
+        endpoints,
+        alpn: &terms.alpn_supported,
+        credential: &terms.credential,
+        config: &terms.secure,
+        partials: &terms.partials,
+    };
+    Ok(secure::accept(reader, writer, &params).await?)
 }

@@ -12,6 +12,8 @@
 //! | `transport` | dialling, resolving, binding |
 //! | `listener` | accepting |
 //! | `admission` | the limit on unauthenticated connections |
+//! | `opening` | an incoming stream until it is a carrier of frames |
+//! | `proxy` | proxies that are trusted to state the address of their client |
 //! | `sniff` | the protocol of an incoming connection, from its first bytes |
 //! | `http` | incoming HTTP requests: a WebSocket upgrade, or a refusal |
 //! | `notices` | log lines about peers that are refused because of a configuration |
@@ -27,6 +29,8 @@ mod error;
 mod http;
 mod listener;
 mod notices;
+mod opening;
+mod proxy;
 mod sniff;
 mod transport;
 
@@ -34,4 +38,5 @@ pub use carrier::{TcpConnection, TcpReader, TcpWriter, WebSocketError};
 pub use config::TcpConfig;
 pub use error::AcceptError;
 pub use listener::{TcpIncomingRequest, TcpListener};
+pub use proxy::{Network, NetworkError};
 pub use transport::TcpTransport;

@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
+use super::proxy::SIGNATURE;
 use crate::secure::PREFACE_START;
 
 /// The first bytes of a TLS handshake record (RFC 8446, section 5.1).
@@ -27,6 +28,8 @@ pub(super) enum Protocol {
     Http,
     /// A TLS handshake.
     Tls,
+    /// A header of the PROXY protocol, version 2.
+    Proxy,
 }
 
 /// Reads from `stream` into `start` until the protocol is certain.
@@ -59,16 +62,14 @@ enum Verdict {
 
 fn classify(start: &[u8]) -> Verdict {
     let begins = |with: &[u8]| start.iter().zip(with).all(|(a, b)| a == b);
-    if begins(&PREFACE_START) {
-        return if start.len() >= PREFACE_START.len() {
-            Verdict::Is(Protocol::Frames)
-        } else {
-            Verdict::NeedsMore
-        };
-    }
-    if begins(&TLS_START) {
-        return if start.len() >= TLS_START.len() {
-            Verdict::Is(Protocol::Tls)
+    let known = [
+        (&PREFACE_START[..], Protocol::Frames),
+        (&TLS_START, Protocol::Tls),
+        (&SIGNATURE, Protocol::Proxy),
+    ];
+    if let Some((first, protocol)) = known.into_iter().find(|(first, _)| begins(first)) {
+        return if start.len() >= first.len() {
+            Verdict::Is(protocol)
         } else {
             Verdict::NeedsMore
         };
@@ -91,11 +92,12 @@ mod tests {
         assert_eq!(classify(b"POST "), Verdict::Is(Protocol::Http));
         assert_eq!(classify(&[0x16, 3, 1, 2]), Verdict::Is(Protocol::Tls));
         assert_eq!(classify(&PREFACE_START), Verdict::Is(Protocol::Frames));
+        assert_eq!(classify(&SIGNATURE), Verdict::Is(Protocol::Proxy));
     }
 
     #[test]
     fn an_ambiguous_start_needs_more_bytes() {
-        for start in [&b""[..], b"GE", &[0x16], &PREFACE_START[..3]] {
+        for start in [&b""[..], b"GE", &[0x16], &PREFACE_START[..3], b"\r\n\r"] {
             assert_eq!(classify(start), Verdict::NeedsMore, "{start:?}");
         }
     }

@@ -67,6 +67,8 @@ impl NetTransport for TcpTransport {
             acks: self.acks.clone(),
             partials: self.partials.clone(),
             notices: Notices::default(),
+            proxies: self.config.proxies(),
+            max_identifying: self.config.max_unauthenticated,
         };
         TcpListener::bind(bind_addr, terms, self.admission.clone())
             .await

@@ -58,8 +58,17 @@ impl EndOfHead {
     }
 }
 
+/// Returns the values of the field `X-Forwarded-For` of a head, in their order.
+pub(in crate::tcp) fn forwarded_for(head: &[u8]) -> Vec<&[u8]> {
+    let fields = lines(head).skip(1).filter_map(|line| field(line).ok());
+    fields
+        .filter(|(name, _)| name.eq_ignore_ascii_case(b"x-forwarded-for"))
+        .map(|(_, value)| value)
+        .collect()
+}
+
 /// Returns the meaning of a head.
-pub(super) fn parse(head: &[u8]) -> Request {
+pub(in crate::tcp) fn parse(head: &[u8]) -> Request {
     match Head::read(head) {
         Ok(head) => head.request(),
         Err(what) => Request::Malformed { what },

@@ -15,14 +15,14 @@ mod head;
 
 use std::time::Duration;
 
-use bytes::{Buf as _, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::error::AcceptError;
 use crate::rt;
 use head::EndOfHead;
-pub(super) use head::Request;
+pub(super) use head::{Request, forwarded_for, parse};
 
 /// The longest head of a request, in bytes. Browsers send less than 1 KiB plus their cookies.
 const MAX_HEAD_LEN: usize = 16 << 10;
@@ -31,17 +31,17 @@ const LINGER: Duration = Duration::from_secs(1);
 /// The most bytes that are read from a refused peer in that time, and ignored.
 const MAX_IGNORED: usize = 1 << 20;
 
-/// Reads the head of a request, of which `received` may hold the start, and returns its meaning.
-/// Leaves the bytes after the head in `received`.
+/// Reads the head of a request, of which `received` may hold the start. Leaves the bytes after the head
+/// in `received`.
 ///
 /// # Errors
 ///
 /// Fails if the head is longer than 16 KiB, after a response that says so, or if the stream ends or
 /// breaks before the end of the head.
-pub(super) async fn read_request(
+pub(super) async fn read_head(
     stream: &mut TcpStream,
     received: &mut BytesMut,
-) -> Result<Request, AcceptError> {
+) -> Result<BytesMut, AcceptError> {
     let mut end = EndOfHead::default();
     let len = loop {
         if let Some(len) = end.find(received).filter(|len| *len <= MAX_HEAD_LEN) {
@@ -56,9 +56,7 @@ pub(super) async fn read_request(
             return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
         }
     };
-    let request = head::parse(received.get(..len).unwrap_or_default());
-    received.advance(len);
-    Ok(request)
+    Ok(received.split_to(len))
 }
 
 /// Answers a request. Returns the error of every request that is not an upgrade, after a response

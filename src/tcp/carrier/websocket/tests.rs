@@ -10,8 +10,8 @@ use crate::tcp::http;
 /// check of its encoding.
 async fn echo(mut stream: TcpStream, text: bool) -> io::Result<()> {
     let mut start = BytesMut::new();
-    let request = http::read_request(&mut stream, &mut start).await;
-    let request = request.map_err(io::Error::other)?;
+    let head = http::read_head(&mut stream, &mut start).await;
+    let request = http::parse(&head.map_err(io::Error::other)?);
     let answered = http::answer(&mut stream, request).await;
     answered.map_err(io::Error::other)?;
     let (mut reader, mut writer) = split(stream, start, &Acks::default());

@@ -112,8 +112,7 @@ impl Server {
         let uri = format!("ws://{}/any/path?at=all", self.addr);
         let builder = ClientBuilder::new().uri(&uri).unwrap();
         let (stream, _answer) = soon(builder.connect_on(stream)).await.unwrap();
-        let (writer, reader) = stream.split();
-        (WebSocketReader(reader), WebSocketWriter(writer))
+        split(stream)
     }
 
     pub async fn shake_hands(
@@ -135,6 +134,12 @@ impl Server {
         };
         soon(secure::dial(reader, writer, Suite::ChaChaPoly, &params)).await
     }
+}
+
+/// Returns the carrier of frames over a WebSocket.
+pub fn split(stream: WebSocketStream<TcpStream>) -> (WebSocketReader, WebSocketWriter) {
+    let (writer, reader) = stream.split();
+    (WebSocketReader(reader), WebSocketWriter(writer))
 }
 
 pub type WebSocketConnection = SecureConnection<WebSocketReader, WebSocketWriter>;

@@ -2,6 +2,7 @@
 //! real sockets.
 
 mod client;
+mod proxies;
 mod refusals;
 mod websocket;
 
