@@ -35,7 +35,7 @@ async fn main() -> anyhow::Result<()> {
         () = print_changes(&member, |line| println!("{line}")) => {}
         interrupted = tokio::signal::ctrl_c() => interrupted?,
     }
-    member.leave(Duration::from_secs(1)).await;
+    member.leave(Duration::from_secs(1)).await?;
     Ok(())
 }
 

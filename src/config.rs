@@ -49,26 +49,38 @@ impl ConfigError {
 /// Not `Debug`, which brings the formatting of floating-point numbers and of fractions of a second into
 /// a browser's module: 7 kB of it after gzip.
 pub(crate) trait Value: PartialOrd + Copy {
+    /// The largest value that is accepted in any field.
+    const MAX: Self;
+
     fn text(self) -> String;
 }
 
 impl Value for usize {
+    const MAX: Self = usize::MAX;
+
     fn text(self) -> String {
         self.to_string()
     }
 }
 
 impl Value for u64 {
+    const MAX: Self = u64::MAX;
+
     fn text(self) -> String {
         self.to_string()
     }
 }
 
 impl Value for Duration {
+    /// 365 days, which stand for "never". Times that are added to the present time cannot overflow.
+    const MAX: Self = Duration::from_secs(365 * 24 * 3600);
+
     /// Returns the time in the largest unit of which it is a whole number.
     fn text(self) -> String {
-        // 584 years of nanoseconds: what is longer is a whole number of seconds to anyone.
-        let nanos = u64::try_from(self.as_nanos()).unwrap_or(0);
+        // What is longer than 584 years is a whole number of seconds to anyone.
+        let Ok(nanos) = u64::try_from(self.as_nanos()) else {
+            return format!("{}s", self.as_secs());
+        };
         let units = [(1_000_000, "ms"), (1000, "\u{b5}s"), (1, "ns")];
         let whole = |(size, _): &(u64, &str)| nanos.is_multiple_of(*size);
         match units.into_iter().find(whole) {
@@ -80,6 +92,8 @@ impl Value for Duration {
 }
 
 impl Value for f64 {
+    const MAX: Self = f64::MAX;
+
     /// Returns the number, cut off after three decimal places.
     fn text(self) -> String {
         if !self.is_finite() {
@@ -91,19 +105,20 @@ impl Value for f64 {
     }
 }
 
-/// Fails if `value` is less than `min`.
+/// Fails if `value` is less than `min`, or more than any value of its type may be ([`Value::MAX`]).
 pub(crate) fn at_least<T: Value>(field: &'static str, value: T, min: T) -> Result<(), ConfigError> {
-    if value >= min {
+    let (side, bound) = if value > T::MAX {
+        ("most", T::MAX)
+    } else if value >= min {
         return Ok(());
-    }
-    Err(ConfigError::new(
-        field,
-        value.text(),
-        format!("at least {}", min.text()),
-    ))
+    } else {
+        ("least", min)
+    };
+    let bound = format!("at {side} {}", bound.text());
+    Err(ConfigError::new(field, value.text(), bound))
 }
 
-/// Fails with the first row whose value is less than its minimum. One loop is smaller in a browser's
+/// Fails with the first row that [`at_least`] refuses. One loop is smaller in a browser's
 /// module than a call of [`at_least`] for each field.
 pub(crate) fn all_at_least<T: Value>(rows: &[(&'static str, T, T)]) -> Result<(), ConfigError> {
     rows.iter()
@@ -141,6 +156,18 @@ mod tests {
             "interval is 0ns, but must be at least 1s"
         );
         assert_eq!(at_least("max_messages", 1_usize, 1), Ok(()));
+    }
+
+    #[test]
+    fn a_time_is_at_most_a_year() {
+        let year = Duration::from_secs(31_536_000);
+        assert_eq!(at_least("interval", year, year), Ok(()));
+        for beyond in [year + Duration::from_nanos(1), Duration::MAX] {
+            let error = at_least("interval", beyond, Duration::ZERO).unwrap_err();
+            assert_eq!(error.bound, "at most 31536000s");
+        }
+        let error = at_least("interval", Duration::MAX, Duration::ZERO).unwrap_err();
+        assert!(error.to_string().contains("is 18446744073709551615s, but"));
     }
 
     #[test]

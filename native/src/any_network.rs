@@ -10,7 +10,7 @@ use gossip_transport::ChitchatMessage;
 use gossip_transport::TransportLayerSocket;
 use gossip_transport::either::{EitherCounts, EitherTransport};
 use gossip_transport::gossip::{
-    DeleteError, GossipConfig, Member, MembershipWatch, Participant, SetError,
+    DeleteError, GossipConfig, LeaveError, Member, MembershipWatch, Participant, SetError,
 };
 use gossip_transport::message::ChitchatId;
 use gossip_transport::tcp::TcpTransport;
@@ -100,7 +100,7 @@ impl AnyParticipant {
         of_either!(self, participant => participant.delete(key))
     }
 
-    pub(crate) async fn leave(self, deadline: Duration) {
-        of_either!(self, participant => participant.leave(deadline).await);
+    pub(crate) async fn leave(self, deadline: Duration) -> Result<(), LeaveError> {
+        of_either!(self, participant => participant.leave(deadline).await)
     }
 }

@@ -1,15 +1,15 @@
 //! The command line: its options, their valid combinations, and the help text.
 //!
-//! Reads no file and opens nothing. Invariant: an [`Args`] that passes [`Args::check`] names the
+//! Reads no file and opens nothing; a host name is looked up once. Invariant: an [`Args`] that passes [`Args::check`] names the
 //! peers to trust.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
 use clap::Parser;
 use gossip_transport::credential::Identity;
-use gossip_transport::net::{canonical, is_dialable, is_link_local};
-use gossip_transport::tcp::Network;
+use gossip_transport::net::{NetTransport as _, canonical, is_dialable, is_link_local};
+use gossip_transport::tcp::{Network, TcpTransport};
 
 use crate::interval::Interval;
 
@@ -43,6 +43,10 @@ Examples
   Bridge browser tabs into a cluster of unmodified chitchat nodes, which use UDP:
     gossip-node --udp --secret cluster.secret --cluster NAME --listen 192.0.2.7:7280 \\
         --seed 192.0.2.1:7280 --http 127.0.0.1:8080 --web-root DIR
+
+Addresses (ADDR)
+  IP:PORT or HOST:PORT. A host name is looked up once, and its first IPv4 address is taken, or else its
+  first one.
 
 HTTP (--http), for everyone who can reach that address; prefer a loopback address
   GET /status       this node's view of the cluster and its counters, as JSON
@@ -165,7 +169,7 @@ pub(crate) struct Args {
     pub(crate) set: Vec<(String, String)>,
 
     /// Address for /status, /metrics and the page
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
     pub(crate) http: Option<SocketAddr>,
 
     /// Let programs on this machine set and delete keys over HTTP; not authenticated
@@ -213,15 +217,30 @@ impl Args {
     }
 }
 
-/// Parses an address into its canonical form.
+/// Parses an address into its canonical form. Of a host name, it takes the first IPv4 address, or else
+/// the first one.
 fn parse_addr(text: &str) -> Result<SocketAddr, String> {
+    const EXPECTED: &str = "must be IP:PORT or HOST:PORT, such as 127.0.0.1:7946 or localhost:7946";
     refuse_link_local(text)?;
-    let addr = text.parse().map_err(|error| format!("{error}"))?;
-    Ok(canonical(addr))
+    let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    if !matches!(port, Some(Ok(_))) {
+        return Err(EXPECTED.to_owned());
+    }
+    let mut addrs: Vec<SocketAddr> = text
+        .to_socket_addrs()
+        .map_err(|error| format!("{EXPECTED}: {error}"))?
+        .map(canonical)
+        .filter(|addr| !is_link_local(*addr))
+        .collect();
+    addrs.sort_by_key(|addr| !addr.is_ipv4());
+    let first = addrs.first().copied();
+    first.ok_or_else(|| "the host name has no address".to_owned())
 }
 
 fn parse_seed(text: &str) -> Result<String, String> {
     refuse_link_local(text)?;
+    let checked = TcpTransport::default().check_name(text);
+    checked.map_err(|error| error.to_string())?;
     Ok(text.to_owned())
 }
 
@@ -291,6 +310,50 @@ mod tests {
                 let error = Args::try_parse_from(args).unwrap_err().to_string();
                 assert!(error.contains("unique local"), "{error}");
             }
+        }
+    }
+
+    #[test]
+    fn a_host_name_stands_for_its_address_wherever_one_is_expected() {
+        for option in ["--listen", "--advertise", "--http"] {
+            let args = ["gossip-node", "--trust-anyone", option, "localhost:7946"];
+            let args = Args::try_parse_from(args).unwrap();
+            let given = [Some(args.listen), args.advertise, args.http];
+            let loopback = ([127, 0, 0, 1], 7946).into();
+            assert!(given.contains(&Some(loopback)), "{option}: {given:?}");
+            for wrong in [
+                "localhost",
+                ":7946",
+                "nonsense",
+                "127.0.0.1",
+                "127.0.0.1:99999",
+            ] {
+                let args = ["gossip-node", "--trust-anyone", option, wrong];
+                let error = Args::try_parse_from(args).unwrap_err().to_string();
+                assert!(error.contains("HOST:PORT"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_seed_must_have_a_host_and_a_port() {
+        for wrong in [
+            "foo",
+            "foo:",
+            ":1",
+            "foo:0",
+            "foo:99999",
+            "http://foo:1",
+            "::1",
+            "",
+        ] {
+            let args = ["gossip-node", "--trust-anyone", "--seed", wrong];
+            let error = Args::try_parse_from(args).unwrap_err().to_string();
+            assert!(error.contains("host:port"), "{error}");
+        }
+        for right in ["foo:1", "foo.example.com:7946", "127.0.0.1:1", "[::1]:7946"] {
+            let args = ["gossip-node", "--trust-anyone", "--seed", right];
+            assert!(Args::try_parse_from(args).is_ok(), "{right}");
         }
     }
 

@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use gossip_transport::gossip::LeaveError;
+
 use crate::any_network::AnyParticipant;
 
 /// The participant until it leaves, and the facts that stay the same while it is a member. Clones
@@ -41,10 +43,15 @@ impl Node {
 
     /// Leaves the cluster. Sends queued messages for at most `deadline`. Does nothing if the
     /// node has already left.
-    pub(crate) async fn leave(&self, deadline: Duration) {
+    ///
+    /// # Errors
+    ///
+    /// Fails if the participant had stopped by itself.
+    pub(crate) async fn leave(&self, deadline: Duration) -> Result<(), LeaveError> {
         let participant = self.lock().take();
-        if let Some(participant) = participant {
-            participant.leave(deadline).await;
+        match participant {
+            Some(participant) => participant.leave(deadline).await,
+            None => Ok(()),
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -46,6 +47,9 @@ const RESOLVE_LIMIT: Duration = Duration::from_secs(1);
 pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::catch().context("cannot catch signals")?;
     let shares = Shares::of_this_process()?;
+    if let Some(path) = &args.web_root {
+        check_web_root(path)?;
+    }
     let credential = credential_file::credential(args)?;
     let identity = credential.identity();
 
@@ -85,6 +89,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
 
     let me = participant.id();
     let watch = participant.watch();
+    let mut ending = participant.watch();
     let node = Node::new(
         participant,
         &identity.to_string(),
@@ -109,19 +114,28 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
     tracing::info!(id = %me.node_id, addr = %me.gossip_advertise_addr, cluster = %args.cluster,
         "joined the cluster");
 
-    let signal = shutdown.requested().await;
-    tracing::info!(signal, "leaving");
+    let stopped = async { while ending.changed().await {} };
+    tokio::select! {
+        signal = shutdown.requested() => tracing::info!(signal, "leaving"),
+        () = stopped => tracing::error!("the gossip task has ended"),
+    }
     drop(server);
     drop(log);
-    tokio::select! {
-        () = node.leave(LEAVE_DEADLINE) => {}
-        signal = shutdown.requested() => tracing::warn!(signal, "second signal, not waiting any longer"),
-        () = rt::sleep(LEAVE_LIMIT) => tracing::warn!("leaving took too long"),
-    }
+    let left = tokio::select! {
+        left = node.leave(LEAVE_DEADLINE) => left.map_err(anyhow::Error::from),
+        signal = shutdown.requested() => {
+            tracing::warn!(signal, "second signal, not waiting any longer");
+            Ok(())
+        }
+        () = rt::sleep(LEAVE_LIMIT) => {
+            tracing::warn!("leaving took too long");
+            Ok(())
+        }
+    };
     if let Some(path) = &args.ready_file {
         let _ = std::fs::remove_file(path);
     }
-    Ok(())
+    left
 }
 
 async fn open(
@@ -193,6 +207,13 @@ async fn first_seed(args: &Args, tcp: &TcpTransport) -> Vec<SocketAddr> {
         Vec::new()
     });
     resolved.await.unwrap_or_default()
+}
+
+/// Fails if `path` is not a directory that can be read, since every page would then be missing.
+fn check_web_root(path: &Path) -> anyhow::Result<()> {
+    std::fs::read_dir(path)
+        .map(drop)
+        .with_context(|| format!("cannot read the directory {} (--web-root)", path.display()))
 }
 
 async fn bind_http(addr: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -182,6 +182,7 @@ fn contradictory_and_malformed_arguments_exit_with_code_2() {
     for args in [
         &["--trust-anyone", "--secret", "file"][..],
         &["--trust-anyone", "--listen", "nonsense"],
+        &["--trust-anyone", "--seed", "foo"],
         &["--trust-anyone", "--set", "novalue"],
         &["--trust-anyone", "--gossip-interval", "soon"],
         &["--trust-anyone", "--http-write"],
@@ -190,6 +191,28 @@ fn contradictory_and_malformed_arguments_exit_with_code_2() {
     ] {
         assert_eq!(run(args).status.code(), Some(2), "{args:?}");
     }
+}
+
+#[test]
+fn a_value_that_no_node_can_work_with_is_reported_with_its_field_and_exit_code_1() {
+    for (args, expected) in [
+        (["--id", ""], "node_id is empty"),
+        (["--cluster", ""], "cluster_id is empty"),
+        (["--id", "a\nINFO b"], "without control characters"),
+        (["--web-root", "/nope"], "/nope (--web-root)"),
+    ] {
+        let listen = ["--trust-anyone", "--listen", "127.0.0.1:0"];
+        let http = ["--http", "127.0.0.1:0"];
+        let output = run(&[&listen[..], &http, &args].concat());
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_node_listens_on_a_host_name() {
+    let node = Node::start(&["--trust-anyone", "--listen", "localhost:0"]);
+    assert!(node.gossip.ip().is_loopback());
 }
 
 #[test]

@@ -188,6 +188,16 @@ impl<A: NetTransport, B: NetTransport> NetTransport for EitherTransport<A, B> {
         }
     }
 
+    /// Checks that one of the networks accepts `name`.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the error of the first network if neither does.
+    fn check_name(&self, name: &str) -> anyhow::Result<()> {
+        let first = self.first.check_name(name);
+        first.or_else(|error| self.second.check_name(name).map_err(|_| error))
+    }
+
     /// Returns the sums over both networks.
     fn partial_stats(&self) -> PartialStats {
         self.first.partial_stats() + self.second.partial_stats()

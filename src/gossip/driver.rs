@@ -1,7 +1,7 @@
 //! [`Driver`]: the task that runs the engine of a participant.
 //!
 //! It does not look into messages; the engine does. Invariant: whatever is due, a message is handled
-//! between two rounds, and other tasks run.
+//! between two rounds, and other tasks run; however it ends, the participant counts as left.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,7 +70,6 @@ impl<T: NetTransport> Driver<T> {
                 yield_now().await;
             }
         }
-        self.shared.changes.leave();
     }
 
     /// Waits for a message, at most for `limit` and until a deadline may have moved since `epoch`.
@@ -137,6 +136,14 @@ impl<T: NetTransport> Driver<T> {
             self.has_heard = true;
             self.shared.first_heard.advance();
         }
+    }
+}
+
+impl<T: NetTransport> Drop for Driver<T> {
+    /// Reports the end to those who watch or change keys, whether the task has finished, was dropped or
+    /// has panicked.
+    fn drop(&mut self) {
+        self.shared.changes.leave();
     }
 }
 

@@ -34,7 +34,7 @@ pub enum SetError {
         /// The limit, in bytes.
         max: usize,
     },
-    /// The participant has left the cluster.
+    /// The participant has left the cluster, or its task has ended.
     #[error("the participant has left the cluster")]
     Left,
 }
@@ -49,9 +49,19 @@ pub enum DeleteError {
         /// The key.
         key: String,
     },
-    /// The participant has left the cluster.
+    /// The participant has left the cluster, or its task has ended.
     #[error("the participant has left the cluster")]
     Left,
+}
+
+/// The error of leaving a cluster: there was no member any more that could leave. Everything is closed
+/// nevertheless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeaveError {
+    /// The task of the participant had ended by itself: it panicked, or its runtime was shut down.
+    #[error("the participant had stopped before: its task panicked, or its runtime was shut down")]
+    Stopped,
 }
 
 /// The error of joining a cluster. The caller must change something first: a retry does not help.

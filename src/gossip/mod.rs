@@ -29,7 +29,7 @@ pub use engine::{
     Connection, DialPolicy, Engine, EngineCounts, Event, FailureDetectorConfig, GossipConfig,
     Liveness, Member, MemberValue, Output, RumourConfig,
 };
-pub use error::{ConnectedError, DeleteError, JoinError, SetError};
+pub use error::{ConnectedError, DeleteError, JoinError, LeaveError, SetError};
 pub use participant::Participant;
 pub use seeds::SeedStatus;
 pub use watch::MembershipWatch;

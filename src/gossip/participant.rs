@@ -11,7 +11,7 @@ use futures::future::select;
 
 use super::driver::Driver;
 use super::engine::{Engine, EngineCounts, Event, GossipConfig, Member};
-use super::error::{ConnectedError, DeleteError, JoinError, SetError};
+use super::error::{ConnectedError, DeleteError, JoinError, LeaveError, SetError};
 use super::seeds::{self, SeedStatus, Seeds};
 use super::shared::Shared;
 use super::watch::MembershipWatch;
@@ -228,13 +228,22 @@ impl<T: NetTransport> Participant<T> {
     /// Pushes the latest state of this member to a few live members, closes every connection within
     /// `deadline`, and stops. The protocol has no message for leaving: other members find this one
     /// dead by its silence.
-    pub async fn leave(mut self, deadline: Duration) {
+    ///
+    /// # Errors
+    ///
+    /// Fails if the participant had stopped by itself. Its connections are closed in any case.
+    pub async fn leave(mut self, deadline: Duration) -> Result<(), LeaveError> {
+        let had_stopped = self.shared.changes.has_left();
         self.driver.take();
         self.seeds.take();
         let now = self.shared.now();
         let farewell = self.shared.engine().farewell(now);
         self.shared.perform(farewell);
         self.shared.socket.shutdown(deadline).await;
+        if had_stopped {
+            return Err(LeaveError::Stopped);
+        }
+        Ok(())
     }
 }
 

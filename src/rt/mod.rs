@@ -35,7 +35,7 @@ pub(crate) use target::{Executor, Wakings, map};
 #[cfg(target_family = "wasm")]
 pub(crate) use target::{SHARED_MEMORY, Turns};
 #[cfg(not(target_family = "wasm"))]
-pub(crate) use target::{delay_acks, resolve};
+pub(crate) use target::{check_name, delay_acks, resolve};
 
 /// The time limit of [`timeout`] has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -189,6 +189,15 @@ impl Future for Run {
         } else {
             Poll::Pending
         }
+    }
+}
+
+impl Drop for Run {
+    /// Drops the future of a task that has panicked, or whose executor was shut down, so that what it owns
+    /// does not wait for the handle.
+    fn drop(&mut self) {
+        let future = self.0.state.lock().future.take();
+        drop(future);
     }
 }
 

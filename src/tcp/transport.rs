@@ -127,6 +127,10 @@ impl NetTransport for TcpTransport {
         let addrs = rt::resolve(name).await?;
         Ok(addrs.into_iter().map(canonical).collect())
     }
+
+    fn check_name(&self, name: &str) -> anyhow::Result<()> {
+        rt::check_name(name)
+    }
 }
 
 /// Returns whether both ends of a stream are the same socket.

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::config::{ConfigError, all_at_least, setters};
+use crate::config::{ConfigError, all_at_least, at_least, setters};
 use crate::net::{Alpn, is_dialable};
 
 /// Limits and times of a socket.
@@ -120,7 +120,7 @@ impl TransportLayerConfig {
     /// # Errors
     ///
     /// Fails with the first field that is out of bounds: a count, a byte limit or a time that must
-    /// not be zero is zero, `backoff_max` is less than `backoff_min`, or `max_peers` is not above
+    /// not be zero is zero, a time is longer than 365 days, `backoff_max` is less than `backoff_min`, or `max_peers` is not above
     /// `max_connections`.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.outgoing.validate().map_err(|e| e.inside("outgoing"))?;
@@ -135,6 +135,8 @@ impl TransportLayerConfig {
         }
         let shortest = Duration::from_millis(1);
         all_at_least(&[
+            ("backoff_min", self.backoff_min, Duration::ZERO),
+            ("peer_linger", self.peer_linger, Duration::ZERO),
             ("dial_timeout", self.dial_timeout, shortest),
             ("backoff_max", self.backoff_max, self.backoff_min),
             ("idle_timeout", self.idle_timeout, shortest),
@@ -174,8 +176,9 @@ impl QueueConfig {
     ///
     /// # Errors
     ///
-    /// Fails if a bound is zero.
+    /// Fails if a bound is zero, or `ttl` longer than 365 days.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        at_least("ttl", self.ttl, Duration::ZERO)?;
         all_at_least(&[
             ("max_messages", self.max_messages, 1),
             ("max_bytes", self.max_bytes, 1),
@@ -368,6 +371,37 @@ mod tests {
             assert_eq!(config.validate().unwrap_err().field, field);
         }
         assert_eq!(config().with_max_peers(1025).validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_time_that_would_overflow_the_clock_is_refused() {
+        type Set = fn(TransportLayerConfig, Duration) -> TransportLayerConfig;
+        let fields: [(Set, &str); 9] = [
+            (TransportLayerConfig::with_dial_timeout, "dial_timeout"),
+            (TransportLayerConfig::with_backoff_min, "backoff_min"),
+            (TransportLayerConfig::with_backoff_max, "backoff_max"),
+            (TransportLayerConfig::with_idle_timeout, "idle_timeout"),
+            (
+                TransportLayerConfig::with_keepalive_interval,
+                "keepalive_interval",
+            ),
+            (TransportLayerConfig::with_write_timeout, "write_timeout"),
+            (
+                TransportLayerConfig::with_silence_timeout,
+                "silence_timeout",
+            ),
+            (TransportLayerConfig::with_peer_linger, "peer_linger"),
+            (
+                |config, ttl| config.with_outgoing(QueueConfig::default().with_ttl(ttl)),
+                "outgoing.ttl",
+            ),
+        ];
+        for (set, field) in fields {
+            let config = set(TransportLayerConfig::default(), Duration::MAX);
+            let error = config.validate().unwrap_err();
+            assert_eq!(error.field, field);
+            assert_eq!(error.bound, "at most 31536000s");
+        }
     }
 
     #[test]

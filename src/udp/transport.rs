@@ -136,6 +136,10 @@ impl NetTransport for PlaintextUdpTransport {
         Ok(addrs.into_iter().map(canonical).collect())
     }
 
+    fn check_name(&self, name: &str) -> anyhow::Result<()> {
+        rt::check_name(name)
+    }
+
     fn max_message_len(&self) -> usize {
         MAX_DATAGRAM_LEN
     }

@@ -57,7 +57,7 @@ async fn the_example_of_the_front_page_joins_and_sets_a_key() {
     let tab = soon(tab).await.unwrap();
     assert_eq!(tab.get("mood").as_deref(), Some("sunny"));
     sees(&tab, |member| member.id.gossip_advertise_addr == addr).await;
-    soon(tab.leave(Duration::from_secs(2))).await;
+    soon(tab.leave(Duration::from_secs(2))).await.unwrap();
 }
 
 #[wasm_bindgen_test]
@@ -84,8 +84,8 @@ async fn two_tabs_join_a_native_node_and_read_each_others_keys() {
     first.delete("colour").unwrap();
     sees(&second, |m| is_first(m) && value(m).is_none()).await;
 
-    soon(first.leave(Duration::from_secs(2))).await;
-    soon(second.leave(Duration::from_secs(2))).await;
+    soon(first.leave(Duration::from_secs(2))).await.unwrap();
+    soon(second.leave(Duration::from_secs(2))).await.unwrap();
     assert_eq!(network.open_sockets(), 0);
 }
 
@@ -117,6 +117,6 @@ async fn a_second_tab_with_the_same_key_is_refused_until_the_first_one_is_gone()
         }
     };
     soon(connected).await;
-    soon(second.leave(Duration::from_secs(2))).await;
+    soon(second.leave(Duration::from_secs(2))).await.unwrap();
     assert_eq!(network.open_sockets(), 0);
 }

@@ -24,10 +24,10 @@ const MIN_INTERVAL: Duration = Duration::from_millis(1);
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct GossipConfig {
-    /// The name of the cluster, at most 1,024 bytes. Members with different names refuse each
+    /// The name of the cluster, 1 to 1,024 bytes without control characters. Members with different names refuse each
     /// other.
     pub cluster_id: String,
-    /// The name of this member, at most 1,024 bytes. It must be unique in the cluster.
+    /// The name of this member, 1 to 1,024 bytes without control characters. It must be unique in the cluster.
     pub node_id: String,
     /// A number that must be higher after every start of this member. Default: the start time, in
     /// microseconds since 1970.
@@ -45,9 +45,11 @@ pub struct GossipConfig {
     pub dial: DialPolicy,
     /// The time between rounds, at least 1 ms. Default 1 s.
     pub gossip_interval: Duration,
-    /// When a member counts as dead.
+    /// When a member counts as dead. Its `max_interval` must be at least twice the
+    /// `gossip_interval`, since it counts no heartbeats that come more rarely, and so would find no
+    /// member live.
     pub failure_detector: FailureDetectorConfig,
-    /// The time for which the tombstone of a deleted key is kept. Default 2 h.
+    /// The time for which the tombstone of a deleted key is kept, at least 1 ms. Default 2 h.
     pub marked_for_deletion_grace_period: Duration,
     /// The version in which members are addressed that may be of the published crate. A reply has
     /// the version of the message that it answers, and members that are known to be of this crate
@@ -124,12 +126,15 @@ impl GossipConfig {
 
     /// Sets the time between rounds, and scales the failure detector with it: its initial interval
     /// is 5 times and its longest counted interval 10 times as long, as they are in the published
-    /// crate at the default of 1 s. All members of a cluster should use the same interval.
+    /// crate at the default of 1 s. If the interval is longer than 72 min, dead members are remembered
+    /// for 20 intervals. All members of a cluster should use the same interval.
     #[must_use]
     pub fn with_interval(mut self, interval: Duration) -> Self {
         self.gossip_interval = interval;
         self.failure_detector.initial_interval = interval.saturating_mul(5);
         self.failure_detector.max_interval = interval.saturating_mul(10);
+        let grace = &mut self.failure_detector.dead_node_grace_period;
+        *grace = interval.saturating_mul(20).max(*grace);
         self
     }
 
@@ -145,8 +150,13 @@ impl GossipConfig {
         name_fits("cluster_id", &self.cluster_id)?;
         name_fits("node_id", &self.node_id)?;
         at_least("gossip_interval", self.gossip_interval, MIN_INTERVAL)?;
+        let longest = self.failure_detector.max_interval;
         let detector = self.failure_detector.validate();
-        detector.map_err(|e| e.inside("failure_detector"))?;
+        detector
+            .and_then(|()| at_least("max_interval", longest, self.gossip_interval * 2))
+            .map_err(|e| e.inside("failure_detector"))?;
+        let grace = self.marked_for_deletion_grace_period;
+        at_least("marked_for_deletion_grace_period", grace, MIN_INTERVAL)?;
         at_least("max_message_len", self.max_message_len, MIN_MESSAGE_LEN)?;
         at_least("max_members", self.max_members, 1)?;
         at_least("max_bytes_per_member", self.max_bytes_per_member, 1)?;
@@ -236,12 +246,13 @@ pub struct FailureDetectorConfig {
     /// The number of intervals between heartbeats that are remembered of each member, at least 1.
     /// Default 1,000.
     pub sampling_window_size: usize,
-    /// The longest interval that is counted, at least 1 ms. Default 10 s.
+    /// The longest interval between heartbeats that is counted, at least 1 ms. Default 10 s.
     pub max_interval: Duration,
     /// The interval that is assumed before any was measured, at least 1 ms. It counts for five
     /// measured ones. Default 5 s.
     pub initial_interval: Duration,
-    /// The time for which a dead member is remembered, at least 1 ms. Default 24 h.
+    /// The time for which a dead member is remembered, at least twice `max_interval`: a member is dead
+    /// until two of its heartbeats were received, and must not be forgotten before. Default 24 h.
     pub dead_node_grace_period: Duration,
 }
 
@@ -269,7 +280,7 @@ impl FailureDetectorConfig {
         at_least("max_interval", self.max_interval, MIN_INTERVAL)?;
         at_least("initial_interval", self.initial_interval, MIN_INTERVAL)?;
         let grace = self.dead_node_grace_period;
-        at_least("dead_node_grace_period", grace, MIN_INTERVAL)
+        at_least("dead_node_grace_period", grace, self.max_interval * 2)
     }
 }
 
@@ -285,13 +296,20 @@ impl Default for FailureDetectorConfig {
     }
 }
 
-/// Fails if `name` is longer than [`MAX_NAME_LEN`]. The error states its length instead of its text.
+/// Fails if `name` is empty, longer than [`MAX_NAME_LEN`] (the error states its length instead of its
+/// text), or contains a control character, such as the end of a line.
 fn name_fits(field: &'static str, name: &str) -> Result<(), ConfigError> {
-    if name.len() <= MAX_NAME_LEN {
+    let (value, bound) = if name.len() > MAX_NAME_LEN {
+        let bound = format!("at most {MAX_NAME_LEN} bytes long");
+        (format!("{} bytes long", name.len()), bound)
+    } else if name.is_empty() {
+        ("empty".to_owned(), "at least 1 byte long".to_owned())
+    } else if name.chars().any(char::is_control) {
+        let bound = "without control characters".to_owned();
+        (format!("\"{}\"", name.escape_default()), bound)
+    } else {
         return Ok(());
-    }
-    let value = format!("{} bytes long", name.len());
-    let bound = format!("at most {MAX_NAME_LEN} bytes long");
+    };
     Err(ConfigError::new(field, value, bound))
 }
 
@@ -304,7 +322,7 @@ mod tests {
         type Change = fn(&mut GossipConfig);
         const SHORT: Duration = Duration::from_micros(999);
         // At the bound, beyond it, and the error.
-        let cases: [(Change, Change, &str); 15] = [
+        let cases: [(Change, Change, &str); 20] = [
             (
                 |c| c.cluster_id = "x".repeat(1024),
                 |c| c.cluster_id = "x".repeat(1025),
@@ -336,9 +354,34 @@ mod tests {
                 "failure_detector.sampling_window_size is 0, but must be at least 1",
             ),
             (
-                |c| c.failure_detector.max_interval = MIN_INTERVAL,
+                |c| c.failure_detector.max_interval = Duration::from_secs(2),
                 |c| c.failure_detector.max_interval = SHORT,
                 "failure_detector.max_interval is 999µs, but must be at least 1ms",
+            ),
+            (
+                |c| c.gossip_interval = Duration::from_secs(5),
+                |c| c.gossip_interval = Duration::from_secs(15),
+                "failure_detector.max_interval is 10s, but must be at least 30s",
+            ),
+            (
+                |c| c.cluster_id = "x".to_owned(),
+                |c| c.cluster_id = String::new(),
+                "cluster_id is empty, but must be at least 1 byte long",
+            ),
+            (
+                |c| c.node_id = " ".to_owned(),
+                |c| c.node_id = String::new(),
+                "node_id is empty, but must be at least 1 byte long",
+            ),
+            (
+                |c| c.node_id = "\u{e4}".to_owned(),
+                |c| c.node_id = "a\nb".to_owned(),
+                "node_id is \"a\\nb\", but must be without control characters",
+            ),
+            (
+                |c| c.marked_for_deletion_grace_period = MIN_INTERVAL,
+                |c| c.marked_for_deletion_grace_period = Duration::ZERO,
+                "marked_for_deletion_grace_period is 0ns, but must be at least 1ms",
             ),
             (
                 |c| c.failure_detector.initial_interval = MIN_INTERVAL,
@@ -346,9 +389,9 @@ mod tests {
                 "failure_detector.initial_interval is 999µs, but must be at least 1ms",
             ),
             (
-                |c| c.failure_detector.dead_node_grace_period = MIN_INTERVAL,
-                |c| c.failure_detector.dead_node_grace_period = SHORT,
-                "failure_detector.dead_node_grace_period is 999µs, but must be at least 1ms",
+                |c| c.failure_detector.dead_node_grace_period = Duration::from_secs(20),
+                |c| c.failure_detector.dead_node_grace_period = Duration::ZERO,
+                "failure_detector.dead_node_grace_period is 0ns, but must be at least 20s",
             ),
             (
                 |c| c.max_message_len = 8192,
@@ -407,7 +450,45 @@ mod tests {
         let (scaled, default) = (config.failure_detector, FailureDetectorConfig::default());
         assert_eq!(scaled.initial_interval, default.initial_interval);
         assert_eq!(scaled.max_interval, default.max_interval);
-        let shortest = GossipConfig::new("cluster", "node").with_interval(MIN_INTERVAL);
-        assert_eq!(shortest.validate(), Ok(()));
+        for interval in [
+            MIN_INTERVAL,
+            Duration::from_secs(15),
+            Duration::from_secs(86_400),
+        ] {
+            let config = GossipConfig::new("cluster", "node").with_interval(interval);
+            assert_eq!(config.validate(), Ok(()), "{interval:?}");
+        }
+    }
+
+    #[test]
+    fn a_time_that_would_overflow_the_clock_is_refused() {
+        type Change = fn(&mut GossipConfig);
+        let cases: [(Change, &str); 6] = [
+            (|c| c.gossip_interval = Duration::MAX, "gossip_interval"),
+            (
+                |c| c.failure_detector.max_interval = Duration::MAX,
+                "failure_detector.max_interval",
+            ),
+            (
+                |c| c.failure_detector.initial_interval = Duration::MAX,
+                "failure_detector.initial_interval",
+            ),
+            (
+                |c| c.failure_detector.dead_node_grace_period = Duration::MAX,
+                "failure_detector.dead_node_grace_period",
+            ),
+            (
+                |c| c.marked_for_deletion_grace_period = Duration::MAX,
+                "marked_for_deletion_grace_period",
+            ),
+            (|c| c.rumours.interval = Duration::MAX, "rumours.interval"),
+        ];
+        for (change, field) in cases {
+            let mut config = GossipConfig::new("cluster", "node");
+            change(&mut config);
+            let error = config.validate().unwrap_err();
+            assert_eq!(error.field, field);
+            assert_eq!(error.bound, "at most 31536000s");
+        }
     }
 }

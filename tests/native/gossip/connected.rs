@@ -208,7 +208,7 @@ async fn a_key_that_another_program_uses_is_reported_over_tcp_and_its_owner_noti
     })
     .await;
     // The second one takes the place of the first when that has left.
-    first.leave(Duration::from_secs(1)).await;
+    first.leave(Duration::from_secs(1)).await.unwrap();
     let connected = async || second.connected().await.is_ok();
     crate::support::until("the second to connect", connected).await;
 }

@@ -4,12 +4,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use gossip_transport::credential::is_key_address;
+use gossip_transport::either::EitherTransport;
 use gossip_transport::gossip::{
-    DialPolicy, GossipConfig, JoinError, Liveness, Participant, RumourConfig,
+    ConnectedError, DeleteError, DialPolicy, GossipConfig, JoinError, LeaveError, Liveness,
+    Participant, RumourConfig, SetError,
 };
 use gossip_transport::memory::{Faults, MemoryNetwork, MemoryTransport};
 use gossip_transport::net::NetTransport;
 use gossip_transport::tcp::TcpTransport;
+use gossip_transport::udp::PlaintextUdpTransport;
 use gossip_transport::{ClusterSecret, ConfigError, NetCredential, TransportLayerTransport};
 use tokio::time::timeout;
 
@@ -257,7 +260,7 @@ async fn a_member_that_leaves_sends_its_last_changes_to_the_others() {
     let leaver = participants.pop().unwrap();
     let mut watch = leaver.watch();
     leaver.set("last", "words").unwrap();
-    leaver.leave(Duration::from_secs(1)).await;
+    leaver.leave(Duration::from_secs(1)).await.unwrap();
     // The watch reports earlier changes before the end.
     while watch.changed().await {}
     for other in &participants {
@@ -373,6 +376,48 @@ async fn joining_with_an_invalid_initial_key_fails() {
     let error = join(host, &secret(), ([10, 0, 0, 1], 1).into(), config).await;
     let error = error.err().unwrap().downcast::<JoinError>().unwrap();
     assert!(matches!(error, JoinError::InitialKey(_)), "{error}");
+}
+
+#[test]
+fn the_end_of_the_task_is_reported_by_every_method() {
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    let first = runtime();
+    let secret = secret();
+    let joined = join(TcpTransport::default(), &secret, ANY_PORT, config("m", &[]));
+    let participant = first.block_on(joined).unwrap();
+    let mut watch = participant.watch();
+    participant.set("key", "value").unwrap();
+    // All tasks end, as a task that panics does.
+    drop(first);
+    runtime().block_on(async {
+        let ended = timeout(PATIENCE, async { while watch.changed().await {} });
+        ended.await.unwrap();
+        assert_eq!(participant.set("key", "v"), Err(SetError::Left));
+        assert_eq!(participant.delete("key"), Err(DeleteError::Left));
+        assert_eq!(participant.connected().await, Err(ConnectedError::Left));
+        let left = timeout(PATIENCE, participant.leave(Duration::from_millis(10)));
+        assert_eq!(left.await.unwrap(), Err(LeaveError::Stopped));
+    });
+}
+
+#[tokio::test]
+async fn joining_with_a_malformed_seed_fails_at_once() {
+    let udp = PlaintextUdpTransport::default();
+    let both = EitherTransport::new(TcpTransport::default(), udp.clone());
+    let mut config = config("m", &[]);
+    config.seeds = vec!["foo".to_owned()];
+    let results = [
+        join(TcpTransport::default(), &secret(), ANY_PORT, config.clone())
+            .await
+            .err(),
+        join(udp, &secret(), ANY_PORT, config.clone()).await.err(),
+        join(both, &secret(), ANY_PORT, config).await.err(),
+    ];
+    for error in results {
+        let error = error.unwrap().downcast::<JoinError>().unwrap();
+        let expected = r#"seeds: "foo" must be host:port"#;
+        assert!(error.to_string().starts_with(expected), "{error}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
