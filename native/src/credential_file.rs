@@ -1,14 +1,16 @@
 //! The files of the node's key and the cluster's secret.
 //!
 //! Reads and creates the files; the library parses their content. Invariant: a file that is created
-//! here can never be read by anyone but its owner, and an existing file is never overwritten.
+//! here can never be read by anyone but its owner, is complete as soon as it exists, and never replaces
+//! another one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use gossip_transport::credential::{ClusterSecret, NetCredential, Trust};
+use gossip_transport::rt;
 
 use crate::args::Args;
 
@@ -54,16 +56,36 @@ fn secret(path: &Path) -> anyhow::Result<ClusterSecret> {
             error
         }
     })?;
-    text.trim()
-        .parse()
-        .with_context(|| format!("{} does not contain a cluster secret", path.display()))
+    text.trim().parse().with_context(|| {
+        format!(
+            "{} {} a cluster secret: copy the file from another node, or make a new secret for all \
+             nodes with gossip-node --make-secret",
+            path.display(),
+            lacks(&text)
+        )
+    })
+}
+
+/// Returns what is wrong with a file that does not contain what it should.
+fn lacks(text: &str) -> &'static str {
+    if text.trim().is_empty() {
+        "is empty and does not contain"
+    } else {
+        "does not contain"
+    }
 }
 
 /// Reads the key. Creates the file with a new key if it does not exist.
 fn key(path: &Path, trust: Trust) -> anyhow::Result<NetCredential> {
     match read(path) {
-        Ok(text) => NetCredential::from_secret_text(&text, trust)
-            .with_context(|| format!("{} does not contain a key", path.display())),
+        Ok(text) => NetCredential::from_secret_text(&text, trust).with_context(|| {
+            format!(
+                "{} {} a key: restore the file from a backup, or delete it to get a new key, and \
+                     with it a new identity, at the next start",
+                path.display(),
+                lacks(&text)
+            )
+        }),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let credential = NetCredential::generate(trust);
             write_new(path, &credential.to_secret_text())
@@ -99,16 +121,58 @@ fn read(path: &Path) -> std::io::Result<String> {
 }
 
 fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut file = create_private(path)?;
-    let written = file
-        .write_all(text.as_bytes())
-        .and_then(|()| file.write_all(b"\n"))
-        .and_then(|()| file.sync_all());
-    if written.is_err() {
-        // The next start would fail on an incomplete key.
-        let _ = std::fs::remove_file(path);
+    write_new_with(path, |file| {
+        file.write_all(text.as_bytes())?;
+        file.write_all(b"\n")
+    })
+}
+
+/// Creates a file with what `write` writes. A crash leaves the whole file or none at `path`, since an
+/// incomplete key would stop every later start.
+fn write_new_with(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    let draft = draft_of(path);
+    let mut file = create_private(&draft)?;
+    let written = write(&mut file)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| publish(&draft, path));
+    // After a failure, or because the file has two names now.
+    let _ = std::fs::remove_file(&draft);
+    written?;
+    sync_directory_of(path);
+    Ok(())
+}
+
+/// Returns a name beside `path` that no other process uses, in this container or another one.
+fn draft_of(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    let now = rt::unix_time().as_nanos();
+    name.push(format!(".{}-{now}.tmp", std::process::id()));
+    path.with_file_name(name)
+}
+
+/// Gives `draft` the name `path`, unless a file has that name.
+fn publish(draft: &Path, path: &Path) -> std::io::Result<()> {
+    match std::fs::hard_link(draft, path) {
+        // The file system has no second names for files.
+        Err(error) if error.kind() != ErrorKind::AlreadyExists && !path.try_exists()? => {
+            std::fs::rename(draft, path)
+        }
+        linked => linked,
     }
-    written
+}
+
+/// Makes the new name last over a crash of the machine, where the system can.
+fn sync_directory_of(path: &Path) {
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    if let Ok(directory) = File::open(directory) {
+        let _ = directory.sync_all();
+    }
 }
 
 #[cfg(unix)]
@@ -180,6 +244,41 @@ mod tests {
         let path = dir.path().join("file");
         let error = format!("{:#}", secret(&path).unwrap_err());
         assert!(error.contains("--make-secret"), "{error}");
+    }
+
+    #[test]
+    fn a_file_is_complete_as_soon_as_it_exists_and_nothing_else_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.key");
+        let failed = write_new_with(&path, |file| {
+            file.write_all(b"gossip-key-")?;
+            assert!(!path.exists(), "a crash now would leave half a key");
+            Err(ErrorKind::StorageFull.into())
+        });
+        assert_eq!(failed.unwrap_err().kind(), ErrorKind::StorageFull);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        let lost = write_new_with(&path, |_| {
+            std::fs::write(&path, "the key of another process")
+        });
+        assert_eq!(lost.unwrap_err().kind(), ErrorKind::AlreadyExists);
+        let kept = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(kept, "the key of another process");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_empty_file_is_reported_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        for text in ["", "\n"] {
+            std::fs::write(&path, text).unwrap();
+            let of_key = format!("{:#}", key(&path, Trust::dangerously_anyone()).unwrap_err());
+            assert!(of_key.contains("is empty"), "{of_key}");
+            assert!(of_key.contains("delete it"), "{of_key}");
+            let of_secret = format!("{:#}", secret(&path).unwrap_err());
+            assert!(of_secret.contains("is empty"), "{of_secret}");
+            assert!(of_secret.contains("from another node"), "{of_secret}");
+        }
     }
 
     #[test]

@@ -123,6 +123,10 @@ impl Node {
         Some(member["keys"].get(key)?.as_str().unwrap().to_owned())
     }
 
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap()
+    }
+
     fn signal(&self, signal: &str) {
         let kill = format!("kill -{signal} {}", self.process.id());
         assert!(
@@ -385,6 +389,27 @@ fn a_signal_ends_the_node_within_two_seconds_with_exit_code_0_and_frees_its_port
         drop(open);
         TcpListener::bind(gossip).unwrap();
         TcpListener::bind(http).unwrap();
+    }
+}
+
+#[test]
+fn a_key_or_secret_that_others_can_read_is_warned_of_with_its_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let (key, secret) = (dir.path().join("key"), dir.path().join("secret"));
+    let [key, secret] = [&key, &secret].map(|path| path.to_str().unwrap());
+    assert_eq!(run(&["--make-secret", secret]).status.code(), Some(0));
+    let files = ["--secret", secret, "--key", key];
+    let node = Node::start(&files);
+    assert!(!node.log().contains("other users"), "{}", node.log());
+    drop(node);
+    for path in [key, secret] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    }
+    let log = Node::start(&files).log();
+    for path in [key, secret] {
+        let names = |line: &&str| line.contains("other users") && line.contains(path);
+        assert!(log.lines().any(|line| names(&line)), "{log}");
     }
 }
 
