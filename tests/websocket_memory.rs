@@ -39,7 +39,8 @@ const PINGS: usize = 100;
 const PAYLOAD: [u8; 125] = [7; 125];
 /// The answers to this many keepalives with their pings are many times what the system's buffers hold.
 const KEEPALIVES: usize = 5000;
-const LIMIT: usize = 256 << 10;
+/// Buffers of reads that are going on, of up to 256 KiB each. Without a bound, the pongs took 88 MB.
+const LIMIT: usize = 2 << 20;
 
 struct Reader(SplitStream<WebSocketStream<TcpStream>>);
 
