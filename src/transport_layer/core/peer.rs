@@ -41,7 +41,7 @@ pub(super) struct Peer<C> {
     /// Further addresses of this peer while it is connected.
     pub(super) aliases: Vec<SocketAddr>,
     pub(super) verification: Verification,
-    pub(super) conflict: Option<Conflict>,
+    pub(super) conflict: Option<Box<Conflict>>,
     pub(super) queue: OutgoingQueue,
     /// The live connections. The first active one is written to; of an authenticated peer there is at
     /// most one.

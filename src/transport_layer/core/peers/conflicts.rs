@@ -69,7 +69,7 @@ impl<C: NetConnection> Peers<C> {
         }
         let age = now.saturating_duration_since(older.since);
         if kind != Kind::KeepOlder || age >= FRESH {
-            peer.conflict = Some(Conflict::new(kind, older.id, newer.id));
+            peer.conflict = Some(Box::new(Conflict::new(kind, older.id, newer.id)));
         }
         peer.wake_task(now);
     }

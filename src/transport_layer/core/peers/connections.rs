@@ -240,7 +240,7 @@ impl<C: NetConnection> Peers<C> {
                 return true;
             };
             let Some(spare) = peer.spare_link() else {
-                peer.conflict = Some(Conflict::new(Kind::Duplicate, active, 0));
+                peer.conflict = Some(Box::new(Conflict::new(Kind::Duplicate, active, 0)));
                 peer.wake_task(now);
                 return false;
             };
