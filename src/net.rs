@@ -453,7 +453,7 @@ pub enum ConnectError {
         addr: SocketAddr,
     },
     /// Nothing listens there now. A retry may help.
-    #[error("could not connect to {addr}: {source}")]
+    #[error("could not connect to {addr}")]
     Io {
         /// The address.
         addr: SocketAddr,

@@ -74,7 +74,7 @@ Environment
                     warn,gossip_transport=trace
 
 Exit codes
-  0  left the cluster after SIGINT or SIGTERM
+  0  left the cluster after SIGINT, SIGTERM or SIGHUP
   1  could not run, for example because a port is in use or a file cannot be read; stderr has the
      reason
   2  invalid arguments; stderr says what to change";

@@ -43,7 +43,8 @@ impl Change {
             Self::Dead(id) => (id, Liveness::Dead.as_str()),
             Self::Forgotten(id) => (id, "forgotten"),
         };
-        tracing::info!(member = %id.node_id, addr = %id.gossip_advertise_addr,
+        // The name is chosen by another node. Quoted, it cannot end the line.
+        tracing::info!(member = ?&*id.node_id, addr = %id.gossip_advertise_addr,
             generation = id.generation_id, "{change}");
     }
 }
@@ -74,6 +75,8 @@ fn changes(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     #[test]
@@ -92,5 +95,35 @@ mod tests {
         assert_eq!(step(Some(Liveness::Live)), [Change::Live(id.clone())]);
         assert_eq!(step(None), [Change::Forgotten(id.clone())]);
         assert_eq!(step(None), []);
+    }
+
+    #[test]
+    fn a_name_with_control_characters_is_logged_on_one_line() {
+        #[derive(Clone, Default)]
+        struct Log(Arc<Mutex<Vec<u8>>>);
+        impl std::io::Write for Log {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        let name = "a\n2026-01-01T00:00:00Z  INFO forged\r\u{1b}[2K";
+        let id = ChitchatId::new(name, 1, ([127, 0, 0, 1], 1).into());
+        tracing::subscriber::with_default(subscriber, || {
+            Change::Live(id.clone()).log();
+            tracing::info!(?id, "all of it");
+        });
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(log.lines().count(), 2, "{log}");
+        let text = log.replace('\n', "");
+        assert!(!text.contains(char::is_control), "{log}");
     }
 }

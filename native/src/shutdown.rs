@@ -2,13 +2,15 @@
 //!
 //! Only reports them; leaving the cluster is up to [`crate::run`].
 
-/// Catches SIGINT and SIGTERM from its creation on, so that a signal that arrives before the first
+/// Catches SIGINT, SIGTERM and SIGHUP from its creation on, so that a signal that arrives before the first
 /// await is not missed.
 pub(crate) struct Shutdown {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    hang_up: tokio::signal::unix::Signal,
 }
 
 impl Shutdown {
@@ -23,6 +25,7 @@ impl Shutdown {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
@@ -38,6 +41,7 @@ impl Shutdown {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
+            _ = self.hang_up.recv() => "SIGHUP",
         }
     }
 

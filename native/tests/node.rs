@@ -324,6 +324,10 @@ fn nodes_with_different_secrets_do_not_join_each_other() {
         let refused = a.json("/status")["stats"]["accept_failed"].as_u64();
         (refused > Some(0)).then_some(())
     });
+    let addr = |line: &&str| {
+        line.contains("refused an incoming connection") && line.contains("127.0.0.1:")
+    };
+    assert!(a.log().lines().any(|line| addr(&line)), "{}", a.log());
     assert_eq!(other.live_members(), ["other"]);
 }
 
@@ -370,7 +374,7 @@ fn with_a_list_of_keys_only_peers_with_these_keys_join() {
 
 #[test]
 fn a_signal_ends_the_node_within_two_seconds_with_exit_code_0_and_frees_its_ports() {
-    for signal in ["TERM", "INT"] {
+    for signal in ["TERM", "INT", "HUP"] {
         let node = Node::start(&["--trust-anyone"]);
         let (gossip, http, identity) = (node.gossip, node.http, node.identity.clone());
         // An idle HTTP connection must not delay the exit.
@@ -488,6 +492,11 @@ fn a_seed_that_is_down_is_dialled_again_and_the_status_shows_when() {
         let wait = peer["next_dial_seconds"].as_f64()?;
         (peer["state"] == "backing_off" && wait > 0.0 && wait <= 1.0).then_some(())
     });
+    // The log states the cause once.
+    let log = node.log();
+    let failed = log.lines().find(|line| line.contains("dial failed"));
+    let causes = failed.map(|line| line.matches("os error").count());
+    assert_eq!(causes, Some(1), "{log}");
 }
 
 /// Nobody answers at the seeds.

@@ -70,7 +70,7 @@ pub enum LeaveError {
 pub enum JoinError {
     /// One of the [`initial_key_values`](super::GossipConfig::initial_key_values) was refused.
     #[error("an initial key was refused: {0}")]
-    InitialKey(#[from] SetError),
+    InitialKey(SetError),
     /// One of the [`seeds`](super::GossipConfig::seeds) has a form that the network never accepts.
     #[error("seeds: {reason}")]
     Seed {

@@ -46,7 +46,9 @@ impl fmt::Debug for ChitchatId {
         write!(
             f,
             "{}:{}:{}",
-            self.node_id, self.generation_id, self.gossip_advertise_addr
+            self.node_id.escape_debug(),
+            self.generation_id,
+            self.gossip_advertise_addr
         )
     }
 }

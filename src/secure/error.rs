@@ -19,7 +19,7 @@ use crate::net::{AcceptFailure, CloseReason};
 #[non_exhaustive]
 pub enum HandshakeError {
     /// Our own configuration is out of bounds. Nothing was sent. A retry does not help.
-    #[error("invalid configuration: {0}")]
+    #[error("invalid configuration")]
     Config(#[source] Box<ConfigError>),
     /// The handshake took too long: the network is slow, or the peer does not answer. A retry may
     /// help.
@@ -29,7 +29,7 @@ pub enum HandshakeError {
         after: Duration,
     },
     /// The network below failed. A retry may help.
-    #[error("the connection broke during the handshake: {0}")]
+    #[error("the connection broke during the handshake")]
     Carrier(#[source] io::Error),
     /// The peer closed the connection without a reason. A dialler that is refused before it has
     /// authenticated itself receives only this: its cluster secret differs, the two have no protocol
@@ -182,7 +182,7 @@ pub enum FrameError {
     #[error("the stream ended without a goodbye")]
     Truncated,
     /// The network below failed. A new connection may help.
-    #[error("the connection broke: {0}")]
+    #[error("the connection broke")]
     Carrier(#[source] Arc<io::Error>),
     /// A record is authentic, but its contents break the protocol: the peer has a bug, or is newer
     /// than its version says.

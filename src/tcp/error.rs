@@ -66,7 +66,7 @@ pub enum AcceptError {
         after: Duration,
     },
     /// The stream broke.
-    #[error("the connection failed before its handshake: {0}")]
+    #[error("the connection failed before its handshake")]
     Io(#[from] io::Error),
 }
 

@@ -17,7 +17,7 @@ pub enum UdpError {
         alpn: Vec<Alpn>,
     },
     /// The system did not send a datagram. A retry may help.
-    #[error("cannot send a datagram to {to}: {source}")]
+    #[error("cannot send a datagram to {to}")]
     Send {
         /// The destination.
         to: SocketAddr,

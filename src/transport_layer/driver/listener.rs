@@ -124,6 +124,6 @@ fn count_failure<T: NetTransport, M: Message>(
 ) {
     let failures = intake.shared.with(|peers, _| peers.accept_failed(reason));
     if failures.is_power_of_two() {
-        tracing::debug!(failures, %addr, %why, "refused an incoming connection");
+        tracing::info!(failures, %addr, %why, "refused an incoming connection");
     }
 }
