@@ -323,7 +323,7 @@ impl AcceptFailure {
     }
 }
 
-/// Counts of the messages that the connections of a network have received in part.
+/// Counts of what the connections of a network have received in part, or had to reject.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PartialStats {
@@ -335,6 +335,9 @@ pub struct PartialStats {
     pub evicted: u64,
     /// Connections that ended because the rest of a message did not arrive in time.
     pub timed_out: u64,
+    /// Connections that ended because a record was changed, replayed, reordered or dropped on its way, or
+    /// broke the protocol.
+    pub rejected_records: u64,
 }
 
 impl std::ops::Add for PartialStats {
@@ -346,6 +349,7 @@ impl std::ops::Add for PartialStats {
             max_bytes: self.max_bytes + other.max_bytes,
             evicted: self.evicted + other.evicted,
             timed_out: self.timed_out + other.timed_out,
+            rejected_records: self.rejected_records + other.rejected_records,
         }
     }
 }

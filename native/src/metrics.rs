@@ -186,6 +186,12 @@ pub(crate) fn render(
             stats.partial.timed_out,
         ),
         (
+            "gossip_rejected_records_total",
+            "counter",
+            "Connections that ended because a record was changed on its way or broke the protocol.",
+            stats.partial.rejected_records,
+        ),
+        (
             "gossip_http_connections",
             "gauge",
             "Open HTTP connections.",

@@ -52,6 +52,7 @@ struct StatsStatus {
     accept_failed: u64,
     accept_failures: BTreeMap<&'static str, u64>,
     partial_messages: PartialStatus,
+    rejected_records: u64,
 }
 
 /// Messages that have been received in part.
@@ -154,6 +155,7 @@ impl From<&SocketStats> for StatsStatus {
                 evicted: stats.partial.evicted,
                 timed_out: stats.partial.timed_out,
             },
+            rejected_records: stats.partial.rejected_records,
         }
     }
 }

@@ -69,6 +69,11 @@ impl PartialMessages {
         })))
     }
 
+    /// Counts a record that ends its connection.
+    pub(super) fn count_rejected_record(&self) {
+        self.0.lock().stats.rejected_records += 1;
+    }
+
     /// Returns the present counts.
     pub fn stats(&self) -> PartialStats {
         self.0.lock().stats

@@ -520,6 +520,9 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
     /// Ends the connection with `error`. Returns the error of its first end, which may be an earlier
     /// one.
     fn lose(&self, error: FrameError) -> FrameError {
+        if matches!(error, FrameError::Tampered | FrameError::Malformed { .. }) {
+            self.partials.count_rejected_record();
+        }
         self.ending.set(End::lost(error)).error()
     }
 

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use gossip_transport::net::{Alpn, NetConnection};
 use gossip_transport::secure::{
-    self, Endpoints, FrameError, HandshakeError, HandshakeParams, SecureConfig, SecureConnection,
-    Suite,
+    self, Endpoints, FrameError, HandshakeError, HandshakeParams, PartialMessages, SecureConfig,
+    SecureConnection, Suite,
 };
 use gossip_transport::{ClusterSecret, NetCredential, Trust};
 
@@ -36,6 +36,8 @@ pub struct Meeting {
     pub suite: Suite,
     pub dial_config: SecureConfig,
     pub accept_config: SecureConfig,
+    /// Those of `accept_config` by default.
+    pub accept_partials: Option<PartialMessages>,
     pub to_acceptor: Pipe,
     pub to_dialler: Pipe,
 }
@@ -54,6 +56,7 @@ impl Meeting {
             suite: Suite::ChaChaPoly,
             dial_config: SecureConfig::default(),
             accept_config: SecureConfig::default(),
+            accept_partials: None,
             to_acceptor: Pipe::default(),
             to_dialler: Pipe::default(),
         }
@@ -92,6 +95,7 @@ impl Meeting {
     }
 
     pub async fn accept(&self) -> Outcome {
+        let partials = self.accept_partials.clone();
         let endpoints = Endpoints {
             local: acceptor_addr(),
             remote: dialler_addr(),
@@ -104,7 +108,7 @@ impl Meeting {
                 alpn: &self.supported,
                 credential: &self.acceptor,
                 config: &self.accept_config,
-                partials: &self.accept_config.partials(),
+                partials: &partials.unwrap_or_else(|| self.accept_config.partials()),
             },
         )
         .await

@@ -21,6 +21,8 @@ async fn after(f: impl Fn(&mut VecDeque<BytesMut>)) -> (usize, FrameError) {
     for suite in SUITES {
         let mut meeting = Meeting::of_anyone();
         meeting.suite = suite;
+        let counts = meeting.accept_config.partials();
+        meeting.accept_partials = Some(counts.clone());
         let (dialled, accepted) = meeting.connect().await;
         meeting.to_acceptor.hold();
         for i in 0..3 {
@@ -39,6 +41,8 @@ async fn after(f: impl Fn(&mut VecDeque<BytesMut>)) -> (usize, FrameError) {
             received += 1;
         };
         let error = frame_error(&error).clone();
+        let rejected = u64::from(matches!(error, FrameError::Tampered));
+        assert_eq!(counts.stats().rejected_records, rejected);
         // Every later call fails with the same error.
         let again = soon(accepted.recv()).await.unwrap_err();
         assert_eq!(frame_error(&again).to_string(), error.to_string());
