@@ -4,9 +4,9 @@ use std::cell::RefCell;
 
 use zstd::bulk::Compressor;
 
-/// The level of compression. Level 3 is the default; it makes digests shorter by a few bytes only, and takes
-/// longer.
-const LEVEL: i32 = 1;
+/// The level of compression: that of upstream's codec, which recompresses what it is handed and asserts
+/// that the length stays the same (feature `chitchat`).
+const LEVEL: i32 = zstd::DEFAULT_COMPRESSION_LEVEL;
 
 thread_local! {
     /// The thread's compressor. It is kept, since creating one takes longer than compressing most
