@@ -3,6 +3,8 @@
 //! It does not look into messages; the engine does. Invariant: whatever is due, a message is handled
 //! between two rounds, and other tasks run; however it ends, the participant counts as left.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +28,8 @@ pub(super) struct Driver<T: NetTransport> {
     /// The epoch of the connections that the engine knows.
     connections: u64,
     has_heard: bool,
+    /// The members that were live after the last round.
+    live: BTreeSet<SocketAddr>,
     rounds: Rest,
     rumours: Rest,
 }
@@ -36,6 +40,7 @@ impl<T: NetTransport> Driver<T> {
             shared,
             connections: 0,
             has_heard: false,
+            live: BTreeSet::new(),
             rounds: Rest::default(),
             rumours: Rest::default(),
         }
@@ -101,6 +106,7 @@ impl<T: NetTransport> Driver<T> {
     }
 
     fn handle_deadline(&mut self, event: Event) {
+        let is_round = matches!(event, Event::Round);
         let rest = match event {
             Event::Rumours => &mut self.rumours,
             _ => &mut self.rounds,
@@ -108,6 +114,19 @@ impl<T: NetTransport> Driver<T> {
         let start = self.shared.now();
         self.shared.handle(event);
         rest.note(start, self.shared.now());
+        if is_round {
+            self.suspect_dead();
+        }
+    }
+
+    /// Has the connections of members probed that have died: the network may have lost them without a
+    /// sign, while the members live.
+    fn suspect_dead(&mut self) {
+        let live = self.shared.engine().live_addrs();
+        for addr in self.live.difference(&live) {
+            self.shared.socket.suspect(*addr);
+        }
+        self.live = live;
     }
 
     /// Passes the connections to the engine if they have changed.

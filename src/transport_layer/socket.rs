@@ -88,6 +88,13 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
         self.shared.connected_peers(seen)
     }
 
+    /// Probes the connections of a peer that seems to be gone. One whose peer is not heard within 3 s is
+    /// closed, so that the next message dials the peer, instead of waiting until it has been
+    /// [silent](TransportLayerConfig::silence_timeout) for long.
+    pub fn suspect(&self, addr: SocketAddr) {
+        self.shared.suspect(addr);
+    }
+
     /// Returns the number of failed dials in a row of `addr` and the error of the last one, or `None`
     /// if the last dial has succeeded or there was none.
     pub fn dial_failure(&self, addr: SocketAddr) -> Option<(u32, Arc<anyhow::Error>)> {

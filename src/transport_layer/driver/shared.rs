@@ -146,6 +146,11 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         }
     }
 
+    /// Probes the connections of a peer that seems to be gone.
+    pub(in crate::transport_layer) fn suspect(self: &Arc<Self>, addr: SocketAddr) {
+        self.with(|peers, _| peers.suspected(addr, Instant::now()));
+    }
+
     /// Takes a connection out of service. Only the first report of its end counts.
     pub(super) fn disconnected(
         self: &Arc<Self>,

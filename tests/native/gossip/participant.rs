@@ -12,6 +12,7 @@ use gossip_transport::gossip::{
 use gossip_transport::memory::{Faults, MemoryNetwork, MemoryTransport};
 use gossip_transport::net::NetTransport;
 use gossip_transport::tcp::TcpTransport;
+use gossip_transport::transport_layer::ConnectionInfo;
 use gossip_transport::udp::PlaintextUdpTransport;
 use gossip_transport::{ClusterSecret, ConfigError, NetCredential, TransportLayerTransport};
 use tokio::time::timeout;
@@ -418,6 +419,26 @@ async fn joining_with_a_malformed_seed_fails_at_once() {
         let expected = r#"seeds: "foo" must be host:port"#;
         assert!(error.to_string().starts_with(expected), "{error}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_of_a_member_that_has_died_are_given_up_within_seconds() {
+    let network = MemoryNetwork::new(8);
+    let participants = three_in_memory(&network).await;
+    let ip = |n: u8| std::net::IpAddr::from([10, 0, 0, n]);
+    let lead_to = |n| {
+        let connections = participants[0].stats().connections;
+        let to = |c: &&ConnectionInfo| c.remote_addr.ip() == ip(n);
+        connections.iter().filter(to).count()
+    };
+    assert_eq!((lead_to(2), lead_to(3)), (1, 1));
+    network.partition(&[ip(1), ip(2)], &[ip(3)]);
+    until(&participants[0], "the partition", |p| {
+        sees(p, "m3") == Some(Liveness::Dead)
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!((lead_to(2), lead_to(3)), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]

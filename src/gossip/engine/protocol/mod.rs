@@ -236,6 +236,12 @@ impl Engine {
             .collect()
     }
 
+    /// Returns the addresses of the other members that are live.
+    pub(crate) fn live_addrs(&self) -> BTreeSet<SocketAddr> {
+        let live = self.cluster.others().filter(|id| self.detector.is_live(id));
+        live.map(|id| id.gossip_advertise_addr).collect()
+    }
+
     /// Returns true if another member is live.
     pub(crate) fn has_live_members(&self) -> bool {
         let mut others = self.cluster.others();

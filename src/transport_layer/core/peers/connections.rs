@@ -40,6 +40,15 @@ impl<C: NetConnection> Peers<C> {
         }
     }
 
+    /// Probes the connections of a peer that seems to be gone.
+    pub(in crate::transport_layer) fn suspected(&mut self, addr: SocketAddr, now: Instant) {
+        let addr = self.resolve(addr);
+        if let Some(peer) = self.map.get_mut(&addr) {
+            peer.links.iter_mut().for_each(Link::raise_doubt);
+            peer.wake_task(now);
+        }
+    }
+
     /// Takes a live connection into the service of the peer at `addr`, evicting others if there are too
     /// many.
     pub(super) fn enter(
