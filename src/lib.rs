@@ -35,7 +35,7 @@
 //!     bob.set("role", "indexer")?;
 //!
 //!     let mut watch = ada.watch();
-//!     while ada.member_value(bob.id(), "role").as_deref() != Some("indexer") {
+//!     while ada.member_value(&bob.id(), "role").as_deref() != Some("indexer") {
 //!         watch.changed().await;
 //!     }
 //!     Ok(())

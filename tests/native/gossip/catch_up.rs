@@ -208,8 +208,9 @@ fn join(kind: Kind) -> (Duration, Duration, usize) {
 #[test]
 fn a_large_state_reaches_a_newcomer_within_three_seconds_and_does_not_delay_a_small_change() {
     // What all members sent when they had one exchange per peer and round, which took 34 to 48 s. What
-    // is sent twice at the beginning is a matter of luck: up to two messages of 58 kB.
-    const LUCK: usize = 120_000;
+    // is sent twice at the beginning is a matter of luck: up to four messages of 58 kB. A tab's cluster
+    // sends up to 4 % more than before.
+    const LUCK: usize = 232_000;
     let before = [
         (Kind::Node, 19_073_664),
         (Kind::Tab, 5_245_940),
