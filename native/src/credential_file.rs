@@ -153,7 +153,7 @@ fn draft_of(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Gives `draft` the name `path`, unless a file has that name.
+/// Moves `draft` to `path`, unless there is a file already.
 fn publish(draft: &Path, path: &Path) -> std::io::Result<()> {
     match std::fs::hard_link(draft, path) {
         // The file system has no second names for files.

@@ -10,6 +10,7 @@ mod credential_file;
 mod descriptors;
 mod headers;
 mod http;
+mod http_stats;
 mod interval;
 mod kind;
 mod membership_log;

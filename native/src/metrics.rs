@@ -9,7 +9,7 @@ use gossip_transport::gossip::{Liveness, Member};
 use gossip_transport::transport_layer::{DropCounts, SocketStats};
 
 use crate::any_network::BridgeCounts;
-use crate::http::HttpStats;
+use crate::http_stats::HttpStats;
 
 /// The content type of the response.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

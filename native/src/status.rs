@@ -12,7 +12,7 @@ use gossip_transport::transport_layer::{
 };
 use serde::Serialize;
 
-use crate::http::HttpStats;
+use crate::http_stats::HttpStats;
 use crate::node::Node;
 
 /// The body of the response.

@@ -30,6 +30,8 @@ pub(super) struct Driver<T: NetTransport> {
     has_heard: bool,
     /// The members that were live after the last round.
     live: BTreeSet<SocketAddr>,
+    /// The membership has changed since `live` was determined.
+    is_stale: bool,
     rounds: Rest,
     rumours: Rest,
 }
@@ -41,6 +43,7 @@ impl<T: NetTransport> Driver<T> {
             connections: 0,
             has_heard: false,
             live: BTreeSet::new(),
+            is_stale: false,
             rounds: Rest::default(),
             rumours: Rest::default(),
         }
@@ -112,9 +115,10 @@ impl<T: NetTransport> Driver<T> {
             _ => &mut self.rounds,
         };
         let start = self.shared.now();
-        self.shared.handle(event);
+        self.is_stale |= self.shared.handle(event);
         rest.note(start, self.shared.now());
-        if is_round {
+        if is_round && self.is_stale {
+            self.is_stale = false;
             self.suspect_dead();
         }
     }
@@ -138,14 +142,14 @@ impl<T: NetTransport> Driver<T> {
             addr: peer.addr,
             reads_v1: peer.alpn == ALPN_V1,
         });
-        self.shared
-            .handle(Event::Connections(connections.collect()));
+        let event = Event::Connections(connections.collect());
+        self.is_stale |= self.shared.handle(event);
     }
 
     fn receive(&mut self, received: Received<ChitchatMessage>) {
         // The engine knows of a connection before it hears from the peer.
         self.note_connections();
-        self.shared.handle(Event::Message {
+        self.is_stale |= self.shared.handle(Event::Message {
             from: received.from,
             identity: received.identity,
             role: received.role,

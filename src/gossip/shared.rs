@@ -51,20 +51,27 @@ impl<T: NetTransport> Shared<T> {
         }
     }
 
-    pub(super) fn handle(&self, event: Event) {
+    /// Passes an event to the engine and performs its outputs. Returns true if the membership has changed.
+    pub(super) fn handle(&self, event: Event) -> bool {
         let now = self.now();
         let outputs = self.engine().handle(event, now);
-        self.perform(outputs);
+        self.perform(outputs)
     }
 
-    pub(super) fn perform(&self, outputs: Vec<Output>) {
+    /// Performs outputs of the engine. Returns true if the membership has changed.
+    pub(super) fn perform(&self, outputs: Vec<Output>) -> bool {
+        let mut changed = false;
         for output in outputs {
             match output {
                 Output::Send { to, message } => self.send(to, message),
                 Output::SendToAll { to, message } => self.send_to_all(&to, message),
-                Output::MembershipChanged => self.changes.notify(),
+                Output::MembershipChanged => {
+                    self.changes.notify();
+                    changed = true;
+                }
             }
         }
+        changed
     }
 
     /// Returns the reason for which no other member was met, if a retry cannot change it.

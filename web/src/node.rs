@@ -145,10 +145,7 @@ impl GossipNode {
         #[wasm_bindgen(unchecked_param_type = "string")] key: &JsValue,
         #[wasm_bindgen(unchecked_param_type = "string")] value: &JsValue,
     ) -> Result<(), JsValue> {
-        let (key, value) = (
-            arguments::text(key, "key")?,
-            arguments::text(value, "value")?,
-        );
+        let (key, value) = key_and_value(key, value)?;
         self.with(|participant| participant.set(&key, &value))?
             .map_err(thrown)
     }
@@ -161,10 +158,7 @@ impl GossipNode {
         #[wasm_bindgen(unchecked_param_type = "string")] key: &JsValue,
         #[wasm_bindgen(unchecked_param_type = "string")] value: &JsValue,
     ) -> Result<(), JsValue> {
-        let (key, value) = (
-            arguments::text(key, "key")?,
-            arguments::text(value, "value")?,
-        );
+        let (key, value) = key_and_value(key, value)?;
         self.with(|participant| participant.set_with_ttl(&key, &value))?
             .map_err(thrown)
     }
@@ -252,6 +246,14 @@ impl GossipNode {
             }
         }))
     }
+}
+
+/// Returns the arguments of a method that sets a key.
+fn key_and_value(key: &JsValue, value: &JsValue) -> Result<(String, String), JsValue> {
+    Ok((
+        arguments::text(key, "key")?,
+        arguments::text(value, "value")?,
+    ))
 }
 
 /// Converts an error to a JavaScript `Error`.

@@ -34,7 +34,6 @@ use crate::node::Node;
 use crate::page_config::PageConfig;
 use crate::status::Status;
 use serve::HttpCounters;
-pub(crate) use serve::HttpStats;
 
 /// The requests that may change keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -26,6 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt as _;
 
 use super::connections::{Connections, Progress};
+use crate::http_stats::HttpStats;
 
 /// The time in which the head of a request must arrive, and after which an idle connection ends.
 const HEAD_TIME: Duration = Duration::from_secs(5);
@@ -46,19 +47,6 @@ struct Counts {
     evicted: AtomicU64,
     timed_out: AtomicU64,
     shortages: AtomicU64,
-}
-
-/// A snapshot of [`HttpCounters`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub(crate) struct HttpStats {
-    /// Open connections.
-    pub(crate) connections: u64,
-    /// Connections that ended because there were too many.
-    pub(crate) evicted: u64,
-    /// Connections that ended because nothing was read or written for too long.
-    pub(crate) timed_out: u64,
-    /// Times at which no connection could be accepted because the system was short of resources.
-    pub(crate) shortages: u64,
 }
 
 impl HttpCounters {

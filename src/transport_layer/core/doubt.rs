@@ -6,15 +6,12 @@
 
 use std::time::Duration;
 
+use super::silence::{GRACE, LATE};
 use crate::rt::Instant;
 
 /// A peer that is not heard within this time after a probe is gone. A lost packet is sent again within a
 /// second, and a mobile network takes about as long to come up.
 const ANSWER_TIME: Duration = Duration::from_secs(3);
-/// A check that comes this much too late says nothing about the peer.
-const LATE: Duration = Duration::from_millis(500);
-/// After a late check, an answer that has arrived may take this long to be read.
-const GRACE: Duration = Duration::from_secs(2);
 
 /// The doubt about one connection.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

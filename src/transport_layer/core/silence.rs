@@ -11,9 +11,9 @@ use std::time::Duration;
 use crate::rt::Instant;
 
 /// A check that comes this much too late says nothing about the peer.
-const LATE: Duration = Duration::from_millis(500);
+pub(super) const LATE: Duration = Duration::from_millis(500);
 /// After a late check, messages and keepalives that have arrived may take this long to be read.
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 /// Watches the silence of one connection. It asks for the silence only when it could be too long,
 /// since asking reads the clock.

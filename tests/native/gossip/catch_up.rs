@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use gossip_transport::Identity;
 use gossip_transport::gossip::{Connection, DialPolicy, Engine, Event, GossipConfig};
 use gossip_transport::message::{ChitchatId, ChitchatMessage, Message as _};
-use gossip_transport::{Identity, Role};
 
-use super::sends;
+use super::{deadline, next_due, received, sends};
 
 /// The members that have large states: 9.9 MB together.
 const LARGE: usize = 3;
@@ -123,38 +123,19 @@ impl World {
     }
 
     fn step(&mut self, end: Duration) {
-        let due = |engine: &Engine| {
-            let round = (engine.next_round(), true);
-            let rumours = engine.next_rumours();
-            rumours.map_or(round, |at| round.min((at, false)))
-        };
         let timers = self.engines.iter().enumerate();
         let (n, (at, is_round)) = timers
-            .map(|(n, engine)| (n, due(engine)))
+            .map(|(n, engine)| (n, next_due(engine)))
             .min_by_key(|(_, due)| *due)
             .unwrap();
         let message = self.in_flight.keys().next().copied();
         if let Some(key) = message.filter(|(due, _)| *due <= at.min(end)) {
             self.now = self.now.max(key.0);
             let (to, from, message) = self.in_flight.remove(&key).unwrap();
-            let (identity, role) = (Identity::UNPROVED, Role::Core);
-            let event = Event::Message {
-                from,
-                identity,
-                role,
-                message,
-            };
-            self.handle(to, event);
+            self.handle(to, received(from, message));
         } else if at <= end {
             self.now = self.now.max(at);
-            self.handle(
-                n,
-                if is_round {
-                    Event::Round
-                } else {
-                    Event::Rumours
-                },
-            );
+            self.handle(n, deadline(is_round));
         } else {
             self.now = end;
         }

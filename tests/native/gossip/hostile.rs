@@ -10,10 +10,10 @@ use gossip_transport::message::{
     ChitchatId, ChitchatMessage, DeletionStatus, Delta, Digest, KeyValueMutation, Message,
     NodeDelta, NodeDigest, ProtocolVersion, Version,
 };
-use gossip_transport::{Identity, Role};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
+use super::received;
 use crate::support::messages::{Scale, any_message, any_version};
 
 const CLUSTER: &str = "cluster";
@@ -306,16 +306,6 @@ fn assert_is_harmless(delta: &Delta) {
             assert!(change.key.bytes().next().is_none_or(|b| b.is_ascii()));
         }
         assert!(node.max_version >= last && node.max_version > node.from_version_excluded);
-    }
-}
-
-/// Returns the event of a message from `from`, on a network without authentication.
-fn received(from: SocketAddr, message: ChitchatMessage) -> Event {
-    Event::Message {
-        from,
-        identity: Identity::UNPROVED,
-        role: Role::Core,
-        message,
     }
 }
 

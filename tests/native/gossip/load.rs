@@ -11,7 +11,7 @@ use gossip_transport::message::{
     ChitchatId, ChitchatMessage, DeletionStatus, Delta, Digest, KeyValueMutation, NodeDelta,
     NodeDigest, ProtocolVersion,
 };
-use gossip_transport::{ClusterSecret, Identity, Role, TransportLayerTransport};
+use gossip_transport::{ClusterSecret, TransportLayerTransport};
 
 use crate::support::{PATIENCE, member, soon};
 
@@ -169,12 +169,7 @@ fn with_keys(members: usize, keys: u64) -> Engine {
 }
 
 fn received(from: ChitchatId, message: ChitchatMessage) -> Event {
-    Event::Message {
-        from: from.gossip_advertise_addr,
-        identity: Identity::UNPROVED,
-        role: Role::Core,
-        message,
-    }
+    super::received(from.gossip_advertise_addr, message)
 }
 
 fn empty_syn() -> ChitchatMessage {

@@ -12,9 +12,37 @@ mod tabs;
 mod upstream;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use gossip_transport::gossip::Output;
+use gossip_transport::gossip::{Engine, Event, Output};
 use gossip_transport::message::ChitchatMessage;
+use gossip_transport::{Identity, Role};
+
+/// Returns the event of a message from `from`, which has proved no identity.
+fn received(from: SocketAddr, message: ChitchatMessage) -> Event {
+    Event::Message {
+        from,
+        identity: Identity::UNPROVED,
+        role: Role::Core,
+        message,
+    }
+}
+
+/// Returns when an engine must be called next, and whether for a round.
+fn next_due(engine: &Engine) -> (Duration, bool) {
+    let round = (engine.next_round(), true);
+    let rumours = engine.next_rumours();
+    rumours.map_or(round, |at| round.min((at, false)))
+}
+
+/// Returns the event of a deadline.
+fn deadline(is_round: bool) -> Event {
+    if is_round {
+        Event::Round
+    } else {
+        Event::Rumours
+    }
+}
 
 /// Returns the messages among `outputs`, each with its receiver.
 fn sends(outputs: Vec<Output>) -> Vec<(SocketAddr, ChitchatMessage)> {

@@ -14,7 +14,7 @@ use gossip_transport::message::{
     NodeDelta, NodeDigest, ProtocolVersion,
 };
 use gossip_transport::tcp::TcpTransport;
-use gossip_transport::{ClusterSecret, Identity, Role, TransportLayerTransport};
+use gossip_transport::{ClusterSecret, Identity, TransportLayerTransport};
 
 use super::sends;
 use crate::support::tab::{Tab, nowhere};
@@ -67,12 +67,7 @@ fn syn_ack(listed: impl Iterator<Item = (ChitchatId, u64)>) -> ChitchatMessage {
 }
 
 fn received(from: &ChitchatId, message: ChitchatMessage) -> Event {
-    Event::Message {
-        from: from.gossip_advertise_addr,
-        identity: Identity::UNPROVED,
-        role: Role::Core,
-        message,
-    }
+    super::received(from.gossip_advertise_addr, message)
 }
 
 /// A node that knows another node, in virtual time.

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use gossip_transport::Message as _;
 use gossip_transport::gossip::{Engine, Event, GossipConfig};
 use gossip_transport::message::{ChitchatId, ChitchatMessage};
-use gossip_transport::{Identity, Message as _, Role};
 
-use super::sends;
+use super::{deadline, next_due, received, sends};
 
 struct World {
     engines: Vec<Engine>,
@@ -36,16 +36,6 @@ fn addr(n: usize) -> SocketAddr {
 
 fn id(n: usize) -> ChitchatId {
     ChitchatId::new(format!("node-{n:03}"), 1, addr(n))
-}
-
-/// Returns the event of a message from `from`, on a network without authentication.
-fn received(from: SocketAddr, message: ChitchatMessage) -> Event {
-    Event::Message {
-        from,
-        identity: Identity::UNPROVED,
-        role: Role::Core,
-        message,
-    }
 }
 
 impl World {
@@ -102,13 +92,7 @@ impl World {
 
     /// Performs the next event up to `end`. Returns false if there is none.
     fn next(&mut self, end: Duration) -> bool {
-        let due = |engine: &Engine| {
-            let round = (engine.next_round(), true);
-            engine
-                .next_rumours()
-                .map_or(round, |at| round.min((at, false)))
-        };
-        let timers = self.engines.iter().map(due).enumerate();
+        let timers = self.engines.iter().map(next_due).enumerate();
         let (n, (at, is_round)) = timers.min_by_key(|(_, due)| *due).unwrap();
         let message = self.in_flight.keys().next().copied();
         if let Some(key) = message.filter(|(due, _)| *due <= at.min(end)) {
@@ -117,14 +101,7 @@ impl World {
             self.step(to, received(from, message));
         } else if at <= end {
             self.now = self.now.max(at);
-            self.step(
-                n,
-                if is_round {
-                    Event::Round
-                } else {
-                    Event::Rumours
-                },
-            );
+            self.step(n, deadline(is_round));
         } else {
             self.now = end;
             return false;

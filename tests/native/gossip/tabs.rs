@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use gossip_transport::Identity;
 use gossip_transport::credential::is_key_address;
 use gossip_transport::gossip::{Connection, DialPolicy, Engine, Event, GossipConfig, Liveness};
 use gossip_transport::message::{ChitchatId, ChitchatMessage, ProtocolVersion};
-use gossip_transport::{Identity, Role};
 
-use super::sends;
+use super::{deadline, next_due, received, sends};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -175,13 +175,8 @@ impl World {
     }
 
     fn next(&mut self, end: Duration) -> bool {
-        let due = |engine: &Engine| {
-            let round = (engine.next_round(), true);
-            let rumours = engine.next_rumours();
-            rumours.map_or(round, |at| round.min((at, false)))
-        };
         let running = self.engines.iter().enumerate();
-        let timers = running.filter_map(|(n, engine)| Some((n, due(engine.as_ref()?))));
+        let timers = running.filter_map(|(n, engine)| Some((n, next_due(engine.as_ref()?))));
         let (n, (at, is_round)) = timers.min_by_key(|(_, due)| *due).unwrap();
         let message = self.in_flight.keys().next().copied();
         if let Some(key) = message.filter(|(due, _)| *due <= at.min(end)) {
@@ -189,27 +184,11 @@ impl World {
             let (to, from, message) = self.in_flight.remove(&key).unwrap();
             let is_cut = |n: usize| n >= self.nodes && !self.connected.contains(&n);
             if !is_cut(to) && !self.find(from).is_some_and(is_cut) {
-                let (identity, role) = (Identity::UNPROVED, Role::Core);
-                self.handle(
-                    to,
-                    Event::Message {
-                        from,
-                        identity,
-                        role,
-                        message,
-                    },
-                );
+                self.handle(to, received(from, message));
             }
         } else if at <= end {
             self.now = self.now.max(at);
-            self.handle(
-                n,
-                if is_round {
-                    Event::Round
-                } else {
-                    Event::Rumours
-                },
-            );
+            self.handle(n, deadline(is_round));
         } else {
             self.now = end;
             return false;

@@ -1,14 +1,14 @@
 //! Peers on plaintext UDP that want the traffic of authenticated peers, on real sockets: a bridge keeps
 //! sending it in encrypted form, or counts and logs that it does not.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use gossip_transport::either::{EitherTransport, TakenOver};
-use gossip_transport::memory::{DialFault, Faults, MemoryNetwork};
+use gossip_transport::memory::{DialFault, Faults, MemoryListener, MemoryNetwork, MemoryTransport};
 use gossip_transport::message::{ChitchatMessage, Message as _, ProtocolVersion};
 use gossip_transport::net::{
-    Alpn, NetConnection as _, NetIncomingRequest as _, NetListener as _, NetTransport as _,
+    Alpn, NetConnection as _, NetIncomingRequest as _, NetListener as _, NetTransport,
 };
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::transport_layer::{DropReason, SocketStats, TransportLayerConfig};
@@ -23,6 +23,7 @@ use crate::support::tab::{Tab, nowhere};
 use crate::support::{ANY_PORT, anyone, member, soon};
 
 type Both = EitherTransport<TcpTransport, PlaintextUdpTransport>;
+type Memories = EitherTransport<MemoryTransport, MemoryTransport>;
 type Socket<T> = TransportLayerSocket<T, ChitchatMessage>;
 
 fn both() -> Both {
@@ -210,43 +211,81 @@ async fn a_member_that_changes_from_tcp_to_udp_is_reached_again_and_that_is_coun
 
 static ALPN: [Alpn; 1] = [Alpn::from_static(b"either/1")];
 
+/// A node with two networks in memory, and a peer that listens on both at the same address.
+struct TwoNetworks {
+    first: MemoryNetwork,
+    node: Memories,
+    node_ip: IpAddr,
+    peer_ip: IpAddr,
+    credential: NetCredential,
+    listeners: Vec<MemoryListener>,
+}
+
+impl TwoNetworks {
+    async fn new() -> Self {
+        let [first, second] = [1, 2].map(MemoryNetwork::new);
+        let [node_ip, peer_ip] = [1, 2].map(|n| IpAddr::from([10, 0, 0, n]));
+        let credential = anyone();
+        let mut listeners = Vec::new();
+        for network in [&first, &second] {
+            let peer = network.host(peer_ip);
+            let addr = SocketAddr::new(peer_ip, 7000);
+            let listener = peer.create_listener(addr, &ALPN, &credential);
+            listeners.push(listener.await.unwrap());
+        }
+        Self {
+            node: EitherTransport::new(first.host(node_ip), second.host(node_ip)),
+            first,
+            node_ip,
+            peer_ip,
+            credential,
+            listeners,
+        }
+    }
+
+    async fn dial(&self) -> anyhow::Result<<Memories as NetTransport>::Connection> {
+        let addr = SocketAddr::new(self.peer_ip, 7000);
+        self.node.connect(addr, &ALPN, &self.credential).await
+    }
+
+    /// Runs `dialling` while the peer accepts and keeps all connections.
+    async fn while_accepting(&self, dialling: impl Future<Output = ()>) {
+        let accepting = async |n: usize| {
+            let mut accepted = Vec::new();
+            loop {
+                let request = self.listeners[n].accept().await.unwrap();
+                accepted.push(request.accept().await.unwrap());
+            }
+        };
+        tokio::select! {
+            never = accepting(0) => never,
+            never = accepting(1) => never,
+            () = soon(dialling) => {}
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_second_network_is_used_only_after_the_first_has_failed_for_its_head_start() {
-    let [first, second] = [1, 2].map(MemoryNetwork::new);
-    let [node_ip, peer_ip] = [1, 2].map(|n| std::net::IpAddr::from([10, 0, 0, n]));
-    let addr = SocketAddr::new(peer_ip, 7000);
-    let credential = anyone();
-    let node = EitherTransport::new(first.host(node_ip), second.host(node_ip));
-    let mut listeners = Vec::new();
-    for network in [&first, &second] {
-        let peer = network.host(peer_ip);
-        let listener = peer.create_listener(addr, &ALPN, &credential);
-        listeners.push(listener.await.unwrap());
-    }
-    let accepting = async |n: usize| {
-        let mut accepted = Vec::new();
-        loop {
-            let request = listeners[n].accept().await.unwrap();
-            accepted.push(request.accept().await.unwrap());
-        }
-    };
+    let world = TwoNetworks::new().await;
+    let (first, node) = (&world.first, &world.node);
+    let (node_ip, peer_ip) = (world.node_ip, world.peer_ip);
     let dialling = async {
-        let dial = async || node.connect(addr, &ALPN, &credential).await;
         for round in 1..=2 {
-            let conn = dial().await.unwrap();
+            let conn = world.dial().await.unwrap();
             assert!(conn.as_first().is_some());
             drop(conn);
             first.set_faults(node_ip, peer_ip, Faults::dialing(DialFault::Refused));
             let start = tokio::time::Instant::now();
             while start.elapsed() <= Duration::from_millis(250) {
-                assert!(dial().await.is_err());
+                assert!(world.dial().await.is_err());
                 tokio::time::advance(Duration::from_millis(50)).await;
             }
             assert_eq!(node.counts().fallbacks, 2 * (round - 1));
             // Both connections end when the first network is back.
-            let other = dial().await.unwrap();
+            let other = world.dial().await.unwrap();
             assert!(other.as_second().is_some());
-            let conn = dial().await.unwrap();
+            let conn = world.dial().await.unwrap();
             assert!(conn.as_second().is_some());
             assert_eq!(node.counts().fallbacks, 2 * round);
             // The first network replaces the second a few seconds after it is back.
@@ -262,48 +301,25 @@ async fn the_second_network_is_used_only_after_the_first_has_failed_for_its_head
             );
         }
     };
-    tokio::select! {
-        never = accepting(0) => never,
-        never = accepting(1) => never,
-        () = soon(dialling) => {}
-    }
+    world.while_accepting(dialling).await;
 }
 
 /// The system drops a dial that is not answered after a while, which tells the network nothing.
 #[tokio::test(start_paused = true)]
 async fn a_dial_that_is_given_up_counts_as_a_failure_if_it_has_taken_longer_than_the_head_start() {
-    let [first, second] = [1, 2].map(MemoryNetwork::new);
-    let [node_ip, peer_ip] = [1, 2].map(|n| std::net::IpAddr::from([10, 0, 0, n]));
-    let addr = SocketAddr::new(peer_ip, 7000);
-    let credential = anyone();
-    let node = EitherTransport::new(first.host(node_ip), second.host(node_ip));
-    let mut listeners = Vec::new();
-    for network in [&first, &second] {
-        let peer = network.host(peer_ip);
-        let listener = peer.create_listener(addr, &ALPN, &credential);
-        listeners.push(listener.await.unwrap());
-    }
-    let accepting = async |n: usize| {
-        let mut accepted = Vec::new();
-        loop {
-            let request = listeners[n].accept().await.unwrap();
-            accepted.push(request.accept().await.unwrap());
-        }
-    };
+    let world = TwoNetworks::new().await;
+    let (first, node) = (&world.first, &world.node);
+    let (node_ip, peer_ip) = (world.node_ip, world.peer_ip);
     let dialling = async {
-        drop(node.connect(addr, &ALPN, &credential).await.unwrap());
+        drop(world.dial().await.unwrap());
         first.set_faults(node_ip, peer_ip, Faults::cut());
         for (limit, gives_up) in [(200, true), (10_000, true), (10_000, false)] {
-            let dial = node.connect(addr, &ALPN, &credential);
+            let dial = world.dial();
             let dial = tokio::time::timeout(Duration::from_millis(limit), dial).await;
             assert_eq!(dial.is_err(), gives_up, "{dial:?}");
             tokio::time::advance(Duration::from_millis(300)).await;
         }
         assert_eq!(node.counts().fallbacks, 1);
     };
-    tokio::select! {
-        never = accepting(0) => never,
-        never = accepting(1) => never,
-        () = soon(dialling) => {}
-    }
+    world.while_accepting(dialling).await;
 }
