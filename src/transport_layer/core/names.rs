@@ -30,8 +30,6 @@ pub(super) struct Names {
     pub(super) identities: PeerMap<SocketAddr>,
     /// Few entries, since few are renamed.
     moved: Vec<(u64, SocketAddr)>,
-    /// The number of entries that were renamed.
-    pub(super) renames: u64,
 }
 
 impl Names {
@@ -39,7 +37,6 @@ impl Names {
     pub(super) fn note_move(&mut self, id: u64, addr: SocketAddr) {
         self.moved.retain(|(moved, _)| *moved != id);
         self.moved.push((id, addr));
-        self.renames += 1;
     }
 
     /// Returns the address to which the entry `id` has moved, if it has.

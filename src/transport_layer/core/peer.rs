@@ -46,8 +46,9 @@ pub(super) struct Peer<C> {
     /// The live connections. The first active one is written to; of an authenticated peer there is at
     /// most one.
     pub(super) links: Vec<Link<C>>,
-    /// The connections whose readers run. That of a connection which is out of service may still hand
-    /// in what it has read.
+    /// The connections whose readers run: first those that are out of service, in the order in which they
+    /// went out of it, and then the others. A reader hands in nothing before those in front of it that are
+    /// out of service have ended.
     pub(super) readers: Vec<u64>,
     pub(super) dial: Option<Dial>,
     pub(super) backoff: Backoff,
@@ -199,6 +200,24 @@ impl<C: NetConnection> Peer<C> {
         link.role == LinkRole::Waiting || self.links.iter().any(is_older)
     }
 
+    /// Returns whether a connection is in service.
+    pub(super) fn is_in_service(&self, id: u64) -> bool {
+        self.links.iter().any(|link| link.id == id)
+    }
+
+    /// Puts the reader of a connection that is no longer in service before those of the others. Returns
+    /// whether any of them has to wait for it.
+    pub(super) fn note_out_of_service(&mut self, id: u64) -> bool {
+        if !self.readers.contains(&id) {
+            return false;
+        }
+        self.readers.retain(|reader| *reader != id);
+        let is_before = |reader: &&u64| !self.is_in_service(**reader);
+        let place = self.readers.iter().take_while(is_before).count();
+        self.readers.insert(place, id);
+        place + 1 < self.readers.len()
+    }
+
     /// Returns the address to dial.
     pub(super) fn target(&self, addr: SocketAddr) -> SocketAddr {
         self.via.unwrap_or(addr)
@@ -345,9 +364,10 @@ impl<C: NetConnection> Peer<C> {
         }
     }
 
-    /// Returns whether the peer has no connection, no dial, no messages and no callers that wait.
+    /// Returns whether the peer has no connection, no reader, no dial, no messages and no callers that wait.
     fn is_at_rest(&self) -> bool {
-        self.links.is_empty() && self.dial.is_none() && !self.is_needed()
+        let is_read = !self.readers.is_empty();
+        self.links.is_empty() && !is_read && self.dial.is_none() && !self.is_needed()
     }
 
     /// Returns whether messages or callers wait for this peer.

@@ -26,8 +26,8 @@ const YIELD_AFTER: u32 = 16;
 /// The use of a connection is recorded at most this often, or sixteen times in each idle timeout if
 /// that is more often. Recording it for each message would take the lock of all peers too often.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
-/// After a peer has moved, its reader looks first after this time whether the messages of the old address
-/// have been returned. The time doubles with each look.
+/// A reader that has to wait for others looks first after this time whether they are done. The time doubles
+/// with each look.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 /// The longest time between two looks.
 const LONGEST_LOOK: Duration = Duration::from_millis(20);
@@ -50,8 +50,8 @@ pub(super) struct Reader<T: NetTransport, M: Message> {
     key: PeerKey,
     /// The address under which the peer is registered.
     addr: SocketAddr,
-    /// The number of renamed peers when `addr` was looked up.
-    renames: u64,
+    /// The revision of the core when `addr` was looked up.
+    revision: u64,
     link: u64,
     conn: T::Connection,
     origin: Origin,
@@ -77,8 +77,8 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
             shared: Arc::clone(shared),
             key,
             addr,
-            // It may have moved since the core asked for this reader.
-            renames: 0,
+            // The peer may have moved since the core asked for this reader.
+            revision: 0,
             link,
             conn,
             origin,
@@ -104,9 +104,9 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
             let (read, waited) = self.read(&mut arrived, &mut messages).await;
             match read {
                 Ok(true) => {
-                    if self.renames != self.shared.renames() {
+                    while self.revision != self.shared.revision() {
                         // Boxed: it is rare.
-                        Box::pin(self.look_up_addr()).await;
+                        Box::pin(self.review()).await;
                     }
                     let source = self.note_arrival();
                     for bytes in arrived.drain(..) {
@@ -177,24 +177,37 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
         }
     }
 
-    /// Looks up the address of the peer again, since a peer has moved. If it is this one, waits until
-    /// `recv` has returned its messages of the old address, so that the order is kept. The old address may
-    /// belong to another peer by now, so nothing more may be received in its name.
-    async fn look_up_addr(&mut self) {
-        let renames = self.shared.renames();
-        let addr = self.shared.with(|peers, _| peers.address_of(self.key));
+    /// Looks at the peer again, since one has moved or has lost a connection. So that the order is kept,
+    /// waits for readers whose messages come before those of this one, and if the peer has moved, until
+    /// `recv` has returned its messages of the old address. That may belong to another peer by now, so
+    /// nothing more may be received in its name.
+    async fn review(&mut self) {
+        let revision = self.shared.revision();
+        let (key, link) = (self.key, self.link);
+        self.wait_while(|| self.shared.with(|peers, _| peers.must_wait(key, link)))
+            .await;
+        let addr = self.shared.with(|peers, _| peers.address_of(key));
         if addr != self.addr {
-            let identity = self.origin.identity;
-            let mut look_after = FIRST_LOOK;
-            self.note_reading(Reading::Paused);
-            while self.shared.inbox.has_messages_of(self.addr, identity) {
-                rt::sleep(look_after).await;
-                look_after = (look_after * 2).min(LONGEST_LOOK);
-            }
-            self.note_reading(Reading::Since(Instant::now()));
+            let (old, identity) = (self.addr, self.origin.identity);
+            self.wait_while(|| self.shared.inbox.has_messages_of(old, identity))
+                .await;
         }
         self.addr = addr;
-        self.renames = renames;
+        self.revision = revision;
+    }
+
+    /// Waits, without reading the connection, while `has_to_wait` returns true.
+    async fn wait_while(&self, has_to_wait: impl Fn() -> bool) {
+        if !has_to_wait() {
+            return;
+        }
+        let mut look_after = FIRST_LOOK;
+        self.note_reading(Reading::Paused);
+        while has_to_wait() {
+            rt::sleep(look_after).await;
+            look_after = (look_after * 2).min(LONGEST_LOOK);
+        }
+        self.note_reading(Reading::Since(Instant::now()));
     }
 
     fn decode(&self, bytes: Bytes) -> Option<M> {

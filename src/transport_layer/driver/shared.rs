@@ -29,9 +29,9 @@ pub(in crate::transport_layer) struct Shared<T: NetTransport, M: Message> {
     pub(in crate::transport_layer) local_addr: SocketAddr,
     open: AtomicBool,
     peers: Mutex<Peers<T::Connection>>,
-    /// The number of peers that have moved to another address, so that readers need not take the lock to
-    /// see that none has.
-    renames: AtomicU64,
+    /// The revision of the core, so that readers need not take the lock to see that nothing has changed for
+    /// them.
+    revision: AtomicU64,
     pub(super) inbox: SharedInbox<M>,
     /// Readers, writers and goodbyes.
     pub(super) tasks: TaskSet<()>,
@@ -72,7 +72,7 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
             local_addr,
             open: AtomicBool::new(true),
             peers: Mutex::new(peers),
-            renames: AtomicU64::new(0),
+            revision: AtomicU64::new(0),
             inbox: SharedInbox::new(config.incoming.clone()),
             tasks: TaskSet::new(),
             handshakes: TaskSet::new(),
@@ -123,7 +123,7 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         for addr in fx.moved_to.drain(..) {
             self.inbox.remember(addr);
         }
-        self.renames.store(peers.renames(), Ordering::Release);
+        self.revision.store(peers.revision(), Ordering::Release);
         drop(peers);
         fx.wakers.into_iter().for_each(Waker::wake);
         for (conn, code) in fx.close {
@@ -166,9 +166,9 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         }
     }
 
-    /// Returns the number of peers that have moved to another address so far.
-    pub(super) fn renames(&self) -> u64 {
-        self.renames.load(Ordering::Acquire)
+    /// Returns a number that rises when readers have to look at their peer again.
+    pub(super) fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
     }
 
     /// Returns the next message and its sender. Cancel-safe.

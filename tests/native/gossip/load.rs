@@ -131,9 +131,10 @@ fn cost(live: usize, dead: usize) -> Duration {
 fn the_cost_of_a_round_a_snapshot_and_a_rumour_is_linear_in_the_number_of_members() {
     for share in [0, 1] {
         let of = |n: usize| cost(10 + n * share, n);
-        let (few, many) = (of(1_000), of(8_000));
-        // Quadratic costs grow by 64.
-        assert!(many < few * 20, "{few:?} and {many:?}");
+        let (few, many) = (of(1_000), of(32_000));
+        // Linear costs grow by 32, and several times that where the caches are too small for the many, or
+        // others use them. Quadratic ones grow by 1,024.
+        assert!(many < few * 180, "{few:?} and {many:?}");
     }
 }
 
@@ -189,9 +190,9 @@ fn the_answer_to_an_empty_syn_costs_the_same_however_large_the_state_is() {
         });
         costs.min().unwrap()
     };
-    let (small, large) = (cost(4_000), cost(40_000));
-    // Ten times the state, and room for caches that others use as well.
-    assert!(large < small * 4, "{small:?} and {large:?}");
+    let (small, large) = (cost(1_000), cost(40_000));
+    // Forty times the state, and room for caches that others use as well.
+    assert!(large < small * 6, "{small:?} and {large:?}");
 }
 
 #[test]

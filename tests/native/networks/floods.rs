@@ -1,6 +1,7 @@
 //! Floods that cost other peers their connections if limits did not hold, on real sockets.
 
-use std::net::SocketAddr;
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use gossip_transport::either::EitherTransport;
@@ -9,7 +10,7 @@ use gossip_transport::net::NetTransport;
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::transport_layer::SocketStats;
 use gossip_transport::udp::PlaintextUdpTransport;
-use gossip_transport::{ClusterSecret, Identity, TransportLayerSocket};
+use gossip_transport::{ClusterSecret, Identity, TransportLayerSocket, TransportLayerTransport};
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
@@ -30,11 +31,16 @@ fn message() -> ChitchatMessage {
 struct Honest(Vec<Socket<TcpTransport>>);
 
 impl Honest {
-    async fn connect<T: NetTransport>(node: &Socket<T>, secret: &ClusterSecret) -> Self {
+    /// Connects the peers to `node`, which listens at `addr`.
+    async fn connect<T: NetTransport>(
+        node: &Socket<T>,
+        addr: SocketAddr,
+        secret: &ClusterSecret,
+    ) -> Self {
         let mut honest = Vec::new();
         for _ in 0..10 {
             let peer: Socket<_> = support::open(TcpTransport::default(), member(secret)).await;
-            peer.send(node.local_addr(), message()).await.unwrap();
+            peer.send(addr, message()).await.unwrap();
             soon(node.recv()).await.unwrap();
             honest.push(peer);
         }
@@ -86,7 +92,7 @@ async fn datagrams_of_1100_hosts_cost_no_authenticated_peer_its_connection() {
     let udp = PlaintextUdpTransport::default();
     let both = EitherTransport::new(TcpTransport::default(), udp.clone());
     let node: Socket<Both> = support::open(both, member(&secret)).await;
-    let honest = Honest::connect(&node, &secret).await;
+    let honest = Honest::connect(&node, node.local_addr(), &secret).await;
     // On Linux, all of 127.0.0.0/8 is this machine. Many ports of one host are one host.
     let ports = (0..1100).map(|_| SocketAddr::from(([127, 2, 0, 1], 0)));
     flood(&node, &udp, ports).await;
@@ -104,7 +110,7 @@ async fn datagrams_of_1100_hosts_cost_no_authenticated_peer_its_connection() {
 async fn an_identity_that_opens_a_thousand_connections_costs_no_other_peer_its_own() {
     let secret = ClusterSecret::generate();
     let node: Socket<TcpTransport> = support::open(TcpTransport::default(), member(&secret)).await;
-    let honest = Honest::connect(&node, &secret).await;
+    let honest = Honest::connect(&node, node.local_addr(), &secret).await;
     let (attacker, addr) = (Arc::new(member(&secret)), node.local_addr());
     let (mut open, mut dials) = (Vec::new(), JoinSet::new());
     for _ in 0..1100 {
@@ -128,5 +134,42 @@ async fn an_identity_that_opens_a_thousand_connections_costs_no_other_peer_its_o
     let of_attacker = connections.filter(|c| c.remote_identity == attacker.identity());
     assert!(of_attacker.count() <= 16);
     assert!(stats.naming.duplicates_refused > 1000);
+    honest.are_connected(&node).await;
+}
+
+#[tokio::test]
+async fn ten_thousand_identities_of_one_host_cost_no_peer_of_another_host_its_connection() {
+    const IDENTITIES: usize = 10_000;
+    let secret = ClusterSecret::generate();
+    let transport = TransportLayerTransport::new(TcpTransport::default(), member(&secret));
+    let everywhere = (Ipv6Addr::UNSPECIFIED, 0).into();
+    let node: Socket<TcpTransport> = transport.open(everywhere).await.unwrap();
+    let at = |ip: IpAddr| SocketAddr::from((ip, node.local_addr().port()));
+    let honest = Honest::connect(&node, at(Ipv4Addr::LOCALHOST.into()), &secret).await;
+    let (mut open, mut dials) = (VecDeque::new(), JoinSet::new());
+    let attacked = at(Ipv6Addr::LOCALHOST.into());
+    for _ in 0..IDENTITIES {
+        let attacker = member(&secret);
+        dials.spawn(async move {
+            let alpn = ChitchatMessage::alpns();
+            let network = TcpTransport::default();
+            network.connect(attacked, &alpn, &attacker).await.unwrap()
+        });
+        if dials.len() >= 32 {
+            open.push_back(dials.join_next().await.unwrap().unwrap());
+        }
+        // The node keeps fewer of them.
+        if open.len() > 1100 {
+            open.pop_front();
+        }
+    }
+    while let Some(dialled) = dials.join_next().await {
+        open.push_back(dialled.unwrap());
+    }
+    let accepted = u64::try_from(IDENTITIES).unwrap() + 10;
+    until(&node, |stats| stats.accepted == accepted).await;
+    let stats = node.stats();
+    assert_eq!(stats.connections.len(), 1024);
+    assert!(stats.peers.len() <= 4096, "{}", stats.peers.len());
     honest.are_connected(&node).await;
 }

@@ -113,8 +113,7 @@ impl<C: NetConnection> Peers<C> {
         let Some(peer) = self.map.get_mut(&addr) else {
             return;
         };
-        let in_service = |id: &u64| peer.links.iter().any(|link| link.id == *id);
-        if !peer.readers.iter().all(in_service) {
+        if !peer.readers.iter().all(|id| peer.is_in_service(*id)) {
             return;
         }
         for link in &peer.links {
@@ -140,9 +139,23 @@ impl<C: NetConnection> Peers<C> {
         if let Some(addr) = self.locate(key) {
             if let Some(peer) = self.map.get_mut(&addr) {
                 peer.readers.retain(|id| *id != link);
+                // It may be forgotten now.
+                peer.signal.raise();
             }
             self.start_readers(addr, fx);
         }
+    }
+
+    /// Returns whether the reader of a connection has to wait before it hands in anything, because that of
+    /// another connection, which went out of service before, has not ended yet.
+    pub(in crate::transport_layer) fn must_wait(&self, key: PeerKey, link: u64) -> bool {
+        let addr = self.locate(key);
+        let peer = addr.and_then(|addr| self.map.get(&addr));
+        peer.is_some_and(|peer| {
+            let mut readers = peer.readers.iter();
+            let is_earlier = |id: &u64| *id != link && !peer.is_in_service(*id);
+            peer.readers.contains(&link) && readers.next().is_some_and(is_earlier)
+        })
     }
 
     /// Takes a connection out of service. Returns its age, or `None` if it was out of service already.
@@ -209,6 +222,9 @@ impl<C: NetConnection> Peers<C> {
         let peer = self.map.get_mut(&addr)?;
         let index = peer.links.iter().position(|known| known.id == link)?;
         let link = peer.links.remove(index);
+        if peer.note_out_of_service(link.id) {
+            self.revision += 1;
+        }
         peer.used = now;
         peer.connected_until = now;
         peer.signal.raise();

@@ -54,6 +54,8 @@ pub(in crate::transport_layer) struct Peers<C> {
     drained: WaitList,
     /// Rises when a connection comes into service or goes out of it.
     connections: u64,
+    /// Rises when readers have to look at their peer again.
+    revision: u64,
 }
 
 /// The phases in the life of a socket.
@@ -88,6 +90,7 @@ impl<C: NetConnection> Peers<C> {
             folded: SocketStats::default(),
             drained: WaitList::default(),
             connections: 1,
+            revision: 0,
         }
     }
 
@@ -274,7 +277,8 @@ impl<C: NetConnection> Peers<C> {
                 .filter(|(_, peer)| peer.links.is_empty() && peer.dial.is_none())
                 .min_by_key(|(_, peer)| {
                     let is_unproved = peer.owner == Some(Identity::UNPROVED);
-                    (!is_unproved, peer.is_needed(), peer.used)
+                    let is_read = !peer.readers.is_empty();
+                    (!is_unproved, is_read, peer.is_needed(), peer.used)
                 })
                 .map(|(addr, _)| *addr);
             let Some(oldest) = oldest else { break };

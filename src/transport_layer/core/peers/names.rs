@@ -49,9 +49,10 @@ impl<C: NetConnection> Peers<C> {
         self.names.moved(key.id).filter(is_it)
     }
 
-    /// Returns the number of entries that have been renamed so far.
-    pub(in crate::transport_layer) fn renames(&self) -> u64 {
-        self.names.renames
+    /// Returns a number that rises when readers have to look at their peer again: it has moved, or another
+    /// of its connections has gone out of service before its reader has ended.
+    pub(in crate::transport_layer) fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// Returns the present address of an entry for its reader.
@@ -139,6 +140,7 @@ impl<C: NetConnection> Peers<C> {
             aliases.insert(*alias, to);
         }
         self.names.note_move(peer.id, to);
+        self.revision += 1;
         // It was the former address that was contested.
         peer.verification.due = None;
         if let Some(owner) = peer.owner {
@@ -200,7 +202,10 @@ impl<C: NetConnection> Peers<C> {
             assert!(deadline.is_none_or(|at| at > now), "{addr} is late");
             let in_flight = peer.queue.is_in_flight();
             if deadline.is_none() {
-                let wakes = in_flight || peer.dial.is_some() || !peer.queue.senders.is_empty();
+                let wakes = in_flight
+                    || peer.dial.is_some()
+                    || !peer.queue.senders.is_empty()
+                    || !peer.readers.is_empty();
                 assert!(peer.links.is_empty() && wakes, "{addr} is never woken");
             }
             if peer.active().is_some() && peer.conflict.is_none() && !in_flight {
@@ -246,8 +251,8 @@ impl<C: NetConnection> Peers<C> {
                 assert_eq!(peer.owner, Some(link.conn.remote_identity()), "{addr}");
             }
             for link in &peer.links {
-                let in_service = |id: &u64| peer.links.iter().any(|link| link.id == *id);
-                let waits = peer.has_to_wait(link) || !peer.readers.iter().all(in_service);
+                let mut readers = peer.readers.iter();
+                let waits = peer.has_to_wait(link) || readers.any(|id| !peer.is_in_service(*id));
                 let read = peer.readers.iter().filter(|id| **id == link.id).count();
                 assert!(
                     read == 1 || (read == 0 && waits),

@@ -288,3 +288,50 @@ fn without_room_beside_it_a_connection_is_probed_before_it_makes_room_for_anothe
         }
     }
 }
+
+#[test]
+fn a_reader_waits_for_those_whose_connections_went_out_of_service_before() {
+    let mut fixture = fixture();
+    // Both are read, since the peer may have written to either.
+    let older = fixture.connect(addr(1), 101, Direction::Outgoing);
+    let newer = fixture.accept(addr(1), 101);
+    let key = fixture.key(addr(1));
+    let waiting = |fixture: &Fixture| [older, newer].map(|link| fixture.peers.must_wait(key, link));
+    assert_eq!(waiting(&fixture), [false, false]);
+    let mut revision = fixture.peers.revision();
+    for (link, expected) in [(newer, [true, false]), (older, [true, false])] {
+        let (end, now) = (LinkEnd::Local(CloseCode::EVICTED), fixture.now);
+        fixture
+            .peers
+            .disconnected(key, link, &end, now, &mut fixture.fx);
+        assert_eq!(waiting(&fixture), expected);
+        assert_eq!(
+            fixture.peers.revision() > revision,
+            link == newer,
+            "no other is read"
+        );
+        revision = fixture.peers.revision();
+    }
+    fixture.peers.reader_ended(key, newer, &mut fixture.fx);
+    assert_eq!(waiting(&fixture), [false, false]);
+}
+
+#[test]
+fn a_peer_is_not_forgotten_while_what_was_read_has_not_been_handed_in() {
+    let mut fixture = fixture();
+    let link = fixture.accept(addr(1), 1);
+    let key = fixture.key(addr(1));
+    let (end, now) = (LinkEnd::Local(CloseCode::IDLE), fixture.now);
+    fixture
+        .peers
+        .disconnected(key, link, &end, now, &mut fixture.fx);
+    fixture.step(addr(1));
+    fixture.now += TransportLayerConfig::default().peer_linger;
+    assert_eq!(name(&fixture.step(addr(1))), "wait");
+    fixture.take_signal(addr(1));
+    fixture.peers.reader_ended(key, link, &mut fixture.fx);
+    assert!(fixture.take_signal(addr(1)));
+    fixture.step(addr(1));
+    fixture.now += TransportLayerConfig::default().peer_linger;
+    assert_eq!(name(&fixture.step(addr(1))), "gone");
+}

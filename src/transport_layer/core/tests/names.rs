@@ -334,7 +334,7 @@ fn a_peer_that_is_known_by_its_key_address_moves_to_one_at_which_it_answers() {
         addr(1),
         "its reader finds it"
     );
-    assert_eq!(fixture.peers.renames(), 1);
+    assert_eq!(fixture.peers.revision(), 1);
     fixture.offer(key);
     assert_eq!(
         fixture.peer(addr(1)).queued,
