@@ -29,7 +29,8 @@ pub(super) struct Link<C> {
     /// Whether the connection holds bytes that the network has not taken yet.
     pub(super) unflushed: bool,
     pub(super) role: LinkRole,
-    /// An older connection that is read before this one, as long as it is in service.
+    /// An older connection that was in service when this one came. Messages that the peer had written to
+    /// it come before those of this one.
     pub(super) after: Option<u64>,
     reading: Reading,
     silence: SilenceCheck,
@@ -73,6 +74,10 @@ impl LinkEnd {
 /// A connection whose place another one has taken is read for this long, so that messages that are on
 /// their way still arrive.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// A connection on which nothing has arrived for this long, and all of whose messages were handed in, is
+/// taken to hold none that come before those of a newer connection.
+const QUIET_TIME: Duration = Duration::from_millis(20);
 
 /// Whether a connection is being read. While it is not, the silence of its peer means nothing.
 #[derive(Debug, Clone, Copy)]
@@ -130,6 +135,18 @@ impl<C: NetConnection> Link<C> {
         if self.role == LinkRole::Active && matches!(self.reading, Reading::Since(_)) {
             self.doubt.raise();
         }
+    }
+
+    /// Returns whether everything that had been sent on this connection until now has probably been handed
+    /// in.
+    pub(super) fn is_quiet(&self, now: Instant) -> bool {
+        let is_read = matches!(self.reading, Reading::Since(_));
+        is_read && now.saturating_duration_since(self.conn.last_heard()) >= QUIET_TIME
+    }
+
+    /// Returns whether the peer may have been sent anything on this connection.
+    pub(super) fn was_written(&self) -> bool {
+        self.written > self.since
     }
 
     /// Checks whether the connection has been idle, or its peer silent, for too long. A `busy`

@@ -196,8 +196,28 @@ impl<C: NetConnection> Peer<C> {
 
     /// Returns whether a connection must not be read yet.
     pub(super) fn has_to_wait(&self, link: &Link<C>) -> bool {
-        let is_older = |older: &Link<C>| Some(older.id) == link.after;
-        link.role == LinkRole::Waiting || self.links.iter().any(is_older)
+        let has_older = || self.links.iter().any(|older| Some(older.id) == link.after);
+        match link.role {
+            LinkRole::Waiting => true,
+            LinkRole::Active => has_older(),
+            // The peer may not write to the other one before this one has answered.
+            LinkRole::Draining(_) => false,
+        }
+    }
+
+    /// Returns whether the reader of a connection must not hand in anything yet: that of another connection
+    /// which went out of service before has not ended, or an older connection is not quiet. The peer may
+    /// have lost that one and connected again while its last messages had still to be handed in.
+    pub(super) fn has_to_hold_back(&self, id: u64, now: Instant) -> bool {
+        let first = self.readers.first();
+        if first.is_some_and(|first| *first != id && !self.is_in_service(*first)) {
+            return true;
+        }
+        let links = || self.links.iter();
+        let after = links()
+            .find(|link| link.id == id)
+            .and_then(|link| link.after);
+        links().any(|older| Some(older.id) == after && !older.is_quiet(now))
     }
 
     /// Returns whether a connection is in service.

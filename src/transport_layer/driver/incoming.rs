@@ -77,8 +77,8 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
             shared: Arc::clone(shared),
             key,
             addr,
-            // The peer may have moved since the core asked for this reader.
-            revision: 0,
+            // It has not looked at the peer yet.
+            revision: u64::MAX,
             link,
             conn,
             origin,
@@ -184,8 +184,11 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
     async fn review(&mut self) {
         let revision = self.shared.revision();
         let (key, link) = (self.key, self.link);
-        self.wait_while(|| self.shared.with(|peers, _| peers.must_wait(key, link)))
-            .await;
+        self.wait_while(|| {
+            self.shared
+                .with(|peers, _| peers.must_hold_back(key, link, Instant::now()))
+        })
+        .await;
         let addr = self.shared.with(|peers, _| peers.address_of(key));
         if addr != self.addr {
             let (old, identity) = (self.addr, self.origin.identity);

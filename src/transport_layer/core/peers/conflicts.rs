@@ -59,13 +59,11 @@ impl<C: NetConnection> Peers<C> {
             (_, Direction::Incoming) if !ours_stays => Kind::KeepNewer,
             _ => Kind::KeepOlder,
         };
+        newer.after = Some(older.id);
         match kind {
             Kind::Duplicate => newer.role = LinkRole::Waiting,
             Kind::KeepOlder => newer.role = LinkRole::Draining(now),
-            Kind::KeepNewer => {
-                older.role = LinkRole::Draining(now);
-                newer.after = Some(older.id);
-            }
+            Kind::KeepNewer => older.role = LinkRole::Draining(now),
         }
         let age = now.saturating_duration_since(older.since);
         if kind != Kind::KeepOlder || age >= FRESH {
@@ -129,11 +127,12 @@ impl<C: NetConnection> Peers<C> {
     }
 
     /// Ends a conflict because one of its connections has ended. If no connection is active then, one
-    /// that waits or drains becomes so.
+    /// that waits or drains becomes so. But if this side has written to the lost one, one that drains is closed:
+    /// the peer reads it beside the other, so what is written there could overtake what was written before.
     pub(super) fn link_lost(
         &mut self,
         addr: SocketAddr,
-        lost: u64,
+        lost: &Link<C>,
         now: Instant,
         fx: &mut Effects<C>,
     ) {
@@ -141,11 +140,17 @@ impl<C: NetConnection> Peers<C> {
             return;
         };
         peer.conflict
-            .take_if(|conflict| conflict.older == lost || conflict.newer == lost);
+            .take_if(|conflict| conflict.older == lost.id || conflict.newer == lost.id);
         if peer.active().is_none()
-            && let Some(rest) = peer.links.last().map(|link| link.id)
+            && let Some(rest) = peer.links.last()
         {
-            self.promote(addr, rest, now, fx);
+            let (id, drains) = (rest.id, matches!(rest.role, LinkRole::Draining(_)));
+            if drains && lost.was_written() {
+                let why = "the connection beside it is lost";
+                self.close_link((addr, id), CloseCode::REDUNDANT, why, now, fx);
+            } else {
+                self.promote(addr, id, now, fx);
+            }
         }
         self.start_readers(addr, fx);
     }

@@ -146,16 +146,17 @@ impl<C: NetConnection> Peers<C> {
         }
     }
 
-    /// Returns whether the reader of a connection has to wait before it hands in anything, because that of
-    /// another connection, which went out of service before, has not ended yet.
-    pub(in crate::transport_layer) fn must_wait(&self, key: PeerKey, link: u64) -> bool {
+    /// Returns whether the reader of a connection must not hand in anything yet, since messages of another
+    /// connection may come before.
+    pub(in crate::transport_layer) fn must_hold_back(
+        &self,
+        key: PeerKey,
+        link: u64,
+        now: Instant,
+    ) -> bool {
         let addr = self.locate(key);
         let peer = addr.and_then(|addr| self.map.get(&addr));
-        peer.is_some_and(|peer| {
-            let mut readers = peer.readers.iter();
-            let is_earlier = |id: &u64| *id != link && !peer.is_in_service(*id);
-            peer.readers.contains(&link) && readers.next().is_some_and(is_earlier)
-        })
+        peer.is_some_and(|peer| peer.has_to_hold_back(link, now))
     }
 
     /// Takes a connection out of service. Returns its age, or `None` if it was out of service already.
@@ -234,7 +235,7 @@ impl<C: NetConnection> Peers<C> {
         }
         self.census.remove(link.owner, link.host);
         self.connections += 1;
-        self.link_lost(addr, link.id, now, fx);
+        self.link_lost(addr, &link, now, fx);
         Some(link)
     }
 
