@@ -18,6 +18,7 @@ mod metrics;
 mod node;
 mod own_address;
 mod page_config;
+mod private_file;
 mod ready_file;
 mod run;
 mod shutdown;
