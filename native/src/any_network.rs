@@ -96,6 +96,14 @@ impl AnyParticipant {
         of_either!(self, participant => participant.set(key, value))
     }
 
+    pub(crate) fn set_with_ttl(&self, key: &str, value: &str) -> Result<(), SetError> {
+        of_either!(self, participant => participant.set_with_ttl(key, value))
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<String> {
+        of_either!(self, participant => participant.get(key))
+    }
+
     pub(crate) fn delete(&self, key: &str) -> Result<(), DeleteError> {
         of_either!(self, participant => participant.delete(key))
     }

@@ -11,6 +11,7 @@ use gossip_transport::credential::Identity;
 use gossip_transport::net::{NetTransport as _, canonical, is_dialable, is_link_local};
 use gossip_transport::tcp::{Network, TcpTransport};
 
+use crate::admin::AdminCommand;
 use crate::interval::Interval;
 
 const LONG_ABOUT: &str = "\
@@ -57,11 +58,20 @@ HTTP (--http), for everyone who can reach that address; prefer a loopback addres
                     with --http-write, from this machine and not from a web page: sets this
                     node's KEY to the request's body, or deletes it. Not authenticated.
 
+Operating a running node (--admin)
+  A node with --admin PATH listens on the Unix socket PATH, which only its user and root may use:
+    gossip-node --secret cluster.secret --admin /run/user/1000/gossip-node.sock &
+    gossip-node set color red
+    gossip-node members --json
+  Without --admin, subcommands use $GOSSIP_NODE_ADMIN, or else $XDG_RUNTIME_DIR/gossip-node.sock.
+  Where there are no Unix sockets, PATH is a file (mode 0600) with a loopback port and its token.
+
 Open files
   The node raises its limit of open files (ulimit -n) as far as it may, and shares it out, so that HTTP
   connections, dials and handshakes leave each other theirs. Of 1,000 free ones, 128 are for 64 HTTP
   connections, 64 for handshakes, the rest for gossip connections, dials included (at most 1,024). An
-  HTTP connection ends after 5 s without a request, or 10 s without progress.
+  HTTP connection ends after 5 s without a request, or 10 s without progress. Ten more are for --admin,
+  which has 8 connections.
 
 Times
   --gossip-interval scales the failure detector: its initial interval is 5 times and its maximal
@@ -74,10 +84,11 @@ Environment
                     warn,gossip_transport=trace
 
 Exit codes
-  0  left the cluster after SIGINT, SIGTERM or SIGHUP
-  1  could not run, for example because a port is in use or a file cannot be read; stderr has the
-     reason
-  2  invalid arguments; stderr says what to change";
+  0  left the cluster after SIGINT, SIGTERM or SIGHUP; a subcommand: done
+  1  could not run, for example because a port is in use or a file cannot be read; a subcommand: the
+     node has refused it, for example because there is no such key; stderr has the reason
+  2  invalid arguments; stderr says what to change
+  3  a subcommand: no node answers";
 
 /// The parsed command line.
 #[derive(Debug, Parser)]
@@ -87,9 +98,13 @@ Exit codes
     about = "A native member of a gossip cluster",
     long_about = LONG_ABOUT,
     after_long_help = AFTER_HELP,
-    after_help = "--help shows more, with examples."
+    after_help = "--help shows more, with examples.",
+    args_conflicts_with_subcommands = true
 )]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Option<AdminCommand>,
+
     /// Address to listen on for nodes and browser tabs; port 0 takes any free port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7946", value_parser = parse_addr)]
     pub(crate) listen: SocketAddr,
@@ -179,6 +194,16 @@ pub(crate) struct Args {
     /// Directory of static files to serve at /
     #[arg(long, value_name = "DIR", requires = "http")]
     pub(crate) web_root: Option<PathBuf>,
+
+    /// Unix socket to create for the subcommands, which only this user and root may use
+    ///
+    /// A socket that a dead node has left behind is replaced.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) admin: Option<PathBuf>,
+
+    /// Make --admin a file with a loopback port and a token, as on systems without Unix sockets
+    #[arg(long, requires = "admin")]
+    pub(crate) admin_loopback: bool,
 
     /// Time between gossip rounds, such as 200ms or 1.5s; also scales the failure detector
     #[arg(long, value_name = "DURATION", default_value_t)]

@@ -1,6 +1,6 @@
 //! How many files this process may have open, and how they are shared out.
 //!
-//! Each connection takes a descriptor. Gossip, HTTP and everything else have shares of their own, so
+//! Each connection takes a descriptor. Gossip, HTTP, admin commands and everything else have shares of their own, so
 //! that a flood of one kind leaves the others theirs. Invariant: the shares together are no more than
 //! what the system allows.
 
@@ -58,16 +58,17 @@ impl fmt::Display for TooFew {
 impl std::error::Error for TooFew {}
 
 impl Shares {
-    /// Raises the limit of open files as far as the system lets this process, and shares it out.
+    /// Raises the limit of open files as far as the system lets this process, and shares it out. The
+    /// admin port gets `admin` descriptors, which come first.
     ///
     /// # Errors
     ///
     /// Fails if the limit is too low for a node.
-    pub(crate) fn of_this_process() -> Result<Self, TooFew> {
+    pub(crate) fn of_this_process(admin: usize) -> Result<Self, TooFew> {
         let Some(limit) = raise_limit() else {
             return Self::of(usize::MAX, 0);
         };
-        let shares = Self::of(limit, open().saturating_add(PORTS))?;
+        let shares = Self::of(limit, open().saturating_add(PORTS).saturating_add(admin))?;
         if shares.connections < MAX_CONNECTIONS {
             tracing::warn!(
                 limit,

@@ -1,9 +1,11 @@
 //! `gossip-node`: a native member of a gossip cluster.
 //!
-//! It reads its arguments, opens a socket, joins, serves HTTP and leaves when a signal arrives. The
-//! gossip protocol is the library's; nothing here handles a message. Invariant: exactly one line
-//! goes to stdout, once everything is bound. All other output goes to stderr.
+//! It reads its arguments, opens a socket, joins, serves HTTP and admin commands, and leaves when a signal
+//! arrives. The gossip protocol is the library's; nothing here handles a message. With a subcommand it is
+//! no member, and sends one admin command to a node that runs. Invariant: exactly one line of a node goes to
+//! stdout, once everything is bound. All its other output goes to stderr.
 
+mod admin;
 mod any_network;
 mod args;
 mod credential_file;
@@ -13,6 +15,7 @@ mod http;
 mod http_stats;
 mod interval;
 mod kind;
+mod member_status;
 mod membership_log;
 mod metrics;
 mod node;
@@ -42,6 +45,9 @@ const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(command) = &args.command {
+        return ExitCode::from(command.run());
+    }
     init_log();
     if let Some(path) = &args.make_secret {
         return report(credential_file::make_secret(path).map(|()| {

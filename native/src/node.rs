@@ -1,4 +1,4 @@
-//! A handle to the running node, shared by the HTTP server and the log of members.
+//! A handle to the running node, shared by the HTTP server, the admin port and the log of members.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -17,6 +17,7 @@ use gossip_transport::udp::PlaintextUdpTransport;
 use gossip_transport::{NetCredential, TransportLayerConfig, TransportLayerTransport};
 use tokio::net::TcpListener;
 
+use crate::admin::{self, Port, PortKind};
 use crate::any_network::{AnySocket, Bridge};
 use crate::args::Args;
 use crate::descriptors::Shares;
@@ -46,7 +47,7 @@ const RESOLVE_LIMIT: Duration = Duration::from_secs(1);
 /// Fails if a port is in use, a file cannot be read, or the configuration is refused.
 pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::catch().context("cannot catch signals")?;
-    let shares = Shares::of_this_process()?;
+    let shares = Shares::of_this_process(args.admin.as_ref().map_or(0, |_| admin::DESCRIPTORS))?;
     if let Some(path) = &args.web_root {
         check_web_root(path)?;
     }
@@ -59,6 +60,10 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
     };
     let http_addr = match &http_listener {
         Some(listener) => Some(listener.local_addr()?),
+        None => None,
+    };
+    let admin_port = match &args.admin {
+        Some(path) => Some(Port::bind(path, admin_kind(args)).await?),
         None => None,
     };
     let tcp = TcpTransport::new(
@@ -106,6 +111,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
         let server = Server::new(node.clone(), write, args.web_root.as_deref());
         server.serve(listener, shares.http)
     });
+    let admin = admin_port.map(|port| admin::serve(port, node.clone()));
 
     announce(&ready);
     if let Some(path) = &args.ready_file {
@@ -120,6 +126,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
         () = stopped => tracing::error!("the gossip task has ended"),
     }
     drop(server);
+    drop(admin);
     drop(log);
     let left = tokio::select! {
         left = node.leave(LEAVE_DEADLINE) => left.map_err(anyhow::Error::from),
@@ -220,6 +227,14 @@ async fn bind_http(addr: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(addr)
         .await
         .with_context(|| cannot_listen("HTTP", addr, "--http"))
+}
+
+fn admin_kind(args: &Args) -> PortKind {
+    if args.admin_loopback {
+        PortKind::Loopback
+    } else {
+        PortKind::Native
+    }
 }
 
 fn cannot_listen(purpose: &str, addr: SocketAddr, option: &str) -> String {

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use gossip_transport::Identity;
-use gossip_transport::gossip::{Liveness, Member};
 use gossip_transport::transport_layer::{
     ConnectionInfo, Direction, DropCounts, PeerStats, SocketStats,
 };
 use serde::Serialize;
 
 use crate::http_stats::HttpStats;
+use crate::member_status::MemberStatus;
 use crate::node::Node;
 
 /// The body of the response.
@@ -26,19 +26,6 @@ pub(crate) struct Status {
     members: Vec<MemberStatus>,
     stats: StatsStatus,
     http: HttpStats,
-}
-
-#[derive(Debug, Serialize)]
-struct MemberStatus {
-    id: String,
-    generation: u64,
-    addr: SocketAddr,
-    live: bool,
-    superseded: bool,
-    #[serde(rename = "self")]
-    myself: bool,
-    heartbeat: u64,
-    keys: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -103,30 +90,11 @@ impl Status {
                 addr: id.gossip_advertise_addr,
                 identity: node.identity.to_string(),
                 cluster: node.cluster.to_string(),
-                members: participant.members().iter().map(Into::into).collect(),
+                members: participant.members().into_iter().map(Into::into).collect(),
                 stats: (&participant.stats()).into(),
                 http,
             }
         })
-    }
-}
-
-impl From<&Member> for MemberStatus {
-    fn from(member: &Member) -> Self {
-        Self {
-            id: member.id.node_id.to_string(),
-            generation: member.id.generation_id,
-            addr: member.id.gossip_advertise_addr,
-            live: member.liveness != Liveness::Dead,
-            superseded: member.superseded,
-            myself: member.liveness == Liveness::Myself,
-            heartbeat: member.heartbeat,
-            keys: member
-                .key_values
-                .iter()
-                .map(|(key, value)| (key.clone(), value.value.clone()))
-                .collect(),
-        }
     }
 }
 

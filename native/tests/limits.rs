@@ -205,3 +205,19 @@ fn a_node_that_may_open_too_few_files_says_how_many_it_needs() {
         "{text}"
     );
 }
+
+#[test]
+fn the_admin_port_has_descriptors_of_its_own() {
+    let needed = |admin: &[&str]| {
+        let output = command("32").args(admin).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let words: Vec<_> = text.split([' ', ':']).collect();
+        let needs = words.iter().position(|word| *word == "needs").unwrap();
+        words[needs + 1].parse::<u32>().unwrap()
+    };
+    // A listener, eight connections, and one that is told that there are too many.
+    assert_eq!(
+        needed(&["--admin", "/nonexistent/socket"]),
+        needed(&[]) + 10
+    );
+}

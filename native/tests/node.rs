@@ -11,166 +11,17 @@
     reason = "a test fails by panicking, and runs natively"
 )]
 
+mod support;
+
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-const DEADLINE: Duration = Duration::from_secs(20);
-
-fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gossip-node"));
-    command.env_remove("RUST_LOG");
-    command
-}
-
-/// Runs the program to its end, for arguments with which it does not keep running.
-fn run(args: &[&str]) -> Output {
-    command().args(args).output().unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-struct Node {
-    process: Child,
-    dir: TempDir,
-    gossip: SocketAddr,
-    http: SocketAddr,
-    identity: String,
-}
-
-impl Node {
-    fn start(args: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let ready = dir.path().join("ready.json");
-        let log = std::fs::File::create(dir.path().join("log")).unwrap();
-        let listen = if args.contains(&"--listen") {
-            &[][..]
-        } else {
-            &["--listen", "127.0.0.1:0"]
-        };
-        let mut process = command()
-            .args(listen)
-            .args(["--http", "127.0.0.1:0"])
-            .args(["--gossip-interval", "100ms", "--ready-file"])
-            .arg(&ready)
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let ready = wait_for("the ready file", || {
-            if let Some(status) = process.try_wait().unwrap() {
-                let log = std::fs::read_to_string(dir.path().join("log")).unwrap();
-                panic!("the node ended at once with {status}: {log}");
-            }
-            let text = std::fs::read(&ready).ok()?;
-            // The node renames the finished file, so it is never read incomplete.
-            Some(serde_json::from_slice::<Value>(&text).unwrap())
-        });
-        assert_eq!(ready["pid"], process.id());
-        Self {
-            gossip: ready["gossip"].as_str().unwrap().parse().unwrap(),
-            http: ready["http"].as_str().unwrap().parse().unwrap(),
-            identity: ready["identity"].as_str().unwrap().to_owned(),
-            process,
-            dir,
-        }
-    }
-
-    fn request(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.http).unwrap();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}\
-             Content-Length: {}\r\n\r\n{body}",
-            self.http,
-            body.len()
-        )
-        .unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        (answer[9..12].parse().unwrap(), answer)
-    }
-
-    fn json(&self, path: &str) -> Value {
-        let (code, answer) = self.request("GET", path, "", "");
-        assert_eq!(code, 200, "{answer}");
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-        serde_json::from_str(body).unwrap()
-    }
-
-    fn live_members(&self) -> Vec<String> {
-        let status = self.json("/status");
-        let members = status["members"].as_array().unwrap();
-        let live = members.iter().filter(|member| member["live"] == true);
-        live.map(|member| member["id"].as_str().unwrap().to_owned())
-            .collect()
-    }
-
-    fn key_of(&self, id: &str, key: &str) -> Option<String> {
-        let status = self.json("/status");
-        let members = status["members"].as_array().unwrap();
-        let member = members.iter().find(|member| member["id"] == id)?;
-        Some(member["keys"].get(key)?.as_str().unwrap().to_owned())
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("log")).unwrap()
-    }
-
-    fn signal(&self, signal: &str) {
-        let kill = format!("kill -{signal} {}", self.process.id());
-        assert!(
-            Command::new("sh")
-                .args(["-c", &kill])
-                .status()
-                .unwrap()
-                .success()
-        );
-    }
-
-    /// Waits until the program has ended, and returns its exit code and stdout.
-    fn ended(mut self) -> (Option<i32>, String) {
-        let status = wait_for("the node's end", || self.process.try_wait().unwrap());
-        let mut stdout = String::new();
-        let pipe = self.process.stdout.as_mut().unwrap();
-        pipe.read_to_string(&mut stdout).unwrap();
-        (status.code(), stdout)
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        if std::thread::panicking()
-            && let Ok(log) = std::fs::read_to_string(self.dir.path().join("log"))
-        {
-            eprintln!("log of {}:\n{log}", self.gossip);
-        }
-    }
-}
-
-/// Polls until `ask` returns a value, since the programs under test cannot send an event.
-fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(start.elapsed() < DEADLINE, "waited too long for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+use support::process::{Node, run, stderr, wait_for};
 
 #[test]
 fn without_an_option_for_trust_the_node_does_not_start_and_lists_the_options() {
@@ -190,6 +41,7 @@ fn contradictory_and_malformed_arguments_exit_with_code_2() {
         &["--trust-anyone", "--set", "novalue"],
         &["--trust-anyone", "--gossip-interval", "soon"],
         &["--trust-anyone", "--http-write"],
+        &["--trust-anyone", "--admin-loopback"],
         &["--trust", "not-a-key"],
         &["--no-such-option"],
     ] {
@@ -266,14 +118,7 @@ fn a_missing_secret_is_reported_and_make_secret_makes_one() {
 
 #[test]
 fn two_nodes_find_each_other_by_host_name_and_see_keys_change() {
-    let a = Node::start(&[
-        "--trust-anyone",
-        "--id",
-        "a",
-        "--set",
-        "color=red",
-        "--http-write",
-    ]);
+    let a = Node::start(&["--trust-anyone", "--id", "a", "--set", "color=red"]);
     let seed = format!("localhost:{}", a.gossip.port());
     let b = Node::start(&["--trust-anyone", "--id", "b", "--seed", &seed]);
     for node in [&a, &b] {
@@ -287,11 +132,11 @@ fn two_nodes_find_each_other_by_host_name_and_see_keys_change() {
         });
     };
     b_sees(Some("red"));
-    assert_eq!(a.request("POST", "/keys/color", "", "green").0, 204);
+    a.run(&["set", "color", "green"]);
     b_sees(Some("green"));
-    assert_eq!(a.request("DELETE", "/keys/color", "", "").0, 204);
+    a.run(&["delete", "color"]);
     b_sees(None);
-    assert_eq!(a.request("DELETE", "/keys/color", "", "").0, 404);
+    assert_eq!(a.admin(&["delete", "color"]).status.code(), Some(1));
 
     let config = b.json("/config.json");
     let seeds = config["seeds"].as_array().unwrap();

@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::demo::node::Node;
+use crate::demo::node::{KeyAccess, Node};
 use crate::demo::ports::{LOOPBACK, Ports};
 use crate::host::process::Process;
 use crate::host::workspace::{self, Workspace};
@@ -103,6 +103,7 @@ impl Cluster {
             let id = format!("node-{}", index + 1);
             let mut node = Node {
                 log: self.dir.path().join(format!("{id}.log")),
+                keys: self.key_access(&id),
                 id,
                 gossip: (LOOPBACK, ports.gossip(index)?).into(),
                 http: (LOOPBACK, ports.http(index)?).into(),
@@ -152,16 +153,18 @@ impl Cluster {
     fn command(&self, node: &Node, ready: &Path) -> anyhow::Result<Command> {
         let log = File::options().create(true).append(true).open(&node.log)?;
         let interval = GOSSIP_INTERVAL.as_millis();
-        let mut command = match &self.upstream {
-            Some(upstream) if node.id != PAGE_SERVER => {
+        let mut command = match (&node.keys, &self.upstream) {
+            (KeyAccess::Http, Some(upstream)) => {
                 let mut command = Command::new(upstream);
                 command.args(["--gossip-interval-ms", &interval.to_string()]);
                 command
             }
-            upstream => {
+            (_, upstream) => {
                 let mut command = Command::new(&self.program);
+                if let KeyAccess::Admin { path, .. } = &node.keys {
+                    command.arg("--admin").arg(path);
+                }
                 command
-                    .arg("--http-write")
                     .args(["--gossip-interval", &format!("{interval}ms")])
                     .arg("--secret")
                     .arg(self.dir.path().join("secret"))
@@ -189,6 +192,17 @@ impl Cluster {
             command.args(["--seed", &other.gossip.to_string()]);
         }
         Ok(command)
+    }
+
+    /// Returns how the keys of the node `id` are changed.
+    fn key_access(&self, id: &str) -> KeyAccess {
+        match self.upstream {
+            Some(_) if id != PAGE_SERVER => KeyAccess::Http,
+            _ => KeyAccess::Admin {
+                program: self.program.clone(),
+                path: self.dir.path().join(format!("{id}.admin")),
+            },
+        }
     }
 
     fn file(&self, node: &Node, kind: &str) -> PathBuf {

@@ -102,9 +102,9 @@ fn announce(cluster: &Cluster, took: Duration) -> anyhow::Result<()> {
 fn watch(mut cluster: Cluster) -> anyhow::Result<()> {
     if let Some(node) = cluster.nodes().last() {
         println!(
-            "Set a key on {}:  curl -d sunny {}",
+            "Set a key on {}:  {}",
             node.id,
-            node.key_url("mood")
+            node.how_to_set("mood", "sunny")
         );
     }
     println!("Ctrl-C stops everything.");

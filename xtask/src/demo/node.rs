@@ -1,10 +1,12 @@
-//! One native node of the demo: its process, its addresses and its HTTP interface.
+//! One native node of the demo: its process, its addresses, and how it is asked and told from outside.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
+use crate::host::command;
 use crate::host::http::Client;
 use crate::host::process::Process;
 use crate::host::workspace;
@@ -37,8 +39,18 @@ pub(crate) struct Node {
     pub(crate) http: SocketAddr,
     /// The file of its log.
     pub(crate) log: PathBuf,
+    pub(crate) keys: KeyAccess,
     /// `None` while it is stopped.
     pub(crate) process: Option<Process>,
+}
+
+/// How a node's own keys are changed from outside.
+#[derive(Debug)]
+pub(crate) enum KeyAccess {
+    /// By subcommands of the node's program, over the admin port at `path`.
+    Admin { program: PathBuf, path: PathBuf },
+    /// Over HTTP, which the upstream nodes of the demo offer.
+    Http,
 }
 
 impl Node {
@@ -48,8 +60,43 @@ impl Node {
         client.get(&url)?.json()
     }
 
-    /// Returns the URL under which one of the node's own keys is set and deleted.
-    pub(crate) fn key_url(&self, key: &str) -> String {
+    /// Sets one of the node's own keys.
+    pub(crate) fn set_key(&self, client: &Client, key: &str, value: &str) -> anyhow::Result<()> {
+        match self.subcommand(&["set", key, value]) {
+            Some(mut command) => command::run(command.stdout(Stdio::null())),
+            None => client.post(&self.key_url(key), value)?.check(),
+        }
+    }
+
+    /// Deletes one of the node's own keys.
+    pub(crate) fn delete_key(&self, client: &Client, key: &str) -> anyhow::Result<()> {
+        match self.subcommand(&["delete", key]) {
+            Some(mut command) => command::run(command.stdout(Stdio::null())),
+            None => client.delete(&self.key_url(key))?.check(),
+        }
+    }
+
+    /// Returns the command line with which a user sets one of the node's own keys.
+    pub(crate) fn how_to_set(&self, key: &str, value: &str) -> String {
+        match &self.keys {
+            KeyAccess::Admin { program, path } => {
+                let (program, path) = (program.display(), path.display());
+                format!("{program} set {key} {value} --admin {path}")
+            }
+            KeyAccess::Http => format!("curl -d {value} {}", self.key_url(key)),
+        }
+    }
+
+    fn subcommand(&self, words: &[&str]) -> Option<Command> {
+        let KeyAccess::Admin { program, path } = &self.keys else {
+            return None;
+        };
+        let mut command = Command::new(program);
+        command.args(words).arg("--admin").arg(path);
+        Some(command)
+    }
+
+    fn key_url(&self, key: &str) -> String {
         format!("http://{}/keys/{key}", self.http)
     }
 

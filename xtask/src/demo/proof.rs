@@ -199,7 +199,7 @@ impl Proof<'_> {
             "both pages and all nodes show a key set on a node",
             |proof| {
                 let node = proof.last_node()?;
-                proof.client.post(&node.key_url("load"), "0.42")?.check()?;
+                node.set_key(&proof.client, "load", "0.42")?;
                 proof.all_read(&node.id, "load", Some("0.42"))
             },
         )?;
@@ -211,7 +211,7 @@ impl Proof<'_> {
         self.step(title, |proof| {
             let node = proof.last_node()?;
             proof.tabs[0].delete_key("mood")?;
-            proof.client.delete(&node.key_url("load"))?.check()?;
+            node.delete_key(&proof.client, "load")?;
             proof.all_read(tab, "mood", None)?;
             proof.all_read(&node.id, "load", None)
         })
@@ -222,8 +222,7 @@ impl Proof<'_> {
         let index = self.cluster.nodes().len() - 1;
         let victim = self.last_node()?.id.clone();
         // A key of the dead member, which a member that joins later must receive.
-        let url = self.last_node()?.key_url("rack");
-        self.client.post(&url, "7")?.check()?;
+        self.last_node()?.set_key(&self.client, "rack", "7")?;
         self.all_read(&victim, "rack", Some("7"))?;
         let limit = joined.detection_limit();
         println!(

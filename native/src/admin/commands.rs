@@ -1,0 +1,278 @@
+//! The subcommands of `gossip-node` that use a running node, and their exit codes.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::client::{Client, ClientError};
+use super::items::{Deleted, Entry, Event};
+use super::output::{self, Keys};
+use super::protocol::{Command, Delete, Failure, Get, Set};
+use crate::member_status::MemberStatus;
+
+/// Exit code of a command that the node has not carried out.
+const EXIT_REFUSED: u8 = 1;
+/// Exit code of a command that does not say which node is meant.
+const EXIT_USAGE: u8 = 2;
+/// Exit code if no node answers.
+const EXIT_UNREACHABLE: u8 = 3;
+/// The name of the port's file in the directory of the user's session.
+const DEFAULT_NAME: &str = "gossip-node.sock";
+
+/// A subcommand.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum AdminCommand {
+    /// Print the value of a key of a running node, or of another member
+    Get {
+        /// The key
+        key: String,
+        /// The member whose key it is, by its name [default: the node itself]
+        #[arg(long, value_name = "ID")]
+        node: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Set a key of a running node
+    Set {
+        /// The key
+        key: String,
+        /// Its value
+        #[arg(allow_negative_numbers = true)]
+        value: String,
+        /// Let all members remove the key by themselves after two hours
+        #[arg(long)]
+        expire: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Delete a key of a running node
+    Delete {
+        /// The key
+        key: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// List the members that a running node knows
+    Members {
+        /// Print their keys, too; --json always does
+        #[arg(long)]
+        keys: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Print the members that a running node knows, and then each change, until the node ends
+    Watch {
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// Which node is meant, and how the result is printed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Target {
+    /// The path that the node was given with --admin [default: gossip-node.sock in $XDG_RUNTIME_DIR]
+    #[arg(long, value_name = "PATH", env = "GOSSIP_NODE_ADMIN")]
+    admin: Option<PathBuf>,
+
+    /// Print JSON, one object on each line
+    #[arg(long)]
+    json: bool,
+}
+
+/// What ends a command early.
+enum Stop {
+    Usage(String),
+    Client(ClientError),
+    /// Nobody reads the output any more.
+    Output(io::Error),
+}
+
+impl AdminCommand {
+    /// Carries out the command, and returns its exit code.
+    pub(crate) fn run(&self) -> u8 {
+        let target = self.target();
+        let error = match self.exchange(target) {
+            Ok(()) => return 0,
+            // As a program that does not catch SIGPIPE.
+            Err(Stop::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => return 0,
+            Err(error) => error,
+        };
+        let (exit, failure) = match error {
+            Stop::Usage(message) => (EXIT_USAGE, failure("usage", message)),
+            Stop::Client(ClientError::Refused(failure)) => (EXIT_REFUSED, failure),
+            Stop::Client(ClientError::Unreachable(message)) => {
+                (EXIT_UNREACHABLE, failure("unreachable", message))
+            }
+            Stop::Output(error) => {
+                let message = format!("cannot write the result: {error}");
+                (EXIT_REFUSED, failure("output", message))
+            }
+        };
+        let text = if target.json {
+            json!({ "error": failure }).to_string()
+        } else {
+            format!("error: {}", failure.message)
+        };
+        let _ = writeln!(io::stderr(), "{text}");
+        exit
+    }
+
+    fn target(&self) -> &Target {
+        match self {
+            Self::Get { target, .. }
+            | Self::Set { target, .. }
+            | Self::Delete { target, .. }
+            | Self::Members { target, .. }
+            | Self::Watch { target } => target,
+        }
+    }
+
+    fn request(&self) -> Command {
+        match self {
+            Self::Get { key, node, .. } => Command::Get(Get {
+                key: key.clone(),
+                node: node.clone(),
+            }),
+            Self::Set {
+                key, value, expire, ..
+            } => Command::Set(Set {
+                key: key.clone(),
+                value: value.clone(),
+                expire: *expire,
+            }),
+            Self::Delete { key, .. } => Command::Delete(Delete { key: key.clone() }),
+            Self::Members { .. } => Command::Members,
+            Self::Watch { .. } => Command::Watch,
+        }
+    }
+
+    fn exchange(&self, target: &Target) -> Result<(), Stop> {
+        let path = target
+            .path(env::var_os("XDG_RUNTIME_DIR"))
+            .map_err(Stop::Usage)?;
+        let mut client = Client::connect(&path).map_err(Stop::Client)?;
+        let mut printer = Printer {
+            command: self,
+            json: target.json,
+            members: Vec::new(),
+        };
+        let mut printed = Ok(());
+        let ended = client.run(&self.request(), |item| {
+            printed = printer.item(item);
+            printed.is_ok()
+        });
+        printed.map_err(Stop::Output)?;
+        ended.map_err(Stop::Client)?;
+        printer.end().map_err(Stop::Output)
+    }
+}
+
+fn failure(code: &str, message: String) -> Failure {
+    Failure {
+        code: code.to_owned(),
+        message,
+    }
+}
+
+impl Target {
+    /// Returns the path of the node's port. `runtime_dir` is the directory for the sockets of the user's
+    /// session, if there is one.
+    fn path(&self, runtime_dir: Option<OsString>) -> Result<PathBuf, String> {
+        let runtime_dir = runtime_dir.filter(|dir| !dir.is_empty());
+        match (&self.admin, runtime_dir) {
+            (Some(path), _) => Ok(path.clone()),
+            (None, Some(dir)) => Ok(PathBuf::from(dir).join(DEFAULT_NAME)),
+            (None, None) => Err(
+                "say which node: --admin PATH, the path that it was given with --admin, or set \
+                 GOSSIP_NODE_ADMIN"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
+/// Prints the result of a command.
+struct Printer<'a> {
+    command: &'a AdminCommand,
+    json: bool,
+    /// The members so far, since a table is printed at once.
+    members: Vec<MemberStatus>,
+}
+
+impl Printer<'_> {
+    fn item(&mut self, item: &RawValue) -> io::Result<()> {
+        if self.json {
+            return print(item.get());
+        }
+        match self.command {
+            AdminCommand::Get { .. } => value(&read::<Entry>(item)?),
+            AdminCommand::Set { .. } => print(&output::was_set(&read::<Entry>(item)?)),
+            AdminCommand::Delete { .. } => print(&output::deleted(&read::<Deleted>(item)?)),
+            AdminCommand::Members { .. } => {
+                self.members.push(read(item)?);
+                Ok(())
+            }
+            AdminCommand::Watch { .. } => print(&output::event(&read::<Event>(item)?)),
+        }
+    }
+
+    fn end(&self) -> io::Result<()> {
+        match self.command {
+            AdminCommand::Members { keys, .. } if !self.json => {
+                let keys = if *keys { Keys::Listed } else { Keys::Counted };
+                print(output::table(&self.members, keys).trim_end())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Prints a value: as it is for programs, without control characters for people.
+fn value(entry: &Entry) -> io::Result<()> {
+    if !entry.live {
+        let name = output::printable(&entry.member.id);
+        let _ = writeln!(io::stderr(), "note: {name} is dead, this is its last value");
+    }
+    if io::stdout().is_terminal() {
+        print(&output::printable(&entry.value))
+    } else {
+        print(&entry.value)
+    }
+}
+
+fn read<T: DeserializeOwned>(item: &RawValue) -> io::Result<T> {
+    Ok(serde_json::from_str(item.get())?)
+}
+
+/// Prints a line at once, since the next one may be long in coming.
+fn print(line: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{line}")?;
+    stdout.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_is_the_given_one_or_in_the_directory_of_the_session() {
+        let target = |path: Option<&str>| Target {
+            admin: path.map(PathBuf::from),
+            json: false,
+        };
+        let dir = || Some(OsString::from("/run/user/1"));
+        assert_eq!(target(Some("/x")).path(dir()), Ok("/x".into()));
+        let default = PathBuf::from("/run/user/1/gossip-node.sock");
+        assert_eq!(target(None).path(dir()), Ok(default));
+        for none in [None, Some(OsString::new())] {
+            let error = target(None).path(none).unwrap_err();
+            assert!(error.contains("--admin PATH"), "{error}");
+        }
+    }
+}

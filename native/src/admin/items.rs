@@ -1,0 +1,73 @@
+//! The objects in replies of the admin port, which `--json` prints as they are.
+//!
+//! The names of the fields are part of the interface, and README.md lists them.
+
+use std::net::SocketAddr;
+
+use gossip_transport::message::ChitchatId;
+use serde::{Deserialize, Serialize};
+
+use crate::member_status::MemberStatus;
+
+/// Which member an object is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Subject {
+    pub(super) id: String,
+    pub(super) generation: u64,
+    pub(super) addr: SocketAddr,
+}
+
+impl From<&ChitchatId> for Subject {
+    fn from(id: &ChitchatId) -> Self {
+        Self {
+            id: id.node_id.to_string(),
+            generation: id.generation_id,
+            addr: id.gossip_advertise_addr,
+        }
+    }
+}
+
+/// The value of a key of a member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Entry {
+    #[serde(flatten)]
+    pub(super) member: Subject,
+    pub(super) live: bool,
+    pub(super) key: String,
+    pub(super) value: String,
+}
+
+/// A key that a member does not have any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Deleted {
+    #[serde(flatten)]
+    pub(super) member: Subject,
+    pub(super) key: String,
+}
+
+/// The state of a member, which has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct State {
+    #[serde(flatten)]
+    pub(super) member: Subject,
+    pub(super) live: bool,
+    pub(super) superseded: bool,
+}
+
+/// What a watch reports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub(super) enum Event {
+    /// A member that was there when the watch began, or is new.
+    Member(MemberStatus),
+    /// All members at the beginning of the watch have been reported. Changes follow.
+    Current {},
+    /// A member was found live or dead, or takes precedence or not.
+    State(State),
+    /// A dead member was forgotten.
+    Forgotten(Subject),
+    /// A key has a new value.
+    Set(Entry),
+    /// A key was deleted.
+    Delete(Deleted),
+}

@@ -1,0 +1,34 @@
+//! The admin port: a node listens on it, and the subcommands of `gossip-node` use it.
+//!
+//! Both sides are in this program. The port is a Unix socket that only the node's user and root may
+//! use, or a port on the loopback interface with a token in a file that only they can read. Invariant:
+//! nobody else can send a command, and a client that stops reading delays nobody and holds nothing for
+//! long.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `protocol` | requests, replies and errors, one JSON object on each line |
+//! | `items` | the objects in replies, which are also the output of `--json` |
+//! | `changes` | what has changed between two looks at the members |
+//! | `port/` | listening on a socket or a loopback port, and what becomes of the file of a dead node |
+//! | `server` | accepting connections, and which one gives way when there are too many |
+//! | `session` | one connection: its requests, its replies and their time limits |
+//! | `execute` | what the commands do to the node |
+//! | `commands` | the subcommands, and their exit codes |
+//! | `client` | the connection of a subcommand |
+//! | `output` | what people read |
+
+mod changes;
+mod client;
+mod commands;
+mod execute;
+mod items;
+mod output;
+mod port;
+mod protocol;
+mod server;
+mod session;
+
+pub(crate) use commands::AdminCommand;
+pub(crate) use port::{Port, PortKind};
+pub(crate) use server::{DESCRIPTORS, serve};

@@ -1,0 +1,205 @@
+//! What people read: the results of commands as text.
+//!
+//! Names and values come from other members. Invariant: none of them can move the cursor or add a line.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use super::items::{Deleted, Entry, Event, State, Subject};
+use crate::member_status::MemberStatus;
+
+/// The keys in a table of members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keys {
+    /// Only their number.
+    Counted,
+    /// With their values, each on a line.
+    Listed,
+}
+
+/// Returns a table of members.
+pub(super) fn table(members: &[MemberStatus], keys: Keys) -> String {
+    let head = ["ID", "STATE", "ADDRESS", "KEYS"].map(Cow::Borrowed);
+    let rows = members.iter().map(|member| {
+        [
+            printable(&member.id),
+            state(member).into(),
+            member.addr.to_string().into(),
+            member.keys.len().to_string().into(),
+        ]
+    });
+    let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let (id, state, addr) = (width(0), width(1), width(2));
+    let mut text = String::new();
+    // The table's head belongs to no member.
+    let members = std::iter::once(None).chain(members.iter().map(Some));
+    for ([a, b, c, d], member) in rows.iter().zip(members) {
+        let _ = writeln!(text, "{a:id$}  {b:state$}  {c:addr$}  {d}");
+        let Some(member) = member.filter(|_| keys == Keys::Listed) else {
+            continue;
+        };
+        for (key, value) in &member.keys {
+            let _ = writeln!(text, "  {} = {}", printable(key), printable(value));
+        }
+    }
+    text
+}
+
+fn state(member: &MemberStatus) -> &'static str {
+    match member {
+        MemberStatus { myself: true, .. } => "self",
+        MemberStatus {
+            superseded: true, ..
+        } => "superseded",
+        MemberStatus { live: true, .. } => "live",
+        MemberStatus { .. } => "dead",
+    }
+}
+
+/// Returns a line about an event.
+pub(super) fn event(event: &Event) -> String {
+    match event {
+        Event::Member(member) => {
+            let id = printable(&member.id);
+            let keys = member.keys.iter();
+            let keys = keys.map(|(key, value)| format!(" {}={}", printable(key), printable(value)));
+            let keys: String = keys.collect();
+            format!("member {id} {} {}{keys}", state(member), member.addr)
+        }
+        Event::Current {} => "all members are listed, changes follow".to_owned(),
+        Event::State(State {
+            member,
+            live,
+            superseded,
+        }) => {
+            let state = match (superseded, live) {
+                (true, _) => "superseded",
+                (false, true) => "live",
+                (false, false) => "dead",
+            };
+            format!("{state} {} {}", name(member), member.addr)
+        }
+        Event::Forgotten(member) => format!("forgotten {} {}", name(member), member.addr),
+        Event::Set(Entry {
+            member, key, value, ..
+        }) => format!(
+            "set {} {} = {}",
+            name(member),
+            printable(key),
+            printable(value)
+        ),
+        Event::Delete(deleted) => self::deleted(deleted),
+    }
+}
+
+/// Returns a line about a key that was set.
+pub(super) fn was_set(entry: &Entry) -> String {
+    let Entry {
+        member, key, value, ..
+    } = entry;
+    format!(
+        "set {} {} = {}",
+        name(member),
+        printable(key),
+        printable(value)
+    )
+}
+
+/// Returns a line about a key that was deleted.
+pub(super) fn deleted(deleted: &Deleted) -> String {
+    let Deleted { member, key } = deleted;
+    format!("deleted {} {}", name(member), printable(key))
+}
+
+fn name(member: &Subject) -> Cow<'_, str> {
+    printable(&member.id)
+}
+
+/// Returns `text` with control characters escaped, and with the backslashes then, too, so that one can
+/// tell.
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
+    // Besides control characters: marks that change the direction of the text around them.
+    let is_harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(is_harmful) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::new();
+    for c in text.chars() {
+        match c {
+            '\\' => escaped.push_str("\\\\"),
+            c if is_harmful(c) => escaped.extend(c.escape_default()),
+            c => escaped.push(c),
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(id: &str, port: u16, keys: &[(&str, &str)]) -> MemberStatus {
+        let keys = keys.iter();
+        MemberStatus {
+            id: id.to_owned(),
+            generation: 1,
+            addr: ([127, 0, 0, 1], port).into(),
+            live: true,
+            superseded: false,
+            myself: false,
+            heartbeat: 1,
+            keys: keys
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_table_is_aligned_and_lists_keys_if_asked() {
+        let mut members = [
+            member("a", 1, &[("color", "red"), ("kind", "node")]),
+            member("n\u{e4}me", 12345, &[]),
+            member("c", 3, &[("x", "")]),
+        ];
+        members[0].myself = true;
+        members[2].live = false;
+        let counted = "ID    STATE  ADDRESS          KEYS\n\
+                       a     self   127.0.0.1:1      2\n\
+                       n\u{e4}me  live   127.0.0.1:12345  0\n\
+                       c     dead   127.0.0.1:3      1\n";
+        assert_eq!(table(&members, Keys::Counted), counted);
+        members[2].superseded = true;
+        let listed = table(&members, Keys::Listed);
+        assert!(
+            listed.contains("2\n  color = red\n  kind = node\nn"),
+            "{listed}"
+        );
+        assert!(listed.contains("superseded"), "{listed}");
+    }
+
+    #[test]
+    fn what_members_choose_cannot_move_the_cursor_or_add_a_line() {
+        let evil = "x\u{1b}[2J\r\ny\u{9b}1m\u{202e}z\\";
+        let texts = [
+            table(&[member(evil, 1, &[(evil, evil)])], Keys::Listed),
+            event(&Event::Member(member(evil, 1, &[(evil, evil)]))),
+        ];
+        for text in texts {
+            assert!(
+                !text
+                    .chars()
+                    .any(|c| c.is_control() && c != '\n' || c == '\u{202e}'),
+                "{text:?}"
+            );
+        }
+        assert_eq!(printable("a\\b"), "a\\b");
+        assert_eq!(printable("a\\b\n"), "a\\\\b\\n");
+    }
+}

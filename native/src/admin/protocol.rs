@@ -1,0 +1,363 @@
+//! The protocol of the admin port: requests, replies and errors, one JSON object on each line.
+//!
+//! Plain values and their bytes; it opens, reads and writes nothing. A request is
+//! `{"version":1,"command":"set","arguments":{"key":"color","value":"red"}}`. Its reply is any number of
+//! `{"item":{..}}`, and then `{"done":{}}` or `{"error":{"code":"..","message":".."}}`. Invariant: a request
+//! with anything that this version does not know is refused, and not carried out in part.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+/// The version of the protocol. A command or an optional argument can be added without another one.
+pub(super) const VERSION: u64 = 1;
+/// The longest request in bytes, without the end of its line. The longest key and value take 64 KiB,
+/// and JSON takes up to six bytes for each of theirs.
+pub(super) const MAX_REQUEST_LEN: usize = 512 << 10;
+
+/// What a client asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Command {
+    /// Does nothing, so that a client learns whether a node answers.
+    Ping,
+    /// Returns the value of a key.
+    Get(Get),
+    /// Sets a key of the node.
+    Set(Set),
+    /// Deletes a key of the node.
+    Delete(Delete),
+    /// Returns all members.
+    Members,
+    /// Returns all members, and then each change, until one side closes the connection.
+    Watch,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Get {
+    pub(super) key: String,
+    /// The name of a member. Without it, the node itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) node: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Set {
+    pub(super) key: String,
+    pub(super) value: String,
+    /// Whether all members remove the key after the grace period.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) expire: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Delete {
+    pub(super) key: String,
+}
+
+/// The arguments of a command that has none.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde wants"
+)]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// A request as it was received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Request {
+    pub(super) command: Command,
+    /// The token of a loopback port. Of the requests on a connection, the first must have it.
+    pub(super) token: Option<String>,
+}
+
+/// One line of a reply.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Reply {
+    /// A part of the result.
+    Item(Box<RawValue>),
+    /// The end of the result.
+    Done {},
+    /// The end of a command that was not carried out, or not to its end.
+    Error(Failure),
+}
+
+/// The reason for which a command was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Failure {
+    /// A name for programs, which never changes: one of [`Code`], or of a later version.
+    pub(super) code: String,
+    /// A text for people.
+    pub(super) message: String,
+}
+
+/// The kinds of failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Code {
+    /// The line is not a request.
+    Malformed,
+    /// The line is longer than any request.
+    TooLong,
+    /// The request is of another version of the protocol.
+    UnsupportedVersion,
+    /// The node knows no such command.
+    UnknownCommand,
+    /// The token is missing or wrong.
+    Unauthorized,
+    /// There are too many connections.
+    Busy,
+    /// The member has no such key.
+    NoSuchKey,
+    /// The node knows no member with that name.
+    NoSuchMember,
+    /// The key or its value breaks a limit.
+    Refused,
+    /// The node is leaving the cluster.
+    Leaving,
+}
+
+impl Code {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::TooLong => "too-long",
+            Self::UnsupportedVersion => "unsupported-version",
+            Self::UnknownCommand => "unknown-command",
+            Self::Unauthorized => "unauthorized",
+            Self::Busy => "busy",
+            Self::NoSuchKey => "no-such-key",
+            Self::NoSuchMember => "no-such-member",
+            Self::Refused => "refused",
+            Self::Leaving => "leaving",
+        }
+    }
+}
+
+impl Failure {
+    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code: code.as_str().to_owned(),
+            message: message.into(),
+        }
+    }
+
+    pub(super) fn is(&self, code: Code) -> bool {
+        self.code == code.as_str()
+    }
+}
+
+impl Command {
+    /// Returns the line of a request, its end included.
+    ///
+    /// # Errors
+    ///
+    /// Never fails, except for a defect of the encoder.
+    pub(super) fn to_line(&self, token: Option<&str>) -> serde_json::Result<String> {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            version: u64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            token: Option<&'a str>,
+            command: &'a str,
+            #[serde(skip_serializing_if = "Value::is_null")]
+            arguments: Value,
+        }
+        let (command, arguments) = match self {
+            Self::Ping => ("ping", Value::Null),
+            Self::Get(get) => ("get", serde_json::to_value(get)?),
+            Self::Set(set) => ("set", serde_json::to_value(set)?),
+            Self::Delete(delete) => ("delete", serde_json::to_value(delete)?),
+            Self::Members => ("members", Value::Null),
+            Self::Watch => ("watch", Value::Null),
+        };
+        let line = Line {
+            version: VERSION,
+            token,
+            command,
+            arguments,
+        };
+        Ok(serde_json::to_string(&line)? + "\n")
+    }
+
+    fn parse(name: &str, given: Map<String, Value>) -> Result<Self, Failure> {
+        Ok(match name {
+            "ping" => arguments(given).map(|Nothing {}| Self::Ping)?,
+            "get" => Self::Get(arguments(given)?),
+            "set" => Self::Set(arguments(given)?),
+            "delete" => Self::Delete(arguments(given)?),
+            "members" => arguments(given).map(|Nothing {}| Self::Members)?,
+            "watch" => arguments(given).map(|Nothing {}| Self::Watch)?,
+            _ => {
+                let message = format!("this node knows no command {name:?}");
+                return Err(Failure::new(Code::UnknownCommand, message));
+            }
+        })
+    }
+}
+
+impl Request {
+    /// Parses a line.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is not a request of this version. Nothing may be done then.
+    pub(super) fn parse(line: &[u8]) -> Result<Self, Failure> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u64,
+        }
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Line {
+            #[serde(rename = "version")]
+            _version: u64,
+            command: String,
+            token: Option<String>,
+            #[serde(default)]
+            arguments: Map<String, Value>,
+        }
+        // An array would be read as the fields in their order.
+        if !line.trim_ascii_start().starts_with(b"{") {
+            return Err(Failure::new(Code::Malformed, "not a request: no object"));
+        }
+        // The fields of another version may have other names.
+        let Versioned { version } = serde_json::from_slice(line).map_err(malformed)?;
+        if version != VERSION {
+            let message = format!("version {version} is not supported, this node speaks {VERSION}");
+            return Err(Failure::new(Code::UnsupportedVersion, message));
+        }
+        let line: Line = serde_json::from_slice(line).map_err(malformed)?;
+        Ok(Self {
+            command: Command::parse(&line.command, line.arguments)?,
+            token: line.token,
+        })
+    }
+}
+
+fn arguments<T: DeserializeOwned>(given: Map<String, Value>) -> Result<T, Failure> {
+    serde_json::from_value(Value::Object(given)).map_err(malformed)
+}
+
+fn malformed(error: serde_json::Error) -> Failure {
+    Failure::new(Code::Malformed, format!("not a request: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code_of(line: &str) -> String {
+        Request::parse(line.as_bytes()).unwrap_err().code
+    }
+
+    #[test]
+    fn every_command_is_read_as_it_was_written() {
+        let key = || "color \u{0}\n\u{e9}".to_owned();
+        let get = |node: Option<&str>| Get {
+            key: key(),
+            node: node.map(str::to_owned),
+        };
+        let set = |expire| Set {
+            key: key(),
+            value: "\"red\"\n".to_owned(),
+            expire,
+        };
+        for command in [
+            Command::Ping,
+            Command::Get(get(None)),
+            Command::Get(get(Some("b"))),
+            Command::Set(set(false)),
+            Command::Set(set(true)),
+            Command::Delete(Delete { key: key() }),
+            Command::Members,
+            Command::Watch,
+        ] {
+            for token in [None, Some("secret")] {
+                let line = command.to_line(token).unwrap();
+                let line = line.strip_suffix('\n').unwrap();
+                assert!(!line.contains('\n'), "{line}");
+                let request = Request::parse(line.as_bytes()).unwrap();
+                assert_eq!(request.command, command);
+                assert_eq!(request.token.as_deref(), token);
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_not_a_request_is_malformed() {
+        for line in [
+            "",
+            "GET / HTTP/1.1",
+            "1",
+            "[]",
+            r#"[1,"ping",null,{}]"#,
+            "{}",
+            r#"{"command":"members"}"#,
+            r#"{"version":"1","command":"members"}"#,
+            r#"{"version":1}"#,
+            r#"{"version":1,"command":7}"#,
+            r#"{"version":1,"command":"members"} {}"#,
+            r#"{"version":1,"command":"get"}"#,
+            r#"{"version":1,"command":"set","arguments":{"key":"k"}}"#,
+            r#"{"version":1,"command":"set","arguments":{"key":"k","value":1}}"#,
+            r#"{"version":1,"command":"get","arguments":["k"]}"#,
+        ] {
+            assert_eq!(code_of(line), "malformed", "{line}");
+        }
+        let not_utf8 = b"{\"version\":1,\"command\":\"\xff\"}";
+        assert!(Request::parse(not_utf8).is_err());
+    }
+
+    #[test]
+    fn what_this_version_does_not_know_is_refused_and_not_ignored() {
+        let unknown = r#"{"version":1,"command":"rotate-secret","arguments":{"file":"f"}}"#;
+        assert_eq!(code_of(unknown), "unknown-command");
+        let later = r#"{"version":2,"do":"members","with":{}}"#;
+        assert_eq!(code_of(later), "unsupported-version");
+        for line in [
+            r#"{"version":1,"command":"members","arguments":{"of":"x"}}"#,
+            r#"{"version":1,"command":"members","since":5}"#,
+            r#"{"version":1,"command":"set","arguments":{"key":"k","value":"v","if_version":3}}"#,
+        ] {
+            assert_eq!(code_of(line), "malformed", "{line}");
+        }
+    }
+
+    #[test]
+    fn the_longest_key_and_value_fit_into_a_request() {
+        let set = Command::Set(Set {
+            key: "\u{1}".repeat(100),
+            value: "\u{1}".repeat((64 << 10) - 100),
+            expire: true,
+        });
+        assert!(set.to_line(Some(&"0".repeat(64))).unwrap().len() < MAX_REQUEST_LEN);
+    }
+
+    #[test]
+    fn the_lines_of_a_reply_have_their_documented_form() {
+        let item = serde_json::value::to_raw_value(&[1]).unwrap();
+        let failure = Failure::new(Code::NoSuchKey, "m");
+        for (reply, expected) in [
+            (Reply::Item(item), r#"{"item":[1]}"#),
+            (Reply::Done {}, r#"{"done":{}}"#),
+            (
+                Reply::Error(failure),
+                r#"{"error":{"code":"no-such-key","message":"m"}}"#,
+            ),
+        ] {
+            let text = serde_json::to_string(&reply).unwrap();
+            assert_eq!(text, expected);
+            let read: Reply = serde_json::from_str(&text).unwrap();
+            assert_eq!(serde_json::to_string(&read).unwrap(), expected);
+        }
+    }
+}
