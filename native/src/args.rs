@@ -12,6 +12,7 @@ use gossip_transport::net::{NetTransport as _, canonical, is_dialable, is_link_l
 use gossip_transport::tcp::{Network, TcpTransport};
 
 use crate::admin::AdminCommand;
+use crate::http::HostName;
 use crate::interval::Interval;
 
 const LONG_ABOUT: &str = "\
@@ -53,10 +54,10 @@ HTTP (--http), for everyone who can reach that address; prefer a loopback addres
   GET /status       this node's view of the cluster and its counters, as JSON
   GET /metrics      the same counters in the Prometheus text format
   GET /config.json  what a page needs in order to join: cluster, addresses, interval
+  GET /health       200 while the node is a member
   GET /...          files of --web-root
-  POST, DELETE /keys/KEY
-                    with --http-write, from this machine and not from a web page: sets this
-                    node's KEY to the request's body, or deletes it. Not authenticated.
+  /status and /metrics are refused (421) unless the Host of the request is localhost, the address at
+  which it arrives, or a name of --http-host. Nothing can be changed over HTTP.
 
 Operating a running node (--admin)
   A node with --admin PATH listens on the Unix socket PATH, which only its user and root may use:
@@ -187,9 +188,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
     pub(crate) http: Option<SocketAddr>,
 
-    /// Let programs on this machine set and delete keys over HTTP; not authenticated
-    #[arg(long, requires = "http")]
-    pub(crate) http_write: bool,
+    /// A name under which others reach --http, for example through a proxy; may be given several times
+    ///
+    /// Requests for another host than this machine's own address or localhost get no /status and no
+    /// /metrics, since they may come from a page of another site.
+    #[arg(long = "http-host", value_name = "NAME", requires = "http", value_parser = HostName::parse)]
+    pub(crate) http_hosts: Vec<HostName>,
 
     /// Directory of static files to serve at /
     #[arg(long, value_name = "DIR", requires = "http")]

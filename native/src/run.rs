@@ -21,7 +21,7 @@ use crate::admin::{self, Port, PortKind};
 use crate::any_network::{AnySocket, Bridge};
 use crate::args::Args;
 use crate::descriptors::Shares;
-use crate::http::{Server, WriteAccess};
+use crate::http::Server;
 use crate::kind::{KIND_KEY, KIND_NODE};
 use crate::node::Node;
 use crate::own_address::own_address;
@@ -103,12 +103,8 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
     );
     let log = membership_log::start(node.clone(), watch);
     let server = http_listener.map(|listener| {
-        let write = if args.http_write {
-            WriteAccess::ThisMachine
-        } else {
-            WriteAccess::Denied
-        };
-        let server = Server::new(node.clone(), write, args.web_root.as_deref());
+        let names = args.http_hosts.clone();
+        let server = Server::new(node.clone(), names, args.web_root.as_deref());
         server.serve(listener, shares.http)
     });
     let admin = admin_port.map(|port| admin::serve(port, node.clone()));
@@ -224,9 +220,16 @@ fn check_web_root(path: &Path) -> anyhow::Result<()> {
 }
 
 async fn bind_http(addr: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(addr)
+    let listener = TcpListener::bind(addr)
         .await
-        .with_context(|| cannot_listen("HTTP", addr, "--http"))
+        .with_context(|| cannot_listen("HTTP", addr, "--http"))?;
+    let bound = listener.local_addr()?;
+    if !bound.ip().to_canonical().is_loopback() {
+        tracing::warn!(addr = %bound, "--http is not a loopback address: everyone who can reach it can \
+            read the names, addresses and keys of all members (/status) and the counters of this node \
+            (/metrics), unencrypted and without a password");
+    }
+    Ok(listener)
 }
 
 fn admin_kind(args: &Args) -> PortKind {

@@ -41,6 +41,7 @@ fn contradictory_and_malformed_arguments_exit_with_code_2() {
         &["--trust-anyone", "--set", "novalue"],
         &["--trust-anyone", "--gossip-interval", "soon"],
         &["--trust-anyone", "--http-write"],
+        &["--trust-anyone", "--http-host", "example.com"],
         &["--trust-anyone", "--admin-loopback"],
         &["--trust", "not-a-key"],
         &["--no-such-option"],
@@ -270,19 +271,6 @@ fn the_key_file_keeps_the_identity_and_is_readable_by_its_owner_only() {
     let first = Node::start(&args).identity.clone();
     assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     assert_eq!(Node::start(&args).identity, first);
-}
-
-#[test]
-fn keys_change_over_http_only_if_enabled_and_not_from_a_web_page() {
-    let node = Node::start(&["--trust-anyone", "--id", "n"]);
-    assert_eq!(node.request("POST", "/keys/k", "", "v").0, 403);
-    let node = Node::start(&["--trust-anyone", "--id", "n", "--http-write"]);
-    let from_page = "Origin: http://example.com\r\n";
-    assert_eq!(node.request("POST", "/keys/k", from_page, "v").0, 403);
-    assert_eq!(node.key_of("n", "k"), None);
-    assert_eq!(node.request("POST", "/keys/k", "", "v").0, 204);
-    assert_eq!(node.key_of("n", "k").as_deref(), Some("v"));
-    assert_eq!(node.request("POST", "/keys/%C3%A9", "", "v").0, 422);
 }
 
 #[test]

@@ -1,29 +1,27 @@
-//! The HTTP server: its routes, and which requests may change keys.
+//! The HTTP server: its routes, and which requests it refuses. It only shows things.
 //!
 //! The responses themselves are made in [`crate::status`], [`crate::metrics`] and
-//! [`crate::page_config`]. Invariant: a request changes nothing unless `--http-write` was given, it
-//! comes from this machine, and it does not come from a web page.
+//! [`crate::page_config`]. Invariant: no request changes anything, and what members have set is shown only
+//! to requests for a host that is this one.
 //!
 //! | file | contents |
 //! |---|---|
 //! | `serve` | accepting and serving connections, within limits |
 //! | `connections` | the connections, and which one ends when there are too many |
+//! | `hosts` | the hosts for which requests may read the members |
 
 mod connections;
+mod hosts;
 mod serve;
 
-use std::net::SocketAddr;
 use std::path::Path;
 
-use axum::body::Bytes;
-use axum::extract::{ConnectInfo, FromRequestParts, Path as Segment, Request, State};
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use axum::{Json, Router};
-use gossip_transport::gossip::{DeleteError, SetError};
 use gossip_transport::rt;
 use tokio::net::TcpListener;
 use tower_http::services::ServeDir;
@@ -33,16 +31,9 @@ use crate::metrics;
 use crate::node::Node;
 use crate::page_config::PageConfig;
 use crate::status::Status;
+pub(crate) use hosts::HostName;
+use hosts::Hosts;
 use serve::HttpCounters;
-
-/// The requests that may change keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum WriteAccess {
-    /// None.
-    Denied,
-    /// Those from this machine that do not come from a web page.
-    ThisMachine,
-}
 
 /// The server before it has a listener.
 pub(crate) struct Server {
@@ -51,19 +42,22 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Returns a server for `node` that also serves the files of `web_root`, if given.
-    pub(crate) fn new(node: Node, write: WriteAccess, web_root: Option<&Path>) -> Self {
+    /// Returns a server for `node` that also serves the files of `web_root`, if given. Besides by its
+    /// address, it is known under `names`.
+    pub(crate) fn new(node: Node, names: Vec<HostName>, web_root: Option<&Path>) -> Self {
         let counters = HttpCounters::default();
         let app = App {
             node,
-            write,
             counters: counters.clone(),
         };
-        let router = Router::new()
+        let for_own_hosts = Router::new()
             .route("/status", get(status))
             .route("/metrics", get(prometheus))
+            .route_layer(from_fn_with_state(Hosts::new(names), hosts::only_these));
+        let router = Router::new()
             .route("/config.json", get(page_config))
-            .route("/keys/{key}", post(set_key).delete(delete_key))
+            .route("/health", get(health))
+            .merge(for_own_hosts)
             .with_state(app);
         let router = match web_root {
             Some(root) => router.fallback_service(ServeDir::new(root)),
@@ -84,7 +78,6 @@ impl Server {
 #[derive(Clone)]
 struct App {
     node: Node,
-    write: WriteAccess,
     counters: HttpCounters,
 }
 
@@ -116,82 +109,13 @@ async fn page_config(State(app): State<App>) -> Response {
     respond(PageConfig::new(&app.node).map(Json))
 }
 
+/// Says that the node is a member. Knows nothing of others.
+async fn health(State(app): State<App>) -> Response {
+    respond(app.node.with(|_| "ok\n"))
+}
+
 async fn no_page() -> &'static str {
     "A gossip node. See /status and /metrics; --web-root DIR serves a page here.\n"
-}
-
-async fn set_key(
-    _permission: WritePermission,
-    State(app): State<App>,
-    Segment(key): Segment<String>,
-    value: Bytes,
-) -> Response {
-    let Ok(value) = std::str::from_utf8(&value) else {
-        return (StatusCode::BAD_REQUEST, "the value must be UTF-8\n").into_response();
-    };
-    let Some(result) = app.node.with(|participant| participant.set(&key, value)) else {
-        return leaving();
-    };
-    match result {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(SetError::Left) => leaving(),
-        Err(error) => (StatusCode::UNPROCESSABLE_ENTITY, format!("{error}\n")).into_response(),
-    }
-}
-
-async fn delete_key(
-    _permission: WritePermission,
-    State(app): State<App>,
-    Segment(key): Segment<String>,
-) -> Response {
-    let Some(result) = app.node.with(|participant| participant.delete(&key)) else {
-        return leaving();
-    };
-    match result {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(error @ DeleteError::NoSuchKey { .. }) => {
-            (StatusCode::NOT_FOUND, format!("{error}\n")).into_response()
-        }
-        Err(_) => leaving(),
-    }
-}
-
-/// Proof that a request may change keys. Extracting it from any other request refuses that with
-/// 403.
-struct WritePermission;
-
-impl FromRequestParts<App> for WritePermission {
-    type Rejection = (StatusCode, &'static str);
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Self::Rejection> {
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let peer = peer.map(|ConnectInfo(addr)| *addr);
-        match refusal(app.write, peer, &parts.headers) {
-            None => Ok(Self),
-            Some(reason) => Err((StatusCode::FORBIDDEN, reason)),
-        }
-    }
-}
-
-/// Returns the reason for which a request may not change keys, or `None` if it may.
-///
-/// A browser sends `Origin` with every POST and DELETE, so a web page cannot use the loopback access
-/// of the user who opened it. curl and scripts send none.
-fn refusal(
-    write: WriteAccess,
-    peer: Option<SocketAddr>,
-    headers: &HeaderMap,
-) -> Option<&'static str> {
-    if write == WriteAccess::Denied {
-        return Some("keys are read-only: start the node with --http-write\n");
-    }
-    if !peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()) {
-        return Some("keys can be changed from this machine only\n");
-    }
-    if headers.contains_key(header::ORIGIN) {
-        return Some("keys cannot be changed from a web page\n");
-    }
-    None
 }
 
 /// Returns `body` as a response. `None` means that the node has left.
@@ -205,33 +129,4 @@ fn respond(body: Option<impl IntoResponse>) -> Response {
 fn leaving() -> Response {
     let text = "this node is leaving the cluster\n";
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn is_refused(write: WriteAccess, peer: &str, origin: Option<&str>) -> bool {
-        let mut headers = HeaderMap::new();
-        if let Some(origin) = origin {
-            headers.insert(header::ORIGIN, origin.parse().unwrap());
-        }
-        refusal(write, Some(peer.parse().unwrap()), &headers).is_some()
-    }
-
-    #[test]
-    fn keys_change_only_from_this_machine_not_from_a_page_and_only_if_enabled() {
-        let here = ["127.0.0.1:5", "[::1]:5", "[::ffff:127.0.0.1]:5"];
-        for peer in here {
-            assert!(!is_refused(WriteAccess::ThisMachine, peer, None), "{peer}");
-            assert!(is_refused(WriteAccess::Denied, peer, None), "{peer}");
-            let page = Some("http://127.0.0.1:5");
-            assert!(is_refused(WriteAccess::ThisMachine, peer, page), "{peer}");
-        }
-        for peer in ["192.0.2.1:5", "[2001:db8::1]:5"] {
-            assert!(is_refused(WriteAccess::ThisMachine, peer, None), "{peer}");
-        }
-        let unknown = refusal(WriteAccess::ThisMachine, None, &HeaderMap::new());
-        assert!(unknown.is_some());
-    }
 }

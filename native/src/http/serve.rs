@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::Request;
 use axum::response::Response;
 use gossip_transport::rt::{self, Task};
 use hyper::body::Incoming;
@@ -26,6 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt as _;
 
 use super::connections::{Connections, Progress};
+use super::hosts::LocalIp;
 use crate::http_stats::HttpStats;
 
 /// The time in which the head of a request must arrive, and after which an idle connection ends.
@@ -119,7 +120,7 @@ impl Acceptor {
         let connection = Connection {
             open: Open::new(&self.counters),
             counters: self.counters.clone(),
-            peer,
+            local: stream.local_addr().ok().map(LocalIp::from),
             progress: progress.clone(),
         };
         let router = self.router.clone();
@@ -157,14 +158,14 @@ impl Drop for Open {
 struct Connection {
     open: Open,
     counters: HttpCounters,
-    peer: SocketAddr,
+    local: Option<LocalIp>,
     progress: Progress,
 }
 
 impl Connection {
     async fn serve(self, stream: TcpStream, router: Router) {
-        let peer = self.peer;
-        let service = service_fn(move |request| respond(router.clone(), peer, request));
+        let local = self.local;
+        let service = service_fn(move |request| respond(router.clone(), local, request));
         let stream = Watched {
             stream,
             progress: self.progress.clone(),
@@ -198,11 +199,13 @@ impl Connection {
 
 async fn respond(
     router: Router,
-    peer: SocketAddr,
+    local: Option<LocalIp>,
     request: hyper::Request<Incoming>,
 ) -> Result<Response, Infallible> {
     let mut request: Request = request.map(Body::new);
-    request.extensions_mut().insert(ConnectInfo(peer));
+    if let Some(local) = local {
+        request.extensions_mut().insert(local);
+    }
     router.oneshot(request).await
 }
 
