@@ -94,14 +94,7 @@ impl NetTransport for TcpTransport {
             })?
             .map_err(|source| ConnectError::Io { addr, source })?;
         stream.set_nodelay(true)?;
-        let endpoints = Endpoints {
-            local: stream.local_addr()?,
-            remote: addr,
-        };
-        if is_connected_to_itself(&endpoints) {
-            let source = io::ErrorKind::ConnectionRefused.into();
-            return Err(ConnectError::Io { addr, source }.into());
-        }
+        let endpoints = ends_of_dial(&stream, addr)?;
         let (reader, writer) = raw::split(stream, BytesMut::new(), &self.acks);
         let reader = TcpReader(Reader::Raw(reader));
         let writer = TcpWriter(Writer::Raw(writer));
@@ -133,13 +126,24 @@ impl NetTransport for TcpTransport {
     }
 }
 
-/// Returns whether both ends of a stream are the same socket.
+/// Returns the ends of a stream that was dialled at `addr`.
 ///
-/// TCP's simultaneous open allows that: when a dead peer's address is on this machine, the system
-/// may pick the port that is being dialled as the local port. Each redial of a node that is down
-/// has a chance of it, and the stream would keep that node from binding its port again.
-fn is_connected_to_itself(endpoints: &Endpoints) -> bool {
-    endpoints.local == endpoints.remote
+/// # Errors
+///
+/// Fails if both ends are the same socket, as if nobody listened there. TCP's simultaneous open allows
+/// that: when a dead peer's address is on this machine, the system may pick the port that is being
+/// dialled as the local port. Each redial of a node that is down has a chance of it, and the stream
+/// would keep that node from binding its port again.
+fn ends_of_dial(stream: &TcpStream, addr: SocketAddr) -> anyhow::Result<Endpoints> {
+    let local = stream.local_addr()?;
+    if local == addr {
+        let source = io::ErrorKind::ConnectionRefused.into();
+        return Err(ConnectError::Io { addr, source }.into());
+    }
+    Ok(Endpoints {
+        local,
+        remote: addr,
+    })
 }
 
 #[cfg(test)]
@@ -149,13 +153,28 @@ mod tests {
     use crate::credential::Trust;
 
     #[tokio::test]
-    async fn a_stream_that_is_connected_to_itself_is_detected() {
+    async fn a_dial_that_reaches_its_own_socket_is_refused() {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let remote = socket.local_addr().unwrap();
-        let stream = socket.connect(remote).await.unwrap();
-        let local = stream.local_addr().unwrap();
-        assert!(is_connected_to_itself(&Endpoints { local, remote }));
+        let addr = socket.local_addr().unwrap();
+        let stream = socket.connect(addr).await.unwrap();
+        let error = ends_of_dial(&stream, addr).unwrap_err();
+        let Some(ConnectError::Io { addr: of, source }) = error.downcast_ref() else {
+            panic!("{error}");
+        };
+        assert_eq!(
+            (*of, source.kind()),
+            (addr, io::ErrorKind::ConnectionRefused)
+        );
+        // Another port of the same host is another socket.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(addr).await.unwrap();
+        let ends = ends_of_dial(&stream, addr).unwrap();
+        assert_eq!(
+            (ends.local, ends.remote),
+            (stream.local_addr().unwrap(), addr)
+        );
     }
 
     #[tokio::test]
