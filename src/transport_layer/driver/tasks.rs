@@ -117,3 +117,54 @@ impl<G: Copy + MaybeSend + 'static> TaskSet<G> {
         drop(running);
     }
 }
+
+#[cfg(test)]
+#[cfg(not(target_family = "wasm"))]
+mod tests {
+    use std::future::pending;
+
+    use futures::channel::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_task_that_is_chosen_ends_only_if_there_are_too_many_and_the_rest_stay_in_order() {
+        let set = TaskSet::new();
+        let spawn = |tag: u8| set.spawn(tag, pending());
+        let take = |max, expected: &[u8], index| {
+            let taken = set.take_excess(max, |tags| {
+                assert_eq!(tags, expected);
+                index
+            });
+            taken.is_some()
+        };
+        (0..4).for_each(spawn);
+        assert!(set.take_excess(5, |_| unreachable!()).is_none());
+        assert!(take(4, &[0, 1, 2, 3], Some(0)));
+        assert!(take(2, &[1, 2, 3], Some(1)));
+        (4..6).for_each(spawn);
+        for none in [None, Some(4)] {
+            assert!(!take(4, &[1, 3, 4, 5], none));
+        }
+        assert!(take(1, &[1, 3, 4, 5], Some(3)));
+        assert!(!take(4, &[], None));
+    }
+
+    #[tokio::test]
+    async fn a_task_that_ends_leaves_the_set_also_after_another_one_was_taken_out() {
+        let set = TaskSet::new();
+        let mut ends = Vec::new();
+        for tag in 0..4_u8 {
+            let (end, ended) = oneshot::channel::<()>();
+            set.spawn(tag, ended.map(drop));
+            ends.push(end);
+        }
+        drop(set.take_excess(4, |_| Some(0)));
+        for (end, left) in ends.into_iter().skip(1).zip([2, 1, 0]) {
+            drop(end);
+            while set.tasks.lock().running.len() > left {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}

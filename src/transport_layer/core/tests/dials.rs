@@ -184,6 +184,35 @@ fn a_dialled_connection_that_ends_at_once_counts_as_a_failed_dial() {
 }
 
 #[test]
+fn a_connection_that_lived_for_long_makes_up_for_earlier_failures() {
+    // The age of the connection in seconds, and the number of failed dials in a row after the next one.
+    for (age, failures) in [(4, 5), (5, 1)] {
+        let mut config = TransportLayerConfig::default()
+            .with_backoff_min(secs(1))
+            .with_backoff_max(secs(1000));
+        config.outgoing.ttl = secs(1000);
+        let mut fixture = Fixture::new(config);
+        fixture.offer(addr(1));
+        for _ in 0..3 {
+            assert_eq!(name(&fixture.step(addr(1))), "dial");
+            fixture.fail_dial(addr(1), std::io::ErrorKind::TimedOut);
+            fixture.now += secs(10);
+        }
+        // Nothing is received on it.
+        let link = fixture.connect(addr(1), 1, Direction::Outgoing);
+        fixture.now += secs(age);
+        fixture.lose(addr(1), link);
+        let waits = fixture.peer(addr(1)).state == PeerState::BackingOff;
+        assert_eq!(waits, failures > 1);
+        fixture.now += secs(20);
+        assert_eq!(name(&fixture.step(addr(1))), "dial");
+        fixture.fail_dial(addr(1), std::io::ErrorKind::TimedOut);
+        let (in_a_row, _) = fixture.peers.dial_failure(addr(1)).unwrap();
+        assert_eq!(in_a_row, failures, "after {age} s");
+    }
+}
+
+#[test]
 fn a_message_from_a_peer_ends_its_backoff() {
     let config = TransportLayerConfig::default().with_max_connections(1);
     let mut fixture = Fixture::new(config);

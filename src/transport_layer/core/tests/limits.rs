@@ -227,7 +227,9 @@ fn the_peer_that_is_forgotten_first_has_no_connection_and_no_messages() {
 #[test]
 fn connections_with_messages_to_send_go_last() {
     // The bounds by identity, by host and in all; all connections are of one host, without identity.
-    for limits in [(2, 100, 100), (100, 2, 100), (100, 100, 2)] {
+    let limits = [(2, 100, 100), (100, 2, 100), (100, 100, 2)];
+    // A message that waits, and one that the network is taking.
+    for (limits, taking) in limits.into_iter().flat_map(|l| [(l, false), (l, true)]) {
         let (of_identity, of_host, in_all) = limits;
         let config = TransportLayerConfig::default()
             .with_max_connections_per_identity(of_identity)
@@ -237,6 +239,9 @@ fn connections_with_messages_to_send_go_last() {
         let address = |port: u16| SocketAddr::from(([10, 0, 0, 1], port));
         fixture.accept(address(1), 0);
         fixture.offer(address(1));
+        if taking {
+            assert_eq!(name(&fixture.step(address(1))), "write");
+        }
         fixture.now += secs(1);
         fixture.accept(address(2), 0);
         fixture.now += secs(1);
@@ -244,9 +249,28 @@ fn connections_with_messages_to_send_go_last() {
         assert_eq!(
             fixture.connections(),
             [address(1), address(3)],
-            "{limits:?}"
+            "{limits:?}, {taking}"
         );
     }
+}
+
+#[test]
+fn a_connection_that_its_peer_does_not_need_goes_before_those_of_other_peers() {
+    let config = TransportLayerConfig::default().with_max_connections_per_host(3);
+    let mut fixture = Fixture::new(config);
+    let at = |port: u16| SocketAddr::from(([10, 0, 0, 1], port));
+    let mut connect = |port, identity, direction| {
+        fixture.now += secs(1);
+        fixture.connect(at(port), identity, direction);
+        fixture.connections()
+    };
+    connect(1, 1, Direction::Incoming);
+    connect(2, 101, Direction::Outgoing);
+    // Both sides have dialled, and the older connection stays.
+    let connections = connect(2, 101, Direction::Incoming);
+    assert_eq!(connections, [at(1), at(2), at(2)]);
+    let connections = connect(3, 3, Direction::Incoming);
+    assert_eq!(connections, [at(1), at(2), at(3)]);
 }
 
 #[test]

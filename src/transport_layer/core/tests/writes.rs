@@ -183,9 +183,6 @@ fn the_time_to_live_of_a_message_that_its_sender_could_not_write_begins_then() {
 
 #[test]
 fn of_connections_without_authentication_the_first_is_written_to_as_long_as_it_lives() {
-    let mut fixture = Fixture::new(TransportLayerConfig::default());
-    let dialled = fixture.connect(addr(1), 0, Direction::Outgoing);
-    let accepted = fixture.accept(addr(1), 0);
     let written_to = |fixture: &mut Fixture| {
         fixture.offer(addr(1));
         match fixture.step(addr(1)) {
@@ -196,6 +193,13 @@ fn of_connections_without_authentication_the_first_is_written_to_as_long_as_it_l
             step => panic!("{step:?}"),
         }
     };
+    let mut fixture = Fixture::new(TransportLayerConfig::default());
+    let accepted = fixture.accept(addr(1), 0);
+    fixture.connect(addr(1), 0, Direction::Outgoing);
+    assert_eq!(written_to(&mut fixture), accepted);
+    let mut fixture = Fixture::new(TransportLayerConfig::default());
+    let dialled = fixture.connect(addr(1), 0, Direction::Outgoing);
+    let accepted = fixture.accept(addr(1), 0);
     assert_eq!(written_to(&mut fixture), dialled);
     // If the peer comes again from the same address, it has lost its earlier connection.
     let newer = fixture.accept(addr(1), 0);
