@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gossip_transport::NetCredential;
 use gossip_transport::memory::{
-    DialFault, Faults, MemoryConnection, MemoryListener, MemoryTransport,
+    DialFault, Faults, MemoryConfig, MemoryConnection, MemoryListener, MemoryTransport,
 };
 use gossip_transport::net::{Alpn, ConnectError, NetTransport};
 use gossip_transport::transport_layer::{
@@ -301,6 +301,29 @@ async fn a_peer_that_does_not_read_loses_its_connection_but_not_its_messages() {
         last = number(&soon(b.recv()).await.unwrap().1);
     }
     until(&a, |s| s.total.queued == 0 && s.total.dropped.total() == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_message_has_as_much_time_as_its_256_kib_would_have_each() {
+    const KIB_256: usize = 256 << 10;
+    // Not a multiple of the time after which a write looks whether the peer has connected again.
+    let limit = ms(1100);
+    for (len, limits) in [(1000, 1), (KIB_256, 1), (KIB_256 + 1, 2), (4 * KIB_256, 4)] {
+        // The network takes one message, and no more before that has been received.
+        let world = World::with_config(MemoryConfig::default().with_pipe_messages(1));
+        let a = world.open(1, configured(|c| c.write_timeout = limit)).await;
+        let _b = world.open(2, config()).await;
+        world.network.set_faults(ip(1), ip(2), Faults::stalled());
+        a.send(addr(2), numbered(0, 8)).await.unwrap();
+        until(&a, |s| s.total.sent == 1).await;
+        let start = Instant::now();
+        a.send(addr(2), numbered(1, len)).await.unwrap();
+        // The peer is dialled again when it has not read in time.
+        until(&a, |s| s.dials == 2).await;
+        let (elapsed, expected) = (start.elapsed(), limit * limits);
+        assert!(elapsed >= expected, "{len} bytes: {elapsed:?}");
+        assert!(elapsed < expected + ms(50), "{len} bytes: {elapsed:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
