@@ -178,3 +178,47 @@ fn big_endian(nonce: u64) -> [u8; 12] {
     let [a, b, c, d, e, f, g, h] = nonce.to_be_bytes();
     [0, 0, 0, 0, a, b, c, d, e, f, g, h]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns a cipher state that has used all nonces before `nonce`.
+    fn state(suite: Suite, nonce: u64, rekey_after: u64) -> CipherState {
+        let mut state = CipherState::new(suite, &[7; 32], rekey_after).unwrap();
+        state.nonce = nonce;
+        state
+    }
+
+    #[test]
+    fn the_nonce_that_derives_keys_is_used_for_no_record() {
+        for suite in [Suite::AesGcm, Suite::ChaChaPoly] {
+            // 5 divides it, so the key changes after the last record.
+            for rekey_after in [1 << 20, 5] {
+                let mut sealer = state(suite, REKEY_NONCE - 1, rekey_after);
+                let mut opener = state(suite, REKEY_NONCE - 1, rekey_after);
+                let mut last = b"last".to_vec();
+                let tag = sealer.seal(&mut last).unwrap();
+                last.extend(tag);
+                assert_eq!(opener.open(&mut last).unwrap(), 4);
+                assert_eq!(&last[..4], b"last");
+                for _ in 0..2 {
+                    let mut plaintext = *b"one more";
+                    let refused = sealer.seal(&mut plaintext);
+                    assert!(matches!(refused, Err(FrameError::Exhausted)));
+                    assert_eq!(&plaintext, b"one more", "it has been encrypted");
+                }
+                // As a peer would seal it that has no such guard.
+                let mut record = b"one more".to_vec();
+                let tag = opener.cipher.seal(REKEY_NONCE, &[], &mut record).unwrap();
+                record.extend(tag);
+                let sealed = record.clone();
+                for _ in 0..2 {
+                    let refused = opener.open(&mut record);
+                    assert!(matches!(refused, Err(FrameError::Exhausted)));
+                    assert_eq!(record, sealed, "it has been decrypted");
+                }
+            }
+        }
+    }
+}

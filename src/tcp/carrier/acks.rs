@@ -196,4 +196,21 @@ mod tests {
         }
         assert_eq!(acks.0.lock().len(), 1);
     }
+
+    #[tokio::test]
+    async fn a_connection_whose_entry_is_gone_gets_another_one_in_time() {
+        let acks = Acks::default();
+        let mut connection = OneWay::open(&acks).await;
+        connection.shake_hands().await;
+        connection.carry().await;
+        acks.0.lock().clear();
+        for _ in 0..100 {
+            connection.carry().await;
+        }
+        assert!(acks.0.lock().is_empty());
+        for _ in 0..200 {
+            connection.carry().await;
+        }
+        assert_eq!(acks.0.lock().len(), 1);
+    }
 }
