@@ -120,6 +120,15 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_never_moves_to_more_memory_and_leaves_a_copy_behind() {
+        for len in 0..100 {
+            let text = encode(&vec![7; len]);
+            assert_eq!(text.capacity(), text.len());
+            assert_eq!(decode(&text).unwrap().capacity(), len);
+        }
+    }
+
+    #[test]
     fn no_two_texts_in_the_same_case_decode_to_the_same_bytes() {
         // Lengths that no encoding has, and surplus bits that are not zero.
         for text in ["a", "aaa", "aaaaaa", "mz", "mzxr", "mzxw7", "mzxw6yr"] {

@@ -139,3 +139,33 @@ fn debug_output_contains_no_secret() {
         assert!(!printed.contains(hidden), "{printed}");
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn neither_a_credential_nor_a_cluster_secret_leaves_its_bytes_in_memory() {
+    use crate::rt::crypto::tests::{Place, secret};
+
+    let bytes = secret::<64>();
+    let secret = ClusterSecret::from_bytes(&bytes).unwrap();
+    let credential = NetCredential::generate(Trust::secret(secret.clone()));
+    let key = *credential.secret_key();
+    // Keeps the memory from being freed, and used for something else.
+    let _memory = Arc::downgrade(&credential.inner);
+    let mut places = [
+        (Place::of(secret.as_bytes()), &bytes[..]),
+        (Place::of(credential.secret_key()), &key[..]),
+    ];
+    assert!(
+        places
+            .iter_mut()
+            .all(|(place, secret)| place.has_part_of(secret))
+    );
+    drop((secret, credential));
+    for (place, secret) in &mut places {
+        assert!(
+            !place.has_part_of(secret),
+            "{} bytes are left",
+            secret.len()
+        );
+    }
+}

@@ -7,6 +7,9 @@
 mod aead;
 #[cfg(not(target_family = "wasm"))]
 mod native;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+pub(crate) mod tests;
 #[cfg(target_family = "wasm")]
 mod web;
 

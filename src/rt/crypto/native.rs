@@ -136,3 +136,18 @@ impl Dh for X25519 {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_curve_leaves_no_secret_key_in_memory() {
+        use super::*;
+        use crate::rt::crypto::tests::{assert_wiped_on_drop, secret};
+
+        let secret = secret::<KEY_LEN>();
+        let mut curve = X25519::default();
+        curve.set(&secret);
+        assert_wiped_on_drop(curve, &secret);
+    }
+}

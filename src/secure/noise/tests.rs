@@ -260,3 +260,36 @@ fn the_psk_depends_on_every_byte_of_the_secret() {
     assert_ne!(psk_of(&[1; 16]), psk_of(&[1; 17]));
     assert_ne!(psk_of(&[1; 16]), [1; 32]);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_handshake_leaves_no_psk_in_memory() {
+    use crate::rt::crypto::tests::{assert_wiped_on_drop, secret};
+
+    let psk = secret();
+    for side in [Side::Dialler, Side::Acceptor] {
+        let inputs = NoiseInputs {
+            suite: Suite::ChaChaPoly,
+            side,
+            secret_key: &KEYS[0],
+            psk: Some(&psk),
+            prologue: b"p",
+        };
+        let mut noise = Noise::new(&inputs).unwrap();
+        if side == Side::Dialler {
+            // The first message mixes the PSK in.
+            noise.write(b"payload").unwrap();
+        }
+        assert_wiped_on_drop(noise, &psk);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_psk_of_a_cluster_secret_is_wiped() {
+    use crate::rt::crypto::tests::assert_wiped_on_drop;
+
+    let psk = psk(&ClusterSecret::generate());
+    let bytes = *psk;
+    assert_wiped_on_drop(psk, &bytes);
+}
