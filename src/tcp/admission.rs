@@ -227,8 +227,12 @@ mod tests {
             let config = TcpConfig::default()
                 .with_max_unauthenticated(max)
                 .with_max_unauthenticated_per_ip(max_per_host);
+            Self::with_config(&config).await
+        }
+
+        async fn with_config(config: &TcpConfig) -> Self {
             Self {
-                admission: Admission::new(&config),
+                admission: Admission::new(config),
                 listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             }
         }
@@ -260,6 +264,22 @@ mod tests {
             assert!(!is_evicted(admitted));
             assert!(admitted.take_stream().is_some());
         }
+    }
+
+    #[tokio::test]
+    async fn by_default_a_host_has_64_places_of_256() {
+        let world = World::with_config(&TcpConfig::default()).await;
+        assert_eq!(world.admission.shared.max, 256);
+        let mut flood = Vec::new();
+        for _ in 0..64 {
+            flood.push(world.admit("10.0.0.1").await);
+        }
+        assert!(!flood.iter().any(is_evicted));
+        let _other = world.admit("10.0.0.2").await;
+        assert!(!flood.iter().any(is_evicted));
+        let _one_more = world.admit("10.0.0.1").await;
+        assert!(is_evicted(&flood[0]));
+        assert!(!flood[1..].iter().any(is_evicted));
     }
 
     #[tokio::test]

@@ -64,8 +64,8 @@ pub struct TransportLayerConfig {
     /// connection. Default 16.
     pub max_connections_per_identity: usize,
     /// The largest number of connections of one host (an IPv4 address or the first 64 bits of an
-    /// IPv6 address); one more evicts its least recently used one. All tabs behind a proxy come
-    /// from the host of the proxy, so the default equals that of `max_connections`, 1,024.
+    /// IPv6 address); one more evicts its least recently used one. Default 1,024, as that of
+    /// `max_connections`, since all tabs behind a proxy come from the host of the proxy.
     pub max_connections_per_host: usize,
     /// The largest number of incoming handshakes that run at a time. One more ends the oldest of
     /// the host that has the most, which an honest peer would have finished long ago. Default 64.

@@ -15,6 +15,7 @@
 mod boundaries;
 mod code_map;
 mod cycles;
+mod defaults;
 mod dependencies;
 mod imports;
 mod layout;
