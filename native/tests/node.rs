@@ -151,6 +151,38 @@ fn two_nodes_find_each_other_by_host_name_and_see_keys_change() {
 }
 
 #[test]
+fn the_status_says_which_generation_of_a_restarted_member_is_superseded() {
+    let a = Node::start(&["--trust-anyone", "--id", "a"]);
+    let seed = a.gossip.to_string();
+    let start = |listen: &str| {
+        let args = ["--trust-anyone", "--id", "b", "--listen", listen];
+        Node::start(&[&args[..], &["--seed", &seed]].concat())
+    };
+    let b = start("127.0.0.1:0");
+    let listen = b.gossip.to_string();
+    wait_for("b to be live", || {
+        (a.live_members() == ["a", "b"]).then_some(())
+    });
+    drop(b);
+    let _b = start(&listen);
+    wait_for("the second generation to take precedence", || {
+        let status = a.json("/status");
+        let members = status["members"].as_array().unwrap().iter();
+        let mut generations: Vec<_> = members.filter(|member| member["id"] == "b").collect();
+        // A live one takes precedence, and among those that are live the later one.
+        let rank = |member: &&Value| (member["live"] == true, member["generation"].as_u64());
+        generations.sort_by_key(rank);
+        let current = generations.pop().unwrap();
+        assert_eq!(current["superseded"], false, "{status:#}");
+        let [earlier] = generations[..] else {
+            return None;
+        };
+        assert_eq!(earlier["superseded"], true, "{status:#}");
+        (current["generation"].as_u64() > earlier["generation"].as_u64()).then_some(())
+    });
+}
+
+#[test]
 fn nodes_with_different_secrets_do_not_join_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let secrets = ["one", "two"].map(|name| dir.path().join(name).to_str().unwrap().to_owned());

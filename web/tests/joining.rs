@@ -169,6 +169,39 @@ async fn a_node_that_waits_shows_how_far_it_has_come_with_each_seed() {
 }
 
 #[wasm_bindgen_test]
+async fn members_say_which_generation_of_a_restarted_node_is_superseded() {
+    let start = "options.id = globalThis.restarts ??= `restarts-${Math.random()}`";
+    let first = join(start).await;
+    soon(first.connected(JsValue::UNDEFINED)).await.unwrap();
+    first.leave().await;
+    // The native node still knows the first one.
+    let second = join(start).await;
+    let generations = || {
+        let members: js_sys::Array = second
+            .members()
+            .map_err(JsValue::from)
+            .unwrap()
+            .unchecked_into();
+        let named = members.iter().filter(|it| text(it, "id") == second.id());
+        let flag = |it: &JsValue, name: &str| Reflect::get(it, &name.into()).unwrap().as_bool();
+        named
+            .map(|it| (flag(&it, "self"), flag(&it, "superseded")))
+            .collect::<Vec<_>>()
+    };
+    let both = async {
+        while generations().len() < 2 {
+            rt::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon(both).await;
+    let (yes, no) = (Some(true), Some(false));
+    let mut generations = generations();
+    generations.sort();
+    assert_eq!(generations, [(no, yes), (yes, no)]);
+    second.leave().await;
+}
+
+#[wasm_bindgen_test]
 async fn an_aborted_wait_rejects_with_the_reason_and_stops_dialling() {
     js("globalThis.made = [];
         globalThis.kept = WebSocket;

@@ -310,6 +310,14 @@ fn a_live_generation_supersedes_those_that_are_dead_and_a_later_one_those_that_a
 }
 
 #[test]
+fn this_member_takes_precedence_over_dead_ones_with_its_name() {
+    let mut us = cluster(1);
+    let later = ChitchatId::new(us.self_id().node_id.clone(), 9, PEER);
+    us.note_heartbeat(&later, 1);
+    assert!(us.is_superseded(&later) && !us.is_superseded(&id(1)));
+}
+
+#[test]
 fn this_member_keeps_its_keys_in_another_generation_and_is_not_a_second_member() {
     let mut us = cluster(1);
     us.own().set("k", "v", DeletionStatus::Set, NOW);

@@ -59,11 +59,11 @@ impl Engine {
 mod tests {
     use super::*;
     use crate::credential::{Identity, Role};
-    use crate::gossip::engine::event::Event;
+    use crate::gossip::engine::event::{Event, Output};
     use crate::gossip::engine::protocol::tests::{
         SECOND, addr, beat, digest, engine, id, received, syn,
     };
-    use crate::message::ProtocolVersion;
+    use crate::message::{Delta, ProtocolVersion};
 
     fn own(generation: u64) -> ChitchatId {
         ChitchatId {
@@ -73,19 +73,20 @@ mod tests {
     }
 
     /// Passes in a Syn of an authenticated peer that lists `listed`.
-    fn hear(us: &mut Engine, listed: &ChitchatId, now: Duration) {
-        let message = syn(
-            "cluster",
-            ProtocolVersion::V0,
-            digest(&[(listed.clone(), 7)]),
-        );
+    fn hear(us: &mut Engine, listed: &ChitchatId, now: Duration) -> Vec<Output> {
+        let listed = digest(&[(listed.clone(), 7)]);
+        hear_message(us, syn("cluster", ProtocolVersion::V0, listed), now)
+    }
+
+    /// Passes in a message of an authenticated peer.
+    fn hear_message(us: &mut Engine, message: ChitchatMessage, now: Duration) -> Vec<Output> {
         let event = Event::Message {
             from: addr(999),
             identity: Identity::from_bytes([1; 32]),
             role: Role::Core,
             message,
         };
-        us.handle(event, now);
+        us.handle(event, now)
     }
 
     #[test]
@@ -114,7 +115,34 @@ mod tests {
             ..id(2)
         };
         hear(&mut us, &of_another, SECOND);
+        let foreign = syn("other", ProtocolVersion::V0, digest(&[(own(50), 7)]));
+        hear_message(&mut us, foreign, SECOND);
         assert_eq!(*us.id(), own(1));
+    }
+
+    #[test]
+    fn an_earlier_life_at_the_own_address_is_outlived_although_it_counts_as_live() {
+        let mut us = engine(1);
+        beat(&mut us, &own(50), 1, 5);
+        hear(&mut us, &own(50), SECOND * 5);
+        assert_eq!(*us.id(), own(51));
+    }
+
+    #[test]
+    fn a_later_generation_counts_in_an_answer_too_and_the_change_is_reported() {
+        let mut us = engine(1);
+        hear(&mut us, &own(50), SECOND);
+        hear(&mut us, &own(60), SECOND * 2);
+        assert_eq!(*us.id(), own(51), "too soon");
+        // The answer lists nothing else that is new.
+        let answer = ChitchatMessage::SynAck {
+            version: ProtocolVersion::V0,
+            digest: digest(&[(own(60), 7)]),
+            delta: Delta::default(),
+        };
+        let outputs = hear_message(&mut us, answer, SECOND * 12);
+        assert_eq!(*us.id(), own(61));
+        assert!(outputs.contains(&Output::MembershipChanged));
     }
 
     #[test]

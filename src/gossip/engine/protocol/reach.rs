@@ -147,7 +147,7 @@ mod tests {
     use super::*;
     use crate::gossip::engine::event::Event;
     use crate::gossip::engine::protocol::tests::{
-        SECOND, addr, digest, engine, id, received, reply, sends, syn,
+        SECOND, addr, beat, digest, engine, id, received, reply, sends, syn,
     };
     use crate::message::{ChitchatMessage, ProtocolVersion};
 
@@ -189,6 +189,27 @@ mod tests {
         assert_eq!(us.next_rumours(), None);
         connect(&mut us, &[2], SECOND * 5);
         assert_eq!(us.next_rumours(), Some(SECOND * 5));
+    }
+
+    #[test]
+    fn rounds_select_dead_members_but_no_earlier_generation_of_a_live_one() {
+        let mut us = engine(1);
+        // The member has restarted elsewhere.
+        let later = ChitchatId::new(id(2).node_id, 2, addr(3));
+        beat(&mut us, &id(2), 1, 5);
+        beat(&mut us, &id(4), 6, 10);
+        let mut selected = BTreeSet::new();
+        for at in 11..100_u32 {
+            let beats = digest(&[(later.clone(), at.into())]);
+            let heard = syn("cluster", ProtocolVersion::V0, beats);
+            us.handle(received(addr(3), heard), SECOND * at);
+            let round = us.handle(Event::Round, SECOND * at);
+            // By now, the others are dead.
+            if at >= 50 {
+                selected.extend(sends(&round).iter().map(|(to, _)| *to));
+            }
+        }
+        assert_eq!(selected, BTreeSet::from([addr(3), addr(4)]));
     }
 
     #[test]
