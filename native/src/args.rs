@@ -255,15 +255,18 @@ fn parse_addr(text: &str) -> Result<SocketAddr, String> {
     if !matches!(port, Some(Ok(_))) {
         return Err(EXPECTED.to_owned());
     }
-    let mut addrs: Vec<SocketAddr> = text
+    let addrs = text
         .to_socket_addrs()
-        .map_err(|error| format!("{EXPECTED}: {error}"))?
-        .map(canonical)
-        .filter(|addr| !is_link_local(*addr))
-        .collect();
-    addrs.sort_by_key(|addr| !addr.is_ipv4());
-    let first = addrs.first().copied();
-    first.ok_or_else(|| "the host name has no address".to_owned())
+        .map_err(|error| format!("{EXPECTED}: {error}"))?;
+    preferred(addrs).ok_or_else(|| "the host name has no address".to_owned())
+}
+
+/// Returns the canonical form of the first IPv4 address, or else of the first one that is not link-local.
+fn preferred(addrs: impl Iterator<Item = SocketAddr>) -> Option<SocketAddr> {
+    let addrs = addrs.map(canonical).filter(|addr| !is_link_local(*addr));
+    let addrs: Vec<_> = addrs.collect();
+    let first_ipv4 = addrs.iter().find(|addr| addr.is_ipv4());
+    first_ipv4.or(addrs.first()).copied()
 }
 
 fn parse_seed(text: &str) -> Result<String, String> {
@@ -362,6 +365,19 @@ mod tests {
                 assert!(error.contains("HOST:PORT"), "{error}");
             }
         }
+    }
+
+    #[test]
+    fn of_the_addresses_of_a_host_name_the_first_ipv4_address_is_taken() {
+        let preferred = |addrs: &[&str]| {
+            let first = preferred(addrs.iter().map(|addr| addr.parse().unwrap()));
+            first.map(|addr| addr.to_string())
+        };
+        let first = preferred(&["[2001:db8::1]:7", "192.0.2.1:7", "192.0.2.2:7"]);
+        assert_eq!(first.as_deref(), Some("192.0.2.1:7"));
+        let first = preferred(&["[fe80::1]:7", "[2001:db8::1]:7", "[2001:db8::2]:7"]);
+        assert_eq!(first.as_deref(), Some("[2001:db8::1]:7"));
+        assert_eq!(preferred(&["[fe80::1]:7"]), None);
     }
 
     #[test]

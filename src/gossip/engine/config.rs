@@ -322,7 +322,7 @@ mod tests {
         type Change = fn(&mut GossipConfig);
         const SHORT: Duration = Duration::from_micros(999);
         // At the bound, beyond it, and the error.
-        let cases: [(Change, Change, &str); 20] = [
+        let cases: [(Change, Change, &str); 21] = [
             (
                 |c| c.cluster_id = "x".repeat(1024),
                 |c| c.cluster_id = "x".repeat(1025),
@@ -347,6 +347,11 @@ mod tests {
                 |c| c.failure_detector.phi_threshold = f64::MAX,
                 |c| c.failure_detector.phi_threshold = f64::NAN,
                 "failure_detector.phi_threshold is NaN, but must be positive and finite",
+            ),
+            (
+                |c| c.failure_detector.phi_threshold = f64::MAX,
+                |c| c.failure_detector.phi_threshold = f64::INFINITY,
+                "failure_detector.phi_threshold is infinite, but must be positive and finite",
             ),
             (
                 |c| c.failure_detector.sampling_window_size = 1,

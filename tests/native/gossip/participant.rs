@@ -394,6 +394,7 @@ fn the_end_of_the_task_is_reported_by_every_method() {
         let ended = timeout(PATIENCE, async { while watch.changed().await {} });
         ended.await.unwrap();
         assert_eq!(participant.set("key", "v"), Err(SetError::Left));
+        assert_eq!(participant.set_with_ttl("key", "v"), Err(SetError::Left));
         assert_eq!(participant.delete("key"), Err(DeleteError::Left));
         assert_eq!(participant.connected().await, Err(ConnectedError::Left));
         let left = timeout(PATIENCE, participant.leave(Duration::from_millis(10)));

@@ -1,4 +1,6 @@
-//! Opening a socket on a network whose configuration is invalid.
+//! Opening a socket with a configuration that is invalid, its own or that of its network.
+
+use std::time::Duration;
 
 use gossip_transport::either::EitherTransport;
 use gossip_transport::memory::{MemoryConfig, MemoryNetwork};
@@ -6,7 +8,7 @@ use gossip_transport::message::ChitchatMessage;
 use gossip_transport::net::NetTransport;
 use gossip_transport::tcp::{TcpConfig, TcpTransport};
 use gossip_transport::udp::{PlaintextUdpTransport, UdpConfig};
-use gossip_transport::{ConfigError, TransportLayerTransport};
+use gossip_transport::{ConfigError, TransportLayerConfig, TransportLayerTransport};
 
 use crate::support::{ANY_PORT, anyone};
 
@@ -35,4 +37,15 @@ async fn opening_a_socket_reports_the_invalid_value_of_its_network() {
     let either = EitherTransport::new(tcp, PlaintextUdpTransport::default());
     let error = open_error(either).await;
     assert_eq!(error.field, "max_unauthenticated_per_ip");
+}
+
+#[tokio::test]
+async fn opening_a_socket_reports_an_invalid_value_of_its_own_before_it_binds_the_address() {
+    let config = TransportLayerConfig::default().with_silence_timeout(Duration::MAX);
+    let network = TcpTransport::default();
+    let transport = TransportLayerTransport::<_>::with_config(network, anyone(), config);
+    let taken = std::net::TcpListener::bind(ANY_PORT).unwrap();
+    let error = transport.open(taken.local_addr().unwrap()).await;
+    let error: ConfigError = error.unwrap_err().downcast().unwrap();
+    assert_eq!(error.field, "silence_timeout");
 }
