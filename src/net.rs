@@ -253,7 +253,8 @@ pub trait NetConnection: Clone + MaybeSend + MaybeSync + 'static {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum AcceptFailure {
-    /// Too many peers had not authenticated yet, and this one's host had the most.
+    /// Too many peers had not authenticated yet, and this one's host had the most; or too many connections
+    /// of trusted proxies had not stated their client.
     Crowded,
     /// The handshake took too long.
     Timeout,

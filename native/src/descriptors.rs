@@ -79,6 +79,15 @@ impl Shares {
         Ok(shares)
     }
 
+    /// Returns the shares of a node with trusted proxies, whose connections take descriptors before their
+    /// handshakes, too: until the proxy has stated its client.
+    pub(crate) fn behind_proxies(self) -> Self {
+        Self {
+            handshakes: self.handshakes / 2,
+            ..self
+        }
+    }
+
     /// Shares out `limit` descriptors of which `open` are taken.
     fn of(limit: usize, open: usize) -> Result<Self, TooFew> {
         let taken = open.saturating_add(RESERVE);

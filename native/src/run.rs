@@ -47,7 +47,10 @@ const RESOLVE_LIMIT: Duration = Duration::from_secs(1);
 /// Fails if a port is in use, a file cannot be read, or the configuration is refused.
 pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::catch().context("cannot catch signals")?;
-    let shares = Shares::of_this_process(args.admin.as_ref().map_or(0, |_| admin::DESCRIPTORS))?;
+    let mut shares = Shares::of_this_process(args.admin.as_ref().map_or(0, |_| admin::DESCRIPTORS))?;
+    if !(args.proxy_protocol_from.is_empty() && args.forwarded_for_from.is_empty()) {
+        shares = shares.behind_proxies();
+    }
     if let Some(path) = &args.web_root {
         check_web_root(path)?;
     }
@@ -68,6 +71,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
     };
     let tcp = TcpTransport::new(
         TcpConfig::default()
+            .with_max_unauthenticated(shares.handshakes)
             .with_proxy_protocol_from(args.proxy_protocol_from.clone())
             .with_forwarded_for_from(args.forwarded_for_from.clone()),
     );

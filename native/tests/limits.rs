@@ -156,6 +156,23 @@ fn idle_http_connections_take_no_descriptor_from_gossip_and_keep_no_request_wait
 }
 
 #[test]
+fn connections_of_a_trusted_proxy_that_are_refused_are_counted_by_reason() {
+    let node = Node::start(&["--proxy-protocol-from", "127.0.0.1"]);
+    let connect = || TcpStream::connect(node.gossip).unwrap();
+    let silent: Vec<_> = (0..40).map(|_| connect()).collect();
+    let crowded = wait_for("refusals to be counted", || {
+        let failures = &node.status()["stats"]["accept_failures"];
+        failures["crowded"].as_u64().filter(|count| *count > 30)
+    });
+    let metric = "\ngossip_accept_failures_total{reason=\"crowded\"} ";
+    let metrics = get(node.http, "/metrics");
+    let (_, count) = metrics.split_once(metric).expect(&metrics);
+    let count = count.lines().next().unwrap().parse::<u64>().unwrap();
+    assert!(count >= crowded);
+    drop(silent);
+}
+
+#[test]
 fn a_client_that_does_not_read_its_response_is_closed() {
     let node = Node::start(&[]);
     let mut stream = TcpStream::connect(node.http).unwrap();

@@ -59,6 +59,12 @@ pub enum AcceptError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// Too many connections of trusted proxies had not stated their client when this one came.
+    #[error("{max} connections of trusted proxies have not stated the address of their client")]
+    TooManyUnidentified {
+        /// The limit, which is [`TcpConfig::max_unauthenticated`](super::TcpConfig::max_unauthenticated).
+        max: usize,
+    },
     /// A trusted proxy did not state its client in time.
     #[error("a trusted proxy did not state the address of its client within {after:?}")]
     ProxySilent {
@@ -81,7 +87,9 @@ impl AcceptError {
             | Self::OtherWebSocketVersion
             | Self::MalformedRequest { .. }
             | Self::HeadTooLong { .. } => AcceptFailure::Http,
-            Self::TooManyUnauthenticated => AcceptFailure::Crowded,
+            Self::TooManyUnauthenticated | Self::TooManyUnidentified { .. } => {
+                AcceptFailure::Crowded
+            }
             Self::ProxyNotTrusted | Self::ProxyHeader { .. } | Self::ProxySilent { .. } => {
                 AcceptFailure::Proxy
             }

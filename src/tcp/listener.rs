@@ -69,7 +69,7 @@ pub(super) struct Terms {
 pub struct TcpIncomingRequest {
     endpoints: Endpoints,
     terms: Arc<Terms>,
-    /// An error if a trusted proxy has not stated its client.
+    /// An error if a trusted proxy has not stated its client, or there are too many that have not.
     admitted: Result<Admitted, AcceptError>,
 }
 
@@ -104,7 +104,7 @@ impl TcpListener {
     }
 
     /// Returns the number of incoming connections that were closed because too many others had not
-    /// authenticated yet.
+    /// authenticated yet, or too many of trusted proxies had not stated their client.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
@@ -118,13 +118,18 @@ impl TcpListener {
     }
 
     /// Begins to read which client the proxy states that has connected.
-    fn identify(&self, endpoints: Endpoints, mut opening: Opening) {
+    ///
+    /// # Errors
+    ///
+    /// Fails if too many have not stated theirs.
+    fn identify(&self, endpoints: Endpoints, mut opening: Opening) -> Result<(), AcceptError> {
         let identifying = self.identifying.lock();
+        let max = self.terms.max_identifying;
         // They state it at once, so this many are not honest, or not proxies of that kind.
-        if identifying.len() >= self.terms.max_identifying {
+        if identifying.len() >= max {
             drop(identifying);
             self.count_refused(endpoints.remote);
-            return;
+            return Err(AcceptError::TooManyUnidentified { max });
         }
         let terms = Arc::clone(&self.terms);
         identifying.push(Box::pin(async move {
@@ -144,6 +149,7 @@ impl TcpListener {
                 Err(error) => (endpoints, Err(error)),
             }
         }));
+        Ok(())
     }
 
     fn request(
@@ -206,7 +212,9 @@ impl NetListener for TcpListener {
                     if !self.terms.proxies.trusts(remote.ip()) {
                         return Ok(self.request(endpoints, Ok(opening)));
                     }
-                    self.identify(endpoints, opening);
+                    if let Err(error) = self.identify(endpoints, opening) {
+                        return Ok(self.request(endpoints, Err(error)));
+                    }
                 }
                 Next::Accepted(Err(error)) if is_about_one_stream(&error) => {}
                 Next::Accepted(Err(error)) if is_fatal(&error) => return Err(error.into()),
@@ -239,6 +247,11 @@ impl NetIncomingRequest for TcpIncomingRequest {
 
     fn remote_addr(&self) -> SocketAddr {
         self.endpoints.remote
+    }
+
+    /// Returns `false` if the connection was refused already, so that it takes no place of a handshake.
+    fn needs_handshake(&self) -> bool {
+        self.admitted.is_ok()
     }
 
     async fn accept(self) -> anyhow::Result<TcpConnection> {

@@ -1,15 +1,20 @@
 //! Proxies that state the address of their client.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use gossip_transport::net::NetConnection as _;
-use gossip_transport::tcp::{AcceptError, TcpConfig};
-use tokio::io::AsyncWriteExt as _;
+use bytes::Bytes;
+use gossip_transport::net::{AcceptFailure, NetConnection as _};
+use gossip_transport::tcp::{AcceptError, TcpConfig, TcpTransport};
+use gossip_transport::transport_layer::{SocketStats, TransportLayerConfig};
+use gossip_transport::{ClusterSecret, TransportLayerSocket, TransportLayerTransport};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_websockets::ClientBuilder;
 
-use super::client::{Server, config, connect_from, read_to_end, split};
-use crate::support::soon;
+use super::client::{Server, config, connect, connect_from, read_to_end, split};
+use crate::support::layer::until;
+use crate::support::{ANY_PORT, member, soon};
 
 /// A proxy of TCP streams.
 const STREAMS: [u8; 4] = [127, 0, 0, 7];
@@ -109,6 +114,35 @@ async fn a_header_of_the_proxy_protocol_is_mandatory_from_its_proxies_and_refuse
     assert!(read_to_end(&mut silent).await.is_empty());
     let error = server.failure::<AcceptError>().await;
     assert!(matches!(error, AcceptError::ProxySilent { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn connections_of_proxies_that_are_too_many_are_refused_and_counted_by_reason() {
+    const SILENT: u64 = 20;
+    let config = behind_proxies(|config| config.max_unauthenticated = 2);
+    let secret = ClusterSecret::generate();
+    let network = TransportLayerTransport::with_config(
+        TcpTransport::new(config),
+        member(&secret),
+        TransportLayerConfig::default().with_max_pending_handshakes(1),
+    );
+    let node: TransportLayerSocket<_, Bytes> = network.open(ANY_PORT).await.unwrap();
+    // They take no place of a handshake.
+    let mut other = connect(node.local_addr(), b"\0\x05\xA7GT").await;
+    let mut silent = Vec::new();
+    for _ in 0..SILENT {
+        let mut stream = connect_from(STREAMS, node.local_addr()).await;
+        stream.write_all(b"\r\n").await.unwrap();
+        silent.push(stream);
+    }
+    let crowded = |stats: &SocketStats| stats.accept_failures.count(AcceptFailure::Crowded);
+    until(&node, |stats| crowded(stats) == SILENT - 2).await;
+    for stream in &mut silent[2..] {
+        assert!(read_to_end(stream).await.is_empty());
+    }
+    let mut byte = [0];
+    let read = tokio::time::timeout(Duration::from_millis(100), other.read(&mut byte));
+    assert!(read.await.is_err(), "it was closed");
 }
 
 #[tokio::test]
