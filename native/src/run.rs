@@ -47,7 +47,8 @@ const RESOLVE_LIMIT: Duration = Duration::from_secs(1);
 /// Fails if a port is in use, a file cannot be read, or the configuration is refused.
 pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::catch().context("cannot catch signals")?;
-    let mut shares = Shares::of_this_process(args.admin.as_ref().map_or(0, |_| admin::DESCRIPTORS))?;
+    let mut shares =
+        Shares::of_this_process(args.admin.as_ref().map_or(0, |_| admin::DESCRIPTORS))?;
     if !(args.proxy_protocol_from.is_empty() && args.forwarded_for_from.is_empty()) {
         shares = shares.behind_proxies();
     }
@@ -85,7 +86,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
         pid: std::process::id(),
     };
 
-    report_seeds(args, &tcp).await;
+    let reports = report_seeds(args, &tcp);
     let participant = tokio::select! {
         joined = socket.join(gossip_config(args, &credential)) => {
             joined.context("cannot join the cluster")?
@@ -125,9 +126,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
         signal = shutdown.requested() => tracing::info!(signal, "leaving"),
         () = stopped => tracing::error!("the gossip task has ended"),
     }
-    drop(server);
-    drop(admin);
-    drop(log);
+    drop((server, admin, log, reports));
     let left = tokio::select! {
         left = node.leave(LEAVE_DEADLINE) => left.map_err(anyhow::Error::from),
         signal = shutdown.requested() => {
@@ -248,17 +247,20 @@ fn cannot_listen(purpose: &str, addr: SocketAddr, option: &str) -> String {
     format!("cannot listen for {purpose} on {addr} (choose another address with {option})")
 }
 
-/// Logs the seeds that cannot be resolved, so that a misspelt one is noticed at once. That is no
-/// error, since a name may appear later.
-async fn report_seeds(args: &Args, transport: &TcpTransport) {
-    for seed in &args.seeds {
-        match rt::timeout(RESOLVE_LIMIT, transport.resolve(seed)).await {
-            Ok(Ok(addrs)) => tracing::debug!(seed, ?addrs, "resolved a seed"),
-            Ok(Err(error)) => {
-                tracing::warn!(seed, "cannot resolve a seed, will try again: {error:#}");
-            }
-            Err(elapsed) => tracing::warn!(seed, "resolving a seed {elapsed}, will try again"),
+/// Logs the seeds that cannot be resolved, until the tasks are dropped, so that a misspelt one is noticed
+/// soon. That is no error, since a name may appear later. The node does not wait for a name server.
+fn report_seeds(args: &Args, transport: &TcpTransport) -> Vec<rt::Task> {
+    let report = |seed: &String| rt::Task::spawn(report_seed(seed.clone(), transport.clone()));
+    args.seeds.iter().map(report).collect()
+}
+
+async fn report_seed(seed: String, transport: TcpTransport) {
+    match rt::timeout(RESOLVE_LIMIT, transport.resolve(&seed)).await {
+        Ok(Ok(addrs)) => tracing::debug!(seed, ?addrs, "resolved a seed"),
+        Ok(Err(error)) => {
+            tracing::warn!(seed, "cannot resolve a seed, will try again: {error:#}");
         }
+        Err(elapsed) => tracing::warn!(seed, "resolving a seed {elapsed}, will try again"),
     }
 }
 
