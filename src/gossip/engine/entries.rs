@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::places::{Places, Position};
 use crate::message::{DeletionStatus, Version};
 
 /// The approximate memory of an entry beside its key and value, in bytes: its slot, its place in the
@@ -27,7 +28,7 @@ pub(super) struct Entries {
     /// Ascending by version. The slot of a change is emptied when the key changes again.
     log: Vec<Slot>,
     /// The places of all entries in `log`, ascending by key.
-    by_key: Vec<u32>,
+    by_key: Places,
     /// The number of entries that will be collected.
     mortal: usize,
     bytes: usize,
@@ -72,7 +73,7 @@ impl Entries {
 
     /// Returns all entries, ascending by key.
     pub(super) fn iter(&self) -> impl Iterator<Item = Entry<'_>> {
-        let slots = self.by_key.iter().filter_map(|place| self.at(*place));
+        let slots = self.by_key.iter().filter_map(|place| self.at(place));
         slots.filter_map(Slot::entry)
     }
 
@@ -105,15 +106,11 @@ impl Entries {
         let place = u32::try_from(self.log.len()).unwrap_or(u32::MAX);
         match self.find(key) {
             Ok(at) => {
-                let before = self.by_key.get_mut(at).map(|p| std::mem::replace(p, place));
-                if let Some(before) = before {
+                if let Some(before) = self.by_key.replace(at, place) {
                     self.vacate(before);
                 }
             }
-            Err(at) => {
-                grow(&mut self.by_key);
-                self.by_key.insert(at, place);
-            }
+            Err(at) => self.by_key.insert(at, place),
         }
         let mut text = String::with_capacity(key.len() + value.len());
         text.push_str(key);
@@ -164,7 +161,7 @@ impl Entries {
             self.vacate(u32::try_from(place).unwrap_or(u32::MAX));
         }
         let log = &self.log;
-        let is_used = |place: &u32| log.get(to_usize(*place)).is_some_and(Slot::is_used);
+        let is_used = |place| log.get(to_usize(place)).is_some_and(Slot::is_used);
         self.by_key.retain(is_used);
         if self.are_many_empty() {
             self.compact();
@@ -173,13 +170,13 @@ impl Entries {
     }
 
     /// Returns the position of `key` in the order of keys, or the one at which it would be.
-    fn find(&self, key: &str) -> Result<usize, usize> {
-        let key_at = |place: &u32| self.at(*place).map_or("", Slot::key);
-        self.by_key.binary_search_by(|place| key_at(place).cmp(key))
+    fn find(&self, key: &str) -> Result<Position, Position> {
+        let key_at = |place| self.at(place).map_or("", Slot::key);
+        self.by_key.find(|place| key_at(place).cmp(key))
     }
 
-    fn slot(&self, position: usize) -> Option<&Slot> {
-        self.at(*self.by_key.get(position)?)
+    fn slot(&self, position: Position) -> Option<&Slot> {
+        self.at(self.by_key.get(position)?)
     }
 
     fn at(&self, place: u32) -> Option<&Slot> {
@@ -228,15 +225,11 @@ impl Entries {
                 place
             })
             .collect();
-        for place in &mut self.by_key {
-            if let Some(new) = places.get(to_usize(*place)) {
-                *place = *new;
-            }
-        }
+        self.by_key
+            .renumber(|place| places.get(to_usize(place)).copied().unwrap_or(place));
         self.log.retain(Slot::is_used);
-        let spare = |len: usize| len + len / 8 + SPARE;
-        self.log.shrink_to(spare(self.log.len()));
-        self.by_key.shrink_to(spare(self.by_key.len()));
+        self.log
+            .shrink_to(self.log.len() + self.log.len() / 8 + SPARE);
     }
 }
 

@@ -131,6 +131,7 @@ mod member;
 mod node_state;
 mod order;
 mod own_keys;
+mod places;
 mod protocol;
 mod routes;
 mod rumours;

@@ -207,3 +207,45 @@ fn a_peer_that_sends_a_thousand_syns_at_once_gets_few_answers_and_others_get_the
     assert_eq!(answers(998, 1), 1);
     assert_eq!(us.counts().limited, 984);
 }
+
+/// Returns the time in which a member takes over `keys` new keys, which come in descending order, at best.
+fn cost_of_descending_keys(keys: u64) -> Duration {
+    let costs = (0..3).map(|_| {
+        let mut us = with_keys(1, 0);
+        let key_values = (1..=keys).map(|version| KeyValueMutation {
+            key: format!("{:06}", 999_999 - version),
+            value: String::new(),
+            version,
+            status: DeletionStatus::Set,
+        });
+        let delta = Delta {
+            node_deltas: vec![NodeDelta {
+                chitchat_id: id(1),
+                last_gc_version: 0,
+                from_version_excluded: 0,
+                key_values: key_values.collect(),
+                max_version: keys,
+            }],
+        };
+        let version = ProtocolVersion::V0;
+        let ack = received(id(1), ChitchatMessage::Ack { version, delta });
+        let start = cpu_time();
+        us.handle(ack, Duration::ZERO);
+        let took = cpu_time() - start;
+        let members = us.members();
+        let known = members.iter().map(|member| member.key_values.len() as u64);
+        assert_eq!(known.max(), Some(keys));
+        took
+    });
+    costs.min().unwrap()
+}
+
+#[test]
+fn the_cost_of_new_keys_is_linear_in_their_number_whatever_their_order() {
+    let (few, many) = (
+        cost_of_descending_keys(11_000),
+        cost_of_descending_keys(110_000),
+    );
+    // Quadratic costs grow by 100.
+    assert!(many < few * 25, "{few:?} and {many:?}");
+}
