@@ -38,6 +38,19 @@ fn decode(bytes: Vec<u8>) -> (usize, bool) {
     (MEMORY.peak_usage() - before, taken)
 }
 
+/// Asserts that a message, which takes more than its bytes, counts with the memory that it takes.
+fn counts_with_its_memory(what: &str, bytes: Vec<u8>) {
+    let (bytes, len) = (Bytes::from(bytes.clone()), bytes.len());
+    let before = MEMORY.current_usage();
+    let message = ChitchatMessage::decode(bytes).unwrap();
+    // It does not count what the allocator adds, which is 16 bytes for most texts.
+    let taken = MEMORY.current_usage().saturating_sub(before);
+    let counted = message.memory();
+    assert!(taken > len, "{what}: {taken} bytes");
+    let ratio = counted as f64 / taken as f64;
+    assert!((0.75..2.0).contains(&ratio), "{what}: {counted} of {taken}");
+}
+
 fn message(version: u8, kind: u8, body: &[u8]) -> Vec<u8> {
     [&[0x53, 0xb0, version, kind], body].concat()
 }
@@ -120,6 +133,8 @@ fn the_memory_of_decoding_is_bounded_for_every_message() {
     }
     let mut syn = stream(&entries);
     put_str(&mut syn, "");
+    counts_with_its_memory("entries", message(1, 0, &syn));
+    counts_with_its_memory("nodes", message(0, 2, &stream(&nodes)));
     let (peak, taken) = decode(message(1, 0, &syn));
     assert!(taken && peak < 8 * MAX_STREAM_LEN, "entries: {peak} bytes");
     let (peak, taken) = decode(message(0, 2, &stream(&nodes)));
@@ -136,6 +151,18 @@ fn the_memory_of_decoding_is_bounded_for_every_message() {
         key_values.extend(version.to_le_bytes());
         key_values.push(0);
     }
+    counts_with_its_memory("keys", message(0, 2, &stream(&key_values)));
+    let mut texts = vec![0];
+    put_id(&mut texts, &id(0));
+    texts.extend([0; 16]);
+    for version in 1..20_000_u64 {
+        texts.push(1);
+        put_str(&mut texts, &format!("key-{version}"));
+        put_str(&mut texts, &"x".repeat(100));
+        texts.extend(version.to_le_bytes());
+        texts.push(0);
+    }
+    counts_with_its_memory("texts", message(0, 2, &stream(&texts)));
     let (peak, taken) = decode(message(0, 2, &stream(&key_values)));
     assert!(taken && peak < 14 * MAX_STREAM_LEN, "keys: {peak} bytes");
 }

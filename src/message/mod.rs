@@ -21,6 +21,7 @@ mod digest;
 mod envelope;
 mod error;
 mod field;
+mod memory;
 mod model;
 mod node_id;
 mod reader;
@@ -74,6 +75,12 @@ pub trait Message: Sized + MaybeSend + 'static {
         Ok(buffer.freeze())
     }
 
+    /// Returns the approximate memory that the message takes, in bytes, for a type that may take more than
+    /// its encoded bytes. The queue of received messages counts it with that then. Default 0.
+    fn memory(&self) -> usize {
+        0
+    }
+
     /// Decodes one message, which must fill all of `bytes`. They come from the network and may be
     /// anything.
     ///
@@ -109,6 +116,10 @@ impl Message for ChitchatMessage {
 
     fn encode(&self, buffer: &mut BytesMut) -> Result<(), EncodeError> {
         envelope::write(buffer, self)
+    }
+
+    fn memory(&self) -> usize {
+        memory::of(self)
     }
 
     fn decode(bytes: Bytes) -> Result<Self, DecodeError> {

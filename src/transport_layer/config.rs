@@ -231,11 +231,12 @@ pub struct QueueConfig {
 pub struct IncomingConfig {
     /// The largest number of messages from one peer. Default 1,000.
     pub max_messages_per_peer: usize,
-    /// The largest number of bytes from one peer, as received. Default 16 MiB.
+    /// The largest number of bytes from one peer, as received, or as they are decoded if that takes more
+    /// memory ([`Message::memory`](crate::Message::memory)). Default 16 MiB.
     pub max_bytes_per_peer: usize,
     /// The largest number of messages from all peers. Default 10,000.
     pub max_messages: usize,
-    /// The largest number of bytes from all peers, as received. Default 64 MiB.
+    /// The largest number of bytes from all peers, counted in the same way. Default 64 MiB.
     pub max_bytes: usize,
     /// The policy when the queue is full. `DropOldest`: the peer with the most messages (or
     /// bytes) loses its oldest message. `DropNewest`: the new message is dropped. `Backpressure`:

@@ -73,7 +73,7 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
             open: AtomicBool::new(true),
             peers: Mutex::new(peers),
             revision: AtomicU64::new(0),
-            inbox: SharedInbox::new(config.incoming.clone()),
+            inbox: SharedInbox::new(config.incoming.clone(), M::memory),
             tasks: TaskSet::new(),
             handshakes: TaskSet::new(),
             listener: Mutex::new(None),

@@ -1,14 +1,18 @@
-//! Floods that cost other peers their connections if limits did not hold, on real sockets.
+//! Floods that cost other peers their connections, or this side its memory, if limits did not hold, on real
+//! sockets.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use gossip_transport::either::EitherTransport;
-use gossip_transport::message::{ChitchatMessage, Message as _, ProtocolVersion};
+use gossip_transport::message::{
+    ChitchatId, ChitchatMessage, DeletionStatus, Delta, KeyValueMutation, Message as _, NodeDelta,
+    ProtocolVersion,
+};
 use gossip_transport::net::NetTransport;
 use gossip_transport::tcp::TcpTransport;
-use gossip_transport::transport_layer::SocketStats;
+use gossip_transport::transport_layer::{DropReason, SocketStats};
 use gossip_transport::udp::PlaintextUdpTransport;
 use gossip_transport::{ClusterSecret, Identity, TransportLayerSocket, TransportLayerTransport};
 use tokio::net::UdpSocket;
@@ -172,4 +176,53 @@ async fn ten_thousand_identities_of_one_host_cost_no_peer_of_another_host_its_co
     assert_eq!(stats.connections.len(), 1024);
     assert!(stats.peers.len() <= 4096, "{}", stats.peers.len());
     honest.are_connected(&node).await;
+}
+
+/// Returns a message with many keys that are alike, which compress well.
+fn expanding() -> ChitchatMessage {
+    let key_values = (1..=40_000).map(|version| KeyValueMutation {
+        key: format!("{version:06x}"),
+        value: String::new(),
+        version,
+        status: DeletionStatus::Set,
+    });
+    ChitchatMessage::Ack {
+        version: ProtocolVersion::V1,
+        delta: Delta {
+            node_deltas: vec![NodeDelta {
+                chitchat_id: ChitchatId::new("a", 1, ([10, 0, 0, 1], 7000).into()),
+                last_gc_version: 0,
+                from_version_excluded: 0,
+                key_values: key_values.collect(),
+                max_version: 40_000,
+            }],
+        },
+    }
+}
+
+#[tokio::test]
+async fn messages_that_expand_take_no_more_memory_in_the_queue_than_one_peer_may_have() {
+    const SENT: u64 = 30;
+    let secret = ClusterSecret::generate();
+    let node: Socket<TcpTransport> = support::open(TcpTransport::default(), member(&secret)).await;
+    let peer: Socket<TcpTransport> = support::open(TcpTransport::default(), member(&secret)).await;
+    let message = expanding();
+    let (memory, len) = (
+        message.memory(),
+        message.clone().into_bytes().unwrap().len(),
+    );
+    assert!(memory > 30 * len, "{memory} for {len}");
+    for _ in 0..SENT {
+        peer.send(node.local_addr(), message.clone()).await.unwrap();
+    }
+    let stats = until(&node, |stats| stats.total.received == SENT)
+        .await
+        .total;
+    let (kept, most) = (stats.incoming_queued, 16 << 20);
+    assert!(kept * memory as u64 <= most, "{kept} of {memory} bytes");
+    assert_eq!(stats.received_bytes, SENT * len as u64);
+    assert_eq!(
+        kept + stats.incoming_dropped.count(DropReason::Overflow),
+        SENT
+    );
 }

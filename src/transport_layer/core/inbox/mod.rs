@@ -36,6 +36,8 @@ const SPARE_QUEUES: usize = 4;
 #[derive(Debug)]
 pub(in crate::transport_layer) struct Inbox<M> {
     config: IncomingConfig,
+    /// Returns the memory that a message takes, beyond its length or not.
+    memory: fn(&M) -> usize,
     closed: bool,
     /// Boxed, since a table has more places than entries.
     peers: PeerMap<Box<Share<M>>>,
@@ -88,9 +90,12 @@ impl ReaderPlace {
 }
 
 impl<M> Inbox<M> {
-    pub(in crate::transport_layer) fn new(config: IncomingConfig) -> Self {
+    /// Creates an empty inbox. A message counts with its length, or with the `memory` that it takes if
+    /// that is more.
+    pub(in crate::transport_layer) fn new(config: IncomingConfig, memory: fn(&M) -> usize) -> Self {
         Self {
             config,
+            memory,
             closed: false,
             peers: PeerMap::default(),
             turns: VecDeque::new(),
@@ -269,12 +274,13 @@ impl<M> Inbox<M> {
         place: &ReaderPlace,
     ) -> Result<(), (M, Bound)> {
         let from = source.from;
-        if len > self.config.max_bytes_per_peer.min(self.config.max_bytes) {
+        if len > self.most_of_one() {
             self.refuse(from, len, DropReason::TooLarge);
             self.fold_if_done(from);
             return Ok(());
         }
-        let missing = self.missing_room(from, 1, len);
+        let held = self.held(&message, len);
+        let missing = self.missing_room(from, 1, held);
         match (self.config.overflow, missing) {
             (OverflowPolicy::Backpressure, Some(bound)) => return Err((message, bound)),
             (OverflowPolicy::Backpressure, None) => {
@@ -291,8 +297,9 @@ impl<M> Inbox<M> {
         }
         let share = self.peers.entry(from).or_default();
         share.arrived(source.origin, source.at, 1, len);
-        share.messages.push_back((message, len));
-        self.appended(from, 1, len);
+        share.bytes += held;
+        share.messages.push_back((message, held));
+        self.appended(from, 1, held);
         // The new message is counted, so that the peer with the most loses one; that may be its
         // sender.
         while let Some(bound) = self.missing_room(from, 0, 0) {
@@ -313,12 +320,15 @@ impl<M> Inbox<M> {
     fn push_all(&mut self, source: Source, messages: &mut VecDeque<(M, usize)>) -> bool {
         let from = source.from;
         let count = messages.len();
-        let bytes = messages
-            .iter()
-            .fold(0_usize, |sum, (_, len)| sum.saturating_add(*len));
+        let (mut received, mut bytes) = (0_usize, 0_usize);
+        for (message, len) in &*messages {
+            received = received.saturating_add(*len);
+            bytes = bytes.saturating_add(self.held(message, *len));
+        }
         if count == 0 {
             return true;
         }
+        let (memory, most) = (self.memory, self.most_of_one());
         let peers = self.peers.len() + 1;
         let share = self.peers.entry(from).or_default();
         let have = (self.messages, self.bytes);
@@ -329,7 +339,13 @@ impl<M> Inbox<M> {
             self.fold_if_done(from);
             return false;
         }
-        share.arrived(source.origin, source.at, count, bytes);
+        if bytes > received {
+            for (message, len) in &mut *messages {
+                *len = held(memory(message), *len, most);
+            }
+        }
+        share.arrived(source.origin, source.at, count, received);
+        share.bytes += bytes;
         if count > share.messages.capacity().max(KEPT_ROOM)
             && share.messages.is_empty()
             && let Some(spare) = self.spare.pop()
@@ -350,6 +366,16 @@ impl<M> Inbox<M> {
             self.update_ranking();
         }
         true
+    }
+
+    /// Returns the bytes with which a message of `len` bytes counts against the bounds.
+    fn held(&self, message: &M, len: usize) -> usize {
+        held((self.memory)(message), len, self.most_of_one())
+    }
+
+    /// Returns the length of the longest message that there can be room for.
+    fn most_of_one(&self) -> usize {
+        self.config.max_bytes_per_peer.min(self.config.max_bytes)
     }
 
     /// Returns the peer that has the most of what `bound` limits. Ties go to `from`.
@@ -458,6 +484,12 @@ impl<M> Inbox<M> {
             self.folded.merge(&share.counters.stats());
         }
     }
+}
+
+/// Returns the bytes with which a message counts that has `len` bytes and takes `memory`. If there can be
+/// room for its bytes and not for its memory, it takes all the room of its peer.
+fn held(memory: usize, len: usize, most: usize) -> usize {
+    memory.min(most).max(len)
 }
 
 /// Returns the bound that is exceeded if `more` is added to what the peer and the inbox have. Each

@@ -39,7 +39,7 @@ impl Counters {
 /// The messages of one peer, and its counters.
 #[derive(Debug)]
 pub(super) struct Share<M> {
-    /// The queued messages, oldest first, each with its length in bytes.
+    /// The queued messages, oldest first, each with the bytes with which it counts.
     pub(super) messages: VecDeque<(M, usize)>,
     arrivals: VecDeque<Arrival>,
     /// Bytes of `messages`.
@@ -93,11 +93,11 @@ impl<M> Share<M> {
         )
     }
 
-    /// Records that `count` messages of `bytes` bytes have arrived; the caller appends them.
+    /// Records that `count` messages of `bytes` bytes have arrived; the caller appends them, and adds
+    /// what they count with.
     pub(super) fn arrived(&mut self, origin: Origin, at: Instant, count: usize, bytes: usize) {
         self.counters.received += count as u64;
         self.counters.received_bytes += bytes as u64;
-        self.bytes += bytes;
         match self.arrivals.back_mut() {
             Some(last) if last.at == at && last.origin == origin => last.count += count,
             last => {

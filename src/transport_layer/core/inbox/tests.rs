@@ -33,7 +33,7 @@ struct Fixture<M> {
 impl<M> Fixture<M> {
     fn new(config: IncomingConfig) -> Self {
         Self {
-            inbox: Inbox::new(config),
+            inbox: Inbox::new(config, |_| 0),
             in_hand: InHand::default(),
         }
     }
@@ -534,4 +534,36 @@ fn a_peer_that_has_lost_its_messages_before_its_turn_gets_a_new_turn() {
     assert!(fixture.recv().is_none());
     fixture.push(1, [(1, 1)]);
     assert_eq!(fixture.recv().unwrap().message, 1);
+}
+
+#[test]
+fn a_message_that_takes_more_memory_than_its_bytes_counts_with_its_memory() {
+    let config = IncomingConfig::default()
+        .with_max_bytes_per_peer(1_000)
+        .with_max_bytes(2_000);
+    let mut fixture = Fixture {
+        // Each message is the memory that it takes.
+        inbox: Inbox::new(config, |memory: &usize| *memory),
+        in_hand: InHand::default(),
+    };
+    (1..=3).for_each(|n| fixture.inbox.remember(peer(n)));
+    // Together and one by one: of ten messages, those that fit are kept.
+    fixture.push(1, (0..3).map(|_| (300, 10)));
+    (0..7).for_each(|_| assert_eq!(fixture.push(1, [(300, 10)]), 0));
+    // One for which there can never be room takes that of its peer, and one that is longer than its
+    // memory counts with its length.
+    fixture.push(2, [(5_000, 10)]);
+    fixture.push(3, [(1, 100)]);
+    assert_eq!(fixture.inbox.bytes, 900 + 1_000 + 100);
+    let (total, peers) = fixture.stats();
+    assert_eq!((total.received, peers[&peer(1)].received_bytes), (0, 100));
+    assert_eq!(peers[&peer(1)].incoming_queued, 3);
+    let overflow = peers[&peer(1)].incoming_dropped.count(DropReason::Overflow);
+    assert_eq!(overflow, 7);
+    // The peer with the most pays for the total.
+    fixture.push(3, [(1, 100)]);
+    let (_, peers) = fixture.stats();
+    assert_eq!(peers[&peer(2)].incoming_queued, 0);
+    while fixture.recv().is_some() {}
+    assert_eq!((fixture.inbox.bytes, fixture.inbox.messages), (0, 0));
 }

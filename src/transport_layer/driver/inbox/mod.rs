@@ -28,10 +28,11 @@ pub(super) struct SharedInbox<M> {
 }
 
 impl<M> SharedInbox<M> {
-    pub(super) fn new(config: IncomingConfig) -> Self {
+    /// Creates an empty inbox, in which a message counts with the `memory` that it takes, or its length.
+    pub(super) fn new(config: IncomingConfig, memory: fn(&M) -> usize) -> Self {
         Self {
             in_hand: Mutex::default(),
-            inbox: Mutex::new(Inbox::new(config)),
+            inbox: Mutex::new(Inbox::new(config, memory)),
         }
     }
 

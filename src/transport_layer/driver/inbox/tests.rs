@@ -26,11 +26,12 @@ fn source() -> Source {
 }
 
 fn inbox(max_messages_per_peer: usize) -> SharedInbox<usize> {
-    SharedInbox::new(IncomingConfig {
+    let config = IncomingConfig {
         max_messages_per_peer,
         overflow: OverflowPolicy::Backpressure,
         ..IncomingConfig::default()
-    })
+    };
+    SharedInbox::new(config, |_| 0)
 }
 
 fn recv(inbox: &SharedInbox<usize>) -> Option<usize> {

@@ -1,0 +1,59 @@
+//! The memory that a decoded message takes.
+//!
+//! Small messages on the wire may be large in memory: keys and members that are alike compress well, and
+//! each has strings of its own then. Invariant: the result is at least three quarters of the
+//! truth, and at most twice as much, for messages that take more than their bytes.
+
+use super::model::{ChitchatMessage, Delta, Digest};
+
+/// The memory of a member in a digest, besides a long name, in bytes: its place in a B-tree.
+const DIGEST_ENTRY: usize = 100;
+/// The memory of a member in a delta, besides a long name, in bytes, with the spare room of a vector.
+const NODE_DELTA: usize = 160;
+/// The memory of a key in a delta besides its text, in bytes, with the spare room of a vector.
+const KEY_VALUE: usize = 90;
+/// What an allocator adds to a short text, in bytes, its rounding up included.
+const ALLOCATION: usize = 24;
+/// Names up to this length take no allocation.
+const SHORT_NAME: usize = 23;
+
+/// Returns the approximate memory of a message, in bytes.
+pub(super) fn of(message: &ChitchatMessage) -> usize {
+    match message {
+        ChitchatMessage::Syn { digest, .. } => of_digest(digest),
+        ChitchatMessage::SynAck { digest, delta, .. } => of_digest(digest) + of_delta(delta),
+        ChitchatMessage::Ack { delta, .. } => of_delta(delta),
+        ChitchatMessage::BadCluster { .. } => 0,
+    }
+}
+
+fn of_digest(digest: &Digest) -> usize {
+    let names = digest.node_digests.keys().map(|id| of_name(&id.node_id));
+    digest.node_digests.len() * DIGEST_ENTRY + names.sum::<usize>()
+}
+
+fn of_delta(delta: &Delta) -> usize {
+    let nodes = delta.node_deltas.iter().map(|node| {
+        let texts = node.key_values.iter();
+        let texts = texts.map(|kv| of_text(&kv.key) + of_text(&kv.value));
+        let keys = node.key_values.len() * KEY_VALUE;
+        NODE_DELTA + of_name(&node.chitchat_id.node_id) + keys + texts.sum::<usize>()
+    });
+    nodes.sum()
+}
+
+fn of_name(name: &str) -> usize {
+    if name.len() <= SHORT_NAME {
+        0
+    } else {
+        of_text(name)
+    }
+}
+
+fn of_text(text: &str) -> usize {
+    if text.is_empty() {
+        0
+    } else {
+        text.len() + ALLOCATION
+    }
+}
