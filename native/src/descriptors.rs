@@ -80,12 +80,15 @@ impl Shares {
     }
 
     /// Returns the shares of a node with trusted proxies, whose connections take descriptors before their
-    /// handshakes, too: until the proxy has stated its client.
+    /// handshakes, too: until the proxy has stated its client. If there are enough for all, nothing changes.
     pub(crate) fn behind_proxies(self) -> Self {
-        Self {
-            handshakes: self.handshakes / 2,
-            ..self
-        }
+        let are_scarce = self.connections < MAX_CONNECTIONS;
+        let handshakes = if are_scarce {
+            self.handshakes / 2
+        } else {
+            self.handshakes
+        };
+        Self { handshakes, ..self }
     }
 
     /// Shares out `limit` descriptors of which `open` are taken.
