@@ -66,3 +66,32 @@ impl Backlog {
         self.waiting.lock().clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+    use crate::credential::Trust;
+
+    #[test]
+    fn the_dial_that_has_waited_longest_is_accepted_first() {
+        let backlog = Backlog::default();
+        let credential = NetCredential::generate(Trust::dangerously_anyone());
+        let from = |port| SocketAddr::from(([10, 0, 0, 1], port));
+        for port in 1..4 {
+            let dial = Dial {
+                from: from(port),
+                alpn_preferred: Vec::new(),
+                credential: credential.clone(),
+                answer: oneshot::channel().0,
+            };
+            assert!(backlog.push(dial));
+        }
+        for port in 1..4 {
+            let next = backlog.next().now_or_never();
+            assert_eq!(next.map(|dial| dial.from), Some(from(port)));
+        }
+        assert!(backlog.next().now_or_never().is_none());
+    }
+}

@@ -355,18 +355,40 @@ mod tests {
     use crate::credential::Identity;
     use crate::message::ProtocolVersion;
 
-    /// Its flow would have the address of a tab, which has not proved that it is the tab.
-    #[tokio::test]
-    async fn a_datagram_that_claims_to_come_from_where_nothing_can_be_sent_is_refused() {
-        let counters = Arc::new(Counters::default());
+    async fn listening(counters: &Arc<Counters>) -> Arc<Endpoint> {
         let any_port = ([127, 0, 0, 1], 0).into();
-        let endpoint = Endpoint::bind(any_port, UdpConfig::default(), Arc::clone(&counters));
+        let endpoint = Endpoint::bind(any_port, UdpConfig::default(), Arc::clone(counters));
         let endpoint = endpoint.await.unwrap();
         endpoint.set_listening(true);
+        endpoint
+    }
+
+    fn message() -> Bytes {
         let message = ChitchatMessage::BadCluster {
             version: ProtocolVersion::V0,
         };
-        let message = message.into_bytes().unwrap();
+        message.into_bytes().unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_address_that_has_waited_longest_is_accepted_first() {
+        let endpoint = listening(&Arc::default()).await;
+        for port in 7000..7003 {
+            let from = ([127, 0, 0, 1], port).into();
+            endpoint.shared.arrived(from, &message());
+        }
+        for port in 7000..7003 {
+            let flow = endpoint.next_pending().await.unwrap();
+            assert_eq!(flow.remote_addr().port(), port);
+        }
+    }
+
+    /// Its flow would have the address of a tab, which has not proved that it is the tab.
+    #[tokio::test]
+    async fn a_datagram_that_claims_to_come_from_where_nothing_can_be_sent_is_refused() {
+        let counters = Arc::default();
+        let endpoint = listening(&counters).await;
+        let message = message();
         let tab = Identity::from_bytes([7; 32]).address();
         for (refused, from) in [(1, tab), (2, ([127, 0, 0, 1], 0).into())] {
             endpoint.shared.arrived(from, &message);

@@ -396,6 +396,16 @@ mod tests {
     }
 
     #[test]
+    fn starting_afresh_uses_no_version_a_second_time() {
+        let mut ours = state(&[("b", "1"), ("a", "2"), ("c", "3")]);
+        assert_eq!(ours.max_version, 3);
+        ours.start_afresh_above(1);
+        assert_eq!((ours.last_gc_version, ours.max_version), (4, 7));
+        let versions: Vec<_> = ours.entries().map(|entry| entry.version).collect();
+        assert!(versions.iter().all(|version| *version > 4), "{versions:?}");
+    }
+
+    #[test]
     fn the_first_heartbeat_does_not_show_that_a_member_is_alive() {
         let mut state = NodeState::default();
         assert!(!state.note_heartbeat(7));

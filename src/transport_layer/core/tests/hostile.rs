@@ -270,6 +270,27 @@ fn an_address_that_is_contested_during_a_dial_is_dialled_afterwards() {
 }
 
 #[test]
+fn an_address_whose_owner_has_answered_is_not_dialled_for_an_earlier_claim() {
+    let mut fixture = fixture();
+    fixture.accept_claim(1, Some(addr(1)));
+    fixture.accept_claim(2, Some(addr(1)));
+    assert!(dials(&mut fixture, addr(1)));
+    // The next dial is due in two seconds.
+    fixture.accept_claim(3, Some(addr(1)));
+    let dial = fixture.peers.dial_at(addr(1));
+    let conn = fixture.conn(addr(1), 1);
+    let (now, fx) = (fixture.now, &mut fixture.fx);
+    fixture.peers.dial_succeeded(dial, conn, now, fx);
+    assert!(!dials(&mut fixture, addr(1)));
+    // The peer needs one of its two connections, and has closed the other one by now.
+    let link = fixture.peers.newest_link();
+    fixture.lose(addr(1), link);
+    fixture.now += secs(10);
+    assert!(!dials(&mut fixture, addr(1)));
+    assert!(fixture.owners().contains(&(addr(1), id(1))));
+}
+
+#[test]
 fn a_peer_that_has_lost_a_contested_address_is_not_dialled_at_its_key_address() {
     let mut fixture = fixture();
     fixture.accept_claim(1, Some(addr(1)));

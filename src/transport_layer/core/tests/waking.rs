@@ -61,6 +61,15 @@ fn a_connection_that_is_not_read_is_not_in_doubt() {
     f.now += secs(10);
     assert_eq!(name(&f.step(addr(1))), "wait");
     assert_eq!(closed(&mut f), []);
+    f.reading(addr(1), link, Reading::Since(f.now));
+    f.peers.woken(f.now);
+    assert_eq!(name(&f.step(addr(1))), "probe");
+    f.reading(addr(1), link, Reading::Paused);
+    // When the answer would be late: it may have arrived, and is read from now on.
+    f.now += secs(3);
+    f.reading(addr(1), link, Reading::Since(f.now));
+    assert_eq!(name(&f.step(addr(1))), "wait");
+    assert_eq!(closed(&mut f), []);
 }
 
 #[test]
