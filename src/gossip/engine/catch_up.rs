@@ -116,6 +116,13 @@ impl CatchUp {
         self.next = Some((from, due));
     }
 
+    /// Asks the next peer no sooner than at `until`.
+    pub(super) fn postpone(&mut self, until: Duration) {
+        if let Some((_, due)) = &mut self.next {
+            *due = until.max(*due);
+        }
+    }
+
     /// Notes that `from` has sent nothing new, or has nothing more.
     pub(super) fn note_end(&mut self, from: SocketAddr) {
         self.asked.take_if(|asked| asked.peer == from);

@@ -84,8 +84,9 @@ pub struct EngineCounts {
     pub foreign_syns: u64,
     /// BadClusters received: a peer considers us part of another cluster.
     pub rejections: u64,
-    /// Syns and SynAcks that were not read and answered, because their sender has sent too many: more
-    /// than 16 at once, and in the long run more than 128 in a second and 16 in an interval.
+    /// Messages that were not read and answered, because their sender has sent too many or too long ones:
+    /// more than 16 Syns or SynAcks at once, and in the long run more than 128 in a second and 16 in an
+    /// interval; or members and keys that take more than about a quarter of the time.
     pub limited: u64,
     /// Refused members, counted each time that one is heard of: there are
     /// [`max_members`](super::GossipConfig::max_members) already, or the name is longer than 1,024

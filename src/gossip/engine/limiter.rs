@@ -1,8 +1,8 @@
 //! Limits how often each peer is answered, since an answer costs more than the message that asks for
 //! it.
 //!
-//! It knows addresses and times only. Invariant: at most [`MOST_PEERS`] addresses are remembered, and
-//! a peer that asks too often costs only its own answers.
+//! It knows addresses and times only. Invariant: a bounded number of addresses is remembered, and a peer that
+//! asks too often costs only its own answers; those without a proved identity take no place of others.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,12 +17,15 @@ const SPACING: Duration = Duration::from_micros(7_800);
 /// The number of answers in an interval that are always allowed.
 const PER_INTERVAL: u32 = 16;
 /// The number of addresses that have a limit of their own. Further ones share one.
-const MOST_PEERS: usize = 4_096;
+const MOST_PEERS: usize = 8_192;
+/// As many of them may be without a proved identity, such as those that someone has forged.
+const MOST_UNPROVED: usize = 4_096;
 
 /// Decides which messages are answered. This is the generic cell rate algorithm (ITU-T I.371).
 #[derive(Debug)]
 pub(super) struct Limiter {
     spacing: Duration,
+    burst: Duration,
     /// The time from which on each peer would have asked for nothing, plus the length of a burst.
     /// Peers for which it has passed are left out.
     due: LiteMap<SocketAddr, Duration>,
@@ -32,37 +35,60 @@ pub(super) struct Limiter {
 impl Limiter {
     /// Returns a limiter for a member with this gossip interval.
     pub(super) fn new(interval: Duration) -> Self {
+        let spacing = SPACING.min(interval / PER_INTERVAL);
         Self {
-            spacing: SPACING.min(interval / PER_INTERVAL),
+            spacing,
+            ..Self::of_work(spacing.saturating_mul(BURST - 1))
+        }
+    }
+
+    /// Returns a limiter of work that takes as long as it is counted, and of which there may be `burst` at
+    /// once.
+    pub(super) fn of_work(burst: Duration) -> Self {
+        Self {
+            spacing: Duration::ZERO,
+            burst,
             due: LiteMap::new(),
             due_of_others: Duration::ZERO,
         }
     }
 
     /// Returns true if a message of `from` may be answered now, and counts the answer.
-    pub(super) fn admit(&mut self, from: SocketAddr, now: Duration) -> bool {
-        let burst = self.burst();
-        let has_room = self.due.len() < MOST_PEERS;
+    pub(super) fn admit(&mut self, from: SocketAddr, is_proved: bool, now: Duration) -> bool {
+        self.admit_work(from, is_proved, self.spacing, now)
+    }
+
+    /// Returns true if a message of `from` may be handled now, and counts it as `work`.
+    pub(super) fn admit_work(
+        &mut self,
+        from: SocketAddr,
+        is_proved: bool,
+        work: Duration,
+        now: Duration,
+    ) -> bool {
+        let most = if is_proved { MOST_PEERS } else { MOST_UNPROVED };
+        let has_room = self.due.len() < most;
         let due = match self.due.get_mut(&from) {
             Some(due) => due,
             None if has_room => self.due.entry(from).or_default(),
             None => &mut self.due_of_others,
         };
         let next = now.max(*due);
-        if next > now.saturating_add(burst) {
+        if next > now.saturating_add(self.burst) {
             return false;
         }
-        *due = next.saturating_add(self.spacing);
+        *due = next.saturating_add(work);
         true
+    }
+
+    /// Returns the time from which on `from` would have asked for nothing.
+    pub(super) fn due(&self, from: SocketAddr) -> Duration {
+        self.due.get(&from).copied().unwrap_or_default()
     }
 
     /// Forgets the peers that have asked for nothing lately.
     pub(super) fn forget_idle(&mut self, now: Duration) {
         self.due.retain(|_, due| *due > now);
-    }
-
-    fn burst(&self) -> Duration {
-        self.spacing.saturating_mul(BURST - 1)
     }
 }
 
@@ -77,7 +103,7 @@ mod tests {
     }
 
     fn admitted(limiter: &mut Limiter, from: u16, times: usize, now: Duration) -> usize {
-        let admitted = (0..times).filter(|_| limiter.admit(addr(from), now));
+        let admitted = (0..times).filter(|_| limiter.admit(addr(from), true, now));
         admitted.count()
     }
 
@@ -99,7 +125,7 @@ mod tests {
     fn members_with_a_short_interval_are_answered_as_often_as_they_have_rounds() {
         let interval = Duration::from_millis(1);
         let mut limiter = Limiter::new(interval);
-        let admitted = (0..1_000).filter(|n| limiter.admit(addr(1), interval * *n));
+        let admitted = (0..1_000).filter(|n| limiter.admit(addr(1), true, interval * *n));
         assert_eq!(admitted.count(), 1_000);
     }
 
@@ -107,13 +133,20 @@ mod tests {
     fn a_bounded_number_of_peers_is_remembered_and_the_idle_ones_are_forgotten() {
         let mut limiter = Limiter::new(SECOND);
         for n in 0..60_000 {
-            limiter.admit(addr(n), SECOND);
+            limiter.admit(addr(n), false, SECOND);
+        }
+        assert_eq!(limiter.due.len(), MOST_UNPROVED);
+        // A peer with an identity still has a limit of its own.
+        assert!(!limiter.admit(addr(60_001), false, SECOND));
+        assert_eq!(admitted(&mut limiter, 60_002, 1_000, SECOND), 16);
+        for n in 0..60_000 {
+            limiter.admit(addr(n), true, SECOND);
         }
         assert_eq!(limiter.due.len(), MOST_PEERS);
         limiter.forget_idle(SECOND);
         assert_eq!(limiter.due.len(), MOST_PEERS);
         limiter.forget_idle(SECOND * 2);
         assert!(limiter.due.is_empty());
-        assert!(limiter.admit(addr(60_000), SECOND * 2));
+        assert!(limiter.admit(addr(60_000), false, SECOND * 2));
     }
 }

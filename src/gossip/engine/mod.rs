@@ -127,6 +127,7 @@ mod event;
 mod failure_detector;
 mod forgotten;
 mod limiter;
+mod load;
 mod member;
 mod node_state;
 mod order;

@@ -12,7 +12,7 @@ use gossip_transport::message::{
     ChitchatId, ChitchatMessage, DeletionStatus, Delta, Digest, KeyValueMutation, NodeDelta,
     NodeDigest, ProtocolVersion,
 };
-use gossip_transport::{ClusterSecret, TransportLayerTransport};
+use gossip_transport::{ClusterSecret, Identity, Role, TransportLayerTransport};
 
 use crate::support::{PATIENCE, member, soon};
 
@@ -153,15 +153,28 @@ fn with_keys(members: usize, keys: u64) -> Engine {
         };
         let version = ProtocolVersion::V0;
         us.handle(
-            received(id(1), ChitchatMessage::Ack { version, delta }),
+            proved(id(n), ChitchatMessage::Ack { version, delta }),
             Duration::ZERO,
         );
     }
+    let known = us.members().into_iter();
+    let known = known.filter(|member| member.key_values.len() as u64 == keys);
+    assert!(known.count() >= members);
     us
 }
 
 fn received(from: ChitchatId, message: ChitchatMessage) -> Event {
     super::received(from.gossip_advertise_addr, message)
+}
+
+/// Returns the event of a message from a peer that has proved its identity.
+fn proved(from: ChitchatId, message: ChitchatMessage) -> Event {
+    Event::Message {
+        from: from.gossip_advertise_addr,
+        identity: Identity::from_bytes([1; 32]),
+        role: Role::Core,
+        message,
+    }
 }
 
 fn empty_syn() -> ChitchatMessage {
@@ -239,4 +252,36 @@ fn the_cost_of_new_keys_is_linear_in_their_number_whatever_their_order() {
     );
     // Quadratic costs grow by 100.
     assert!(many < few * 40, "{few:?} and {many:?}");
+}
+
+#[test]
+fn a_peer_that_sends_long_messages_is_heard_seldom_and_others_always() {
+    let mut us = with_keys(1, 1);
+    let now = Duration::from_secs(1);
+    let long = [
+        syn(1..50_000, 1),
+        ChitchatMessage::Ack {
+            version: ProtocolVersion::V0,
+            delta: Delta {
+                node_deltas: (1..50_000)
+                    .map(|n| NodeDelta {
+                        chitchat_id: id(n),
+                        last_gc_version: 0,
+                        from_version_excluded: 0,
+                        key_values: Vec::new(),
+                        max_version: 1,
+                    })
+                    .collect(),
+            },
+        },
+    ];
+    for (n, long) in long.into_iter().enumerate() {
+        let before = us.counts().limited;
+        for _ in 0..10 {
+            us.handle(proved(id(999 + n), long.clone()), now);
+            let answer = us.handle(proved(id(900 + n), empty_syn()), now);
+            assert_eq!(answer.len(), 1);
+        }
+        assert_eq!(us.counts().limited - before, 8);
+    }
 }

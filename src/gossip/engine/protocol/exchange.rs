@@ -70,12 +70,13 @@ impl Engine {
     pub(super) fn message(
         &mut self,
         from: SocketAddr,
+        is_proved: bool,
         message: ChitchatMessage,
         now: Duration,
         outputs: &mut Vec<Output>,
     ) -> bool {
         self.contacts.note_heard(from);
-        if !self.may_answer(from, &message, now) {
+        if !self.may_handle(from, is_proved, &message, now) {
             self.counts.limited += 1;
             return false;
         }
@@ -122,6 +123,7 @@ impl Engine {
                     let len = if learnt.changed { len } else { 0 };
                     let is_ours = self.routes.is_ours(from);
                     self.catch_up.note_progress(from, len, is_ours, now);
+                    self.catch_up.postpone(self.load.idle_from(from));
                 } else {
                     self.catch_up.note_end(from);
                 }
@@ -151,6 +153,7 @@ impl Engine {
                     if !self.catch_up.is_going_on(from, now) {
                         let is_ours = self.routes.is_ours(from);
                         self.catch_up.note_progress(from, len, is_ours, now);
+                        self.catch_up.postpone(self.load.idle_from(from));
                     }
                 } else {
                     self.spread(from, &learnt, now);
@@ -179,13 +182,21 @@ impl Engine {
         }
     }
 
-    /// Returns true unless the answer to `message` would be one too many, and counts it.
-    fn may_answer(&mut self, from: SocketAddr, message: &ChitchatMessage, now: Duration) -> bool {
-        match message {
-            ChitchatMessage::Syn { .. } => self.syns.admit(from, now),
-            ChitchatMessage::SynAck { .. } => self.syn_acks.admit(from, now),
+    /// Returns true unless `message` causes too much work, or its answer would be one too many, and counts
+    /// both.
+    fn may_handle(
+        &mut self,
+        from: SocketAddr,
+        is_proved: bool,
+        message: &ChitchatMessage,
+        now: Duration,
+    ) -> bool {
+        let may_answer = match message {
+            ChitchatMessage::Syn { .. } => self.syns.admit(from, is_proved, now),
+            ChitchatMessage::SynAck { .. } => self.syn_acks.admit(from, is_proved, now),
             ChitchatMessage::Ack { .. } | ChitchatMessage::BadCluster { .. } => true,
-        }
+        };
+        may_answer && self.load.admit(from, is_proved, message, now)
     }
 
     /// Notes that a member of this cluster has sent a message.

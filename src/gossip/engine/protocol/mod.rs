@@ -22,6 +22,7 @@ use super::contacts::Contacts;
 use super::event::{EngineCounts, Event, Output};
 use super::failure_detector::FailureDetector;
 use super::limiter::Limiter;
+use super::load::Load;
 use super::member::{Liveness, Member, visible_keys};
 use super::order;
 use super::own_keys::{self, OwnLimits};
@@ -60,6 +61,7 @@ pub struct Engine {
     /// Limits of the answers to Syns, and of those to SynAcks.
     syns: Limiter,
     syn_acks: Limiter,
+    load: Load,
     counts: EngineCounts,
 }
 
@@ -98,6 +100,7 @@ impl Engine {
             rumours: Rumours::new(config.rumours.clone()),
             syns: Limiter::new(config.gossip_interval),
             syn_acks: Limiter::new(config.gossip_interval),
+            load: Load::new(),
             counts: EngineCounts::default(),
             config,
         };
@@ -151,7 +154,7 @@ impl Engine {
             } => {
                 let is_proved = identity != Identity::UNPROVED;
                 let raised = is_proved && self.outlive_own_past(&message, now);
-                self.message(from, message, now, &mut outputs) || raised
+                self.message(from, is_proved, message, now, &mut outputs) || raised
             }
             Event::Seeds(seeds) => {
                 let own = self.id().gossip_advertise_addr;
@@ -316,6 +319,7 @@ impl Engine {
         self.routes.begin_interval();
         self.syns.forget_idle(now);
         self.syn_acks.forget_idle(now);
+        self.load.forget_idle(now);
         self.beat();
         let grace = self.config.marked_for_deletion_grace_period;
         let mut changed = self.cluster.collect_garbage(grace, now);
