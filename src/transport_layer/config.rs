@@ -50,9 +50,11 @@ pub struct TransportLayerConfig {
     /// the minute to which browsers throttle the timers of hidden tabs. After a freeze of this
     /// process, two seconds are allowed for reading what has arrived in the meantime. Default 90 s.
     pub silence_timeout: Duration,
-    /// The largest number of connections with a proved identity, dials included. One more evicts the least recently used
-    /// connection of the identity that has the most, and among identities that have as many, of the host
-    /// that has the most; those that have messages to send go last. Default 1,024.
+    /// The largest number of connections with a proved identity, dials included. One more evicts the least
+    /// recently used connection of the identity that has the most, and among identities that have as many,
+    /// of the host that has the most; those that have messages to send go last. A dial evicts only
+    /// connections without messages to send, and none if its address has failed before: it waits then, and
+    /// longer each time. Default 1,024.
     pub max_connections: usize,
     /// The largest number of connections without a proved identity (plaintext UDP). They take no place of
     /// the others, and none of these is evicted for them. One more evicts the least recently used one of

@@ -6,19 +6,41 @@ use std::time::Duration;
 
 use crate::rt::Instant;
 
+/// The shortest wait of a dial for which there is no room: the search for room takes time in proportion to
+/// the number of peers.
+const SHORTEST_POSTPONEMENT: Duration = Duration::from_millis(10);
+
 /// The number of failed dials to one peer in a row, and the time at which the next one is due.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Backoff {
     failures: u32,
+    /// Waits in a row, of which some may have followed no dial.
+    waits: u32,
     until: Option<Instant>,
 }
 
 impl Backoff {
     /// Counts one more failure. Returns the wait before the next dial.
     pub(super) fn fail(&mut self, now: Instant, min: Duration, max: Duration) -> Duration {
-        let whole = ceiling(self.failures, min, max);
         self.failures = self.failures.saturating_add(1);
-        let wait = whole.mul_f64(0.5 + fastrand::f64() / 2.0);
+        self.wait(now, Duration::ZERO, (min, max))
+    }
+
+    /// Puts a dial off for which there is no room. It does not count as a failure, and the next wait is
+    /// longer as after one.
+    pub(super) fn postpone(&mut self, now: Instant, min: Duration, max: Duration) {
+        self.wait(now, SHORTEST_POSTPONEMENT, (min, max));
+    }
+
+    fn wait(
+        &mut self,
+        now: Instant,
+        shortest: Duration,
+        (min, max): (Duration, Duration),
+    ) -> Duration {
+        let whole = ceiling(self.waits, min, max);
+        self.waits = self.waits.saturating_add(1);
+        let wait = whole.mul_f64(0.5 + fastrand::f64() / 2.0).max(shortest);
         self.until = now.checked_add(wait);
         wait
     }
@@ -38,10 +60,10 @@ impl Backoff {
     }
 }
 
-/// Returns the longest wait after `failures` earlier failures.
-fn ceiling(failures: u32, min: Duration, max: Duration) -> Duration {
+/// Returns the longest wait after `waits` earlier ones.
+fn ceiling(waits: u32, min: Duration, max: Duration) -> Duration {
     // 2^31 times any wait is longer than every sensible maximum.
-    min.checked_mul(1 << failures.min(31))
+    min.checked_mul(1 << waits.min(31))
         .map_or(max, |whole| whole.min(max))
 }
 
@@ -72,6 +94,21 @@ mod tests {
             .map(|_| Backoff::default().fail(now, Duration::from_secs(1), Duration::from_secs(1)))
             .collect();
         assert!(waits.len() > 10, "{waits:?}");
+    }
+
+    #[test]
+    fn a_dial_that_is_put_off_is_no_failure_and_never_due_at_once() {
+        let (min, max) = (Duration::from_millis(200), Duration::from_secs(30));
+        let now = Instant::now();
+        let mut backoff = Backoff::default();
+        backoff.postpone(now, Duration::ZERO, Duration::ZERO);
+        assert!(backoff.pending(now).is_some());
+        for _ in 0..7 {
+            backoff.postpone(now, min, max);
+        }
+        assert_eq!(backoff.failures(), 0);
+        assert!(backoff.fail(now, min, max) >= max / 2);
+        assert_eq!(backoff.failures(), 1);
     }
 
     #[test]

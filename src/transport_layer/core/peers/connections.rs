@@ -22,6 +22,19 @@ use crate::transport_layer::stats::Direction;
 /// this and no message was received on it.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
 
+/// What needs a place, and so what may be ended for it. Nothing is known of the peer that is dialled, so
+/// a dial takes little from peers that are connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// A connection, for which anything may be ended.
+    Connection,
+    /// A dial of an address that has not failed: dials that are worth less, or a connection whose peer has
+    /// no messages queued.
+    FirstDial,
+    /// A dial of an address that has failed: the dial of a peer that is connected.
+    Redial,
+}
+
 /// A use of one of the `max_connections` places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -294,11 +307,18 @@ impl<C: NetConnection> Peers<C> {
             };
             self.evict_link(addr, id, "its host has too many connections", now, fx);
         }
-        self.make_room(pool, now, fx);
+        self.make_room(pool, Need::Connection, now, fx);
     }
 
-    /// Makes room for one more connection of `pool`, or dial, within its limit.
-    pub(super) fn make_room(&mut self, pool: Pool, now: Instant, fx: &mut Effects<C>) {
+    /// Makes room for one more connection of `pool`, or dial, within its limit. Returns whether there is
+    /// room now.
+    pub(super) fn make_room(
+        &mut self,
+        pool: Pool,
+        need: Need,
+        now: Instant,
+        fx: &mut Effects<C>,
+    ) -> bool {
         let is_full = |peers: &Self| match pool {
             Pool::Proved => peers.in_use() >= peers.config.max_connections,
             Pool::Unproved => {
@@ -306,14 +326,15 @@ impl<C: NetConnection> Peers<C> {
             }
         };
         while is_full(self) {
-            match self.first_to_evict(pool) {
-                None => return,
+            match self.first_to_evict(pool, need) {
+                None => return false,
                 Some((addr, Place::Link(id))) => {
                     self.evict_link(addr, id, "there are too many connections", now, fx);
                 }
                 Some((addr, Place::Dial)) => self.give_up_dial(addr, now),
             }
         }
+        true
     }
 
     fn evict_link(
@@ -369,16 +390,24 @@ impl<C: NetConnection> Peers<C> {
         links.min_by_key(|(rank, _)| *rank).map(|(_, found)| found)
     }
 
-    /// Returns the connection or dial to evict when there are too many in `pool`: the dial of a connected
-    /// peer, or else the least recently used connection of the identity that has the most, and then of
-    /// the host that has the most, so that those which exceed the limit pay for it. Those whose peer has
-    /// messages queued come last. Without a proved identity, peers that this side has dialled come after
-    /// those that have come by themselves, which may be as many as someone forges addresses.
-    fn first_to_evict(&self, pool: Pool) -> Option<(SocketAddr, Place)> {
+    /// Returns the connection or dial to evict for `need` when there are too many in `pool`: the dial of a
+    /// connected peer, or one that repeats a failed dial, or else the least recently used connection of the
+    /// identity that has the most, and then of the host that has the most, so that those which exceed the
+    /// limit pay for it. Those whose peer has messages queued come last. Without a proved identity, peers
+    /// that this side has dialled come after those that have come by themselves, which may be as many as
+    /// someone forges addresses.
+    fn first_to_evict(&self, pool: Pool, need: Need) -> Option<(SocketAddr, Place)> {
         let candidates = self.map.iter().flat_map(|(addr, peer)| {
             let busy = peer.queue.queued() > 0;
             let links = peer.links.iter();
-            let links = links.filter(move |link| link.owner.pool() == pool);
+            let links = links.filter(move |link| {
+                let may_end = match need {
+                    Need::Connection => true,
+                    Need::FirstDial => !busy,
+                    Need::Redial => false,
+                };
+                link.owner.pool() == pool && may_end
+            });
             let links = links.map(move |link| {
                 let most = self.census.of_owner(link.owner);
                 let of_host = self.census.of_host(pool, link.host);
@@ -387,15 +416,17 @@ impl<C: NetConnection> Peers<C> {
                 (rank, (*addr, Place::Link(link.id)))
             });
             let dial = peer.dial.as_ref().filter(|_| pool == Pool::Proved);
-            let dial = dial.map(|dial| {
-                let most = if peer.active().is_some() {
-                    usize::MAX
-                } else {
-                    1
+            let dial = dial.and_then(|dial| {
+                let most = match need {
+                    _ if peer.active().is_some() => usize::MAX,
+                    Need::Redial => return None,
+                    _ if peer.backoff.failures() > 0 => usize::MAX - 1,
+                    Need::FirstDial => return None,
+                    Need::Connection => 1,
                 };
                 let of_host = self.census.of_host(pool, Host::of(dial.to)) + 1;
                 let rank = (Reverse((most, of_host)), false, true, dial.since);
-                (rank, (*addr, Place::Dial))
+                Some((rank, (*addr, Place::Dial)))
             });
             links.chain(dial)
         });

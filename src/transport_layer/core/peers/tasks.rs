@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::connections::Need;
 use super::registration::VERIFY_EVERY;
 use super::{Peers, Phase};
 use crate::credential::Identity;
@@ -41,6 +42,7 @@ impl<C: NetConnection> Peers<C> {
         fx: &mut Effects<C>,
     ) -> Step<C> {
         let config = Arc::clone(&self.config);
+        let (min, max) = (config.backoff_min, config.backoff_max);
         let draining = self.phase == Phase::Draining;
         let step = loop {
             let is_full = self.in_use() >= config.max_connections;
@@ -58,14 +60,24 @@ impl<C: NetConnection> Peers<C> {
                     peer.verification.due = Some(now + VERIFY_EVERY);
                 }
                 Decision::Dial(_) if is_full && peer.owner == Some(Identity::UNPROVED) => {
-                    peer.backoff
-                        .fail(now, config.backoff_min, config.backoff_max);
+                    peer.backoff.postpone(now, min, max);
                 }
-                Decision::Dial(to) => break Step::Dial(self.start_dial(key, to, now, fx)),
+                Decision::Dial(to) => {
+                    let need = match peer.backoff.failures() {
+                        0 => Need::FirstDial,
+                        _ => Need::Redial,
+                    };
+                    if self.make_room(Pool::Proved, need, now, fx) {
+                        break Step::Dial(self.start_dial(key, to, now));
+                    }
+                    if let Some(peer) = self.map.get_mut(&addr) {
+                        peer.backoff.postpone(now, min, max);
+                    }
+                }
                 Decision::Verify => {
                     peer.verification.due = None;
                     peer.verification.last = Some(now);
-                    break Step::Dial(self.start_dial(key, addr, now, fx));
+                    break Step::Dial(self.start_dial(key, addr, now));
                 }
                 Decision::Close { link, code, why } => {
                     self.close_link((addr, link), code, why, now, fx);
@@ -88,14 +100,8 @@ impl<C: NetConnection> Peers<C> {
         step
     }
 
-    fn start_dial(
-        &mut self,
-        key: PeerKey,
-        to: SocketAddr,
-        now: Instant,
-        fx: &mut Effects<C>,
-    ) -> NewDial {
-        self.make_room(Pool::Proved, now, fx);
+    /// Records a dial, for which there must be room.
+    fn start_dial(&mut self, key: PeerKey, to: SocketAddr, now: Instant) -> NewDial {
         self.dialling += 1;
         self.folded.dials += 1;
         let id = self.next_id();

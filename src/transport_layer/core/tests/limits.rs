@@ -305,6 +305,113 @@ fn a_dial_is_given_up_only_before_busy_connections_that_are_used_more_recently()
     }
 }
 
+/// A core of two places, which the peers 1 and 2 have.
+fn two_connected() -> Fixture {
+    let config = TransportLayerConfig::default()
+        .with_max_connections(2)
+        .with_backoff_min(secs(1));
+    let mut fixture = Fixture::new(config);
+    for n in 1..=2 {
+        fixture.accept(addr(n), n);
+        fixture.now += secs(1);
+    }
+    fixture
+}
+
+#[test]
+fn a_first_dial_takes_the_place_of_the_least_recently_used_idle_connection_only() {
+    let mut fixture = two_connected();
+    fixture.offer(addr(1));
+    fixture.offer(addr(3));
+    assert_eq!(name(&fixture.step(addr(3))), "dial");
+    assert_eq!(fixture.connections(), [addr(1)], "the other one is busy");
+    fixture.offer(addr(4));
+    let Step::Wait(Some(until)) = fixture.step(addr(4)) else {
+        panic!("there is no room");
+    };
+    assert!(until > fixture.now);
+    assert_eq!(fixture.connections(), [addr(1)]);
+    assert_eq!(fixture.stats().dials_failed, 0, "the first dial goes on");
+    assert!(fixture.peers.dial_failure(addr(4)).is_none());
+    // Its turn comes when the other one has failed.
+    fixture.fail_dial(addr(3), std::io::ErrorKind::TimedOut);
+    fixture.now = until;
+    assert_eq!(name(&fixture.step(addr(4))), "dial");
+    fixture.peers.assert_named_consistently();
+}
+
+#[test]
+fn a_dial_that_repeats_a_failed_one_takes_no_place_of_a_connection_however_idle() {
+    let mut fixture = two_connected();
+    let link = fixture.peers.newest_link();
+    fixture.lose(addr(2), link);
+    fixture.offer(addr(3));
+    assert_eq!(name(&fixture.step(addr(3))), "dial");
+    fixture.fail_dial(addr(3), std::io::ErrorKind::ConnectionRefused);
+    fixture.accept(addr(2), 2);
+    fixture.step(addr(3));
+    for _ in 0..20 {
+        fixture.now += secs(60);
+        fixture.offer(addr(3));
+        let step = fixture.step(addr(3));
+        let Step::Wait(Some(until)) = step else {
+            panic!("there is no room: {step:?}");
+        };
+        assert!(until > fixture.now);
+        assert_eq!(fixture.connections(), [addr(1), addr(2)]);
+    }
+    // Waits for room are no failures.
+    let (failures, _) = fixture.peers.dial_failure(addr(3)).unwrap();
+    assert_eq!((failures, fixture.stats().dials), (1, 1));
+    // Once there is room, it is dialled.
+    let link = fixture.peers.newest_link();
+    fixture.lose(addr(2), link);
+    fixture.now += secs(60);
+    fixture.offer(addr(3));
+    assert_eq!(name(&fixture.step(addr(3))), "dial");
+}
+
+#[test]
+fn a_dial_that_repeats_a_failed_one_gives_way_to_a_first_dial_and_to_a_connection() {
+    for by_connection in [false, true] {
+        let mut fixture = two_connected();
+        let link = fixture.peers.newest_link();
+        fixture.lose(addr(2), link);
+        fixture.offer(addr(3));
+        fixture.step(addr(3));
+        fixture.fail_dial(addr(3), std::io::ErrorKind::TimedOut);
+        fixture.now += secs(1);
+        let Step::Dial(redial) = fixture.step(addr(3)) else {
+            panic!("there is room");
+        };
+        if by_connection {
+            fixture.accept(addr(4), 4);
+        } else {
+            fixture.offer(addr(4));
+            assert_eq!(name(&fixture.step(addr(4))), "dial");
+        }
+        assert!(is_given_up(&redial));
+        assert!(fixture.connections().contains(&addr(1)));
+    }
+}
+
+#[test]
+fn a_dial_without_room_waits_also_without_backoff() {
+    let config = TransportLayerConfig::default()
+        .with_max_connections(1)
+        .with_backoff_min(Duration::ZERO)
+        .with_backoff_max(Duration::ZERO);
+    for identity in [0, 1] {
+        let mut fixture = Fixture::new(config.clone());
+        let link = fixture.accept(addr(1), identity);
+        fixture.lose(addr(1), link);
+        fixture.accept(addr(2), 2);
+        fixture.offer(addr(2));
+        fixture.offer(addr(1));
+        assert_eq!(name(&fixture.step(addr(1))), "wait");
+    }
+}
+
 #[test]
 fn a_dial_goes_on_when_the_peer_has_dialled_us() {
     // The peer may have accepted it already, and have written to it.
