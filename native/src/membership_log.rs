@@ -1,6 +1,10 @@
 //! The log of members that join, die and come back. One line for each change; keys are not logged.
+//!
+//! A message can name thousands of members. Invariant: there are at most [`BURST`] lines at once, and
+//! [`PER_SECOND`] in the long run; changes beyond that are counted.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use gossip_transport::gossip::{Liveness, MembershipWatch};
 use gossip_transport::message::ChitchatId;
@@ -8,23 +12,67 @@ use gossip_transport::rt;
 
 use crate::node::Node;
 
+/// The most changes that are logged at once: those of a cluster that starts, or loses a network.
+const BURST: u32 = 1000;
+/// The number of changes that are logged in a second in the long run.
+const PER_SECOND: u32 = 10;
+
 /// Logs changes until the returned task is dropped or the node leaves.
 pub(crate) fn start(node: Node, mut watch: MembershipWatch) -> rt::Task {
+    let start = rt::Instant::now();
     rt::Task::spawn(async move {
         let mut known = BTreeMap::new();
+        let mut log = Log::default();
         while let Some(members) = node.with(|participant| participant.members()) {
             let others = members
                 .into_iter()
                 .filter(|member| member.liveness != Liveness::Myself)
                 .map(|member| (member.id, member.liveness));
             for change in changes(&mut known, others.collect()) {
-                change.log();
+                log.write(&change, start.elapsed());
             }
             if !watch.changed().await {
                 break;
             }
         }
     })
+}
+
+/// The lines that were written, and the changes that were not.
+#[derive(Debug, Default)]
+struct Log {
+    /// The time from which on all lines will have had theirs.
+    due: Duration,
+    skipped: u64,
+}
+
+impl Log {
+    /// Logs a change, unless there were too many.
+    fn write(&mut self, change: &Change, now: Duration) {
+        if !self.admit(now) {
+            if self.skipped == 0 {
+                tracing::warn!("too many changes of members, not logging all of them");
+            }
+            self.skipped += 1;
+            return;
+        }
+        let skipped = std::mem::take(&mut self.skipped);
+        if skipped > 0 {
+            tracing::info!(skipped, "changes of members that were not logged");
+        }
+        change.log();
+    }
+
+    /// Returns whether there may be a line now, and counts it.
+    fn admit(&mut self, now: Duration) -> bool {
+        let spacing = Duration::from_secs(1) / PER_SECOND;
+        let due = self.due.max(now);
+        let is_admitted = due < now + spacing * BURST;
+        if is_admitted {
+            self.due = due + spacing;
+        }
+        is_admitted
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -95,6 +143,16 @@ mod tests {
         assert_eq!(step(Some(Liveness::Live)), [Change::Live(id.clone())]);
         assert_eq!(step(None), [Change::Forgotten(id.clone())]);
         assert_eq!(step(None), []);
+    }
+
+    #[test]
+    fn thousands_of_changes_are_logged_in_part() {
+        let mut log = Log::default();
+        let mut lines = |seconds| {
+            let now = Duration::from_secs(seconds);
+            (0..50_000).filter(|_| log.admit(now)).count()
+        };
+        assert_eq!([0, 1, 3, 1000].map(&mut lines), [1000, 10, 20, 1000]);
     }
 
     #[test]
