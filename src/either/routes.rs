@@ -2,12 +2,13 @@
 //!
 //! It stores answers and dials; it dials nothing. Invariants: an address that was reached over the first
 //! network keeps that until dials of the first network have failed for longer than [`HEAD_START`],
-//! whatever arrives over the second; each table is bounded by [`MAX_ADDRS`], and the second network
-//! forgets nothing of the first; at most one dial of the first network is kept for each address.
+//! whatever arrives over the second; each table is bounded by [`MAX_ADDRS`], the second network forgets
+//! nothing of the first, and no host forgets what was reached at those that have fewer addresses; at most one dial of the first network is kept for each address.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ use crate::rt::{Instant, Task};
 /// The time in which the first network alone dials an unknown peer. Dials to a peer that was reached
 /// over the first network must have failed for longer before the second network is used.
 pub(super) const HEAD_START: Duration = Duration::from_millis(250);
-/// At most this many addresses are remembered for each network. One more forgets the oldest.
+/// At most this many addresses are remembered for each network. One more forgets the oldest; of those that
+/// were reached over the first, the oldest of the host that has the most.
 const MAX_ADDRS: usize = 10_000;
 /// An answer over the second network keeps a peer from being dialled over the first for this time.
 const SECOND_VALID_FOR: Duration = Duration::from_secs(60);
@@ -127,7 +129,13 @@ impl<C> Routes<C> {
         };
         let mut state = self.lock();
         state.answered.remove(&addr);
-        insert(&mut state.reached, addr, reached, |reached| reached.at);
+        // A peer may state any port of its host.
+        let of_host = hosts(state.reached.keys(), &addr);
+        insert(&mut state.reached, addr, reached, |addr, reached| {
+            let count = of_host.get(&host_of(addr.ip())).copied().unwrap_or(0);
+            let is_in_use = reached.in_use.strong_count() > 0;
+            (Reverse(count), is_in_use, reached.at)
+        });
         in_use
     }
 
@@ -136,7 +144,7 @@ impl<C> Routes<C> {
     pub(super) fn answered_over_second(&self, addr: SocketAddr) {
         let mut state = self.lock();
         if !state.reached.contains_key(&addr) {
-            insert(&mut state.answered, addr, Instant::now(), |at| *at);
+            insert(&mut state.answered, addr, Instant::now(), |_, at| *at);
         }
     }
 
@@ -234,17 +242,40 @@ impl<C> Routes<C> {
     }
 }
 
-/// Inserts `value`. If the table is full, forgets the oldest one.
-fn insert<V>(
+/// Returns the number of addresses of each host, or nothing if there are few.
+fn hosts<'a>(
+    addrs: impl ExactSizeIterator<Item = &'a SocketAddr>,
+    newcomer: &'a SocketAddr,
+) -> HashMap<IpAddr, usize> {
+    let mut counts = HashMap::new();
+    if addrs.len() >= MAX_ADDRS {
+        for addr in addrs.chain([newcomer]) {
+            *counts.entry(host_of(addr.ip())).or_default() += 1;
+        }
+    }
+    counts
+}
+
+/// Returns the address under which those of a host are counted: an IPv4 address, or the first 64 bits of
+/// an IPv6 address.
+fn host_of(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+    }
+}
+
+/// Inserts `value`. If the table is full, forgets the one with the lowest rank.
+fn insert<V, R: Ord>(
     table: &mut HashMap<SocketAddr, V>,
     addr: SocketAddr,
     value: V,
-    at: impl Fn(&V) -> Instant,
+    rank: impl Fn(&SocketAddr, &V) -> R,
 ) {
     if table.len() >= MAX_ADDRS && !table.contains_key(&addr) {
-        let oldest = table.iter().min_by_key(|(_, value)| at(value));
-        if let Some(oldest) = oldest.map(|(addr, _)| *addr) {
-            table.remove(&oldest);
+        let lowest = table.iter().min_by_key(|(addr, value)| rank(addr, value));
+        if let Some(lowest) = lowest.map(|(addr, _)| *addr) {
+            table.remove(&lowest);
         }
     }
     table.insert(addr, value);
@@ -340,6 +371,21 @@ mod tests {
         assert_eq!(routes.route(addr(0)), Route::Unknown);
         assert_eq!(routes.route(addr(1)), Route::First);
         assert_eq!(routes.lock().reached.len(), MAX_ADDRS);
+    }
+
+    #[test]
+    fn a_host_that_states_many_addresses_forgets_only_its_own() {
+        let routes = Routes::<()>::default();
+        let honest = addr(0);
+        routes.reached(honest);
+        let in_use = routes.reached(([10, 9, 9, 9], 1).into());
+        for port in 2..MAX_ADDRS as u16 + 100 {
+            routes.reached(([10, 9, 9, 9], port).into());
+        }
+        assert_eq!(routes.route(honest), Route::First);
+        assert_eq!(routes.route(([10, 9, 9, 9], 1).into()), Route::First);
+        assert_eq!(routes.lock().reached.len(), MAX_ADDRS);
+        drop(in_use);
     }
 
     #[test]
