@@ -73,6 +73,7 @@ pub mod config;
 pub mod credential;
 pub mod either;
 pub mod gossip;
+mod host;
 pub mod memory;
 pub mod message;
 pub mod net;

@@ -8,12 +8,13 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::counts::{Counters, EitherCounts};
 use super::takeover::Takeover;
+use crate::host::Host;
 use crate::rt::sync::{Mutex, MutexGuard};
 use crate::rt::{Instant, Task};
 
@@ -132,7 +133,7 @@ impl<C> Routes<C> {
         // A peer may state any port of its host.
         let of_host = hosts(state.reached.keys(), &addr);
         insert(&mut state.reached, addr, reached, |addr, reached| {
-            let count = of_host.get(&host_of(addr.ip())).copied().unwrap_or(0);
+            let count = of_host.get(&Host::of(addr.ip())).copied().unwrap_or(0);
             let is_in_use = reached.in_use.strong_count() > 0;
             (Reverse(count), is_in_use, reached.at)
         });
@@ -246,23 +247,14 @@ impl<C> Routes<C> {
 fn hosts<'a>(
     addrs: impl ExactSizeIterator<Item = &'a SocketAddr>,
     newcomer: &'a SocketAddr,
-) -> HashMap<IpAddr, usize> {
+) -> HashMap<Host, usize> {
     let mut counts = HashMap::new();
     if addrs.len() >= MAX_ADDRS {
         for addr in addrs.chain([newcomer]) {
-            *counts.entry(host_of(addr.ip())).or_default() += 1;
+            *counts.entry(Host::of(addr.ip())).or_default() += 1;
         }
     }
     counts
-}
-
-/// Returns the address under which those of a host are counted: an IPv4 address, or the first 64 bits of
-/// an IPv6 address.
-fn host_of(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
-    }
 }
 
 /// Inserts `value`. If the table is full, forgets the one with the lowest rank.

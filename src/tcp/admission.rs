@@ -5,7 +5,7 @@
 //! without one takes memory.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -13,6 +13,7 @@ use futures::task::AtomicWaker;
 
 use super::config::TcpConfig;
 use super::opening::Opening;
+use crate::host::Host;
 use crate::rt::sync::{Mutex, MutexGuard};
 
 /// The unauthenticated connections, by age and by host. Clones share them.
@@ -33,12 +34,12 @@ struct Entries {
     next: u64,
     /// In the order in which they were admitted.
     by_age: BTreeMap<u64, Entry>,
-    by_host: HashMap<IpAddr, usize>,
+    by_host: HashMap<Host, usize>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    host: IpAddr,
+    host: Host,
     place: Arc<Place>,
 }
 
@@ -89,7 +90,7 @@ impl Admission {
     /// Takes a place for a connection from `ip`. If its host is at its limit, the oldest connection of
     /// that host ends; if the total is, the oldest of the host that has the most, this one included.
     pub(super) fn admit(&self, ip: IpAddr, stream: Opening) -> (Admitted, Room) {
-        let host = host_of(ip);
+        let host = Host::of(ip);
         let place = Arc::new(Place {
             state: Mutex::new(State::Waiting(stream)),
             task: AtomicWaker::new(),
@@ -156,17 +157,6 @@ impl Admitted {
     }
 }
 
-/// Returns the address under which connections from `ip` are counted.
-fn host_of(ip: IpAddr) -> IpAddr {
-    // A dual-stack listener sees an IPv4 peer as an IPv4-mapped IPv6 address.
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.into(),
-        // An IPv6 host usually has a network of 64 bits to itself (RFC 4291, section 2.5.1), and so
-        // any number of addresses.
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
-    }
-}
-
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock()
@@ -174,20 +164,20 @@ impl Shared {
 }
 
 impl Entries {
-    fn count(&self, host: IpAddr) -> usize {
+    fn count(&self, host: Host) -> usize {
         self.by_host.get(&host).copied().unwrap_or(0)
     }
 
     /// Returns the host that has the most connections, one more of `newcomer` counted. Of several, it is
     /// the one with the oldest connection.
-    fn host_with_most(&self, newcomer: IpAddr) -> Option<IpAddr> {
-        let count = |host: IpAddr| self.count(host) + usize::from(host == newcomer);
+    fn host_with_most(&self, newcomer: Host) -> Option<Host> {
+        let count = |host: Host| self.count(host) + usize::from(host == newcomer);
         let hosts = || self.by_age.values().map(|entry| entry.host);
         let most = hosts().map(count).max()?;
         hosts().find(|host| count(*host) == most)
     }
 
-    fn remove_oldest(&mut self, host: IpAddr) -> Option<Entry> {
+    fn remove_oldest(&mut self, host: Host) -> Option<Entry> {
         let oldest = self.by_age.iter().find(|(_, entry)| entry.host == host);
         let id = *oldest?.0;
         self.remove(id)

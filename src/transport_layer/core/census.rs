@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 
 use litemap::LiteMap;
 
-use super::host::Host;
 use crate::credential::Identity;
+use crate::host::Host;
 
 /// The peer that a connection counts against: its identity, or its host if it has proved none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +29,7 @@ pub(super) enum Pool {
 impl Owner {
     pub(super) fn of(identity: Identity, addr: SocketAddr) -> Self {
         if identity == Identity::UNPROVED {
-            Self::Host(Host::of(addr))
+            Self::Host(Host::of(addr.ip()))
         } else {
             Self::Identity(identity)
         }
@@ -131,7 +131,7 @@ mod tests {
     fn an_owner_and_a_host_without_connections_take_no_memory() {
         let mut census = Census::default();
         let addr = ([10, 0, 0, 1], 7000).into();
-        let (owner, host) = (Owner::of(Identity::UNPROVED, addr), Host::of(addr));
+        let (owner, host) = (Owner::of(Identity::UNPROVED, addr), Host::of(addr.ip()));
         census.add(owner, host);
         census.add(owner, host);
         census.remove(owner, host);

@@ -1,6 +1,6 @@
 //! The choice of the handshake to end when too many are running.
 
-use super::host::Host;
+use crate::host::Host;
 
 /// Chooses the handshake to end so that one more from `newcomer` fits: the oldest of the host that
 /// has the most, `newcomer` counted. Ties go to the host with the oldest handshake. `running` lists
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     fn host(n: u8) -> Host {
-        Host::of(([10, 0, 0, n], 1000).into())
+        Host::of([10, 0, 0, n].into())
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::census::Owner;
 use super::doubt::{self, Doubt};
-use super::host::Host;
 use super::silence::{SilenceCheck, Verdict};
+use crate::host::Host;
 use crate::net::{CloseCode, NetConnection};
 use crate::rt::Instant;
 use crate::transport_layer::config::TransportLayerConfig;
@@ -96,7 +96,7 @@ impl<C: NetConnection> Link<C> {
             id,
             conn,
             owner,
-            host: Host::of(addr),
+            host: Host::of(addr.ip()),
             direction,
             since: now,
             used: now,

@@ -26,7 +26,6 @@ mod census;
 mod conflict;
 mod doubt;
 mod handshakes;
-mod host;
 mod inbox;
 mod link;
 mod names;
@@ -40,7 +39,6 @@ mod step;
 mod tests;
 
 pub(super) use handshakes::handshake_to_end;
-pub(super) use host::Host;
 pub(super) use inbox::{InHand, Inbox, Origin, ReaderPlace, Source};
 pub(super) use link::{LinkEnd, Reading};
 pub(super) use names::Own;

@@ -9,11 +9,12 @@ use std::time::Duration;
 use futures::FutureExt as _;
 
 use super::intake::Intake;
+use crate::host::Host;
 use crate::message::Message;
 use crate::net::{AcceptFailure, NetIncomingRequest, NetListener, NetTransport};
 use crate::rt;
 use crate::rt::sync::yield_now;
-use crate::transport_layer::core::{Host, handshake_to_end};
+use crate::transport_layer::core::handshake_to_end;
 
 /// The pause after the listener itself has failed: too short for a peer to notice, and long enough
 /// to keep the loop from spinning.
@@ -82,7 +83,7 @@ impl<T: NetTransport, M: Message> AcceptLoop<T, M> {
     fn start_handshake<R: NetIncomingRequest<Connection = T::Connection>>(&self, request: R) {
         let shared = &self.intake.shared;
         let addr = request.remote_addr();
-        let host = Host::of(addr);
+        let host = Host::of(addr.ip());
         let excess = shared
             .handshakes
             .take_excess(shared.config.max_pending_handshakes, |running| {

@@ -9,14 +9,13 @@ use std::task::{Context, Poll, Waker};
 use super::inbox::SharedInbox;
 use super::tasks::TaskSet;
 use crate::credential::NetCredential;
+use crate::host::Host;
 use crate::message::Message;
 use crate::net::{CloseCode, NetConnection, NetTransport};
 use crate::rt::sync::{Mutex, MutexGuard, Signal, Ticket};
 use crate::rt::{Instant, Task};
 use crate::transport_layer::config::TransportLayerConfig;
-use crate::transport_layer::core::{
-    Effects, Host, LinkEnd, NewPeer, NewReader, Own, PeerKey, Peers,
-};
+use crate::transport_layer::core::{Effects, LinkEnd, NewPeer, NewReader, Own, PeerKey, Peers};
 use crate::transport_layer::error::ClosedError;
 use crate::transport_layer::received::{ConnectedPeer, Received};
 use crate::transport_layer::stats::SocketStats;

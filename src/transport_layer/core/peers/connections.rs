@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::Peers;
 use crate::credential::Identity;
+use crate::host::Host;
 use crate::net::{CloseCode, NetConnection};
 use crate::rt::Instant;
 use crate::transport_layer::core::census::Pool;
 use crate::transport_layer::core::conflict::{Conflict, Kind};
-use crate::transport_layer::core::host::Host;
 use crate::transport_layer::core::link::{Link, LinkEnd, LinkRole, Reading};
 use crate::transport_layer::core::peer::Failure;
 use crate::transport_layer::core::step::{Effects, EndedLink, NewReader, PeerKey};
@@ -424,7 +424,7 @@ impl<C: NetConnection> Peers<C> {
                     Need::FirstDial => return None,
                     Need::Connection => 1,
                 };
-                let of_host = self.census.of_host(pool, Host::of(dial.to)) + 1;
+                let of_host = self.census.of_host(pool, Host::of(dial.to.ip())) + 1;
                 let rank = (Reverse((most, of_host)), false, true, dial.since);
                 Some((rank, (*addr, Place::Dial)))
             });

@@ -1,19 +1,20 @@
 //! Hosts: the addresses that share one limit.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 
 /// A host as limits see it: an IPv4 address, or the first 64 bits of an IPv6 address, since a host
-/// usually has all addresses that begin with them.
+/// usually has all addresses that begin with them (RFC 4291, section 2.5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(in crate::transport_layer) enum Host {
+pub(crate) enum Host {
     V4(Ipv4Addr),
     V6([u8; 8]),
 }
 
 impl Host {
-    /// Returns the host of `addr`. An IPv4 address mapped into IPv6 is its IPv4 host.
-    pub(in crate::transport_layer) fn of(addr: SocketAddr) -> Self {
-        match addr.ip().to_canonical() {
+    /// Returns the host of an address. An IPv4 address mapped into IPv6, as a listener on both sees it, is its
+    /// IPv4 host.
+    pub(crate) fn of(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
             IpAddr::V4(ip) => Self::V4(ip),
             IpAddr::V6(ip) => {
                 let [a, b, c, d, e, f, g, h, ..] = ip.octets();
@@ -29,7 +30,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_host_is_its_first_64_bits() {
-        let host = |text: &str| Host::of((text.parse::<IpAddr>().unwrap(), 1).into());
+        let host = |text: &str| Host::of(text.parse().unwrap());
         assert_eq!(host("2001:db8:1:2::1"), host("2001:db8:1:2:ffff::9"));
         assert_ne!(host("2001:db8:1:2::1"), host("2001:db8:1:3::1"));
         assert_eq!(host("::ffff:10.0.0.1"), host("10.0.0.1"));
