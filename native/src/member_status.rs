@@ -26,7 +26,7 @@ impl From<Member> for MemberStatus {
         Self {
             id: member.id.node_id.to_string(),
             generation: member.id.generation_id,
-            addr: member.id.gossip_advertise_addr,
+            addr: member.id.addr(),
             live: member.liveness != Liveness::Dead,
             superseded: member.superseded,
             myself: member.liveness == Liveness::Myself,

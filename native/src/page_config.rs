@@ -28,7 +28,7 @@ impl PageConfig {
             seeds: members
                 .iter()
                 .filter(|member| accepts_pages(member))
-                .map(|member| member.id.gossip_advertise_addr)
+                .map(|member| member.id.addr())
                 .collect(),
             gossip_interval_ms: u64::try_from(node.gossip_interval.as_millis()).unwrap_or(u64::MAX),
         })
@@ -40,7 +40,7 @@ impl PageConfig {
 fn accepts_pages(member: &Member) -> bool {
     match member.liveness {
         Liveness::Myself => true,
-        Liveness::Live => kind::is_node(member) && is_dialable(member.id.gossip_advertise_addr),
+        Liveness::Live => kind::is_node(member) && is_dialable(member.id.addr()),
         Liveness::Dead => false,
     }
 }

@@ -87,7 +87,7 @@ impl Status {
             Self {
                 id: id.node_id.to_string(),
                 generation: id.generation_id,
-                addr: id.gossip_advertise_addr,
+                addr: id.addr(),
                 identity: node.identity.to_string(),
                 cluster: node.cluster.to_string(),
                 members: participant.members().into_iter().map(Into::into).collect(),

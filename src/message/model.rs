@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::node_id::NodeId;
+use crate::net::canonical;
 
 /// A version of a node's state. It rises by one with every change; zero means that there is no
 /// state yet.
@@ -38,6 +39,13 @@ impl ChitchatId {
             generation_id,
             gossip_advertise_addr: SocketAddr::new(addr.ip(), addr.port()),
         }
+    }
+
+    /// Returns the address to which peers send gossip for this member, in its
+    /// [canonical](crate::net::canonical) form: that under which a transport layer knows its connections.
+    /// The address in the id itself stays as its owner has written it, since it is a part of its name.
+    pub fn addr(&self) -> SocketAddr {
+        canonical(self.gossip_advertise_addr)
     }
 }
 

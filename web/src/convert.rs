@@ -39,7 +39,7 @@ fn member(member: &Member) -> JsValue {
     Object::new()
         .text("id", &member.id.node_id)
         .text("generation", &member.id.generation_id.to_string())
-        .text("addr", &member.id.gossip_advertise_addr.to_string())
+        .text("addr", &member.id.addr().to_string())
         .flag("live", member.liveness != Liveness::Dead)
         .flag("superseded", member.superseded)
         .flag("self", member.liveness == Liveness::Myself)

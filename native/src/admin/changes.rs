@@ -127,7 +127,7 @@ mod tests {
             status: MemberStatus {
                 id: "a".to_owned(),
                 generation: 7,
-                addr: id.gossip_advertise_addr,
+                addr: id.addr(),
                 live: true,
                 superseded: false,
                 myself: false,

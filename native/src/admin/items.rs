@@ -22,7 +22,7 @@ impl From<&ChitchatId> for Subject {
         Self {
             id: id.node_id.to_string(),
             generation: id.generation_id,
-            addr: id.gossip_advertise_addr,
+            addr: id.addr(),
         }
     }
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::net::{SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
+use chitchat_013::transport::Socket as Socket013;
 use gossip_transport::either::EitherTransport;
+use gossip_transport::gossip::engine::{Engine, Event, Output};
 use gossip_transport::gossip::{GossipConfig, Participant};
 use gossip_transport::message::{
     ChitchatId, ChitchatMessage, Digest, Message as _, NodeDigest, ProtocolVersion,
@@ -14,9 +16,11 @@ use gossip_transport::net::{ConnectError, NetTransport};
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::transport_layer::{DropReason, TransportLayerConfig};
 use gossip_transport::udp::PlaintextUdpTransport;
-use gossip_transport::{ClusterSecret, ConfigError, TransportLayerSocket, TransportLayerTransport};
+use gossip_transport::{
+    ClusterSecret, ConfigError, Identity, Role, TransportLayerSocket, TransportLayerTransport,
+};
 
-use crate::support::upstream::{Node, Release, Settings, our_config};
+use crate::support::upstream::{Bound, Node, Release, Settings, our_config};
 use crate::support::{self, anyone, member, soon, until};
 
 type Socket<T> = TransportLayerSocket<T, ChitchatMessage>;
@@ -159,6 +163,89 @@ async fn a_bridge_on_every_address_hears_upstream_nodes_under_the_addresses_that
             .all(Option::is_some)
     })
     .await;
+}
+
+/// Starts an upstream node on an IPv4 address that advertises it mapped into IPv6.
+async fn upstream_with_mapped_address(seed: SocketAddr) -> chitchat_013::ChitchatHandle {
+    let socket = chitchat_013::transport::UdpSocket::open(loopback(0)).await;
+    let socket = socket.unwrap();
+    let addr = Socket013::local_addr(&socket).unwrap();
+    let config = chitchat_013::ChitchatConfig {
+        chitchat_id: chitchat_013::ChitchatId::new("mapped".to_owned(), 1, mapped(addr)),
+        cluster_id: "canonical".to_owned(),
+        gossip_interval: Duration::from_millis(20),
+        listen_addr: addr,
+        seed_nodes: vec![seed.to_string()],
+        failure_detector_config: chitchat_013::FailureDetectorConfig::default(),
+        marked_for_deletion_grace_period: Duration::from_secs(60),
+        catchup_callback: None,
+        extra_liveness_predicate: None,
+        protocol_version: chitchat_013::ProtocolVersion::V0,
+    };
+    let transport = Bound::new(Box::new(socket));
+    let node = chitchat_013::spawn_chitchat(config, Vec::new(), &transport);
+    node.await.unwrap()
+}
+
+#[tokio::test]
+async fn an_upstream_node_that_advertises_a_mapped_address_is_the_peer_at_its_ipv4_address() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let socket = tokio::net::UdpSocket::bind(loopback(0)).await.unwrap();
+    let own = socket.local_addr().unwrap();
+    let _node = upstream_with_mapped_address(own).await;
+    let config = GossipConfig::new("canonical", "us").with_rng_seed(Some(1));
+    let mut engine = Engine::new(config, ChitchatId::new("us", 1, own), Duration::ZERO).unwrap();
+    // Its own address is no seed.
+    engine.handle(Event::Seeds(vec![mapped(own)]), Duration::ZERO);
+    let other = ChitchatId::new("other", 1, loopback(9));
+    let (mut node, mut selected) = (own, BTreeSet::new());
+    for at in 1..=10 {
+        let mut bytes = [0; 65_536];
+        let (len, from) = soon(socket.recv_from(&mut bytes)).await.unwrap();
+        let bytes = bytes::Bytes::copy_from_slice(&bytes[..len]);
+        let theirs = ChitchatMessage::decode(bytes.clone()).unwrap();
+        assert_eq!(theirs.clone().into_bytes().unwrap(), bytes);
+        node = from;
+        let beat = NodeDigest {
+            heartbeat: at,
+            ..NodeDigest::default()
+        };
+        let ours = ChitchatMessage::Syn {
+            version: ProtocolVersion::V0,
+            cluster_id: "canonical".to_owned(),
+            digest: Digest {
+                node_digests: [(other.clone(), beat)].into(),
+            },
+        };
+        let now = SECOND * u32::try_from(at).unwrap();
+        for (from, message) in [(mapped(from), theirs), (loopback(9), ours)] {
+            let event = Event::Message {
+                from,
+                identity: Identity::UNPROVED,
+                role: Role::Core,
+                message,
+            };
+            engine.handle(event, now);
+        }
+        selected.extend(receivers(engine.handle(Event::Round, now)));
+    }
+    assert_eq!(selected, BTreeSet::from([node, loopback(9)]));
+    let members = engine.members().into_iter();
+    let ids = members.map(|member| member.id.gossip_advertise_addr);
+    assert!(ids.collect::<Vec<_>>().contains(&mapped(node)));
+    // Neither of them is silent, so both get a change at once.
+    engine.set("key", "value", SECOND * 10).unwrap();
+    let pushed = receivers(engine.handle(Event::Rumours, SECOND * 10));
+    assert_eq!(BTreeSet::from_iter(pushed), selected);
+}
+
+fn receivers(outputs: Vec<Output>) -> Vec<SocketAddr> {
+    let to = |output| match output {
+        Output::Send { to, .. } => vec![to],
+        Output::SendToAll { to, .. } => to,
+        _ => Vec::new(),
+    };
+    outputs.into_iter().flat_map(to).collect()
 }
 
 #[test]

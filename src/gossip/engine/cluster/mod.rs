@@ -145,7 +145,7 @@ impl Cluster {
         match self.forgotten.last_heartbeat(id) {
             Some(last) if last >= heartbeat => Newcomer::Refused,
             Some(_) => Newcomer::Alive,
-            None if from == id.gossip_advertise_addr => Newcomer::Alive,
+            None if from == id.addr() => Newcomer::Alive,
             None => Newcomer::Unproved,
         }
     }

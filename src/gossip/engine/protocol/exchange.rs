@@ -201,7 +201,7 @@ impl Engine {
 
     /// Notes that a member of this cluster has sent a message.
     fn note_heard(&mut self, from: SocketAddr) {
-        self.counts.heard += u64::from(from != self.id().gossip_advertise_addr);
+        self.counts.heard += u64::from(from != self.id().addr());
         self.rejected_by.remove(&from);
     }
 
@@ -221,7 +221,7 @@ impl Engine {
         let version = |id: &ChitchatId| listed.get(id).map(|node| node.max_version);
         self.rumours.note_digest(from, version);
         let noted = self.cluster.note_heartbeats(digest, from);
-        let counts = |id: &&ChitchatId| !(is_more && id.gossip_advertise_addr == from);
+        let counts = |id: &&ChitchatId| !(is_more && id.addr() == from);
         let risen = noted.risen.into_iter().filter(counts);
         let risen = self.detector.heartbeats(risen, now);
         let replaced = self.replace_dead(&noted.without_room);

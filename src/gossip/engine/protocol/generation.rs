@@ -25,10 +25,9 @@ impl Engine {
             ChitchatMessage::SynAck { digest, .. } => digest,
             _ => return false,
         };
-        let own_addr = self.id().gossip_advertise_addr;
+        let own_addr = self.id().addr();
         let detector = &self.detector;
-        let is_other =
-            |id: &ChitchatId| id.gossip_advertise_addr != own_addr && detector.is_live(id);
+        let is_other = |id: &ChitchatId| id.addr() != own_addr && detector.is_live(id);
         let Some(latest) = self.cluster.later_generation(digest, is_other) else {
             return false;
         };

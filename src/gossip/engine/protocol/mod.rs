@@ -33,6 +33,7 @@ use super::selection;
 use crate::credential::Identity;
 use crate::gossip::error::{DeleteError, SetError};
 use crate::message::{ChitchatId, DeletionStatus, HEADER_LEN, Version};
+use crate::net::canonical;
 
 /// A member that does not answer within this many intervals is selected less often.
 const ANSWER_INTERVALS: u32 = 2;
@@ -152,20 +153,25 @@ impl Engine {
                 message,
                 ..
             } => {
+                let from = canonical(from);
                 let is_proved = identity != Identity::UNPROVED;
                 let raised = is_proved && self.outlive_own_past(&message, now);
                 self.message(from, is_proved, message, now, &mut outputs) || raised
             }
             Event::Seeds(seeds) => {
-                let own = self.id().gossip_advertise_addr;
-                self.seeds = order::set(seeds.into_iter().filter(|addr| *addr != own));
+                let own = self.id().addr();
+                self.seeds =
+                    order::set(seeds.into_iter().map(canonical).filter(|addr| *addr != own));
                 self.routes.set_seeds(self.seeds.clone());
                 if !self.seeds.is_empty() {
                     self.schedule.note_seeds();
                 }
                 false
             }
-            Event::Connections(connections) => {
+            Event::Connections(mut connections) => {
+                for connection in &mut connections {
+                    connection.addr = canonical(connection.addr);
+                }
                 self.connections(&connections, now, &mut outputs);
                 false
             }
@@ -242,7 +248,7 @@ impl Engine {
     /// Returns the addresses of the other members that are live.
     pub(crate) fn live_addrs(&self) -> BTreeSet<SocketAddr> {
         let live = self.cluster.others().filter(|id| self.detector.is_live(id));
-        live.map(|id| id.gossip_advertise_addr).collect()
+        live.map(|id| id.addr()).collect()
     }
 
     /// Returns true if another member is live.

@@ -44,7 +44,7 @@ impl Engine {
                 reachable,
                 connected: self.routes.connected(),
                 pattern: &pattern,
-                own: self.id().gossip_advertise_addr,
+                own: self.id().addr(),
             };
             let cluster = &self.cluster;
             let known = |id: &ChitchatId| cluster.get(id).map_or(0, |state| state.max_version);

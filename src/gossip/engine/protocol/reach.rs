@@ -28,7 +28,7 @@ impl Engine {
         if !change.new.is_empty() {
             self.rumours.unpark(now);
         }
-        let own = self.id().gossip_advertise_addr;
+        let own = self.id().addr();
         let mut greeted = Vec::new();
         for addr in change.new {
             // A Syn that waits for this connection needs no second one.
@@ -46,7 +46,7 @@ impl Engine {
         let excused = self.routes.excuse(now);
         if !excused.is_zero() {
             let routes = &self.routes;
-            let needs_one = |id: &ChitchatId| routes.needs_connection(id.gossip_advertise_addr);
+            let needs_one = |id: &ChitchatId| routes.needs_connection(id.addr());
             self.detector.forgive(excused, now, needs_one);
         }
     }
@@ -54,7 +54,7 @@ impl Engine {
     /// Forgets which version the addresses read that are neither connected nor those of members.
     pub(super) fn forget_versions(&mut self) {
         if self.routes.known_v1() > self.cluster.nodes().len() {
-            let addrs = self.cluster.others().map(|id| id.gossip_advertise_addr);
+            let addrs = self.cluster.others().map(|id| id.addr());
             let members = order::set(addrs);
             self.routes.retain(|addr| members.contains(addr));
         }
@@ -62,10 +62,10 @@ impl Engine {
 
     /// Returns the addresses to select from.
     pub(super) fn candidates(&self, now: Duration) -> Candidates {
-        let own = self.id().gossip_advertise_addr;
+        let own = self.id().addr();
         let routes = &self.routes;
         let addrs = |ids: &mut dyn Iterator<Item = &ChitchatId>| -> BTreeSet<SocketAddr> {
-            let addrs = ids.map(|id| id.gossip_advertise_addr);
+            let addrs = ids.map(|id| id.addr());
             order::set(addrs.filter(|addr| *addr != own))
         };
         let all_live = addrs(&mut self.detector.judged_live());
@@ -113,7 +113,7 @@ impl Engine {
         if fanout == 0 || !self.routes.are_known() {
             return None;
         }
-        let own = self.id().gossip_advertise_addr;
+        let own = self.id().addr();
         let pattern = self.pattern();
         let place = pattern.iter().position(|addr| *addr == own)?;
         let to_meet = |addr: &&SocketAddr| {
@@ -130,14 +130,14 @@ impl Engine {
     /// Returns the live members that others can dial, this one included, in the order in which
     /// rumours pass; or nothing if others cannot dial this one.
     pub(super) fn pattern(&self) -> Vec<SocketAddr> {
-        let own = self.id().gossip_advertise_addr;
+        let own = self.id().addr();
         let are_known = self.routes.are_known();
         let can_be_dialled = |addr: &SocketAddr| !(are_known && is_key_address(*addr));
         if !can_be_dialled(&own) {
             return Vec::new();
         }
         let live = self.detector.judged_live();
-        let addrs = live.map(|id| id.gossip_advertise_addr);
+        let addrs = live.map(|id| id.addr());
         in_pattern(order::set(addrs.filter(can_be_dialled).chain([own])))
     }
 }

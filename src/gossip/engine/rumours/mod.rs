@@ -139,7 +139,7 @@ impl Rumours {
         self.is_parked = false;
         let pending = self.pending.entry(id.clone()).or_default();
         let copies = usize::from(from.is_some());
-        let owner = id.gossip_advertise_addr;
+        let owner = id.addr();
         let is_entrusted = from.is_some_and(|(addr, _)| addr == owner && is_key_address(addr));
         match pending.stretches.last_mut() {
             Some(last) if last.sent == 0 => {
@@ -394,16 +394,14 @@ impl Rumours {
             let has = |addr: &SocketAddr| {
                 let holders = self.pending.get(id).map(|p| &p.holders);
                 let version = holders.and_then(|holders| holders.get(addr));
-                *addr == id.gossip_advertise_addr || version.is_some_and(|had| *had >= known)
+                *addr == id.addr() || version.is_some_and(|had| *had >= known)
             };
             if let Some(common) = &mut common {
                 common.retain(has);
             } else {
                 let holders = self.pending.get(id).into_iter();
                 let holders = holders.flat_map(|p| p.holders.keys().copied());
-                common = Some(order::set(
-                    holders.chain([id.gossip_advertise_addr]).filter(has),
-                ));
+                common = Some(order::set(holders.chain([id.addr()]).filter(has)));
             }
         }
         common.unwrap_or_default()
