@@ -78,11 +78,13 @@ mod tests {
         for _ in 0..50 {
             let mut backoff = Backoff::default();
             let growing = [200, 400, 800, 1600, 3200, 6400, 12800, 25600];
-            for whole in growing.into_iter().chain([30_000; 100]) {
+            for (failures, whole) in (1..).zip(growing.into_iter().chain([30_000; 100])) {
                 let wait = backoff.fail(now, min, max);
                 let whole = Duration::from_millis(whole);
                 assert!(wait >= whole / 2 && wait <= whole, "{wait:?} of {whole:?}");
+                assert_eq!(backoff.failures(), failures);
                 assert_eq!(backoff.pending(now), Some(now + wait));
+                assert_eq!(backoff.pending(now + wait), None);
             }
         }
     }
