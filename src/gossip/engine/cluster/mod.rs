@@ -255,7 +255,8 @@ impl Cluster {
 
     /// Returns a delta of at most `room` bytes with the changes of the members in `floors`: for
     /// each member, those above the given version. A receiver that has the state up to that version
-    /// applies the delta without dropping any of its keys.
+    /// applies the delta without dropping any of its keys. Members with few changes come first, so that
+    /// one with many, which take several messages, delays no other.
     pub(super) fn delta_above(
         &self,
         floors: &Members<Version>,
@@ -274,7 +275,7 @@ impl Cluster {
             digest.node_digests.insert(id.clone(), known);
         }
         let skip = |id: &ChitchatId| !floors.contains_key(id) || skip(id);
-        self.delta(&digest, room, skip, rng)
+        self.delta_of(First::Fewest, &digest, room, skip, rng)
     }
 
     /// Returns a digest of the known members, of at most `room` bytes. Members for which `skip`
@@ -333,6 +334,17 @@ impl Cluster {
         skip: impl Fn(&ChitchatId) -> bool,
         rng: &mut fastrand::Rng,
     ) -> Delta {
+        self.delta_of(First::Unknown, digest, room, skip, rng)
+    }
+
+    fn delta_of(
+        &self,
+        first: First,
+        digest: &Digest,
+        room: usize,
+        skip: impl Fn(&ChitchatId) -> bool,
+        rng: &mut fastrand::Rng,
+    ) -> Delta {
         // Both are sorted by id: they are walked once, without a search for each.
         let mut theirs = digest.node_digests.iter().peekable();
         let stale: Vec<Stale<'_>> = self
@@ -340,7 +352,7 @@ impl Cluster {
             .iter()
             .filter_map(|(id, state)| {
                 let known = order::advance(&mut theirs, id).copied().unwrap_or_default();
-                let stale = Stale::of(id, state, known, rng)?;
+                let stale = Stale::of(first, id, state, known, rng)?;
                 (!skip(id)).then_some(stale)
             })
             .collect();
@@ -527,6 +539,15 @@ enum Newcomer {
     Alive,
 }
 
+/// The members that come first in a delta.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum First {
+    /// Those that the receiver does not know, and then those of which it lacks the most changes.
+    Unknown,
+    /// Those with the fewest changes.
+    Fewest,
+}
+
 /// A member of which a peer lacks changes.
 struct Stale<'a> {
     id: &'a ChitchatId,
@@ -538,6 +559,7 @@ struct Stale<'a> {
 
 impl<'a> Stale<'a> {
     fn of(
+        first: First,
         id: &'a ChitchatId,
         state: &'a NodeState,
         known: NodeDigest,
@@ -551,16 +573,17 @@ impl<'a> Stale<'a> {
             && known.max_version < state.last_gc_version;
         let from = if afresh { 0 } else { known.max_version };
         let is_known = from > 0;
-        let rank = if is_known {
-            u64::MAX - state.stale_count(from) as u64
-        } else {
-            state.max_version
+        let count = state.stale_count(from) as u64;
+        let (is_last, rank) = match first {
+            First::Fewest => (false, count),
+            First::Unknown if is_known => (true, u64::MAX - count),
+            First::Unknown => (false, state.max_version),
         };
         Some(Self {
             id,
             state,
             from,
-            order: (is_known, rank, rng.u64(..)),
+            order: (is_last, rank, rng.u64(..)),
         })
     }
 }

@@ -448,3 +448,22 @@ fn a_state_larger_than_a_message_is_pushed_by_its_newest_part() {
     assert_eq!(state.get("last"), Some("words"));
     assert_eq!(state.get("k0").map(str::len), Some(50));
 }
+
+#[test]
+fn a_rumour_with_few_changes_is_not_held_up_by_one_with_many() {
+    let mut us = cluster(0);
+    let mut floors = Members::new();
+    for (member, keys) in [(1, 1_000), (2, 2), (3, 900)] {
+        us.note_heartbeat(&id(member), 1);
+        let state = us.nodes.get_mut(&id(member)).unwrap();
+        for n in 0..keys {
+            state.set(&format!("key-{n}"), "value", DeletionStatus::Set, NOW);
+        }
+        floors.insert(id(member), 1);
+    }
+    let mut rng = fastrand::Rng::with_seed(1);
+    let delta = us.delta_above(&floors, 1_000, none, &mut rng);
+    let members = delta.node_deltas.iter().map(|node| &node.chitchat_id);
+    let members: Vec<_> = members.cloned().collect();
+    assert_eq!(members, [id(2), id(3)]);
+}
