@@ -14,7 +14,7 @@
 mod support;
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -383,4 +383,28 @@ fn a_node_on_every_interface_advertises_the_address_that_leads_to_its_first_seed
             assert_eq!(members[0]["addr"], expected);
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn datagrams_from_thousands_of_addresses_write_few_lines_to_the_log() {
+    const ADDRS: u16 = 3_000;
+    let node = Node::start(&["--trust-anyone", "--udp"]);
+    for n in 0..ADDRS {
+        let [high, low] = n.to_be_bytes();
+        // On Linux, all of 127.0.0.0/8 is this machine.
+        let socket = UdpSocket::bind(SocketAddr::from(([127, 9, high, low], 0))).unwrap();
+        // A BadCluster message.
+        socket.send_to(&[0x53, 0xb0, 0, 3], node.gossip).unwrap();
+        if n % 100 == 99 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    let accepted = |node: &Node| node.json("/status")["stats"]["accepted"].as_u64().unwrap();
+    // Some datagrams find no room.
+    wait_for("connections from many addresses", || {
+        (accepted(&node) > 300).then_some(())
+    });
+    let lines = node.log().lines().count();
+    assert!(lines < 100, "{lines} lines");
 }

@@ -45,4 +45,4 @@ pub(super) use names::Own;
 pub(super) use peers::Peers;
 pub(super) use queue::BATCH_BYTES;
 pub(super) use requests::{DirectWrite, Offered, SenderPlace, Wanted, Writer};
-pub(super) use step::{Effects, NewDial, NewPeer, NewReader, PeerKey, Step};
+pub(super) use step::{Effects, LinkLife, NewDial, NewPeer, NewReader, PeerKey, Step};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+use crate::credential::Identity;
 use crate::net::CloseCode;
 use crate::rt::Instant;
 use crate::rt::sync::Signal;
@@ -73,6 +74,14 @@ pub(in crate::transport_layer) struct NewReader<C> {
 pub(in crate::transport_layer) struct EndedLink {
     pub(in crate::transport_layer) addr: SocketAddr,
     pub(in crate::transport_layer) why: &'static str,
+    pub(in crate::transport_layer) life: LinkLife,
+}
+
+/// A connection that is out of service.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::transport_layer) struct LinkLife {
+    pub(in crate::transport_layer) identity: Identity,
+    /// The time for which it was in service.
     pub(in crate::transport_layer) age: Duration,
 }
 

@@ -12,7 +12,7 @@ use futures::FutureExt as _;
 use futures::future::{Either, select};
 
 use super::shared::Shared;
-use crate::credential::Role;
+use crate::credential::{Identity, Role};
 use crate::message::Message;
 use crate::net::{CloseReason, NetConnection, NetTransport};
 use crate::rt::sync::yield_now;
@@ -72,7 +72,12 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
             role: Role::Core,
         };
         let (addr, identity) = (key.addr, origin.identity.short());
-        tracing::info!(%addr, ?direction, identity, "connected");
+        if origin.identity == Identity::UNPROVED {
+            // There may be as many as someone forges addresses.
+            tracing::debug!(%addr, ?direction, "connected");
+        } else {
+            tracing::info!(%addr, ?direction, identity, "connected");
+        }
         let reader = Self {
             shared: Arc::clone(shared),
             key,

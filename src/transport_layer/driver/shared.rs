@@ -8,14 +8,16 @@ use std::task::{Context, Poll, Waker};
 
 use super::inbox::SharedInbox;
 use super::tasks::TaskSet;
-use crate::credential::NetCredential;
+use crate::credential::{Identity, NetCredential};
 use crate::host::Host;
 use crate::message::Message;
 use crate::net::{CloseCode, NetConnection, NetTransport};
 use crate::rt::sync::{Mutex, MutexGuard, Signal, Ticket};
 use crate::rt::{Instant, Task};
 use crate::transport_layer::config::TransportLayerConfig;
-use crate::transport_layer::core::{Effects, LinkEnd, NewPeer, NewReader, Own, PeerKey, Peers};
+use crate::transport_layer::core::{
+    Effects, LinkEnd, LinkLife, NewPeer, NewReader, Own, PeerKey, Peers,
+};
 use crate::transport_layer::error::ClosedError;
 use crate::transport_layer::received::{ConnectedPeer, Received};
 use crate::transport_layer::stats::SocketStats;
@@ -129,8 +131,7 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
             self.tasks.spawn((), async move { conn.close(code).await });
         }
         for ended in fx.ended {
-            let (addr, why, age) = (ended.addr, ended.why, ended.age);
-            tracing::info!(%addr, why, ?age, "connection ended");
+            log_end(ended.addr, &ended.why, ended.life);
         }
         for addr in fx.downgraded {
             tracing::warn!(
@@ -158,10 +159,9 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         end: LinkEnd,
         why: &dyn std::fmt::Display,
     ) {
-        let age = self.with(|peers, fx| peers.disconnected(key, link, &end, Instant::now(), fx));
-        if let Some(age) = age {
-            let addr = key.addr;
-            tracing::info!(%addr, %why, ?age, "connection ended");
+        let life = self.with(|peers, fx| peers.disconnected(key, link, &end, Instant::now(), fx));
+        if let Some(life) = life {
+            log_end(key.addr, why, life);
         }
     }
 
@@ -281,6 +281,17 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         self.handshakes.close();
         self.tasks.close();
         self.inbox.close();
+    }
+}
+
+/// Logs the end of a connection. Without a proved identity there may be as many as someone forges
+/// addresses, so these are for debugging only.
+fn log_end(addr: SocketAddr, why: &dyn std::fmt::Display, life: LinkLife) {
+    let age = life.age;
+    if life.identity == Identity::UNPROVED {
+        tracing::debug!(%addr, %why, ?age, "connection ended");
+    } else {
+        tracing::info!(%addr, %why, ?age, "connection ended");
     }
 }
 

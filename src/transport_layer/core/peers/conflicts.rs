@@ -179,7 +179,8 @@ impl<C: NetConnection> Peers<C> {
         now: Instant,
         fx: &mut Effects<C>,
     ) {
-        let age = self.disconnected_at(addr, link, &LinkEnd::Local(code), now, fx);
-        fx.ended.extend(age.map(|age| EndedLink { addr, why, age }));
+        let life = self.disconnected_at(addr, link, &LinkEnd::Local(code), now, fx);
+        fx.ended
+            .extend(life.map(|life| EndedLink { addr, why, life }));
     }
 }

@@ -14,7 +14,7 @@ use crate::transport_layer::core::census::Pool;
 use crate::transport_layer::core::conflict::{Conflict, Kind};
 use crate::transport_layer::core::link::{Link, LinkEnd, LinkRole, Reading};
 use crate::transport_layer::core::peer::Failure;
-use crate::transport_layer::core::step::{Effects, EndedLink, NewReader, PeerKey};
+use crate::transport_layer::core::step::{Effects, EndedLink, LinkLife, NewReader, PeerKey};
 use crate::transport_layer::error::DuplicateIdentity;
 use crate::transport_layer::stats::Direction;
 
@@ -172,7 +172,7 @@ impl<C: NetConnection> Peers<C> {
         peer.is_some_and(|peer| peer.has_to_hold_back(link, now))
     }
 
-    /// Takes a connection out of service. Returns its age, or `None` if it was out of service already.
+    /// Takes a connection out of service. Returns `None` if it was out of service already.
     pub(in crate::transport_layer) fn disconnected(
         &mut self,
         key: PeerKey,
@@ -180,7 +180,7 @@ impl<C: NetConnection> Peers<C> {
         end: &LinkEnd,
         now: Instant,
         fx: &mut Effects<C>,
-    ) -> Option<Duration> {
+    ) -> Option<LinkLife> {
         let addr = self.locate(key)?;
         self.disconnected_at(addr, link, end, now, fx)
     }
@@ -192,7 +192,7 @@ impl<C: NetConnection> Peers<C> {
         end: &LinkEnd,
         now: Instant,
         fx: &mut Effects<C>,
-    ) -> Option<Duration> {
+    ) -> Option<LinkLife> {
         let (min, max) = (self.config.backoff_min, self.config.backoff_max);
         let link = self.take_link(addr, link, now, fx)?;
         let age = now.saturating_duration_since(link.since);
@@ -222,8 +222,9 @@ impl<C: NetConnection> Peers<C> {
             LinkEnd::Local(code) => *code,
             LinkEnd::Remote(_) | LinkEnd::Lost => CloseCode::NORMAL,
         };
+        let identity = link.conn.remote_identity();
         fx.close.push((link.conn, code));
-        Some(age)
+        Some(LinkLife { identity, age })
     }
 
     fn take_link(
@@ -351,8 +352,10 @@ impl<C: NetConnection> Peers<C> {
             return;
         };
         let age = now.saturating_duration_since(link.since);
+        let identity = link.conn.remote_identity();
+        let life = LinkLife { identity, age };
         fx.close.push((link.conn, CloseCode::EVICTED));
-        fx.ended.push(EndedLink { addr, why, age });
+        fx.ended.push(EndedLink { addr, why, life });
     }
 
     /// Abandons a dial.

@@ -221,9 +221,9 @@ impl Fixture {
     fn end(&mut self, addr: SocketAddr, link: u64, end: LinkEnd) -> Option<Duration> {
         let key = self.key(addr);
         let (now, fx) = (self.now, &mut self.fx);
-        let age = self.peers.disconnected(key, link, &end, now, fx);
+        let life = self.peers.disconnected(key, link, &end, now, fx);
         self.peers.reader_ended(key, link, fx);
-        age
+        life.map(|life| life.age)
     }
 
     fn lose(&mut self, addr: SocketAddr, link: u64) {
