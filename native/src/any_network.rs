@@ -4,13 +4,15 @@
 //! the program does not depend on the network.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::time::Duration;
 
 use gossip_transport::ChitchatMessage;
 use gossip_transport::TransportLayerSocket;
 use gossip_transport::either::{EitherCounts, EitherTransport};
 use gossip_transport::gossip::{
-    DeleteError, GossipConfig, LeaveError, Member, MembershipWatch, Participant, SetError,
+    ConnectedError, DeleteError, GossipConfig, LeaveError, Member, MembershipWatch, Participant,
+    SetError,
 };
 use gossip_transport::message::ChitchatId;
 use gossip_transport::tcp::TcpTransport;
@@ -19,6 +21,9 @@ use gossip_transport::udp::{PlaintextUdpTransport, UdpCounts};
 
 /// TCP, and the datagrams of the published chitchat crate on the same port.
 pub(crate) type Bridge = EitherTransport<TcpTransport, PlaintextUdpTransport>;
+
+/// The future of [`Participant::connected`] on either network.
+pub(crate) type Connected = Pin<Box<dyn Future<Output = Result<(), ConnectedError>> + Send>>;
 
 /// A bound socket on either network.
 pub(crate) enum AnySocket {
@@ -68,6 +73,10 @@ impl AnySocket {
 impl AnyParticipant {
     pub(crate) fn id(&self) -> ChitchatId {
         of_either!(self, participant => participant.id())
+    }
+
+    pub(crate) fn connected(&self) -> Connected {
+        of_either!(self, participant => Box::pin(participant.connected()))
     }
 
     pub(crate) fn members(&self) -> Vec<Member> {

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use gossip_transport::credential::Identity;
 use gossip_transport::net::{NetTransport as _, canonical, is_dialable, is_link_local};
 use gossip_transport::tcp::{Network, TcpTransport};
@@ -89,7 +90,7 @@ Exit codes
   1  could not run, for example because a port is in use or a file cannot be read; a subcommand: the
      node has refused it, for example because there is no such key; stderr has the reason
   2  invalid arguments; stderr says what to change
-  3  a subcommand: no node answers";
+  3  a subcommand: no node answers, or it ended during a watch";
 
 /// The parsed command line.
 #[derive(Debug, Parser)]
@@ -181,6 +182,9 @@ pub(crate) struct Args {
     pub(crate) max_members: Option<usize>,
 
     /// A key to set at the start; may be given several times
+    ///
+    /// Every node also sets the key "kind" to "node", by which a page tells nodes from tabs, unless it is
+    /// given here.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_key_value)]
     pub(crate) set: Vec<(String, String)>,
 
@@ -219,6 +223,11 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// Parses the command line. Ends the process if that fails, or for `--help`.
+    pub(crate) fn from_command_line() -> Self {
+        Self::try_parse().unwrap_or_else(|error| with_order(error).exit())
+    }
+
     /// Checks the combinations of options that clap cannot check.
     ///
     /// # Errors
@@ -244,6 +253,19 @@ impl Args {
         }
         Ok(())
     }
+}
+
+/// Adds to the error of an option before a subcommand that options follow the subcommand.
+fn with_order(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(command)) = error.get(ContextKind::InvalidSubcommand) else {
+        return error;
+    };
+    if error.kind() == ErrorKind::ArgumentConflict {
+        let tip = format!("the options of a subcommand follow it: gossip-node {command} [OPTIONS]");
+        let tip = ContextValue::StyledStrs(vec![tip.into()]);
+        error.insert(ContextKind::Suggested, tip);
+    }
+    error
 }
 
 /// Parses an address into its canonical form. Of a host name, it takes the first IPv4 address, or else
@@ -305,6 +327,17 @@ mod tests {
     fn clap_accepts_the_definition_of_the_command_line() {
         use clap::CommandFactory as _;
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn an_option_before_its_subcommand_is_reported_with_the_right_order() {
+        let args = ["gossip-node", "--admin", "path", "get", "role"];
+        let error = Args::try_parse_from(args).unwrap_err();
+        let text = with_order(error).to_string();
+        assert!(
+            text.contains("follow it: gossip-node get [OPTIONS]"),
+            "{text}"
+        );
     }
 
     #[test]

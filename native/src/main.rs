@@ -24,6 +24,7 @@ mod page_config;
 mod private_file;
 mod ready_file;
 mod run;
+mod seed_log;
 mod shutdown;
 mod status;
 
@@ -31,7 +32,6 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::Args;
@@ -44,7 +44,7 @@ const EXIT_USAGE: u8 = 2;
 const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::from_command_line();
     if let Some(command) = &args.command {
         return ExitCode::from(command.run());
     }

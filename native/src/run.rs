@@ -27,7 +27,7 @@ use crate::node::Node;
 use crate::own_address::own_address;
 use crate::ready_file::Ready;
 use crate::shutdown::Shutdown;
-use crate::{credential_file, membership_log};
+use crate::{credential_file, membership_log, seed_log};
 
 /// The number of members that a bridge remembers, and so tells upstream nodes of. With names of 40
 /// bytes and IPv6 addresses, an upstream node survives 703.
@@ -86,7 +86,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
         pid: std::process::id(),
     };
 
-    let reports = report_seeds(args, &tcp);
+    let seeds = seed_log::unresolved(&args.seeds, &tcp, RESOLVE_LIMIT);
     let participant = tokio::select! {
         joined = socket.join(gossip_config(args, &credential)) => {
             joined.context("cannot join the cluster")?
@@ -107,6 +107,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
         args.gossip_interval.get(),
     );
     let log = membership_log::start(node.clone(), watch);
+    let entry = seed_log::entry(node.clone());
     let server = http_listener.map(|listener| {
         let names = args.http_hosts.clone();
         let server = Server::new(node.clone(), names, args.web_root.as_deref());
@@ -119,14 +120,14 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
         ready.write(path)?;
     }
     tracing::info!(id = %me.node_id, addr = %me.gossip_advertise_addr, cluster = %args.cluster,
-        "joined the cluster");
+        seeds = args.seeds.len(), "started");
 
     let stopped = async { while ending.changed().await {} };
     tokio::select! {
         signal = shutdown.requested() => tracing::info!(signal, "leaving"),
         () = stopped => tracing::error!("the gossip task has ended"),
     }
-    drop((server, admin, log, reports));
+    drop((server, admin, log, entry, seeds));
     let left = tokio::select! {
         left = node.leave(LEAVE_DEADLINE) => left.map_err(anyhow::Error::from),
         signal = shutdown.requested() => {
@@ -245,23 +246,6 @@ fn admin_kind(args: &Args) -> PortKind {
 
 fn cannot_listen(purpose: &str, addr: SocketAddr, option: &str) -> String {
     format!("cannot listen for {purpose} on {addr} (choose another address with {option})")
-}
-
-/// Logs the seeds that cannot be resolved, until the tasks are dropped, so that a misspelt one is noticed
-/// soon. That is no error, since a name may appear later. The node does not wait for a name server.
-fn report_seeds(args: &Args, transport: &TcpTransport) -> Vec<rt::Task> {
-    let report = |seed: &String| rt::Task::spawn(report_seed(seed.clone(), transport.clone()));
-    args.seeds.iter().map(report).collect()
-}
-
-async fn report_seed(seed: String, transport: TcpTransport) {
-    match rt::timeout(RESOLVE_LIMIT, transport.resolve(&seed)).await {
-        Ok(Ok(addrs)) => tracing::debug!(seed, ?addrs, "resolved a seed"),
-        Ok(Err(error)) => {
-            tracing::warn!(seed, "cannot resolve a seed, will try again: {error:#}");
-        }
-        Err(elapsed) => tracing::warn!(seed, "resolving a seed {elapsed}, will try again"),
-    }
 }
 
 /// Prints the only line on stdout.

@@ -45,6 +45,7 @@ fn contradictory_and_malformed_arguments_exit_with_code_2() {
         &["--trust-anyone", "--admin-loopback"],
         &["--trust", "not-a-key"],
         &["--no-such-option"],
+        &["set", "", "value"],
     ] {
         assert_eq!(run(args).status.code(), Some(2), "{args:?}");
     }
@@ -193,6 +194,14 @@ fn nodes_with_different_secrets_do_not_join_each_other() {
     let seed = a.gossip.to_string();
     let other = Node::start(&["--id", "other", "--secret", &secrets[1], "--seed", &seed]);
     let b = Node::start(&["--id", "b", "--secret", &secrets[0], "--seed", &seed]);
+    wait_for("the reason in the log", || {
+        let reason = "check that both have the same cluster secret";
+        other.log().contains(reason).then_some(())
+    });
+    assert!(!other.log().contains("joined the cluster"));
+    wait_for("the other node in the log", || {
+        b.log().contains("joined the cluster").then_some(())
+    });
     for node in [&a, &b] {
         wait_for("a and b to join each other", || {
             (node.live_members() == ["a", "b"]).then_some(())

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -40,6 +41,7 @@ pub(crate) enum AdminCommand {
     /// Set a key of a running node
     Set {
         /// The key
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         key: String,
         /// Its value
         #[arg(allow_negative_numbers = true)]
