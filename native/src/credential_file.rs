@@ -103,8 +103,19 @@ fn key(path: &Path, trust: Trust) -> anyhow::Result<NetCredential> {
 ///
 /// Fails if the file exists or cannot be written.
 pub(crate) fn make_secret(path: &Path) -> anyhow::Result<()> {
-    write_new(path, &ClusterSecret::generate().to_text())
-        .with_context(|| format!("cannot create the secret {}", path.display()))
+    write_new(path, &ClusterSecret::generate().to_text()).map_err(|error| {
+        let exists = error.kind() == ErrorKind::AlreadyExists;
+        let error = anyhow!(error).context(format!("cannot create the secret {}", path.display()));
+        if exists {
+            error.context(format!(
+                "the file is never overwritten; use it with gossip-node --secret {}, or name another \
+                 file",
+                path.display()
+            ))
+        } else {
+            error
+        }
+    })
 }
 
 fn read(path: &Path) -> std::io::Result<String> {
@@ -162,7 +173,8 @@ mod tests {
         let path = dir.path().join("secret");
         make_secret(&path).unwrap();
         let made = secret(&path).unwrap().to_text();
-        assert!(make_secret(&path).is_err());
+        let error = format!("{:#}", make_secret(&path).unwrap_err());
+        assert!(error.contains("name another file"), "{error}");
         assert_eq!(secret(&path).unwrap().to_text(), made);
     }
 

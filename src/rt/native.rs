@@ -45,7 +45,7 @@ pub(crate) async fn resolve(name: &str) -> anyhow::Result<Vec<SocketAddr>> {
     }
     let addrs = tokio::net::lookup_host(name)
         .await
-        .with_context(|| format!("cannot resolve {name:?} (it must be host:port)"))?;
+        .with_context(|| format!("cannot resolve {name:?}"))?;
     Ok(addrs.collect())
 }
 

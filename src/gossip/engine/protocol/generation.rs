@@ -41,7 +41,8 @@ impl Engine {
         }
         tracing::info!(
             generation = latest,
-            "an earlier life of this member has a later generation, so this one gets the next"
+            "an earlier life of this member, or another member with its name, has a later generation, so \
+             this one gets the next"
         );
         self.raised = Some(now);
         let generation = latest.saturating_add(1);
