@@ -33,6 +33,8 @@ async fn main() -> anyhow::Result<()> {
     println!("{name} listens on {}", member.id().gossip_advertise_addr);
     tokio::select! {
         () = print_changes(&member, |line| println!("{line}")) => {}
+        // Fails if no seed lets this member in, for example because it has another secret.
+        Err(error) = member.connected() => return Err(error.into()),
         interrupted = tokio::signal::ctrl_c() => interrupted?,
     }
     member.leave(Duration::from_secs(1)).await?;
