@@ -180,6 +180,8 @@ impl<C: NetConnection> Link<C> {
         if !busy && idle_at.is_some_and(|at| at <= now) {
             return Err((CloseCode::IDLE, "it was idle"));
         }
+        // If it is busy, a time that has passed would be no reason to check again.
+        let idle_at = idle_at.filter(|at| *at > now);
         let Reading::Since(reading) = self.reading else {
             return Ok(idle_at);
         };

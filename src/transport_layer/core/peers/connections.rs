@@ -394,7 +394,7 @@ impl<C: NetConnection> Peers<C> {
     }
 
     /// Returns the connection or dial to evict for `need` when there are too many in `pool`: the dial of a
-    /// connected peer, or one that repeats a failed dial, or else the least recently used connection of the
+    /// connected peer, for a first dial one that repeats a failed dial, or else the least recently used connection of the
     /// identity that has the most, and then of the host that has the most, so that those which exceed the
     /// limit pay for it. Those whose peer has messages queued come last. Without a proved identity, peers
     /// that this side has dialled come after those that have come by themselves, which may be as many as
@@ -423,8 +423,9 @@ impl<C: NetConnection> Peers<C> {
                 let most = match need {
                     _ if peer.active().is_some() => usize::MAX,
                     Need::Redial => return None,
-                    _ if peer.backoff.failures() > 0 => usize::MAX - 1,
+                    Need::FirstDial if peer.backoff.failures() > 0 => usize::MAX - 1,
                     Need::FirstDial => return None,
+                    // It may be the peer that is being dialled, which has accepted the dial already.
                     Need::Connection => 1,
                 };
                 let of_host = self.census.of_host(pool, Host::of(dial.to.ip())) + 1;

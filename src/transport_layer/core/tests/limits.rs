@@ -372,27 +372,37 @@ fn a_dial_that_repeats_a_failed_one_takes_no_place_of_a_connection_however_idle(
 }
 
 #[test]
-fn a_dial_that_repeats_a_failed_one_gives_way_to_a_first_dial_and_to_a_connection() {
-    for by_connection in [false, true] {
-        let mut fixture = two_connected();
-        let link = fixture.peers.newest_link();
-        fixture.lose(addr(2), link);
-        fixture.offer(addr(3));
-        fixture.step(addr(3));
-        fixture.fail_dial(addr(3), std::io::ErrorKind::TimedOut);
-        fixture.now += secs(1);
-        let Step::Dial(redial) = fixture.step(addr(3)) else {
-            panic!("there is room");
-        };
-        if by_connection {
-            fixture.accept(addr(4), 4);
-        } else {
-            fixture.offer(addr(4));
-            assert_eq!(name(&fixture.step(addr(4))), "dial");
-        }
-        assert!(is_given_up(&redial));
-        assert!(fixture.connections().contains(&addr(1)));
-    }
+fn a_dial_that_repeats_a_failed_one_gives_way_to_a_first_dial() {
+    let mut fixture = two_connected();
+    let link = fixture.peers.newest_link();
+    fixture.lose(addr(2), link);
+    fixture.offer(addr(3));
+    fixture.step(addr(3));
+    fixture.fail_dial(addr(3), std::io::ErrorKind::TimedOut);
+    fixture.now += secs(1);
+    let Step::Dial(redial) = fixture.step(addr(3)) else {
+        panic!("there is room");
+    };
+    fixture.offer(addr(4));
+    assert_eq!(name(&fixture.step(addr(4))), "dial");
+    assert!(is_given_up(&redial));
+    assert_eq!(fixture.connections(), [addr(1)]);
+}
+
+#[test]
+fn the_task_of_a_connection_that_is_busy_beyond_its_idle_timeout_rests() {
+    let config = TransportLayerConfig::default().with_idle_timeout(secs(1));
+    let mut fixture = Fixture::new(config);
+    fixture.accept(addr(1), 1);
+    fixture.step(addr(1));
+    fixture.now += secs(1);
+    // The network does not take it.
+    let _direct = fixture.direct(addr(1));
+    fixture.now += secs(2);
+    let Step::Wait(deadline) = fixture.step(addr(1)) else {
+        panic!("there is nothing to do");
+    };
+    assert!(deadline.is_none_or(|at| at > fixture.now));
 }
 
 #[test]
