@@ -129,6 +129,11 @@ impl NetTransport for MemoryTransport {
         Ok(vec![addr])
     }
 
+    /// Accepts what native networks accept, although only addresses resolve here.
+    fn check_name(&self, name: &str) -> anyhow::Result<()> {
+        rt::check_name(name)
+    }
+
     fn max_message_len(&self) -> usize {
         self.network.config().max_message_len
     }

@@ -16,6 +16,7 @@ mod tests;
 mod web;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -35,7 +36,7 @@ pub(crate) use target::{Executor, Wakings, map};
 #[cfg(target_family = "wasm")]
 pub(crate) use target::{SHARED_MEMORY, Turns};
 #[cfg(not(target_family = "wasm"))]
-pub(crate) use target::{check_name, delay_acks, resolve};
+pub(crate) use target::{delay_acks, resolve};
 
 /// The time limit of [`timeout`] has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +45,32 @@ pub struct Elapsed(
     /// The limit.
     pub Duration,
 );
+
+/// Checks that `name` has a form in which native networks resolve names: a socket address, or `host:port`.
+///
+/// # Errors
+///
+/// Fails if it has neither form.
+pub(crate) fn check_name(name: &str) -> anyhow::Result<()> {
+    let port = |addr: SocketAddr| addr.port();
+    let port = match (name.parse().map(port), name.rsplit_once(':')) {
+        (Ok(port), _) => Some(port),
+        (_, Some((host, port))) if is_host(host) => port.parse().ok(),
+        _ => None,
+    };
+    let is_valid = port.is_some_and(|port| port != 0);
+    anyhow::ensure!(
+        is_valid,
+        "{name:?} must be host:port, such as 192.0.2.1:7946 or node.example.com:7946"
+    );
+    Ok(())
+}
+
+/// Returns whether `host` may be the name of a host. The system decides what each of its labels may be.
+fn is_host(host: &str) -> bool {
+    let is_foreign = |c: char| c.is_whitespace() || c.is_control() || "/:[]@?#".contains(c);
+    !host.is_empty() && !host.contains(is_foreign)
+}
 
 /// Runs `future` for at most `limit`, and drops it after that. Cancel-safe if `future` is.
 ///

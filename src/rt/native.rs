@@ -49,32 +49,6 @@ pub(crate) async fn resolve(name: &str) -> anyhow::Result<Vec<SocketAddr>> {
     Ok(addrs.collect())
 }
 
-/// Checks that `name` has a form that [`resolve`] takes: a socket address, or `host:port`.
-///
-/// # Errors
-///
-/// Fails if it has neither form.
-pub(crate) fn check_name(name: &str) -> anyhow::Result<()> {
-    let port = |addr: SocketAddr| addr.port();
-    let port = match (name.parse().map(port), name.rsplit_once(':')) {
-        (Ok(port), _) => Some(port),
-        (_, Some((host, port))) if is_host(host) => port.parse().ok(),
-        _ => None,
-    };
-    let is_valid = port.is_some_and(|port| port != 0);
-    anyhow::ensure!(
-        is_valid,
-        "{name:?} must be host:port, such as 192.0.2.1:7946 or node.example.com:7946"
-    );
-    Ok(())
-}
-
-/// Returns whether `host` may be the name of a host. The system decides what each of its labels may be.
-fn is_host(host: &str) -> bool {
-    let is_foreign = |c: char| c.is_whitespace() || c.is_control() || "/:[]@?#".contains(c);
-    !host.is_empty() && !host.contains(is_foreign)
-}
-
 /// Returns a map of `entries`. Of several with the same key, the last one counts.
 ///
 /// Fast if they are sorted, as in messages: a search for each takes most of the time of reading a

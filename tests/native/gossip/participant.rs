@@ -403,23 +403,33 @@ fn the_end_of_the_task_is_reported_by_every_method() {
 }
 
 #[tokio::test]
-async fn joining_with_a_malformed_seed_fails_at_once() {
-    let udp = PlaintextUdpTransport::default();
-    let both = EitherTransport::new(TcpTransport::default(), udp.clone());
-    let mut config = config("m", &[]);
-    config.seeds = vec!["foo".to_owned()];
-    let results = [
-        join(TcpTransport::default(), &secret(), ANY_PORT, config.clone())
-            .await
-            .err(),
-        join(udp, &secret(), ANY_PORT, config.clone()).await.err(),
-        join(both, &secret(), ANY_PORT, config).await.err(),
-    ];
-    for error in results {
-        let error = error.unwrap().downcast::<JoinError>().unwrap();
-        let expected = r#"seeds: "foo" must be host:port"#;
-        assert!(error.to_string().starts_with(expected), "{error}");
+async fn joining_with_a_malformed_seed_fails_at_once_on_every_native_network() {
+    async fn refuses<T: NetTransport>(network: T) {
+        for seed in [
+            "foo",
+            "foo:",
+            ":7946",
+            "foo:99999",
+            "127.0.0.1",
+            "127.0.0.1:99999",
+            "127.0.0.1:0",
+            "http://foo:7946",
+            "ws://127.0.0.1:7946",
+            "",
+        ] {
+            let mut config = config("m", &[]);
+            config.seeds = vec![seed.to_owned()];
+            let joined = join(network.clone(), &secret(), ANY_PORT, config).await;
+            let error = joined.err().expect(seed).downcast::<JoinError>().unwrap();
+            let expected = format!("seeds: {seed:?} must be host:port");
+            assert!(error.to_string().starts_with(&expected), "{error}");
+        }
     }
+    let (tcp, udp) = (TcpTransport::default(), PlaintextUdpTransport::default());
+    refuses(EitherTransport::new(tcp.clone(), udp.clone())).await;
+    refuses(tcp).await;
+    refuses(udp).await;
+    refuses(MemoryNetwork::new(1).host(ANY_PORT.ip())).await;
 }
 
 #[tokio::test(start_paused = true)]
