@@ -32,8 +32,7 @@ use super::schedule::Schedule;
 use super::selection;
 use crate::credential::Identity;
 use crate::gossip::error::{DeleteError, SetError};
-use crate::message::{ChitchatId, DeletionStatus, HEADER_LEN, Version};
-use crate::net::canonical;
+use crate::message::{ChitchatId, DeletionStatus, HEADER_LEN, Version, canonical};
 
 /// A member that does not answer within this many intervals is selected less often.
 const ANSWER_INTERVALS: u32 = 2;
