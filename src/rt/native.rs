@@ -43,6 +43,7 @@ pub(crate) async fn resolve(name: &str) -> anyhow::Result<Vec<SocketAddr>> {
     if let Ok(addr) = name.parse() {
         return Ok(vec![addr]);
     }
+    super::check_name(name)?;
     let addrs = tokio::net::lookup_host(name)
         .await
         .with_context(|| format!("cannot resolve {name:?}"))?;
