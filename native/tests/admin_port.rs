@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use support::admin::{Raw, Watch, objects, start, start_pair};
-use support::process::{self, DEADLINE, command, stderr, wait_for};
+use support::process::{self, DEADLINE, command, signal, stderr, wait_for};
 
 #[test]
 fn the_socket_is_for_its_owner_only_whatever_the_umask_is_and_goes_with_the_node() {
@@ -45,14 +45,7 @@ fn the_socket_is_for_its_owner_only_whatever_the_umask_is_and_goes_with_the_node
     let file = std::fs::symlink_metadata(&path).unwrap();
     assert!(file.file_type().is_socket());
     assert_eq!(file.mode() & 0o777, 0o600);
-    let kill = format!("kill -TERM {}", process.id());
-    assert!(
-        Command::new("sh")
-            .args(["-c", &kill])
-            .status()
-            .unwrap()
-            .success()
-    );
+    signal(&process, "TERM");
     assert_eq!(process.wait().unwrap().code(), Some(0));
     assert!(!path.exists());
 }

@@ -10,15 +10,18 @@
     reason = "a test fails by panicking"
 )]
 
+mod support;
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-const DEADLINE: Duration = Duration::from_secs(20);
+use support::process::{DEADLINE, wait_for};
+
 /// The time within which both ports must answer.
 const SOON: Duration = Duration::from_secs(2);
 /// The files that a node may have open.
@@ -108,18 +111,6 @@ fn get(addr: SocketAddr, path: &str) -> String {
         .read_to_string(&mut answer)
         .expect("no answer in time");
     answer
-}
-
-/// Polls until `ask` returns a value, since the programs under test cannot send an event.
-fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(start.elapsed() < DEADLINE, "waited too long for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]

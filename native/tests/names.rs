@@ -5,16 +5,21 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
     clippy::disallowed_methods,
     missing_docs,
     reason = "a test fails by panicking"
 )]
+
+mod support;
 
 use std::io::{BufRead as _, BufReader};
 use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use support::process::signal;
 
 /// The time within which a node starts, and within which it ends.
 const SOON: Duration = Duration::from_secs(2);
@@ -63,14 +68,7 @@ fn a_silent_name_server_delays_neither_the_start_nor_the_end() {
     BufReader::new(stdout).read_line(&mut line).unwrap();
     let started = start.elapsed();
     let end = Instant::now();
-    let kill = format!("kill -TERM {}", node.id());
-    assert!(
-        Command::new("sh")
-            .args(["-c", &kill])
-            .status()
-            .unwrap()
-            .success()
-    );
+    signal(&node, "TERM");
     let status = node.wait().unwrap();
     let ended = end.elapsed();
     assert!(

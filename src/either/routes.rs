@@ -3,7 +3,8 @@
 //! It stores answers and dials; it dials nothing. Invariants: an address that was reached over the first
 //! network keeps that until dials of the first network have failed for longer than [`HEAD_START`],
 //! whatever arrives over the second; each table is bounded by [`MAX_ADDRS`], the second network forgets
-//! nothing of the first, and no host forgets what was reached at those that have fewer addresses; at most one dial of the first network is kept for each address.
+//! nothing of the first, and no host forgets what was reached at those that have fewer addresses; at most
+//! one dial of the first network is kept for each address.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -131,7 +132,7 @@ impl<C> Routes<C> {
         let mut state = self.lock();
         state.answered.remove(&addr);
         // A peer may state any port of its host.
-        let of_host = hosts(state.reached.keys(), &addr);
+        let of_host = hosts(&state.reached, addr);
         insert(&mut state.reached, addr, reached, |addr, reached| {
             let count = of_host.get(&Host::of(addr.ip())).copied().unwrap_or(0);
             let is_in_use = reached.in_use.strong_count() > 0;
@@ -243,14 +244,16 @@ impl<C> Routes<C> {
     }
 }
 
-/// Returns the number of addresses of each host, or nothing if there are few.
-fn hosts<'a>(
-    addrs: impl ExactSizeIterator<Item = &'a SocketAddr>,
-    newcomer: &'a SocketAddr,
-) -> HashMap<Host, usize> {
+/// Returns whether an address must be forgotten before `addr` is inserted.
+fn is_full<V>(table: &HashMap<SocketAddr, V>, addr: SocketAddr) -> bool {
+    table.len() >= MAX_ADDRS && !table.contains_key(&addr)
+}
+
+/// Returns the number of addresses of each host, with `newcomer`, or nothing if there is room for it.
+fn hosts<V>(table: &HashMap<SocketAddr, V>, newcomer: SocketAddr) -> HashMap<Host, usize> {
     let mut counts = HashMap::new();
-    if addrs.len() >= MAX_ADDRS {
-        for addr in addrs.chain([newcomer]) {
+    if is_full(table, newcomer) {
+        for addr in table.keys().chain([&newcomer]) {
             *counts.entry(Host::of(addr.ip())).or_default() += 1;
         }
     }
@@ -264,7 +267,7 @@ fn insert<V, R: Ord>(
     value: V,
     rank: impl Fn(&SocketAddr, &V) -> R,
 ) {
-    if table.len() >= MAX_ADDRS && !table.contains_key(&addr) {
+    if is_full(table, addr) {
         let lowest = table.iter().min_by_key(|(addr, value)| rank(addr, value));
         if let Some(lowest) = lowest.map(|(addr, _)| *addr) {
             table.remove(&lowest);

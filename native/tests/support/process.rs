@@ -162,15 +162,8 @@ impl Node {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap()
     }
 
-    pub(crate) fn signal(&self, signal: &str) {
-        let kill = format!("kill -{signal} {}", self.process.id());
-        assert!(
-            Command::new("sh")
-                .args(["-c", &kill])
-                .status()
-                .unwrap()
-                .success()
-        );
+    pub(crate) fn signal(&self, name: &str) {
+        signal(&self.process, name);
     }
 
     /// Waits until the program has ended, and returns its exit code and stdout.
@@ -193,6 +186,13 @@ impl Drop for Node {
             eprintln!("log of {}:\n{log}", self.gossip);
         }
     }
+}
+
+/// Sends the signal `name`, such as `TERM`, to a process.
+pub(crate) fn signal(process: &Child, name: &str) {
+    let kill = format!("kill -{name} {}", process.id());
+    let sent = Command::new("sh").args(["-c", &kill]).status();
+    assert!(sent.unwrap().success());
 }
 
 /// Polls until `ask` returns a value, since the programs under test cannot send an event.

@@ -394,11 +394,11 @@ impl<C: NetConnection> Peers<C> {
     }
 
     /// Returns the connection or dial to evict for `need` when there are too many in `pool`: the dial of a
-    /// connected peer, for a first dial one that repeats a failed dial, or else the least recently used connection of the
-    /// identity that has the most, and then of the host that has the most, so that those which exceed the
-    /// limit pay for it. Those whose peer has messages queued come last. Without a proved identity, peers
-    /// that this side has dialled come after those that have come by themselves, which may be as many as
-    /// someone forges addresses.
+    /// connected peer, for a first dial one that repeats a failed dial, or else the least recently used
+    /// connection of the identity that has the most, and then of the host that has the most, so that those
+    /// which exceed the limit pay for it. Those whose peer has messages queued come last. Without a proved
+    /// identity, peers that this side has dialled come after those that have come by themselves, which may be
+    /// as many as someone forges addresses.
     fn first_to_evict(&self, pool: Pool, need: Need) -> Option<(SocketAddr, Place)> {
         let candidates = self.map.iter().flat_map(|(addr, peer)| {
             let busy = peer.queue.queued() > 0;
