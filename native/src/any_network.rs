@@ -12,7 +12,7 @@ use gossip_transport::TransportLayerSocket;
 use gossip_transport::either::{EitherCounts, EitherTransport};
 use gossip_transport::gossip::{
     ConnectedError, DeleteError, GossipConfig, LeaveError, Member, MembershipWatch, Participant,
-    SetError,
+    SeedStatus, SetError,
 };
 use gossip_transport::message::ChitchatId;
 use gossip_transport::tcp::TcpTransport;
@@ -59,6 +59,10 @@ impl AnySocket {
         of_either!(self, socket => socket.local_addr())
     }
 
+    pub(crate) fn advertised_addr(&self) -> SocketAddr {
+        of_either!(self, socket => socket.advertised_addr())
+    }
+
     pub(crate) async fn join(self, config: GossipConfig) -> anyhow::Result<AnyParticipant> {
         Ok(match self {
             Self::Tcp(socket) => AnyParticipant::Tcp(Participant::join(socket, config).await?),
@@ -81,6 +85,10 @@ impl AnyParticipant {
 
     pub(crate) fn members(&self) -> Vec<Member> {
         of_either!(self, participant => participant.members())
+    }
+
+    pub(crate) fn seeds(&self) -> Vec<SeedStatus> {
+        of_either!(self, participant => participant.seeds())
     }
 
     pub(crate) fn stats(&self) -> SocketStats {

@@ -18,6 +18,7 @@ mod kind;
 mod member_status;
 mod membership_log;
 mod metrics;
+mod name_log;
 mod node;
 mod own_address;
 mod page_config;

@@ -27,7 +27,7 @@ use crate::node::Node;
 use crate::own_address::own_address;
 use crate::ready_file::Ready;
 use crate::shutdown::Shutdown;
-use crate::{credential_file, membership_log, seed_log};
+use crate::{credential_file, membership_log, name_log, seed_log};
 
 /// The number of members that a bridge remembers, and so tells upstream nodes of. With names of 40
 /// bytes and IPv6 addresses, an upstream node survives 703.
@@ -86,7 +86,8 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
         pid: std::process::id(),
     };
 
-    let seeds = seed_log::unresolved(&args.seeds, &tcp, RESOLVE_LIMIT);
+    let own = socket.advertised_addr();
+    let seeds = seed_log::unresolved(&args.seeds, own, &tcp, RESOLVE_LIMIT);
     let participant = tokio::select! {
         joined = socket.join(gossip_config(args, &credential)) => {
             joined.context("cannot join the cluster")?
@@ -108,6 +109,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
     );
     let log = membership_log::start(node.clone(), watch);
     let entry = seed_log::entry(node.clone());
+    let names = name_log::start(node.clone());
     let server = http_listener.map(|listener| {
         let names = args.http_hosts.clone();
         let server = Server::new(node.clone(), names, args.web_root.as_deref());
@@ -127,7 +129,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
         signal = shutdown.requested() => tracing::info!(signal, "leaving"),
         () = stopped => tracing::error!("the gossip task has ended"),
     }
-    drop((server, admin, log, entry, seeds));
+    drop((server, admin, log, entry, names, seeds));
     let left = tokio::select! {
         left = node.leave(LEAVE_DEADLINE) => left.map_err(anyhow::Error::from),
         signal = shutdown.requested() => {

@@ -1,9 +1,10 @@
-//! The log of how this node gets into the cluster: the seeds that cannot be resolved, and the reason why
-//! no seed lets it in. Neither ends the node, since both may change later.
+//! The log of how this node gets into the cluster: the seeds that cannot be resolved, the reason why
+//! no seed lets it in, and that none answers. None of it ends the node, since all of it may change later.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use gossip_transport::gossip::ConnectedError;
+use gossip_transport::gossip::{ConnectedError, SeedStatus};
 use gossip_transport::net::NetTransport as _;
 use gossip_transport::rt;
 use gossip_transport::tcp::TcpTransport;
@@ -12,21 +13,34 @@ use crate::node::Node;
 
 /// The time after which a node that no seed lets in looks again.
 const RETRY: Duration = Duration::from_secs(2);
+/// The time without an answer after which that is logged. It doubles with each line.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest time between two lines that say that no seed answers.
+const MAX_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Logs the seeds that cannot be resolved within `limit`, until the tasks are dropped, so that a
-/// misspelt one is noticed soon. The node does not wait for a name server.
+/// misspelt one is noticed soon; and those on other machines, if `own`, the address that this node
+/// advertises, leads nowhere from there. The node does not wait for a name server.
 pub(crate) fn unresolved(
     seeds: &[String],
+    own: SocketAddr,
     transport: &TcpTransport,
     limit: Duration,
 ) -> Vec<rt::Task> {
-    let report = |seed: &String| rt::Task::spawn(resolve(seed.clone(), transport.clone(), limit));
+    let report =
+        |seed: &String| rt::Task::spawn(resolve(seed.clone(), own, transport.clone(), limit));
     seeds.iter().map(report).collect()
 }
 
-async fn resolve(seed: String, transport: TcpTransport, limit: Duration) {
+async fn resolve(seed: String, own: SocketAddr, transport: TcpTransport, limit: Duration) {
     match rt::timeout(limit, transport.resolve(&seed)).await {
-        Ok(Ok(addrs)) => tracing::debug!(seed, ?addrs, "resolved a seed"),
+        Ok(Ok(addrs)) => {
+            tracing::debug!(seed, ?addrs, "resolved a seed");
+            if is_out_of_reach(own, &addrs) {
+                tracing::warn!(seed, %own, "this node advertises a loopback address, which leads nowhere \
+                    from other machines: give --listen or --advertise an address of this machine");
+            }
+        }
         Ok(Err(error)) => {
             tracing::warn!(seed, "cannot resolve a seed, will try again: {error:#}");
         }
@@ -34,13 +48,27 @@ async fn resolve(seed: String, transport: TcpTransport, limit: Duration) {
     }
 }
 
-/// Logs the reason why no seed lets this node in, whenever it changes, and then that the node has
-/// heard from another member. Ends after that, or when the returned task is dropped or the node leaves.
+/// Returns whether the address `own` cannot be dialled from where all of `addrs` are.
+fn is_out_of_reach(own: SocketAddr, addrs: &[SocketAddr]) -> bool {
+    let is_loopback = |addr: &SocketAddr| addr.ip().to_canonical().is_loopback();
+    is_loopback(&own) && !addrs.is_empty() && !addrs.iter().any(is_loopback)
+}
+
+/// Logs the reason why no seed lets this node in, whenever it changes, or now and then that none
+/// answers, and at last that the node has heard from another member. Ends after that, or when the
+/// returned task is dropped or the node leaves.
 pub(crate) fn entry(node: Node) -> rt::Task {
     rt::Task::spawn(async move {
         let mut logged = None;
+        let mut patience = PATIENCE;
         while let Some(connected) = node.with(|participant| participant.connected()) {
-            match connected.await {
+            let Ok(connected) = rt::timeout(patience, connected).await else {
+                let seeds = node.with(|participant| participant.seeds());
+                log_silence(patience, &seeds.unwrap_or_default());
+                patience = (patience * 2).min(MAX_PATIENCE);
+                continue;
+            };
+            match connected {
                 Ok(()) => {
                     tracing::info!("joined the cluster");
                     return;
@@ -58,4 +86,53 @@ pub(crate) fn entry(node: Node) -> rt::Task {
             rt::sleep(RETRY).await;
         }
     })
+}
+
+/// Logs that no seed has answered, with the last error of each.
+fn log_silence(waited: Duration, seeds: &[SeedStatus]) {
+    if seeds.is_empty() {
+        return;
+    }
+    let seeds: Vec<_> = seeds.iter().map(describe).collect();
+    tracing::warn!(
+        seconds = waited.as_secs(),
+        "no other member has answered yet, will try again: {}",
+        seeds.join("; ")
+    );
+}
+
+fn describe(seed: &SeedStatus) -> String {
+    let name = &seed.name;
+    match (&seed.error, seed.addr) {
+        (Some(error), Some(addr)) if addr.to_string() != *name => {
+            format!("{name} ({addr}): {error:#}")
+        }
+        (Some(error), _) => format!("{name}: {error:#}"),
+        (None, _) => format!("{name}: {}", seed.state.as_str()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loopback_address_leads_nowhere_from_seeds_on_other_machines() {
+        let addrs = |addrs: &[&str]| -> Vec<SocketAddr> {
+            addrs.iter().map(|addr| addr.parse().unwrap()).collect()
+        };
+        let local: SocketAddr = "127.0.0.1:7946".parse().unwrap();
+        let lan: SocketAddr = "10.0.0.5:7946".parse().unwrap();
+        let mapped: SocketAddr = "[::ffff:127.0.0.1]:7946".parse().unwrap();
+        for (own, seeds, expected) in [
+            (local, addrs(&["10.0.0.6:7946"]), true),
+            (mapped, addrs(&["10.0.0.6:7946"]), true),
+            (local, addrs(&["127.0.0.1:7947"]), false),
+            (local, addrs(&["[::1]:7947", "10.0.0.6:7946"]), false),
+            (local, addrs(&[]), false),
+            (lan, addrs(&["10.0.0.6:7946"]), false),
+        ] {
+            assert_eq!(is_out_of_reach(own, &seeds), expected, "{own} {seeds:?}");
+        }
+    }
 }

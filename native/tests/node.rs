@@ -417,3 +417,35 @@ fn datagrams_from_thousands_of_addresses_write_few_lines_to_the_log() {
     let lines = node.log().lines().count();
     assert!(lines < 100, "{lines} lines");
 }
+
+#[test]
+fn a_node_whose_seed_does_not_answer_says_so_and_why() {
+    // Nothing listens there: the port was free, and is closed again.
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+    let closed = closed.unwrap().to_string();
+    let node = Node::start(&["--trust-anyone", "--id", "a", "--seed", &closed]);
+    let line = wait_for("the line about the seed", || {
+        let log = node.log();
+        let mut lines = log.lines();
+        let line = lines.find(|line| line.contains("no other member has answered"));
+        line.map(str::to_owned)
+    });
+    assert!(line.contains(&closed), "{line}");
+    assert!(line.contains("refused"), "{line}");
+}
+
+#[test]
+fn a_node_with_the_name_of_another_one_says_so() {
+    let a = Node::start(&["--trust-anyone", "--id", "same"]);
+    let seed = a.gossip.to_string();
+    let b = Node::start(&["--trust-anyone", "--id", "same", "--seed", &seed]);
+    for (node, other) in [(&a, &b), (&b, &a)] {
+        wait_for("the line about the name", || {
+            let log = node.log();
+            let mut lines = log.lines();
+            let line = lines.find(|line| line.contains("has the name of this node"))?;
+            assert!(line.contains(&other.gossip.to_string()), "{line}");
+            Some(())
+        });
+    }
+}
