@@ -19,10 +19,11 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 
+use snow::types::Dh as _;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::rt;
+use crate::rt::crypto::X25519;
 
 pub use address::is_key_address;
 pub use error::CredentialError;
@@ -283,7 +284,7 @@ pub struct NetCredential {
 }
 
 struct KeyAndTrust {
-    secret_key: Zeroizing<[u8; 32]>,
+    key: X25519,
     identity: Identity,
     trust: Trust,
 }
@@ -297,7 +298,7 @@ impl NetCredential {
     ///
     /// Panics if the system has no source of randomness.
     pub fn generate(trust: Trust) -> Self {
-        Self::from_secret_key(random_32(), trust)
+        Self::from_secret_key(&random_32(), trust)
     }
     /// Reads a saved key in the form that [`to_secret_text`](Self::to_secret_text) returns.
     /// Surrounding white space is ignored.
@@ -310,12 +311,12 @@ impl NetCredential {
             what: "a secret key",
             expected: "\"gossip-key-\" followed by 52 characters of base32 (a-z, 2-7)",
         })?;
-        Ok(Self::from_secret_key(secret_key, trust))
+        Ok(Self::from_secret_key(&secret_key, trust))
     }
     /// Returns the printed form of the secret key: `gossip-key-` followed by base32. Save it where
     /// only its owner can read it.
     pub fn to_secret_text(&self) -> Zeroizing<String> {
-        let encoded = Zeroizing::new(base32::encode(self.secret_key()));
+        let encoded = Zeroizing::new(base32::encode(self.key().privkey()));
         Zeroizing::new(format!("{}{}", Self::PREFIX, *encoded))
     }
     /// Returns the public key, which other members put on their list of trusted keys.
@@ -329,7 +330,7 @@ impl NetCredential {
     /// Returns a credential with the same key that trusts other peers.
     #[must_use]
     pub fn with_trust(&self, trust: Trust) -> Self {
-        Self::from_secret_key(self.inner.secret_key.clone(), trust)
+        Self::from_key(self.inner.key.clone(), trust)
     }
 
     /// Returns the address at which peers can dial this side, which handshakes state; `None` if there
@@ -352,15 +353,24 @@ impl NetCredential {
         }
     }
 
-    pub(crate) fn secret_key(&self) -> &[u8; 32] {
-        &self.inner.secret_key
+    /// Returns the key pair, for handshakes.
+    pub(crate) fn key(&self) -> &X25519 {
+        &self.inner.key
     }
 
-    fn from_secret_key(secret_key: Zeroizing<[u8; 32]>, trust: Trust) -> Self {
-        let identity = public_key(&secret_key);
+    fn from_secret_key(secret_key: &[u8; 32], trust: Trust) -> Self {
+        let mut key = X25519::default();
+        key.set(secret_key);
+        Self::from_key(key, trust)
+    }
+
+    fn from_key(key: X25519, trust: Trust) -> Self {
+        let mut public = [0; 32];
+        public.copy_from_slice(key.pubkey());
+        let identity = Identity(public);
         Self {
             inner: Arc::new(KeyAndTrust {
-                secret_key,
+                key,
                 identity,
                 trust,
             }),
@@ -377,15 +387,6 @@ impl fmt::Debug for NetCredential {
             .field("stated_addr", &self.stated_addr())
             .finish_non_exhaustive()
     }
-}
-
-fn public_key(secret_key: &[u8; 32]) -> Identity {
-    let mut public = [0; 32];
-    if let Some(mut dh) = rt::crypto::curve() {
-        dh.set(secret_key);
-        public.copy_from_slice(dh.pubkey());
-    }
-    Identity(public)
 }
 
 fn random_32() -> Zeroizing<[u8; 32]> {

@@ -16,7 +16,7 @@ fn anyone() -> Trust {
 
 #[test]
 fn an_identity_is_the_x25519_public_key_of_the_secret_key() {
-    let credential = NetCredential::from_secret_key(Zeroizing::new(ALICE_SECRET), anyone());
+    let credential = NetCredential::from_secret_key(&ALICE_SECRET, anyone());
     assert_eq!(credential.identity().as_bytes(), &ALICE_PUBLIC);
 }
 
@@ -148,12 +148,12 @@ fn neither_a_credential_nor_a_cluster_secret_leaves_its_bytes_in_memory() {
     let bytes = secret::<64>();
     let secret = ClusterSecret::from_bytes(&bytes).unwrap();
     let credential = NetCredential::generate(Trust::secret(secret.clone()));
-    let key = *credential.secret_key();
+    let key = credential.key().privkey().to_vec();
     // Keeps the memory from being freed, and used for something else.
     let _memory = Arc::downgrade(&credential.inner);
     let mut places = [
         (Place::of(secret.as_bytes()), &bytes[..]),
-        (Place::of(credential.secret_key()), &key[..]),
+        (Place::of(credential.key().privkey()), &key[..]),
     ];
     assert!(
         places

@@ -192,7 +192,7 @@ fn start(
     Noise::new(&NoiseInputs {
         suite: preface.suite,
         side,
-        secret_key: credential.secret_key(),
+        key: credential.key(),
         psk: psk.as_deref(),
         prologue: &preface.prologue(),
     })

@@ -15,6 +15,6 @@ mod web;
 
 pub(crate) use aead::{Aead, TAG_LEN};
 #[cfg(not(target_family = "wasm"))]
-pub(crate) use native::{AeadKey, HAS_AES_GCM, curve, prefers_aes_gcm, sha1};
+pub(crate) use native::{AeadKey, HAS_AES_GCM, X25519, prefers_aes_gcm, sha1};
 #[cfg(target_family = "wasm")]
-pub(crate) use web::{AeadKey, HAS_AES_GCM, curve, prefers_aes_gcm};
+pub(crate) use web::{AeadKey, HAS_AES_GCM, X25519, prefers_aes_gcm};

@@ -1,5 +1,7 @@
 //! The ciphers and the curve of native targets: aws-lc.
 
+use std::sync::Arc;
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::agreement::{self, PrivateKey, UnparsedPublicKey};
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
@@ -73,17 +75,13 @@ impl AeadKey {
     }
 }
 
-/// Returns X25519 for snow, several times as fast as snow's own.
-pub(crate) fn curve() -> Option<Box<dyn Dh>> {
-    Some(Box::new(X25519::default()))
-}
-
 const KEY_LEN: usize = 32;
 
-#[derive(Default)]
-struct X25519 {
+/// A key pair of X25519, for snow: several times as fast as snow's own. Clones share the expanded key.
+#[derive(Clone, Default)]
+pub(crate) struct X25519 {
     secret: Zeroizing<[u8; KEY_LEN]>,
-    key: Option<PrivateKey>,
+    key: Option<Arc<PrivateKey>>,
     public: [u8; KEY_LEN],
 }
 
@@ -101,7 +99,8 @@ impl Dh for X25519 {
     }
 
     fn set(&mut self, secret: &[u8]) {
-        self.key = PrivateKey::from_private_key(&agreement::X25519, secret).ok();
+        let key = PrivateKey::from_private_key(&agreement::X25519, secret).ok();
+        self.key = key.map(Arc::new);
         let public = self.key.as_ref().and_then(|key| {
             let public = key.compute_public_key().ok()?;
             public.as_ref().try_into().ok()

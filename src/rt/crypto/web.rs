@@ -51,17 +51,13 @@ impl AeadKey {
     }
 }
 
-/// Returns X25519 for snow. snow's own computes public keys in the twisted Edwards form, which is
-/// more code, and leaves the secret key in memory. This one uses the Montgomery ladder for public
-/// keys and shared secrets alike, and wipes the secret key.
-pub(crate) fn curve() -> Option<Box<dyn Dh>> {
-    Some(Box::new(X25519::default()))
-}
-
 const KEY_LEN: usize = 32;
 
-#[derive(Default)]
-struct X25519 {
+/// A key pair of X25519, for snow. snow's own computes public keys in the twisted Edwards form, which is
+/// more code, and leaves the secret key in memory. This one uses the Montgomery ladder for public
+/// keys and shared secrets alike, and wipes the secret key.
+#[derive(Clone, Default)]
+pub(crate) struct X25519 {
     secret: Zeroizing<[u8; KEY_LEN]>,
     public: [u8; KEY_LEN],
 }

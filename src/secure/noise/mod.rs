@@ -23,7 +23,7 @@ use super::error::HandshakeError;
 use super::record::{Cipher, Opener, Sealer};
 use super::suite::Suite;
 use crate::credential::{ClusterSecret, Identity};
-use crate::rt::crypto;
+use crate::rt::crypto::{self, X25519};
 
 /// The longest handshake message, in bytes. Much room for payloads: without them, the longest
 /// message has 96 bytes.
@@ -45,7 +45,7 @@ pub(super) enum Side {
 pub(super) struct NoiseInputs<'a> {
     pub(super) suite: Suite,
     pub(super) side: Side,
-    pub(super) secret_key: &'a [u8; 32],
+    pub(super) key: &'a X25519,
     pub(super) psk: Option<&'a [u8; 32]>,
     pub(super) prologue: &'a [u8],
 }
@@ -68,10 +68,13 @@ impl Noise {
         adapt: impl FnOnce(Builder<'a>) -> Builder<'a>,
     ) -> Result<Self, HandshakeError> {
         let params = params(inputs.suite, inputs.psk.is_some());
-        let mut builder = Builder::with_resolver(params, Box::new(StrictResolver))
+        let resolver = StrictResolver {
+            own: inputs.key.clone(),
+        };
+        let mut builder = Builder::with_resolver(params, Box::new(resolver))
             .prologue(inputs.prologue)
             .map_err(failed)?
-            .local_private_key(inputs.secret_key)
+            .local_private_key(inputs.key.privkey())
             .map_err(failed)?;
         if let Some(psk) = inputs.psk {
             builder = builder.psk(0, psk).map_err(failed)?;
@@ -233,7 +236,10 @@ fn failed(error: snow::Error) -> HandshakeError {
 }
 
 /// Provides our own ciphers, hash and curve to snow. The source of randomness is snow's own.
-struct StrictResolver;
+struct StrictResolver {
+    /// The key pair of this side. It is expanded already, and its public key is known.
+    own: X25519,
+}
 
 impl CryptoResolver for StrictResolver {
     fn resolve_rng(&self) -> Option<Box<dyn Random>> {
@@ -241,7 +247,7 @@ impl CryptoResolver for StrictResolver {
     }
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
         match choice {
-            DHChoice::Curve25519 => Some(Box::new(StrictDh(crypto::curve()?))),
+            DHChoice::Curve25519 => Some(Box::new(StrictDh::new(self.own.clone()))),
             _ => None,
         }
     }
@@ -262,36 +268,51 @@ impl CryptoResolver for StrictResolver {
     }
 }
 
-/// A curve that refuses a shared secret of zero (RFC 7748, section 6.1).
+/// A key pair that refuses a shared secret of zero (RFC 7748, section 6.1).
 ///
 /// A public key of low order forces a shared secret of zero. Such a key has no secret half, so any
 /// peer could claim it as its identity.
-struct StrictDh(Box<dyn Dh>);
+struct StrictDh {
+    pair: X25519,
+    /// What `pair` becomes if snow sets that secret key, instead of computing it again.
+    own: X25519,
+}
+
+impl StrictDh {
+    fn new(own: X25519) -> Self {
+        let pair = X25519::default();
+        Self { pair, own }
+    }
+}
 
 impl Dh for StrictDh {
     fn name(&self) -> &'static str {
-        self.0.name()
+        self.pair.name()
     }
     fn pub_len(&self) -> usize {
-        self.0.pub_len()
+        self.pair.pub_len()
     }
     fn priv_len(&self) -> usize {
-        self.0.priv_len()
+        self.pair.priv_len()
     }
     fn set(&mut self, privkey: &[u8]) {
-        self.0.set(privkey);
+        if self.own.privkey().ct_eq(privkey).into() {
+            self.pair = self.own.clone();
+        } else {
+            self.pair.set(privkey);
+        }
     }
     fn generate(&mut self, rng: &mut dyn Random) -> Result<(), snow::Error> {
-        self.0.generate(rng)
+        self.pair.generate(rng)
     }
     fn pubkey(&self) -> &[u8] {
-        self.0.pubkey()
+        self.pair.pubkey()
     }
     fn privkey(&self) -> &[u8] {
-        self.0.privkey()
+        self.pair.privkey()
     }
     fn dh(&self, pubkey: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
-        self.0.dh(pubkey, out)?;
+        self.pair.dh(pubkey, out)?;
         let zeros = vec![0; out.len()];
         if out.ct_eq(&zeros).into() {
             return Err(snow::Error::Dh);
@@ -299,7 +320,7 @@ impl Dh for StrictDh {
         Ok(())
     }
     fn dh_len(&self) -> usize {
-        self.0.dh_len()
+        self.pair.dh_len()
     }
 }
 

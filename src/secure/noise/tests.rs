@@ -83,7 +83,7 @@ impl Vector {
         let inputs = NoiseInputs {
             suite: suite_of(&self.protocol),
             side,
-            secret_key: &self.statics[index],
+            key: &key_pair(&self.statics[index]),
             psk: self.psk.as_ref(),
             prologue: &self.prologue,
         };
@@ -141,13 +141,19 @@ fn check(vector: &Vector) {
     }
 }
 
+fn key_pair(secret: &[u8; 32]) -> X25519 {
+    let mut pair = X25519::default();
+    pair.set(secret);
+    pair
+}
+
 const KEYS: [[u8; 32]; 2] = [[0x11; 32], [0x22; 32]];
 
 fn ours(suite: Suite, side: Side) -> Noise {
     Noise::new(&NoiseInputs {
         suite,
         side,
-        secret_key: &KEYS[usize::from(side == Side::Acceptor)],
+        key: &key_pair(&KEYS[usize::from(side == Side::Acceptor)]),
         psk: None,
         prologue: b"p",
     })
@@ -271,7 +277,7 @@ fn a_handshake_leaves_no_psk_in_memory() {
         let inputs = NoiseInputs {
             suite: Suite::ChaChaPoly,
             side,
-            secret_key: &KEYS[0],
+            key: &key_pair(&KEYS[0]),
             psk: Some(&psk),
             prologue: b"p",
         };
