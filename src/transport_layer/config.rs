@@ -228,6 +228,10 @@ pub struct QueueConfig {
 }
 
 /// Limits of the queue of received messages.
+///
+/// Peers without a proved identity (plaintext UDP) together have at most half of `max_messages` and of
+/// `max_bytes`, since the sources of datagrams can be forged. Under `DropOldest`, their messages are dropped
+/// before those of other peers, which they never evict. Under `Backpressure` they wait in a line of their own.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct IncomingConfig {

@@ -9,21 +9,13 @@ use litemap::LiteMap;
 
 use crate::credential::Identity;
 use crate::host::Host;
+use crate::transport_layer::core::pool::Pool;
 
 /// The peer that a connection counts against: its identity, or its host if it has proved none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Owner {
     Identity(Identity),
     Host(Host),
-}
-
-/// The connections that share one limit of a socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Pool {
-    /// Their peers have proved an identity.
-    Proved,
-    /// Their peers cannot.
-    Unproved,
 }
 
 impl Owner {

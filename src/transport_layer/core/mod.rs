@@ -17,7 +17,7 @@
 //! | `doubt` | whether a connection has survived a sleep of this side |
 //! | `queue`, `backoff` | the messages for one peer; when to dial it again |
 //! | `requests` | senders that wait for room, and callers that wait for a connection |
-//! | `host`, `census`, `handshakes` | hosts; counts of connections by identity and host; the handshake to end when there are too many |
+//! | `host`, `pool`, `census`, `handshakes` | hosts; peers with and without a proved identity; counts of connections by identity and host; the handshake to end when there are too many |
 //! | `inbox` | received messages of all peers that `recv` has not returned yet |
 //! | `step` | the steps and effects that the driver carries out |
 
@@ -31,6 +31,7 @@ mod link;
 mod names;
 mod peer;
 mod peers;
+mod pool;
 mod queue;
 mod requests;
 mod silence;

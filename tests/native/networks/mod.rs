@@ -8,6 +8,7 @@ mod conformance;
 mod downgrade;
 mod either;
 mod floods;
+mod full_inbox;
 mod memory;
 mod tcp_listener;
 mod udp;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::credential::{Identity, Role};
 use crate::rt::Instant;
+use crate::transport_layer::core::pool::Pool;
 use crate::transport_layer::received::Received;
 
 /// The sender of a message, as its connection has proved it.
@@ -11,6 +12,12 @@ use crate::transport_layer::received::Received;
 pub(in crate::transport_layer) struct Origin {
     pub(in crate::transport_layer) identity: Identity,
     pub(in crate::transport_layer) role: Role,
+}
+
+impl Origin {
+    pub(super) fn pool(&self) -> Pool {
+        Pool::of(self.identity)
+    }
 }
 
 /// Messages that arrived together.

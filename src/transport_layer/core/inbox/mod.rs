@@ -3,27 +3,32 @@
 //! It knows addresses and messages, and no connection. Invariants: received = delivered + queued +
 //! dropped, for each peer and in all; no bound is exceeded; the messages of one peer are returned in
 //! the order in which they came, and peers take turns; a message is evicted only from the peer that
-//! has the most.
+//! has the most; one of a proved identity neither while there are others, nor for one without.
 
 mod arrival;
 mod in_hand;
 mod ranking;
+mod room;
 mod share;
 mod take;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::task::Waker;
 
-use self::ranking::{Ranking, Sizes};
+use self::ranking::Ranking;
+use self::room::{Bound, Load, Sizes, held, missing_room, most_of_one};
 use self::share::{Counters, KEPT_ROOM, Share};
+use self::turns::Turns;
 use crate::credential::Identity;
 use crate::rt::Instant;
 use crate::rt::sync::{Ticket, WaitList};
 use crate::transport_layer::PeerMap;
 use crate::transport_layer::config::{IncomingConfig, OverflowPolicy};
+use crate::transport_layer::core::pool::Pool;
 use crate::transport_layer::stats::{DropReason, PeerStats};
 
 pub(in crate::transport_layer) use arrival::Origin;
@@ -41,14 +46,12 @@ pub(in crate::transport_layer) struct Inbox<M> {
     closed: bool,
     /// Boxed, since a table has more places than entries.
     peers: PeerMap<Box<Share<M>>>,
-    /// The peers that have messages, each once, in the order of their turns. A peer stays listed
-    /// until its turn even if its messages have been dropped.
-    turns: VecDeque<SocketAddr>,
+    /// The peers that have messages. A peer stays listed until its turn even if its messages have been
+    /// dropped.
+    turns: Turns,
     /// The peers by size, to find the one that loses a message when the inbox is full.
     ranking: Ranking,
-    /// Number of messages of all peers, those in the hand of a receiver included.
-    messages: usize,
-    bytes: usize,
+    load: Load,
     /// The peers whose messages a receiver has in hand.
     in_hand: Vec<SocketAddr>,
     /// Emptied queues, kept so that the memory of a burst does not stay with one peer.
@@ -56,22 +59,18 @@ pub(in crate::transport_layer) struct Inbox<M> {
     /// The counts of peers that are no longer listed.
     folded: PeerStats,
     pub(in crate::transport_layer) receivers: WaitList,
-    /// Readers that wait because the inbox as a whole is full.
+    /// Readers of proved peers that wait because the inbox as a whole is full.
     readers: WaitList,
-}
-
-/// The bound that a message does not fit into.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::transport_layer) enum Bound {
-    Peer,
-    Messages,
-    Bytes,
+    /// Readers of unproved peers that wait because their part of the inbox is full. In a line of their
+    /// own, since the others may have room when they have none.
+    unproved_readers: WaitList,
 }
 
 /// The place of a reader that waits for room.
 #[derive(Debug, Default)]
 pub(in crate::transport_layer) struct ReaderPlace {
     bound: Option<Bound>,
+    pool: Pool,
     ticket: Ticket,
 }
 
@@ -98,15 +97,15 @@ impl<M> Inbox<M> {
             memory,
             closed: false,
             peers: PeerMap::default(),
-            turns: VecDeque::new(),
+            turns: Turns::default(),
             ranking: Ranking::default(),
-            messages: 0,
-            bytes: 0,
+            load: Load::default(),
             in_hand: Vec::new(),
             spare: Vec::new(),
             folded: PeerStats::default(),
             receivers: WaitList::default(),
             readers: WaitList::default(),
+            unproved_readers: WaitList::default(),
         }
     }
 
@@ -149,9 +148,10 @@ impl<M> Inbox<M> {
                     self.leave(source.from, place, wakers);
                 }
                 place.bound = Some(bound);
+                place.pool = source.origin.pool();
                 let readers = match bound {
                     Bound::Peer => &mut self.peers.entry(source.from).or_default().readers,
-                    Bound::Messages | Bound::Bytes => &mut self.readers,
+                    Bound::Messages | Bound::Bytes => self.line_mut(place.pool),
                 };
                 readers.join(&mut place.ticket, waker);
                 Err(message)
@@ -172,7 +172,7 @@ impl<M> Inbox<M> {
                 Some(peer) => &mut peer.readers,
                 None => return,
             },
-            Some(Bound::Messages | Bound::Bytes) => &mut self.readers,
+            Some(Bound::Messages | Bound::Bytes) => self.line_mut(place.pool),
         };
         if readers.leave(&mut place.ticket) {
             wakers.extend(readers.first());
@@ -273,39 +273,51 @@ impl<M> Inbox<M> {
         len: usize,
         place: &ReaderPlace,
     ) -> Result<(), (M, Bound)> {
-        let from = source.from;
-        if len > self.most_of_one() {
+        let (from, pool) = (source.from, source.origin.pool());
+        let most = most_of_one(&self.config, pool);
+        if len > most {
             self.refuse(from, len, DropReason::TooLarge);
             self.fold_if_done(from);
             return Ok(());
         }
-        let held = self.held(&message, len);
-        let missing = self.missing_room(from, 1, held);
+        let new = Sizes {
+            messages: 1,
+            bytes: held((self.memory)(&message), len, most),
+        };
+        let share = self.peers.get(&from);
+        let is_closed = share.is_some_and(|share| share.is_closed_to(pool));
+        let missing = if is_closed {
+            Some(Bound::Peer)
+        } else {
+            self.missing_room(from, pool, new)
+        };
         match (self.config.overflow, missing) {
             (OverflowPolicy::Backpressure, Some(bound)) => return Err((message, bound)),
             (OverflowPolicy::Backpressure, None) => {
-                if let Some(bound) = self.others_first(from, place) {
+                if let Some(bound) = self.others_first(from, pool, place) {
                     return Err((message, bound));
                 }
             }
-            (OverflowPolicy::DropNewest, Some(_)) => {
+            (OverflowPolicy::DropOldest, _) if !is_closed => {}
+            (_, None) => {}
+            (OverflowPolicy::DropNewest | OverflowPolicy::DropOldest, Some(_)) => {
                 self.refuse(from, len, DropReason::Overflow);
                 self.fold_if_done(from);
                 return Ok(());
             }
-            (OverflowPolicy::DropNewest | OverflowPolicy::DropOldest, _) => {}
         }
+        self.claim(from, pool);
         let share = self.peers.entry(from).or_default();
         share.arrived(source.origin, source.at, 1, len);
-        share.bytes += held;
-        share.messages.push_back((message, held));
-        self.appended(from, 1, held);
+        share.bytes += new.bytes;
+        share.messages.push_back((message, new.bytes));
+        self.appended(from, new);
         // The new message is counted, so that the peer with the most loses one; that may be its
         // sender.
-        while let Some(bound) = self.missing_room(from, 0, 0) {
+        while let Some(bound) = self.missing_room(from, pool, Sizes::default()) {
             let victim = match bound {
                 Bound::Peer => Some(from),
-                Bound::Messages | Bound::Bytes => self.largest(bound, from),
+                Bound::Messages | Bound::Bytes => self.largest(bound, from, pool),
             };
             let evicted = victim.is_some_and(|victim| self.evict_from(victim));
             if !evicted {
@@ -318,23 +330,34 @@ impl<M> Inbox<M> {
     /// Adds all of `messages` if they fit, which is the common case. Otherwise adds none and
     /// returns `false`.
     fn push_all(&mut self, source: Source, messages: &mut VecDeque<(M, usize)>) -> bool {
-        let from = source.from;
+        let (from, pool) = (source.from, source.origin.pool());
+        let (memory, most) = (self.memory, most_of_one(&self.config, pool));
         let count = messages.len();
         let (mut received, mut bytes) = (0_usize, 0_usize);
         for (message, len) in &*messages {
             received = received.saturating_add(*len);
-            bytes = bytes.saturating_add(self.held(message, *len));
+            bytes = bytes.saturating_add(held(memory(message), *len, most));
         }
         if count == 0 {
             return true;
         }
-        let (memory, most) = (self.memory, self.most_of_one());
+        let new = Sizes {
+            messages: count,
+            bytes,
+        };
         let peers = self.peers.len() + 1;
         let share = self.peers.entry(from).or_default();
-        let have = (self.messages, self.bytes);
-        if missing_room(&self.config, share.held(), have, (count, bytes)).is_some()
+        if share.is_idle() && !share.in_turn {
+            share.pool = pool;
+        }
+        let line = match pool {
+            Pool::Proved => &self.readers,
+            Pool::Unproved => &self.unproved_readers,
+        };
+        if share.pool != pool
+            || missing_room(&self.config, pool, (share.held(), self.load), new).is_some()
             || !share.readers.is_empty()
-            || !self.readers.is_empty()
+            || !line.is_empty()
         {
             self.fold_if_done(from);
             return false;
@@ -357,10 +380,9 @@ impl<M> Inbox<M> {
             share.messages.reserve_exact(count);
         }
         share.messages.append(messages);
-        self.messages += count;
-        self.bytes += bytes;
+        self.load.add(pool, new);
         if !std::mem::replace(&mut share.in_turn, true) {
-            self.turns.push_back(from);
+            self.turns.push(pool, from);
         }
         if !std::mem::replace(&mut share.noted, true) && self.ranking.note(from, peers) {
             self.update_ranking();
@@ -368,27 +390,41 @@ impl<M> Inbox<M> {
         true
     }
 
-    /// Returns the bytes with which a message of `len` bytes counts against the bounds.
-    fn held(&self, message: &M, len: usize) -> usize {
-        held((self.memory)(message), len, self.most_of_one())
+    /// Puts a peer that has changed from one pool to the other, with what is left of its messages, into
+    /// its new one.
+    fn claim(&mut self, from: SocketAddr, pool: Pool) {
+        let share = self.peers.entry(from).or_default();
+        let old = std::mem::replace(&mut share.pool, pool);
+        if old == pool {
+            return;
+        }
+        self.load.remove(old, share.held());
+        self.load.add(pool, share.held());
+        if std::mem::take(&mut share.in_turn) {
+            self.turns.remove(from);
+        }
     }
 
-    /// Returns the length of the longest message that there can be room for.
-    fn most_of_one(&self) -> usize {
-        self.config.max_bytes_per_peer.min(self.config.max_bytes)
-    }
-
-    /// Returns the peer that has the most of what `bound` limits. Ties go to `from`.
-    fn largest(&mut self, bound: Bound, from: SocketAddr) -> Option<SocketAddr> {
+    /// Returns the peer that loses a message to one from a peer of `pool`: the one that has the most of
+    /// what `bound` limits, among the unproved ones, or if these have nothing and `pool` is that of the
+    /// others, among those. Ties go to `from`.
+    fn largest(&mut self, bound: Bound, from: SocketAddr, pool: Pool) -> Option<SocketAddr> {
         self.update_ranking();
+        let (losers, most) = match self.ranking.most(Pool::Unproved, bound) {
+            Some(most) => (Pool::Unproved, most),
+            None => (pool, self.ranking.most(pool, bound)?),
+        };
         let own = self.peers.get(&from).map(|share| share.sizes());
         let own = own.unwrap_or_default();
-        let (own, most) = if bound == Bound::Bytes {
-            (own.bytes, self.ranking.most_bytes()?)
-        } else {
-            (own.messages, self.ranking.most_messages()?)
+        let own = match bound {
+            Bound::Bytes => own.bytes,
+            Bound::Peer | Bound::Messages => own.messages,
         };
-        Some(if own >= most.0 { from } else { most.1 })
+        Some(if losers == pool && own >= most.0 {
+            from
+        } else {
+            most.1
+        })
     }
 
     fn update_ranking(&mut self) {
@@ -396,22 +432,21 @@ impl<M> Inbox<M> {
         self.ranking.update(|addr| match peers.get_mut(&addr) {
             Some(share) => {
                 share.noted = false;
-                share.sizes()
+                (share.pool, share.sizes())
             }
-            None => Sizes::default(),
+            None => Default::default(),
         });
     }
 
-    /// Returns the bound that `more` messages of `len` bytes from `from` would exceed.
-    fn missing_room(&self, from: SocketAddr, more: usize, len: usize) -> Option<Bound> {
+    /// Returns the bound that `more` from `from` would exceed.
+    fn missing_room(&self, from: SocketAddr, pool: Pool, more: Sizes) -> Option<Bound> {
         let held = self.peers.get(&from).map(|share| share.held());
-        let held = held.unwrap_or_default();
-        let have = (self.messages, self.bytes);
-        missing_room(&self.config, held, have, (more, len))
+        let have = (held.unwrap_or_default(), self.load);
+        missing_room(&self.config, pool, have, more)
     }
 
     /// Returns whether readers that came earlier go first, and the bound for which they wait.
-    fn others_first(&self, from: SocketAddr, place: &ReaderPlace) -> Option<Bound> {
+    fn others_first(&self, from: SocketAddr, pool: Pool, place: &ReaderPlace) -> Option<Bound> {
         let ticket = |of_peer: bool| {
             let held = place.bound.filter(|held| (*held == Bound::Peer) == of_peer);
             held.and(place.ticket)
@@ -419,11 +454,37 @@ impl<M> Inbox<M> {
         let own = self.peers.get(&from).map(|share| &share.readers);
         if own.is_some_and(|readers| !readers.may_pass(ticket(true))) {
             Some(Bound::Peer)
-        } else if !self.readers.may_pass(ticket(false)) {
+        } else if !self.line(pool).may_pass(ticket(false)) {
             Some(Bound::Messages)
         } else {
             None
         }
+    }
+
+    /// Returns the line of readers that wait because the part of the inbox for `pool` is full.
+    fn line(&self, pool: Pool) -> &WaitList {
+        match pool {
+            Pool::Proved => &self.readers,
+            Pool::Unproved => &self.unproved_readers,
+        }
+    }
+
+    fn line_mut(&mut self, pool: Pool) -> &mut WaitList {
+        match pool {
+            Pool::Proved => &mut self.readers,
+            Pool::Unproved => &mut self.unproved_readers,
+        }
+    }
+
+    /// Wakes the first in each line, since there may be room. The pool that has fewer messages goes
+    /// first, so that neither keeps the other out.
+    fn wake_readers(&self, wakers: &mut Vec<Waker>) {
+        let (first, second) = match self.load.smaller() {
+            Pool::Unproved => (&self.unproved_readers, &self.readers),
+            Pool::Proved => (&self.readers, &self.unproved_readers),
+        };
+        wakers.extend(first.first());
+        wakers.extend(second.first());
     }
 
     fn refuse(&mut self, from: SocketAddr, len: usize, reason: DropReason) -> &Counters {
@@ -434,15 +495,14 @@ impl<M> Inbox<M> {
         counters
     }
 
-    fn appended(&mut self, from: SocketAddr, count: usize, bytes: usize) {
-        self.messages += count;
-        self.bytes += bytes;
+    fn appended(&mut self, from: SocketAddr, new: Sizes) {
         let Some(share) = self.peers.get_mut(&from) else {
             return;
         };
+        self.load.add(share.pool, new);
         if !share.in_turn {
             share.in_turn = true;
-            self.turns.push_back(from);
+            self.turns.push(share.pool, from);
         }
         self.sizes_changed(from);
     }
@@ -466,8 +526,11 @@ impl<M> Inbox<M> {
             return false;
         };
         share.counters.incoming_dropped.add(DropReason::Overflow, 1);
-        self.messages -= 1;
-        self.bytes -= len;
+        let evicted = Sizes {
+            messages: 1,
+            bytes: len,
+        };
+        self.load.remove(share.pool, evicted);
         self.sizes_changed(from);
         self.fold_if_done(from);
         true
@@ -479,37 +542,9 @@ impl<M> Inbox<M> {
             && let Some(share) = self.peers.remove(&addr)
         {
             if share.in_turn {
-                self.turns.retain(|turn| *turn != addr);
+                self.turns.remove(addr);
             }
             self.folded.merge(&share.counters.stats());
         }
-    }
-}
-
-/// Returns the bytes with which a message counts that has `len` bytes and takes `memory`. If there can be
-/// room for its bytes and not for its memory, it takes all the room of its peer.
-fn held(memory: usize, len: usize, most: usize) -> usize {
-    memory.min(most).max(len)
-}
-
-/// Returns the bound that is exceeded if `more` is added to what the peer and the inbox have. Each
-/// pair is a number of messages and a number of bytes.
-fn missing_room(
-    config: &IncomingConfig,
-    (peer_messages, peer_bytes): (usize, usize),
-    (messages, bytes): (usize, usize),
-    (more, len): (usize, usize),
-) -> Option<Bound> {
-    let over = |have: usize, add: usize, max: usize| have.saturating_add(add) > max;
-    if over(peer_messages, more, config.max_messages_per_peer)
-        || over(peer_bytes, len, config.max_bytes_per_peer)
-    {
-        Some(Bound::Peer)
-    } else if over(messages, more, config.max_messages) {
-        Some(Bound::Messages)
-    } else if over(bytes, len, config.max_bytes) {
-        Some(Bound::Bytes)
-    } else {
-        None
     }
 }

@@ -7,27 +7,28 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use super::room::{Bound, Sizes};
 use crate::transport_layer::PeerMap;
+use crate::transport_layer::core::pool::Pool;
 
 /// An update is due after this many notes plus two for each peer.
 const FEW: usize = 64;
 
-/// The order of peers by messages and by bytes.
+/// The order of the peers of each pool by messages and by bytes.
 #[derive(Debug, Default)]
 pub(super) struct Ranking {
-    by_messages: BTreeSet<(usize, SocketAddr)>,
-    by_bytes: BTreeSet<(usize, SocketAddr)>,
-    /// The sizes by which each peer is ordered at present.
-    ranked: PeerMap<Sizes>,
+    proved: Order,
+    unproved: Order,
+    /// The pool and the sizes by which each peer is ordered at present.
+    ranked: PeerMap<(Pool, Sizes)>,
     /// Peers whose sizes may have changed since the last update.
     changed: Vec<SocketAddr>,
 }
 
-/// The number of queued messages of one peer, and of their bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Sizes {
-    pub(super) messages: usize,
-    pub(super) bytes: usize,
+#[derive(Debug, Default)]
+struct Order {
+    by_messages: BTreeSet<(usize, SocketAddr)>,
+    by_bytes: BTreeSet<(usize, SocketAddr)>,
 }
 
 impl Ranking {
@@ -38,35 +39,48 @@ impl Ranking {
         self.changed.len() > FEW.saturating_add(peers.saturating_mul(2))
     }
 
-    /// Updates the order. `sizes` returns the present sizes of a peer, zero if there is no such
-    /// peer, and clears the mark that it was noted.
-    pub(super) fn update(&mut self, mut sizes: impl FnMut(SocketAddr) -> Sizes) {
-        for peer in self.changed.drain(..) {
+    /// Updates the order. `sizes` returns the pool and the present sizes of a peer, zero if there is
+    /// no such peer, and clears the mark that it was noted.
+    pub(super) fn update(&mut self, mut sizes: impl FnMut(SocketAddr) -> (Pool, Sizes)) {
+        let mut changed = std::mem::take(&mut self.changed);
+        for peer in changed.drain(..) {
             let now = sizes(peer);
-            let old = if now == Sizes::default() {
+            let is_empty = now.1 == Sizes::default();
+            let old = if is_empty {
                 self.ranked.remove(&peer)
             } else {
                 self.ranked.insert(peer, now)
             };
-            if let Some(old) = old {
-                self.by_messages.remove(&(old.messages, peer));
-                self.by_bytes.remove(&(old.bytes, peer));
+            if let Some((pool, old)) = old {
+                let order = self.order(pool);
+                order.by_messages.remove(&(old.messages, peer));
+                order.by_bytes.remove(&(old.bytes, peer));
             }
-            if now != Sizes::default() {
-                self.by_messages.insert((now.messages, peer));
-                self.by_bytes.insert((now.bytes, peer));
+            if !is_empty {
+                let (pool, now) = now;
+                let order = self.order(pool);
+                order.by_messages.insert((now.messages, peer));
+                order.by_bytes.insert((now.bytes, peer));
             }
         }
+        self.changed = changed;
     }
 
-    /// Returns the peer with the most messages, and their number. Call [`update`](Self::update)
-    /// first.
-    pub(super) fn most_messages(&self) -> Option<(usize, SocketAddr)> {
-        self.by_messages.last().copied()
+    /// Returns the peer of `pool` that has the most of what `bound` limits, and how much it has. Call
+    /// [`update`](Self::update) first.
+    pub(super) fn most(&mut self, pool: Pool, bound: Bound) -> Option<(usize, SocketAddr)> {
+        let order = self.order(pool);
+        let order = match bound {
+            Bound::Bytes => &order.by_bytes,
+            Bound::Peer | Bound::Messages => &order.by_messages,
+        };
+        order.last().copied().filter(|(most, _)| *most > 0)
     }
 
-    /// Returns the peer with the most bytes, and their number. Call [`update`](Self::update) first.
-    pub(super) fn most_bytes(&self) -> Option<(usize, SocketAddr)> {
-        self.by_bytes.last().copied()
+    fn order(&mut self, pool: Pool) -> &mut Order {
+        match pool {
+            Pool::Proved => &mut self.proved,
+            Pool::Unproved => &mut self.unproved,
+        }
     }
 }

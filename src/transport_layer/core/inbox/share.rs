@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 
 use super::arrival::{Arrival, Origin};
 use super::in_hand::InHand;
-use super::ranking::Sizes;
+use super::room::Sizes;
 use crate::credential::Identity;
 use crate::rt::Instant;
 use crate::rt::sync::WaitList;
+use crate::transport_layer::core::pool::Pool;
 use crate::transport_layer::received::Received;
 use crate::transport_layer::stats::{DropCounts, PeerStats};
 
@@ -48,6 +49,8 @@ pub(super) struct Share<M> {
     pub(super) in_hand: usize,
     pub(super) in_hand_bytes: usize,
     pub(super) counters: Counters,
+    /// The pool that the messages count in, those in hand included: that of the last sender.
+    pub(super) pool: Pool,
     /// Whether the peer is in the list of turns.
     pub(super) in_turn: bool,
     /// Whether the ranking has been notified that the sizes change.
@@ -68,6 +71,7 @@ impl<M> Default for Share<M> {
             in_hand: 0,
             in_hand_bytes: 0,
             counters: Counters::default(),
+            pool: Pool::default(),
             in_turn: false,
             noted: false,
             known: false,
@@ -86,11 +90,17 @@ impl<M> Share<M> {
     }
 
     /// Returns the messages and bytes that count against the bounds.
-    pub(super) fn held(&self) -> (usize, usize) {
-        (
-            self.messages.len() + self.in_hand,
-            self.bytes + self.in_hand_bytes,
-        )
+    pub(super) fn held(&self) -> Sizes {
+        Sizes {
+            messages: self.messages.len() + self.in_hand,
+            bytes: self.bytes + self.in_hand_bytes,
+        }
+    }
+
+    /// Returns whether messages of an identity are held, beside which those of a peer of `pool` have no
+    /// place: they would share its room.
+    pub(super) fn is_closed_to(&self, pool: Pool) -> bool {
+        pool == Pool::Unproved && self.pool == Pool::Proved && self.held().messages > 0
     }
 
     /// Records that `count` messages of `bytes` bytes have arrived; the caller appends them, and adds

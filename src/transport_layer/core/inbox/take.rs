@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::task::Waker;
 
 use super::in_hand::InHand;
+use super::room::Sizes;
 use super::{Inbox, SPARE_QUEUES};
 use crate::transport_layer::received::Received;
 
@@ -31,13 +32,16 @@ impl<M> Inbox<M> {
         wakers: &mut Vec<Waker>,
     ) -> Option<Received<M>> {
         self.next_len()?;
-        let from = self.turns.pop_front()?;
+        let from = self.turns.pop()?;
         let share = self.peers.get_mut(&from)?;
         let (first, len) = share.pop(from)?;
         share.counters.delivered += 1;
         wakers.extend(share.readers.first());
-        self.messages -= 1;
-        self.bytes -= len;
+        let taken = Sizes {
+            messages: 1,
+            bytes: len,
+        };
+        self.load.remove(share.pool, taken);
         let keep = share.known || !share.is_idle();
         self.turn_taken(from);
         if !keep {
@@ -46,7 +50,7 @@ impl<M> Inbox<M> {
         if !others {
             self.fill(in_hand);
         }
-        wakers.extend(self.readers.first());
+        self.wake_readers(wakers);
         Some(first)
     }
 
@@ -56,15 +60,16 @@ impl<M> Inbox<M> {
             let Some(share) = self.peers.get_mut(&from) else {
                 continue;
             };
-            let count = std::mem::take(&mut share.in_hand);
-            let bytes = std::mem::take(&mut share.in_hand_bytes);
-            share.counters.delivered += count as u64;
+            let taken = Sizes {
+                messages: std::mem::take(&mut share.in_hand),
+                bytes: std::mem::take(&mut share.in_hand_bytes),
+            };
+            share.counters.delivered += taken.messages as u64;
             wakers.extend(share.readers.first());
-            self.messages -= count;
-            self.bytes -= bytes;
+            self.load.remove(share.pool, taken);
             self.fold_if_done(from);
         }
-        wakers.extend(self.readers.first());
+        self.wake_readers(wakers);
     }
 
     fn fill(&mut self, in_hand: &mut InHand<M>) {
@@ -76,7 +81,7 @@ impl<M> Inbox<M> {
         while in_hand.len() < most
             && let Some(next) = self.next_len()
             && next <= room
-            && let Some(from) = self.turns.pop_front()
+            && let Some(from) = self.turns.pop()
             && let Some(share) = self.peers.get_mut(&from)
         {
             // While no other peer has messages, this peer gets all turns.
@@ -96,14 +101,14 @@ impl<M> Inbox<M> {
     /// Returns the length of the next message. Removes peers without messages from the turns.
     fn next_len(&mut self) -> Option<usize> {
         while let Some(from) = self.turns.front() {
-            let share = self.peers.get_mut(from);
+            let share = self.peers.get_mut(&from);
             if let Some((_, len)) = share.as_ref().and_then(|share| share.messages.front()) {
                 return Some(*len);
             }
             if let Some(share) = share {
                 share.in_turn = false;
             }
-            self.turns.pop_front();
+            self.turns.skip();
         }
         None
     }
@@ -116,7 +121,7 @@ impl<M> Inbox<M> {
         };
         share.in_turn = !share.messages.is_empty();
         if share.in_turn {
-            self.turns.push_back(from);
+            self.turns.push(share.pool, from);
         } else if let Some(emptied) = share.give_back()
             && self.spare.len() < SPARE_QUEUES
         {

@@ -17,9 +17,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-use super::census::{Census, Pool};
+use super::census::Census;
 use super::names::{Names, Own};
 use super::peer::Peer;
+use super::pool::Pool;
 use super::queue::OutgoingQueue;
 #[cfg(test)]
 use super::step::DialKey;

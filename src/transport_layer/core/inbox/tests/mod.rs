@@ -1,4 +1,5 @@
 mod readers;
+mod unproved;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -6,9 +7,10 @@ use std::task::Waker;
 
 use proptest::prelude::*;
 
-use super::{InHand, Inbox, Origin, ReaderPlace, SPARE_QUEUES, Source};
+use super::{InHand, Inbox, Origin, ReaderPlace, SPARE_QUEUES, Sizes, Source};
 use crate::credential::{Identity, Role};
 use crate::rt::Instant;
+use crate::transport_layer::core::pool::Pool;
 use crate::transport_layer::received::Received;
 use crate::transport_layer::{DropReason, IncomingConfig, OverflowPolicy, PeerStats};
 
@@ -17,7 +19,14 @@ fn peer(n: u8) -> SocketAddr {
 }
 
 fn source(from: SocketAddr) -> Source {
-    let identity = Identity::from_bytes([1; 32]);
+    source_of(Pool::Proved, from)
+}
+
+fn source_of(pool: Pool, from: SocketAddr) -> Source {
+    let identity = match pool {
+        Pool::Proved => Identity::from_bytes([1; 32]),
+        Pool::Unproved => Identity::UNPROVED,
+    };
     let role = Role::Core;
     Source {
         from,
@@ -41,8 +50,18 @@ impl<M> Fixture<M> {
     }
 
     fn push(&mut self, from: u8, messages: impl IntoIterator<Item = (M, usize)>) -> usize {
+        self.push_of(Pool::Proved, from, messages)
+    }
+
+    fn push_of(
+        &mut self,
+        pool: Pool,
+        from: u8,
+        messages: impl IntoIterator<Item = (M, usize)>,
+    ) -> usize {
         let mut messages = messages.into_iter().collect();
-        self.inbox.push_many(source(peer(from)), &mut messages);
+        let source = source_of(pool, peer(from));
+        self.inbox.push_many(source, &mut messages);
         messages.len()
     }
 
@@ -102,7 +121,7 @@ fn a_message_carries_its_sender_and_the_time_of_its_arrival() {
     let mut expected = Vec::new();
     for n in 0..6_u8 {
         // Two connections from one address, of different identities, and reads of two messages each.
-        let identity = Identity::from_bytes([n % 3; 32]);
+        let identity = Identity::from_bytes([1 + n % 3; 32]);
         let origin = Origin {
             identity,
             role: Role::Core,
@@ -188,7 +207,10 @@ proptest! {
                 0..=3 => {
                     // Of several at once, some may fit.
                     let count = if operation == 0 { 1 } else { 3 * scale };
-                    let left = fixture.push(from, (0..count).map(|_| (index, len / 3)));
+                    // Peers 4 and 5 never prove an identity, and the one at 3 changes.
+                    let is_proved = from < 3 || from == 3 && index % 16 < 8;
+                    let pool = if is_proved { Pool::Proved } else { Pool::Unproved };
+                    let left = fixture.push_of(pool, from, (0..count).map(|_| (index, len / 3)));
                     prop_assert!(left == 0 || overflow == OverflowPolicy::Backpressure);
                     received += (count - left) as u64;
                 }
@@ -214,12 +236,20 @@ proptest! {
             }
             prop_assert_eq!(total.received, received);
             let inbox = &fixture.inbox;
-            prop_assert!(total.incoming_queued <= inbox.messages as u64);
-            prop_assert!(inbox.messages <= config.max_messages && inbox.bytes <= config.max_bytes);
+            prop_assert!(total.incoming_queued <= inbox.load.all.messages as u64);
+            prop_assert!(inbox.load.all.messages <= config.max_messages && inbox.load.all.bytes <= config.max_bytes);
             if fixture.in_hand.is_empty() {
-                prop_assert_eq!(inbox.messages as u64, total.incoming_queued);
+                prop_assert_eq!(inbox.load.all.messages as u64, total.incoming_queued);
             }
-            prop_assert!(inbox.turns.len() <= inbox.peers.len());
+            let unproved = inbox.load.unproved;
+            prop_assert!(unproved.messages <= config.max_messages.div_ceil(2));
+            prop_assert!(unproved.bytes <= config.max_bytes / 2);
+            let shares = inbox.peers.values().filter(|share| share.pool == Pool::Unproved);
+            let mut held = Sizes::default();
+            shares.for_each(|share| held += share.held());
+            prop_assert_eq!(unproved, held);
+            let turns = [Pool::Proved, Pool::Unproved].map(|pool| inbox.turns.of(pool).len());
+            prop_assert!(turns[0] + turns[1] <= inbox.peers.len());
             // Nothing is kept for a peer that is unknown and has nothing here.
             prop_assert!(inbox.peers.values().all(|share| share.known || !share.is_idle()));
         }
@@ -361,7 +391,7 @@ fn peers_take_turns_also_in_the_hand_of_a_receiver() {
     for from in [1, 2] {
         fixture.push(from, (0..2).map(|n| (n, 1)));
     }
-    assert_eq!(fixture.inbox.turns, [peer(1), peer(2)]);
+    assert_eq!(fixture.inbox.turns.of(Pool::Proved), [peer(1), peer(2)]);
 }
 
 #[test]
@@ -414,7 +444,7 @@ fn a_message_that_takes_more_memory_than_its_bytes_counts_with_its_memory() {
     // memory counts with its length.
     fixture.push(2, [(5_000, 10)]);
     fixture.push(3, [(1, 100)]);
-    assert_eq!(fixture.inbox.bytes, 900 + 1_000 + 100);
+    assert_eq!(fixture.inbox.load.all.bytes, 900 + 1_000 + 100);
     let (total, peers) = fixture.stats();
     assert_eq!((total.received, peers[&peer(1)].received_bytes), (0, 100));
     assert_eq!(peers[&peer(1)].incoming_queued, 3);
@@ -425,5 +455,11 @@ fn a_message_that_takes_more_memory_than_its_bytes_counts_with_its_memory() {
     let (_, peers) = fixture.stats();
     assert_eq!(peers[&peer(2)].incoming_queued, 0);
     while fixture.recv().is_some() {}
-    assert_eq!((fixture.inbox.bytes, fixture.inbox.messages), (0, 0));
+    assert_eq!(
+        (
+            fixture.inbox.load.all.bytes,
+            fixture.inbox.load.all.messages
+        ),
+        (0, 0)
+    );
 }
