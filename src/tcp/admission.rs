@@ -13,7 +13,7 @@ use futures::task::AtomicWaker;
 
 use super::config::TcpConfig;
 use super::opening::Opening;
-use crate::host::Host;
+use crate::host::{Host, one_to_end};
 use crate::rt::sync::{Mutex, MutexGuard};
 
 /// The unauthenticated connections, by age and by host. Clones share them.
@@ -97,13 +97,13 @@ impl Admission {
         });
         let mut entries = self.shared.lock();
         let loser = if entries.count(host) >= self.shared.max_per_host {
-            Some(host)
+            entries.oldest_of(host)
         } else if entries.by_age.len() >= self.shared.max {
-            entries.host_with_most(host)
+            entries.one_to_end(host)
         } else {
             None
         };
-        let evicted = loser.and_then(|loser| entries.remove_oldest(loser));
+        let evicted = loser.and_then(|loser| entries.remove(loser));
         entries.next += 1;
         let id = entries.next;
         *entries.by_host.entry(host).or_default() += 1;
@@ -168,19 +168,17 @@ impl Entries {
         self.by_host.get(&host).copied().unwrap_or(0)
     }
 
-    /// Returns the host that has the most connections, one more of `newcomer` counted. Of several, it is
-    /// the one with the oldest connection.
-    fn host_with_most(&self, newcomer: Host) -> Option<Host> {
-        let count = |host: Host| self.count(host) + usize::from(host == newcomer);
-        let hosts = || self.by_age.values().map(|entry| entry.host);
-        let most = hosts().map(count).max()?;
-        hosts().find(|host| count(*host) == most)
+    /// Chooses the connection to end if there are too many in all.
+    fn one_to_end(&self, newcomer: Host) -> Option<u64> {
+        let running: Vec<_> = self.by_age.values().map(|entry| entry.host).collect();
+        let index = one_to_end(&running, newcomer)?;
+        self.by_age.keys().nth(index).copied()
     }
 
-    fn remove_oldest(&mut self, host: Host) -> Option<Entry> {
-        let oldest = self.by_age.iter().find(|(_, entry)| entry.host == host);
-        let id = *oldest?.0;
-        self.remove(id)
+    fn oldest_of(&self, host: Host) -> Option<u64> {
+        let mut entries = self.by_age.iter();
+        let oldest = entries.find(|(_, entry)| entry.host == host);
+        oldest.map(|(id, _)| *id)
     }
 
     fn remove(&mut self, id: u64) -> Option<Entry> {

@@ -17,7 +17,7 @@
 //! | `doubt` | whether a connection has survived a sleep of this side |
 //! | `queue`, `backoff` | the messages for one peer; when to dial it again |
 //! | `requests` | senders that wait for room, and callers that wait for a connection |
-//! | `host`, `pool`, `census`, `handshakes` | hosts; peers with and without a proved identity; counts of connections by identity and host; the handshake to end when there are too many |
+//! | `pool`, `census` | peers with and without a proved identity; counts of connections by identity and host |
 //! | `inbox` | received messages of all peers that `recv` has not returned yet |
 //! | `step` | the steps and effects that the driver carries out |
 
@@ -25,7 +25,6 @@ mod backoff;
 mod census;
 mod conflict;
 mod doubt;
-mod handshakes;
 mod inbox;
 mod link;
 mod names;
@@ -39,7 +38,6 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-pub(super) use handshakes::handshake_to_end;
 pub(super) use inbox::{InHand, Inbox, Origin, ReaderPlace, Source};
 pub(super) use link::{LinkEnd, Reading};
 pub(super) use names::Own;

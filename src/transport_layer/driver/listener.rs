@@ -9,12 +9,11 @@ use std::time::Duration;
 use futures::FutureExt as _;
 
 use super::intake::Intake;
-use crate::host::Host;
+use crate::host::{Host, one_to_end};
 use crate::message::Message;
 use crate::net::{AcceptFailure, NetIncomingRequest, NetListener, NetTransport};
 use crate::rt;
 use crate::rt::sync::yield_now;
-use crate::transport_layer::core::handshake_to_end;
 
 /// The pause after the listener itself has failed: too short for a peer to notice, and long enough
 /// to keep the loop from spinning.
@@ -87,7 +86,7 @@ impl<T: NetTransport, M: Message> AcceptLoop<T, M> {
         let excess = shared
             .handshakes
             .take_excess(shared.config.max_pending_handshakes, |running| {
-                handshake_to_end(running, host)
+                one_to_end(running, host)
             });
         if let Some(excess) = excess {
             drop(excess);
