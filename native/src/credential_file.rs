@@ -86,8 +86,19 @@ fn key(path: &Path, trust: Trust) -> anyhow::Result<NetCredential> {
         }),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let credential = NetCredential::generate(trust);
-            write_new(path, &credential.to_secret_text())
-                .with_context(|| format!("cannot create the key {}", path.display()))?;
+            write_new(path, &credential.to_secret_text()).map_err(|error| {
+                let exists = error.kind() == ErrorKind::AlreadyExists;
+                let error =
+                    anyhow!(error).context(format!("cannot create the key {}", path.display()));
+                if exists {
+                    error.context(
+                        "it is a symbolic link to a file that does not exist, or another process has \
+                         created it just now",
+                    )
+                } else {
+                    error
+                }
+            })?;
             tracing::info!(path = %path.display(), "created a new key");
             Ok(credential)
         }
@@ -119,14 +130,15 @@ pub(crate) fn make_secret(path: &Path) -> anyhow::Result<()> {
 }
 
 fn read(path: &Path) -> std::io::Result<String> {
-    let text = std::fs::read_to_string(path)?;
+    let bytes = std::fs::read(path)?;
     if readable_by_others(path) {
         tracing::warn!(
             path = %path.display(),
             "other users of this machine can read this file; chmod 600 it"
         );
     }
-    Ok(text)
+    // Some editors and shells write UTF-16. That is no key, and no reason to say nothing else about it.
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(unix)]
@@ -199,6 +211,30 @@ mod tests {
             assert!(of_secret.contains("is empty"), "{of_secret}");
             assert!(of_secret.contains("from another node"), "{of_secret}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_no_utf_8_is_reported_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let text = ClusterSecret::generate().to_text();
+        let utf_16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        std::fs::write(&path, [&[0xff, 0xfe], &utf_16[..]].concat()).unwrap();
+        let of_key = format!("{:#}", key(&path, Trust::dangerously_anyone()).unwrap_err());
+        assert!(of_key.contains("delete it"), "{of_key}");
+        let of_secret = format!("{:#}", secret(&path).unwrap_err());
+        assert!(of_secret.contains("from another node"), "{of_secret}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_that_leads_nowhere_is_reported_as_such() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("link");
+        std::os::unix::fs::symlink("nowhere", &path).unwrap();
+        let error = format!("{:#}", key(&path, Trust::dangerously_anyone()).unwrap_err());
+        assert!(error.contains("symbolic link"), "{error}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -46,7 +46,6 @@ const RESOLVE_LIMIT: Duration = Duration::from_secs(1);
 ///
 /// Fails if a port is in use, a file cannot be read, or the configuration is refused.
 pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
-    let mut shutdown = Shutdown::catch().context("cannot catch signals")?;
     let mut shares =
         Shares::of_this_process(args.admin.as_ref().map_or(0, |_| admin::DESCRIPTORS))?;
     if !(args.proxy_protocol_from.is_empty() && args.forwarded_for_from.is_empty()) {
@@ -57,6 +56,9 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
     }
     let credential = credential_file::credential(args)?;
     let identity = credential.identity();
+    // Not before, since files that are pipes, or on a server that is away, can take for ever to read, and
+    // nothing must be left yet.
+    let mut shutdown = Shutdown::catch().context("cannot catch signals")?;
 
     let http_listener = match args.http {
         Some(addr) => Some(bind_http(addr).await?),

@@ -17,11 +17,12 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use support::process::{Node, run, stderr, wait_for};
+use support::process::{DEADLINE, Node, command, run, signal, stderr, wait_for};
 
 #[test]
 fn without_an_option_for_trust_the_node_does_not_start_and_lists_the_options() {
@@ -116,6 +117,28 @@ fn a_missing_secret_is_reported_and_make_secret_makes_one() {
     assert_eq!(run(&["--make-secret", path]).status.code(), Some(1));
     assert_eq!(std::fs::read_to_string(path).unwrap(), secret);
     Node::start(&["--secret", path]);
+}
+
+#[test]
+fn a_signal_ends_a_node_that_still_reads_its_key_or_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    for option in ["--secret", "--key"] {
+        let mut command = command();
+        command.args(["--listen", "127.0.0.1:0", option]).arg(&pipe);
+        if option == "--key" {
+            command.arg("--trust-anyone");
+        }
+        let mut process = command.stderr(Stdio::null()).spawn().unwrap();
+        // It completes when the node has opened the other end, which then has nothing to read.
+        let (pipe, (opened, writer)) = (pipe.clone(), std::sync::mpsc::channel());
+        std::thread::spawn(move || opened.send(std::fs::File::create(pipe)));
+        let _writer = writer.recv_timeout(DEADLINE).unwrap().unwrap();
+        signal(&process, "TERM");
+        wait_for("its end", || process.try_wait().unwrap());
+    }
 }
 
 #[test]
