@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `check`, `test`, `bench` | the commands of these names |
 //! | [`stages`], [`dependencies`], [`browser_tests`], [`node`], [`peer`] | the parts of `check` and `test` |
+//! | [`mutants`] | defects that the tests must notice |
 //! | [`demo`] | the demo, and its proof in a browser |
 //! | [`proxy`] | a cluster whose tabs reach it only through a TLS proxy |
 //! | [`wasm`] | builds for the browser, and their sizes |
@@ -25,6 +26,7 @@ mod check;
 mod demo;
 mod dependencies;
 mod host;
+mod mutants;
 mod node;
 mod peer;
 mod proxy;
@@ -55,6 +57,8 @@ enum Command {
     Check,
     /// Start a cluster on this machine, and a page whose tabs join it
     Demo(demo::Options),
+    /// Put defects into the pure code, one at a time, and list those that no test notices
+    Mutants(mutants::Options),
     /// Measure a cluster whose tabs reach it only through a TLS proxy (Linux, as root)
     Proxy(proxy::Options),
     /// Report what a browser downloads, by parts, and fail if it has grown
@@ -72,6 +76,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Check => check::run(),
         Command::Demo(options) => demo::run(&options),
+        Command::Mutants(options) => mutants::run(&options),
         Command::Proxy(options) => proxy::run(&options),
         Command::Size(options) => size::run(&options),
         Command::Test(options) => test::run(&options),

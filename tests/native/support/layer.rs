@@ -1,16 +1,17 @@
-//! Sockets over the network in memory, and waiting for their statistics.
+//! Sockets, most of them over the network in memory, and waiting for their statistics.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
 use gossip_transport::memory::{MemoryConfig, MemoryNetwork, MemoryTransport};
+use gossip_transport::net::NetTransport;
 use gossip_transport::transport_layer::{
     SocketStats, TransportLayerConfig, TransportLayerSocket, TransportLayerTransport,
 };
 use gossip_transport::{ClusterSecret, Message, NetCredential};
 
-use super::{PATIENCE, member};
+use super::{ANY_PORT, PATIENCE, member};
 
 pub(crate) type Socket = TransportLayerSocket<MemoryTransport, Bytes>;
 
@@ -32,8 +33,17 @@ pub(crate) fn configured(change: impl FnOnce(&mut TransportLayerConfig)) -> Tran
     config
 }
 
+/// Opens a socket on a free port of loopback, with the default configuration.
+pub(crate) async fn open<T: NetTransport, M: Message>(
+    network: T,
+    credential: NetCredential,
+) -> TransportLayerSocket<T, M> {
+    let transport = TransportLayerTransport::new(network, credential);
+    transport.open(ANY_PORT).await.unwrap()
+}
+
 /// Waits until the statistics of `socket` satisfy `wanted`, and returns them.
-pub(crate) async fn until<T: gossip_transport::net::NetTransport, M: Message>(
+pub(crate) async fn until<T: NetTransport, M: Message>(
     socket: &TransportLayerSocket<T, M>,
     wanted: impl Fn(&SocketStats) -> bool,
 ) -> SocketStats {

@@ -9,11 +9,10 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use gossip_transport::net::NetTransport;
-use gossip_transport::{
-    ClusterSecret, Message, NetCredential, TransportLayerSocket, TransportLayerTransport, Trust,
-};
+use gossip_transport::{ClusterSecret, NetCredential, Trust};
 use tokio::time::Instant;
+
+pub(crate) use layer::open;
 
 /// The time limit of every wait of a test.
 ///
@@ -56,13 +55,4 @@ pub(crate) fn member(secret: &ClusterSecret) -> NetCredential {
 /// Returns a new credential that trusts every identity.
 pub(crate) fn anyone() -> NetCredential {
     NetCredential::generate(Trust::dangerously_anyone())
-}
-
-/// Opens a socket on a free port of loopback, with the default configuration.
-pub(crate) async fn open<T: NetTransport, M: Message>(
-    network: T,
-    credential: NetCredential,
-) -> TransportLayerSocket<T, M> {
-    let transport = TransportLayerTransport::new(network, credential);
-    transport.open(ANY_PORT).await.unwrap()
 }

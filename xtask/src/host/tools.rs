@@ -17,9 +17,10 @@ use crate::host::workspace::Workspace;
 pub(crate) struct Tool {
     /// The package on crates.io.
     package: &'static str,
-    /// The program, which prints its version as the last word of `--version`.
     program: &'static str,
     version: String,
+    /// The arguments that make the program print its version as the last word.
+    version_args: &'static [&'static str],
     install_args: &'static [&'static str],
     /// Build time on two cores, shown to the user.
     takes: &'static str,
@@ -32,6 +33,7 @@ impl Tool {
             package: "wasm-bindgen-cli",
             program: "wasm-bindgen",
             version: workspace.locked_version("wasm-bindgen")?,
+            version_args: &["--version"],
             // The default features are a TLS client for commands that are not used here. Without
             // `--locked`, because the lock file published with 0.2.130 names a yanked version.
             install_args: &["--no-default-features"],
@@ -45,6 +47,7 @@ impl Tool {
             package: "wasm-pack",
             program: "wasm-pack",
             version: "0.15.1".to_owned(),
+            version_args: &["--version"],
             install_args: &["--locked"],
             takes: "about two minutes",
         }
@@ -56,6 +59,7 @@ impl Tool {
             package: "geckodriver",
             program: "geckodriver",
             version: "0.37.1".to_owned(),
+            version_args: &["--version"],
             install_args: &["--locked"],
             takes: "about four minutes",
         }
@@ -67,6 +71,7 @@ impl Tool {
             package: "cargo-deny",
             program: "cargo-deny",
             version: "0.20.2".to_owned(),
+            version_args: &["--version"],
             install_args: &["--locked"],
             takes: "about three minutes",
         }
@@ -78,8 +83,21 @@ impl Tool {
             package: "cargo-machete",
             program: "cargo-machete",
             version: "0.9.2".to_owned(),
+            version_args: &["--version"],
             install_args: &["--locked"],
             takes: "about a minute",
+        }
+    }
+
+    /// Returns cargo-mutants, which tries whether the tests notice defects that it puts in.
+    pub(crate) fn cargo_mutants() -> Self {
+        Self {
+            package: "cargo-mutants",
+            program: "cargo-mutants",
+            version: "27.1.0".to_owned(),
+            version_args: &["mutants", "--version"],
+            install_args: &["--locked"],
+            takes: "about two minutes",
         }
     }
 
@@ -139,7 +157,7 @@ impl Tool {
     }
 
     fn is_version(&self, path: &Path) -> bool {
-        command::output(path, &["--version"])
+        command::output(path, self.version_args)
             .is_some_and(|text| text.split_whitespace().last() == Some(&self.version))
     }
 }
