@@ -91,6 +91,14 @@ impl AnyParticipant {
         of_either!(self, participant => participant.seeds())
     }
 
+    pub(crate) fn members_after(
+        &self,
+        after: Option<&ChitchatId>,
+        max_bytes: usize,
+    ) -> Vec<Member> {
+        of_either!(self, participant => participant.members_after(after, max_bytes))
+    }
+
     pub(crate) fn stats(&self) -> SocketStats {
         of_either!(self, participant => participant.stats())
     }

@@ -200,7 +200,7 @@ pub(crate) fn render(
         (
             "gossip_http_evicted_total",
             "counter",
-            "HTTP connections that ended because there were too many.",
+            "HTTP connections that ended because there were too many, or others needed their memory.",
             http.evicted,
         ),
         (
@@ -208,6 +208,12 @@ pub(crate) fn render(
             "counter",
             "HTTP connections that ended because nothing was read or written.",
             http.timed_out,
+        ),
+        (
+            "gossip_http_refused_total",
+            "counter",
+            "HTTP requests refused because the responses being sent took too much memory.",
+            http.refused,
         ),
         (
             "gossip_http_shortages_total",

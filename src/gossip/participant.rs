@@ -204,6 +204,13 @@ impl<T: NetTransport> Participant<T> {
         self.shared.engine().members()
     }
 
+    /// Returns a snapshot of the members that follow `after` in the order of ids, or of the first ones:
+    /// one, and further ones as long as the keys and values of all those before are fewer than
+    /// `max_bytes`. Empty at the end. Whoever goes through all members this way holds few at a time.
+    pub fn members_after(&self, after: Option<&ChitchatId>, max_bytes: usize) -> Vec<Member> {
+        self.shared.engine().members_after(after, max_bytes)
+    }
+
     /// Returns a watch that waits for changes of members, their liveness or their keys from now on.
     pub fn watch(&self) -> MembershipWatch {
         MembershipWatch::new(Arc::clone(&self.shared.changes))

@@ -10,6 +10,9 @@ use super::protocol::{Code, Delete, Failure, Get, Set};
 use crate::any_network::AnyParticipant;
 use crate::node::Node;
 
+/// The bytes of keys and values that are taken from the node at a time, unless one member has more.
+const PAGE_LEN: usize = 256 << 10;
+
 /// Calls `f` with the participant.
 ///
 /// # Errors
@@ -29,30 +32,77 @@ pub(super) fn get(node: &Node, get: &Get) -> Result<Entry, Failure> {
             None => Err(no_such_key(&id, key)),
         };
     };
-    let members = with(node, AnyParticipant::members)?;
-    let Some(member) = named(members, name) else {
+    let Some(named) = named(node, name, key)? else {
         let message = format!("this node knows no member {name:?}");
         return Err(Failure::new(Code::NoSuchMember, message));
     };
-    let is_live = member.liveness != Liveness::Dead;
-    match member.key_values.get(key) {
-        Some(value) => Ok(entry(&member.id, is_live, key, value.value.clone())),
-        None => Err(no_such_key(&member.id, key)),
+    match named.value {
+        Some(value) => Ok(entry(&named.id, named.is_live, key, value)),
+        None => Err(no_such_key(&named.id, key)),
     }
 }
 
-/// Returns the member with the name `name` that takes precedence.
-fn named(members: Vec<Member>, name: &str) -> Option<Member> {
-    let members = members.into_iter();
-    let mut named: Vec<_> = members
-        .filter(|member| &*member.id.node_id == name)
-        .collect();
-    // Upstream nodes may give the same name to several.
-    named.sort_by_key(|member| {
-        let is_dead = member.liveness == Liveness::Dead;
-        (!member.superseded, !is_dead, member.id.generation_id)
-    });
-    named.pop()
+/// A member with the name that was asked for.
+struct Named {
+    id: ChitchatId,
+    is_live: bool,
+    is_superseded: bool,
+    /// The value of the key that was asked for.
+    value: Option<String>,
+}
+
+impl Named {
+    /// Returns the order of members with the same name, which upstream nodes may give to several.
+    fn precedence(&self) -> impl Ord + use<> {
+        (!self.is_superseded, self.is_live, self.id.generation_id)
+    }
+}
+
+/// Returns the member with the name `name` that takes precedence, with the value of `key`.
+fn named(node: &Node, name: &str, key: &str) -> Result<Option<Named>, Failure> {
+    let mut named = Vec::new();
+    let mut pages = Pages::new(node);
+    loop {
+        let members = pages.next()?;
+        if members.is_empty() {
+            named.sort_by_key(Named::precedence);
+            return Ok(named.pop());
+        }
+        let members = members.into_iter();
+        let members = members.filter(|member| &*member.id.node_id == name);
+        named.extend(members.map(|mut member| Named {
+            is_live: member.liveness != Liveness::Dead,
+            is_superseded: member.superseded,
+            value: member.key_values.remove(key).map(|value| value.value),
+            id: member.id,
+        }));
+    }
+}
+
+/// All members, a few at a time: a copy of all would take as much memory as the node itself.
+pub(super) struct Pages<'a> {
+    node: &'a Node,
+    after: Option<ChitchatId>,
+}
+
+impl<'a> Pages<'a> {
+    pub(super) fn new(node: &'a Node) -> Self {
+        Self { node, after: None }
+    }
+
+    /// Returns the next members in the order of their ids, and none at the end.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the node is leaving.
+    pub(super) fn next(&mut self) -> Result<Vec<Member>, Failure> {
+        let after = self.after.as_ref();
+        let members = with(self.node, |node| node.members_after(after, PAGE_LEN))?;
+        if let Some(last) = members.last() {
+            self.after = Some(last.id.clone());
+        }
+        Ok(members)
+    }
 }
 
 /// Sets a key of the node.

@@ -91,6 +91,12 @@ pub(super) enum Reply {
     Error(Failure),
 }
 
+/// [`Reply::Item`] as it is sent, with one copy of the item fewer.
+#[derive(Debug, Serialize)]
+pub(super) struct Item<'a, T> {
+    pub(super) item: &'a T,
+}
+
 /// The reason for which a command was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Failure {
@@ -344,6 +350,8 @@ mod tests {
 
     #[test]
     fn the_lines_of_a_reply_have_their_documented_form() {
+        let sent = serde_json::to_string(&Item { item: &[1] }).unwrap();
+        assert_eq!(sent, r#"{"item":[1]}"#);
         let item = serde_json::value::to_raw_value(&[1]).unwrap();
         let failure = Failure::new(Code::NoSuchKey, "m");
         for (reply, expected) in [

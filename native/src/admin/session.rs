@@ -1,15 +1,14 @@
 //! One connection to the admin port: its requests, its replies and their time limits.
 //!
 //! What the commands do is in [`super::execute`]. Invariant: a client that stops reading or writing is
-//! disconnected, and until then nothing queues up for it: a watch looks at the members again only after
-//! the client has taken what the last look has found.
+//! disconnected, and until then little queues up for it: a reply holds one member at a time, and a watch
+//! looks at the members again only after the client has taken what the last look has found.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use gossip_transport::gossip::Member;
 use gossip_transport::rt::{self, Instant};
 use serde::Serialize;
 use tokio::io::{
@@ -17,10 +16,10 @@ use tokio::io::{
 };
 
 use super::changes::{Known, Seen};
-use super::execute;
+use super::execute::{self, Pages};
 use super::items::Event;
 use super::port::{Access, Stream};
-use super::protocol::{Code, Command, Failure, MAX_REQUEST_LEN, Reply, Request};
+use super::protocol::{Code, Command, Failure, Item, MAX_REQUEST_LEN, Reply, Request};
 use crate::any_network::AnyParticipant;
 use crate::member_status::MemberStatus;
 use crate::node::Node;
@@ -117,14 +116,17 @@ impl Session {
             Command::Set(set) => replies.only(execute::set(node, &set)).await,
             Command::Delete(delete) => replies.only(execute::delete(node, &delete)).await,
             Command::Members => {
-                let members = match execute::with(node, AnyParticipant::members) {
-                    Ok(members) => members,
-                    Err(failure) => return Ok(Err(failure)),
-                };
-                for member in members {
-                    replies.item(&MemberStatus::from(member)).await?;
+                let mut pages = Pages::new(node);
+                loop {
+                    let members = match pages.next() {
+                        Ok(members) if members.is_empty() => return Ok(Ok(())),
+                        Ok(members) => members,
+                        Err(failure) => return Ok(Err(failure)),
+                    };
+                    for member in members {
+                        replies.own_item(MemberStatus::from(member)).await?;
+                    }
                 }
-                Ok(Ok(()))
             }
             Command::Watch => tokio::select! {
                 ended = self.watch(replies) => ended.map(Err),
@@ -141,12 +143,9 @@ impl Session {
         let mut known = Known::default();
         let mut is_first = true;
         loop {
-            let start = Instant::now();
-            let Some(members) = self.node.with(AnyParticipant::members) else {
+            let Some(look) = self.look(&mut known, replies).await? else {
                 return Ok(execute::leaving());
             };
-            let look = start.elapsed();
-            report(members, &mut known, replies).await?;
             if std::mem::take(&mut is_first) {
                 replies.item(&Event::Current {}).await?;
             }
@@ -157,27 +156,39 @@ impl Session {
             }
         }
     }
-}
 
-/// Reports what has changed.
-async fn report(
-    members: Vec<Member>,
-    known: &mut Known,
-    replies: &mut Replies,
-) -> Result<(), Gone> {
-    // The members are sorted by id.
-    let is_known = |id: &_| members.binary_search_by(|member| member.id.cmp(id)).is_ok();
-    let mut events = known.forget_unless(is_known);
-    for member in members {
-        for event in events.drain(..) {
+    /// Reports what has changed since the last look, and returns the time that looking has taken, or `None`
+    /// if the node is leaving.
+    async fn look(
+        &self,
+        known: &mut Known,
+        replies: &mut Replies,
+    ) -> Result<Option<Duration>, Gone> {
+        let mut took = Duration::ZERO;
+        let mut seen = Vec::new();
+        let mut pages = Pages::new(&self.node);
+        loop {
+            let start = Instant::now();
+            let Ok(members) = pages.next() else {
+                return Ok(None);
+            };
+            took = took.saturating_add(start.elapsed());
+            if members.is_empty() {
+                break;
+            }
+            for member in members {
+                seen.push(member.id.clone());
+                for event in known.update(Seen::from(member)) {
+                    replies.own_item(event).await?;
+                }
+            }
+        }
+        // The pages are sorted by id.
+        for event in known.forget_unless(|id| seen.binary_search(id).is_ok()) {
             replies.item(&event).await?;
         }
-        events = known.update(Seen::from(member));
+        Ok(Some(took))
     }
-    for event in events {
-        replies.item(&event).await?;
-    }
-    Ok(())
 }
 
 impl Access {
@@ -244,8 +255,15 @@ impl Replies {
     }
 
     async fn item(&mut self, item: &impl Serialize) -> Result<(), Gone> {
-        let item = serde_json::value::to_raw_value(item).map_err(|_| Gone)?;
-        self.line(&Reply::Item(item)).await
+        self.collect(&Item { item })?;
+        self.flush_if_long().await
+    }
+
+    /// Sends an item that may be long, and that is not in memory any more while the client reads its line.
+    async fn own_item(&mut self, item: impl Serialize) -> Result<(), Gone> {
+        self.collect(&Item { item: &item })?;
+        drop(item);
+        self.flush_if_long().await
     }
 
     /// Sends the only item of a result.
@@ -265,13 +283,17 @@ impl Replies {
             Ok(()) => Reply::Done {},
             Err(failure) => Reply::Error(failure),
         };
-        self.line(&end).await?;
+        self.collect(&end)?;
         self.flush().await
     }
 
-    async fn line(&mut self, reply: &Reply) -> Result<(), Gone> {
-        serde_json::to_writer(&mut self.waiting, reply).map_err(|_| Gone)?;
+    fn collect(&mut self, line: &impl Serialize) -> Result<(), Gone> {
+        serde_json::to_writer(&mut self.waiting, line).map_err(|_| Gone)?;
         self.waiting.push(b'\n');
+        Ok(())
+    }
+
+    async fn flush_if_long(&mut self) -> Result<(), Gone> {
         if self.waiting.len() >= BATCH_LEN {
             self.flush().await?;
         }
@@ -294,6 +316,7 @@ impl Replies {
             }
         }
         self.waiting.clear();
+        self.waiting.shrink_to(BATCH_LEN);
         Ok(())
     }
 }

@@ -4,11 +4,14 @@
 //! than the limit, and one more costs the host that has the most.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use gossip_transport::rt::{Instant, Task};
+use gossip_transport::rt::Task;
+
+use super::progress::Progress;
+
+/// The time for which a client has read nothing when its connection may end for the sake of others.
+const STALL: Duration = Duration::from_secs(1);
 
 /// The connections of a server. Dropping them closes them.
 #[derive(Debug)]
@@ -22,36 +25,6 @@ struct Connection {
     host: IpAddr,
     progress: Progress,
     task: Task,
-}
-
-/// The time of a connection's last read or write. Clones share it.
-#[derive(Debug, Clone)]
-pub(super) struct Progress {
-    since: Instant,
-    /// Milliseconds after `since`.
-    last: Arc<AtomicU64>,
-}
-
-impl Progress {
-    pub(super) fn new() -> Self {
-        Self {
-            since: Instant::now(),
-            last: Arc::default(),
-        }
-    }
-
-    /// Notes that bytes were read or written.
-    pub(super) fn note(&self) {
-        let elapsed = u64::try_from(self.since.elapsed().as_millis());
-        self.last
-            .store(elapsed.unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    /// Returns the time since bytes were last read or written.
-    pub(super) fn pause(&self) -> Duration {
-        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
-        self.since.elapsed().saturating_sub(last)
-    }
 }
 
 impl Connections {
@@ -86,6 +59,29 @@ impl Connections {
         true
     }
 
+    /// Ends the connections whose clients do not read their responses, of the host for which the most bytes
+    /// of these are in memory. Returns how many it has ended.
+    pub(super) fn end_stalled(&mut self) -> usize {
+        self.forget_ended();
+        let open: Vec<_> = self
+            .open
+            .iter()
+            .map(|connection| {
+                let progress = &connection.progress;
+                (connection.host, progress.held(), progress.pause())
+            })
+            .collect();
+        let Some(host) = host_that_stalls(&open) else {
+            return 0;
+        };
+        let before = self.open.len();
+        self.open.retain(|connection| {
+            let progress = &connection.progress;
+            connection.host != host || !is_stalled(progress.held(), progress.pause())
+        });
+        before - self.open.len()
+    }
+
     /// Adds a connection, for which there must be room.
     pub(super) fn add(&mut self, ip: IpAddr, progress: Progress, task: Task) {
         self.open.push(Connection {
@@ -106,6 +102,25 @@ fn to_end(open: &[(IpAddr, Duration)], newcomer: IpAddr) -> Option<usize> {
     let ranks = open.iter().map(|(host, pause)| (count(*host), *pause));
     let (index, _) = ranks.enumerate().max_by_key(|(_, rank)| *rank)?;
     Some(index)
+}
+
+/// Returns whether a client that has yet to read `held` bytes reads nothing.
+fn is_stalled(held: usize, pause: Duration) -> bool {
+    held > 0 && pause >= STALL
+}
+
+/// Returns the host that has the most bytes in memory among those with a client that does not read.
+/// `open` has the host of each connection, the bytes of its responses, and the time without progress.
+fn host_that_stalls(open: &[(IpAddr, usize, Duration)]) -> Option<IpAddr> {
+    let bytes = |host: IpAddr| -> usize {
+        let own = open.iter().filter(|(other, ..)| *other == host);
+        own.map(|(_, held, _)| *held).sum()
+    };
+    let stalled = open
+        .iter()
+        .filter(|(_, held, pause)| is_stalled(*held, *pause));
+    let hosts = stalled.map(|(host, ..)| *host);
+    hosts.max_by_key(|host| bytes(*host))
 }
 
 /// Returns the address under which connections from `ip` are counted: an IPv4 address, or the first
@@ -134,5 +149,23 @@ mod tests {
         assert_eq!(ended(&[(1, 9), (2, 3), (2, 5), (2, 4)], 1), Some(2));
         // The newcomer counts.
         assert_eq!(ended(&[(1, 9), (2, 1)], 2), Some(1));
+    }
+
+    #[test]
+    fn the_host_with_the_most_unread_bytes_loses_its_stalled_connections() {
+        let ip = |n: u8| IpAddr::from([10, 0, 0, n]);
+        let host = |open: &[(u8, usize, u64)]| {
+            let open = open.iter();
+            let open =
+                open.map(|(host, held, millis)| (ip(*host), *held, Duration::from_millis(*millis)));
+            host_that_stalls(&open.collect::<Vec<_>>())
+        };
+        assert_eq!(host(&[]), None);
+        // Nobody stalls: one reads, one is idle.
+        assert_eq!(host(&[(1, 500, 999), (2, 0, 5_000)]), None);
+        // A host that reads is not asked for room, however much it is sent.
+        assert_eq!(host(&[(1, 900, 10), (2, 5, 1_000)]), Some(ip(2)));
+        let open = [(1, 60, 2_000), (2, 50, 1_000), (2, 50, 10), (3, 90, 9_000)];
+        assert_eq!(host(&open), Some(ip(2)));
     }
 }

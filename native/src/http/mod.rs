@@ -7,16 +7,21 @@
 //! | file | contents |
 //! |---|---|
 //! | `serve` | accepting and serving connections, within limits |
-//! | `connections` | the connections, and which one ends when there are too many |
+//! | `connections` | the connections, and which ones end when there are too many or others need their memory |
+//! | `progress` | whether a client reads and writes |
+//! | `bodies` | the bodies of long responses, and what they take in memory together |
 //! | `hosts` | the hosts for which requests may read the members |
 
+mod bodies;
 mod connections;
 mod hosts;
+mod progress;
 mod serve;
 
 use std::path::Path;
 
-use axum::extract::{Request, State};
+use axum::body::Body;
+use axum::extract::{Extension, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -31,9 +36,13 @@ use crate::metrics;
 use crate::node::Node;
 use crate::page_config::PageConfig;
 use crate::status::Status;
+use bodies::{Bodies, Client, Kind, Refusal};
 pub(crate) use hosts::HostName;
 use hosts::Hosts;
 use serve::HttpCounters;
+
+/// The seconds after which a client that was refused may ask again.
+const RETRY_AFTER: &str = "1";
 
 /// The server before it has a listener.
 pub(crate) struct Server {
@@ -49,6 +58,7 @@ impl Server {
         let app = App {
             node,
             counters: counters.clone(),
+            bodies: Bodies::default(),
         };
         let for_own_hosts = Router::new()
             .route("/status", get(status))
@@ -79,6 +89,30 @@ impl Server {
 struct App {
     node: Node,
     counters: HttpCounters,
+    bodies: Bodies,
+}
+
+impl App {
+    /// Returns a long response of the content type `content`, whose body `make` makes.
+    async fn long(
+        &self,
+        kind: Kind,
+        client: &Client,
+        content: &'static str,
+        make: impl Fn() -> Option<Vec<u8>>,
+    ) -> Response {
+        let note_ended = |ended| self.counters.note_stalled(ended);
+        match self.bodies.get(kind, client, make, note_ended).await {
+            Ok(body) => ([(header::CONTENT_TYPE, content)], Body::from(body)).into_response(),
+            Err(Refusal::Leaving) => leaving(),
+            Err(Refusal::Crowded) => {
+                self.counters.note_refused();
+                let text = "the responses that are being sent take too much memory: try again\n";
+                let retry = [(header::RETRY_AFTER, RETRY_AFTER)];
+                (StatusCode::SERVICE_UNAVAILABLE, retry, text).into_response()
+            }
+        }
+    }
 }
 
 async fn with_headers(request: Request, next: Next) -> Response {
@@ -89,20 +123,29 @@ async fn with_headers(request: Request, next: Next) -> Response {
     response
 }
 
-async fn status(State(app): State<App>) -> Response {
-    respond(Status::new(&app.node, app.counters.stats()).map(Json))
+async fn status(State(app): State<App>, Extension(client): Extension<Client>) -> Response {
+    let make = || {
+        let status = Status::new(&app.node, app.counters.stats())?;
+        serde_json::to_vec(&status).ok()
+    };
+    app.long(Kind::Status, &client, "application/json", make)
+        .await
 }
 
-async fn prometheus(State(app): State<App>) -> Response {
-    respond(app.node.with(|participant| {
-        let text = metrics::render(
-            &participant.members(),
-            &participant.stats(),
-            &participant.bridge_counts(),
-            &app.counters.stats(),
-        );
-        ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text)
-    }))
+async fn prometheus(State(app): State<App>, Extension(client): Extension<Client>) -> Response {
+    let make = || {
+        app.node.with(|participant| {
+            let text = metrics::render(
+                &participant.members(),
+                &participant.stats(),
+                &participant.bridge_counts(),
+                &app.counters.stats(),
+            );
+            text.into_bytes()
+        })
+    };
+    app.long(Kind::Metrics, &client, metrics::CONTENT_TYPE, make)
+        .await
 }
 
 async fn page_config(State(app): State<App>) -> Response {

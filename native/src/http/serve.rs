@@ -7,8 +7,8 @@ use std::convert::Infallible;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,14 +25,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt as _;
 
-use super::connections::{Connections, Progress};
+use super::bodies::Client;
+use super::connections::Connections;
 use super::hosts::LocalIp;
+use super::progress::Progress;
 use crate::http_stats::HttpStats;
 
 /// The time in which the head of a request must arrive, and after which an idle connection ends.
 const HEAD_TIME: Duration = Duration::from_secs(5);
-/// The time after which a connection ends on which nothing is read or written.
-const PAUSE_LIMIT: Duration = Duration::from_secs(10);
 /// The longest head of a request, in bytes, and the size of its connection's buffer.
 const MAX_HEAD_LEN: usize = 32 << 10;
 /// The wait before accepting again when the system is short of resources.
@@ -47,6 +47,7 @@ struct Counts {
     open: AtomicU64,
     evicted: AtomicU64,
     timed_out: AtomicU64,
+    refused: AtomicU64,
     shortages: AtomicU64,
 }
 
@@ -58,8 +59,19 @@ impl HttpCounters {
             connections: load(&self.0.open),
             evicted: load(&self.0.evicted),
             timed_out: load(&self.0.timed_out),
+            refused: load(&self.0.refused),
             shortages: load(&self.0.shortages),
         }
+    }
+
+    /// Counts connections that have ended because their clients did not read, and others waited for room.
+    pub(super) fn note_stalled(&self, ended: usize) {
+        self.0.evicted.fetch_add(ended as u64, Ordering::Relaxed);
+    }
+
+    /// Counts a request that was refused.
+    pub(super) fn note_refused(&self) {
+        self.count(|counts| &counts.refused);
     }
 
     fn count(&self, count: impl FnOnce(&Counts) -> &AtomicU64) -> u64 {
@@ -79,7 +91,7 @@ pub(super) fn serve(
         listener,
         router,
         counters,
-        connections: Connections::new(max_connections),
+        connections: Arc::new(Mutex::new(Connections::new(max_connections))),
     };
     Task::spawn(server.run())
 }
@@ -88,7 +100,8 @@ struct Acceptor {
     listener: TcpListener,
     router: Router,
     counters: HttpCounters,
-    connections: Connections,
+    /// Only the acceptor keeps them open.
+    connections: Arc<Mutex<Connections>>,
 }
 
 impl Acceptor {
@@ -102,15 +115,22 @@ impl Acceptor {
                     if shortages.is_power_of_two() {
                         tracing::warn!(%error, shortages, "cannot accept an HTTP connection, retrying");
                     }
-                    self.connections.forget_ended();
+                    self.connections().forget_ended();
                     rt::sleep(SHORTAGE_PAUSE).await;
                 }
             }
         }
     }
 
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn start(&mut self, stream: TcpStream, peer: SocketAddr) {
-        if self.connections.make_room(peer.ip()) {
+        let made_room = self.connections().make_room(peer.ip());
+        if made_room {
             let evicted = self.counters.count(|counts| &counts.evicted);
             if evicted.is_power_of_two() {
                 tracing::warn!(%peer, evicted, "ended an HTTP connection, there are too many");
@@ -121,11 +141,14 @@ impl Acceptor {
             open: Open::new(&self.counters),
             counters: self.counters.clone(),
             local: stream.local_addr().ok().map(LocalIp::from),
-            progress: progress.clone(),
+            client: Client {
+                progress: progress.clone(),
+                connections: Arc::downgrade(&self.connections),
+            },
         };
         let router = self.router.clone();
         let task = Task::spawn(connection.serve(stream, router));
-        self.connections.add(peer.ip(), progress, task);
+        self.connections().add(peer.ip(), progress, task);
     }
 }
 
@@ -159,16 +182,18 @@ struct Connection {
     open: Open,
     counters: HttpCounters,
     local: Option<LocalIp>,
-    progress: Progress,
+    client: Client,
 }
 
 impl Connection {
     async fn serve(self, stream: TcpStream, router: Router) {
         let local = self.local;
-        let service = service_fn(move |request| respond(router.clone(), local, request));
+        let client = self.client.clone();
+        let service =
+            service_fn(move |request| respond(router.clone(), local, client.clone(), request));
         let stream = Watched {
             stream,
-            progress: self.progress.clone(),
+            progress: self.client.progress.clone(),
         };
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -185,14 +210,14 @@ impl Connection {
         drop(self.open);
     }
 
-    /// Completes when nothing has been read or written for too long.
+    /// Completes when nothing has been read or written for too long, or a response was not taken in time.
     async fn no_progress(&self) {
         loop {
-            let pause = self.progress.pause();
-            if pause >= PAUSE_LIMIT {
+            let left = self.client.progress.left();
+            if left.is_zero() {
                 return;
             }
-            rt::sleep(PAUSE_LIMIT.saturating_sub(pause)).await;
+            rt::sleep(left).await;
         }
     }
 }
@@ -200,9 +225,11 @@ impl Connection {
 async fn respond(
     router: Router,
     local: Option<LocalIp>,
+    client: Client,
     request: hyper::Request<Incoming>,
 ) -> Result<Response, Infallible> {
     let mut request: Request = request.map(Body::new);
+    request.extensions_mut().insert(client);
     if let Some(local) = local {
         request.extensions_mut().insert(local);
     }
@@ -216,9 +243,9 @@ struct Watched {
 }
 
 impl Watched {
-    fn note<T>(&self, polled: &Poll<io::Result<T>>) {
+    fn note_written(&self, polled: &Poll<io::Result<usize>>) {
         if matches!(polled, Poll::Ready(Ok(_))) {
-            self.progress.note();
+            self.progress.note_written();
         }
     }
 }
@@ -230,7 +257,9 @@ impl AsyncRead for Watched {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.note(&read);
+        if matches!(read, Poll::Ready(Ok(()))) {
+            self.progress.note_read();
+        }
         read
     }
 }
@@ -242,7 +271,7 @@ impl AsyncWrite for Watched {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.note(&written);
+        self.note_written(&written);
         written
     }
 
@@ -252,7 +281,7 @@ impl AsyncWrite for Watched {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.note(&written);
+        self.note_written(&written);
         written
     }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use cpu_time::ThreadTime;
-use gossip_transport::gossip::{Engine, Event, GossipConfig, Liveness, Participant};
+use gossip_transport::gossip::{Engine, Event, GossipConfig, Liveness, Member, Participant};
 use gossip_transport::memory::MemoryNetwork;
 use gossip_transport::message::{
     ChitchatId, ChitchatMessage, DeletionStatus, Delta, Digest, KeyValueMutation, NodeDelta,
@@ -283,5 +283,27 @@ fn a_peer_that_sends_long_messages_is_heard_seldom_and_others_always() {
             assert_eq!(answer.len(), 1);
         }
         assert_eq!(us.counts().limited - before, 8);
+    }
+}
+
+#[test]
+fn going_through_the_members_shows_all_of_them_and_few_at_a_time() {
+    let us = with_keys(9, 10);
+    let pages = |max_bytes| {
+        let mut pages: Vec<Vec<Member>> = Vec::new();
+        loop {
+            let last = pages.last().and_then(|page| page.last());
+            let page = us.members_after(last.map(|member| &member.id), max_bytes);
+            if page.is_empty() {
+                return pages;
+            }
+            pages.push(page);
+        }
+    };
+    // Nine members have about a kilobyte each, and this one has none.
+    for (max_bytes, count) in [(0, 10), (1, 9), (1_500, 5), (usize::MAX, 1)] {
+        let pages = pages(max_bytes);
+        assert_eq!(pages.len(), count, "{max_bytes}");
+        assert_eq!(pages.concat(), us.members());
     }
 }

@@ -230,18 +230,33 @@ impl Engine {
 
     /// Returns a snapshot of all known members, this one included, sorted by id.
     pub fn members(&self) -> Vec<Member> {
+        self.members_after(None, usize::MAX)
+    }
+
+    /// Returns a snapshot of the members that follow `after` in the order of ids, or of the first ones:
+    /// one, and further ones as long as the keys and values of all those before are fewer than
+    /// `max_bytes`. Empty at the end. Whoever goes through all members this way holds few at a time.
+    pub fn members_after(&self, after: Option<&ChitchatId>, max_bytes: usize) -> Vec<Member> {
         let superseded = self.cluster.superseded(|id| self.detector.is_live(id));
         let nodes = self.cluster.nodes().zip(superseded);
-        nodes
-            .map(|((id, state), superseded)| Member {
+        let follows = |id: &ChitchatId| after.is_none_or(|after| id > after);
+        let mut bytes = 0_usize;
+        let mut members = Vec::new();
+        for ((id, state), superseded) in nodes.filter(|((id, _), _)| follows(id)) {
+            if bytes >= max_bytes && !members.is_empty() {
+                break;
+            }
+            bytes = bytes.saturating_add(state.bytes());
+            members.push(Member {
                 id: id.clone(),
                 liveness: self.liveness(id),
                 superseded,
                 heartbeat: state.heartbeat,
                 max_version: state.max_version,
                 key_values: visible_keys(state),
-            })
-            .collect()
+            });
+        }
+        members
     }
 
     /// Returns the addresses of the other members that are live.
