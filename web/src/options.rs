@@ -9,6 +9,7 @@ use gossip_transport::credential::NetCredential;
 use gossip_transport::gossip::{DialPolicy, GossipConfig};
 use gossip_transport::transport_layer::TransportLayerConfig;
 use gossip_web_values::Fields;
+use js_sys::Reflect;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 use web_sys::AbortSignal;
@@ -68,7 +69,15 @@ pub(crate) fn signal(options: &JsValue) -> anyhow::Result<Option<AbortSignal>> {
     if options.is_undefined() || options.is_null() {
         return Ok(None);
     }
-    Fields::of(options, "connected")?.instance("signal", "AbortSignal")
+    let fields = Fields::of(options, "connected")?;
+    let signal: Option<AbortSignal> = fields.instance("signal", "AbortSignal")?;
+    // An object that only inherits from the class throws when it is asked.
+    if let Some(signal) = &signal {
+        Reflect::get(signal, &JsValue::from_str("aborted"))
+            .ok()
+            .context("signal must be of the class AbortSignal")?;
+    }
+    Ok(signal)
 }
 
 fn interval(fields: Fields<'_>) -> anyhow::Result<Duration> {

@@ -16,7 +16,10 @@ use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 wasm_bindgen_test_configure!(run_in_browser);
 
 async fn refusal(options: &str) -> String {
-    let options = js_sys::JSON::parse(options).unwrap();
+    refusal_of(js_sys::JSON::parse(options).unwrap()).await
+}
+
+async fn refusal_of(options: JsValue) -> String {
     let error = match GossipNode::join(options.unchecked_into()).await {
         Ok(_) => panic!("joined"),
         Err(error) => JsValue::from(error),
@@ -78,6 +81,36 @@ async fn an_invalid_option_is_named_in_the_error() {
         let message = refusal(options).await;
         assert!(message.contains(named), "{options}: {message}");
     }
+}
+
+#[wasm_bindgen_test]
+async fn an_option_that_throws_or_has_its_contents_elsewhere_is_named_in_the_error() {
+    let base = r#"{cluster: "c", id: "i", seeds: ["127.0.0.1:9"], trustAnyone: true, "#;
+    for (more, named) in [
+        ("get id() { throw 1 }", "id cannot be read"),
+        ("get keyValues() { throw 1 }", "keyValues cannot be read"),
+        ("keyValues: { get a() { throw 1 } }", "keyValues must be"),
+        ("keyValues: new Map([['a', 'b']])", "keyValues must be"),
+        ("keyValues: ['a']", "keyValues must be"),
+        (
+            "seeds: Object.defineProperty(['s'], 0, { get() { throw 1 } })",
+            "seeds must be",
+        ),
+    ] {
+        let options = js_sys::eval(&format!("({base}{more}}})")).unwrap();
+        let message = refusal_of(options).await;
+        assert!(message.starts_with(named), "{more}: {message}");
+    }
+}
+
+#[wasm_bindgen_test]
+async fn keys_may_come_from_an_object_without_a_prototype() {
+    let options = r#"({cluster: "c", id: "i", seeds: ["127.0.0.1:9"], trustAnyone: true,
+        keyValues: Object.assign(Object.create(null), {a: "b"})})"#;
+    let options = js_sys::eval(options).unwrap();
+    let node = GossipNode::join(options.unchecked_into()).await;
+    let value = node.unwrap().get(&"a".into()).unwrap();
+    assert_eq!(value.as_deref(), Some("b"));
 }
 
 #[wasm_bindgen_test]
