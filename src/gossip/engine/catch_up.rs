@@ -207,8 +207,10 @@ mod tests {
     #[test]
     fn a_peer_that_sends_little_is_not_asked_again_and_a_claim_is_that_of_its_sender() {
         let mut catch_up = CatchUp::new(PATIENCE);
-        catch_up.note_progress(addr(1), 1_000, true, ms(0));
+        catch_up.note_progress(addr(1), MIN_PROGRESS - 1, true, ms(0));
         assert_eq!(catch_up.due(), None);
+        catch_up.note_progress(addr(1), MIN_PROGRESS, true, ms(0));
+        assert_eq!(catch_up.due(), Some(ms(0)));
         let claim = Claim {
             from: addr(1),
             id: ChitchatId::new("a", 1, addr(1)),
@@ -218,5 +220,17 @@ mod tests {
         catch_up.note_claim(None);
         assert_eq!(catch_up.take_claim(addr(2)), None);
         assert_eq!(catch_up.take_claim(addr(1)), Some(claim));
+    }
+
+    #[test]
+    fn a_question_can_be_put_off_and_never_comes_sooner_for_that() {
+        let mut catch_up = CatchUp::new(PATIENCE);
+        catch_up.postpone(ms(9));
+        assert_eq!(catch_up.due(), None);
+        catch_up.note_progress(addr(1), 60_000, true, ms(5));
+        catch_up.postpone(ms(30));
+        assert_eq!(catch_up.due(), Some(ms(30)));
+        catch_up.postpone(ms(20));
+        assert_eq!(catch_up.due(), Some(ms(30)));
     }
 }

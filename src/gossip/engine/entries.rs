@@ -321,6 +321,8 @@ mod tests {
                 model.retain(|_, entry| !is_old(entry));
             }
             assert_eq!(entries.by_key.len(), model.len());
+            let mortal = model.values().filter(|(value, _)| value.is_empty());
+            assert_eq!(entries.mortal, mortal.count());
             let spare = entries.log.capacity() - model.len();
             assert!(spare <= model.len() / 3 + 3 * SPARE, "{spare} spare slots");
             if version % 50 != 0 {

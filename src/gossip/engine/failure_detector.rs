@@ -452,4 +452,26 @@ mod tests {
         let sum: f64 = window.seconds.iter().sum();
         assert!((window.sum - sum).abs() < 1e-9);
     }
+
+    #[test]
+    fn a_member_without_a_heartbeat_is_found_dead_at_its_first_judgement() {
+        let mut detector = beating(0);
+        assert!(detector.judge([&id()].into_iter(), seconds(1)));
+        assert!(!detector.judge([&id()].into_iter(), seconds(2)));
+        assert_eq!(detector.judged_dead().count(), 1);
+    }
+
+    #[test]
+    fn a_member_that_fell_silent_is_omitted_even_if_it_was_never_judged() {
+        let mut detector = beating(1);
+        let omits = |detector: &FailureDetector, at| {
+            detector.omission(Some(seconds(30)), seconds(at))(&id())
+        };
+        assert!(!omits(&detector, 31) && omits(&detector, 32));
+        detector.judge([&id()].into_iter(), seconds(100));
+        assert!(!omits(&detector, 130) && omits(&detector, 131));
+        let day = seconds(24 * 3600);
+        assert!(!detector.omission(None, day / 2)(&id()));
+        assert!(detector.omission(None, day)(&id()));
+    }
 }

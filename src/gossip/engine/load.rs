@@ -83,7 +83,10 @@ fn changes(delta: &Delta) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{ChitchatId, Digest, NodeDigest, ProtocolVersion};
+    use crate::message::{
+        ChitchatId, DeletionStatus, Digest, KeyValueMutation, NodeDelta, NodeDigest,
+        ProtocolVersion,
+    };
 
     fn addr(n: u16) -> SocketAddr {
         ([127, 0, 0, 1], n).into()
@@ -99,19 +102,43 @@ mod tests {
         }
     }
 
+    /// A message with the changes of one member, `keys` of them.
+    fn ack(keys: u64) -> ChitchatMessage {
+        let change = |version| KeyValueMutation {
+            key: "k".to_owned(),
+            value: "v".to_owned(),
+            version,
+            status: DeletionStatus::Set,
+        };
+        let node = NodeDelta {
+            chitchat_id: ChitchatId::new("a", 1, addr(1)),
+            from_version_excluded: 0,
+            last_gc_version: 0,
+            key_values: (1..=keys).map(change).collect(),
+            max_version: keys,
+        };
+        ChitchatMessage::Ack {
+            version: ProtocolVersion::V1,
+            delta: Delta {
+                node_deltas: vec![node],
+            },
+        }
+    }
+
     #[test]
     fn a_peer_that_sends_long_messages_is_limited_by_their_length_and_limits_no_other() {
-        let (long, short) = (syn(20_000), syn(10));
-        let mut load = Load::new();
-        let mut admitted = 0;
-        for millis in 0..10_000 {
-            let now = Duration::from_millis(millis);
-            admitted += usize::from(load.admit(addr(1), true, &long, now));
-            assert!(load.admit(addr(2), true, &short, now));
-            assert!(load.admit(addr(3), false, &short, now));
+        for (long, short) in [(syn(20_000), syn(10)), (ack(20_000), ack(10))] {
+            let mut load = Load::new();
+            let mut admitted = 0;
+            for millis in 0..10_000 {
+                let now = Duration::from_millis(millis);
+                admitted += usize::from(load.admit(addr(1), true, &long, now));
+                assert!(load.admit(addr(2), true, &short, now));
+                assert!(load.admit(addr(3), false, &short, now));
+            }
+            // 80 ms each, and those of the burst.
+            assert!((120..135).contains(&admitted), "{admitted}");
         }
-        // 80 ms each, and those of the burst.
-        assert!((120..135).contains(&admitted), "{admitted}");
     }
 
     #[test]

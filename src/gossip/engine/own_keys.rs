@@ -65,3 +65,33 @@ pub(super) fn delete(
     own.set(key, "", DeletionStatus::Deleted, now);
     Ok(above)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gossip::engine::cluster::ClusterLimits;
+    use crate::message::ChitchatId;
+
+    #[test]
+    fn a_key_may_take_all_of_the_room_and_no_byte_more() {
+        let id = ChitchatId::new("a", 1, ([127, 0, 0, 1], 1).into());
+        let room = DeltaBuilder::len_bound_alone(&id, "key", "value");
+        let bytes = entry_len("key", "value");
+        let fits = |delta_room, max_bytes| {
+            let limits = ClusterLimits {
+                max_members: 1,
+                max_bytes_per_member: bytes,
+                max_bytes: bytes,
+            };
+            let mut cluster = Cluster::new(id.clone(), limits);
+            let limits = OwnLimits {
+                delta_room,
+                max_bytes,
+            };
+            let (key, status) = (("key", "value"), DeletionStatus::Set);
+            set(&mut cluster, key, status, limits, Duration::ZERO).is_ok()
+        };
+        assert!(fits(room, bytes));
+        assert!(!fits(room - 1, bytes) && !fits(room, bytes - 1));
+    }
+}

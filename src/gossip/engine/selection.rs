@@ -353,6 +353,27 @@ mod tests {
         };
         let share = share_with(&rounds(&candidates), &candidates.dead);
         assert!((share - 3.0 / 10.0).abs() < 0.05, "{share}");
+        let few = Candidates {
+            live: addrs([0]),
+            dead: addrs([1]),
+            ..Candidates::default()
+        };
+        let share = share_with(&rounds(&few), &few.dead);
+        assert!((share - 1.0 / 2.0).abs() < 0.05, "{share}");
+    }
+
+    #[test]
+    fn all_candidates_are_counted() {
+        let candidates = Candidates {
+            known: addrs(0..1),
+            live: addrs(1..3),
+            silent: addrs(3..6),
+            dead: addrs(6..10),
+            seeds: addrs(10..15),
+            quiet_seeds: addrs(15..21),
+            ..Candidates::default()
+        };
+        assert_eq!(candidates.len(), 21);
     }
 
     #[test]

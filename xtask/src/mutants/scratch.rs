@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use crate::host::workspace::Workspace;
 
 /// What every package needs: its manifest, and the modules below the others.
-const COMMON: [&str; 12] = [
+const COMMON: [&str; 10] = [
     "Cargo.lock",
     "Cargo.toml",
     "aead",
@@ -21,8 +21,6 @@ const COMMON: [&str; 12] = [
     "src/message",
     "src/net.rs",
     "src/rt",
-    "tests/browser/echo.rs",
-    "tests/browser/scripted_peer.rs",
 ];
 
 /// The modules of the library that a package may contain.
@@ -68,7 +66,7 @@ pub(super) fn fill(workspace: &Workspace, sources: &[&str], folder: &Path) -> an
     }
     fs::write(folder.join("src/lib.rs"), lib(&folder.join("src")))?;
     let manifest = folder.join("Cargo.toml");
-    fs::write(&manifest, alone(&fs::read_to_string(&manifest)?)?)?;
+    fs::write(&manifest, alone(&fs::read_to_string(&manifest)?))?;
     fs::create_dir_all(folder.join(".cargo"))?;
     fs::write(folder.join(".cargo/config.toml"), settings())?;
     Ok(())
@@ -90,13 +88,23 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns the manifest of the package, of which the other members of the workspace are no part.
-fn alone(manifest: &str) -> anyhow::Result<String> {
-    let (before, rest) = manifest
-        .split_once("members = [")
-        .context("Cargo.toml has no members")?;
-    let (_, after) = rest.split_once(']').context("the members have no end")?;
-    Ok(format!("{before}members = [\"aead\"]{after}"))
+/// Returns the manifest of the package, to which the other members of the workspace and the examples do
+/// not belong.
+fn alone(manifest: &str) -> String {
+    let mut in_example = false;
+    let mut kept = String::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            in_example = line == "[[example]]";
+        }
+        if line.starts_with("members = ") {
+            kept += "members = [\"aead\"]\n";
+        } else if !in_example {
+            kept += line;
+            kept += "\n";
+        }
+    }
+    kept
 }
 
 fn lib(src: &Path) -> String {
@@ -185,12 +193,10 @@ mod tests {
     }
 
     #[test]
-    fn the_manifest_has_no_members_that_are_not_copied() {
-        let manifest = "[workspace]\nmembers = [\"aead\", \"web\"]\nresolver = \"3\"\n";
-        let alone = alone(manifest).unwrap();
-        assert_eq!(
-            alone,
-            "[workspace]\nmembers = [\"aead\"]\nresolver = \"3\"\n"
-        );
+    fn the_manifest_has_neither_members_nor_examples_that_are_not_copied() {
+        let manifest =
+            "[workspace]\nmembers = [\"aead\", \"web\"]\n[[example]]\nname = \"e\"\n[features]\n";
+        let expected = "[workspace]\nmembers = [\"aead\"]\n[features]\n";
+        assert_eq!(alone(manifest), expected);
     }
 }

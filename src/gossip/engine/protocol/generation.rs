@@ -132,7 +132,8 @@ mod tests {
     fn a_later_generation_counts_in_an_answer_too_and_the_change_is_reported() {
         let mut us = engine(1);
         hear(&mut us, &own(50), SECOND);
-        hear(&mut us, &own(60), SECOND * 2);
+        let next = SECOND + us.config.gossip_interval * SPACING_INTERVALS;
+        hear(&mut us, &own(60), next - Duration::from_millis(1));
         assert_eq!(*us.id(), own(51), "too soon");
         // The answer lists nothing else that is new.
         let answer = ChitchatMessage::SynAck {
@@ -140,7 +141,7 @@ mod tests {
             digest: digest(&[(own(60), 7)]),
             delta: Delta::default(),
         };
-        let outputs = hear_message(&mut us, answer, SECOND * 12);
+        let outputs = hear_message(&mut us, answer, next);
         assert_eq!(*us.id(), own(61));
         assert!(outputs.contains(&Output::MembershipChanged));
     }

@@ -238,4 +238,33 @@ mod tests {
         let dials = pushed.iter().filter(|to| !connected.contains(to)).count();
         assert_eq!(dials, 0, "no dial delays the change");
     }
+
+    #[test]
+    fn a_round_meets_a_neighbour_only_if_it_is_known_who_is_connected() {
+        let mut us = engine(1);
+        beat(&mut us, &id(2), 1, 5);
+        let neighbour = |us: &Engine| {
+            let candidates = us.candidates(SECOND * 5);
+            us.neighbour_to_meet(&candidates, &[])
+        };
+        assert_eq!(neighbour(&us), None);
+        connect(&mut us, &[], SECOND * 5);
+        assert_eq!(neighbour(&us), Some(addr(2)));
+        connect(&mut us, &[2], SECOND * 5);
+        assert_eq!(neighbour(&us), None);
+    }
+
+    #[test]
+    fn the_versions_that_strangers_read_are_not_remembered_for_long() {
+        let mut us = engine(1);
+        let strangers = (100..120).map(|port| Connection {
+            addr: addr(port),
+            reads_v1: true,
+        });
+        us.handle(Event::Connections(strangers.collect()), SECOND);
+        connect(&mut us, &[], SECOND);
+        assert_eq!(us.routes.known_v1(), 20);
+        us.handle(Event::Round, SECOND);
+        assert_eq!(us.routes.known_v1(), 0);
+    }
 }

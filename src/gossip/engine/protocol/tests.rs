@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use super::exchange::Software;
 use super::*;
 use crate::credential::{Identity, Role};
+use crate::gossip::engine::event::Connection;
 use crate::message::{
     ChitchatMessage, Delta, Digest, KeyValueMutation, Message as _, NodeDelta, NodeDigest,
     ProtocolVersion,
@@ -517,4 +518,41 @@ fn a_digest_of_thousands_adds_members_up_to_the_limit_only() {
     );
     assert_eq!(us.members().len(), 50);
     assert_eq!(us.counts().refused_members, 1498 - 49);
+}
+
+#[test]
+fn the_value_of_a_key_of_another_member_is_known_once_it_was_received() {
+    let mut us = engine(1);
+    beat(&mut us, &id(2), 1, 2);
+    assert_eq!(us.member_value(&id(2), "k"), None);
+    let delta = delta_of(&id(2), "k", 1);
+    let version = ProtocolVersion::V0;
+    receive(&mut us, ChitchatMessage::Ack { version, delta }, SECOND * 2);
+    assert_eq!(us.member_value(&id(2), "k"), Some("v"));
+    assert_eq!(us.member_value(&id(3), "k"), None);
+}
+
+#[test]
+fn messages_of_the_cluster_are_counted_and_refusals_of_another_one_noted() {
+    let mut us = engine(1);
+    for sender in [1, 2, 2] {
+        let heard = syn("cluster", ProtocolVersion::V0, digest(&[]));
+        us.handle(received(addr(sender), heard), SECOND);
+    }
+    assert_eq!(us.counts().heard, 2, "one was our own");
+    let version = ProtocolVersion::V0;
+    let refusal = ChitchatMessage::BadCluster { version };
+    us.handle(received(addr(3), refusal), SECOND);
+    assert_eq!((us.counts().heard, us.counts().rejections), (2, 1));
+    let connections = [3].map(|n| Connection {
+        addr: addr(n),
+        reads_v1: false,
+    });
+    us.handle(Event::Connections(connections.into()), SECOND);
+    assert!(us.is_rejected_by(1));
+    us.handle(
+        received(addr(3), syn("cluster", version, digest(&[]))),
+        SECOND,
+    );
+    assert!(!us.is_rejected_by(1));
 }

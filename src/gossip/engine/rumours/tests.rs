@@ -257,3 +257,65 @@ fn a_fanout_of_zero_turns_rumours_off() {
     assert_eq!(rumours.due(), None);
     assert!(!rumours.may_repair(Duration::ZERO));
 }
+
+#[test]
+fn a_member_that_has_only_a_part_of_the_changes_is_sent_all_of_them() {
+    let mut rumours = rumours();
+    let mut rng = fastrand::Rng::with_seed(1);
+    for member in [1, 5] {
+        rumours.note(&id(member), 6, Some((addr(2), 7)), Duration::ZERO);
+    }
+    // This one has even later changes, and the other one lacks some of one member.
+    rumours.note_digest(addr(3), |_| Some(8));
+    rumours.note_digest(addr(4), |of| Some(if *of == id(1) { 7 } else { 6 }));
+    let receivers = transmit(&mut rumours, &live(4), &mut rng);
+    assert_eq!(receivers, [addr(1), addr(4)]);
+}
+
+#[test]
+fn a_first_transmission_goes_over_connections_first_and_to_no_tab_that_has_the_changes() {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let tab = |n| crate::credential::Identity::from_bytes([n; 32]).address();
+    let mut rumours = rumours();
+    rumours.note(&id(50), 6, Some((tab(1), 7)), Duration::ZERO);
+    let transmission = rumours.begin(Duration::ZERO);
+    let connected = BTreeSet::from([addr(1), addr(2), tab(1), tab(2)]);
+    let reachable = live(99).union(&connected).copied().collect();
+    let audience = Audience {
+        reachable: &reachable,
+        connected: &connected,
+        // Others cannot dial this member.
+        pattern: &[],
+        own: addr(100),
+    };
+    let chosen = rumours.choose(&transmission, audience, 100, |_| 7, &mut rng);
+    assert_eq!(chosen.len(), 5);
+    let near: BTreeSet<_> = chosen
+        .into_iter()
+        .filter(|to| connected.contains(to))
+        .collect();
+    assert_eq!(near, BTreeSet::from([addr(1), addr(2), tab(2)]));
+}
+
+#[test]
+fn the_length_of_a_delta_is_estimated_by_its_texts() {
+    let node = |n| NodeDelta {
+        chitchat_id: id(n),
+        from_version_excluded: 0,
+        last_gc_version: 0,
+        key_values: (1..=10)
+            .map(|version| crate::message::KeyValueMutation {
+                key: "k".repeat(20),
+                value: "v".repeat(80),
+                version,
+                status: crate::message::DeletionStatus::Set,
+            })
+            .collect(),
+        max_version: 10,
+    };
+    let delta = Delta {
+        node_deltas: vec![node(1), node(2)],
+    };
+    let len = approximate_len(&delta);
+    assert!((2_000..2_600).contains(&len), "{len}");
+}
