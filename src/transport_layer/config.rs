@@ -23,6 +23,15 @@ pub struct TransportLayerConfig {
     pub advertise_addr: Option<SocketAddr>,
     /// The queue of messages to send to each peer.
     pub outgoing: QueueConfig,
+    /// The largest number of bytes that wait in the queues of all peers together, without those that the
+    /// network is taking (of each connection at most 256 KiB, or one longer message). If it is reached, the
+    /// peer with the most bytes loses messages as [`TotalOverflow`](super::DropReason::TotalOverflow), up to
+    /// a quarter of its queue at once: its oldest ones under `DropOldest`, and its newest ones under
+    /// `DropNewest`. Under `Backpressure`, a peer's senders wait above half of this bound if more than 256
+    /// KiB wait for the peer, and above three quarters if more than its share does, which is a quarter
+    /// of the bound divided by `max_peers`. Default 256 MiB, the full queues of 64 peers: more peers
+    /// do not read at a time only if something is wrong.
+    pub max_outgoing_bytes: usize,
     /// The queue of received messages that `recv` has not returned yet.
     pub incoming: IncomingConfig,
     /// The longest time that a dial or the handshake of an incoming connection may take. A dial
@@ -88,6 +97,7 @@ impl TransportLayerConfig {
         with_alpn => alpn: Vec<Alpn>,
         with_advertise_addr => advertise_addr: Option<SocketAddr>,
         with_outgoing => outgoing: QueueConfig,
+        with_max_outgoing_bytes => max_outgoing_bytes: usize,
         with_incoming => incoming: IncomingConfig,
         with_dial_timeout => dial_timeout: Duration,
         with_backoff_min => backoff_min: Duration,
@@ -148,6 +158,7 @@ impl TransportLayerConfig {
         ])?;
         let connections = self.max_connections;
         all_at_least(&[
+            ("max_outgoing_bytes", self.max_outgoing_bytes, 1),
             ("max_connections", connections, 1),
             (
                 "max_unauthenticated_connections",
@@ -270,6 +281,7 @@ impl Default for TransportLayerConfig {
             alpn: Vec::new(),
             advertise_addr: None,
             outgoing: QueueConfig::default(),
+            max_outgoing_bytes: 256 << 20,
             incoming: IncomingConfig::default(),
             dial_timeout: Duration::from_secs(10),
             backoff_min: Duration::from_millis(200),
@@ -349,6 +361,7 @@ mod tests {
                 "max_unauthenticated_connections",
             ),
             (config().with_max_peers(1024), "max_peers"),
+            (config().with_max_outgoing_bytes(0), "max_outgoing_bytes"),
             (
                 config().with_outgoing(queue().with_max_messages(0)),
                 "outgoing.max_messages",

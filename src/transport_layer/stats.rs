@@ -37,11 +37,14 @@ pub enum DropReason {
     /// The message was queued for the owner of an identity, and another one has answered at the
     /// address.
     IdentityChanged,
+    /// The queues of all peers together were full
+    /// ([`max_outgoing_bytes`](super::TransportLayerConfig::max_outgoing_bytes)), and this peer had the most.
+    TotalOverflow,
 }
 
 impl DropReason {
     /// All reasons, in the order of declaration.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Overflow,
         Self::Expired,
         Self::Unroutable,
@@ -51,6 +54,7 @@ impl DropReason {
         Self::DecodeFailed,
         Self::EncodeFailed,
         Self::IdentityChanged,
+        Self::TotalOverflow,
     ];
 
     /// Returns a name for metrics: lower-case letters and underscores.
@@ -65,6 +69,7 @@ impl DropReason {
             Self::DecodeFailed => "decode_failed",
             Self::EncodeFailed => "encode_failed",
             Self::IdentityChanged => "identity_changed",
+            Self::TotalOverflow => "total_overflow",
         }
     }
 }

@@ -18,9 +18,11 @@
 //! | `queue`, `backoff` | the messages for one peer; when to dial it again |
 //! | `requests` | senders that wait for room, and callers that wait for a connection |
 //! | `pool`, `census` | peers with and without a proved identity; counts of connections by identity and host |
+//! | `backlog` | the bound on what waits in all queues together |
 //! | `inbox` | received messages of all peers that `recv` has not returned yet |
 //! | `step` | the steps and effects that the driver carries out |
 
+mod backlog;
 mod backoff;
 mod census;
 mod conflict;

@@ -1,5 +1,6 @@
 //! The transport layer: queues, isolation of peers, connections, silence and lifecycle.
 
+mod backlog;
 mod connections;
 mod flood;
 mod hostile;

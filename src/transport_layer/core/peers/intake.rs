@@ -10,6 +10,7 @@ use super::{Peers, Phase};
 use crate::net::{self, ConnectError, NetConnection};
 use crate::rt::Instant;
 use crate::rt::sync::Ticket;
+use crate::transport_layer::core::backlog::Backlog;
 use crate::transport_layer::core::peer::{Peer, TaskState};
 use crate::transport_layer::core::queue::Offer;
 use crate::transport_layer::core::requests::{DirectWrite, Offered, SenderPlace, Wanted};
@@ -45,12 +46,18 @@ impl<C: NetConnection> Peers<C> {
         bytes: Bytes,
     ) -> Result<(), Bytes> {
         match self.map.get_mut(&to) {
-            Some(peer) if self.phase == Phase::Open && peer.active().is_some() => {
+            Some(peer)
+                if self.phase == Phase::Open
+                    && self.backlog.is_calm(bytes.len())
+                    && peer.active().is_some() =>
+            {
                 let TaskState::Running(now) = peer.task else {
                     return Err(bytes);
                 };
                 // The task checks the queue again before it waits, so it need not be woken.
-                peer.queue.offer_if_room(bytes, now)
+                peer.queue.offer_if_room(bytes, now)?;
+                self.backlog.settle(&mut peer.queue);
+                Ok(())
             }
             _ => Err(bytes),
         }
@@ -59,6 +66,22 @@ impl<C: NetConnection> Peers<C> {
     /// Queues or drops a message, or lets its sender write it. Reads `clock` only if the time is
     /// not known already.
     pub(in crate::transport_layer) fn offer(
+        &mut self,
+        to: SocketAddr,
+        bytes: Bytes,
+        clock: impl FnMut() -> Instant,
+        fx: &mut Effects<C>,
+    ) -> Offered<C> {
+        if self.backlog.is_calm(bytes.len()) {
+            // The common case. The result is large, and is not moved.
+            return self.enqueue(to, bytes, clock, fx);
+        }
+        let offered = self.enqueue(to, bytes, clock, fx);
+        self.relieve(Some(self.resolve(to)), fx);
+        offered
+    }
+
+    fn enqueue(
         &mut self,
         to: SocketAddr,
         bytes: Bytes,
@@ -72,7 +95,10 @@ impl<C: NetConnection> Peers<C> {
         let Some(peer) = self.map.get_mut(&to) else {
             self.ensure(to, clock(), fx);
             return match self.map.get_mut(&to) {
-                Some(peer) => offer_to(peer, to, bytes, peer.used, None, fx),
+                Some(peer) => {
+                    let now = peer.used;
+                    offer_to((peer, &mut self.backlog), to, bytes, now, None, fx)
+                }
                 None => Offered::Closed(bytes),
             };
         };
@@ -93,10 +119,14 @@ impl<C: NetConnection> Peers<C> {
                     conn,
                     batch,
                 }),
-                Err(bytes) => offer_to(peer, to, bytes, now.unwrap_or_else(clock), None, fx),
+                Err(bytes) => {
+                    let now = now.unwrap_or_else(clock);
+                    offer_to((peer, &mut self.backlog), to, bytes, now, None, fx)
+                }
             };
         }
-        offer_to(peer, to, bytes, now.unwrap_or_else(clock), None, fx)
+        let now = now.unwrap_or_else(clock);
+        offer_to((peer, &mut self.backlog), to, bytes, now, None, fx)
     }
 
     /// Offers again a message for which there was no room. If there still is none, keeps `waker` in
@@ -129,7 +159,8 @@ impl<C: NetConnection> Peers<C> {
             addr: to,
             id: peer.id,
         };
-        let offered = offer_to(peer, to, bytes, now, place.ticket, fx);
+        let books = (&mut **peer, &mut self.backlog);
+        let offered = offer_to(books, to, bytes, now, place.ticket, fx);
         if matches!(offered, Offered::Full(_)) {
             peer.queue.senders.join(&mut place.ticket, waker);
         } else {
@@ -138,6 +169,7 @@ impl<C: NetConnection> Peers<C> {
             // There may be nothing left to do for the peer.
             peer.signal.raise();
         }
+        self.relieve(Some(to), fx);
         offered
     }
 
@@ -248,9 +280,9 @@ impl<C: NetConnection> Peers<C> {
     }
 }
 
-/// Queues or drops a message for a peer.
+/// Queues or drops a message for a peer, and notes that in the backlog.
 fn offer_to<C: NetConnection>(
-    peer: &mut Peer<C>,
+    (peer, backlog): (&mut Peer<C>, &mut Backlog),
     to: SocketAddr,
     bytes: Bytes,
     now: Instant,
@@ -258,11 +290,19 @@ fn offer_to<C: NetConnection>(
     fx: &mut Effects<C>,
 ) -> Offered<C> {
     peer.used = now;
+    let (own, len) = (peer.queue.waiting_bytes(), bytes.len());
+    let key = PeerKey {
+        addr: to,
+        id: peer.id,
+    };
     let offer = if peer.active().is_none() && !net::is_dialable(peer.target(to)) {
         peer.queue.refuse(DropReason::Unroutable)
+    } else if !peer.queue.is_too_long(len) && backlog.holds_back(key, own, len) {
+        Offer::Full(bytes)
     } else {
         peer.queue.offer(bytes, now, ticket)
     };
+    backlog.settle(&mut peer.queue);
     match offer {
         Offer::Full(bytes) => {
             if ticket.is_none() {

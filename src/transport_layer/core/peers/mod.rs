@@ -3,12 +3,14 @@
 //! One value holds them all, so that a snapshot is consistent and locks have no order to get wrong;
 //! each operation is short. Invariant: connections with a proved identity and dials together never exceed
 //! `max_connections`, those without never exceed `max_unauthenticated_connections`, those of one identity
-//! or host never exceed their own limits, and peers exceed `max_peers` only while so many are connected.
+//! or host never exceed their own limits, and peers exceed `max_peers` only while so many are connected. The
+//! backlog counts what waits in the queues.
 
 mod conflicts;
 mod connections;
 mod intake;
 mod names;
+mod overflow;
 mod registration;
 mod tasks;
 
@@ -17,6 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
+use super::backlog::Backlog;
 use super::census::Census;
 use super::names::{Names, Own};
 use super::peer::Peer;
@@ -30,7 +33,7 @@ use crate::net::{AcceptFailure, CloseCode, NetConnection, canonical};
 use crate::rt::Instant;
 use crate::rt::sync::{Signal, Ticket, WaitList};
 use crate::transport_layer::PeerMap;
-use crate::transport_layer::config::TransportLayerConfig;
+use crate::transport_layer::config::{QueueConfig, TransportLayerConfig};
 use crate::transport_layer::received::ConnectedPeer;
 use crate::transport_layer::stats::{DropReason, NamingStats, PeerState, SocketStats};
 
@@ -38,12 +41,15 @@ use crate::transport_layer::stats::{DropReason, NamingStats, PeerState, SocketSt
 pub(in crate::transport_layer) struct Peers<C> {
     phase: Phase,
     config: Arc<TransportLayerConfig>,
+    /// The configuration of each queue.
+    queues: Arc<QueueConfig>,
     max_message_len: usize,
     own: Own,
     /// Boxed, since a table has more places than entries.
     map: PeerMap<Box<Peer<C>>>,
     names: Names,
     naming: NamingStats,
+    backlog: Backlog,
     next_id: u64,
     /// Live connections by identity and host.
     census: Census,
@@ -79,8 +85,10 @@ impl<C: NetConnection> Peers<C> {
     ) -> Self {
         Self {
             phase: Phase::Open,
+            queues: Arc::new(config.outgoing.clone()),
+            backlog: Backlog::new(&config),
+            max_message_len: max_message_len.min(config.max_outgoing_bytes),
             config,
-            max_message_len,
             own,
             map: PeerMap::default(),
             names: Names::default(),
@@ -288,7 +296,7 @@ impl<C: NetConnection> Peers<C> {
         let id = self.next_id();
         let key = PeerKey { addr, id };
         let signal = Arc::new(Signal::default());
-        let queue = OutgoingQueue::new(self.config.outgoing.clone(), self.max_message_len);
+        let queue = OutgoingQueue::new(Arc::clone(&self.queues), self.max_message_len);
         let peer = Peer::new(id, queue, Arc::clone(&signal), now);
         self.map.insert(addr, Box::new(peer));
         self.names.aliases.remove(&addr);
@@ -305,6 +313,7 @@ impl<C: NetConnection> Peers<C> {
         self.connections += 1;
         self.names.forget(addr, &peer);
         let dropped = peer.queue.drop_all(reason);
+        self.backlog.settle(&mut peer.queue);
         self.folded.total.merge(&peer.queue.stats());
         fx.wakers.extend(peer.queue.senders.all());
         fx.wakers.extend(peer.observers.all());
@@ -317,6 +326,7 @@ impl<C: NetConnection> Peers<C> {
         }
         fx.forgotten.push(addr);
         peer.signal.raise();
+        self.relieve(None, fx);
         dropped
     }
 }

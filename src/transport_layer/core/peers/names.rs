@@ -163,6 +163,7 @@ impl<C: NetConnection> Peers<C> {
         };
         if let Some(target) = self.map.get_mut(&into) {
             target.queue.absorb(&mut peer.queue);
+            self.backlog.settle(&mut target.queue);
             target.signal.raise();
         }
         self.map.insert(from, peer);
@@ -179,12 +180,15 @@ impl<C: NetConnection> Peers<C> {
     }
 
     /// Returns whether the peer at `to` is connected, and whether its queue has room and a sender that
-    /// waits, at which address it is registered.
+    /// waits, and not for the queues of others, at which address it is registered.
     pub(in crate::transport_layer::core) fn outlook(&self, to: SocketAddr) -> (bool, bool) {
         let peer = self.map.get(&self.resolve(to));
         (
             peer.is_some_and(|peer| peer.active().is_some()),
-            peer.is_some_and(|peer| peer.queue.ready_sender().is_some()),
+            peer.is_some_and(|peer| {
+                let is_ready = peer.queue.ready_sender().is_some();
+                is_ready && !self.backlog.is_held_back(peer.id)
+            }),
         )
     }
 
@@ -233,6 +237,9 @@ impl<C: NetConnection> Peers<C> {
         let mut owners = std::collections::BTreeSet::new();
         let dials = self.map.values().filter(|peer| peer.dial.is_some());
         assert_eq!(self.dialling, dials.count());
+        let waiting = self.map.values().map(|peer| peer.queue.waiting_bytes());
+        assert_eq!(self.backlog.bytes(), waiting.sum());
+        assert_eq!(self.backlog.excess(), 0);
         assert!(self.in_use() <= self.config.max_connections);
         let links = || self.map.values().flat_map(|peer| &peer.links);
         for link in links() {

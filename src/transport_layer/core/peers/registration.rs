@@ -285,8 +285,10 @@ impl<C: NetConnection> Peers<C> {
         {
             peer.via = None;
             peer.queue.recall(DropReason::IdentityChanged);
+            self.backlog.settle(&mut peer.queue);
             fx.wakers.extend(peer.queue.ready_sender());
             self.names.identities.remove(&owner.address());
+            self.relieve(None, fx);
         }
     }
 
@@ -308,6 +310,7 @@ impl<C: NetConnection> Peers<C> {
             peer.via = None;
             if peer.owner.is_some() {
                 peer.queue.drop_waiting(DropReason::IdentityChanged);
+                self.backlog.settle(&mut peer.queue);
             }
             peer.failure = Some(Failure {
                 id,
@@ -317,6 +320,7 @@ impl<C: NetConnection> Peers<C> {
             peer.backoff.fail(now, min, max);
             fx.wakers.extend(peer.observers.all());
             fx.wakers.extend(peer.queue.ready_sender());
+            self.relieve(None, fx);
         }
     }
 

@@ -85,12 +85,16 @@ impl<C: NetConnection> Peers<C> {
                 Decision::Settle { answered } => self.settle(addr, answered, now, fx),
             }
         };
-        if let Some(peer) = self.get(key) {
+        if let Some(addr) = self.locate(key)
+            && let Some(peer) = self.map.get_mut(&addr)
+        {
+            self.backlog.settle(&mut peer.queue);
             // Expired messages may have made room.
             fx.wakers.extend(peer.queue.ready_sender());
             if draining && peer.queue.queued() == 0 {
                 fx.wakers.extend(self.drained.all());
             }
+            self.relieve(None, fx);
         }
         if matches!(step, Step::Gone)
             && let Some(addr) = self.locate(key)
@@ -178,9 +182,11 @@ impl<C: NetConnection> Peers<C> {
         } else {
             0
         };
+        self.backlog.settle(&mut peer.queue);
         fx.wakers.extend(peer.queue.ready_sender());
         let wait = peer.backoff.fail(now, min, max);
         let failures = peer.backoff.failures();
+        self.relieve(None, fx);
         Some(DialFailure {
             failures,
             wait,
@@ -207,12 +213,14 @@ impl<C: NetConnection> Peers<C> {
         fx: &mut Effects<C>,
     ) {
         let draining = self.phase == Phase::Draining;
-        let Some(peer) = self.get(key) else {
+        let addr = self.locate(key);
+        let Some(peer) = addr.and_then(|addr| self.map.get_mut(&addr)) else {
             // The peer was forgotten in the meantime, and its messages were counted then.
             batch.clear();
             return;
         };
         let took_some = peer.queue.finish_batch(batch, now) > 0;
+        self.backlog.settle(&mut peer.queue);
         peer.used = now;
         if let Some(link) = peer.link(link) {
             link.unflushed = !flushed;
@@ -232,6 +240,7 @@ impl<C: NetConnection> Peers<C> {
         if draining && peer.queue.queued() == 0 {
             fx.wakers.extend(self.drained.all());
         }
+        self.relieve(addr, fx);
     }
 
     /// Records that a keepalive was sent.

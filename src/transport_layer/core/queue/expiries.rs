@@ -48,6 +48,17 @@ impl Expiries {
         self.take_front(count, |_, _| {});
     }
 
+    /// Forgets the last message.
+    pub(super) fn drop_back(&mut self) {
+        if let Some((_, have)) = self.runs.back_mut() {
+            self.len -= 1;
+            *have -= 1;
+            if *have == 0 {
+                self.runs.pop_back();
+            }
+        }
+    }
+
     /// Moves the first `count` messages to the end of `to`.
     pub(super) fn move_front(&mut self, count: usize, to: &mut Self) {
         self.take_front(count, |at, count| to.push_run(at, count));

@@ -9,6 +9,7 @@ mod expiries;
 mod tests;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::Bytes;
@@ -28,11 +29,14 @@ const BATCH_MESSAGES: usize = 1024;
 /// The bounded queue of messages for one peer.
 #[derive(Debug)]
 pub(super) struct OutgoingQueue {
-    config: QueueConfig,
+    /// Shared, since there may be thousands of queues.
+    config: Arc<QueueConfig>,
     max_message_len: usize,
     /// Oldest first.
     waiting: VecDeque<Bytes>,
     waiting_bytes: usize,
+    /// The waiting bytes that the backlog of all peers counts at present.
+    pub(super) settled: usize,
     waiting_expiries: Expiries,
     /// The times at which the messages of the current batch expire. All of them are older than
     /// those in `waiting`. The messages themselves are in the batch, so that none is copied or
@@ -71,12 +75,14 @@ pub(super) enum Offer {
 
 impl OutgoingQueue {
     /// Creates an empty queue that drops messages longer than `max_message_len` as `TooLarge`.
-    pub(super) fn new(config: QueueConfig, max_message_len: usize) -> Self {
+    pub(super) fn new(config: impl Into<Arc<QueueConfig>>, max_message_len: usize) -> Self {
+        let config = config.into();
         Self {
             max_message_len: max_message_len.min(config.max_bytes),
             config,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            settled: 0,
             waiting_expiries: Expiries::default(),
             in_flight: Expiries::default(),
             in_flight_bytes: 0,
@@ -308,6 +314,34 @@ impl OutgoingQueue {
         self.in_flight.shrink();
     }
 
+    /// Drops waiting messages of at least `excess` bytes for those of other peers, and up to a quarter
+    /// of the waiting bytes, so that this queue need not be found again for each message. The policy
+    /// decides which ones. Returns whether there were any.
+    pub(super) fn give_way(&mut self, excess: usize) -> bool {
+        let keep = self.waiting_bytes - excess.max(self.waiting_bytes / 4).min(self.waiting_bytes);
+        let mut any = false;
+        while self.waiting_bytes > keep {
+            any |= match self.config.overflow {
+                OverflowPolicy::DropNewest => self.drop_newest(DropReason::TotalOverflow),
+                OverflowPolicy::DropOldest | OverflowPolicy::Backpressure => {
+                    self.drop_oldest(DropReason::TotalOverflow)
+                }
+            };
+        }
+        any
+    }
+
+    /// Drops the newest waiting message. Returns whether there was one.
+    fn drop_newest(&mut self, reason: DropReason) -> bool {
+        let Some(bytes) = self.waiting.pop_back() else {
+            return false;
+        };
+        self.waiting_bytes -= bytes.len();
+        self.waiting_expiries.drop_back();
+        self.counters.dropped.add(reason, 1);
+        true
+    }
+
     /// Drops the oldest waiting message. Returns whether there was one.
     fn drop_oldest(&mut self, reason: DropReason) -> bool {
         let Some(bytes) = self.waiting.pop_front() else {
@@ -317,6 +351,16 @@ impl OutgoingQueue {
         self.waiting_expiries.drop_front(1);
         self.counters.dropped.add(reason, 1);
         true
+    }
+
+    /// Returns the bytes that wait to be sent, without those that the network is taking.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    /// Returns whether a message is too long for this queue.
+    pub(super) fn is_too_long(&self, len: usize) -> bool {
+        len > self.max_message_len
     }
 
     /// Returns whether no message waits to be sent.

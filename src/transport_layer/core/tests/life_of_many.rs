@@ -336,7 +336,8 @@ proptest! {
             .with_max_unauthenticated_connections(2)
             .with_max_connections_per_identity(3)
             .with_max_connections_per_host(4)
-            .with_max_peers(9);
+            .with_max_peers(9)
+            .with_max_outgoing_bytes(40);
         config.outgoing.overflow = match policy {
             0 => OverflowPolicy::DropOldest,
             1 => OverflowPolicy::DropNewest,

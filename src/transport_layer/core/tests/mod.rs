@@ -1,5 +1,6 @@
 //! Tests of the core alone, with plain time values and connections that do nothing.
 
+mod backlog;
 mod conflicts;
 mod dials;
 mod hostile;
