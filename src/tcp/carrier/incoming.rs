@@ -1,7 +1,8 @@
 //! The reading half of a TCP stream, with the bytes that have arrived and were not taken yet.
 //!
 //! It knows no frames. Invariant: bytes that were read stay in the buffer until they are taken, so a
-//! read can be cancelled at any point. A connection that waits with nothing in its buffer holds none.
+//! read can be cancelled at any point. A connection that waits with nothing in its buffer holds none, and
+//! one that waits for the rest of a frame at most that frame and the longest read.
 
 use std::io;
 use std::pin::pin;
@@ -54,7 +55,7 @@ impl Incoming {
             ready!(self.poll_ready(cx))?;
         }
         let read_len = self.read_len as usize;
-        self.buffer.reserve(read_len);
+        self.reserve(read_len);
         let read = pin!(self.stream.read_buf(&mut self.buffer)).poll(cx);
         let read = ready!(read)?;
         if read > 0 {
@@ -66,6 +67,20 @@ impl Incoming {
             self.read_len = (self.read_len / 2).max(MIN_READ);
         }
         Poll::Ready(Ok(read))
+    }
+
+    /// Makes room for a read of `len` bytes. By itself, the buffer would double, and a peer that stops
+    /// inside of a frame would hold the more.
+    fn reserve(&mut self, len: usize) {
+        let have = self.buffer.len();
+        if self.buffer.capacity().saturating_sub(have) >= len || self.buffer.try_reclaim(len) {
+            return;
+        }
+        // Room for as much as there is, so that a frame that arrives in many short reads is not copied
+        // for each of them. No more than a frame waits here.
+        let mut larger = BytesMut::with_capacity(have + len.max(have));
+        larger.extend_from_slice(&self.buffer);
+        self.buffer = larger;
     }
 
     /// Completes when there is something to read. The buffer must be empty.

@@ -3,6 +3,7 @@
 mod backlog;
 mod connections;
 mod flood;
+mod half_record;
 mod hostile;
 mod isolation;
 mod lifecycle;

@@ -142,7 +142,10 @@ impl WebSocketReader {
                 return None;
             }
         }
-        Some(FrameEvent::Activity)
+        // Inside of a message, only its end shows that the peer makes progress: it could keep the
+        // connection and a part of a message for ever otherwise.
+        let is_between = self.decoder.is_between_messages();
+        is_between.then_some(FrameEvent::Activity)
     }
 
     fn violated(&mut self, violation: WebSocketError) {
