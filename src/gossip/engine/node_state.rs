@@ -414,4 +414,13 @@ mod tests {
         assert!(!state.note_heartbeat(3));
         assert_eq!(state.heartbeat, 8);
     }
+
+    #[test]
+    fn a_reset_keeps_the_heartbeat() {
+        let mut state = state(&[("a", "v")]);
+        state.heartbeat = 7;
+        let reset = delta(0, 9, &[("b", "v", 10)]);
+        assert_eq!(state.apply(reset, LIMITS, NOW), Applied::Reset);
+        assert_eq!(state.heartbeat, 7);
+    }
 }

@@ -72,26 +72,52 @@ mod tests {
     use crate::gossip::engine::cluster::ClusterLimits;
     use crate::message::ChitchatId;
 
+    fn id() -> ChitchatId {
+        ChitchatId::new("a", 1, ([127, 0, 0, 1], 1).into())
+    }
+
+    fn fits(key: (&str, &str), limits: OwnLimits) -> bool {
+        let of_others = ClusterLimits {
+            max_members: 1,
+            max_bytes_per_member: 0,
+            max_bytes: 0,
+        };
+        let mut cluster = Cluster::new(id(), of_others);
+        set(
+            &mut cluster,
+            key,
+            DeletionStatus::Set,
+            limits,
+            Duration::ZERO,
+        )
+        .is_ok()
+    }
+
     #[test]
     fn a_key_may_take_all_of_the_room_and_no_byte_more() {
-        let id = ChitchatId::new("a", 1, ([127, 0, 0, 1], 1).into());
-        let room = DeltaBuilder::len_bound_alone(&id, "key", "value");
+        let room = DeltaBuilder::len_bound_alone(&id(), "key", "value");
         let bytes = entry_len("key", "value");
         let fits = |delta_room, max_bytes| {
-            let limits = ClusterLimits {
-                max_members: 1,
-                max_bytes_per_member: bytes,
-                max_bytes: bytes,
-            };
-            let mut cluster = Cluster::new(id.clone(), limits);
             let limits = OwnLimits {
                 delta_room,
                 max_bytes,
             };
-            let (key, status) = (("key", "value"), DeletionStatus::Set);
-            set(&mut cluster, key, status, limits, Duration::ZERO).is_ok()
+            fits(("key", "value"), limits)
         };
         assert!(fits(room, bytes));
         assert!(!fits(room - 1, bytes) && !fits(room, bytes - 1));
+    }
+
+    #[test]
+    fn a_key_or_value_may_be_as_long_as_its_length_can_say() {
+        let limits = OwnLimits {
+            delta_room: 1 << 20,
+            max_bytes: 1 << 20,
+        };
+        let text = |len| "x".repeat(len);
+        let longest = usize::from(u16::MAX);
+        assert!(fits((&text(longest), &text(longest)), limits));
+        assert!(!fits((&text(longest + 1), "v"), limits));
+        assert!(!fits(("k", &text(longest + 1)), limits));
     }
 }

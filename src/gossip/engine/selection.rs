@@ -363,6 +363,24 @@ mod tests {
     }
 
     #[test]
+    fn dead_members_make_seeds_less_likely_to_be_selected() {
+        for (quiet, selected) in [(false, 1.0 / 3.0), (true, 1.0 / 3.0 / QUIET_SEED)] {
+            let mut candidates = Candidates {
+                live: addrs([0]),
+                dead: addrs([1, 2]),
+                ..Candidates::default()
+            };
+            if quiet {
+                candidates.quiet_seeds = addrs([100]);
+            } else {
+                candidates.seeds = addrs([100]);
+            }
+            let share = share_with(&rounds(&candidates), &addrs([100]));
+            assert!((share - selected).abs() < 0.03, "{share} for {selected}");
+        }
+    }
+
+    #[test]
     fn all_candidates_are_counted() {
         let candidates = Candidates {
             known: addrs(0..1),

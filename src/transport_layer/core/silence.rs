@@ -164,4 +164,14 @@ mod tests {
         let verdict = check.check(later, LIMIT, || Duration::ZERO);
         assert_eq!(verdict, Verdict::CheckAgain(Some(later + LIMIT)));
     }
+
+    #[test]
+    fn a_check_that_starts_over_does_not_wait_for_the_next_one_of_before() {
+        let start = Instant::now();
+        let mut check = SilenceCheck::default();
+        check.check(start, LIMIT, || secs(80));
+        check.reset();
+        let verdict = check.check(start + secs(5), LIMIT, || secs(0));
+        assert_eq!(verdict, again(start, 95));
+    }
 }

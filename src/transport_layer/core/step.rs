@@ -134,3 +134,26 @@ impl<C> Default for Effects<C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn effects_are_empty_only_if_there_is_nothing_of_any_kind() {
+        assert!(Effects::<()>::default().is_empty());
+        let addr = SocketAddr::from(([10, 0, 0, 1], 1));
+        let adds: [fn(&mut Effects<()>, SocketAddr); 5] = [
+            |fx, _| fx.wakers.push(Waker::noop().clone()),
+            |fx, _| fx.close.push(((), CloseCode::GOING_AWAY)),
+            |fx, addr| fx.forgotten.push(addr),
+            |fx, addr| fx.moved_to.push(addr),
+            |fx, addr| fx.downgraded.push(addr),
+        ];
+        for add in adds {
+            let mut fx = Effects::default();
+            add(&mut fx, addr);
+            assert!(!fx.is_empty());
+        }
+    }
+}

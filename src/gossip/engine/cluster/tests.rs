@@ -563,3 +563,36 @@ fn a_delta_reaches_the_version_of_a_change_that_is_collected_already() {
     teach(&mut us, &mut peer);
     assert_eq!(peer.get(&id(1)).map(|state| state.max_version), Some(3));
 }
+
+#[test]
+fn a_rumour_starts_at_its_floor_although_a_tombstone_above_it_was_collected() {
+    let mut us = cluster(0);
+    us.own().set("a", "v", DeletionStatus::Set, NOW);
+    us.own().set("a", "", DeletionStatus::Deleted, NOW);
+    us.own().set("b", "v", DeletionStatus::Set, NOW);
+    us.collect_garbage(Duration::ZERO, NOW);
+    let floors = Members::from_iter([(id(0), 1)]);
+    let delta = us.delta_above(&floors, 60_000, none, &mut fastrand::Rng::with_seed(1));
+    assert_eq!(delta.node_deltas[0].from_version_excluded, 1);
+}
+
+#[test]
+fn a_digest_fits_its_room_however_many_blocks_it_has() {
+    let max_members = 3_000;
+    let mut us = Cluster::new(
+        id(0),
+        ClusterLimits {
+            max_members,
+            ..LIMITS
+        },
+    );
+    for name in 1..3_000 {
+        us.note_heartbeat(&id(name), 1);
+    }
+    for version in [ProtocolVersion::V0, ProtocolVersion::V1] {
+        for room in [500, 20_000, 40_000, 60_000] {
+            let len = us.digest(version, room, none).encoded_len_bound(version);
+            assert!(len <= room && len > room / 5 * 4, "{len} of {room}");
+        }
+    }
+}

@@ -533,6 +533,15 @@ fn the_value_of_a_key_of_another_member_is_known_once_it_was_received() {
 }
 
 #[test]
+fn setting_a_key_returns_whether_that_changes_anything() {
+    let mut us = engine(1);
+    assert_eq!(us.set("k", "v", SECOND), Ok(true));
+    assert_eq!(us.set("k", "v", SECOND), Ok(false));
+    assert_eq!(us.set_with_ttl("k", "v", SECOND), Ok(true));
+    assert_eq!(us.set_with_ttl("k", "v", SECOND), Ok(false));
+}
+
+#[test]
 fn messages_of_the_cluster_are_counted_and_refusals_of_another_one_noted() {
     let mut us = engine(1);
     for sender in [1, 2, 2] {

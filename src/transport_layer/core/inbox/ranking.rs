@@ -84,3 +84,16 @@ impl Ranking {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_is_due_after_a_few_notes_and_two_for_each_peer() {
+        let mut ranking = Ranking::default();
+        let mut notes = 1..;
+        let due = notes.find(|n| ranking.note(([10, 0, 0, 1], *n).into(), 10));
+        assert_eq!(due, Some(64 + 2 * 10 + 1));
+    }
+}

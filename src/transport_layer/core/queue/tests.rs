@@ -189,3 +189,48 @@ fn a_newcomer_waits_behind_a_sender_that_came_first_though_there_is_room() {
     ));
     assert_eq!(queue.offer(message(1), later, first), Offer::Queued);
 }
+
+#[test]
+fn bytes_that_the_network_has_taken_are_counted() {
+    let now = Instant::now();
+    let mut queue = OutgoingQueue::new(config(10, 1000, OverflowPolicy::DropOldest), 1000);
+    for _ in 0..3 {
+        queue.offer(Bytes::from_static(&[0; 20]), now, None);
+    }
+    for (left, sent) in [(1, 2), (1, 2), (0, 3)] {
+        let mut batch = begin(&mut queue, now);
+        finish(&mut queue, &mut batch, left, now);
+        let stats = queue.stats();
+        assert_eq!((stats.sent, stats.sent_bytes), (sent, sent * 20));
+    }
+}
+
+#[test]
+fn messages_that_move_to_a_full_queue_replace_older_ones_or_are_dropped_by_its_policy() {
+    let now = Instant::now();
+    for (overflow, kept) in [
+        (OverflowPolicy::DropOldest, [1, 2]),
+        (OverflowPolicy::DropNewest, [0, 1]),
+        (OverflowPolicy::Backpressure, [0, 1]),
+    ] {
+        let mut queue = OutgoingQueue::new(config(2, 1000, overflow), 1000);
+        let mut other = OutgoingQueue::new(config(2, 1000, overflow), 1000);
+        for n in 0..2 {
+            queue.offer(message(n), now, None);
+        }
+        other.offer(message(2), now, None);
+        queue.absorb(&mut other);
+        let stats = queue.stats();
+        assert_eq!(
+            (stats.submitted, stats.dropped.count(DropReason::Overflow)),
+            (3, 1)
+        );
+        let mut batch = VecDeque::new();
+        while queue.queued() > 0 {
+            let mut next = begin(&mut queue, now);
+            batch.extend(next.iter().cloned());
+            finish(&mut queue, &mut next, 0, now);
+        }
+        assert_eq!(batch, kept.map(message));
+    }
+}

@@ -388,3 +388,13 @@ fn a_peer_is_not_forgotten_while_what_was_read_has_not_been_handed_in() {
     fixture.now += TransportLayerConfig::default().peer_linger;
     assert_eq!(name(&fixture.step(addr(1))), "gone");
 }
+
+#[test]
+fn only_a_peer_with_two_connections_has_a_conflict() {
+    let mut f = fixture();
+    f.accept(addr(1), 1);
+    f.accept(addr(2), 2);
+    f.accept(addr(1), 1);
+    let (with, without) = (f.key(addr(1)), f.key(addr(2)));
+    assert!(f.peers.has_conflict(with) && !f.peers.has_conflict(without));
+}

@@ -384,3 +384,30 @@ fn a_batch_that_was_being_written_to_one_identity_is_not_finished_on_a_connectio
     assert_eq!((peer.queued, peer.sent), (0, 0));
     assert_eq!(peer.dropped.count(DropReason::IdentityChanged), 1);
 }
+
+#[test]
+fn an_address_at_which_its_owner_was_dialled_is_not_dialled_for_a_claim() {
+    let mut f = fixture();
+    f.connect(addr(1), 1, Direction::Outgoing);
+    f.step(addr(1));
+    f.take_signal(addr(1));
+    f.accept_claim(2, Some(addr(1)));
+    assert!(!f.take_signal(addr(1)));
+    assert_eq!(name(&f.step(addr(1))), "wait");
+    // One that has stated it is.
+    f.accept_claim(3, Some(addr(3)));
+    f.step(addr(3));
+    f.accept_claim(4, Some(addr(3)));
+    assert_eq!(name(&f.step(addr(3))), "dial");
+}
+
+#[test]
+fn a_peer_that_is_reached_at_another_address_keeps_its_own_if_another_one_answers_there() {
+    let mut f = fixture();
+    let (own, other) = (addr(1), addr(9));
+    f.answered((other, other), 1, own);
+    assert_eq!(f.owners(), [(own, id(1))]);
+    f.answered((own, other), 2, addr(2));
+    assert_eq!(f.owners(), [(own, id(1)), (addr(2), id(2))]);
+    f.peers.assert_named_consistently();
+}

@@ -235,3 +235,25 @@ proptest! {
         prop_assert_eq!(stats.total.submitted, stats.total.sent + stats.total.dropped.total());
     }
 }
+
+#[test]
+fn the_connected_peers_are_reported_whenever_they_have_changed() {
+    let mut f = Fixture::new(TransportLayerConfig::default());
+    let mut seen = 0;
+    let mut changed = |f: &mut Fixture| {
+        let peers = f.peers.connected_peers(&mut seen)?;
+        Some(peers.iter().map(|peer| peer.addr).collect::<Vec<_>>())
+    };
+    assert_eq!(changed(&mut f), Some(vec![]));
+    assert_eq!(changed(&mut f), None);
+    let link = f.accept(addr(1), 1);
+    assert_eq!(changed(&mut f), Some(vec![addr(1)]));
+    assert_eq!(changed(&mut f), None);
+    f.lose(addr(1), link);
+    assert_eq!(changed(&mut f), Some(vec![]));
+    f.accept(addr(1), 1);
+    assert_eq!(changed(&mut f), Some(vec![addr(1)]));
+    f.peers.close(&mut f.fx);
+    assert_eq!(changed(&mut f), Some(vec![]));
+    assert_eq!(changed(&mut f), None);
+}

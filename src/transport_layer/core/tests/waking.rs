@@ -90,3 +90,18 @@ fn a_wait_before_a_dial_ends_with_a_sleep() {
     f.peers.woken(f.now);
     assert_eq!(name(&f.step(addr(1))), "dial");
 }
+
+#[test]
+fn only_the_connection_of_a_peer_that_is_suspected_is_in_doubt() {
+    let mut f = fixture();
+    for n in [1, 2] {
+        f.connect(addr(n), n, Direction::Outgoing);
+        f.step(addr(n));
+        f.take_signal(addr(n));
+    }
+    f.now += secs(20);
+    f.peers.suspected(id(1).address(), f.now);
+    assert!(f.take_signal(addr(1)) && !f.take_signal(addr(2)));
+    assert_eq!(name(&f.step(addr(1))), "probe");
+    assert_eq!(name(&f.step(addr(2))), "wait");
+}

@@ -119,14 +119,19 @@ fn memory_of_a_burst_goes_to_the_next_peer_that_needs_it() {
 fn a_message_carries_its_sender_and_the_time_of_its_arrival() {
     let mut fixture = Fixture::new(IncomingConfig::default());
     let mut expected = Vec::new();
-    for n in 0..6_u8 {
-        // Two connections from one address, of different identities, and reads of two messages each.
-        let identity = Identity::from_bytes([1 + n % 3; 32]);
+    let start = Instant::now();
+    // Reads of two messages each, of connections from one address: some of the same identity, some at
+    // the same time.
+    for (n, (identity, millis)) in [(1, 0), (2, 0), (2, 1), (2, 1), (1, 2)]
+        .into_iter()
+        .enumerate()
+    {
+        let identity = Identity::from_bytes([identity; 32]);
         let origin = Origin {
             identity,
             role: Role::Core,
         };
-        let at = Instant::now();
+        let at = start + std::time::Duration::from_millis(millis);
         let from = peer(1);
         let mut messages = VecDeque::from([(n, 1), (n, 1)]);
         let source = Source { from, origin, at };
@@ -462,4 +467,52 @@ fn a_message_that_takes_more_memory_than_its_bytes_counts_with_its_memory() {
         ),
         (0, 0)
     );
+}
+
+#[test]
+fn the_counters_of_a_forgotten_peer_move_to_the_total_once_its_messages_are_taken() {
+    let mut fixture = Fixture::new(IncomingConfig::default());
+    fixture.inbox.remember(peer(1));
+    fixture.push(1, [(0, 1)]);
+    assert!(!fixture.inbox.is_empty());
+    fixture.inbox.forget(peer(1));
+    assert_eq!(fixture.stats().1[&peer(1)].received, 1);
+    fixture.recv().unwrap();
+    assert!(fixture.inbox.is_empty());
+    let (total, peers) = fixture.stats();
+    assert_eq!((total.received, total.delivered, peers.len()), (1, 1, 0));
+    // One without messages is forgotten at once.
+    fixture.inbox.remember(peer(2));
+    assert_eq!(fixture.stats().1.len(), 1);
+    fixture.inbox.forget(peer(2));
+    assert_eq!(fixture.stats().1.len(), 0);
+}
+
+#[test]
+fn a_message_may_have_as_many_bytes_as_a_peer_and_no_more() {
+    let mut fixture = Fixture::new(IncomingConfig {
+        max_bytes_per_peer: 1000,
+        overflow: OverflowPolicy::DropNewest,
+        ..IncomingConfig::default()
+    });
+    fixture.push(1, [(0, 1000), (1, 1001), (2, 1)]);
+    let (_, peers) = fixture.stats();
+    let dropped = &peers[&peer(1)].incoming_dropped;
+    assert_eq!(dropped.count(DropReason::TooLarge), 1);
+    assert_eq!(dropped.count(DropReason::Overflow), 1);
+    assert_eq!(fixture.recv().unwrap().message, 0);
+}
+
+#[test]
+fn messages_in_hand_are_popped_quickly_up_to_the_last_one() {
+    let mut fixture = Fixture::new(IncomingConfig::default());
+    fixture.push(1, (0..3).map(|n| (n, 1)));
+    fixture.push(2, (3..5).map(|n| (n, 1)));
+    assert_eq!(fixture.recv().unwrap().message, 0);
+    let mut in_hand = std::mem::take(&mut fixture.in_hand);
+    let popped: Vec<_> = std::iter::from_fn(|| in_hand.pop_unless_last()).collect();
+    assert_eq!(popped, [(peer(2), 3), (peer(1), 1), (peer(2), 4)]);
+    let last = in_hand.pop().unwrap();
+    assert_eq!((last.from, last.message), (peer(1), 2));
+    assert!(in_hand.pop().is_none());
 }

@@ -32,6 +32,7 @@ impl Readers {
             self.fixture
                 .inbox
                 .push_or_wait(source(peer(from)), (99, 1), place, waker, woken);
+        assert_eq!(place.is_taken(), pushed.is_err());
         pushed.is_ok()
     }
 }
