@@ -176,3 +176,27 @@ fn read_key_value(reader: &mut Reader<'_>) -> Result<KeyValueMutation, DecodeErr
         status: reader.status()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_of_each_operation_is_that_of_its_bytes() {
+        for addr in ["127.0.0.1:1", "[::1]:1"] {
+            let id = ChitchatId::new("node", 1, addr.parse().unwrap());
+            let mut bytes = Vec::new();
+            put_chitchat_id(&mut bytes, &id).unwrap();
+            assert_eq!(bytes.len(), id.encoded_len());
+            bytes.clear();
+            put_node(&mut bytes, &id, 1, 2).unwrap();
+            assert_eq!(bytes.len(), node_len(&id));
+        }
+        let mut bytes = Vec::new();
+        put_key_value(&mut bytes, "key", "value", 3, DeletionStatus::Set).unwrap();
+        assert_eq!(bytes.len(), key_value_len("key", "value"));
+        bytes.clear();
+        put_set_max_version(&mut bytes, 4);
+        assert_eq!(bytes.len(), SET_MAX_VERSION_LEN);
+    }
+}

@@ -139,3 +139,15 @@ pub const ALPN_V1: Alpn = Alpn::from_static(b"chitchat/v1");
 pub(crate) fn is_harmless_key(key: &str) -> bool {
     key.bytes().next().is_none_or(|first| first.is_ascii())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_offers_its_own_protocol_and_chitchat_its_later_version_first() {
+        assert_eq!(Bytes::alpns(), [Bytes::ALPN]);
+        let chitchat = ChitchatMessage::alpns();
+        assert_eq!(chitchat, [ALPN_V1, ChitchatMessage::ALPN]);
+    }
+}

@@ -95,6 +95,7 @@ mod tests {
                 (id.to_string(), format!("{id:>30}")),
                 (a.to_owned(), padded)
             );
+            assert_eq!(format!("{id:?}"), format!("{a:?}"));
         }
     }
 }

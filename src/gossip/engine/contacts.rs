@@ -140,4 +140,15 @@ mod tests {
         assert!(!contacts.is_silent(addr(2), PATIENCE));
         assert!(contacts.is_silent(addr(3), PATIENCE));
     }
+
+    #[test]
+    fn each_address_that_was_asked_is_remembered_once_until_it_is_forgotten() {
+        let mut contacts = Contacts::new(PATIENCE);
+        for n in [1, 2, 2, 3] {
+            contacts.note_asked(addr(n), Duration::ZERO);
+        }
+        assert_eq!(contacts.len(), 3);
+        contacts.retain(|kept| *kept == addr(2));
+        assert_eq!(contacts.len(), 1);
+    }
 }

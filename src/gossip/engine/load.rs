@@ -153,4 +153,14 @@ mod tests {
         }
         assert!((120..135).contains(&admitted), "{admitted}");
     }
+
+    #[test]
+    fn a_peer_is_idle_again_once_the_work_that_it_has_caused_is_done() {
+        let mut load = Load::new();
+        let now = Duration::from_secs(5);
+        assert_eq!(load.idle_from(addr(1)), Duration::ZERO);
+        load.admit(addr(1), true, &syn(1_000), now);
+        assert_eq!(load.idle_from(addr(1)), now + PER_ENTRY * 1_000);
+        assert_eq!(load.idle_from(addr(2)), Duration::ZERO);
+    }
 }

@@ -423,4 +423,12 @@ mod tests {
         assert_eq!(state.apply(reset, LIMITS, NOW), Applied::Reset);
         assert_eq!(state.heartbeat, 7);
     }
+
+    #[test]
+    fn a_tombstone_that_is_known_here_may_have_been_collected_elsewhere() {
+        let mut state = state(&[("a", "v"), ("a", "")]);
+        let applied = state.apply(delta(2, 2, &[("b", "v", 3)]), LIMITS, NOW);
+        assert_eq!(applied, Applied::Changed);
+        assert_eq!(state.get("b"), Some("v"));
+    }
 }

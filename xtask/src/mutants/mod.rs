@@ -81,6 +81,7 @@ impl Area {
             ],
             // Without `wire_013.rs`, which opens sockets.
             Self::Message => &[
+                "tests/message_memory.rs",
                 "tests/native/main.rs",
                 "tests/native/message/mod.rs",
                 "tests/native/message/properties.rs",
@@ -103,7 +104,8 @@ impl Area {
         match self {
             Self::Core => &["--lib", "transport_layer::core"],
             Self::Engine => &["--lib", "gossip::engine"],
-            Self::Message => &["--lib", "--test", "native", "message::"],
+            // With all unit tests, since the measurement of memory has no name in common with them.
+            Self::Message => &["--lib", "--test", "native", "--test", "message_memory"],
             Self::Secure => &["--lib", "--test", "native", "secure"],
         }
     }

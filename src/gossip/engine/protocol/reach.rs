@@ -267,4 +267,18 @@ mod tests {
         us.handle(Event::Round, SECOND);
         assert_eq!(us.routes.known_v1(), 0);
     }
+
+    #[test]
+    fn members_that_cannot_be_reached_are_counted_among_the_live_ones() {
+        let tab = ChitchatId::new(
+            "tab",
+            1,
+            crate::credential::Identity::from_bytes([1; 32]).address(),
+        );
+        let mut us = engine(1);
+        connect(&mut us, &[], SECOND);
+        beat(&mut us, &tab, 1, 5);
+        let candidates = us.candidates(SECOND * 5);
+        assert_eq!((candidates.unreachable, candidates.len()), (1, 0));
+    }
 }

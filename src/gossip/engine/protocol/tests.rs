@@ -565,3 +565,22 @@ fn messages_of_the_cluster_are_counted_and_refusals_of_another_one_noted() {
     );
     assert!(!us.is_rejected_by(1));
 }
+
+#[test]
+fn what_is_refused_for_want_of_room_is_counted() {
+    let config = GossipConfig {
+        max_members: 2,
+        max_bytes_per_member: 1_000,
+        ..config()
+    };
+    let mut us = Engine::new(config, id(1), Duration::ZERO).unwrap();
+    let listed = digest(&[(id(2), 1), (id(3), 1)]);
+    receive(&mut us, syn("cluster", ProtocolVersion::V0, listed), SECOND);
+    let delta = delta_of(&id(2), &"k".repeat(2_100), 1);
+    let version = ProtocolVersion::V0;
+    receive(&mut us, ChitchatMessage::Ack { version, delta }, SECOND);
+    assert_eq!(
+        (us.counts().refused_members, us.counts().refused_keys),
+        (1, 1)
+    );
+}

@@ -97,6 +97,8 @@ fn a_change_that_was_received_as_often_as_expected_is_sent_once() {
     rumours.note_copy(&id(50), addr(60), 7, 7);
     rumours.note_copy(&id(50), addr(61), 6, 7);
     assert!(rumours.due().is_some());
+    // One of a member that had an older version is.
+    rumours.note_digest(addr(62), |_| Some(6));
     rumours.note_copy(&id(50), addr(62), 7, 7);
     assert_eq!(rumours.due(), None);
 }
@@ -318,4 +320,41 @@ fn the_length_of_a_delta_is_estimated_by_its_texts() {
     };
     let len = approximate_len(&delta);
     assert!((2_000..2_600).contains(&len), "{len}");
+}
+
+#[test]
+fn a_change_is_sent_once_however_often_it_was_received_before() {
+    let mut rumours = rumours();
+    let mut rng = fastrand::Rng::with_seed(1);
+    rumours.note(&id(50), 6, Some((addr(60), 7)), Duration::ZERO);
+    for n in 61..70 {
+        rumours.note_copy(&id(50), addr(n), 7, 7);
+    }
+    assert_eq!(rumours.due(), Some(Duration::ZERO));
+    transmit(&mut rumours, &live(98), &mut rng);
+    assert_eq!(rumours.due(), None);
+}
+
+#[test]
+fn members_of_the_pattern_that_cannot_be_reached_from_here_are_replaced_by_others() {
+    let mut rumours = rumours();
+    let mut rng = fastrand::Rng::with_seed(1);
+    let pattern: Vec<_> = (1..=100).map(addr).collect();
+    let successors: Vec<_> = overlay::successors(99, 100, 4)
+        .map(|place| addr(place as u16 + 1))
+        .collect();
+    let mut reachable = live(99);
+    reachable.remove(&successors[0]);
+    rumours.note(&id(100), 6, None, Duration::ZERO);
+    let transmission = rumours.begin(Duration::ZERO);
+    let audience = Audience {
+        reachable: &reachable,
+        connected: &BTreeSet::new(),
+        pattern: &pattern,
+        own: addr(100),
+    };
+    let chosen = rumours.choose(&transmission, audience, 100, |_| 7, &mut rng);
+    assert_eq!(chosen.len(), 4);
+    assert!(successors[1..].iter().all(|next| chosen.contains(next)));
+    assert!(!chosen.contains(&successors[0]));
 }
