@@ -202,6 +202,10 @@ fn bytes_that_the_network_has_taken_are_counted() {
         finish(&mut queue, &mut batch, left, now);
         let stats = queue.stats();
         assert_eq!((stats.sent, stats.sent_bytes), (sent, sent * 20));
+        assert_eq!(
+            (stats.queued, stats.queued_bytes),
+            (3 - sent, (3 - sent) * 20)
+        );
     }
 }
 

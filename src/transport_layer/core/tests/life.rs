@@ -257,3 +257,22 @@ fn the_connected_peers_are_reported_whenever_they_have_changed() {
     assert_eq!(changed(&mut f), Some(vec![]));
     assert_eq!(changed(&mut f), None);
 }
+
+#[test]
+fn a_peer_whose_lost_connection_is_still_read_is_forgotten_after_those_that_are_not() {
+    let mut f = Fixture::new(
+        TransportLayerConfig::default()
+            .with_max_connections(1)
+            .with_max_peers(2),
+    );
+    let link = f.accept(addr(1), 1);
+    let (key, now) = (f.key(addr(1)), f.now);
+    f.peers
+        .disconnected(key, link, &LinkEnd::Lost, now, &mut f.fx);
+    f.now += secs(1);
+    f.touch(addr(2)).unwrap();
+    f.now += secs(1);
+    f.touch(addr(3)).unwrap();
+    let known: Vec<_> = f.stats().peers.into_keys().collect();
+    assert_eq!(known, [addr(1), addr(3)]);
+}
