@@ -252,6 +252,7 @@ pub(crate) fn render(
         ("malformed", udp.malformed),
         ("refused", udp.refused),
         ("overflowed", udp.overflowed),
+        ("overcompressed", udp.overcompressed),
         ("unread", udp.unread),
     ] {
         text.sample(name, ("reason", reason), count);

@@ -48,6 +48,12 @@ pub(super) fn len_bound(contents_len: usize) -> usize {
         .saturating_add(END_LEN)
 }
 
+/// Returns an upper bound of the bytes into which a message decompresses, whatever it is: that of its streams.
+/// Cheap, since nothing is decompressed.
+pub fn expanded_len_bound(message: &[u8]) -> usize {
+    zstd::expanded_len_bound(message, MAX_BLOCK_LEN)
+}
+
 /// Returns the full blocks of `contents`, which do not change if more contents are appended.
 pub(super) fn full_blocks(contents: &[u8]) -> impl Iterator<Item = &[u8]> {
     contents.chunks_exact(CUT_LEN)

@@ -34,7 +34,7 @@ use crate::rt::MaybeSend;
 
 /// For the gossip engine, which uses nothing of the network.
 pub(crate) use crate::net::canonical;
-pub use block_stream::{MAX_BLOCK_LEN, MAX_STREAM_LEN};
+pub use block_stream::{MAX_BLOCK_LEN, MAX_STREAM_LEN, expanded_len_bound};
 pub use delta_builder::DeltaBuilder;
 pub use envelope::{HEADER_LEN, MAX_DATAGRAM_LEN, begins_a_message, syn_overhead};
 pub use error::{DecodeError, EncodeError};

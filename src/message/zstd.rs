@@ -45,6 +45,42 @@ thread_local! {
     static KEPT: Cell<Option<FrameDecoder>> = const { Cell::new(None) };
 }
 
+/// The first bytes of each frame (RFC 8878, section 3.1.1).
+const FRAME_START: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// Returns an upper bound of the bytes into which the frames in `bytes` decompress, among anything else, if
+/// none of them may become more than `max_len`. Cheap, since nothing is decompressed.
+pub(super) fn expanded_len_bound(bytes: &[u8], max_len: usize) -> usize {
+    let starts = bytes.windows(FRAME_START.len()).enumerate();
+    let starts = starts.filter(|(_, start)| *start == FRAME_START);
+    let lens = starts.map(|(at, _)| {
+        let header = bytes.get(at + FRAME_START.len()..).unwrap_or_default();
+        declared_len(header).map_or(max_len, |len| len.min(max_len))
+    });
+    lens.fold(0, usize::saturating_add)
+}
+
+/// Returns the length that a frame states, if it does. `header` is what follows [`FRAME_START`].
+fn declared_len(header: &[u8]) -> Option<usize> {
+    let (descriptor, rest) = header.split_first()?;
+    let is_single_segment = descriptor & 0x20 != 0;
+    let window_len = usize::from(!is_single_segment);
+    let dictionary_len = match descriptor & 3 {
+        3 => 4,
+        len => usize::from(len),
+    };
+    let rest = rest.get(window_len + dictionary_len..)?;
+    let len = match (descriptor >> 6, is_single_segment) {
+        (0, true) => u64::from(*rest.first()?),
+        (0, false) => return None,
+        (1, _) => u64::from(u16::from_le_bytes(*rest.first_chunk()?)) + 256,
+        (2, _) => u64::from(u32::from_le_bytes(*rest.first_chunk()?)),
+        _ => u64::from_le_bytes(*rest.first_chunk()?),
+    };
+    // Zero does not bind the decoder.
+    (len > 0).then(|| usize::try_from(len).unwrap_or(usize::MAX))
+}
+
 /// Compresses `plain`. Returns `None` if that would not make it shorter.
 pub(super) fn compress(plain: &[u8]) -> Option<Vec<u8>> {
     if plain.len() < MIN_LEN_TO_COMPRESS {
@@ -110,21 +146,28 @@ pub(super) fn decompress(
         if declared > room as u64 {
             return Err(DecompressError::TooLong);
         }
-        // Stops after the first block that exceeds `room`, if there is one.
+        // Stops after the first block that exceeds it, if there is one.
+        let most = match usize::try_from(declared) {
+            Ok(declared @ 1..) => declared,
+            _ => room,
+        };
         let finished = decoder
             .decode_blocks(
                 &mut compressed,
-                BlockDecodingStrategy::UptoBytes(room.saturating_add(1)),
+                BlockDecodingStrategy::UptoBytes(most.saturating_add(1)),
             )
             .map_err(|error| DecompressError::Corrupt(error.to_string()))?;
         let produced = decoder.can_collect();
-        if !finished || produced > room {
+        if produced > room {
             return Err(DecompressError::TooLong);
         }
         if declared != 0 && declared != produced as u64 {
             return Err(DecompressError::Corrupt(format!(
                 "a frame of {declared} bytes holds {produced}"
             )));
+        }
+        if !finished {
+            return Err(DecompressError::TooLong);
         }
         output.reserve(produced);
         decoder
@@ -135,4 +178,42 @@ pub(super) fn decompress(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[cfg(not(target_family = "wasm"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_becomes_no_longer_than_it_states() {
+        for len in [64, 255, 256, 257, 65_535] {
+            let plain = vec![7; len];
+            let mut frame = compress(&plain).unwrap();
+            assert_eq!(expanded_len_bound(&frame, 65_535), len);
+            assert_eq!(expanded_len_bound(&frame, 9), 9);
+            let two = [&b"before"[..], &frame, &frame, b"after"].concat();
+            assert_eq!(expanded_len_bound(&two, 65_535), 2 * len);
+            let mut output = Vec::new();
+            decompress(&frame, 65_535, &mut output).unwrap();
+            assert_eq!(output, plain);
+            // The last byte of the length, whose descriptor says how long that is.
+            let at = match frame[4] >> 6 {
+                0 => 5,
+                1 => 6,
+                _ => 8,
+            };
+            frame[at] = frame[at].wrapping_sub(1);
+            assert!(decompress(&frame, 65_535, &mut Vec::new()).is_err());
+        }
+        // A frame that states no length, and the starts of some.
+        let unknown = [&FRAME_START[..], &[0, 0x58, 1, 0, 0]].concat();
+        assert_eq!(expanded_len_bound(&unknown, 65_535), 65_535);
+        for len in 0..unknown.len() {
+            let bound = expanded_len_bound(&unknown[..len], 65_535);
+            assert_eq!(bound, if len < 4 { 0 } else { 65_535 });
+        }
+        let large = [&FRAME_START[..], &[0xe0], &[0xff; 8]].concat();
+        assert_eq!(expanded_len_bound(&large, 65_535), 65_535);
+    }
 }

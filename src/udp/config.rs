@@ -1,7 +1,7 @@
 //! Limits of the plaintext UDP network.
 
 use crate::config::{ConfigError, at_least, setters};
-use crate::message::MAX_DATAGRAM_LEN;
+use crate::message::{MAX_DATAGRAM_LEN, MAX_STREAM_LEN};
 
 /// Limits of a [`PlaintextUdpTransport`](super::PlaintextUdpTransport).
 #[derive(Debug, Clone)]
@@ -24,6 +24,11 @@ pub struct UdpConfig {
     /// [`withheld`](super::UdpCounts::withheld). With 0, an upstream node that joins a cluster of many
     /// members through this port waits for hundreds of rounds. Default 256 KiB.
     pub max_unechoed_bytes_per_second: usize,
+    /// The number of bytes into which the compressed messages that arrive on each port in a second may
+    /// decompress, in all. One more is dropped, and counted as
+    /// [`overcompressed`](super::UdpCounts::overcompressed). Addresses that may be forged leave half to
+    /// others. At least twice the bytes of the longest message, so 8 MiB. Default 16 MiB.
+    pub max_decompressed_bytes_per_second: usize,
 }
 
 impl UdpConfig {
@@ -32,6 +37,7 @@ impl UdpConfig {
         with_max_messages_per_peer => max_messages_per_peer: usize,
         with_max_bytes_per_peer => max_bytes_per_peer: usize,
         with_max_unechoed_bytes_per_second => max_unechoed_bytes_per_second: usize,
+        with_max_decompressed_bytes_per_second => max_decompressed_bytes_per_second: usize,
     }
 
     /// Checks every value.
@@ -41,7 +47,7 @@ impl UdpConfig {
     /// # Errors
     ///
     /// Fails with the first field that is out of bounds: a number of flows or messages is zero, or
-    /// `max_bytes_per_peer` has no room for the longest datagram.
+    /// `max_bytes_per_peer` or `max_decompressed_bytes_per_second` has no room for the longest message.
     pub fn validate(&self) -> Result<(), ConfigError> {
         at_least("max_pending_flows", self.max_pending_flows, 1)?;
         at_least("max_messages_per_peer", self.max_messages_per_peer, 1)?;
@@ -49,6 +55,11 @@ impl UdpConfig {
             "max_bytes_per_peer",
             self.max_bytes_per_peer,
             MAX_DATAGRAM_LEN,
+        )?;
+        at_least(
+            "max_decompressed_bytes_per_second",
+            self.max_decompressed_bytes_per_second,
+            2 * MAX_STREAM_LEN,
         )
     }
 }
@@ -60,6 +71,9 @@ impl Default for UdpConfig {
             max_messages_per_peer: 256,
             max_bytes_per_peer: 1 << 20,
             max_unechoed_bytes_per_second: 256 << 10,
+            // Decompressing and decoding takes 4 to 8 ms for each MiB, so about a tenth of a core. A digest of a
+            // thousand members has 51 KB.
+            max_decompressed_bytes_per_second: 16 << 20,
         }
     }
 }
@@ -86,6 +100,10 @@ mod tests {
                 Err("max_bytes_per_peer is 65506, but must be at least 65507"),
             ),
             (config().with_max_bytes_per_peer(65_507), Ok(())),
+            (
+                config().with_max_decompressed_bytes_per_second(1000),
+                Err("max_decompressed_bytes_per_second is 1000, but must be at least 8388608"),
+            ),
         ] {
             let result = config.validate().map_err(|error| error.to_string());
             assert_eq!(result, expected.map_err(str::to_owned), "{config:?}");

@@ -43,6 +43,11 @@ impl Echo {
         }
     }
 
+    /// Returns whether the address has shown that it receives what is sent to it.
+    pub(super) fn has_echoed(&self) -> bool {
+        self.has_echoed
+    }
+
     /// Notes a datagram from the address.
     pub(super) fn received(&mut self, datagram: &Bytes) {
         if self.has_echoed {
@@ -63,7 +68,7 @@ impl Echo {
     pub(super) fn may_send(
         &mut self,
         message: &Bytes,
-        bucket: impl FnOnce(usize, Purpose) -> bool,
+        bucket: impl FnOnce(usize, Share) -> bool,
     ) -> bool {
         if self.has_echoed {
             return true;
@@ -71,7 +76,7 @@ impl Echo {
         let len = message.len();
         if len <= self.credit {
             self.credit -= len;
-        } else if !bucket(len, Purpose::of(message)) {
+        } else if !bucket(len, Share::of(message)) {
             return false;
         }
         if let Some(digest) = digest_of(message)
@@ -95,20 +100,21 @@ fn digest_of(message: &Bytes) -> Option<Digest> {
     }
 }
 
-/// Whether a message opens an exchange or answers.
+/// How much of a [`Bucket`] may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// It opens an exchange, perhaps with a member that is dead.
-    Question,
-    /// It answers a peer.
-    Answer,
+pub(super) enum Share {
+    /// The other half is left to what is worth more.
+    Half,
+    All,
 }
 
-impl Purpose {
+impl Share {
+    /// Returns the share of an outgoing message. One that opens an exchange goes perhaps to a member that is
+    /// dead, and leaves half to answers.
     fn of(message: &Bytes) -> Self {
         match ChitchatMessage::decode(message.clone()) {
-            Ok(ChitchatMessage::Syn { .. }) => Self::Question,
-            _ => Self::Answer,
+            Ok(ChitchatMessage::Syn { .. }) => Self::Half,
+            _ => Self::All,
         }
     }
 }
@@ -141,9 +147,14 @@ impl Bucket {
         self.rate.max(MAX_DATAGRAM_LEN)
     }
 
-    /// Takes `bytes` if there are as many. Questions leave half of the room to answers: short rounds with
-    /// members that are silent would keep newcomers from being answered otherwise.
-    pub(super) fn take(&mut self, bytes: usize, purpose: Purpose, now: Instant) -> bool {
+    /// Takes `bytes`, or what there is.
+    pub(super) fn take_up_to(&mut self, bytes: usize) {
+        self.filled = self.filled.saturating_sub(bytes);
+    }
+
+    /// Takes `bytes` if there are as many. Messages that open an exchange leave half of the room to answers:
+    /// short rounds with members that are silent would keep newcomers from being answered otherwise.
+    pub(super) fn take(&mut self, bytes: usize, share: Share, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.at);
         let more = self.rate as f64 * passed.min(Duration::from_secs(60)).as_secs_f64();
         // Fractions of a byte are not lost to frequent calls.
@@ -151,9 +162,9 @@ impl Bucket {
             self.filled = self.filled.saturating_add(more as usize).min(self.room());
             self.at = now;
         }
-        let reserved = match purpose {
-            Purpose::Question => self.room() / 2,
-            Purpose::Answer => 0,
+        let reserved = match share {
+            Share::Half => self.room() / 2,
+            Share::All => 0,
         };
         match self.filled.checked_sub(bytes) {
             Some(left) if left >= reserved => {
@@ -254,38 +265,35 @@ mod tests {
         let start = Instant::now();
         let after = |ms| start + Duration::from_millis(ms);
         let mut bucket = Bucket::new(100_000, start);
-        assert!(bucket.take(100_000, Purpose::Answer, start));
-        assert!(!bucket.take(1, Purpose::Answer, start));
-        assert!(bucket.take(50_000, Purpose::Answer, after(500)));
-        assert!(!bucket.take(1, Purpose::Answer, after(500)));
-        assert!(!bucket.take(100_001, Purpose::Answer, after(60_000)));
-        assert!(bucket.take(100_000, Purpose::Answer, after(60_000)));
+        assert!(bucket.take(100_000, Share::All, start));
+        assert!(!bucket.take(1, Share::All, start));
+        assert!(bucket.take(50_000, Share::All, after(500)));
+        assert!(!bucket.take(1, Share::All, after(500)));
+        assert!(!bucket.take(100_001, Share::All, after(60_000)));
+        assert!(bucket.take(100_000, Share::All, after(60_000)));
         // Room for one datagram, and none for a rate of zero.
         let mut bucket = Bucket::new(1, start);
-        assert!(bucket.take(MAX_DATAGRAM_LEN, Purpose::Answer, start));
+        assert!(bucket.take(MAX_DATAGRAM_LEN, Share::All, start));
         let mut bucket = Bucket::new(0, start);
-        assert!(!bucket.take(1, Purpose::Answer, after(60_000)));
-        assert!(bucket.take(0, Purpose::Answer, after(60_000)));
+        assert!(!bucket.take(1, Share::All, after(60_000)));
+        assert!(bucket.take(0, Share::All, after(60_000)));
     }
 
     #[test]
     fn questions_leave_half_of_a_bucket_to_answers() {
         let start = Instant::now();
         let mut bucket = Bucket::new(100_000, start);
-        assert!(bucket.take(50_000, Purpose::Question, start));
-        assert!(!bucket.take(1, Purpose::Question, start));
-        assert!(bucket.take(50_000, Purpose::Answer, start));
+        assert!(bucket.take(50_000, Share::Half, start));
+        assert!(!bucket.take(1, Share::Half, start));
+        assert!(bucket.take(50_000, Share::All, start));
         let syn = syn(0..1, 1);
         let ack = ChitchatMessage::Ack {
             version: ProtocolVersion::V0,
             delta: Default::default(),
         };
-        for (message, expected) in [
-            (syn, Purpose::Question),
-            (ack.into_bytes().unwrap(), Purpose::Answer),
-        ] {
-            Echo::default().may_send(&message, |_, purpose| {
-                assert_eq!(purpose, expected);
+        for (message, expected) in [(syn, Share::Half), (ack.into_bytes().unwrap(), Share::All)] {
+            Echo::default().may_send(&message, |_, share| {
+                assert_eq!(share, expected);
                 true
             });
         }
@@ -295,10 +303,10 @@ mod tests {
     fn a_bucket_that_is_asked_often_fills_as_fast() {
         let start = Instant::now();
         let mut bucket = Bucket::new(1000, start);
-        bucket.take(MAX_DATAGRAM_LEN, Purpose::Answer, start);
+        bucket.take(MAX_DATAGRAM_LEN, Share::All, start);
         let mut taken = 0;
         for us in 0..1_000_000_u64 {
-            if us % 100 == 0 && bucket.take(1, Purpose::Answer, start + Duration::from_micros(us)) {
+            if us % 100 == 0 && bucket.take(1, Share::All, start + Duration::from_micros(us)) {
                 taken += 1;
             }
         }

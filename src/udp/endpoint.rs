@@ -15,10 +15,10 @@ use bytes::Bytes;
 use tokio::net::UdpSocket;
 
 use super::config::UdpConfig;
-use super::echo::{Bucket, Echo};
+use super::echo::{Bucket, Echo, Share};
 use super::error::UdpError;
 use super::flow::{Flow, Pushed};
-use crate::message::{ChitchatMessage, Message as _, begins_a_message};
+use crate::message::{ChitchatMessage, Message as _, begins_a_message, expanded_len_bound};
 use crate::net::{canonical, is_dialable};
 use crate::rt::sync::{Epoch, Mutex, MutexGuard};
 use crate::rt::{self, Instant, Task};
@@ -28,6 +28,9 @@ const YIELD_AFTER: u32 = 64;
 
 /// The wait before receiving again when the system has no memory for a datagram.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
+
+/// The bytes into which a frame that is malformed on purpose decompresses before it is given up.
+const MALFORMED_LEN: usize = 1 << 20;
 
 /// The size of the receive buffer, in bytes: more than the longest datagram.
 const BUFFER_LEN: usize = 1 << 16;
@@ -44,6 +47,9 @@ pub struct UdpCounts {
     pub refused: u64,
     /// Messages from peers of which too many messages or bytes waited to be read.
     pub overflowed: u64,
+    /// Messages that were not decompressed, because too many others had been
+    /// ([`max_decompressed_bytes_per_second`](super::UdpConfig::max_decompressed_bytes_per_second)).
+    pub overcompressed: u64,
     /// Messages that waited to be read when their connection was closed or refused.
     pub unread: u64,
     /// Outgoing messages that were not sent, because their address has not shown that it receives what is
@@ -57,6 +63,7 @@ pub(super) struct Counters {
     malformed: AtomicU64,
     refused: AtomicU64,
     overflowed: AtomicU64,
+    overcompressed: AtomicU64,
     unread: AtomicU64,
     withheld: AtomicU64,
 }
@@ -71,6 +78,7 @@ impl Counters {
             malformed: self.malformed.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
             overflowed: self.overflowed.load(Ordering::Relaxed),
+            overcompressed: self.overcompressed.load(Ordering::Relaxed),
             unread: self.unread.load(Ordering::Relaxed),
             withheld: self.withheld.load(Ordering::Relaxed),
         }
@@ -95,6 +103,8 @@ struct Shared {
     state: Mutex<State>,
     /// What may be sent to addresses that may be forged, in all.
     unechoed: Mutex<Bucket>,
+    /// The bytes into which messages may decompress.
+    decompressed: Mutex<Bucket>,
     // Advances when a flow becomes pending, and when the port fails.
     changed: Epoch,
 }
@@ -117,12 +127,14 @@ impl Endpoint {
         let socket = UdpSocket::bind(addr).await?;
         let local_addr = socket.local_addr()?;
         let unechoed = Bucket::new(config.max_unechoed_bytes_per_second, Instant::now());
+        let decompressed = Bucket::new(config.max_decompressed_bytes_per_second, Instant::now());
         let shared = Arc::new(Shared {
             socket,
             config,
             counters,
             state: Mutex::default(),
             unechoed: Mutex::new(unechoed),
+            decompressed: Mutex::new(decompressed),
             changed: Epoch::default(),
         });
         Ok(Arc::new(Self {
@@ -140,9 +152,9 @@ impl Endpoint {
     /// Sends a message of `flow` as a datagram. Completes when the system has accepted it, or when it is
     /// withheld, and counted.
     pub(super) async fn send(&self, message: &Bytes, flow: &Flow) -> io::Result<()> {
-        let take = |len, purpose| {
+        let take = |len, share| {
             let mut bucket = self.shared.unechoed.lock();
-            bucket.take(len, purpose, Instant::now())
+            bucket.take(len, share, Instant::now())
         };
         if !flow.may_send(message, take) {
             self.withhold(flow.remote_addr());
@@ -302,9 +314,13 @@ impl Shared {
             count(&self.counters.refused);
             return;
         }
+        let known = self.lock().flows.get(&from).cloned();
+        let has_echoed = known.as_ref().is_some_and(|flow| flow.has_echoed());
+        if !self.may_decompress(bytes, has_echoed) {
+            return count(&self.counters.overcompressed);
+        }
         // A copy of the datagram, because keeping the buffer would cost 64 KiB for each.
         let bytes = Bytes::copy_from_slice(bytes);
-        let known = self.lock().flows.get(&from).cloned();
         let pushed = known.map(|flow| flow.push(bytes.clone(), &self.config));
         match pushed {
             Some(Pushed::Queued) => return,
@@ -313,6 +329,9 @@ impl Shared {
         }
         // A new address that does not speak the protocol must not take memory.
         if ChitchatMessage::decode(bytes.clone()).is_err() {
+            if expanded_len_bound(&bytes) > 0 {
+                self.decompressed.lock().take_up_to(MALFORMED_LEN);
+            }
             count(&self.counters.malformed);
             return;
         }
@@ -328,6 +347,14 @@ impl Shared {
         state.pending.push_back(flow);
         drop(state);
         self.changed.advance();
+    }
+
+    /// Returns whether the message may be decompressed, and takes the bytes into which it may decompress from
+    /// those of the port: a datagram of 1.4 KB can become 4 MiB, which takes 14 ms of CPU time.
+    fn may_decompress(&self, message: &[u8], has_echoed: bool) -> bool {
+        let len = expanded_len_bound(message);
+        let share = if has_echoed { Share::All } else { Share::Half };
+        len == 0 || self.decompressed.lock().take(len, share, Instant::now())
     }
 
     fn fail(&self, error: io::Error) {
@@ -381,6 +408,49 @@ mod tests {
             let flow = endpoint.next_pending().await.unwrap();
             assert_eq!(flow.remote_addr().port(), port);
         }
+    }
+
+    /// Returns a datagram of 1.4 KB that becomes 4 MiB, and is malformed then.
+    fn bomb() -> Vec<u8> {
+        let block = rt::compress(&[0; 65_535]).unwrap();
+        let mut bytes = message()[..2].to_vec();
+        // Version 1, an Ack.
+        bytes.extend([1, 2]);
+        for _ in 0..64 {
+            bytes.push(1);
+            bytes.extend((block.len() as u16).to_le_bytes());
+            bytes.extend(&block);
+        }
+        bytes.push(0);
+        assert!(bytes.len() < 2000);
+        bytes
+    }
+
+    #[tokio::test]
+    async fn what_is_decompressed_in_a_second_is_bounded_and_no_other_message_is_dropped() {
+        let config = UdpConfig::default().with_max_decompressed_bytes_per_second(16 << 20);
+        let counters = Arc::default();
+        let any_port = ([127, 0, 0, 1], 0).into();
+        let endpoint = Endpoint::bind(any_port, config, Arc::clone(&counters));
+        let endpoint = endpoint.await.unwrap();
+        endpoint.set_listening(true);
+        let bomb = bomb();
+        let start = Instant::now();
+        for port in 7000..7100 {
+            let from = ([127, 0, 0, 1], port).into();
+            endpoint.shared.arrived(from, &bomb);
+        }
+        let counts = counters.counts();
+        assert_eq!(counts.malformed + counts.overcompressed, 100);
+        // Some time passes meanwhile.
+        let most = 1 + start.elapsed().as_millis() * 16 / 4000;
+        assert!(u128::from(counts.malformed) <= most + 1, "{counts:?}");
+        // What is left is for others.
+        while endpoint.shared.may_decompress(&bomb, false) {}
+        assert!(endpoint.shared.may_decompress(&bomb, true));
+        let from = ([127, 0, 0, 1], 8000).into();
+        endpoint.shared.arrived(from, &message());
+        assert!(endpoint.shared.lock().flows.contains_key(&from));
     }
 
     /// Its flow would have the address of a tab, which has not proved that it is the tab.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::config::UdpConfig;
-use super::echo::{Echo, Purpose};
+use super::echo::{Echo, Share};
 use super::error::UdpError;
 use crate::net::CloseReason;
 use crate::rt::Instant;
@@ -130,9 +130,14 @@ impl Flow {
     pub(super) fn may_send(
         &self,
         message: &Bytes,
-        bucket: impl FnOnce(usize, Purpose) -> bool,
+        bucket: impl FnOnce(usize, Share) -> bool,
     ) -> bool {
         self.lock().echo.may_send(message, bucket)
+    }
+
+    /// Returns whether the address has shown that it receives what is sent to it.
+    pub(super) fn has_echoed(&self) -> bool {
+        self.lock().echo.has_echoed()
     }
 
     /// Returns when the last datagram arrived.
