@@ -56,6 +56,14 @@ pub(super) struct Entry<'a> {
     pub(super) status: DeletionStatus,
 }
 
+/// Where a key is, or would be, and the size of its entry.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LookedUp {
+    at: Result<Position, Position>,
+    /// As the limits count it, in bytes. 0 if there is none.
+    pub(super) len: usize,
+}
+
 /// The result of collecting entries.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Collected {
@@ -94,8 +102,24 @@ impl Entries {
         self.bytes
     }
 
+    /// Looks up the place of a key, for [`put_at`](Self::put_at).
+    pub(super) fn look_up(&self, key: &str) -> LookedUp {
+        let at = self.find(key);
+        let entry = at.ok().and_then(|at| self.slot(at)?.entry());
+        LookedUp {
+            len: entry.map_or(0, |entry| entry.len()),
+            at,
+        }
+    }
+
     /// Sets a key. `entry.version` must be above all others.
     pub(super) fn put(&mut self, entry: Entry<'_>, since: Duration) {
+        let looked_up = self.look_up(entry.key);
+        self.put_at(looked_up, entry, since);
+    }
+
+    /// Sets a key that was looked up since the last change. `entry.version` must be above all others.
+    pub(super) fn put_at(&mut self, looked_up: LookedUp, entry: Entry<'_>, since: Duration) {
         let Entry {
             key,
             value,
@@ -104,7 +128,8 @@ impl Entries {
         } = entry;
         self.make_room();
         let place = u32::try_from(self.log.len()).unwrap_or(u32::MAX);
-        match self.find(key) {
+        // Empty slots have no place in the order of keys, so that it stays when they are removed.
+        match looked_up.at {
             Ok(at) => {
                 if let Some(before) = self.by_key.replace(at, place) {
                     self.vacate(before);

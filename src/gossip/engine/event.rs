@@ -86,7 +86,8 @@ pub struct EngineCounts {
     pub rejections: u64,
     /// Messages that were not read and answered, because their sender has sent too many or too long ones:
     /// more than 16 Syns or SynAcks at once, and in the long run more than 128 in a second and 16 in an
-    /// interval; or members and keys that take more than about a quarter of the time.
+    /// interval; or members and keys that take more than about a quarter of the time, or together with those
+    /// of others and with the answers more than about half of it.
     pub limited: u64,
     /// Refused members, counted each time that one is heard of: there are
     /// [`max_members`](super::GossipConfig::max_members) already, or the name is longer than 1,024

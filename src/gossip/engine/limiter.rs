@@ -38,16 +38,16 @@ impl Limiter {
         let spacing = SPACING.min(interval / PER_INTERVAL);
         Self {
             spacing,
-            ..Self::of_work(spacing.saturating_mul(BURST - 1))
+            burst: spacing.saturating_mul(BURST - 1),
+            ..Self::of_work()
         }
     }
 
-    /// Returns a limiter of work that takes as long as it is counted, and of which there may be `burst` at
-    /// once.
-    pub(super) fn of_work(burst: Duration) -> Self {
+    /// Returns a limiter of work that takes as long as it is counted.
+    pub(super) fn of_work() -> Self {
         Self {
             spacing: Duration::ZERO,
-            burst,
+            burst: Duration::ZERO,
             due: LiteMap::new(),
             due_of_others: Duration::ZERO,
         }
@@ -55,30 +55,54 @@ impl Limiter {
 
     /// Returns true if a message of `from` may be answered now, and counts the answer.
     pub(super) fn admit(&mut self, from: SocketAddr, is_proved: bool, now: Duration) -> bool {
-        self.admit_work(from, is_proved, self.spacing, now)
+        let (spacing, burst) = (self.spacing, self.burst);
+        self.admit_work(from, is_proved, spacing, burst, now)
     }
 
-    /// Returns true if a message of `from` may be handled now, and counts it as `work`.
+    /// Returns true if a message of `from` may be handled now, since its work so far ends within `burst`, and
+    /// counts it as `work`.
     pub(super) fn admit_work(
         &mut self,
         from: SocketAddr,
         is_proved: bool,
         work: Duration,
+        burst: Duration,
         now: Duration,
     ) -> bool {
-        let most = if is_proved { MOST_PEERS } else { MOST_UNPROVED };
-        let has_room = self.due.len() < most;
-        let due = match self.due.get_mut(&from) {
-            Some(due) => due,
-            None if has_room => self.due.entry(from).or_default(),
-            None => &mut self.due_of_others,
-        };
+        let due = self.due_of(from, is_proved);
         let next = now.max(*due);
-        if next > now.saturating_add(self.burst) {
+        if next > now.saturating_add(burst) {
             return false;
         }
         *due = next.saturating_add(work);
         true
+    }
+
+    /// Counts more work of `from`.
+    pub(super) fn add_work(
+        &mut self,
+        from: SocketAddr,
+        is_proved: bool,
+        work: Duration,
+        now: Duration,
+    ) {
+        let due = self.due_of(from, is_proved);
+        *due = now.max(*due).saturating_add(work);
+    }
+
+    fn due_of(&mut self, from: SocketAddr, is_proved: bool) -> &mut Duration {
+        let most = if is_proved { MOST_PEERS } else { MOST_UNPROVED };
+        if self.due.contains_key(&from) || self.due.len() < most {
+            self.due.entry(from).or_default()
+        } else {
+            &mut self.due_of_others
+        }
+    }
+
+    /// Returns the time from which on each peer would have asked for nothing.
+    pub(super) fn dues(&self) -> impl Iterator<Item = Duration> + Clone {
+        let dues = self.due.values().copied();
+        dues.chain([self.due_of_others])
     }
 
     /// Returns the time from which on `from` would have asked for nothing.

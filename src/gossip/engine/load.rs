@@ -1,8 +1,12 @@
-//! Limits the work that each peer causes with its messages, since a message may list so many members and
-//! keys that it takes a hundred times as long as others.
+//! Limits the work that each peer causes, and that all of them cause together: a message may list so many
+//! members and keys that it takes a hundred times as long as others, and an answer may be a thousand times as
+//! long as the message that asks for it.
 //!
-//! It counts members and keys; it measures no time. Invariant: a peer that sends too much costs only its own
-//! messages, and peers without a proved identity together get no more than one that has one.
+//! It counts members, keys and bytes; it measures no time. If peers cause more work together than there may
+//! be, each of them gets an equal share, as in fair queueing (Demers et al., 1989): the work of a peer ends at
+//! a time of a clock that is the slower the more peers have work left. Invariant: a peer that causes little
+//! work is heard whatever the others do, and peers without a proved identity together get no more than one
+//! that has one.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,22 +17,50 @@ use crate::message::{ChitchatMessage, Delta};
 /// The time for which a member or key in a message is counted. It takes about a quarter of it on a usual
 /// machine, so that a peer gets a quarter of a core.
 const PER_ENTRY: Duration = Duration::from_micros(4);
+/// The time for which a byte of an answer is counted: about four times as long as it takes to find, compress
+/// and encrypt it.
+const PER_BYTE: Duration = Duration::from_nanos(16);
+/// The bytes of an answer that are counted at most. It is longer before it is compressed only if that takes
+/// little time for each byte.
+const MOST_BYTES: usize = 128 << 10;
 /// The time for which a peer may have caused work at once: a digest of the most members, several times.
 const BURST: Duration = Duration::from_millis(250);
+/// The same if very many peers have work left, which would exhaust the machine for a while otherwise.
+const SMALLEST_BURST: Duration = Duration::from_millis(20);
+/// All peers together get as much as so many alone: half a core.
+const SHARES: u32 = 2;
+/// The time between two advances of the clock.
+const TICK: Duration = Duration::from_millis(20);
+/// The steps in which its advance is found, each of which halves the error.
+const STEPS: usize = 16;
 
-/// The work that peers have caused.
+/// The work that peers have caused. It ends at times of the clock.
 #[derive(Debug)]
 pub(super) struct Load {
-    peers: Limiter,
-    /// The time from which on all peers without a proved identity together will have caused no work.
-    unproved: Duration,
+    proved: Limiter,
+    unproved: Limiter,
+    /// The time at which the work of all peers without a proved identity together ends.
+    unproved_end: Duration,
+    clock: Clock,
+}
+
+/// A clock that is slower than the time by the factor by which peers have to share.
+#[derive(Debug, Default)]
+struct Clock {
+    time: Duration,
+    /// When that was the time.
+    at: Duration,
+    /// The peers that had work left then, those without a proved identity counting as one.
+    busy: u32,
 }
 
 impl Load {
     pub(super) fn new() -> Self {
         Self {
-            peers: Limiter::of_work(BURST),
-            unproved: Duration::ZERO,
+            proved: Limiter::of_work(),
+            unproved: Limiter::of_work(),
+            unproved_end: Duration::ZERO,
+            clock: Clock::default(),
         }
     }
 
@@ -42,26 +74,109 @@ impl Load {
         now: Duration,
     ) -> bool {
         let work = PER_ENTRY.saturating_mul(u32::try_from(entries(message)).unwrap_or(u32::MAX));
-        if !is_proved && self.unproved > now.saturating_add(BURST) {
+        let time = self.advance(now);
+        let burst = self.clock.burst();
+        if is_proved {
+            return self.proved.admit_work(from, true, work, burst, time);
+        }
+        if self.unproved_end > time.saturating_add(burst) {
             return false;
         }
-        if !self.peers.admit_work(from, is_proved, work, now) {
-            return false;
+        let is_admitted = self.unproved.admit_work(from, false, work, burst, time);
+        if is_admitted {
+            self.unproved_end = self.unproved_end.max(time).saturating_add(work);
         }
-        if !is_proved {
-            self.unproved = self.unproved.max(now).saturating_add(work);
-        }
-        true
+        is_admitted
     }
 
-    /// Returns the time from which on `from` will have caused no work.
+    /// Counts the work of an answer of `len` bytes to a message of `from`.
+    pub(super) fn note_answer(
+        &mut self,
+        from: SocketAddr,
+        is_proved: bool,
+        len: usize,
+        now: Duration,
+    ) {
+        let bytes = u32::try_from(len.min(MOST_BYTES)).unwrap_or(u32::MAX);
+        let work = PER_BYTE.saturating_mul(bytes);
+        let time = self.advance(now);
+        if is_proved {
+            self.proved.add_work(from, true, work, time);
+        } else {
+            self.unproved.add_work(from, false, work, time);
+            self.unproved_end = self.unproved_end.max(time).saturating_add(work);
+        }
+    }
+
+    /// Returns when the work that `from` has caused ends, if no others cause more than they do now, or zero if
+    /// it has ended.
     pub(super) fn idle_from(&self, from: SocketAddr) -> Duration {
-        self.peers.due(from)
+        let end = self.proved.due(from).max(self.unproved.due(from));
+        self.clock.when(end)
     }
 
     /// Forgets the peers that have caused no work lately.
     pub(super) fn forget_idle(&mut self, now: Duration) {
-        self.peers.forget_idle(now);
+        let time = self.advance(now);
+        self.proved.forget_idle(time);
+        self.unproved.forget_idle(time);
+    }
+
+    /// Returns the time of the clock.
+    fn advance(&mut self, now: Duration) -> Duration {
+        let ends = self.proved.dues();
+        let ends = || ends.clone().chain([self.unproved_end]);
+        self.clock.advance(now, ends);
+        self.clock.time
+    }
+}
+
+impl Clock {
+    /// Advances to `now`. `ends` are the times at which the work of each peer ends.
+    fn advance<I: Iterator<Item = Duration>>(&mut self, now: Duration, ends: impl Fn() -> I) {
+        let passed = now.saturating_sub(self.at);
+        if passed < TICK {
+            return;
+        }
+        let time = self.time;
+        let rests = || ends().map(|end| end.saturating_sub(time));
+        // The most by which it may advance, so that no more work ends than there may be.
+        let most = passed.saturating_mul(SHARES);
+        let fits = |advance: Duration| {
+            let done = rests().map(|rest| rest.min(advance));
+            done.fold(Duration::ZERO, Duration::saturating_add) <= most
+        };
+        let mut advance = passed;
+        if !fits(passed) {
+            advance = Duration::ZERO;
+            let mut step = passed;
+            for _ in 0..STEPS {
+                step /= 2;
+                if fits(advance.saturating_add(step)) {
+                    advance = advance.saturating_add(step);
+                }
+            }
+        }
+        let busy = rests().filter(|rest| *rest > advance).count();
+        self.busy = u32::try_from(busy).unwrap_or(u32::MAX);
+        self.time = time.saturating_add(advance);
+        self.at = now;
+    }
+
+    /// Returns when the clock will have this time, or zero if it has passed.
+    fn when(&self, time: Duration) -> Duration {
+        let rest = time.saturating_sub(self.time);
+        if rest.is_zero() {
+            return Duration::ZERO;
+        }
+        let rest = rest.saturating_mul(self.busy.max(SHARES)) / SHARES;
+        self.at.saturating_add(rest)
+    }
+
+    /// Returns the time for which a peer may have caused work at once.
+    fn burst(&self) -> Duration {
+        let share = BURST.saturating_mul(SHARES) / self.busy.max(SHARES);
+        share.max(SMALLEST_BURST)
     }
 }
 
@@ -162,5 +277,83 @@ mod tests {
         load.admit(addr(1), true, &syn(1_000), now);
         assert_eq!(load.idle_from(addr(1)), now + PER_ENTRY * 1_000);
         assert_eq!(load.idle_from(addr(2)), Duration::ZERO);
+    }
+
+    /// Returns how many answers of 60 kB each of `peers` peers gets in a second if each asks a hundred times,
+    /// and how many of the hundred questions of another one, with short answers, are refused.
+    fn answers_in_a_second(peers: u16) -> (u32, u32) {
+        let (mut load, ask) = (Load::new(), syn(0));
+        let (mut answered, mut refused) = (0, 0);
+        for hundredth in 0..300_u64 {
+            let now = Duration::from_millis(hundredth * 10);
+            for peer in 0..peers {
+                if load.admit(addr(peer), true, &ask, now) {
+                    load.note_answer(addr(peer), true, 60_000, now);
+                    answered += u32::from(hundredth >= 200);
+                }
+            }
+            if load.admit(addr(9_999), true, &syn(10), now) {
+                load.note_answer(addr(9_999), true, 500, now);
+            } else {
+                refused += 1;
+            }
+        }
+        (answered, refused)
+    }
+
+    #[test]
+    fn peers_that_want_many_long_answers_share_half_a_core_and_keep_no_other_waiting() {
+        // A member that has much to catch up on gets all that it asks for, and so do several.
+        for few in [1, 8, 16] {
+            assert_eq!(answers_in_a_second(few), (u32::from(few) * 100, 0));
+        }
+        // 1 ms is counted for each.
+        for many in [40, 100, 500] {
+            let (answered, refused) = answers_in_a_second(many);
+            assert!((1_500..2_500).contains(&answered), "{many}: {answered}");
+            assert_eq!(refused, 0, "{many}");
+        }
+    }
+
+    #[test]
+    fn many_members_that_exchange_little_are_never_limited() {
+        let (mut load, ask) = (Load::new(), syn(300));
+        for hundredth in 0..1_000_u64 {
+            let now = Duration::from_millis(hundredth * 10);
+            // 300 members, each once in a second.
+            for peer in 0..3 {
+                let from = addr(u16::try_from(hundredth % 100 * 3 + peer).unwrap());
+                assert!(load.admit(from, true, &ask, now));
+                load.note_answer(from, true, 9_000, now);
+            }
+        }
+    }
+
+    #[test]
+    fn forged_addresses_do_not_take_the_time_of_peers_that_have_an_identity() {
+        let (mut load, long) = (Load::new(), syn(20_000));
+        let mut admitted = 0;
+        for millis in 0..3_000_u16 {
+            let now = Duration::from_millis(millis.into());
+            load.admit(addr(millis), false, &long, now);
+            admitted += usize::from(load.admit(addr(9_999), true, &long, now));
+        }
+        // 80 ms each, as if there were no others.
+        assert!((36..45).contains(&admitted), "{admitted}");
+    }
+
+    #[test]
+    fn the_end_of_work_is_later_if_others_share_the_time() {
+        let mut load = Load::new();
+        let long = syn(10_000);
+        for peer in 0..8 {
+            load.admit(addr(peer), true, &long, Duration::ZERO);
+        }
+        assert_eq!(load.idle_from(addr(0)), Duration::from_millis(40));
+        // 40 ms each, and two at a time.
+        load.admit(addr(8), true, &syn(0), TICK);
+        let end = load.idle_from(addr(0)).as_millis();
+        assert!((160..163).contains(&end), "{end}");
+        assert_eq!(load.idle_from(addr(99)), Duration::ZERO);
     }
 }

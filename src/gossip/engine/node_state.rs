@@ -164,8 +164,8 @@ impl NodeState {
                 // It would crash members of the published crate to which we pass it on.
                 continue;
             }
-            let replaced = self.entries.get(&key).map_or(0, |entry| entry.len());
-            let bytes = self.bytes().saturating_sub(replaced) + entry_len(&key, &value);
+            let looked_up = self.entries.look_up(&key);
+            let bytes = self.bytes().saturating_sub(looked_up.len) + entry_len(&key, &value);
             if bytes > limits.max_bytes {
                 // `max_version` stays below what was left out, so that we do not claim to know it.
                 return Applied::Truncated { changed };
@@ -178,7 +178,7 @@ impl NodeState {
                 version,
                 status,
             };
-            self.entries.put(entry, now);
+            self.entries.put_at(looked_up, entry, now);
         }
         self.max_version = self.max_version.max(delta.max_version);
         applied

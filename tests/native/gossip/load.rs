@@ -307,3 +307,51 @@ fn going_through_the_members_shows_all_of_them_and_few_at_a_time() {
         assert_eq!(pages.concat(), us.members());
     }
 }
+
+/// Returns the event of an empty Syn from peer `n`, which has proved an identity.
+fn question(n: usize) -> Event {
+    proved(id(n), empty_syn())
+}
+
+/// Returns the processor time that `peers` peers cost in a second in which each of them asks a hundred
+/// times for all of a large state, and the answers that they get. Another one that asks ten times is always
+/// answered.
+fn cost_of_questions(peers: usize) -> (Duration, usize) {
+    let mut config = GossipConfig::new(CLUSTER, "us").with_rng_seed(Some(1));
+    config.max_bytes = 16 << 20;
+    let mut us = Engine::new(config, id(0), Duration::ZERO).unwrap();
+    let mut rng = fastrand::Rng::with_seed(1);
+    for n in 0..30 {
+        let value: String = (0..20_000).map(|_| rng.alphanumeric()).collect();
+        us.set(&format!("key-{n}"), &value, Duration::ZERO).unwrap();
+    }
+    let (mut took, mut answers) = (Duration::ZERO, 0);
+    for hundredth in 0..200 {
+        let now = Duration::from_secs(1) + Duration::from_millis(hundredth * 10);
+        let start = ThreadTime::now();
+        let mut answered = 0;
+        for n in 0..peers {
+            answered += us.handle(question(1_000 + n), now).len();
+        }
+        // The first second is that of what may be caused at once.
+        if hundredth >= 100 {
+            took += start.elapsed();
+            answers += answered;
+        }
+        if hundredth % 10 == 0 {
+            assert_eq!(us.handle(question(999), now).len(), 1, "{hundredth}");
+        }
+    }
+    (took, answers)
+}
+
+#[test]
+fn many_peers_that_ask_for_much_state_cost_little_more_than_a_few() {
+    let (few, many) = (cost_of_questions(5), cost_of_questions(60));
+    // All that they ask for.
+    assert_eq!(few.1, 500);
+    // Not the 6,000 that they ask for: each is counted as 1 to 2 ms, and there are 2 s.
+    assert!((900..2_300).contains(&many.1), "{many:?}");
+    // 60 peers would cost 12 times as much as 5.
+    assert!(many.0 < few.0 * 7, "{few:?} and {many:?}");
+}

@@ -105,7 +105,8 @@ impl Engine {
                 self.note_heard(from);
                 let changed = self.note_digest(from, &digest, false, now);
                 self.catch_up.note_claim(self.missing(from, &digest));
-                let message = self.syn_ack(from, version, &digest, now);
+                let (message, len) = self.syn_ack(from, version, &digest, now);
+                self.load.note_answer(from, is_proved, len, now);
                 outputs.push(Output::Send { to: from, message });
                 changed
             }
@@ -134,6 +135,8 @@ impl Engine {
                 changed |= learnt.changed;
                 let room = self.delta_room(0);
                 let delta = self.delta(self.software(from), &digest, room, now);
+                let len = rumours::approximate_len(&delta);
+                self.load.note_answer(from, is_proved, len, now);
                 let message = ChitchatMessage::Ack { version, delta };
                 outputs.push(Output::Send { to: from, message });
                 self.ask_for_more(now, outputs);
@@ -270,23 +273,27 @@ impl Engine {
         }
     }
 
+    /// Returns the answer to a Syn, and its approximate length.
     fn syn_ack(
         &mut self,
         to: SocketAddr,
         version: ProtocolVersion,
         theirs: &Digest,
         now: Duration,
-    ) -> ChitchatMessage {
+    ) -> (ChitchatMessage, usize) {
         let software = self.software(to);
         let room = self.delta_room(MIN_DELTA_ROOM);
         let digest = self.digest(software, version, room, now);
-        let room = self.delta_room(digest.encoded_len_bound(version));
+        let digest_len = digest.encoded_len_bound(version);
+        let room = self.delta_room(digest_len);
         let delta = self.delta(software, theirs, room, now);
-        ChitchatMessage::SynAck {
+        let len = digest_len.saturating_add(rumours::approximate_len(&delta));
+        let message = ChitchatMessage::SynAck {
             version,
             digest,
             delta,
-        }
+        };
+        (message, len)
     }
 
     fn software(&self, addr: SocketAddr) -> Software {
