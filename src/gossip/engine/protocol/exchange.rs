@@ -344,3 +344,93 @@ pub(super) enum Software {
     /// mention it.
     Unknown,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gossip::engine::protocol::tests::{SECOND, addr, engine, id, received};
+    use crate::message::{DeletionStatus, KeyValueMutation, NodeDelta, NodeDigest, Version};
+
+    const VERSION: ProtocolVersion = ProtocolVersion::V1;
+
+    /// Returns a digest that lists changes of member 2 up to `max_version`.
+    fn listed(max_version: Version) -> Digest {
+        let node = NodeDigest {
+            heartbeat: 1,
+            max_version,
+            ..NodeDigest::default()
+        };
+        Digest {
+            node_digests: [(id(2), node)].into(),
+        }
+    }
+
+    /// Returns the changes of member 2 up to `max_version`, in long values.
+    fn changes(max_version: Version) -> Delta {
+        let change = |version| KeyValueMutation {
+            key: format!("k{version}"),
+            value: "v".repeat(100),
+            version,
+            status: DeletionStatus::Set,
+        };
+        Delta {
+            node_deltas: vec![NodeDelta {
+                chitchat_id: id(2),
+                last_gc_version: 0,
+                from_version_excluded: 0,
+                key_values: (1..=max_version).map(change).collect(),
+                max_version,
+            }],
+        }
+    }
+
+    fn syn(digest: Digest) -> ChitchatMessage {
+        ChitchatMessage::Syn {
+            version: VERSION,
+            cluster_id: "cluster".to_owned(),
+            digest,
+        }
+    }
+
+    #[test]
+    fn an_exchange_goes_on_while_its_peer_has_more_and_what_is_new_is_passed_on_afterwards() {
+        for (reached, goes_on) in [(50, true), (100, false)] {
+            let (version, delta) = (VERSION, changes(reached));
+            let digest = listed(100);
+            let opened_by_peer = vec![
+                syn(digest.clone()),
+                ChitchatMessage::Ack {
+                    version,
+                    delta: delta.clone(),
+                },
+            ];
+            let opened_here = vec![ChitchatMessage::SynAck {
+                version,
+                digest,
+                delta,
+            }];
+            for messages in [opened_by_peer, opened_here] {
+                let mut us = engine(1);
+                for message in messages {
+                    us.handle(received(addr(2), message), SECOND);
+                }
+                // Once the work that the peer has caused is done.
+                let due = us.catch_up.due();
+                assert_eq!(due, goes_on.then(|| us.load.idle_from(addr(2))));
+                assert_eq!(us.rumours.due().is_some(), !goes_on);
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_one_too_many_is_counted_and_not_answered() {
+        let mut us = engine(1);
+        for n in 1..=17 {
+            let answer = us.handle(received(addr(2), syn(Digest::default())), SECOND);
+            assert_eq!(
+                (answer.len(), us.counts().limited),
+                if n <= 16 { (1, 0) } else { (0, 1) }
+            );
+        }
+    }
+}
