@@ -433,4 +433,18 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn a_bounded_number_of_peers_of_other_clusters_is_remembered() {
+        let mut us = engine(1);
+        for port in 0..2 * MAX_REJECTIONS {
+            let from = addr(u16::try_from(port).unwrap());
+            let version = VERSION;
+            us.handle(
+                received(from, ChitchatMessage::BadCluster { version }),
+                SECOND,
+            );
+        }
+        assert_eq!(us.rejected_by.len(), MAX_REJECTIONS);
+    }
 }

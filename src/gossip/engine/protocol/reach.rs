@@ -160,6 +160,16 @@ mod tests {
         us.handle(Event::Connections(connections.collect()), now)
     }
 
+    /// Passes in five heartbeats of all of `members`, one each second, and a round after each.
+    fn beat_all(us: &mut Engine, members: &[ChitchatId]) {
+        for at in 1..=5 {
+            let beats: Vec<_> = members.iter().map(|id| (id.clone(), at.into())).collect();
+            let heard = syn("cluster", ProtocolVersion::V0, digest(&beats));
+            us.handle(received(addr(999), heard), SECOND * at);
+            us.handle(Event::Round, SECOND * at);
+        }
+    }
+
     #[test]
     fn a_new_connection_opens_an_exchange_at_once_and_many_do_not() {
         let mut us = engine(1);
@@ -280,5 +290,45 @@ mod tests {
         beat(&mut us, &tab, 1, 5);
         let candidates = us.candidates(SECOND * 5);
         assert_eq!((candidates.unreachable, candidates.len()), (1, 0));
+    }
+
+    #[test]
+    fn the_pattern_has_the_live_members_that_others_can_dial() {
+        let of_tab = crate::credential::Identity::from_bytes([1; 32]).address();
+        let tab = ChitchatId::new("tab", 1, of_tab);
+        let mut us = engine(1);
+        beat_all(&mut us, &[id(2), id(3), tab.clone()]);
+        connect(&mut us, &[2], SECOND * 5);
+        let in_order = |addrs: &[SocketAddr]| in_pattern(order::set(addrs.iter().copied()));
+        assert_eq!(us.pattern(), in_order(&[addr(1), addr(2), addr(3)]));
+        let mut us = Engine::new(us.config.clone(), tab, SECOND).unwrap();
+        connect(&mut us, &[2], SECOND);
+        assert_eq!(us.pattern(), []);
+    }
+
+    #[test]
+    fn a_rumour_is_sent_to_each_member_in_the_version_that_it_reads() {
+        let mut us = engine(1);
+        beat_all(&mut us, &[id(2), id(3)]);
+        let connections = [(2, true), (3, false)].map(|(n, reads_v1)| Connection {
+            addr: addr(n),
+            reads_v1,
+        });
+        us.handle(Event::Connections(connections.into()), SECOND * 5);
+        us.set("k", "v", SECOND * 5).unwrap();
+        let outputs = us.handle(Event::Rumours, SECOND * 5);
+        let mut versions: Vec<_> = sends(&outputs)
+            .into_iter()
+            .map(|(to, message)| match message {
+                ChitchatMessage::Ack { version, .. } => (to, *version),
+                other => panic!("not a rumour: {other:?}"),
+            })
+            .collect();
+        versions.sort_by_key(|(to, _)| *to);
+        let expected = [
+            (addr(2), ProtocolVersion::V1),
+            (addr(3), ProtocolVersion::V0),
+        ];
+        assert_eq!(versions, expected);
     }
 }
