@@ -57,3 +57,43 @@ fn of_text(text: &str) -> usize {
         text.len() + ALLOCATION
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{ChitchatId, NodeDelta, NodeDigest, ProtocolVersion};
+
+    #[test]
+    fn an_answer_takes_the_memory_of_its_digest_and_of_its_delta() {
+        let version = ProtocolVersion::V1;
+        let id = ChitchatId::new("a", 1, ([127, 0, 0, 1], 1).into());
+        let digest = Digest {
+            node_digests: [(id.clone(), NodeDigest::default())].into(),
+        };
+        let delta = Delta {
+            node_deltas: vec![NodeDelta {
+                chitchat_id: id,
+                last_gc_version: 0,
+                from_version_excluded: 0,
+                key_values: Vec::new(),
+                max_version: 1,
+            }],
+        };
+        let asks = of(&ChitchatMessage::Syn {
+            version,
+            cluster_id: "cluster".to_owned(),
+            digest: digest.clone(),
+        });
+        let teaches = of(&ChitchatMessage::Ack {
+            version,
+            delta: delta.clone(),
+        });
+        let answer = ChitchatMessage::SynAck {
+            version,
+            digest,
+            delta,
+        };
+        assert_eq!((asks, teaches), (DIGEST_ENTRY, NODE_DELTA));
+        assert_eq!(of(&answer), asks + teaches);
+    }
+}

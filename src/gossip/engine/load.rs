@@ -277,6 +277,12 @@ mod tests {
         load.admit(addr(1), true, &syn(1_000), now);
         assert_eq!(load.idle_from(addr(1)), now + PER_ENTRY * 1_000);
         assert_eq!(load.idle_from(addr(2)), Duration::ZERO);
+        // A member with nine keys.
+        load.admit(addr(2), true, &ack(9), now);
+        assert_eq!(load.idle_from(addr(2)), now + PER_ENTRY * 10);
+        load.forget_idle(now + PER_ENTRY * 10);
+        assert_eq!(load.idle_from(addr(2)), Duration::ZERO);
+        assert!(load.idle_from(addr(1)) > now);
     }
 
     /// Returns how many answers of 60 kB each of `peers` peers gets in a second if each asks a hundred times,

@@ -1,3 +1,5 @@
+mod deltas;
+
 use super::*;
 use crate::message::DeletionStatus;
 
@@ -469,56 +471,6 @@ fn a_rumour_with_few_changes_is_not_held_up_by_one_with_many() {
 }
 
 #[test]
-fn a_delta_that_is_received_twice_is_a_copy_and_one_after_a_gap_is_not() {
-    let (mut us, mut peer) = (cluster(1), cluster(2));
-    peer.note_heartbeat(&id(1), 1);
-    us.own().set("a", "v", DeletionStatus::Set, NOW);
-    let learnt = peer.apply(us.own_delta(60_000), NOW);
-    assert_eq!(learnt.changes, [(id(1), 0, 1)]);
-    let learnt = peer.apply(us.own_delta(60_000), NOW);
-    assert_eq!((learnt.copies, learnt.has_gap), (vec![(id(1), 1)], false));
-    us.own().set("b", "v", DeletionStatus::Set, NOW);
-    us.own().set("c", "v", DeletionStatus::Set, NOW);
-    let floors = Members::from_iter([(id(1), 2)]);
-    let newest = us.delta_above(&floors, 60_000, none, &mut fastrand::Rng::with_seed(1));
-    let learnt = peer.apply(newest, NOW);
-    assert_eq!((learnt.copies, learnt.has_gap), (vec![], true));
-}
-
-#[test]
-fn what_is_missing_most_is_that_of_another_member_of_which_a_peer_knows_more() {
-    let mut us = cluster(1);
-    let mut missing = |listed: &[(u16, Version)]| {
-        let listed = listed
-            .iter()
-            .map(|(n, version)| (id(*n), known(1, *version)));
-        let digest = Digest {
-            node_digests: listed.collect(),
-        };
-        us.note_heartbeats(&digest, PEER);
-        let missing = us.missing(&digest);
-        missing.map(|(id, version)| (id.clone(), version))
-    };
-    assert_eq!(missing(&[(1, 9), (2, 0)]), None);
-    assert_eq!(missing(&[(1, 9), (2, 3), (3, 5), (4, 4)]), Some((id(3), 5)));
-}
-
-#[test]
-fn a_rumour_is_about_the_members_that_it_names_and_none_that_is_left_out() {
-    let mut us = cluster(0);
-    for member in [1, 2, 3] {
-        us.note_heartbeat(&id(member), 1);
-        let state = us.nodes.get_mut(&id(member)).unwrap();
-        state.set("k", "v", DeletionStatus::Set, NOW);
-    }
-    let floors = Members::from_iter([(id(1), 0), (id(2), 0)]);
-    let mut rng = fastrand::Rng::with_seed(1);
-    let delta = us.delta_above(&floors, 60_000, |member| *member == id(2), &mut rng);
-    let about: Vec<_> = delta.node_deltas.iter().map(|d| &d.chitchat_id).collect();
-    assert_eq!(about, [&id(1)]);
-}
-
-#[test]
 fn collecting_reports_whether_a_key_of_any_member_was_visible_until_then() {
     for (status, was_visible) in [
         (DeletionStatus::DeleteAfterTtl, true),
@@ -534,46 +486,6 @@ fn collecting_reports_whether_a_key_of_any_member_was_visible_until_then() {
         assert_eq!(us.collect_garbage(NOW, NOW * 2), was_visible);
         assert!(!us.collect_garbage(NOW, NOW * 3));
     }
-}
-
-#[test]
-fn a_peer_that_has_seen_a_tombstone_before_it_was_collected_is_sent_only_what_is_newer() {
-    for (known_version, from) in [(2, 2), (1, 0)] {
-        let mut us = cluster(0);
-        us.own().set("a", "v", DeletionStatus::Set, NOW);
-        us.own().set("a", "", DeletionStatus::Deleted, NOW);
-        us.own().set("b", "v", DeletionStatus::Set, NOW);
-        us.collect_garbage(Duration::ZERO, NOW);
-        let digest = Digest {
-            node_digests: [(id(0), known(1, known_version))].into(),
-        };
-        let delta = us.delta(&digest, 60_000, none, &mut fastrand::Rng::with_seed(1));
-        assert_eq!(delta.node_deltas[0].from_version_excluded, from);
-    }
-}
-
-#[test]
-fn a_delta_reaches_the_version_of_a_change_that_is_collected_already() {
-    let (mut us, mut peer) = (cluster(1), cluster(2));
-    us.own().heartbeat = 1;
-    us.own().set("a", "v", DeletionStatus::Set, NOW);
-    us.own().set("b", "v", DeletionStatus::Set, NOW);
-    us.own().set("b", "", DeletionStatus::Deleted, NOW);
-    us.collect_garbage(Duration::ZERO, NOW);
-    teach(&mut us, &mut peer);
-    assert_eq!(peer.get(&id(1)).map(|state| state.max_version), Some(3));
-}
-
-#[test]
-fn a_rumour_starts_at_its_floor_although_a_tombstone_above_it_was_collected() {
-    let mut us = cluster(0);
-    us.own().set("a", "v", DeletionStatus::Set, NOW);
-    us.own().set("a", "", DeletionStatus::Deleted, NOW);
-    us.own().set("b", "v", DeletionStatus::Set, NOW);
-    us.collect_garbage(Duration::ZERO, NOW);
-    let floors = Members::from_iter([(id(0), 1)]);
-    let delta = us.delta_above(&floors, 60_000, none, &mut fastrand::Rng::with_seed(1));
-    assert_eq!(delta.node_deltas[0].from_version_excluded, 1);
 }
 
 #[test]

@@ -1,3 +1,5 @@
+mod counts;
+
 use std::collections::BTreeMap;
 
 use super::exchange::Software;
@@ -539,48 +541,4 @@ fn setting_a_key_returns_whether_that_changes_anything() {
     assert_eq!(us.set("k", "v", SECOND), Ok(false));
     assert_eq!(us.set_with_ttl("k", "v", SECOND), Ok(true));
     assert_eq!(us.set_with_ttl("k", "v", SECOND), Ok(false));
-}
-
-#[test]
-fn messages_of_the_cluster_are_counted_and_refusals_of_another_one_noted() {
-    let mut us = engine(1);
-    for sender in [1, 2, 2] {
-        let heard = syn("cluster", ProtocolVersion::V0, digest(&[]));
-        us.handle(received(addr(sender), heard), SECOND);
-    }
-    assert_eq!(us.counts().heard, 2, "one was our own");
-    let version = ProtocolVersion::V0;
-    let refusal = ChitchatMessage::BadCluster { version };
-    us.handle(received(addr(3), refusal), SECOND);
-    assert_eq!((us.counts().heard, us.counts().rejections), (2, 1));
-    let connections = [3].map(|n| Connection {
-        addr: addr(n),
-        reads_v1: false,
-    });
-    us.handle(Event::Connections(connections.into()), SECOND);
-    assert!(us.is_rejected_by(1));
-    us.handle(
-        received(addr(3), syn("cluster", version, digest(&[]))),
-        SECOND,
-    );
-    assert!(!us.is_rejected_by(1));
-}
-
-#[test]
-fn what_is_refused_for_want_of_room_is_counted() {
-    let config = GossipConfig {
-        max_members: 2,
-        max_bytes_per_member: 1_000,
-        ..config()
-    };
-    let mut us = Engine::new(config, id(1), Duration::ZERO).unwrap();
-    let listed = digest(&[(id(2), 1), (id(3), 1)]);
-    receive(&mut us, syn("cluster", ProtocolVersion::V0, listed), SECOND);
-    let delta = delta_of(&id(2), &"k".repeat(2_100), 1);
-    let version = ProtocolVersion::V0;
-    receive(&mut us, ChitchatMessage::Ack { version, delta }, SECOND);
-    assert_eq!(
-        (us.counts().refused_members, us.counts().refused_keys),
-        (1, 1)
-    );
 }
