@@ -237,3 +237,22 @@ fn carrier(error: io::Error) -> HandshakeError {
         _ => HandshakeError::Carrier(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_carrier_that_the_peer_has_closed_is_told_from_one_that_has_failed() {
+        for kind in [
+            io::ErrorKind::ConnectionReset,
+            io::ErrorKind::ConnectionAborted,
+            io::ErrorKind::BrokenPipe,
+            io::ErrorKind::UnexpectedEof,
+        ] {
+            assert!(matches!(carrier(kind.into()), HandshakeError::ClosedByPeer));
+        }
+        let failed = carrier(io::ErrorKind::InvalidData.into());
+        assert!(matches!(failed, HandshakeError::Carrier(_)));
+    }
+}

@@ -299,3 +299,14 @@ fn the_psk_of_a_cluster_secret_is_wiped() {
     let bytes = *psk;
     assert_wiped_on_drop(psk, &bytes);
 }
+
+#[test]
+fn a_handshake_message_may_be_as_long_as_the_limit_and_no_longer() {
+    let read = |len| ours(Suite::AesGcm, Side::Acceptor).read(&vec![1; len]);
+    for len in [MAX_HANDSHAKE_LEN + 1, 2 * MAX_HANDSHAKE_LEN] {
+        let refused = read(len);
+        assert!(matches!(refused, Err(HandshakeError::Oversized { len: n, .. }) if n == len));
+    }
+    let read = read(MAX_HANDSHAKE_LEN);
+    assert!(!matches!(read, Err(HandshakeError::Oversized { .. })));
+}

@@ -145,6 +145,16 @@ async fn an_end_that_recv_notices_releases_the_reading_half_even_if_clones_remai
 }
 
 #[tokio::test(start_paused = true)]
+async fn closing_releases_the_reading_half_even_if_nobody_receives_and_clones_remain() {
+    let meeting = Meeting::of_anyone();
+    let (a, b) = meeting.connect().await;
+    let _clone = a.clone();
+    soon(a.close(CloseCode::NORMAL)).await;
+    assert!(meeting.to_dialler.is_closed());
+    let _others = b;
+}
+
+#[tokio::test(start_paused = true)]
 async fn dropping_the_last_clone_drops_the_carrier() {
     let meeting = Meeting::of_anyone();
     let (a, b) = meeting.connect().await;

@@ -358,3 +358,17 @@ fn members_of_the_pattern_that_cannot_be_reached_from_here_are_replaced_by_other
     assert!(successors[1..].iter().all(|next| chosen.contains(next)));
     assert!(!chosen.contains(&successors[0]));
 }
+
+#[test]
+fn a_change_that_follows_one_which_was_sent_takes_the_pattern_as_well() {
+    let mut rumours = rumours();
+    let mut rng = fastrand::Rng::with_seed(1);
+    for version in [6, 7] {
+        rumours.note(&id(100), version, None, Duration::ZERO);
+        let receivers = transmit(&mut rumours, &live(99), &mut rng);
+        let successors = overlay::successors(99, 100, 4);
+        for next in successors.map(|place| addr(place as u16 + 1)) {
+            assert!(receivers.contains(&next), "{receivers:?}");
+        }
+    }
+}

@@ -45,3 +45,12 @@ fn what_is_refused_for_want_of_room_is_counted() {
         (1, 1)
     );
 }
+
+#[test]
+fn rounds_are_counted() {
+    let mut us = engine(1);
+    for at in 1..=3 {
+        us.handle(Event::Round, SECOND * at);
+    }
+    assert_eq!(us.counts().rounds, 3);
+}
