@@ -348,7 +348,8 @@ pub(super) enum Software {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gossip::engine::protocol::tests::{SECOND, addr, engine, id, received};
+    use crate::gossip::engine::event::{Event, Output};
+    use crate::gossip::engine::protocol::tests::{SECOND, addr, engine, id, received, reply};
     use crate::message::{DeletionStatus, KeyValueMutation, NodeDelta, NodeDigest, Version};
 
     const VERSION: ProtocolVersion = ProtocolVersion::V1;
@@ -446,5 +447,27 @@ mod tests {
             );
         }
         assert_eq!(us.rejected_by.len(), MAX_REJECTIONS);
+    }
+
+    #[test]
+    fn one_exchange_shows_each_side_the_keys_of_the_other() {
+        let (mut us, mut peer) = (engine(1), engine(2));
+        us.set("k", "ours", SECOND).unwrap();
+        peer.set("k", "theirs", SECOND).unwrap();
+        us.handle(Event::Seeds(vec![addr(2)]), SECOND);
+        let mut sent = us.handle(Event::Round, SECOND);
+        for hop in 0..3 {
+            let (from, to) = if hop % 2 == 0 {
+                (addr(1), &mut peer)
+            } else {
+                (addr(2), &mut us)
+            };
+            let message = reply(&sent).1.clone();
+            sent = to.handle(received(from, message), SECOND);
+            sent.retain(|output| *output != Output::MembershipChanged);
+        }
+        assert!(sent.is_empty());
+        assert_eq!(peer.member_value(&id(1), "k"), Some("ours"));
+        assert_eq!(us.member_value(&id(2), "k"), Some("theirs"));
     }
 }

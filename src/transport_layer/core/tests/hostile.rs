@@ -411,3 +411,15 @@ fn a_peer_that_is_reached_at_another_address_keeps_its_own_if_another_one_answer
     assert_eq!(f.owners(), [(own, id(1)), (addr(2), id(2))]);
     f.peers.assert_named_consistently();
 }
+
+#[test]
+fn a_peer_that_has_stated_an_address_keeps_it_if_it_answers_elsewhere_and_states_none() {
+    let mut f = fixture();
+    let link = f.accept_claim(1, Some(addr(1)));
+    f.lose(addr(1), link);
+    let mut conn = f.conn(addr(9), 1);
+    conn.stated = None;
+    let dialled = (addr(1), addr(9));
+    f.peers.dialled(dialled, conn, f.now, &mut f.fx);
+    assert_eq!(f.owners(), [(addr(1), id(1))]);
+}
