@@ -516,3 +516,19 @@ fn messages_in_hand_are_popped_quickly_up_to_the_last_one() {
     assert_eq!((last.from, last.message), (peer(1), 2));
     assert!(in_hand.pop().is_none());
 }
+
+#[test]
+fn messages_that_are_not_handed_in_count_as_dropped_and_only_close_closes_the_inbox() {
+    let mut fixture = Fixture::<u8>::new(IncomingConfig::default());
+    fixture.inbox.remember(peer(1));
+    fixture.inbox.count_dropped(peer(1), [3, 4].into_iter());
+    let (_, peers) = fixture.stats();
+    let counters = &peers[&peer(1)];
+    assert_eq!(
+        (counters.received, counters.incoming_dropped.total()),
+        (2, 2)
+    );
+    assert!(!fixture.inbox.is_closed());
+    fixture.inbox.close(&mut Vec::new());
+    assert!(fixture.inbox.is_closed());
+}
