@@ -274,13 +274,13 @@ mod tests {
         let mut load = Load::new();
         let now = Duration::from_secs(5);
         assert_eq!(load.idle_from(addr(1)), Duration::ZERO);
-        load.admit(addr(1), true, &syn(1_000), now);
-        assert_eq!(load.idle_from(addr(1)), now + PER_ENTRY * 1_000);
+        load.admit(addr(1), true, &syn(20_000), now);
+        assert_eq!(load.idle_from(addr(1)), now + PER_ENTRY * 20_000);
         assert_eq!(load.idle_from(addr(2)), Duration::ZERO);
         // A member with nine keys.
         load.admit(addr(2), true, &ack(9), now);
         assert_eq!(load.idle_from(addr(2)), now + PER_ENTRY * 10);
-        load.forget_idle(now + PER_ENTRY * 10);
+        load.forget_idle(now + TICK);
         assert_eq!(load.idle_from(addr(2)), Duration::ZERO);
         assert!(load.idle_from(addr(1)) > now);
     }
