@@ -105,6 +105,13 @@ impl Limiter {
         dues.chain([self.due_of_others])
     }
 
+    /// Replaces the time from which on each peer would have asked for nothing.
+    pub(super) fn adjust(&mut self, new: impl Fn(Duration) -> Duration) {
+        let dues = self.due.iter_mut().map(|(_, due)| due);
+        dues.chain([&mut self.due_of_others])
+            .for_each(|due| *due = new(*due));
+    }
+
     /// Returns the time from which on `from` would have asked for nothing.
     pub(super) fn due(&self, from: SocketAddr) -> Duration {
         self.due.get(&from).copied().unwrap_or_default()

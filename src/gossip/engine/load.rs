@@ -124,10 +124,24 @@ impl Load {
 
     /// Returns the time of the clock.
     fn advance(&mut self, now: Duration) -> Duration {
-        let ends = self.proved.dues();
-        let ends = || ends.clone().chain([self.unproved_end]);
-        self.clock.advance(now, ends);
-        self.clock.time
+        let before = self.clock.burst();
+        {
+            let ends = self.proved.dues();
+            let ends = || ends.clone().chain([self.unproved_end]);
+            self.clock.advance(now, ends);
+        }
+        let (time, after) = (self.clock.time, self.clock.burst());
+        if let Some(lost) = before.checked_sub(after).filter(|lost| !lost.is_zero()) {
+            // A peer that has had a longer burst would wait for very long now that the clock is slow.
+            let forgiven = |end: Duration| {
+                let within = time.saturating_add(after);
+                end.saturating_sub(lost).max(end.min(within))
+            };
+            self.proved.adjust(forgiven);
+            self.unproved.adjust(forgiven);
+            self.unproved_end = forgiven(self.unproved_end);
+        }
+        time
     }
 }
 
@@ -319,6 +333,29 @@ mod tests {
             assert!((1_500..2_500).contains(&answered), "{many}: {answered}");
             assert_eq!(refused, 0, "{many}");
         }
+    }
+
+    #[test]
+    fn a_peer_that_has_had_its_burst_is_heard_soon_although_many_others_ask_all_the_time() {
+        let (mut load, ask) = (Load::new(), syn(0));
+        let (joiner, mut heard) = (addr(9_999), None);
+        for hundredth in 0..1_000_u64 {
+            let now = Duration::from_millis(hundredth * 10);
+            if hundredth == 0 {
+                while load.admit(joiner, true, &ask, now) {
+                    load.note_answer(joiner, true, 60_000, now);
+                }
+            } else if heard.is_none() && load.admit(joiner, true, &ask, now) {
+                heard = Some(now);
+            }
+            for peer in 0..200 {
+                if load.admit(addr(peer), true, &ask, now) {
+                    load.note_answer(addr(peer), true, 60_000, now);
+                }
+            }
+        }
+        assert!(heard < Some(Duration::from_secs(3)), "{heard:?}");
+        assert!(heard.is_some());
     }
 
     #[test]
