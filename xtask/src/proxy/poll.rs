@@ -5,34 +5,40 @@
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Limit for a connection, a request and an answer each.
 const LIMIT: Duration = Duration::from_secs(10);
+/// The age of the last answer from which on another connection is opened, since nodes close idle ones after
+/// some seconds.
+const KEPT: Duration = Duration::from_secs(1);
 /// The longest status that is accepted, in bytes.
 const MAX_LEN: usize = 16 << 20;
 
 /// A connection to a node's HTTP port.
 #[derive(Debug)]
 pub(crate) struct Poll {
+    addr: SocketAddrV4,
     reader: BufReader<TcpStream>,
     request: String,
+    answered: Instant,
 }
 
 impl Poll {
     pub(crate) fn connect(addr: SocketAddrV4) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&SocketAddr::V4(addr), LIMIT)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(LIMIT))?;
-        stream.set_write_timeout(Some(LIMIT))?;
         Ok(Self {
-            reader: BufReader::with_capacity(64 << 10, stream),
+            addr,
+            reader: open(addr)?,
+            answered: Instant::now(),
             request: format!("GET /status HTTP/1.1\r\nHost: {addr}\r\n\r\n"),
         })
     }
 
     /// Sends a request. Each must be followed by one [`receive`](Self::receive).
     pub(crate) fn send(&mut self) -> io::Result<()> {
+        if self.answered.elapsed() > KEPT {
+            self.reader = open(self.addr)?;
+        }
         self.reader.get_mut().write_all(self.request.as_bytes())
     }
 
@@ -61,8 +67,17 @@ impl Poll {
         let len = len.ok_or_else(|| io::Error::other("the answer has no valid length"))?;
         let mut body = vec![0; len];
         self.reader.read_exact(&mut body)?;
+        self.answered = Instant::now();
         String::from_utf8(body).map_err(io::Error::other)
     }
+}
+
+fn open(addr: SocketAddrV4) -> io::Result<BufReader<TcpStream>> {
+    let stream = TcpStream::connect_timeout(&SocketAddr::V4(addr), LIMIT)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    stream.set_write_timeout(Some(LIMIT))?;
+    Ok(BufReader::with_capacity(64 << 10, stream))
 }
 
 #[cfg(test)]
