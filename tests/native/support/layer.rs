@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gossip_transport::memory::{MemoryConfig, MemoryNetwork, MemoryTransport};
-use gossip_transport::net::NetTransport;
+use gossip_transport::net::{Alpn, NetTransport};
+use gossip_transport::secure::{
+    self, Endpoints, FrameReader, FrameWriter, HandshakeError, HandshakeParams, SecureConfig,
+    SecureConnection, Suite,
+};
 use gossip_transport::transport_layer::{
     SocketStats, TransportLayerConfig, TransportLayerSocket, TransportLayerTransport,
 };
 use gossip_transport::{ClusterSecret, Message, NetCredential};
 
-use super::{ANY_PORT, PATIENCE, member};
+use super::{ANY_PORT, PATIENCE, member, soon};
 
 pub(crate) type Socket = TransportLayerSocket<MemoryTransport, Bytes>;
 
@@ -40,6 +44,24 @@ pub(crate) async fn open<T: NetTransport, M: Message>(
 ) -> TransportLayerSocket<T, M> {
     let transport = TransportLayerTransport::new(network, credential);
     transport.open(ANY_PORT).await.unwrap()
+}
+
+/// Dials over the frames of a test, which need not behave.
+pub(crate) async fn dial_over<R: FrameReader, W: FrameWriter>(
+    (reader, writer): (R, W),
+    endpoints: Endpoints,
+    alpn: Alpn,
+    credential: &NetCredential,
+) -> Result<SecureConnection<R, W>, HandshakeError> {
+    let secure = SecureConfig::default();
+    let params = HandshakeParams {
+        endpoints,
+        alpn: &[alpn],
+        credential,
+        config: &secure,
+        partials: &secure.partials(),
+    };
+    soon(secure::dial(reader, writer, Suite::ChaChaPoly, &params)).await
 }
 
 /// Waits until the statistics of `socket` satisfy `wanted`, and returns them.

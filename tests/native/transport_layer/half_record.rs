@@ -5,23 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
-use gossip_transport::net::Alpn;
 use gossip_transport::rt::Task;
 use gossip_transport::secure::{
-    self, Endpoints, FrameBuffer, FrameEvent, FrameReader, FrameWriter, HandshakeParams,
-    SecureConfig, SecureConnection, Suite,
+    Endpoints, FrameBuffer, FrameEvent, FrameReader, FrameWriter, SecureConnection,
 };
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::transport_layer::{TransportLayerSocket, TransportLayerTransport};
-use gossip_transport::{ClusterSecret, Message, NetCredential};
+use gossip_transport::{ClusterSecret, Message as _, NetCredential};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
-use crate::support::layer::{config, ms, until};
-use crate::support::{ANY_PORT, member, soon};
+use crate::support::layer::{config, dial_over, ms, until};
+use crate::support::{ANY_PORT, member};
 
 type Socket = TransportLayerSocket<TcpTransport, Bytes>;
 
@@ -119,18 +117,10 @@ async fn dial(
     }
     let (reading, writing) = stream.into_split();
     let writing = Arc::new(Mutex::new(writing));
-    let alpn: [Alpn; 1] = [<Bytes as Message>::ALPN];
-    let secure = SecureConfig::default();
-    let params = HandshakeParams {
-        endpoints,
-        alpn: &alpn,
-        credential,
-        config: &secure,
-        partials: &secure.partials(),
-    };
     let writer = Writer(carrier, Arc::clone(&writing));
-    let dialled = secure::dial(Reader(carrier, reading), writer, Suite::ChaChaPoly, &params);
-    (soon(dialled).await.unwrap(), writing)
+    let frames = (Reader(carrier, reading), writer);
+    let dialled = dial_over(frames, endpoints, Bytes::ALPN, credential);
+    (dialled.await.unwrap(), writing)
 }
 
 #[tokio::test]

@@ -5,20 +5,19 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
-use gossip_transport::net::{Alpn, NetConnection as _};
+use gossip_transport::net::NetConnection as _;
 use gossip_transport::rt::Task;
 use gossip_transport::secure::{
-    self, Endpoints, FrameBuffer, FrameEvent, FrameReader, FrameWriter, HandshakeParams,
-    SecureConfig, SecureConnection, Suite,
+    Endpoints, FrameBuffer, FrameEvent, FrameReader, FrameWriter, SecureConfig, SecureConnection,
 };
 use gossip_transport::tcp::{TcpConfig, TcpTransport};
 use gossip_transport::transport_layer::{TransportLayerSocket, TransportLayerTransport};
-use gossip_transport::{ClusterSecret, Message, NetCredential};
+use gossip_transport::{ClusterSecret, Message as _, NetCredential};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use crate::support::layer::{config, ms, numbered, until};
+use crate::support::layer::{config, dial_over, ms, numbered, until};
 use crate::support::{ANY_PORT, member, soon};
 
 const MIB: usize = 1 << 20;
@@ -83,17 +82,9 @@ impl Stingy {
         };
         let (reading, stream) = stream.into_split();
         let writer = Writer { stream, left: part };
-        let alpn: [Alpn; 1] = [<Bytes as Message>::ALPN];
-        let secure = SecureConfig::default();
-        let params = HandshakeParams {
-            endpoints,
-            alpn: &alpn,
-            credential,
-            config: &secure,
-            partials: &secure.partials(),
-        };
-        let dialled = secure::dial(Reader(reading), writer, Suite::ChaChaPoly, &params);
-        let connection = soon(dialled).await.unwrap();
+        let frames = (Reader(reading), writer);
+        let dialled = dial_over(frames, endpoints, Bytes::ALPN, credential);
+        let connection = dialled.await.unwrap();
         let sender = connection.clone();
         let sending = Task::spawn(async move {
             let _ = sender.send(vec![7; len].into()).await;

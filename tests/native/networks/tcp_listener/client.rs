@@ -11,8 +11,7 @@ use futures::{SinkExt as _, StreamExt as _};
 use gossip_transport::net::{Alpn, NetIncomingRequest as _, NetListener as _, NetTransport as _};
 use gossip_transport::rt::Task;
 use gossip_transport::secure::{
-    self, Endpoints, FrameBuffer, FrameEvent, FrameReader, FrameWriter, HandshakeError,
-    HandshakeParams, SecureConfig, SecureConnection, Suite,
+    Endpoints, FrameBuffer, FrameEvent, FrameReader, FrameWriter, HandshakeError, SecureConnection,
 };
 use gossip_transport::tcp::{TcpConfig, TcpConnection, TcpTransport};
 use gossip_transport::{ClusterSecret, NetCredential, Trust};
@@ -22,6 +21,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_websockets::{ClientBuilder, Message, WebSocketStream};
 
+use crate::support::layer::dial_over;
 use crate::support::{ANY_PORT, member, soon};
 
 pub const ALPN: Alpn = Alpn::from_static(b"listener-test/1");
@@ -125,14 +125,7 @@ impl Server {
             local: ANY_PORT,
             remote: self.addr,
         };
-        let params = HandshakeParams {
-            endpoints,
-            alpn: &[ALPN],
-            credential,
-            config: &SecureConfig::default(),
-            partials: &SecureConfig::default().partials(),
-        };
-        soon(secure::dial(reader, writer, Suite::ChaChaPoly, &params)).await
+        dial_over((reader, writer), endpoints, ALPN, credential).await
     }
 }
 
