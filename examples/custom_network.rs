@@ -25,7 +25,7 @@ use gossip_transport::net::{
 };
 use gossip_transport::secure::{
     self, Endpoints, FrameBuffer, FrameEvent, FrameReader, FrameWriter, HandshakeParams,
-    PartialMessages, SecureConfig, SecureConnection, Suite,
+    ReceiveMemory, SecureConfig, SecureConnection, Suite,
 };
 use gossip_transport::{ClusterSecret, NetCredential, TransportLayerTransport, Trust};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -67,7 +67,7 @@ pub(crate) async fn run(folder: &Path, mut print: impl FnMut(String)) -> anyhow:
 pub(crate) struct UnixTransport {
     folder: Arc<Path>,
     config: SecureConfig,
-    partials: PartialMessages,
+    memory: ReceiveMemory,
 }
 
 impl UnixTransport {
@@ -75,7 +75,7 @@ impl UnixTransport {
     pub(crate) fn new(folder: &Path) -> Self {
         Self {
             folder: folder.into(),
-            partials: SecureConfig::default().partials(),
+            memory: SecureConfig::default().receive_memory(),
             config: SecureConfig::default(),
         }
     }
@@ -117,7 +117,7 @@ impl NetTransport for UnixTransport {
                 alpn: alpn_supported.to_vec(),
                 credential: credential.clone(),
                 config: self.config.clone(),
-                partials: self.partials.clone(),
+                memory: self.memory.clone(),
             }),
         })
     }
@@ -145,7 +145,7 @@ impl NetTransport for UnixTransport {
             alpn: alpn_preferred,
             credential,
             config: &self.config,
-            partials: &self.partials,
+            memory: &self.memory,
         };
         Ok(secure::dial(reader, writer, Suite::preferred(), &params).await?)
     }
@@ -176,7 +176,7 @@ struct Acceptor {
     alpn: Vec<Alpn>,
     credential: NetCredential,
     config: SecureConfig,
-    partials: PartialMessages,
+    memory: ReceiveMemory,
 }
 
 impl Drop for Listener {
@@ -232,7 +232,7 @@ impl NetIncomingRequest for Request {
             alpn: &self.acceptor.alpn,
             credential: &self.acceptor.credential,
             config: &self.acceptor.config,
-            partials: &self.acceptor.partials,
+            memory: &self.acceptor.memory,
         };
         Ok(secure::accept(reader, writer, &params).await?)
     }

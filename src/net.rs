@@ -332,6 +332,8 @@ pub struct PartialStats {
     pub bytes: u64,
     /// The most bytes that they may take.
     pub max_bytes: u64,
+    /// Bytes of memory of long records that messages share now, since they were handed on without a copy.
+    pub shared_record_bytes: u64,
     /// Connections that ended because all of these messages would have taken more.
     pub evicted: u64,
     /// Connections that ended because the rest of a message did not arrive in time.
@@ -348,6 +350,7 @@ impl std::ops::Add for PartialStats {
         Self {
             bytes: self.bytes + other.bytes,
             max_bytes: self.max_bytes + other.max_bytes,
+            shared_record_bytes: self.shared_record_bytes + other.shared_record_bytes,
             evicted: self.evicted + other.evicted,
             timed_out: self.timed_out + other.timed_out,
             rejected_records: self.rejected_records + other.rejected_records,

@@ -114,7 +114,7 @@ async fn a_part_of_a_record_takes_bounded_memory() {
             alpn: &[ALPN],
             credential: &credential(),
             config: &SecureConfig::default(),
-            partials: &SecureConfig::default().partials(),
+            memory: &SecureConfig::default().receive_memory(),
         };
         let (reader, writer) = (Reader(reading), Writer(Arc::clone(&writing)));
         let peer = secure::dial(reader, writer, Suite::ChaChaPoly, &params);

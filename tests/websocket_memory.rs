@@ -119,7 +119,7 @@ async fn a_peer_that_pings_and_does_not_read_takes_no_memory() {
         alpn: &[ALPN],
         credential: &credential(),
         config: &SecureConfig::default(),
-        partials: &SecureConfig::default().partials(),
+        memory: &SecureConfig::default().receive_memory(),
     };
     let writer = Writer { sink, frames: 0 };
     let peer = secure::dial(Reader(stream), writer, Suite::ChaChaPoly, &params)

@@ -96,7 +96,7 @@ fn connected(runtime: &Runtime, suite: Suite) -> (Connection, Connection) {
         alpn: &[Alpn::from_static(b"bench/1")],
         credential: &credential,
         config: &config,
-        partials: &config.partials(),
+        memory: &config.receive_memory(),
     };
     runtime
         .block_on(async {

@@ -174,6 +174,12 @@ pub(crate) fn render(
             stats.partial.bytes,
         ),
         (
+            "gossip_shared_record_bytes",
+            "gauge",
+            "Memory of received records that messages share.",
+            stats.partial.shared_record_bytes,
+        ),
+        (
             "gossip_partial_messages_evicted_total",
             "counter",
             "Connections that ended because messages received in part took too much memory.",

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::partial::PartialMessages;
+use super::receive_memory::ReceiveMemory;
 use super::stream::LONGEST_MESSAGE;
 use crate::config::{ConfigError, Value as _, at_least, setters};
 
@@ -23,6 +23,11 @@ pub struct SecureConfig {
     /// The time in which each 256 KiB of a message must arrive, or the rest of it, once its first part
     /// has; at least 1 ms. Default 30 s, the time that a writer gets for as much.
     pub partial_timeout: Duration,
+    /// The most memory that long records may take, of more than 4 KiB, while messages share it that were
+    /// handed on without a copy, those of all connections of a network together, in bytes. Each of them
+    /// counts as 64 KiB. The messages of further records are copied, which is slower. 0 copies those of all.
+    /// Default 16 MiB.
+    pub max_shared_record_bytes: usize,
     /// The time limit of the whole handshake; at least 1 ms. Default 10 s.
     pub handshake_timeout: Duration,
     /// The number of records that this side sends under one key before it derives the next; at
@@ -36,6 +41,7 @@ impl SecureConfig {
         with_max_message_len => max_message_len: usize,
         with_max_partial_bytes => max_partial_bytes: usize,
         with_partial_timeout => partial_timeout: Duration,
+        with_max_shared_record_bytes => max_shared_record_bytes: usize,
         with_handshake_timeout => handshake_timeout: Duration,
         with_rekey_after_records => rekey_after_records: u64,
     }
@@ -61,10 +67,14 @@ impl SecureConfig {
         at_least("rekey_after_records", self.rekey_after_records, 1)
     }
 
-    /// Returns the limit of unfinished messages for a network with this configuration.
-    pub fn partials(&self) -> PartialMessages {
-        let max_bytes = self.max_partial_bytes.max(self.max_message_len);
-        PartialMessages::new(max_bytes, self.partial_timeout)
+    /// Returns the bounds of memory that the connections of a network with this configuration share.
+    pub fn receive_memory(&self) -> ReceiveMemory {
+        let max_partial_bytes = self.max_partial_bytes.max(self.max_message_len);
+        ReceiveMemory::new(
+            max_partial_bytes,
+            self.partial_timeout,
+            self.max_shared_record_bytes,
+        )
     }
 }
 
@@ -74,6 +84,7 @@ impl Default for SecureConfig {
             max_message_len: 16 << 20,
             max_partial_bytes: 64 << 20,
             partial_timeout: Duration::from_secs(30),
+            max_shared_record_bytes: 16 << 20,
             handshake_timeout: Duration::from_secs(10),
             rekey_after_records: 1 << 20,
         }

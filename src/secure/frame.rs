@@ -20,8 +20,8 @@ pub(super) const LENGTH_LEN: usize = 2;
 pub trait FrameReader: MaybeSend + 'static {
     /// Returns the next frame or sign of life, or `None` at the carrier's orderly end. Cancel-safe.
     ///
-    /// The frame is decrypted in place, and long messages are handed on inside its memory. That
-    /// memory may therefore live as long as they do, so the buffer should hold little else.
+    /// The frame is decrypted to other memory and dropped before the next one is read, so it may be a part
+    /// of a buffer that the carrier uses again.
     ///
     /// # Errors
     ///

@@ -100,9 +100,9 @@ pub(super) async fn dial<R: FrameReader, W: FrameWriter>(
     write(writer, &mut frames).await?;
 
     let (sealer, mut opener) = noise.split(closing.rekey_after, reply.rekey_after)?;
-    let mut confirmation = read_handshake(reader).await?;
-    let opened = opener.open(&mut confirmation);
-    opened.map_err(|_| HandshakeError::Decrypt)?;
+    let record = read_handshake(reader).await?;
+    let opened = params.memory.plaintexts.open(&mut opener, &record);
+    let confirmation = opened.map_err(|_| HandshakeError::Decrypt)?.bytes;
     decode_confirmation(&confirmation).map_err(|reason| HandshakeError::Refused { reason })?;
     Ok(Established {
         remote_identity,

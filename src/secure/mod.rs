@@ -19,9 +19,11 @@
 //! | `noise` | one Noise handshake, computed by snow |
 //! | `handshake` | the messages of the handshake: protocols, trust, confirmation or refusal |
 //! | `establish` | [`dial`] and [`accept`]: the handshake with its time limit |
-//! | `record` | the cipher state: sealing and opening in place, rekeying |
+//! | `record` | the cipher state: sealing in place, opening to other memory, rekeying |
+//! | `plaintext` | the plaintext of records, and the memory of it that messages share |
 //! | `stream` | messages and control words inside records |
 //! | `partial` | messages that have been received in part, and their common limit |
+//! | `receive_memory` | [`ReceiveMemory`]: the bounds that all connections of a network share |
 //! | `writing` | the carrier's writing half, and what it has not taken yet |
 //! | `owed` | probes and answers that wait for a writer |
 //! | `connection` | [`SecureConnection`]: sending, receiving, closing |
@@ -42,7 +44,9 @@ mod owed;
 mod params;
 mod partial;
 mod payload;
+mod plaintext;
 mod preface;
+mod receive_memory;
 mod record;
 mod stream;
 mod suite;
@@ -54,8 +58,8 @@ pub use error::{FrameError, HandshakeError};
 pub use establish::{accept, dial};
 pub use frame::{FrameBuffer, FrameEvent, FrameReader, FrameWriter, MAX_FRAME_LEN};
 pub use params::{Endpoints, HandshakeParams};
-pub use partial::PartialMessages;
 pub use preface::PREFACE_START;
+pub use receive_memory::ReceiveMemory;
 pub use suite::Suite;
 
 pub use crate::credential::Refusal;

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use super::config::SecureConfig;
-use super::partial::PartialMessages;
+use super::receive_memory::ReceiveMemory;
 use crate::credential::NetCredential;
 use crate::net::Alpn;
 
@@ -22,8 +22,8 @@ pub struct HandshakeParams<'a> {
     pub credential: &'a NetCredential,
     /// The limits of the handshake and the connection.
     pub config: &'a SecureConfig,
-    /// The messages that the connections of this network have received in part.
-    pub partials: &'a PartialMessages,
+    /// The bounds of memory that the connections of this network share.
+    pub memory: &'a ReceiveMemory,
 }
 
 /// The addresses of a connection's two ends.

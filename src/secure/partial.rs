@@ -1,6 +1,7 @@
 //! Messages that have been received in part, and the memory that they take together.
 //!
-//! A network has one [`PartialMessages`], which its connections share. Nothing is read here.
+//! A network has one [`PartialMessages`], which its connections share as a part of
+//! [`ReceiveMemory`](super::ReceiveMemory). Nothing is read here.
 //! Invariant: the unfinished messages of all connections take no more bytes than the limit, whether
 //! their connections are read or not. If one more byte does not fit, the identity with the most loses
 //! its oldest unfinished message, and the connection of it.
@@ -25,7 +26,7 @@ const PROGRESS: usize = 256 << 10;
 
 /// The unfinished messages of all connections of a network. Clones share them.
 #[derive(Debug, Clone)]
-pub struct PartialMessages(Arc<Mutex<Pool>>);
+pub(super) struct PartialMessages(Arc<Mutex<Pool>>);
 
 #[derive(Debug)]
 struct Pool {
@@ -57,7 +58,7 @@ struct Buffer {
 impl PartialMessages {
     /// Creates limits for the unfinished messages of all connections that are given a clone of them: they
     /// take at most `max_bytes` bytes, and each 256 KiB of a message must arrive within `timeout`.
-    pub fn new(max_bytes: usize, timeout: Duration) -> Self {
+    pub(super) fn new(max_bytes: usize, timeout: Duration) -> Self {
         Self(Arc::new(Mutex::new(Pool {
             stats: PartialStats {
                 max_bytes: max_bytes as u64,
@@ -75,7 +76,7 @@ impl PartialMessages {
     }
 
     /// Returns the present counts.
-    pub fn stats(&self) -> PartialStats {
+    pub(super) fn stats(&self) -> PartialStats {
         self.0.lock().stats
     }
 }

@@ -64,11 +64,9 @@ impl Opener {
         CipherState::new(suite, key, rekey_after).map(Self)
     }
 
-    /// Decrypts a whole record in place and shortens it to its plaintext.
-    pub(super) fn open(&mut self, record: &mut BytesMut) -> Result<(), FrameError> {
-        let len = self.0.open(record)?;
-        record.truncate(len);
-        Ok(())
+    /// Decrypts a whole record to `plaintext`, which must be shorter by [`TAG_LEN`].
+    pub(super) fn open(&mut self, record: &[u8], plaintext: &mut [u8]) -> Result<(), FrameError> {
+        self.0.open(record, plaintext)
     }
 }
 
@@ -98,12 +96,11 @@ impl CipherState {
         Ok(tag)
     }
 
-    fn open(&mut self, record: &mut [u8]) -> Result<usize, FrameError> {
+    fn open(&mut self, record: &[u8], plaintext: &mut [u8]) -> Result<(), FrameError> {
         self.check_nonce()?;
-        let opened = self.cipher.open(self.nonce, &[], record);
-        let len = opened.ok_or(FrameError::Tampered)?;
-        self.advance()?;
-        Ok(len)
+        let opened = self.cipher.open_to(self.nonce, record, plaintext);
+        opened.ok_or(FrameError::Tampered)?;
+        self.advance()
     }
 
     fn check_nonce(&self) -> Result<(), FrameError> {
@@ -165,6 +162,13 @@ impl Cipher {
     pub(super) fn open(&self, nonce: u64, associated: &[u8], sealed: &mut [u8]) -> Option<usize> {
         self.key.open((self.nonce)(nonce), associated, sealed)
     }
+
+    /// Decrypts `sealed`, which must end with its tag and has no associated data, to `plaintext`, which
+    /// must be shorter by the tag. Returns `None` if the bytes were tampered with; `plaintext` is then
+    /// unusable.
+    fn open_to(&self, nonce: u64, sealed: &[u8], plaintext: &mut [u8]) -> Option<()> {
+        self.key.open_to((self.nonce)(nonce), sealed, plaintext)
+    }
 }
 
 /// Encodes the nonce of ChaChaPoly (section 12.3 of the specification).
@@ -200,8 +204,9 @@ mod tests {
                 let mut last = b"last".to_vec();
                 let tag = sealer.seal(&mut last).unwrap();
                 last.extend(tag);
-                assert_eq!(opener.open(&mut last).unwrap(), 4);
-                assert_eq!(&last[..4], b"last");
+                let mut plaintext = [0; 4];
+                opener.open(&last, &mut plaintext).unwrap();
+                assert_eq!(&plaintext, b"last");
                 for _ in 0..2 {
                     let mut plaintext = *b"one more";
                     let refused = sealer.seal(&mut plaintext);
@@ -212,11 +217,11 @@ mod tests {
                 let mut record = b"one more".to_vec();
                 let tag = opener.cipher.seal(REKEY_NONCE, &[], &mut record).unwrap();
                 record.extend(tag);
-                let sealed = record.clone();
                 for _ in 0..2 {
-                    let refused = opener.open(&mut record);
+                    let mut plaintext = [0; 8];
+                    let refused = opener.open(&record, &mut plaintext);
                     assert!(matches!(refused, Err(FrameError::Exhausted)));
-                    assert_eq!(record, sealed, "it has been decrypted");
+                    assert_eq!(plaintext, [0; 8], "it has been decrypted");
                 }
             }
         }

@@ -29,7 +29,7 @@ use crate::net::{AcceptFailure, Alpn, NetIncomingRequest, NetListener};
 use crate::rt::sync::Mutex;
 use crate::rt::{self, BoxFuture};
 use crate::secure::{
-    self, Endpoints, HandshakeError, HandshakeParams, PartialMessages, SecureConfig,
+    self, Endpoints, HandshakeError, HandshakeParams, ReceiveMemory, SecureConfig,
 };
 
 /// The wait before accepting again when the system is out of file descriptors or memory.
@@ -57,7 +57,7 @@ pub(super) struct Terms {
     pub(super) credential: NetCredential,
     pub(super) secure: SecureConfig,
     pub(super) acks: Acks,
-    pub(super) partials: PartialMessages,
+    pub(super) memory: ReceiveMemory,
     pub(super) notices: Notices,
     pub(super) proxies: Proxies,
     /// The most connections of trusted proxies that have not stated their client yet.
@@ -294,7 +294,7 @@ async fn authenticate(
         alpn: &terms.alpn_supported,
         credential: &terms.credential,
         config: &terms.secure,
-        partials: &terms.partials,
+        memory: &terms.memory,
     };
     Ok(secure::accept(reader, writer, &params).await?)
 }

@@ -15,7 +15,7 @@ use super::notices::Notices;
 use crate::credential::NetCredential;
 use crate::net::{Alpn, ConnectError, NetTransport, PartialStats, canonical, is_dialable};
 use crate::rt;
-use crate::secure::{self, Endpoints, HandshakeParams, PartialMessages, Suite};
+use crate::secure::{self, Endpoints, HandshakeParams, ReceiveMemory, Suite};
 
 /// TCP between native nodes. Its listeners also accept browsers, over WebSocket on the same port.
 ///
@@ -25,7 +25,7 @@ pub struct TcpTransport {
     config: TcpConfig,
     admission: Admission,
     acks: Acks,
-    partials: PartialMessages,
+    memory: ReceiveMemory,
 }
 
 impl TcpTransport {
@@ -37,7 +37,7 @@ impl TcpTransport {
         Self {
             admission: Admission::new(&config),
             acks: Acks::default(),
-            partials: config.secure.partials(),
+            memory: config.secure.receive_memory(),
             config,
         }
     }
@@ -65,7 +65,7 @@ impl NetTransport for TcpTransport {
             credential: credential.clone(),
             secure: self.config.secure.clone(),
             acks: self.acks.clone(),
-            partials: self.partials.clone(),
+            memory: self.memory.clone(),
             notices: Notices::default(),
             proxies: self.config.proxies(),
             max_identifying: self.config.max_unauthenticated,
@@ -103,13 +103,13 @@ impl NetTransport for TcpTransport {
             alpn: alpn_preferred,
             credential,
             config: &self.config.secure,
-            partials: &self.partials,
+            memory: &self.memory,
         };
         Ok(secure::dial(reader, writer, Suite::preferred(), &params).await?)
     }
 
     fn partial_stats(&self) -> PartialStats {
-        self.partials.stats()
+        self.memory.stats()
     }
 
     fn max_message_len(&self) -> usize {

@@ -16,7 +16,7 @@ use super::socket::Socket;
 use crate::credential::NetCredential;
 use crate::net::{Alpn, ConnectError, NetTransport, PartialStats, is_dialable, unspecified_like};
 use crate::rt::{self, Instant};
-use crate::secure::{self, Endpoints, HandshakeParams, PartialMessages, Suite};
+use crate::secure::{self, Endpoints, HandshakeParams, ReceiveMemory, Suite};
 
 /// The time limit of a handshake when opening the WebSocket has used all of the dial's time. It is
 /// the shortest that [`SecureConfig`](crate::secure::SecureConfig) allows; the dial then fails with
@@ -32,7 +32,7 @@ pub struct WebSocketTransport {
     names: Names,
     openings: Openings,
     live: Arc<AtomicUsize>,
-    partials: PartialMessages,
+    memory: ReceiveMemory,
 }
 
 impl WebSocketTransport {
@@ -42,7 +42,7 @@ impl WebSocketTransport {
     /// [`create_listener`](NetTransport::create_listener) and [`connect`](NetTransport::connect).
     pub fn new(config: WebSocketConfig) -> Self {
         Self {
-            partials: config.secure.partials(),
+            memory: config.secure.receive_memory(),
             config,
             names: Names::default(),
             openings: Openings::default(),
@@ -173,13 +173,13 @@ impl NetTransport for WebSocketTransport {
             alpn: alpn_preferred,
             credential,
             config: &config,
-            partials: &self.partials,
+            memory: &self.memory,
         };
         Ok(secure::dial(reader, writer, Suite::ChaChaPoly, &params).await?)
     }
 
     fn partial_stats(&self) -> PartialStats {
-        self.partials.stats()
+        self.memory.stats()
     }
 
     fn max_message_len(&self) -> usize {

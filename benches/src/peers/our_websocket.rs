@@ -155,7 +155,7 @@ impl NetTransport for Dialling {
             alpn: alpn_preferred,
             credential,
             config: &config,
-            partials: &config.partials(),
+            memory: &config.receive_memory(),
         };
         let connection = secure::dial(Reader(reader), Writer(writer), Suite::ChaChaPoly, &params);
         Ok(connection.await?)

@@ -73,6 +73,23 @@ impl AeadKey {
         let opened = self.0.open_in_place(nonce, Aad::from(associated), sealed);
         opened.ok().map(|plaintext| plaintext.len())
     }
+
+    /// Decrypts `sealed`, which must end with the tag and has no associated data, to `plaintext`, which must
+    /// be shorter by the tag. Returns `None` if the tag or a length does not match; `plaintext` is then
+    /// unusable.
+    pub(crate) fn open_to(
+        &self,
+        nonce: [u8; 12],
+        sealed: &[u8],
+        plaintext: &mut [u8],
+    ) -> Option<()> {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let (sealed, tag) = sealed.split_last_chunk::<TAG_LEN>()?;
+        let opened = self
+            .0
+            .open_separate_gather(nonce, Aad::empty(), sealed, tag, plaintext);
+        opened.ok()
+    }
 }
 
 const KEY_LEN: usize = 32;

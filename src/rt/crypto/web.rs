@@ -49,6 +49,18 @@ impl AeadKey {
     ) -> Option<usize> {
         self.0.open(nonce, associated, sealed)
     }
+
+    /// Decrypts `sealed`, which must end with the tag and has no associated data, to `plaintext`, which must
+    /// be shorter by the tag. Returns `None` if the tag or a length does not match; `plaintext` is then
+    /// unusable.
+    pub(crate) fn open_to(
+        &self,
+        nonce: [u8; 12],
+        sealed: &[u8],
+        plaintext: &mut [u8],
+    ) -> Option<()> {
+        self.0.open_to(nonce, sealed, plaintext)
+    }
 }
 
 const KEY_LEN: usize = 32;

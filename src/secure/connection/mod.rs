@@ -35,7 +35,7 @@ use crate::secure::frame::{FrameEvent, FrameReader, FrameWriter};
 use crate::secure::handshake::Established;
 use crate::secure::owed::{Owed, Words};
 use crate::secure::params::HandshakeParams;
-use crate::secure::partial::PartialMessages;
+use crate::secure::receive_memory::ReceiveMemory;
 use crate::secure::record::Opener;
 use crate::secure::stream::{Event, Inbox};
 use crate::secure::writing::{WriteGuard, Writing};
@@ -67,7 +67,7 @@ struct Inner<R, W> {
     stated_addr: Option<SocketAddr>,
     alpn: Alpn,
     max_message_len: usize,
-    partials: PartialMessages,
+    memory: ReceiveMemory,
     heard: Activity,
     owed: Owed,
     ending: Ending,
@@ -109,7 +109,7 @@ impl<R: FrameReader, W: FrameWriter> SecureConnection<R, W> {
             stated_addr: established.stated_addr,
             alpn: established.alpn,
             max_message_len: params.config.max_message_len,
-            partials: params.partials.clone(),
+            memory: params.memory.clone(),
             heard: Activity::new(),
             owed: Owed::default(),
             ending: Ending::default(),
@@ -199,10 +199,12 @@ impl<R: FrameReader, W: FrameWriter> NetConnection for SecureConnection<R, W> {
 
     /// Returns the next message, as [`NetConnection::recv`] describes.
     ///
-    /// A message of at least 8 KiB that is also at least a quarter of its record (records are at
-    /// most 64 KiB) shares the memory it was read into with its neighbours: over TCP, at most
-    /// 256 KiB. Shorter messages share pieces of at most 4 KiB. To keep a short message for long,
-    /// copy it.
+    /// A message shares the memory of the record that it came in (at most 64 KiB) with its neighbours,
+    /// which stays taken until all of them have been dropped. All connections of a network together hold at
+    /// most [`SecureConfig::max_shared_record_bytes`](super::SecureConfig::max_shared_record_bytes) in this
+    /// way. Beyond that, messages are copied into pieces of at most 4 KiB, except those of at least 8 KiB that
+    /// are at least a quarter of their record. So keeping messages for long costs speed, and no more memory
+    /// than that; a receiver that keeps short ones copies them.
     ///
     /// # Errors
     ///
@@ -374,7 +376,10 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
         let mut in_a_row = 0;
         loop {
             while taken < max {
-                match reading.inbox.next(&self.partials, self.remote_identity) {
+                match reading
+                    .inbox
+                    .next(&self.memory.partials, self.remote_identity)
+                {
                     Ok(Some(Event::Message(message))) => {
                         taken += 1;
                         take(message);
@@ -411,12 +416,13 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
                 .await;
                 return Ok(());
             }
-            let mut record = self.next_record(reading, &mut in_a_row).await?;
-            let opened = reading.opener.open(&mut record);
-            opened.map_err(|error| self.lose(error))?;
+            let record = self.next_record(reading, &mut in_a_row).await?;
+            let plaintexts = &self.memory.plaintexts;
+            let opened = plaintexts.open(&mut reading.opener, &record);
+            let plaintext = opened.map_err(|error| self.lose(error))?;
             // Only authentic bytes count as a sign of life.
             self.heard.heard();
-            reading.inbox.feed(record);
+            reading.inbox.feed(plaintext);
         }
     }
 
@@ -521,7 +527,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
     /// one.
     fn lose(&self, error: FrameError) -> FrameError {
         if matches!(error, FrameError::Tampered | FrameError::Malformed { .. }) {
-            self.partials.count_rejected_record();
+            self.memory.partials.count_rejected_record();
         }
         self.ending.set(End::lost(error)).error()
     }

@@ -48,7 +48,7 @@ fn a_record_full_of_control_words_does_not_keep_a_receiver_from_yielding() {
                 alpn: &[],
                 credential: &NetCredential::generate(Trust::dangerously_anyone()),
                 config: &SecureConfig::default(),
-                partials: &SecureConfig::default().partials(),
+                memory: &SecureConfig::default().receive_memory(),
             },
             Established {
                 remote_identity: Identity::UNPROVED,

@@ -10,7 +10,7 @@
 //! | `0xFFFF_FFFE` | probe: the peer is asked for an answer |
 //! | `0xFFFF_FFFD` | answer to one or more probes |
 //!
-//! Records are encrypted by `record` and carried by `connection`. Invariant: memory is taken for
+//! Records are encrypted by `record`, opened by `plaintext` and carried by `connection`. Invariant: memory is taken for
 //! bytes that have arrived, never for a length that was announced.
 
 #[cfg(test)]
@@ -24,6 +24,7 @@ use super::error::FrameError;
 use super::frame::{FrameBuffer, LENGTH_LEN};
 use super::owed::{Owed, Words};
 use super::partial::{Partial, PartialMessages};
+use super::plaintext::Plaintext;
 use super::record::{MAX_PLAINTEXT_LEN, Sealer};
 use crate::credential::{Identity, Refusal};
 use crate::net::CloseCode;
@@ -45,14 +46,13 @@ const HEADER_LEN: usize = 4;
 /// The number of sealed bytes at which filling stops until they have been written.
 const FLUSH_LEN: usize = 256 << 10;
 
-/// Together with [`KEEP_LEN`], decides which messages are copied. A message that is at least
-/// [`KEEP_LEN`] long and at least this fraction (one quarter) of its record's plaintext is handed on
-/// inside the record's memory. Others are copied, so that a message that is kept for long never
-/// holds much more memory than its own length or one slab.
+/// Together with [`KEEP_LEN`], decides which messages of a record are copied whose memory is not counted as
+/// shared (see [`Plaintext::may_share`]). A message that is at least [`KEEP_LEN`] long and at least this
+/// fraction (one quarter) of the record is handed on inside the record's memory. Others are copied, so
+/// that a message that is kept for long never holds much more memory than its own length or one slab.
 const KEEP_RATIO: usize = 4;
 
 /// The shortest message that is not copied, in bytes. Below this, copying costs less than sharing.
-/// Besides, a short record may lie in a long read buffer, which a shared message would hold.
 const KEEP_LEN: usize = 8 << 10;
 
 /// The size of the pieces of memory (slabs) that the short messages of a record are copied into, in
@@ -277,9 +277,11 @@ pub(super) enum Event {
 /// The receiving side of the stream: plaintext that has not been returned as messages yet.
 pub(super) struct Inbox {
     max_message_len: usize,
-    plaintext: BytesMut,
+    plaintext: Bytes,
     /// Length of the whole record of which `plaintext` is the rest.
     record_len: usize,
+    /// Whether every message may be handed on inside the memory of `plaintext`.
+    may_share: bool,
     /// A copy of the next short messages of the record, with their headers.
     slab: Bytes,
     partial: Option<Box<Partial>>,
@@ -289,8 +291,9 @@ impl Inbox {
     pub(super) fn new(max_message_len: usize) -> Self {
         Self {
             max_message_len,
-            plaintext: BytesMut::new(),
+            plaintext: Bytes::new(),
             record_len: 0,
+            may_share: false,
             slab: Bytes::new(),
             partial: None,
         }
@@ -298,14 +301,18 @@ impl Inbox {
 
     /// Adds a record's plaintext. Must be called only after [`next`](Self::next) has returned
     /// `None`.
-    pub(super) fn feed(&mut self, record: BytesMut) {
-        self.record_len = record.len();
+    pub(super) fn feed(&mut self, record: Plaintext) {
         if self.plaintext.is_empty() {
-            self.plaintext = record;
+            self.record_len = record.bytes.len();
+            self.plaintext = record.bytes;
+            self.may_share = record.may_share;
         } else {
             // A header is split between two records. That is legal, though our own side never does
             // it.
-            self.plaintext.extend_from_slice(&record);
+            let both = [&self.plaintext[..], &record.bytes].concat();
+            self.record_len = both.len();
+            self.plaintext = both.into();
+            self.may_share = false;
         }
     }
 
@@ -335,10 +342,8 @@ impl Inbox {
             return self.continue_partial();
         }
         let Some(header) = self.plaintext.first_chunk::<HEADER_LEN>() else {
-            if self.plaintext.is_empty() {
-                // An empty buffer would still hold the record's memory.
-                self.plaintext = BytesMut::new();
-            }
+            // The rest would still hold the record's memory while it waits for the next.
+            self.plaintext = Bytes::copy_from_slice(&self.plaintext);
             return Ok(None);
         };
         let header = u32::from_be_bytes(*header);
@@ -355,7 +360,7 @@ impl Inbox {
         self.plaintext.advance(HEADER_LEN);
         if len <= self.plaintext.len() {
             return Ok(Some(Event::Message(if self.is_kept(len) {
-                self.plaintext.split_to(len).freeze()
+                self.plaintext.split_to(len)
             } else {
                 self.copy_out(len)
             })));
@@ -366,7 +371,7 @@ impl Inbox {
 
     /// Returns whether a message of `len` bytes is handed on inside the memory of its record.
     fn is_kept(&self, len: usize) -> bool {
-        len >= KEEP_LEN && len.saturating_mul(KEEP_RATIO) >= self.record_len
+        self.may_share || (len >= KEEP_LEN && len.saturating_mul(KEEP_RATIO) >= self.record_len)
     }
 
     /// Returns a copy of the first `len` bytes of the plaintext, which must be there. The short
@@ -396,7 +401,7 @@ impl Inbox {
         partial.append(&piece)?;
         if piece.len() < missing {
             // The whole record has been copied: do not hold its memory while waiting for the next.
-            self.plaintext = BytesMut::new();
+            self.plaintext = Bytes::new();
             return Ok(None);
         }
         let whole = self.partial.take().map(|partial| partial.finish());
@@ -423,7 +428,7 @@ impl Inbox {
         let code = code.and_then(|code| code.first_chunk::<2>())?;
         let code = CloseCode(u16::from_be_bytes(*code));
         // Nothing is read after a goodbye.
-        self.plaintext = BytesMut::new();
+        self.plaintext = Bytes::new();
         Some(Event::Goodbye(code))
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::secure::frame::MAX_FRAME_LEN;
+use crate::secure::plaintext::PlaintextPool;
 use crate::secure::record::Opener;
 use crate::secure::suite::Suite;
 
@@ -12,6 +13,18 @@ impl Inbox {
             &PartialMessages::new(MAX, std::time::Duration::from_secs(30)),
             Identity::UNPROVED,
         )
+    }
+}
+
+fn pool() -> PlaintextPool {
+    PlaintextPool::new(MAX)
+}
+
+/// Returns plaintext whose memory may be shared by long messages only.
+fn unshared(bytes: &[u8]) -> Plaintext {
+    Plaintext {
+        bytes: Bytes::copy_from_slice(bytes),
+        may_share: false,
     }
 }
 
@@ -29,10 +42,8 @@ fn deliver(outbox: &mut Outbox, opener: &mut Opener, inbox: &mut Inbox) -> (usiz
     let mut records = 0;
     let mut events = Vec::new();
     while let Some(frame) = outbox.frames.pop() {
-        let mut record = BytesMut::from(frame);
-        opener.open(&mut record).unwrap();
         records += 1;
-        inbox.feed(record);
+        inbox.feed(pool().open(opener, &frame).unwrap());
         while let Some(event) = inbox.next_event().unwrap() {
             events.push(event);
         }
@@ -144,7 +155,7 @@ fn a_header_or_a_control_word_that_is_split_between_records_is_read() {
         let mut inbox = Inbox::new(3);
         let mut events = Vec::new();
         for piece in plaintext.chunks(size) {
-            inbox.feed(piece.into());
+            inbox.feed(unshared(piece));
             while let Some(event) = inbox.next_event().unwrap() {
                 events.push(event);
             }
@@ -157,7 +168,7 @@ fn a_header_or_a_control_word_that_is_split_between_records_is_read() {
 fn a_length_over_the_limit_or_an_unknown_control_word_is_an_error() {
     let next = |header: u32| {
         let mut inbox = Inbox::new(1000);
-        inbox.feed(header.to_be_bytes()[..].into());
+        inbox.feed(unshared(&header.to_be_bytes()));
         inbox.next_event()
     };
     let too_long = next(1001).unwrap_err();
@@ -182,14 +193,14 @@ fn memory_is_taken_for_bytes_that_arrived_not_for_the_announced_length() {
     let mut inbox = Inbox::new(LONGEST_MESSAGE);
     let mut start = 0xF000_0000_u32.to_be_bytes().to_vec();
     start.extend_from_slice(&[1; 100]);
-    inbox.feed(start[..].into());
+    inbox.feed(unshared(&start));
     assert!(inbox.next_event().unwrap().is_none());
     let mut arrived = 100;
     for _ in 0..50 {
         let partial = inbox.partial.as_ref().unwrap();
         assert_eq!(partial.memory().0, arrived);
         assert!(partial.memory().1 <= 2 * arrived);
-        inbox.feed([1; 5000][..].into());
+        inbox.feed(unshared(&[1; 5000]));
         assert!(inbox.next_event().unwrap().is_none());
         arrived += 5000;
     }
@@ -204,37 +215,12 @@ fn a_reassembled_message_takes_no_more_memory_than_its_length() {
         if let Some(partial) = &inbox.partial {
             assert!(partial.memory().1 <= 200_000);
         }
-        let mut record = BytesMut::from(frame);
-        opener.open(&mut record).unwrap();
-        inbox.feed(record);
+        inbox.feed(pool().open(&mut opener, &frame).unwrap());
         if let Some(event) = inbox.next_event().unwrap() {
             assert_eq!(event, Event::Message(message(200_000, 1)));
         }
     }
     assert!(inbox.partial.is_none());
-}
-
-#[test]
-fn a_short_message_does_not_hold_the_memory_of_a_long_record() {
-    let mut plaintext = BytesMut::new();
-    for len in [100_u32, 30_000] {
-        plaintext.put_u32(len);
-        plaintext.put_bytes(8, usize::try_from(len).unwrap());
-    }
-    let record = plaintext.as_ptr_range();
-    let mut inbox = Inbox::new(MAX);
-    inbox.feed(plaintext);
-    let mut within = |len: usize| match inbox.next_event().unwrap() {
-        Some(Event::Message(message)) => {
-            assert_eq!(message.len(), len);
-            record.contains(&message.as_ptr())
-        }
-        other => panic!("{other:?}"),
-    };
-    assert!(!within(100), "the short message was not copied");
-    assert!(within(30_000), "the long message was copied");
-    assert!(inbox.next_event().unwrap().is_none());
-    assert_eq!(inbox.plaintext.capacity(), 0, "an idle inbox holds memory");
 }
 
 #[test]
@@ -290,9 +276,9 @@ fn a_confirmation_is_empty_or_holds_the_code_of_a_refusal() {
     for (refusal, expected) in [(None, &b""[..]), (Some(Refusal::Key), b"\x03")] {
         let (mut outbox, mut opener, _) = ends();
         outbox.confirmation(refusal).unwrap();
-        let mut record = BytesMut::from(outbox.frames.pop().unwrap());
-        opener.open(&mut record).unwrap();
-        assert_eq!(record, expected);
+        let record = outbox.frames.pop().unwrap();
+        let opened = pool().open(&mut opener, &record).unwrap();
+        assert_eq!(opened.bytes, expected);
     }
 }
 
@@ -309,22 +295,28 @@ fn a_goodbye_arrives_after_the_messages_before_it() {
 
 /// Puts messages of these lengths into one record, and returns the inbox that was fed with it, and
 /// where the record lies in memory.
-fn fed(lens: &[usize], max_message_len: usize) -> (Inbox, std::ops::Range<*const u8>) {
+fn fed(
+    lens: &[usize],
+    max_message_len: usize,
+    may_share: bool,
+) -> (Inbox, std::ops::Range<*const u8>) {
     let mut plaintext = BytesMut::new();
     for len in lens {
         plaintext.put_u32(u32::try_from(*len).unwrap());
         plaintext.put_bytes(8, *len);
     }
-    let record = plaintext.as_ptr_range();
+    let bytes = plaintext.freeze();
+    let record = bytes.as_ptr_range();
     let mut inbox = Inbox::new(max_message_len);
-    inbox.feed(plaintext);
+    inbox.feed(Plaintext { bytes, may_share });
     (inbox, record)
 }
 
 #[test]
-fn messages_are_copied_unless_they_are_long_and_a_large_part_of_their_record() {
-    let cases: [(&[usize], bool); 6] = [
+fn messages_are_copied_unless_their_record_is_shared_or_they_are_a_large_part_of_it() {
+    let cases: [(&[usize], bool); 7] = [
         (&[100], false),
+        (&[100, 30_000], false),
         (&[KEEP_LEN - 1], false),
         (&[KEEP_LEN], true),
         (&[KEEP_LEN, 3 * KEEP_LEN - 8], true),
@@ -332,18 +324,51 @@ fn messages_are_copied_unless_they_are_long_and_a_large_part_of_their_record() {
         (&[SLAB_LEN + 1], false),
     ];
     for (lens, kept) in cases {
-        let (mut inbox, record) = fed(lens, MAX);
-        let Some(Event::Message(first)) = inbox.next_event().unwrap() else {
-            panic!("{lens:?}");
-        };
-        assert_eq!(first.len(), lens[0]);
-        assert_eq!(record.contains(&first.as_ptr()), kept, "{lens:?}");
+        for may_share in [false, true] {
+            let (mut inbox, record) = fed(lens, MAX, may_share);
+            let mut messages = Vec::new();
+            while let Some(Event::Message(message)) = inbox.next_event().unwrap() {
+                messages.push(message);
+            }
+            let found: Vec<_> = messages.iter().map(Bytes::len).collect();
+            assert_eq!(found, lens);
+            let within = record.contains(&messages[0].as_ptr());
+            assert_eq!(within, kept || may_share, "{lens:?}");
+        }
     }
 }
 
 #[test]
+fn messages_of_a_record_that_continues_another_ones_header_are_copied() {
+    let (mut inbox, record) = fed(&[100, 0], MAX, true);
+    inbox.plaintext.truncate(106);
+    assert!(
+        matches!(inbox.next_event(), Ok(Some(Event::Message(message)))
+        if record.contains(&message.as_ptr()))
+    );
+    assert!(inbox.next_event().unwrap().is_none());
+    let rest = inbox.plaintext.as_ptr();
+    assert!(!record.contains(&rest), "two bytes hold a record");
+
+    let mut later = BytesMut::from(&[0, 3][..]);
+    later.put_slice(b"abc");
+    later.put_u32(50);
+    later.put_bytes(7, 50);
+    let later = Plaintext {
+        bytes: later.freeze(),
+        may_share: true,
+    };
+    inbox.feed(later);
+    for expected in [Bytes::from_static(b"abc"), message(50, 7)] {
+        assert_eq!(inbox.next_event().unwrap(), Some(Event::Message(expected)));
+    }
+    assert!(!inbox.may_share);
+    assert!(inbox.next_event().unwrap().is_none());
+}
+
+#[test]
 fn short_messages_share_pieces_of_memory_of_bounded_size() {
-    let (mut inbox, _) = fed(&[100; 500], MAX);
+    let (mut inbox, _) = fed(&[100; 500], MAX, false);
     let mut shared = 0;
     let mut end = std::ptr::null();
     for _ in 0..500 {
@@ -359,7 +384,7 @@ fn short_messages_share_pieces_of_memory_of_bounded_size() {
 
 #[test]
 fn a_message_over_the_limit_behind_a_short_one_is_an_error() {
-    let (mut inbox, _) = fed(&[5, 11], 10);
+    let (mut inbox, _) = fed(&[5, 11], 10, false);
     assert_eq!(
         inbox.next_event().unwrap(),
         Some(Event::Message(message(5, 8)))
@@ -368,19 +393,29 @@ fn a_message_over_the_limit_behind_a_short_one_is_an_error() {
         inbox.next_event(),
         Err(FrameError::PeerMessageTooLong { len: 11, max: 10 })
     ));
-    let (mut inbox, _) = fed(&[10], 10);
+    let (mut inbox, _) = fed(&[10], 10, false);
     assert!(inbox.next_event().unwrap().is_some());
 }
 
 #[test]
 fn a_stream_that_waits_for_a_record_holds_no_record() {
-    for (lens, missing) in [(vec![100; 3], 0), (vec![KEEP_LEN], 0), (vec![20_000], 1)] {
-        let (mut inbox, _) = fed(&lens, MAX);
-        if missing > 0 {
-            inbox.plaintext.truncate(inbox.plaintext.len() - missing);
-        }
+    for (lens, cut) in [
+        (vec![100; 300], 0),
+        (vec![KEEP_LEN], 0),
+        (vec![20_000], 1),
+        (vec![20_000, 9], 9 + 1),
+    ] {
+        let (mut outbox, mut opener, mut inbox) = ends();
+        let messages: Vec<_> = lens.iter().map(|len| message(*len, 1)).collect();
+        fill(&mut outbox, &mut batch(&messages), MAX).unwrap();
+        let pool = pool();
+        let record = outbox.frames.pop().unwrap();
+        let mut plaintext = pool.open(&mut opener, &record).unwrap();
+        plaintext.bytes.truncate(plaintext.bytes.len() - cut);
+        inbox.feed(plaintext);
+        assert!(pool.shared_bytes() > 0);
         while inbox.next_event().unwrap().is_some() {}
-        assert!(!inbox.plaintext.try_reclaim(1), "{lens:?}");
+        assert_eq!(pool.shared_bytes(), 0, "{lens:?}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use gossip_transport::net::{Alpn, NetConnection};
 use gossip_transport::secure::{
-    self, Endpoints, FrameError, HandshakeError, HandshakeParams, PartialMessages, SecureConfig,
+    self, Endpoints, FrameError, HandshakeError, HandshakeParams, ReceiveMemory, SecureConfig,
     SecureConnection, Suite,
 };
 use gossip_transport::{ClusterSecret, NetCredential, Trust};
@@ -37,7 +37,7 @@ pub struct Meeting {
     pub dial_config: SecureConfig,
     pub accept_config: SecureConfig,
     /// Those of `accept_config` by default.
-    pub accept_partials: Option<PartialMessages>,
+    pub accept_memory: Option<ReceiveMemory>,
     pub to_acceptor: Pipe,
     pub to_dialler: Pipe,
 }
@@ -56,7 +56,7 @@ impl Meeting {
             suite: Suite::ChaChaPoly,
             dial_config: SecureConfig::default(),
             accept_config: SecureConfig::default(),
-            accept_partials: None,
+            accept_memory: None,
             to_acceptor: Pipe::default(),
             to_dialler: Pipe::default(),
         }
@@ -88,14 +88,14 @@ impl Meeting {
                 alpn: &self.offered,
                 credential: &self.dialler,
                 config: &self.dial_config,
-                partials: &self.dial_config.partials(),
+                memory: &self.dial_config.receive_memory(),
             },
         )
         .await
     }
 
     pub async fn accept(&self) -> Outcome {
-        let partials = self.accept_partials.clone();
+        let memory = self.accept_memory.clone();
         let endpoints = Endpoints {
             local: acceptor_addr(),
             remote: dialler_addr(),
@@ -108,7 +108,7 @@ impl Meeting {
                 alpn: &self.supported,
                 credential: &self.acceptor,
                 config: &self.accept_config,
-                partials: &partials.unwrap_or_else(|| self.accept_config.partials()),
+                memory: &memory.unwrap_or_else(|| self.accept_config.receive_memory()),
             },
         )
         .await

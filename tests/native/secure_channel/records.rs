@@ -21,8 +21,8 @@ async fn after(f: impl Fn(&mut VecDeque<BytesMut>)) -> (usize, FrameError) {
     for suite in SUITES {
         let mut meeting = Meeting::of_anyone();
         meeting.suite = suite;
-        let counts = meeting.accept_config.partials();
-        meeting.accept_partials = Some(counts.clone());
+        let counts = meeting.accept_config.receive_memory();
+        meeting.accept_memory = Some(counts.clone());
         let (dialled, accepted) = meeting.connect().await;
         meeting.to_acceptor.hold();
         for i in 0..3 {
@@ -63,6 +63,38 @@ async fn after(f: impl Fn(&mut VecDeque<BytesMut>)) -> (usize, FrameError) {
 fn tampered_after(expected: usize, (received, error): (usize, FrameError)) {
     assert!(matches!(error, FrameError::Tampered), "{error}");
     assert_eq!(received, expected);
+}
+
+/// Each record holds a short message, which the receiver keeps, and a long one, which it drops.
+#[tokio::test(start_paused = true)]
+async fn messages_that_a_receiver_keeps_share_a_bounded_number_of_records() {
+    const MAX: usize = 1 << 20;
+    let mut meeting = Meeting::of_anyone().configure(|config| {
+        config.max_shared_record_bytes = MAX;
+    });
+    let memory = meeting.accept_config.receive_memory();
+    meeting.accept_memory = Some(memory.clone());
+    let (dialled, accepted) = meeting.connect().await;
+    let mut kept = Vec::new();
+    for i in 0..100 {
+        let mut batch = VecDeque::from([message(50, i), message(60_000, i)]);
+        dialled.send_many(&mut batch).await.unwrap();
+        let short = soon(accepted.recv()).await.unwrap().unwrap();
+        assert_eq!(short, message(50, i));
+        let long = soon(accepted.recv()).await.unwrap().unwrap();
+        assert_eq!(long, message(60_000, i));
+        kept.push(short);
+        let shared = memory.stats().shared_record_bytes;
+        assert!(shared <= MAX as u64, "{shared}");
+    }
+    // All that are allowed, since each takes a little less than 64 KiB.
+    let shared = memory.stats().shared_record_bytes;
+    assert!(shared > MAX as u64 - (64 << 10), "{shared}");
+    for (i, short) in (0..).zip(&kept) {
+        assert_eq!(*short, message(50, i));
+    }
+    drop(kept);
+    assert_eq!(memory.stats().shared_record_bytes, 0);
 }
 
 #[tokio::test(start_paused = true)]

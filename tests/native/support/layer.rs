@@ -59,7 +59,7 @@ pub(crate) async fn dial_over<R: FrameReader, W: FrameWriter>(
         alpn: &[alpn],
         credential,
         config: &secure,
-        partials: &secure.partials(),
+        memory: &secure.receive_memory(),
     };
     soon(secure::dial(reader, writer, Suite::ChaChaPoly, &params)).await
 }
