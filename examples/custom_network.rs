@@ -21,7 +21,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use gossip_transport::net::{
-    Alpn, ConnectError, NetIncomingRequest, NetListener, NetTransport, is_dialable,
+    Alpn, ConnectError, NetIncomingRequest, NetListener, NetTransport, check_listenable,
+    is_dialable,
 };
 use gossip_transport::secure::{
     self, Endpoints, FrameBuffer, FrameEvent, FrameReader, FrameWriter, HandshakeParams,
@@ -107,6 +108,7 @@ impl NetTransport for UnixTransport {
         alpn_supported: &[Alpn],
         credential: &NetCredential,
     ) -> anyhow::Result<Listener> {
+        check_listenable(bind_addr)?;
         let (socket, port) = self.bind(bind_addr.port())?;
         Ok(Listener {
             socket,

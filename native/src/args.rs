@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use gossip_transport::credential::Identity;
-use gossip_transport::net::{NetTransport as _, canonical, is_dialable, is_link_local};
+use gossip_transport::net::{
+    ConnectError, NetTransport as _, canonical, check_listenable, is_dialable, is_link_local,
+};
 use gossip_transport::tcp::{Network, TcpTransport};
 
 use crate::admin::AdminCommand;
@@ -246,10 +248,15 @@ impl Args {
         if let Some(advertise) = self.advertise
             && !is_dialable(advertise)
         {
+            let error = ConnectError::NotDialable { addr: advertise };
             return Err(format!(
-                "--advertise {advertise} cannot be dialled: give an address and port that others \
-                 can reach"
+                "--advertise {error}: give an address and port that others can reach"
             ));
+        }
+        let listens = [("--listen", Some(self.listen)), ("--http", self.http)];
+        for (option, addr) in listens {
+            let checked = addr.map_or(Ok(()), check_listenable);
+            checked.map_err(|error| format!("{option} {error}"))?;
         }
         Ok(())
     }
@@ -461,6 +468,23 @@ mod tests {
     }
 
     #[test]
+    fn an_address_of_no_machine_is_not_listened_on() {
+        for option in ["--listen", "--http"] {
+            for addr in [
+                "224.0.0.1:1",
+                "255.255.255.255:1",
+                "240.0.0.1:1",
+                "[ff02::1]:1",
+                "[100::1]:1",
+            ] {
+                let args = ["gossip-node", "--trust-anyone", option, addr];
+                let error = Args::try_parse_from(args).unwrap().check().unwrap_err();
+                assert!(error.contains(option) && error.contains(addr), "{error}");
+            }
+        }
+    }
+
+    #[test]
     fn an_address_that_cannot_be_dialled_is_not_advertised() {
         let base = ["gossip-node", "--trust-anyone", "--listen", "0.0.0.0:0"];
         let parse = |more: &[&str]| {
@@ -470,6 +494,16 @@ mod tests {
         };
         assert!(parse(&["--advertise", "0.0.0.0:1"]).is_err());
         assert!(parse(&["--advertise", "127.0.0.1:0"]).is_err());
+        for addr in [
+            "255.255.255.255:1",
+            "224.0.0.1:1",
+            "240.0.0.1:1",
+            "[100::1]:1",
+            "[ff02::1]:1",
+        ] {
+            let error = parse(&["--advertise", addr]).unwrap_err();
+            assert!(error.contains(addr), "{error}");
+        }
         assert_eq!(parse(&["--advertise", "127.0.0.1:1"]), Ok(()));
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::ConnectedError;
-use crate::net::{ConnectError, NetTransport, is_dialable};
+use crate::net::{ConnectError, NetTransport, may_be_dialled};
 use crate::rt;
 use crate::secure::HandshakeError;
 use crate::transport_layer::{DuplicateIdentity, PeerState, SocketStats};
@@ -177,7 +177,7 @@ fn outlook(seeds: impl Iterator<Item = (String, SocketAddr, Option<Failure>)>) -
     for (seed, addr, failure) in seeds {
         let cause = match failure {
             // Nothing dials such an address.
-            _ if !is_dialable(addr) => Some(ConnectedError::NotDialable { seed }),
+            _ if !may_be_dialled(addr) => Some(ConnectedError::NotDialable { seed }),
             None => {
                 reachable += 1;
                 continue;

@@ -12,7 +12,7 @@ use super::faults::DialFault;
 use super::listener::{Acceptor, MemoryListener};
 use super::network::MemoryNetwork;
 use crate::credential::NetCredential;
-use crate::net::{Alpn, ConnectError, NetTransport, is_dialable};
+use crate::net::{Alpn, ConnectError, NetTransport, check_listenable, is_dialable};
 use crate::rt;
 use crate::secure::HandshakeError;
 
@@ -67,6 +67,7 @@ impl NetTransport for MemoryTransport {
         credential: &NetCredential,
     ) -> anyhow::Result<MemoryListener> {
         self.network.config().validate()?;
+        check_listenable(bind_addr)?;
         if bind_addr.ip().is_unspecified() {
             bind_addr.set_ip(self.ip);
         }

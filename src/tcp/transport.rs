@@ -13,7 +13,9 @@ use super::config::TcpConfig;
 use super::listener::{TcpListener, Terms};
 use super::notices::Notices;
 use crate::credential::NetCredential;
-use crate::net::{Alpn, ConnectError, NetTransport, PartialStats, canonical, is_dialable};
+use crate::net::{
+    Alpn, ConnectError, NetTransport, PartialStats, canonical, check_listenable, is_dialable,
+};
 use crate::rt;
 use crate::secure::{self, Endpoints, HandshakeParams, ReceiveMemory, Suite};
 
@@ -60,6 +62,7 @@ impl NetTransport for TcpTransport {
         credential: &NetCredential,
     ) -> anyhow::Result<TcpListener> {
         self.config.validate()?;
+        check_listenable(bind_addr)?;
         let terms = Terms {
             alpn_supported: alpn_supported.to_vec(),
             credential: credential.clone(),

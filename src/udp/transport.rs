@@ -12,7 +12,9 @@ use super::error::UdpError;
 use super::listener::UdpListener;
 use crate::credential::NetCredential;
 use crate::message::{ChitchatMessage, MAX_DATAGRAM_LEN, Message as _};
-use crate::net::{Alpn, ConnectError, NetTransport, canonical, is_dialable, unspecified_like};
+use crate::net::{
+    Alpn, ConnectError, NetTransport, canonical, check_listenable, is_dialable, unspecified_like,
+};
 use crate::rt;
 use crate::rt::sync::{Mutex, MutexGuard};
 
@@ -91,6 +93,7 @@ impl NetTransport for PlaintextUdpTransport {
         credential: &NetCredential,
     ) -> anyhow::Result<UdpListener> {
         self.check(alpn_supported)?;
+        check_listenable(bind_addr)?;
         let endpoint = self.bind(bind_addr).await?;
         tracing::warn!(
             addr = %endpoint.local_addr(),

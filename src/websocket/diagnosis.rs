@@ -11,6 +11,7 @@ use wasm_bindgen::{JsCast as _, JsValue};
 
 use super::{environment, names, socket};
 use crate::net::ConnectError;
+use crate::net::address::is_discard_only;
 
 /// Returns the error of a dial for which the constructor of `WebSocket` threw an exception.
 pub(super) fn not_created(addr: SocketAddr, url: &str, thrown: &JsValue) -> ConnectError {
@@ -79,7 +80,7 @@ enum Distance {
 
 /// Returns how far away the target is, as far as its address or URL shows.
 fn distance_of(addr: SocketAddr, url: &str) -> Distance {
-    if names::is_stand_in(addr) {
+    if is_discard_only(addr) {
         let host = names::host(url);
         return match host.parse().ok() {
             Some(ip) => distance_of_ip(ip),

@@ -15,13 +15,11 @@ use web_sys::Url;
 
 use super::environment;
 use super::error::NameError;
+use crate::net::address::DISCARD_ONLY;
 use crate::rt::sync::Mutex;
 
 /// The most names that are remembered. A tab uses a handful: its seeds and relays.
 const MAX_NAMES: usize = 256;
-
-/// The first segments of 100::/64, the discard-only prefix.
-const PREFIX: [u16; 4] = [0x100, 0, 0, 0];
 
 /// The names that were resolved, least recently used first. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -127,11 +125,6 @@ pub(super) fn target(name: &str) -> Result<Target, NameError> {
     Ok(Target::Url { url, port })
 }
 
-/// Returns whether `addr` has the form of an address that stands for a name.
-pub(super) fn is_stand_in(addr: SocketAddr) -> bool {
-    matches!(addr.ip(), IpAddr::V6(ip) if ip.segments().starts_with(&PREFIX))
-}
-
 /// Returns the URL that dials an ordinary address.
 pub(super) fn plain_url(addr: SocketAddr) -> String {
     // Without the scope and flow of an IPv6 address, which a URL cannot contain.
@@ -149,7 +142,7 @@ fn stand_in(url: &str) -> IpAddr {
     let tail = digest
         .first_chunk()
         .map_or(0, |bytes| u64::from_be_bytes(*bytes));
-    let prefix = u128::from(PREFIX[0]) << 112;
+    let prefix = u128::from(DISCARD_ONLY[0]) << 112;
     IpAddr::V6(Ipv6Addr::from(prefix | u128::from(tail)))
 }
 

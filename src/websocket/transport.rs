@@ -74,7 +74,8 @@ impl WebSocketTransport {
     ) -> Result<(WebSocketReader, WebSocketWriter), ConnectError> {
         let url = match self.names.url(addr) {
             Some(url) => url,
-            None if names::is_stand_in(addr) || !is_dialable(addr) => {
+            // Also an address that stands for a name which was forgotten.
+            None if !is_dialable(addr) => {
                 return Err(ConnectError::NotDialable { addr });
             }
             None => names::plain_url(addr),

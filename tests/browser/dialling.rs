@@ -43,6 +43,7 @@ async fn an_address_that_cannot_be_dialled_is_refused_without_a_dial() {
         "127.0.0.1:0",
         "[100::1]:7000",
         "224.0.0.1:7000",
+        "255.255.255.255:7000",
     ] {
         let error = soon(transport.open(addr.parse().unwrap()))
             .await

@@ -329,7 +329,7 @@ impl<C: NetConnection> Peer<C> {
                 self.task = TaskState::Running(now);
                 return Decision::Step(Step::Write { link, conn, bytes });
             }
-        } else if !net::is_dialable(target) {
+        } else if !net::may_be_dialled(target) {
             self.queue.drop_waiting(DropReason::Unroutable);
         } else if !self.queue.is_empty() || self.wanted > 0 {
             if self.dial.is_none() {

@@ -1,5 +1,5 @@
 //! Addresses that have several forms: IPv4 addresses that a socket on `[::]` sees mapped into IPv6, and
-//! IPv6 link-local addresses.
+//! IPv6 link-local addresses. Addresses that belong to no single machine.
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, SocketAddrV6};
@@ -9,10 +9,11 @@ use chitchat_013::transport::Socket as Socket013;
 use gossip_transport::either::EitherTransport;
 use gossip_transport::gossip::engine::{Engine, Event, Output};
 use gossip_transport::gossip::{GossipConfig, Participant};
+use gossip_transport::memory::MemoryNetwork;
 use gossip_transport::message::{
     ChitchatId, ChitchatMessage, Digest, Message as _, NodeDigest, ProtocolVersion,
 };
-use gossip_transport::net::{ConnectError, NetTransport};
+use gossip_transport::net::{ConnectError, NetTransport, NotListenable};
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::transport_layer::{DropReason, TransportLayerConfig};
 use gossip_transport::udp::PlaintextUdpTransport;
@@ -297,4 +298,59 @@ async fn link_local_addresses_are_refused_with_an_explanation() {
     socket.send(scoped, message()).await.unwrap();
     let dropped = socket.stats().total.dropped;
     assert_eq!(dropped.count(DropReason::Unroutable), 1);
+}
+
+/// Addresses of no single machine, with the port 7.
+const NO_MACHINE: [&str; 7] = [
+    "224.0.0.1:7",
+    "[::ffff:224.0.0.1]:7",
+    "255.255.255.255:7",
+    "240.0.0.1:7",
+    "0.0.0.1:7",
+    "[ff02::1]:7",
+    "[100::1]:7",
+];
+
+async fn neither_dials_nor_listens<T: NetTransport>(network: T) {
+    let (alpn, credential) = (ChitchatMessage::alpns(), anyone());
+    for text in NO_MACHINE {
+        let addr = text.parse().unwrap();
+        let bound = network.create_listener(addr, &alpn, &credential).await;
+        let error = bound.err().expect("the address belongs to no machine");
+        let typed = error.downcast_ref();
+        assert_eq!(typed, Some(&NotListenable { addr }), "{error:#}");
+        assert!(format!("{error:#}").contains(text), "{error:#}");
+        let dialled = soon(network.connect(addr, &alpn, &credential)).await;
+        let error = dialled.err().unwrap();
+        let typed = error.downcast_ref();
+        assert!(
+            matches!(typed, Some(ConnectError::NotDialable { .. })),
+            "{error:#}"
+        );
+        assert!(format!("{error:#}").contains(text), "{error:#}");
+    }
+}
+
+#[tokio::test]
+async fn no_network_dials_or_listens_on_an_address_of_no_single_machine() {
+    let memory = MemoryNetwork::new(1).host([127, 0, 0, 1].into());
+    neither_dials_nor_listens(memory).await;
+    neither_dials_nor_listens(TcpTransport::default()).await;
+    neither_dials_nor_listens(PlaintextUdpTransport::default()).await;
+    let (tcp, udp) = (TcpTransport::default(), PlaintextUdpTransport::default());
+    neither_dials_nor_listens(EitherTransport::new(tcp, udp)).await;
+}
+
+#[tokio::test]
+async fn no_participant_advertises_an_address_of_no_single_machine() {
+    for text in NO_MACHINE {
+        let addr = Some(text.parse().unwrap());
+        let config = TransportLayerConfig::default().with_advertise_addr(addr);
+        assert!(config.validate().unwrap_err().to_string().contains(text));
+        let socket: Socket<TcpTransport> = support::open(TcpTransport::default(), anyone()).await;
+        let config = GossipConfig::new("cluster", "member").with_advertise_addr(addr);
+        let error = Participant::join(socket, config).await.err().unwrap();
+        let error: ConfigError = error.downcast().unwrap();
+        assert_eq!((&*error.field, &*error.value), ("advertise_addr", text));
+    }
 }

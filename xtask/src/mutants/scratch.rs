@@ -19,7 +19,7 @@ const COMMON: [&str; 10] = [
     "src/credential",
     "src/host.rs",
     "src/message",
-    "src/net.rs",
+    "src/net",
     "src/rt",
 ];
 

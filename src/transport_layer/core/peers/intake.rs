@@ -245,7 +245,7 @@ impl<C: NetConnection> Peers<C> {
         let Some(peer) = self.map.get_mut(&home) else {
             return Poll::Ready(Err(ClosedError.into()));
         };
-        if !net::is_dialable(peer.target(home)) {
+        if !net::may_be_dialled(peer.target(home)) {
             return Poll::Ready(Err(ConnectError::NotDialable { addr }.into()));
         }
         if wanted.entry.id != peer.id {
@@ -295,7 +295,7 @@ fn offer_to<C: NetConnection>(
         addr: to,
         id: peer.id,
     };
-    let offer = if peer.active().is_none() && !net::is_dialable(peer.target(to)) {
+    let offer = if peer.active().is_none() && !net::may_be_dialled(peer.target(to)) {
         peer.queue.refuse(DropReason::Unroutable)
     } else if !peer.queue.is_too_long(len) && backlog.holds_back(key, own, len) {
         Offer::Full(bytes)

@@ -10,17 +10,21 @@
 //! [`HandshakeError`](crate::secure::HandshakeError), [`FrameError`](crate::secure::FrameError) and
 //! [`ConfigError`](crate::ConfigError).
 
+pub(crate) mod address;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::credential::{Identity, NetCredential, is_key_address};
+use crate::credential::{Identity, NetCredential};
 use crate::rt::{Instant, MaybeSend, MaybeSync};
+pub use address::{NotListenable, canonical, check_listenable, is_dialable, is_link_local};
+pub(crate) use address::{may_be_dialled, unspecified_like};
 
 /// A network, which can dial and, where the platform allows it, listen.
 ///
@@ -31,7 +35,8 @@ pub trait NetTransport: Clone + MaybeSend + MaybeSync + 'static {
     /// The connection that [`connect`](Self::connect) and accepted requests return.
     type Connection: NetConnection;
 
-    /// Binds `bind_addr`. Port 0 asks for any free port. The address is bound when this returns.
+    /// Binds `bind_addr`. Port 0 asks for any free port. The address is bound when this returns. An address
+    /// that belongs to no machine is an error, see [`check_listenable`].
     ///
     /// On a platform that cannot listen (a browser), the unspecified address with port 0 returns a
     /// listener that accepts nothing, and any other address is an error.
@@ -358,14 +363,6 @@ impl std::ops::Add for PartialStats {
     }
 }
 
-/// Returns the unspecified address with port 0 of the family of `addr`.
-pub(crate) fn unspecified_like(addr: SocketAddr) -> SocketAddr {
-    match addr {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    }
-}
-
 /// The name of an application protocol, 1 to 255 bytes. Both sides agree on one in the handshake.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Alpn(Bytes);
@@ -453,9 +450,9 @@ impl fmt::Display for CloseReason {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The address can never be dialled (unspecified, multicast, link-local, or port 0). A retry does not
+    /// The address can never be dialled, for the reason in the text: see [`is_dialable`]. A retry does not
     /// help.
-    #[error("{addr} cannot be dialled{}", why_not_dialable(.addr))]
+    #[error("{addr} cannot be dialled: {}", address::why_not_dialable(*.addr))]
     NotDialable {
         /// The address.
         addr: SocketAddr,
@@ -493,89 +490,4 @@ pub enum ConnectError {
         /// Possible causes, and advice on how to remove them.
         help: String,
     },
-}
-
-/// Returns whether `addr` can be dialled: it has a port, and is neither unspecified, multicast, an IPv6
-/// link-local address nor the key address of an identity.
-pub fn is_dialable(addr: SocketAddr) -> bool {
-    let addr = canonical(addr);
-    addr.port() != 0
-        && !addr.ip().is_unspecified()
-        && !addr.ip().is_multicast()
-        && !is_link_local(addr)
-        && !is_key_address(addr)
-}
-
-/// Returns whether `addr` is an IPv6 link-local address, `fe80::/10`. Such an address means another
-/// machine on each network, and a message has no room for the interface that would tell them apart.
-pub fn is_link_local(addr: SocketAddr) -> bool {
-    matches!(addr, SocketAddr::V6(addr) if addr.ip().is_unicast_link_local())
-}
-
-/// Returns the only form in which `addr` is compared and sent: an IPv4 address that is mapped into IPv6
-/// (`::ffff:192.0.2.1`, as a socket on `[::]` sees IPv4 peers) is that IPv4 address, and an IPv6 address has
-/// neither scope nor flow label.
-pub fn canonical(addr: SocketAddr) -> SocketAddr {
-    match addr {
-        SocketAddr::V4(_) => addr,
-        SocketAddr::V6(v6) => SocketAddr::new(v6.ip().to_canonical(), v6.port()),
-    }
-}
-
-/// Returns what the text of [`ConnectError::NotDialable`] adds to the address.
-fn why_not_dialable(addr: &SocketAddr) -> &'static str {
-    if is_link_local(*addr) {
-        ": link-local addresses mean another machine on each network, so use a global or unique local one"
-    } else {
-        ""
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn addr(text: &str) -> SocketAddr {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn an_address_has_one_canonical_form() {
-        for (other, expected) in [
-            ("192.0.2.1:7", "192.0.2.1:7"),
-            ("[::ffff:192.0.2.1]:7", "192.0.2.1:7"),
-            ("[2001:db8::1%3]:7", "[2001:db8::1]:7"),
-            ("[::1]:7", "[::1]:7"),
-        ] {
-            assert_eq!(canonical(addr(other)), addr(expected));
-        }
-        let labelled = std::net::SocketAddrV6::new(Ipv6Addr::LOCALHOST, 7, 9, 9);
-        assert_eq!(canonical(labelled.into()), addr("[::1]:7"));
-    }
-
-    #[test]
-    fn addresses_that_mean_nothing_elsewhere_are_not_dialled_and_link_local_ones_are_explained() {
-        for dialable in ["192.0.2.1:7", "[::ffff:192.0.2.1]:7", "[fd00::1]:7"] {
-            assert!(is_dialable(addr(dialable)), "{dialable}");
-        }
-        for other in [
-            "192.0.2.1:0",
-            "0.0.0.0:7",
-            "[::]:7",
-            "[::ffff:0.0.0.0]:7",
-            "224.0.0.1:7",
-            "[::ffff:224.0.0.1]:7",
-            "[fe80::1]:7",
-            "[fe80::1%2]:7",
-        ] {
-            let addr = addr(other);
-            assert!(!is_dialable(addr), "{other}");
-            let text = ConnectError::NotDialable { addr }.to_string();
-            assert_eq!(
-                text.contains("link-local"),
-                other.contains("fe80"),
-                "{text}"
-            );
-        }
-    }
 }
