@@ -42,29 +42,26 @@ pub(super) fn client(header: &[u8]) -> Result<Option<SocketAddr>, &'static str> 
     match (command, family.unwrap_or_default()) {
         (LOCAL, _) | (PROXY, UNSPECIFIED) => Ok(None),
         (PROXY, TCP_IPV4) => {
-            // The client's address, the proxy's, and their ports in the same order.
-            let (Some(ip), Some(port)) = (chunk::<4>(addresses, 0), chunk::<2>(addresses, 8))
-            else {
-                return Err("its addresses are cut off");
-            };
-            let ip = Ipv4Addr::from(ip);
-            Ok(Some((ip, u16::from_be_bytes(port)).into()))
+            let (ip, port) = source::<4>(addresses)?;
+            Ok(Some((Ipv4Addr::from(ip), port).into()))
         }
         (PROXY, TCP_IPV6) => {
-            let (Some(ip), Some(port)) = (chunk::<16>(addresses, 0), chunk::<2>(addresses, 32))
-            else {
-                return Err("its addresses are cut off");
-            };
-            let ip = Ipv6Addr::from(ip);
-            Ok(Some((ip, u16::from_be_bytes(port)).into()))
+            let (ip, port) = source::<16>(addresses)?;
+            Ok(Some((Ipv6Addr::from(ip), port).into()))
         }
         (PROXY, _) => Err("its client does not use TCP over IP"),
         _ => Err("its command is unknown"),
     }
 }
 
-fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..)?.first_chunk().copied()
+/// Returns the client's address, of `N` bytes, and its port. `block` has the client's address, the proxy's, and
+/// their ports in the same order; the values of a proxy may follow.
+fn source<const N: usize>(block: &[u8]) -> Result<([u8; N], u16), &'static str> {
+    let rest = block.get(2 * N..).and_then(<[u8]>::first_chunk);
+    let (Some(ip), Some([high, low, _, _])) = (block.first_chunk(), rest) else {
+        return Err("its addresses are cut off");
+    };
+    Ok((*ip, u16::from_be_bytes([*high, *low])))
 }
 
 #[cfg(test)]
@@ -101,6 +98,44 @@ mod tests {
         assert_eq!(read(&header(0x21, 0x21, &v6)), Ok(Some(expected)));
         assert_eq!(read(&header(0x20, 0x00, &[])), Ok(None));
         assert_eq!(read(&header(0x21, 0x00, &v4)), Ok(None));
+    }
+
+    #[test]
+    fn a_header_whose_addresses_are_cut_off_is_refused_at_every_length() {
+        for (family, whole) in [(0x11, 12), (0x21, 36)] {
+            let block = [1; 40];
+            for len in 0..=block.len() {
+                let stated = read(&header(0x21, family, &block[..len]));
+                assert_eq!(stated.is_ok(), len >= whole, "family {family}: {len}");
+            }
+        }
+        // Without addresses, whatever follows is skipped.
+        for len in 0..=40 {
+            assert_eq!(read(&header(0x20, 0x11, &[1; 40][..len])), Ok(None));
+            assert_eq!(read(&header(0x21, 0x00, &[1; 40][..len])), Ok(None));
+        }
+    }
+
+    #[test]
+    fn a_header_has_a_longest_length() {
+        let rest = MAX_LEN - FIXED_LEN;
+        assert!(read(&header(0x21, 0x11, &vec![1; rest])).is_ok());
+        assert!(read(&header(0x21, 0x11, &vec![1; rest + 1])).is_err());
+    }
+
+    #[test]
+    fn a_header_of_version_1_is_refused() {
+        let (v4, v6) = (
+            "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n",
+            "PROXY TCP6 ::1 ::1 1 2\r\n",
+        );
+        for text in [v4, v6, "PROXY UNKNOWN\r\n   "] {
+            let fixed = text.as_bytes().first_chunk().unwrap();
+            assert_eq!(
+                len(fixed),
+                Err("it does not begin with the signature of version 2")
+            );
+        }
     }
 
     #[test]
