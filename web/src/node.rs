@@ -39,6 +39,14 @@ pub struct GossipNode {
 
 #[wasm_bindgen]
 impl GossipNode {
+    /// Throws a `TypeError`: `GossipNode.join` returns an object of this class.
+    ///
+    /// @deprecated
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Result<GossipNode, TypeError> {
+        Err(gossip_web_values::no_constructor("GossipNode.join"))
+    }
+
     /// Joins a cluster. Resolves at once, and finds the other members in the background;
     /// `connected()` waits for the first of them.
     ///

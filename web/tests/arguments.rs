@@ -50,6 +50,16 @@ fn no_strings() -> Vec<JsValue> {
 }
 
 #[wasm_bindgen_test]
+async fn the_class_has_no_constructor_and_says_what_to_use() {
+    let node = node().await;
+    let class = Reflect::get(&node, &"constructor".into()).unwrap();
+    let created = Reflect::construct(class.unchecked_ref(), &Array::new());
+    let error: TypeError = created.unwrap_err().dyn_into().unwrap();
+    let text = String::from(error.message());
+    assert!(text.contains("GossipNode.join("), "{text}");
+}
+
+#[wasm_bindgen_test]
 async fn an_argument_that_is_no_string_is_a_type_error_that_names_it() {
     let node = node().await;
     let good = JsValue::from("a");

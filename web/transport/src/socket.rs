@@ -50,6 +50,14 @@ pub struct TransportSocket {
 
 #[wasm_bindgen]
 impl TransportSocket {
+    /// Throws a `TypeError`: `TransportSocket.open` returns an object of this class.
+    ///
+    /// @deprecated
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Result<TransportSocket, TypeError> {
+        Err(gossip_web_values::no_constructor("TransportSocket.open"))
+    }
+
     /// Opens a socket. A peer is dialled when there is a message for it, and can send messages of its
     /// own from then on.
     ///

@@ -35,6 +35,15 @@ pub fn start() {
     console_error_panic_hook::set_once();
 }
 
+/// Returns the error of `new` on a class whose values come from an asynchronous function `factory`. Without a
+/// constructor, wasm-bindgen would create an object without a value, of which each method fails with "null
+/// pointer passed to rust".
+pub fn no_constructor(factory: &str) -> TypeError {
+    TypeError::new(&format!(
+        "it has no constructor: use await {factory}(options)"
+    ))
+}
+
 /// Converts the error of an invalid option to a JavaScript `TypeError` whose message includes the causes.
 pub fn type_error(error: &anyhow::Error) -> TypeError {
     TypeError::new(&format!("{error:#}"))
