@@ -41,6 +41,7 @@ pub(super) struct Peer<C> {
     /// Further addresses of this peer while it is connected.
     pub(super) aliases: Vec<SocketAddr>,
     pub(super) verification: Verification,
+    pub(super) claim: Option<Claim>,
     pub(super) conflict: Option<Box<Conflict>>,
     pub(super) queue: OutgoingQueue,
     /// The live connections. The first active one is written to; of an authenticated peer there is at
@@ -73,6 +74,14 @@ pub(super) struct Verification {
     pub(super) due: Option<Instant>,
     /// When it was last dialled for this.
     pub(super) last: Option<Instant>,
+}
+
+/// An address that a connected peer has stated, and that belongs to another identity.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Claim {
+    pub(super) addr: SocketAddr,
+    /// When to look whether the other identity has left it.
+    pub(super) due: Instant,
 }
 
 /// A dial in progress.
@@ -134,6 +143,7 @@ impl<C: NetConnection> Peer<C> {
             via: None,
             aliases: Vec::new(),
             verification: Verification::default(),
+            claim: None,
             conflict: None,
             queue,
             // Two connections at a time are rare, and by itself the vector would make room for four.
@@ -308,6 +318,7 @@ impl<C: NetConnection> Peer<C> {
             Some(Ok(decision)) => return decision,
             Some(Err(at)) => deadline = sooner(deadline, Some(at)),
         }
+        deadline = sooner(deadline, self.claim.map(|claim| claim.due));
         let target = self.target(addr);
         if let Some(due) = self.verification.due
             && self.dial.is_none()

@@ -244,6 +244,7 @@ impl<C: NetConnection> Peers<C> {
         peer.connected_until = now;
         peer.signal.raise();
         if peer.links.is_empty() {
+            peer.claim = None;
             let aliases = std::mem::take(&mut peer.aliases);
             self.names.forget_aliases(addr, &aliases);
         }

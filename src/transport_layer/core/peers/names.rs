@@ -143,6 +143,7 @@ impl<C: NetConnection> Peers<C> {
         self.revision += 1;
         // It was the former address that was contested.
         peer.verification.due = None;
+        peer.claim.take_if(|claim| claim.addr == to);
         if let Some(owner) = peer.owner {
             self.names.identities.insert(owner.address(), to);
         }

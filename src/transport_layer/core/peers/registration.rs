@@ -8,7 +8,8 @@
 //! | without authentication | the address that was dialled or that it came from |
 //!
 //! A stated address that belongs to another identity is contested: the peer is registered under its key
-//! address, and the contested address is dialled once, to see who answers there. An address that was
+//! address, and the contested address is dialled once, to see who answers there. If nobody does, it
+//! becomes that of the peer once the other identity has been gone for `peer_linger`. An address that was
 //! dialled belongs to the identity that has answered. A peer that is known keeps its address unless it
 //! has a better one now.
 //!
@@ -23,8 +24,8 @@ use super::{Peers, Phase};
 use crate::credential::{Identity, is_key_address};
 use crate::net::{CloseCode, NetConnection, canonical};
 use crate::rt::Instant;
-use crate::transport_layer::core::peer::Failure;
-use crate::transport_layer::core::step::Effects;
+use crate::transport_layer::core::peer::{Claim, Failure};
+use crate::transport_layer::core::step::{Effects, PeerKey};
 use crate::transport_layer::error::{OwnIdentity, WrongIdentity};
 use crate::transport_layer::stats::{Direction, DropReason};
 
@@ -51,6 +52,7 @@ impl<C: NetConnection> Peers<C> {
             fx.close.push((conn, code));
             return;
         }
+        let mut stated = None;
         let addr = if identity == Identity::UNPROVED {
             let source = canonical(conn.remote_addr());
             if !self.release(source, now, fx) {
@@ -60,10 +62,11 @@ impl<C: NetConnection> Peers<C> {
             }
             source
         } else {
-            let stated = self.stated(&conn);
+            stated = self.stated(&conn);
             self.place(identity, stated, None, now, fx)
         };
         self.enter(addr, conn, Direction::Incoming, now, fx);
+        self.note_claim(addr, identity, stated, now);
     }
 
     /// Takes a connection into service that was dialled at `dialled` for the entry at `entry`.
@@ -141,6 +144,7 @@ impl<C: NetConnection> Peers<C> {
             }
         }
         self.enter(addr, conn, Direction::Outgoing, now, fx);
+        self.note_claim(addr, identity, stated, now);
         self.add_alias(dialled, addr);
         if let Some(peer) = self.map.get_mut(&addr) {
             peer.via = Some(dialled).filter(|via| *via != addr);
@@ -165,12 +169,7 @@ impl<C: NetConnection> Peers<C> {
     fn release(&mut self, addr: SocketAddr, now: Instant, fx: &mut Effects<C>) -> bool {
         let mut is_taken_over = false;
         while let Some(home) = self.claimant(addr) {
-            let linger = self.config.peer_linger;
-            let is_away = self.map.get(&home).is_some_and(|peer| {
-                peer.links.is_empty()
-                    && now.saturating_duration_since(peer.connected_until) >= linger
-            });
-            if !is_away {
+            if !self.is_gone(home, now) {
                 return false;
             }
             self.disown(home, fx);
@@ -181,6 +180,72 @@ impl<C: NetConnection> Peers<C> {
             fx.downgraded.push(addr);
         }
         true
+    }
+
+    /// Returns whether the peer at `home` has not been connected for `peer_linger`.
+    fn is_gone(&self, home: SocketAddr, now: Instant) -> bool {
+        let peer = self.map.get(&home);
+        peer.is_some_and(|peer| {
+            let away = now.saturating_duration_since(peer.connected_until);
+            peer.links.is_empty() && away >= self.config.peer_linger
+        })
+    }
+
+    /// Notes that the peer at `addr`, which has connected as `identity`, has stated an address that belongs to
+    /// another, if it has.
+    fn note_claim(
+        &mut self,
+        addr: SocketAddr,
+        identity: Identity,
+        stated: Option<SocketAddr>,
+        now: Instant,
+    ) {
+        if let Some(stated) = stated.filter(|stated| *stated != identity.address())
+            && let Some(peer) = self.map.get_mut(&addr)
+            && peer.owner == Some(identity)
+            && peer.active().is_some()
+        {
+            // Whoever answers there has that time to do so.
+            let due = now + VERIFY_EVERY;
+            peer.claim = (stated != addr).then_some(Claim { addr: stated, due });
+        }
+    }
+
+    /// Registers the peer of an entry under the address that it has stated, if that belonged to another
+    /// identity which is gone by now. Messages to that address would otherwise be dialled for the other
+    /// identity for ever, though the peer that states it is connected.
+    pub(super) fn claim_again(&mut self, key: PeerKey, now: Instant, fx: &mut Effects<C>) {
+        let Some(peer) = self.get(key) else {
+            return;
+        };
+        let (Some(claim), Some(identity)) = (peer.claim, peer.owner) else {
+            return;
+        };
+        if claim.due > now {
+            return;
+        }
+        let owner = self.map.get(&claim.addr).filter(|peer| peer.is_proved());
+        let is_free = match owner {
+            Some(_) => self.is_gone(claim.addr, now),
+            None => !self.has_answered_at(claim.addr, identity),
+        };
+        if !is_free {
+            let since = owner.filter(|owner| owner.links.is_empty());
+            let since = since.map_or(now, |owner| owner.connected_until);
+            let due = (since + self.config.peer_linger).max(now + VERIFY_EVERY);
+            if let Some(peer) = self.get(key) {
+                peer.claim = Some(Claim { due, ..claim });
+            }
+            return;
+        }
+        if owner.is_some() {
+            self.disown(claim.addr, fx);
+        }
+        if let Some(peer) = self.get(key) {
+            peer.claim = None;
+        }
+        self.place(identity, Some(claim.addr), None, now, fx);
+        self.verify(claim.addr, now);
     }
 
     /// Returns whether `addr` is an alias at which another identity than `identity` was dialled, by a

@@ -44,6 +44,7 @@ impl<C: NetConnection> Peers<C> {
         let config = Arc::clone(&self.config);
         let (min, max) = (config.backoff_min, config.backoff_max);
         let draining = self.phase == Phase::Draining;
+        self.claim_again(key, now, fx);
         let step = loop {
             let is_full = self.in_use() >= config.max_connections;
             let Some(addr) = self.locate(key) else {

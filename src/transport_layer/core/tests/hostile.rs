@@ -423,3 +423,76 @@ fn a_peer_that_has_stated_an_address_keeps_it_if_it_answers_elsewhere_and_states
     f.peers.dialled(dialled, conn, f.now, &mut f.fx);
     assert_eq!(f.owners(), [(addr(1), id(1))]);
 }
+
+#[test]
+fn an_address_is_left_to_a_peer_that_has_stated_it_once_its_owner_was_gone_for_long() {
+    let mut fixture = fixture();
+    let (key, lost_at) = (id(2).address(), fixture.now);
+    let link = fixture.accept_claim(1, Some(addr(1)));
+    fixture.lose(addr(1), link);
+    fixture.accept_claim(2, Some(addr(1)));
+    assert!(dials(&mut fixture, addr(1)));
+    fixture.fail_dial(addr(1), std::io::ErrorKind::TimedOut);
+    let task = fixture.key(key);
+    let mut deadline = lost_at;
+    while deadline < lost_at + secs(60) {
+        assert_eq!(fixture.owners(), [(key, id(2))]);
+        // It is sent to all the time.
+        fixture.offer(addr(1));
+        let (batch, fx) = (&mut fixture.batch, &mut fixture.fx);
+        match fixture.peers.next_step(task, batch, fixture.now, fx) {
+            Step::Wait(Some(at)) => deadline = at,
+            Step::Keepalive { link, .. } => {
+                fixture.peers.kept_alive(task, link, fixture.now);
+                continue;
+            }
+            step => panic!("{}", name(&step)),
+        }
+        assert!(deadline > fixture.now, "the task never rests");
+        fixture.now = fixture.now.max(deadline);
+    }
+    assert_eq!(deadline, lost_at + secs(60));
+    fixture.offer(addr(1));
+    let (batch, fx) = (&mut fixture.batch, &mut fixture.fx);
+    fixture.peers.next_step(task, batch, deadline, fx);
+    assert_eq!(fixture.owners(), [(addr(1), id(2))]);
+    fixture.peers.assert_named_consistently();
+    // What is sent there from now on is for this peer, also under its key address.
+    for to in [addr(1), key] {
+        fixture.offer(to);
+    }
+    assert_eq!(fixture.stats().peers.len(), 1);
+    assert_eq!(fixture.peer(addr(1)).queued, 2);
+    // The former owner takes it back by answering there.
+    fixture.answered((addr(1), addr(1)), 1, addr(1));
+    let mut expected = [(addr(1), id(1)), (key, id(2))];
+    expected.sort();
+    assert_eq!(fixture.owners(), expected);
+    fixture.peers.assert_named_consistently();
+}
+
+#[test]
+fn an_address_of_a_connected_peer_is_not_left_to_one_that_has_stated_it() {
+    let name = proxy(443);
+    for stated in [addr(1), name] {
+        let config = TransportLayerConfig::default().with_silence_timeout(secs(10_000));
+        let mut fixture = Fixture::new(config.with_idle_timeout(secs(10_000)));
+        fixture.touch(name).unwrap();
+        fixture.answered((name, name), 1, addr(1));
+        let link = fixture.peers.newest_link();
+        fixture.accept_claim(2, Some(stated));
+        let key = id(2).address();
+        for _ in 0..10 {
+            fixture.now += secs(100);
+            fixture.step(key);
+        }
+        let expected = [(addr(1), id(1)), (key, id(2))];
+        assert_eq!(fixture.owners(), expected);
+        // The name leads to nobody any more, and the address is kept for a while.
+        fixture.lose(addr(1), link);
+        fixture.now += secs(60);
+        fixture.step(key);
+        assert_eq!(fixture.owners(), [(stated, id(2))]);
+        fixture.peers.assert_named_consistently();
+    }
+}
