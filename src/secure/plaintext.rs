@@ -36,8 +36,8 @@ struct Pool {
     shared: usize,
     /// The most of them.
     max_shared: usize,
-    /// Memory of earlier records, kept since new memory would have to be filled with zeros. There is at most
-    /// as much of it as is shared, and at least that of one record.
+    /// Memory of earlier records, kept since new memory would have to be filled with zeros: at most as much
+    /// as is shared, or that of one record. A keepalive frees it.
     spare: Vec<Vec<u8>>,
 }
 
@@ -75,6 +75,11 @@ impl PlaintextPool {
         }
         let mut plaintext = vec![0; len];
         opener.open(record, &mut plaintext)?;
+        if len == 0 {
+            // A keepalive: a connection is idle.
+            let spare = std::mem::take(&mut self.0.lock().spare);
+            drop(spare);
+        }
         Ok(Plaintext {
             bytes: plaintext.into(),
             may_share: len <= SHORT_LEN,
@@ -216,6 +221,10 @@ mod tests {
         }
         drop(again);
         assert_eq!((ends.spare(), ends.shared()), (1, 0));
+        ends.record(1, 1);
+        assert_eq!(ends.spare(), 1);
+        ends.record(0, 0);
+        assert_eq!(ends.spare(), 0, "a keepalive left memory of a burst");
     }
 
     #[test]
