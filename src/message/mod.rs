@@ -83,6 +83,14 @@ pub trait Message: Sized + MaybeSend + 'static {
         0
     }
 
+    /// Returns an upper bound of the bytes at which decoding looks, for a type that may take long to decode:
+    /// whose messages are compressed, for example. It must be cheap. The peers of a socket take turns to have
+    /// such messages decoded, so that none of them keeps a core busy. Default 0, for messages that are cheap.
+    fn decoding_work(bytes: &[u8]) -> usize {
+        let _ = bytes;
+        0
+    }
+
     /// Decodes one message, which must fill all of `bytes`. They come from the network and may be
     /// anything.
     ///
@@ -122,6 +130,14 @@ impl Message for ChitchatMessage {
 
     fn memory(&self) -> usize {
         memory::of(self)
+    }
+
+    fn decoding_work(bytes: &[u8]) -> usize {
+        let plain = match bytes.len() {
+            0..=MAX_DATAGRAM_LEN => 0,
+            len => len,
+        };
+        expanded_len_bound(bytes).saturating_add(plain)
     }
 
     fn decode(bytes: Bytes) -> Result<Self, DecodeError> {

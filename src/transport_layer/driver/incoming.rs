@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::{Either, select};
 
+use super::decoding::Work;
 use super::shared::Shared;
 use crate::credential::{Identity, Role};
 use crate::message::Message;
@@ -56,6 +57,8 @@ pub(super) struct Reader<T: NetTransport, M: Message> {
     conn: T::Connection,
     origin: Origin,
     noted: Option<Instant>,
+    /// The work of decoding messages that take long.
+    work: Work,
 }
 
 impl<T: NetTransport, M: Message> Reader<T, M> {
@@ -88,6 +91,7 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
             conn,
             origin,
             noted: None,
+            work: Work::default(),
         };
         shared.tasks.spawn((), handle_incoming_connection(reader));
     }
@@ -113,11 +117,19 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
                         // Boxed: it is rare.
                         Box::pin(self.review()).await;
                     }
-                    let source = self.note_arrival();
+                    let mut source = self.note_arrival();
                     for bytes in arrived.drain(..) {
-                        let len = bytes.len();
-                        if let Some(message) = self.decode(bytes) {
-                            messages.push_back((message, len));
+                        let work = M::decoding_work(&bytes);
+                        if work == 0 {
+                            messages.extend(self.decode(bytes));
+                            continue;
+                        }
+                        if self.work.needs_turn(work) {
+                            // Boxed: it is rare.
+                            let (messages, source) = (&mut messages, &mut source);
+                            Box::pin(self.decode_in_turn(source, bytes, work, messages)).await;
+                        } else {
+                            messages.extend(self.decode_timed(bytes, work));
                         }
                     }
                     self.enter(source, &mut messages).await;
@@ -218,10 +230,55 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
         self.note_reading(Reading::Since(Instant::now()));
     }
 
-    fn decode(&self, bytes: Bytes) -> Option<M> {
+    /// Decodes a message that takes long: enters what has arrived before it, and then waits for its turn.
+    async fn decode_in_turn(
+        &mut self,
+        source: &mut Source,
+        bytes: Bytes,
+        work: usize,
+        messages: &mut VecDeque<(M, usize)>,
+    ) {
+        self.enter(*source, messages).await;
+        self.note_reading(Reading::Paused);
+        let shared = Arc::clone(&self.shared);
+        let turn = loop {
+            let turn = shared.decoding.take().await;
+            if self.revision == shared.revision() {
+                break turn;
+            }
+            drop(turn);
+            self.find_source(source).await;
+        };
+        messages.extend(self.decode_timed(bytes, work));
+        // Without waiting for room, for which other peers would wait too.
+        shared.inbox.push_many(*source, messages);
+        self.work.pause().await;
+        drop(turn);
+        self.note_reading(Reading::Since(Instant::now()));
+        self.find_source(source).await;
+        self.enter(*source, messages).await;
+    }
+
+    /// Looks at the peer again if something has changed while this reader has waited.
+    async fn find_source(&mut self, source: &mut Source) {
+        while self.revision != self.shared.revision() {
+            self.review().await;
+            *source = self.note_arrival();
+        }
+    }
+
+    fn decode_timed(&mut self, bytes: Bytes, work: usize) -> Option<(M, usize)> {
+        let began = Instant::now();
+        let decoded = self.decode(bytes);
+        self.work.note(work, began.elapsed());
+        decoded
+    }
+
+    /// Returns the message with its encoded length.
+    fn decode(&self, bytes: Bytes) -> Option<(M, usize)> {
         let len = bytes.len();
         match M::decode(bytes) {
-            Ok(message) => Some(message),
+            Ok(message) => Some((message, len)),
             Err(error) => {
                 let addr = self.addr;
                 let count = self.shared.inbox.count_undecodable(addr, len);

@@ -12,11 +12,13 @@
 //! | `outgoing` | the task of a peer, which dials and writes: `handle_outgoing_connection` |
 //! | `dial` | a dial, which runs beside the task of its peer |
 //! | `incoming` | the task of a connection, which reads: `handle_incoming_connection` |
+//! | `decoding` | the turns in which messages that take long are decoded |
 //! | `shared` | the core behind its lock, the inbox and the tasks of one socket |
 //! | `inbox` | the inbox behind its lock, and the futures that wait for it |
 //! | `tasks` | sets of background tasks |
 //! | `waking` | notices that the machine or the page has woken up |
 
+mod decoding;
 mod dial;
 mod inbox;
 mod incoming;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
+use super::decoding::Turns;
 use super::inbox::SharedInbox;
 use super::tasks::TaskSet;
 use crate::credential::{Identity, NetCredential};
@@ -34,6 +35,8 @@ pub(in crate::transport_layer) struct Shared<T: NetTransport, M: Message> {
     /// them.
     revision: AtomicU64,
     pub(super) inbox: SharedInbox<M>,
+    /// The turns in which messages that take long are decoded.
+    pub(super) decoding: Turns,
     /// Readers, writers and goodbyes.
     pub(super) tasks: TaskSet<()>,
     /// The handshakes of incoming connections, by host.
@@ -75,6 +78,7 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
             peers: Mutex::new(peers),
             revision: AtomicU64::new(0),
             inbox: SharedInbox::new(config.incoming.clone(), M::memory),
+            decoding: Turns::default(),
             tasks: TaskSet::new(),
             handshakes: TaskSet::new(),
             listener: Mutex::new(None),

@@ -1,0 +1,198 @@
+//! Peers that have proved the secret and send messages that take long to decode: how long others wait, on
+//! real sockets, with load and without, in the same run.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use gossip_transport::gossip::{GossipConfig, Participant};
+use gossip_transport::message::{
+    ChitchatId, ChitchatMessage, DeletionStatus, Delta, Digest, KeyValueMutation, MAX_DATAGRAM_LEN,
+    NodeDelta, NodeDigest, ProtocolVersion, expanded_len_bound,
+};
+use gossip_transport::tcp::TcpTransport;
+use gossip_transport::transport_layer::{
+    OverflowPolicy, TransportLayerConfig, TransportLayerSocket, TransportLayerTransport,
+};
+use gossip_transport::{ClusterSecret, Message as _};
+
+use crate::support::{ANY_PORT, PATIENCE, member, open, soon};
+
+const CLUSTER: &str = "cluster";
+/// The peers that send what takes long.
+const ATTACKERS: usize = 4;
+const PINGS: usize = 100;
+
+/// Returns a message of a few kilobytes that decompresses to 2 MB. It is about keys of `id`, which
+/// believes nothing of it.
+fn bomb(id: &ChitchatId) -> Bytes {
+    let key_values = (1..=32).map(|n| KeyValueMutation {
+        key: format!("key-{n}"),
+        value: "x".repeat(64_000),
+        version: n,
+        status: DeletionStatus::Set,
+    });
+    let node_delta = NodeDelta {
+        chitchat_id: id.clone(),
+        from_version_excluded: 0,
+        last_gc_version: 0,
+        key_values: key_values.collect(),
+        max_version: 32,
+    };
+    let bomb = ChitchatMessage::Ack {
+        version: ProtocolVersion::V0,
+        delta: Delta {
+            node_deltas: vec![node_delta],
+        },
+    };
+    let bytes = bomb.into_bytes().unwrap();
+    assert!(bytes.len() < MAX_DATAGRAM_LEN / 5);
+    assert!(expanded_len_bound(&bytes) > 2_000_000);
+    bytes
+}
+
+/// Returns a message that is large without being compressed. It is for another cluster, so that it takes
+/// nothing but time.
+fn large_digest() -> Bytes {
+    let ids = (0..16_000).map(|n| ChitchatId::new(format!("node-{n}"), n, ANY_PORT));
+    let node_digests = ids.map(|id| (id, NodeDigest::default()));
+    let syn = ChitchatMessage::Syn {
+        version: ProtocolVersion::V0,
+        cluster_id: "another".to_owned(),
+        digest: Digest {
+            node_digests: node_digests.collect(),
+        },
+    };
+    let bytes = syn.into_bytes().unwrap();
+    assert!(bytes.len() > 500_000 && expanded_len_bound(&bytes) == 0);
+    bytes
+}
+
+/// Returns the shortest of some times that it takes to decode `bytes`.
+fn time_to_decode(bytes: &Bytes) -> Duration {
+    let decode = |_| {
+        let began = Instant::now();
+        ChitchatMessage::decode(bytes.clone()).unwrap();
+        began.elapsed()
+    };
+    (0..10).map(decode).min().unwrap()
+}
+
+/// Opens a socket that sends raw bytes in the place of messages, and sends `bytes` to `node` again and
+/// again.
+async fn flood(secret: ClusterSecret, node: SocketAddr, bytes: Bytes, goes_on: Arc<AtomicBool>) {
+    let mut config = TransportLayerConfig::default().with_alpn(ChitchatMessage::alpns());
+    config.outgoing.overflow = OverflowPolicy::Backpressure;
+    let network =
+        TransportLayerTransport::with_config(TcpTransport::default(), member(&secret), config);
+    let socket: TransportLayerSocket<_, Bytes> = network.open(ANY_PORT).await.unwrap();
+    while goes_on.load(Ordering::Relaxed) {
+        socket.send(node, bytes.clone()).await.unwrap();
+    }
+}
+
+/// Returns the sorted times between a Syn and its answer.
+async fn pings(
+    peer: &TransportLayerSocket<TcpTransport, ChitchatMessage>,
+    node: SocketAddr,
+) -> Vec<Duration> {
+    let mut times = Vec::new();
+    for _ in 0..PINGS {
+        let began = Instant::now();
+        let syn = ChitchatMessage::Syn {
+            version: ProtocolVersion::V0,
+            cluster_id: CLUSTER.to_owned(),
+            digest: Digest::default(),
+        };
+        peer.send(node, syn).await.unwrap();
+        soon(async {
+            loop {
+                let (_, message) = peer.recv().await.unwrap();
+                if matches!(message, ChitchatMessage::SynAck { .. }) {
+                    return;
+                }
+            }
+        })
+        .await;
+        times.push(began.elapsed());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    times.sort_unstable();
+    times
+}
+
+fn runtime(workers: usize) -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder
+        .worker_threads(workers)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn peers_that_send_small_messages_which_become_large_do_not_delay_others() {
+    others_are_not_delayed_by(bomb);
+}
+
+#[test]
+fn peers_that_send_large_digests_do_not_delay_others() {
+    others_are_not_delayed_by(|_| large_digest());
+}
+
+/// Compares the delay of an honest peer while others send the result of `costly`, which is told the id of
+/// the node, with that while they send nothing.
+fn others_are_not_delayed_by(costly: impl Fn(&ChitchatId) -> Bytes) {
+    let secret = ClusterSecret::generate();
+    // The node has one core.
+    let (at_node, elsewhere) = (runtime(1), runtime(1));
+    let node = at_node.block_on(async {
+        let socket = open(TcpTransport::default(), member(&secret)).await;
+        let config = GossipConfig::new(CLUSTER, "node");
+        Participant::join(socket, config).await.unwrap()
+    });
+    let addr = node.id().gossip_advertise_addr;
+    let costly = costly(&node.id());
+    let decoding = time_to_decode(&costly);
+    let goes_on = Arc::new(AtomicBool::new(true));
+    let (quiet, loaded, delivered) = elsewhere.block_on(async {
+        let peer = open(TcpTransport::default(), member(&secret)).await;
+        let quiet = pings(&peer, addr).await;
+        let received = || node.stats().total.received;
+        let before = received();
+        for _ in 0..ATTACKERS {
+            tokio::spawn(flood(
+                secret.clone(),
+                addr,
+                costly.clone(),
+                Arc::clone(&goes_on),
+            ));
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while received() < before + ATTACKERS as u64 {
+            assert!(Instant::now() < deadline, "no load");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let before = received();
+        let loaded = pings(&peer, addr).await;
+        (quiet, loaded, received() - before)
+    });
+    goes_on.store(false, Ordering::Relaxed);
+    let at = |times: &[Duration], percent: usize| times[(times.len() - 1) * percent / 100];
+    let [median, loaded_median] = [&quiet, &loaded].map(|times| at(times, 50));
+    let [p99, loaded_p99] = [&quiet, &loaded].map(|times| at(times, 99));
+    let shown = format!(
+        "{decoding:?} for one message; quiet {median:?} and {p99:?}; under load {loaded_median:?} and \
+         {loaded_p99:?}, {delivered} received meanwhile"
+    );
+    eprintln!("{shown}");
+    // There was load all the time.
+    assert!(delivered >= PINGS as u64 + 5, "{shown}");
+    // A message comes behind one that is being decoded, and behind few of them.
+    assert!(loaded_median < median + decoding * 2, "{shown}");
+    assert!(loaded_p99 < p99 + decoding * 6, "{shown}");
+    elsewhere.shutdown_background();
+    at_node.shutdown_background();
+}
