@@ -99,7 +99,7 @@ fn key(path: &Path, trust: Trust) -> anyhow::Result<NetCredential> {
                     error
                 }
             })?;
-            tracing::info!(path = %path.display(), "created a new key");
+            tracing::info!(?path, "created a new key");
             Ok(credential)
         }
         Err(error) => {
@@ -133,7 +133,7 @@ fn read(path: &Path) -> std::io::Result<String> {
     let bytes = std::fs::read(path)?;
     if readable_by_others(path) {
         tracing::warn!(
-            path = %path.display(),
+            ?path,
             "other users of this machine can read this file; chmod 600 it"
         );
     }

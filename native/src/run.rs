@@ -123,7 +123,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(path) = &args.ready_file {
         ready.write(path)?;
     }
-    tracing::info!(id = %me.node_id, addr = %me.gossip_advertise_addr, cluster = %args.cluster,
+    tracing::info!(id = &*me.node_id, addr = %me.gossip_advertise_addr, cluster = args.cluster,
         seeds = args.seeds.len(), "started");
 
     let stopped = async { while ending.changed().await {} };

@@ -75,6 +75,20 @@ fn a_node_listens_on_a_host_name() {
 }
 
 #[test]
+fn no_name_looks_like_another_field_of_a_log_line() {
+    let (id, cluster) = ("a addr=192.0.2.9:1", "b started");
+    let node = Node::start(&["--trust-anyone", "--id", id, "--cluster", cluster]);
+    let line = wait_for("the line of the start", || {
+        let log = node.log();
+        let line = log.lines().find(|line| line.contains("seeds="));
+        line.map(str::to_owned)
+    });
+    for quoted in [format!("{id:?}"), format!("{cluster:?}")] {
+        assert!(line.contains(&quoted), "{line}");
+    }
+}
+
+#[test]
 fn help_exits_0_and_explains_trust_times_and_exit_codes() {
     let output = run(&["--help"]);
     assert_eq!(output.status.code(), Some(0));

@@ -123,3 +123,43 @@ fn only_the_first_line_of_a_doc_comment_is_checked() {
     let found = riddles(&Source::new("x.rs", text));
     assert_eq!(found, ["x.rs:1: Who reads", "x.rs:6: Gives it."]);
 }
+
+/// What is logged with `%`, as it is: addresses, numbers and errors, whose texts quote what others have chosen.
+const LOGGED_AS_IT_IS: [&str; 11] = [
+    "addr",
+    "bound",
+    "error",
+    "from",
+    "gossip_advertise_addr",
+    "local_addr",
+    "newcomer",
+    "own",
+    "peer",
+    "to",
+    "why",
+];
+
+#[test]
+fn a_text_that_may_hold_control_characters_is_quoted_in_the_log() {
+    let mut breaches = Vec::new();
+    for source in sources(&["src", "native/src", "web"]) {
+        for (number, line) in source.lines() {
+            // The formatter puts a space after the operator.
+            let values = line.split('%').skip(1);
+            let values = values.filter(|rest| rest.starts_with(|c: char| c.is_ascii_alphabetic()));
+            for value in values {
+                let end = value.find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '.');
+                let path = &value[..end.unwrap_or(value.len())];
+                let name = path.rsplit('.').next().unwrap_or_default();
+                if !LOGGED_AS_IT_IS.contains(&name) {
+                    breaches.push(format!("{}:{number}: %{path}", source.path));
+                }
+            }
+        }
+    }
+    assert_none(
+        "someone else may have chosen this text, and it could begin a line of its own: pass it as it is or with `?`, \
+         both of which quote it",
+        &breaches,
+    );
+}

@@ -83,7 +83,7 @@ async fn remove_dead(path: &Path) -> anyhow::Result<()> {
     }
     std::fs::remove_file(path)
         .with_context(|| format!("cannot remove the file {shown} of a node that has ended"))?;
-    tracing::info!(path = %shown, "removed the admin file of a node that has ended");
+    tracing::info!(?path, "removed the admin file of a node that has ended");
     Ok(())
 }
 

@@ -85,7 +85,7 @@ async fn remove_dead(path: &Path) -> anyhow::Result<()> {
             fs::remove_file(path).with_context(|| {
                 format!("cannot remove the socket {shown} of a node that has ended")
             })?;
-            tracing::info!(path = %shown, "removed the admin socket of a node that has ended");
+            tracing::info!(?path, "removed the admin socket of a node that has ended");
             Ok(())
         }
         // It was removed in the meantime.
