@@ -53,8 +53,8 @@ fn no_strings() -> Vec<JsValue> {
 async fn the_class_has_no_constructor_and_says_what_to_use() {
     let node = node().await;
     let class = Reflect::get(&node, &"constructor".into()).unwrap();
-    let created = Reflect::construct(class.unchecked_ref(), &Array::new());
-    let error: TypeError = created.unwrap_err().dyn_into().unwrap();
+    let created = Reflect::construct(class.unchecked_ref::<Function>(), &Array::new());
+    let error = created.unwrap_err().dyn_into::<TypeError>().unwrap();
     let text = String::from(error.message());
     assert!(text.contains("GossipNode.join("), "{text}");
 }
