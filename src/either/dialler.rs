@@ -202,3 +202,40 @@ impl<C: MaybeSend + 'static> LateDial<C> {
         drop(unused);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    /// Counts dials, which fail.
+    #[derive(Default)]
+    struct Down(AtomicU32);
+
+    impl DialFirst<Arc<()>> for Arc<Down> {
+        fn dial(&self, _: SocketAddr) -> Dial<Arc<()>> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async { anyhow::bail!("down") })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_connection_that_is_not_used_is_dropped_although_a_check_was_due() {
+        let routes = Arc::<Routes<Arc<()>>>::default();
+        let down = Arc::<Down>::default();
+        let dialler = Dialler(Arc::new(Arc::clone(&down)));
+        let (addr, takeover) = (([10, 0, 0, 1], 7000).into(), Arc::default());
+        let conn = Arc::new(());
+        let late = Arc::clone(&conn);
+        dialler.go_on(addr, Box::pin(async move { Ok(late) }), &routes, &takeover);
+        rt::sleep(Duration::from_millis(1)).await;
+        assert!(takeover.check().is_err() && routes.is_dialled_late(addr));
+        // As a datagram of the peer does, which may not know yet.
+        dialler.check(addr, &routes);
+        rt::sleep(LATE_VALID_FOR).await;
+        assert_eq!(Arc::strong_count(&conn), 1, "nobody reads it");
+        dialler.check(addr, &routes);
+        assert_eq!(down.0.load(Ordering::Relaxed), 1);
+    }
+}

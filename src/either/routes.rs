@@ -158,12 +158,17 @@ impl<C> Routes<C> {
     }
 
     /// Returns whether `addr` may be dialled now to see whether the first network has failed, and notes
-    /// it. It may not if it is connected, or was dialled for this a short time ago.
+    /// it. It may not if it is connected, a late connection to it waits, or it was dialled for this a short
+    /// time ago.
     pub(super) fn begin_check(&self, addr: SocketAddr) -> bool {
         let now = Instant::now();
         let mut state = self.lock();
         let running = state.late_dials.values();
         if running.filter(|dial| !dial.is_finished()).count() >= MAX_BESIDE_CHECKS {
+            return false;
+        }
+        // The task that holds the place of the check waits for it to be used, or drops it.
+        if state.late.contains_key(&addr) {
             return false;
         }
         let Some(reached) = state.reached.get_mut(&addr) else {
