@@ -27,6 +27,17 @@ impl ChitchatId {
     }
 }
 
+impl ProtocolVersion {
+    /// Returns an upper bound of the length of a digest in a message, in bytes, from the length of all its
+    /// entries before compression.
+    pub(crate) fn digest_len_bound(self, entries_len: usize) -> usize {
+        match self {
+            Self::V0 => entries_len.saturating_add(COUNT_LEN),
+            Self::V1 => block_stream::len_bound(entries_len),
+        }
+    }
+}
+
 impl From<Vec<(ChitchatId, NodeDigest)>> for Digest {
     /// Returns a digest of `entries`. Of several for the same node, the last one counts. Fast if they are
     /// sorted by id.
@@ -40,11 +51,7 @@ impl Digest {
     /// Returns an upper bound of this digest's length in a message, in bytes. For V0 it is the exact
     /// length. Cheap, since nothing is compressed.
     pub fn encoded_len_bound(&self, version: ProtocolVersion) -> usize {
-        let entries = self.entries_len();
-        match version {
-            ProtocolVersion::V0 => entries.saturating_add(COUNT_LEN),
-            ProtocolVersion::V1 => block_stream::len_bound(entries),
-        }
+        version.digest_len_bound(self.entries_len())
     }
 
     /// Returns the length of all entries before compression, in bytes.

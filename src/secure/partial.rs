@@ -295,8 +295,9 @@ mod tests {
         second.append(b"a").unwrap();
         assert_eq!(second.finish().unwrap().len(), 20 * KIB);
         assert_eq!(all.stats().bytes, (50 * KIB) as u64);
-        assert_eq!(all.stats().evicted, 2);
-        drop((honest, first, newcomer, more));
+        let last = unfinished(&all, 4, 50 * KIB);
+        assert_eq!(all.stats().evicted, 2, "all of the limit may be used");
+        drop((honest, first, newcomer, more, last));
         assert_eq!(all.stats().bytes, 0);
         assert!(all.0.lock().entries.is_empty());
     }

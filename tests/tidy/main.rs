@@ -19,6 +19,7 @@ mod defaults;
 mod dependencies;
 mod imports;
 mod layout;
+mod mutants;
 mod source;
 mod words;
 

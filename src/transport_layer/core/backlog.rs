@@ -59,7 +59,7 @@ impl Backlog {
     /// Returns whether a sender must wait, because of what others have, until a peer for which `own` bytes
     /// wait may have `len` more. Notes it then.
     pub(super) fn holds_back(&mut self, peer: PeerKey, own: usize, len: usize) -> bool {
-        if self.overflow != OverflowPolicy::Backpressure || self.is_calm(len) || self.bytes == 0 {
+        if self.overflow != OverflowPolicy::Backpressure {
             return false;
         }
         let then = own.saturating_add(len);

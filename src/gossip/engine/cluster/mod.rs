@@ -305,12 +305,13 @@ impl Cluster {
         let (before, from): (Vec<_>, Vec<_>) = all
             .into_iter()
             .partition(|(id, _)| start.as_ref().is_some_and(|start| id < start));
-        let mut len = digest.encoded_len_bound(version);
+        let mut len = 0;
+        for id in digest.node_digests.keys() {
+            len += id.digest_entry_len();
+        }
         for (id, node_digest) in from.into_iter().chain(before) {
-            // The bound of a block stream is not exactly additive: its blocks have headers.
-            let entry_len = id.digest_entry_len();
-            let entry_len = entry_len + entry_len / 1024 + 4;
-            if len + entry_len > room {
+            let longer = len + id.digest_entry_len();
+            if version.digest_len_bound(longer) > room {
                 if digest.node_digests.len() <= 1 {
                     // It fits into no digest, so the next one must not begin with it either.
                     continue;
@@ -318,7 +319,7 @@ impl Cluster {
                 self.digest_cursor = Some(id);
                 break;
             }
-            len += entry_len;
+            len = longer;
             digest.node_digests.insert(id, node_digest);
         }
         digest

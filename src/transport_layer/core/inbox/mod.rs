@@ -345,7 +345,7 @@ impl<M> Inbox<M> {
             messages: count,
             bytes,
         };
-        let peers = self.peers.len() + 1;
+        let peers = self.peers.len();
         let share = self.peers.entry(from).or_default();
         if share.is_idle() && !share.in_turn {
             share.pool = pool;

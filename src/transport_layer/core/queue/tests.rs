@@ -71,6 +71,23 @@ fn a_batch_leaves_messages_that_newer_ones_can_replace() {
     assert_eq!(begin(&mut queue, now), [message(3), message(4)]);
 }
 
+#[test]
+fn a_full_queue_drops_what_has_expired_before_anything_else() {
+    use OverflowPolicy::{Backpressure, DropNewest, DropOldest};
+    for overflow in [DropOldest, DropNewest, Backpressure] {
+        let start = Instant::now();
+        let mut queue = OutgoingQueue::new(config(2, 1000, overflow), 1000);
+        queue.offer(message(0), start, None);
+        let later = start + Duration::from_secs(30);
+        queue.offer(message(1), later, None);
+        let offered = queue.offer(message(2), later, None);
+        assert_eq!(offered, Offer::Queued, "{overflow:?}");
+        let dropped = queue.stats().dropped;
+        assert_eq!(dropped.count(DropReason::Expired), 1, "{overflow:?}");
+        assert_eq!(dropped.total(), 1, "{overflow:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn submitted_is_sent_and_queued_and_dropped_after_any_operation(
@@ -153,7 +170,7 @@ fn a_batch_is_bounded_and_never_empty_while_a_message_waits() {
 }
 
 #[test]
-fn a_message_that_is_too_long_is_dropped_by_every_way_in() {
+fn a_message_that_is_too_long_and_no_other_is_dropped_by_every_way_in() {
     let now = Instant::now();
     let overflow = OverflowPolicy::Backpressure;
     // Longer than the bytes of the queue, and than the network allows.
@@ -164,6 +181,13 @@ fn a_message_that_is_too_long_is_dropped_by_every_way_in() {
         assert_eq!(queue.begin_direct(long.clone()), Err(long.clone()));
         let dropped = Offer::Dropped(DropReason::TooLarge);
         assert_eq!(queue.offer(long, now, None), dropped);
+        // The longest one that may be sent.
+        let mut batch = queue.begin_direct(Bytes::from_static(b"short")).unwrap();
+        finish(&mut queue, &mut batch, 0, now);
+        assert_eq!(
+            queue.offer_if_room(Bytes::from_static(b"short"), now),
+            Ok(())
+        );
     }
 }
 

@@ -242,10 +242,12 @@ fn a_sender_that_waits_for_the_queues_of_others_is_woken_when_they_are_emptied()
             assert!(fixture.offer_long(addr(2), n, 10 * KIB));
         }
         let mut sender = Sender::new(addr(2));
-        assert!(!sender.offer(&mut fixture, 15 * KIB), "{what}");
+        assert!(!sender.offer(&mut fixture, 16 * KIB), "{what}");
         assert!(!sender.is_woken(&mut fixture), "{what}");
+        // One that is too long does not wait.
+        assert!(fixture.offer_long(addr(2), 0, 17 * KIB), "{what}");
         empty(&mut fixture);
         assert!(sender.is_woken(&mut fixture), "{what}");
-        assert!(sender.offer(&mut fixture, 15 * KIB), "{what}");
+        assert!(sender.offer(&mut fixture, 16 * KIB), "{what}");
     }
 }

@@ -350,17 +350,26 @@ fn a_connection_that_does_not_stay_holds_back_until_the_one_before_it_is_quiet()
 
 #[test]
 fn a_connection_that_drains_is_not_written_to_after_another_was() {
-    for is_written in [false, true] {
+    // Whether a message is written, and whether the network takes it.
+    for (is_written, is_taken) in [(false, false), (true, false), (true, true)] {
         let mut fixture = fixture();
         let older = fixture.connect(addr(1), 101, Direction::Outgoing);
         let newer = fixture.accept(addr(1), 101);
+        fixture.step(addr(1));
         fixture.now += secs(1);
         if is_written {
-            assert_eq!(fixture.written_to(addr(1)), older);
+            let direct = fixture.direct(addr(1));
+            assert_eq!(direct.link, older);
+            let (write, mut batch) = ((direct.key, older, Writer::Sender), direct.batch);
+            if is_taken {
+                batch.clear();
+            }
+            let (now, fx) = (fixture.now, &mut fixture.fx);
+            fixture.peers.written(write, &mut batch, is_taken, now, fx);
         }
         fixture.settle();
         fixture.lose(addr(1), older);
-        if is_written {
+        if is_taken {
             assert_eq!(fixture.codes(), [CloseCode::REDUNDANT, CloseCode::NORMAL]);
             assert!(fixture.connections().is_empty());
         } else {

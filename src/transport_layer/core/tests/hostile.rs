@@ -79,6 +79,19 @@ fn an_address_at_which_a_peer_has_answered_is_not_given_to_one_that_states_it() 
 }
 
 #[test]
+fn an_address_that_a_peer_has_only_stated_before_is_free_for_one_that_states_it_now() {
+    let mut fixture = fixture();
+    fixture.accept_claim(1, Some(addr(1)));
+    fixture.accept_claim(1, Some(addr(9)));
+    fixture.offer(addr(1));
+    assert_eq!(fixture.peer(addr(9)).queued, 1, "it is an alias");
+    fixture.accept_claim(2, Some(addr(1)));
+    assert_eq!(fixture.owners(), [(addr(1), id(2)), (addr(9), id(1))]);
+    assert_eq!(fixture.stats().naming.stated_addrs_contested, 0);
+    fixture.peers.assert_named_consistently();
+}
+
+#[test]
 fn a_peer_without_authentication_that_answers_takes_nothing_from_an_identity() {
     for connected in [true, false] {
         let mut fixture = fixture();

@@ -5,6 +5,7 @@ use std::task::Waker;
 use proptest::prelude::*;
 
 use super::*;
+use crate::net::AcceptFailure;
 use crate::transport_layer::OverflowPolicy;
 use crate::transport_layer::core::SenderPlace;
 
@@ -126,6 +127,22 @@ fn what_a_closed_socket_has_not_sent_is_counted_once_and_reported_to_every_calle
     assert_eq!(total.submitted, 3);
     assert_eq!(total.dropped.count(DropReason::Closed), 2);
     assert_eq!(total.dropped.count(DropReason::EncodeFailed), 1);
+}
+
+#[test]
+fn a_failed_handshake_is_counted_by_its_reason_and_in_all() {
+    let mut fixture = Fixture::new(TransportLayerConfig::default());
+    let failures = [
+        AcceptFailure::Secret,
+        AcceptFailure::Tls,
+        AcceptFailure::Secret,
+    ];
+    for (before, reason) in failures.into_iter().enumerate() {
+        assert_eq!(fixture.peers.accept_failed(reason), before as u64 + 1);
+    }
+    let stats = fixture.stats();
+    assert_eq!(stats.accept_failed, 3);
+    assert_eq!(stats.accept_failures.count(AcceptFailure::Secret), 2);
 }
 
 proptest! {

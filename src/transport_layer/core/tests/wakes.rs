@@ -221,6 +221,32 @@ fn a_caller_that_wants_a_connection_is_woken_by_all_that_ends_its_wait() {
 }
 
 #[test]
+fn a_caller_whose_peer_was_forgotten_fails_unless_something_was_sent_there_since() {
+    for is_known_again in [false, true] {
+        let config = TransportLayerConfig::default()
+            .with_max_connections(2)
+            .with_max_peers(3);
+        let mut f = Fixture::new(config);
+        let mut wanted = Wanted::new(addr(1));
+        let poll = |f: &mut Fixture, wanted: &mut Wanted| {
+            let (now, fx) = (f.now, &mut f.fx);
+            f.peers.poll_connected(wanted, now, Waker::noop(), fx)
+        };
+        assert!(poll(&mut f, &mut wanted).is_pending());
+        for other in 2..5 {
+            f.now += secs(1);
+            f.offer(addr(other));
+        }
+        assert!(!f.stats().peers.contains_key(&addr(1)));
+        if is_known_again {
+            f.now += secs(1);
+            f.offer(addr(1));
+        }
+        assert_eq!(poll(&mut f, &mut wanted).is_pending(), is_known_again);
+    }
+}
+
+#[test]
 fn a_shutdown_is_woken_when_nothing_is_left_to_send() {
     type Act = fn(&mut Fixture, &mut Ticket);
     let cases: [(&str, Act, bool); 5] = [

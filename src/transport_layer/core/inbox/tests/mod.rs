@@ -410,9 +410,10 @@ fn messages_of_two_connections_that_arrive_at_the_same_time_keep_their_senders()
         };
         let from = peer(1);
         let source = Source { from, origin, at };
-        fixture
-            .inbox
-            .push_many(source, &mut [(n, 1)].into_iter().collect());
+        let inbox = &mut fixture.inbox;
+        assert!(!inbox.has_messages_of(from, origin.identity));
+        inbox.push_many(source, &mut [(n, 1)].into_iter().collect());
+        assert!(inbox.has_messages_of(from, origin.identity));
     }
     for n in 1..=2 {
         let received = fixture.recv().unwrap();
