@@ -204,6 +204,7 @@ impl<C: MaybeSend + 'static> LateDial<C> {
 }
 
 #[cfg(test)]
+#[cfg(not(target_family = "wasm"))]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -118,19 +118,10 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
                         Box::pin(self.review()).await;
                     }
                     let mut source = self.note_arrival();
-                    for bytes in arrived.drain(..) {
-                        let work = M::decoding_work(&bytes);
-                        if work == 0 {
-                            messages.extend(self.decode(bytes));
-                            continue;
-                        }
-                        if self.work.needs_turn(work) {
-                            // Boxed: it is rare.
-                            let (messages, source) = (&mut messages, &mut source);
-                            Box::pin(self.decode_in_turn(source, bytes, work, messages)).await;
-                        } else {
-                            messages.extend(self.decode_timed(bytes, work));
-                        }
+                    if !self.decode_cheap(&mut arrived, &mut messages) {
+                        // Boxed: it is rare.
+                        let rest = self.decode_rest(&mut source, &mut arrived, &mut messages);
+                        Box::pin(rest).await;
                     }
                     self.enter(source, &mut messages).await;
                 }
@@ -230,6 +221,43 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
         self.note_reading(Reading::Since(Instant::now()));
     }
 
+    /// Decodes messages up to the first one that needs a turn. Returns whether there is none.
+    fn decode_cheap(
+        &mut self,
+        arrived: &mut Vec<Bytes>,
+        messages: &mut VecDeque<(M, usize)>,
+    ) -> bool {
+        let mut decoded = 0;
+        for bytes in arrived.iter_mut() {
+            let work = M::decoding_work(bytes);
+            if self.work.needs_turn(work) {
+                arrived.drain(..decoded);
+                return false;
+            }
+            messages.extend(self.decode_timed(std::mem::take(bytes), work));
+            decoded += 1;
+        }
+        arrived.clear();
+        true
+    }
+
+    /// Decodes messages of which some take long.
+    async fn decode_rest(
+        &mut self,
+        source: &mut Source,
+        arrived: &mut Vec<Bytes>,
+        messages: &mut VecDeque<(M, usize)>,
+    ) {
+        for bytes in arrived.drain(..) {
+            let work = M::decoding_work(&bytes);
+            if self.work.needs_turn(work) {
+                self.decode_in_turn(source, bytes, work, messages).await;
+            } else {
+                messages.extend(self.decode_timed(bytes, work));
+            }
+        }
+    }
+
     /// Decodes a message that takes long: enters what has arrived before it, and then waits for its turn.
     async fn decode_in_turn(
         &mut self,
@@ -268,6 +296,9 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
     }
 
     fn decode_timed(&mut self, bytes: Bytes, work: usize) -> Option<(M, usize)> {
+        if work == 0 {
+            return self.decode(bytes);
+        }
         let began = Instant::now();
         let decoded = self.decode(bytes);
         self.work.note(work, began.elapsed());
