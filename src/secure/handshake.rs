@@ -101,7 +101,7 @@ pub(super) async fn dial<R: FrameReader, W: FrameWriter>(
 
     let (sealer, mut opener) = noise.split(closing.rekey_after, reply.rekey_after)?;
     let record = read_handshake(reader).await?;
-    let opened = params.memory.plaintexts.open(&mut opener, &record);
+    let opened = params.memory.plaintexts().open(&mut opener, &record);
     let confirmation = opened.map_err(|_| HandshakeError::Decrypt)?.bytes;
     decode_confirmation(&confirmation).map_err(|reason| HandshakeError::Refused { reason })?;
     Ok(Established {

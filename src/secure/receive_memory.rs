@@ -3,6 +3,7 @@
 //! It holds the bounds that all connections share, and reads nothing itself. Invariant: what has arrived
 //! and was not handed on, and the records that messages share, take no more bytes than these bounds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::partial::PartialMessages;
@@ -11,9 +12,12 @@ use crate::net::PartialStats;
 
 /// The bounds of memory that the connections of a network share. Clones share them.
 #[derive(Debug, Clone)]
-pub struct ReceiveMemory {
-    pub(super) partials: PartialMessages,
-    pub(super) plaintexts: PlaintextPool,
+pub struct ReceiveMemory(Arc<Bounds>);
+
+#[derive(Debug)]
+struct Bounds {
+    partials: PartialMessages,
+    plaintexts: PlaintextPool,
 }
 
 impl ReceiveMemory {
@@ -25,18 +29,26 @@ impl ReceiveMemory {
         partial_timeout: Duration,
         max_shared_bytes: usize,
     ) -> Self {
-        Self {
+        Self(Arc::new(Bounds {
             partials: PartialMessages::new(max_partial_bytes, partial_timeout),
             plaintexts: PlaintextPool::new(max_shared_bytes),
-        }
+        }))
+    }
+
+    pub(super) fn partials(&self) -> &PartialMessages {
+        &self.0.partials
+    }
+
+    pub(super) fn plaintexts(&self) -> &PlaintextPool {
+        &self.0.plaintexts
     }
 
     /// Returns the present counts.
     pub fn stats(&self) -> PartialStats {
-        let shared_record_bytes = self.plaintexts.shared_bytes() as u64;
+        let shared_record_bytes = self.0.plaintexts.shared_bytes() as u64;
         PartialStats {
             shared_record_bytes,
-            ..self.partials.stats()
+            ..self.0.partials.stats()
         }
     }
 }

@@ -378,7 +378,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
             while taken < max {
                 match reading
                     .inbox
-                    .next(&self.memory.partials, self.remote_identity)
+                    .next(self.memory.partials(), self.remote_identity)
                 {
                     Ok(Some(Event::Message(message))) => {
                         taken += 1;
@@ -417,7 +417,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
                 return Ok(());
             }
             let record = self.next_record(reading, &mut in_a_row).await?;
-            let plaintexts = &self.memory.plaintexts;
+            let plaintexts = self.memory.plaintexts();
             let opened = plaintexts.open(&mut reading.opener, &record);
             let plaintext = opened.map_err(|error| self.lose(error))?;
             // Only authentic bytes count as a sign of life.
@@ -527,7 +527,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
     /// one.
     fn lose(&self, error: FrameError) -> FrameError {
         if matches!(error, FrameError::Tampered | FrameError::Malformed { .. }) {
-            self.memory.partials.count_rejected_record();
+            self.memory.partials().count_rejected_record();
         }
         self.ending.set(End::lost(error)).error()
     }

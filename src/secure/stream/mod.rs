@@ -278,10 +278,8 @@ pub(super) enum Event {
 pub(super) struct Inbox {
     max_message_len: usize,
     plaintext: Bytes,
-    /// Length of the whole record of which `plaintext` is the rest.
-    record_len: usize,
-    /// Whether every message may be handed on inside the memory of `plaintext`.
-    may_share: bool,
+    /// The shortest message of this record that is handed on inside its memory, in bytes.
+    shortest_kept: usize,
     /// A copy of the next short messages of the record, with their headers.
     slab: Bytes,
     partial: Option<Box<Partial>>,
@@ -292,8 +290,7 @@ impl Inbox {
         Self {
             max_message_len,
             plaintext: Bytes::new(),
-            record_len: 0,
-            may_share: false,
+            shortest_kept: 0,
             slab: Bytes::new(),
             partial: None,
         }
@@ -302,18 +299,22 @@ impl Inbox {
     /// Adds a record's plaintext. Must be called only after [`next`](Self::next) has returned
     /// `None`.
     pub(super) fn feed(&mut self, record: Plaintext) {
-        if self.plaintext.is_empty() {
-            self.record_len = record.bytes.len();
-            self.plaintext = record.bytes;
-            self.may_share = record.may_share;
-        } else {
+        let Plaintext {
+            mut bytes,
+            mut may_share,
+        } = record;
+        if !self.plaintext.is_empty() {
             // A header is split between two records. That is legal, though our own side never does
             // it.
-            let both = [&self.plaintext[..], &record.bytes].concat();
-            self.record_len = both.len();
-            self.plaintext = both.into();
-            self.may_share = false;
+            bytes = [&self.plaintext[..], &bytes].concat().into();
+            may_share = false;
         }
+        self.shortest_kept = if may_share {
+            0
+        } else {
+            KEEP_LEN.max(bytes.len().div_ceil(KEEP_RATIO))
+        };
+        self.plaintext = bytes;
     }
 
     /// Returns the message that has arrived in part.
@@ -359,7 +360,7 @@ impl Inbox {
         }
         self.plaintext.advance(HEADER_LEN);
         if len <= self.plaintext.len() {
-            return Ok(Some(Event::Message(if self.is_kept(len) {
+            return Ok(Some(Event::Message(if len >= self.shortest_kept {
                 self.plaintext.split_to(len)
             } else {
                 self.copy_out(len)
@@ -367,11 +368,6 @@ impl Inbox {
         }
         self.partial = Some(Box::new(Partial::begin(partials, identity, len)));
         self.continue_partial()
-    }
-
-    /// Returns whether a message of `len` bytes is handed on inside the memory of its record.
-    fn is_kept(&self, len: usize) -> bool {
-        self.may_share || (len >= KEEP_LEN && len.saturating_mul(KEEP_RATIO) >= self.record_len)
     }
 
     /// Returns a copy of the first `len` bytes of the plaintext, which must be there. The short

@@ -41,7 +41,7 @@ pub(super) struct Peer<C> {
     /// Further addresses of this peer while it is connected.
     pub(super) aliases: Vec<SocketAddr>,
     pub(super) verification: Verification,
-    pub(super) claim: Option<Claim>,
+    pub(super) claim: Option<Box<Claim>>,
     pub(super) conflict: Option<Box<Conflict>>,
     pub(super) queue: OutgoingQueue,
     /// The live connections. The first active one is written to; of an authenticated peer there is at
@@ -318,7 +318,7 @@ impl<C: NetConnection> Peer<C> {
             Some(Ok(decision)) => return decision,
             Some(Err(at)) => deadline = sooner(deadline, Some(at)),
         }
-        deadline = sooner(deadline, self.claim.map(|claim| claim.due));
+        deadline = sooner(deadline, self.claim.as_ref().map(|claim| claim.due));
         let target = self.target(addr);
         if let Some(due) = self.verification.due
             && self.dial.is_none()

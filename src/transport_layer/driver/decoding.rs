@@ -94,26 +94,29 @@ impl Drop for Turn<'_> {
 /// The work of one reader since its last turn.
 #[derive(Debug, Default)]
 pub(super) struct Work {
-    bytes: usize,
-    took: Duration,
+    bytes: u32,
+    took_nanos: u32,
 }
 
 impl Work {
     /// Returns whether a message whose decoding looks at `bytes` bytes needs a turn.
     pub(super) fn needs_turn(&self, bytes: usize) -> bool {
-        bytes > 0 && self.bytes.saturating_add(bytes) > FREE_WORK
+        bytes > 0 && (self.bytes as usize).saturating_add(bytes) > FREE_WORK
     }
 
     /// Counts a message that was decoded.
     pub(super) fn note(&mut self, bytes: usize, took: Duration) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let took_nanos = u32::try_from(took.as_nanos()).unwrap_or(u32::MAX);
         self.bytes = self.bytes.saturating_add(bytes);
-        self.took = self.took.saturating_add(took);
+        self.took_nanos = self.took_nanos.saturating_add(took_nanos);
     }
 
     /// Pauses for the work since the last turn, if it was long, and forgets it.
     pub(super) async fn pause(&mut self) {
         let work = std::mem::take(self);
-        let pause = work.took.saturating_mul(PAUSE).min(LONGEST_PAUSE);
+        let took = Duration::from_nanos(work.took_nanos.into());
+        let pause = took.saturating_mul(PAUSE).min(LONGEST_PAUSE);
         if pause >= SHORTEST_PAUSE {
             rt::sleep(pause).await;
         }

@@ -120,8 +120,8 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
                     let mut source = self.note_arrival();
                     if !self.decode_cheap(&mut arrived, &mut messages) {
                         // Boxed: it is rare.
-                        let rest = self.decode_rest(&mut source, &mut arrived, &mut messages);
-                        Box::pin(rest).await;
+                        let rest = self.decode_rest(source, &mut arrived, &mut messages);
+                        source = Box::pin(rest).await;
                     }
                     self.enter(source, &mut messages).await;
                 }
@@ -241,21 +241,23 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
         true
     }
 
-    /// Decodes messages of which some take long.
+    /// Decodes messages of which some take long. Returns the source of those that were not entered yet.
     async fn decode_rest(
         &mut self,
-        source: &mut Source,
+        mut source: Source,
         arrived: &mut Vec<Bytes>,
         messages: &mut VecDeque<(M, usize)>,
-    ) {
+    ) -> Source {
         for bytes in arrived.drain(..) {
             let work = M::decoding_work(&bytes);
             if self.work.needs_turn(work) {
+                let source = &mut source;
                 self.decode_in_turn(source, bytes, work, messages).await;
             } else {
                 messages.extend(self.decode_timed(bytes, work));
             }
         }
+        source
     }
 
     /// Decodes a message that takes long: enters what has arrived before it, and then waits for its turn.

@@ -207,7 +207,8 @@ impl<C: NetConnection> Peers<C> {
         {
             // Whoever answers there has that time to do so.
             let due = now + VERIFY_EVERY;
-            peer.claim = (stated != addr).then_some(Claim { addr: stated, due });
+            let claim = Claim { addr: stated, due };
+            peer.claim = (stated != addr).then(|| Box::new(claim));
         }
     }
 
@@ -218,7 +219,7 @@ impl<C: NetConnection> Peers<C> {
         let Some(peer) = self.get(key) else {
             return;
         };
-        let (Some(claim), Some(identity)) = (peer.claim, peer.owner) else {
+        let (Some(claim), Some(identity)) = (peer.claim.as_deref().copied(), peer.owner) else {
             return;
         };
         if claim.due > now {
@@ -234,7 +235,7 @@ impl<C: NetConnection> Peers<C> {
             let since = since.map_or(now, |owner| owner.connected_until);
             let due = (since + self.config.peer_linger).max(now + VERIFY_EVERY);
             if let Some(peer) = self.get(key) {
-                peer.claim = Some(Claim { due, ..claim });
+                peer.claim = Some(Box::new(Claim { due, ..claim }));
             }
             return;
         }
