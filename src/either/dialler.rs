@@ -1,18 +1,18 @@
 //! Dials of the first network, also beside a connection of the second.
 //!
 //! Such a dial ends the connection of the second network; the transport layer then dials again and
-//! is handed the connection of the first. Invariant: a late connection that is not used is dropped
-//! after [`LATE_VALID_FOR`].
+//! is handed the connection of the first. Invariants: a late connection that is not used is dropped
+//! after [`LATE_VALID_FOR`]; the socket that has dialled it is the only one that uses it.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::routes::{Attempt, FallBack, Routes};
+use super::routes::{Attempt, DialName, FallBack, Routes};
 use super::takeover::Takeover;
 use crate::credential::NetCredential;
-use crate::net::{Alpn, NetTransport};
+use crate::net::{Alpn, NetTransport, canonical};
 use crate::rt::{self, BoxFuture, MaybeSend, MaybeSync, Task};
 
 /// The time that a dial of the first network may take after the second network was dialled.
@@ -32,6 +32,7 @@ pub(super) type Dial<C> = BoxFuture<'static, anyhow::Result<C>>;
 pub(super) struct Dialler<C>(Arc<dyn DialFirst<C>>);
 
 trait DialFirst<C>: MaybeSend + MaybeSync {
+    fn name(&self, addr: SocketAddr) -> DialName;
     fn dial(&self, addr: SocketAddr) -> Dial<C>;
 }
 
@@ -44,6 +45,14 @@ struct Socket<A> {
 }
 
 impl<A: NetTransport> DialFirst<A::Connection> for Socket<A> {
+    fn name(&self, addr: SocketAddr) -> DialName {
+        DialName {
+            addr,
+            local_addr: canonical(self.local_addr),
+            identity: self.credential.identity(),
+        }
+    }
+
     fn dial(&self, addr: SocketAddr) -> Dial<A::Connection> {
         let (first, credential) = (self.first.clone(), self.credential.clone());
         let (local_addr, alpn) = (self.local_addr, self.alpn.clone());
@@ -68,6 +77,11 @@ impl<C: MaybeSend + 'static> Dialler<C> {
             alpn: alpn.to_vec(),
             credential: credential.clone(),
         }))
+    }
+
+    /// Returns the name of the dials of `addr`.
+    pub(super) fn name(&self, addr: SocketAddr) -> DialName {
+        self.0.name(addr)
     }
 
     pub(super) fn dial(&self, addr: SocketAddr) -> Dial<C> {
@@ -119,12 +133,12 @@ impl<C: MaybeSend + 'static> Dialler<C> {
             routes: Arc::downgrade(routes),
             takeover: Arc::downgrade(takeover),
         };
-        routes.keep_late_dial(addr, Task::spawn(late.run(running)));
+        routes.keep_late_dial(self.name(addr), Task::spawn(late.run(running)));
     }
 
     /// Dials `addr` once, to find out whether the first network has failed, unless that is done already.
     pub(super) fn check(&self, addr: SocketAddr, routes: &Arc<Routes<C>>) {
-        if !routes.begin_check(addr) {
+        if !routes.begin_check(self.name(addr)) {
             return;
         }
         let (dial, attempt) = (self.dial(addr), Attempt::begin(routes, addr));
@@ -134,7 +148,7 @@ impl<C: MaybeSend + 'static> Dialler<C> {
                 Ok(Err(_)) | Err(_) => attempt.failed(),
             }
         };
-        routes.keep_late_dial(addr, Task::spawn(check));
+        routes.keep_late_dial(self.name(addr), Task::spawn(check));
     }
 }
 
@@ -186,11 +200,12 @@ impl<C: MaybeSend + 'static> LateDial<C> {
             }
             running = Some(self.dialler.dial(self.addr));
         };
+        let name = self.dialler.name(self.addr);
         {
             let Some(routes) = self.routes.upgrade() else {
                 return;
             };
-            routes.put_late(self.addr, conn);
+            routes.put_late(name, conn);
             drop(routes.reached(self.addr));
         }
         if let Some(takeover) = self.takeover.upgrade() {
@@ -198,7 +213,7 @@ impl<C: MaybeSend + 'static> LateDial<C> {
         }
         rt::sleep(LATE_VALID_FOR).await;
         let routes = self.routes.upgrade();
-        let unused = routes.and_then(|routes| routes.take_late(self.addr));
+        let unused = routes.and_then(|routes| routes.take_late(name));
         drop(unused);
     }
 }
@@ -215,6 +230,14 @@ mod tests {
     struct Down(AtomicU32);
 
     impl DialFirst<Arc<()>> for Arc<Down> {
+        fn name(&self, addr: SocketAddr) -> DialName {
+            DialName {
+                addr,
+                local_addr: addr,
+                identity: crate::credential::Identity::UNPROVED,
+            }
+        }
+
         fn dial(&self, _: SocketAddr) -> Dial<Arc<()>> {
             self.0.fetch_add(1, Ordering::Relaxed);
             Box::pin(async { anyhow::bail!("down") })
@@ -231,7 +254,7 @@ mod tests {
         let late = Arc::clone(&conn);
         dialler.go_on(addr, Box::pin(async move { Ok(late) }), &routes, &takeover);
         rt::sleep(Duration::from_millis(1)).await;
-        assert!(takeover.check().is_err() && routes.is_dialled_late(addr));
+        assert!(takeover.check().is_err() && routes.is_dialled_late(dialler.name(addr)));
         // As a datagram of the peer does, which may not know yet.
         dialler.check(addr, &routes);
         rt::sleep(LATE_VALID_FOR).await;

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::counts::{Counters, EitherCounts};
 use super::takeover::Takeover;
+use crate::credential::Identity;
 use crate::host::Host;
 use crate::rt::sync::{Mutex, MutexGuard};
 use crate::rt::{Instant, Task};
@@ -48,6 +49,15 @@ pub(super) enum Route {
     Second,
 }
 
+/// The dials of an address by one socket. Another socket of the same network has another identity or
+/// states another address, so it cannot use their connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct DialName {
+    pub(super) addr: SocketAddr,
+    pub(super) local_addr: SocketAddr,
+    pub(super) identity: Identity,
+}
+
 /// The network over which each address is reached. `C` is a connection of the first network.
 pub(super) struct Routes<C> {
     state: Mutex<State<C>>,
@@ -60,9 +70,9 @@ struct State<C> {
     /// When each other address has last answered over the second network.
     answered: HashMap<SocketAddr, Instant>,
     /// Connections of the first network that were established late and wait to be used.
-    late: HashMap<SocketAddr, C>,
+    late: HashMap<DialName, C>,
     /// Dials of the first network that continue beside a connection of the second.
-    late_dials: HashMap<SocketAddr, Task>,
+    late_dials: HashMap<DialName, Task>,
 }
 
 /// An address that was reached over the first network.
@@ -157,10 +167,10 @@ impl<C> Routes<C> {
         }
     }
 
-    /// Returns whether `addr` may be dialled now to see whether the first network has failed, and notes
+    /// Returns whether an address may be dialled now to see whether the first network has failed, and notes
     /// it. It may not if it is connected, a late connection to it waits, or it was dialled for this a short
     /// time ago.
-    pub(super) fn begin_check(&self, addr: SocketAddr) -> bool {
+    pub(super) fn begin_check(&self, name: DialName) -> bool {
         let now = Instant::now();
         let mut state = self.lock();
         let running = state.late_dials.values();
@@ -168,10 +178,10 @@ impl<C> Routes<C> {
             return false;
         }
         // The task that holds the place of the check waits for it to be used, or drops it.
-        if state.late.contains_key(&addr) {
+        if state.late.contains_key(&name) {
             return false;
         }
-        let Some(reached) = state.reached.get_mut(&addr) else {
+        let Some(reached) = state.reached.get_mut(&name.addr) else {
             return false;
         };
         let last = reached.checked;
@@ -214,30 +224,30 @@ impl<C> Routes<C> {
         self.counters.counts()
     }
 
-    /// Removes and returns the late connection to `addr`, if there is one.
-    pub(super) fn take_late(&self, addr: SocketAddr) -> Option<C> {
-        self.lock().late.remove(&addr)
+    /// Removes and returns the late connection of a dial, if there is one.
+    pub(super) fn take_late(&self, name: DialName) -> Option<C> {
+        self.lock().late.remove(&name)
     }
 
-    /// Stores a late connection to `addr`.
-    pub(super) fn put_late(&self, addr: SocketAddr, conn: C) {
-        self.lock().late.insert(addr, conn);
+    /// Stores the connection of a late dial.
+    pub(super) fn put_late(&self, name: DialName, conn: C) {
+        self.lock().late.insert(name, conn);
     }
 
-    /// Returns whether a late dial of `addr` is running, or its connection waits to be used.
-    pub(super) fn is_dialled_late(&self, addr: SocketAddr) -> bool {
+    /// Returns whether a late dial is running, or its connection waits to be used.
+    pub(super) fn is_dialled_late(&self, name: DialName) -> bool {
         let state = self.lock();
-        let dial = state.late_dials.get(&addr);
+        let dial = state.late_dials.get(&name);
         dial.is_some_and(|dial| !dial.is_finished())
     }
 
-    /// Keeps the task of a late dial of `addr` until it has finished.
-    pub(super) fn keep_late_dial(&self, addr: SocketAddr, dial: Task) {
+    /// Keeps the task of a late dial until it has finished.
+    pub(super) fn keep_late_dial(&self, name: DialName, dial: Task) {
         let mut finished = Vec::new();
         {
             let mut state = self.lock();
             finished.extend(state.late_dials.extract_if(|_, dial| dial.is_finished()));
-            finished.extend(state.late_dials.insert(addr, dial).map(|dial| (addr, dial)));
+            finished.extend(state.late_dials.insert(name, dial).map(|dial| (name, dial)));
         }
         // Dropped after the lock is released, because the drop of a task's values may take the
         // lock.

@@ -136,7 +136,9 @@ impl<A: NetTransport, B: NetTransport> NetTransport for EitherTransport<A, B> {
         alpn_preferred: &[Alpn],
         credential: &NetCredential,
     ) -> anyhow::Result<Self::Connection> {
-        if let Some(conn) = self.routes.take_late(addr) {
+        let dialler = Dialler::new(&self.first, local_addr, alpn_preferred, credential);
+        let name = dialler.name(addr);
+        if let Some(conn) = self.routes.take_late(name) {
             let in_use = self.routes.reached(addr);
             return Ok(EitherConnection::first(conn, Some(in_use)));
         }
@@ -145,11 +147,10 @@ impl<A: NetTransport, B: NetTransport> NetTransport for EitherTransport<A, B> {
                 .connect_from(local_addr, addr, alpn_preferred, credential)
         };
         let route = self.routes.route(addr);
-        let is_dialled_late = self.routes.is_dialled_late(addr);
+        let is_dialled_late = self.routes.is_dialled_late(name);
         if route == Route::Second || (route == Route::Unknown && is_dialled_late) {
             return Ok(self.of_second(second().await?, Arc::default()));
         }
-        let dialler = Dialler::new(&self.first, local_addr, alpn_preferred, credential);
         let dial = dialler.dial(addr);
         if route == Route::First {
             let attempt = Attempt::begin(&self.routes, addr);

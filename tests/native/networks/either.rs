@@ -146,15 +146,10 @@ async fn an_unknown_peer_whose_tcp_port_never_answers_is_reached_over_udp_soon()
     assert_eq!(soon(node.recv()).await.unwrap().0, addr);
 }
 
-#[tokio::test]
-async fn a_tcp_connection_that_is_established_late_replaces_udp() {
-    let secret = ClusterSecret::generate();
-    let node = open(both(), &secret).await;
-    let slow = open(TcpTransport::default(), &secret).await;
-    // A proxy that forwards after a second.
+/// Starts a proxy that forwards to `to` after a second, and returns its address.
+async fn slow_proxy(to: SocketAddr) -> SocketAddr {
     let proxy = TcpListener::bind(ANY_PORT).await.unwrap();
     let addr = proxy.local_addr().unwrap();
-    let to = slow.local_addr();
     tokio::spawn(async move {
         while let Ok((mut near, _)) = proxy.accept().await {
             tokio::spawn(async move {
@@ -164,6 +159,15 @@ async fn a_tcp_connection_that_is_established_late_replaces_udp() {
             });
         }
     });
+    addr
+}
+
+#[tokio::test]
+async fn a_tcp_connection_that_is_established_late_replaces_udp() {
+    let secret = ClusterSecret::generate();
+    let node = open(both(), &secret).await;
+    let slow = open(TcpTransport::default(), &secret).await;
+    let addr = slow_proxy(slow.local_addr()).await;
     let (mut sent, received) = (0, async { soon(slow.recv()).await.unwrap() });
     let sending = async {
         // The first messages go over UDP, to a port without a listener.
@@ -433,4 +437,22 @@ async fn a_connection_that_was_taken_over_can_no_longer_be_probed() {
         never = accepting => never,
         () = soon(dialling) => {}
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_established_late_is_used_by_the_socket_that_has_dialled_it_only() {
+    let secret = ClusterSecret::generate();
+    let slow = open(TcpTransport::default(), &secret).await;
+    let addr = slow_proxy(slow.local_addr()).await;
+    let network = both();
+    let (alpn, one, other) = ([ChitchatMessage::ALPN], member(&secret), member(&secret));
+    let conn = network.connect(addr, &alpn, &one).await.unwrap();
+    assert!(conn.as_first().is_none());
+    soon(conn.watch_close()).await;
+    let conn = network.connect(addr, &alpn, &other).await;
+    if let Ok(conn) = conn {
+        assert_ne!(conn.local_identity(), one.identity());
+    }
+    let conn = network.connect(addr, &alpn, &one).await.unwrap();
+    assert_eq!(conn.local_identity(), one.identity());
 }
