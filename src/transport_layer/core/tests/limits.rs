@@ -173,6 +173,10 @@ fn peers_without_authentication_are_forgotten_before_others() {
         stats.peers.keys()
     );
     assert_eq!(stats.peers.len(), 3);
+    // But not while they are connected.
+    fixture.offer(addr(10));
+    fixture.offer(addr(11));
+    assert_eq!(fixture.connections(), [addr(9)]);
 }
 
 #[test]
