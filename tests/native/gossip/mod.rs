@@ -2,7 +2,6 @@
 
 mod catch_up;
 mod connected;
-mod decoding;
 mod hostile;
 mod load;
 mod page_loads;
