@@ -227,15 +227,13 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
         arrived: &mut Vec<Bytes>,
         messages: &mut VecDeque<(M, usize)>,
     ) -> bool {
-        let mut decoded = 0;
-        for bytes in arrived.iter_mut() {
+        for (decoded, bytes) in arrived.iter_mut().enumerate() {
             let work = M::decoding_work(bytes);
             if self.work.needs_turn(work) {
                 arrived.drain(..decoded);
                 return false;
             }
             messages.extend(self.decode_timed(std::mem::take(bytes), work));
-            decoded += 1;
         }
         arrived.clear();
         true
