@@ -276,10 +276,10 @@ pub(super) enum Event {
 
 /// The receiving side of the stream: plaintext that has not been returned as messages yet.
 pub(super) struct Inbox {
-    max_message_len: usize,
+    max_message_len: u32,
     plaintext: Bytes,
     /// The shortest message of this record that is handed on inside its memory, in bytes.
-    shortest_kept: usize,
+    shortest_kept: u32,
     /// A copy of the next short messages of the record, with their headers.
     slab: Bytes,
     partial: Option<Box<Partial>>,
@@ -288,7 +288,7 @@ pub(super) struct Inbox {
 impl Inbox {
     pub(super) fn new(max_message_len: usize) -> Self {
         Self {
-            max_message_len,
+            max_message_len: u32::try_from(max_message_len).unwrap_or(u32::MAX),
             plaintext: Bytes::new(),
             shortest_kept: 0,
             slab: Bytes::new(),
@@ -312,7 +312,8 @@ impl Inbox {
         self.shortest_kept = if may_share {
             0
         } else {
-            KEEP_LEN.max(bytes.len().div_ceil(KEEP_RATIO))
+            let shortest = KEEP_LEN.max(bytes.len().div_ceil(KEEP_RATIO));
+            u32::try_from(shortest).unwrap_or(u32::MAX)
         };
         self.plaintext = bytes;
     }
@@ -352,15 +353,15 @@ impl Inbox {
             return self.control(header);
         }
         let len = usize::try_from(header).unwrap_or(usize::MAX);
-        if len > self.max_message_len {
+        if header > self.max_message_len {
             return Err(FrameError::PeerMessageTooLong {
                 len,
-                max: self.max_message_len,
+                max: self.max_message_len as usize,
             });
         }
         self.plaintext.advance(HEADER_LEN);
         if len <= self.plaintext.len() {
-            return Ok(Some(Event::Message(if len >= self.shortest_kept {
+            return Ok(Some(Event::Message(if header >= self.shortest_kept {
                 self.plaintext.split_to(len)
             } else {
                 self.copy_out(len)
@@ -376,8 +377,9 @@ impl Inbox {
     fn copy_out(&mut self, len: usize) -> Bytes {
         let mut end = len;
         while let Some(header) = self.plaintext.get(end..).and_then(<[u8]>::first_chunk) {
-            let next = u32::from_be_bytes(*header) as usize;
-            let next_end = end.saturating_add(HEADER_LEN).saturating_add(next);
+            let next = u32::from_be_bytes(*header);
+            let next_end = end.saturating_add(HEADER_LEN);
+            let next_end = next_end.saturating_add(next as usize);
             if next_end > SLAB_LEN.min(self.plaintext.len()) || next > self.max_message_len {
                 break;
             }
