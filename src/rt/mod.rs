@@ -122,6 +122,17 @@ struct State {
 
 struct Run(Arc<Slot>);
 
+/// A task that was not started yet. Dropping this drops the task's future.
+pub(crate) struct Unstarted(Run);
+
+impl Unstarted {
+    /// Starts the task on `executor`, from any thread. If the executor was shut down, the future is dropped
+    /// before this returns, so no lock may be held that a drop of the future takes.
+    pub(crate) fn start_on(self, executor: &Executor) {
+        executor.spawn(self.0);
+    }
+}
+
 impl Task {
     /// Starts `future` on the executor of the target: tokio natively, the event loop in a browser.
     ///
@@ -129,14 +140,13 @@ impl Task {
     ///
     /// Panics natively outside of a tokio runtime, as `tokio::spawn` does.
     pub fn spawn(future: impl Future<Output = ()> + MaybeSend + 'static) -> Self {
-        Self::spawn_on(&Executor::current(), future)
+        let (task, unstarted) = Self::new(future);
+        unstarted.start_on(&Executor::current());
+        task
     }
 
-    /// Starts `future` on `executor`, from any thread.
-    pub(crate) fn spawn_on(
-        executor: &Executor,
-        future: impl Future<Output = ()> + MaybeSend + 'static,
-    ) -> Self {
+    /// Returns a task for `future` that still has to be started.
+    pub(crate) fn new(future: impl Future<Output = ()> + MaybeSend + 'static) -> (Self, Unstarted) {
         #[allow(
             clippy::arc_with_non_send_sync,
             reason = "not `Send` in a browser, which has one thread"
@@ -149,8 +159,8 @@ impl Task {
             cancelled: AtomicBool::new(false),
             polled_by: AtomicUsize::new(NOBODY),
         });
-        executor.spawn(Run(Arc::clone(&slot)));
-        Self { slot }
+        let unstarted = Unstarted(Run(Arc::clone(&slot)));
+        (Self { slot }, unstarted)
     }
 
     /// Returns whether the future has ended by itself.

@@ -86,9 +86,11 @@ impl<G: Copy + MaybeSend + 'static> TaskSet<G> {
             id,
             tasks: Arc::clone(&self.tasks),
         };
-        // Under the lock, so that a task which ends at once finds itself in the list.
-        let task = Task::spawn_on(&self.executor, future.map(move |()| drop(entry)));
+        let (task, unstarted) = Task::new(future.map(move |()| drop(entry)));
+        // Before it starts, so that a task which ends at once finds itself in the list.
         tasks.running.push(Running { id, tag, task });
+        drop(tasks);
+        unstarted.start_on(&self.executor);
     }
 
     /// If `max` or more tasks run, removes and returns the one that `choose` picks from the tags,
@@ -148,6 +150,29 @@ mod tests {
         }
         assert!(take(1, &[1, 3, 4, 5], Some(3)));
         assert!(!take(4, &[], None));
+    }
+
+    #[test]
+    fn a_task_of_a_runtime_that_was_shut_down_is_dropped_and_blocks_nothing() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+        let set = runtime.block_on(async { TaskSet::new() });
+        drop(runtime);
+        let (dropped, drops) = std::sync::mpsc::channel::<()>();
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            set.spawn((), async move {
+                pending::<()>().await;
+                drop(dropped);
+            });
+            done.send(set.tasks.lock().running.len()).unwrap();
+        });
+        let left = is_done.recv_timeout(std::time::Duration::from_secs(10));
+        assert_eq!(left, Ok(0));
+        assert!(
+            drops
+                .try_recv()
+                .is_err_and(|error| error == std::sync::mpsc::TryRecvError::Disconnected)
+        );
     }
 
     #[tokio::test]
