@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::iter;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -118,10 +119,9 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
                         Box::pin(self.review()).await;
                     }
                     let mut source = self.note_arrival();
-                    if !self.decode_cheap(&mut arrived, &mut messages) {
+                    if let Some(rest) = self.decode_cheap(&mut arrived, &mut messages) {
                         // Boxed: it is rare.
-                        let rest = self.decode_rest(source, &mut arrived, &mut messages);
-                        source = Box::pin(rest).await;
+                        source = Box::pin(self.decode_rest(source, rest, &mut messages)).await;
                     }
                     self.enter(source, &mut messages).await;
                 }
@@ -221,32 +221,33 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
         self.note_reading(Reading::Since(Instant::now()));
     }
 
-    /// Decodes messages up to the first one that needs a turn. Returns whether there is none.
+    /// Decodes messages up to the first one that needs a turn. Returns that one and those behind it.
     fn decode_cheap(
         &mut self,
         arrived: &mut Vec<Bytes>,
         messages: &mut VecDeque<(M, usize)>,
-    ) -> bool {
-        for (decoded, bytes) in arrived.iter_mut().enumerate() {
-            let work = M::decoding_work(bytes);
+    ) -> Option<Vec<Bytes>> {
+        let mut arrived = arrived.drain(..);
+        while let Some(bytes) = arrived.next() {
+            let work = M::decoding_work(&bytes);
             if self.work.needs_turn(work) {
-                arrived.drain(..decoded);
-                return false;
+                return Some(iter::once(bytes).chain(arrived).collect());
             }
-            messages.extend(self.decode_timed(std::mem::take(bytes), work));
+            if let Some(message) = self.decode_timed(bytes, work) {
+                messages.push_back(message);
+            }
         }
-        arrived.clear();
-        true
+        None
     }
 
     /// Decodes messages of which some take long. Returns the source of those that were not entered yet.
     async fn decode_rest(
         &mut self,
         mut source: Source,
-        arrived: &mut Vec<Bytes>,
+        arrived: Vec<Bytes>,
         messages: &mut VecDeque<(M, usize)>,
     ) -> Source {
-        for bytes in arrived.drain(..) {
+        for bytes in arrived {
             let work = M::decoding_work(&bytes);
             if self.work.needs_turn(work) {
                 let source = &mut source;
