@@ -130,14 +130,14 @@ async fn measure<C: Cluster>(options: &Options, version: Version) -> anyhow::Res
     let rest_before = at_rest(&cluster).await?;
 
     let mut rng = fastrand::Rng::with_seed(1);
-    let (begin, before) = (Instant::now(), Cost::so_far(&cluster)?);
+    let (begin, before) = Cost::at_begin(&cluster)?;
     for n in 0..sets {
         cluster
             .set(rng.usize(0..members), &format!("unseen-{n}"))
             .await?;
         tokio::time::sleep(BETWEEN_CHANGES).await;
     }
-    let (seconds, after) = (begin.elapsed().as_secs_f64(), Cost::so_far(&cluster)?);
+    let (seconds, after) = (begin.elapsed().as_secs_f64(), Cost::at_end(&cluster)?);
     // Both, since what happens at rest may still change.
     let rest_after = at_rest(&cluster).await?;
     let rest = rest_before.combine(rest_after, f64::midpoint);
@@ -163,25 +163,41 @@ async fn measure<C: Cluster>(options: &Options, version: Version) -> anyhow::Res
 
 /// Returns what the cluster takes per second.
 async fn at_rest(cluster: &impl Cluster) -> anyhow::Result<Cost> {
-    let (begin, before) = (Instant::now(), Cost::so_far(cluster)?);
+    let (begin, before) = Cost::at_begin(cluster)?;
     tokio::time::sleep(REST).await;
-    let taken = Cost::so_far(cluster)?.without(before);
-    Ok(taken.per(begin.elapsed().as_secs_f64()))
+    let (seconds, after) = (begin.elapsed().as_secs_f64(), Cost::at_end(cluster)?);
+    Ok(after.without(before).per(seconds))
 }
 
 impl Cost {
-    /// Returns what this process, which holds all members, has taken so far.
-    fn so_far(cluster: &impl Cluster) -> anyhow::Result<Self> {
-        let [user, system] = cpu_times()?;
+    /// Returns what this process, which holds all members, has taken so far, and the time. Both are those after the
+    /// counters were read, which takes CPU time, too.
+    fn at_begin(cluster: &impl Cluster) -> anyhow::Result<(Instant, Self)> {
+        let cost = Self::at_end(cluster)?.with_times(cpu_times()?);
+        Ok((Instant::now(), cost))
+    }
+
+    /// Returns what this process, which holds all members, has taken so far, before the counters were read.
+    fn at_end(cluster: &impl Cluster) -> anyhow::Result<Self> {
+        let times = cpu_times()?;
         let carried = carried()?;
-        Ok(Self {
-            user_ms: user * 1e3,
-            system_ms: system * 1e3,
+        let cost = Self {
+            user_ms: 0.0,
+            system_ms: 0.0,
             packets: carried.packets as f64,
             wire_bytes: carried.bytes as f64,
             messages: cluster.sent_messages() as f64,
             message_bytes: cluster.sent_bytes() as f64,
-        })
+        };
+        Ok(cost.with_times(times))
+    }
+
+    fn with_times(self, [user, system]: [f64; 2]) -> Self {
+        Self {
+            user_ms: user * 1e3,
+            system_ms: system * 1e3,
+            ..self
+        }
     }
 
     fn without(self, other: Self) -> Self {
