@@ -55,7 +55,11 @@ pub fn is_link_local(addr: SocketAddr) -> bool {
 
 /// Returns whether `addr` is in 100::/64, the discard-only prefix.
 pub(crate) fn is_discard_only(addr: SocketAddr) -> bool {
-    matches!(addr.ip(), IpAddr::V6(ip) if ip.segments().starts_with(&DISCARD_ONLY))
+    matches!(addr.ip(), IpAddr::V6(ip) if discards_everything(ip))
+}
+
+fn discards_everything(ip: Ipv6Addr) -> bool {
+    ip.segments().starts_with(&DISCARD_ONLY)
 }
 
 /// Returns the only form in which `addr` is compared and sent: an IPv4 address that is mapped into IPv6
@@ -99,8 +103,7 @@ fn obstacle(addr: SocketAddr) -> Option<&'static str> {
     }
 }
 
-/// Returns why `ip` does not belong to one machine, whatever the network
-/// is. The registries are those of RFC 6890.
+/// Returns why `ip` does not belong to one machine, whatever the network is. The registries are those of RFC 6890.
 fn why_no_machine(ip: IpAddr) -> Option<&'static str> {
     const MULTICAST: &str = "multicast addresses mean a group of machines";
     match ip.to_canonical() {
@@ -110,9 +113,7 @@ fn why_no_machine(ip: IpAddr) -> Option<&'static str> {
         IpAddr::V4(ip) if ip.octets()[0] == 0 => Some("0.0.0.0/8 means this machine or none"),
         IpAddr::V6(ip) if ip.is_multicast() => Some(MULTICAST),
         IpAddr::V6(ip) if ip.is_unspecified() => Some(":: means every address of this machine"),
-        IpAddr::V6(ip) if ip.segments().starts_with(&DISCARD_ONLY) => {
-            Some("100::/64 discards everything")
-        }
+        IpAddr::V6(ip) if discards_everything(ip) => Some("100::/64 discards everything"),
         _ => None,
     }
 }

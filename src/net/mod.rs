@@ -329,13 +329,13 @@ impl AcceptFailure {
     }
 }
 
-/// Counts of what the connections of a network have received in part, or had to reject.
+/// Counts of what the connections of a network have received in part, share the memory of, or had to reject.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PartialStats {
-    /// Bytes of memory that they take now.
+    /// Bytes of memory that messages which have been received in part take now.
     pub bytes: u64,
-    /// The most bytes that they may take.
+    /// The most bytes that such messages may take.
     pub max_bytes: u64,
     /// Bytes of memory of long records that messages share now, since they were handed on without a copy.
     pub shared_record_bytes: u64,

@@ -173,23 +173,26 @@ impl Cost {
     /// Returns what this process, which holds all members, has taken so far, and the time. Both are those after the
     /// counters were read, which takes CPU time, too.
     fn at_begin(cluster: &impl Cluster) -> anyhow::Result<(Instant, Self)> {
-        let cost = Self::at_end(cluster)?.with_times(cpu_times()?);
+        let cost = Self::counters(cluster)?.with_times(cpu_times()?);
         Ok((Instant::now(), cost))
     }
 
     /// Returns what this process, which holds all members, has taken so far, before the counters were read.
     fn at_end(cluster: &impl Cluster) -> anyhow::Result<Self> {
         let times = cpu_times()?;
+        Ok(Self::counters(cluster)?.with_times(times))
+    }
+
+    /// Returns all but the CPU time.
+    fn counters(cluster: &impl Cluster) -> anyhow::Result<Self> {
         let carried = carried()?;
-        let cost = Self {
-            user_ms: 0.0,
-            system_ms: 0.0,
+        Ok(Self {
             packets: carried.packets as f64,
             wire_bytes: carried.bytes as f64,
             messages: cluster.sent_messages() as f64,
             message_bytes: cluster.sent_bytes() as f64,
-        };
-        Ok(cost.with_times(times))
+            ..Self::default()
+        })
     }
 
     fn with_times(self, [user, system]: [f64; 2]) -> Self {
