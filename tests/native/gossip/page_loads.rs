@@ -158,7 +158,7 @@ fn pages_that_are_closed_cost_next_to_nothing() {
         world.pass(second * PER_SECOND..(second + 1) * PER_SECOND);
     }
     assert_eq!(world.us.members().len() as u64, LOADS + 2);
-    // They are found dead half a minute later, and are mentioned for another half.
+    // They are found dead half a minute later, and are mentioned for another minute.
     let mut quiet = 0;
     for _ in 0..120 {
         quiet = bytes(world.pass(0..0));

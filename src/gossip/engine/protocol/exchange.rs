@@ -14,14 +14,14 @@ use crate::message::{ChitchatId, ChitchatMessage, Delta, Digest, ProtocolVersion
 /// The bytes that the digest of a SynAck leaves for its delta, so that changes get through even in
 /// a cluster whose digest would fill the message.
 const MIN_DELTA_ROOM: usize = 4 << 10;
-/// A dead member is no longer listed in digests for members of this crate once it has been silent for
+/// A dead member is no longer listed in digests for members of this crate once it has been dead for
 /// this many times the initial interval of the failure detector (5 intervals by default). Every page
 /// that is closed leaves a dead member, and to list them all would be most of what members send.
-const MENTIONED_INTERVALS: u32 = 6;
+const MENTIONED_INTERVALS: u32 = 12;
 /// The changes of a dead member are no longer sent to members of this crate after this many. They are
 /// fewer than [`MENTIONED_INTERVALS`], so that members which find it dead at different times do not
 /// send its state to those that have stopped to list it.
-const TAUGHT_INTERVALS: u32 = 3;
+const TAUGHT_INTERVALS: u32 = 9;
 /// The number of peers of other clusters that are remembered.
 const MAX_REJECTIONS: usize = 64;
 

@@ -1,4 +1,5 @@
 mod counts;
+mod dead;
 
 use std::collections::BTreeMap;
 
@@ -314,38 +315,6 @@ fn a_key_that_is_deleted_and_set_again_is_visible() {
     us.delete("k", SECOND).unwrap();
     assert!(us.set("k", "v", SECOND).unwrap());
     assert_eq!(us.get("k"), Some("v"));
-}
-
-#[test]
-fn a_member_that_is_dead_for_long_is_left_out_of_digests_and_then_forgotten() {
-    let mut us = engine(1);
-    beat(&mut us, &id(2), 1, 20);
-    let half = us.config.failure_detector.dead_node_grace_period / 2;
-    // Small steps, so that the time does not look like a pause of this process.
-    let mut now = SECOND * 20;
-    us.config.gossip_interval = half / 20;
-    let mut advance = |us: &mut Engine, until: Duration| {
-        while now < until {
-            now += half / 20;
-            us.handle(Event::Round, now);
-        }
-        now
-    };
-    let now = advance(&mut us, half / 2);
-    assert!(
-        us.digest(Software::Unknown, ProtocolVersion::V0, 60_000, now)
-            .node_digests
-            .contains_key(&id(2))
-    );
-    let now = advance(&mut us, half * 5 / 4);
-    assert!(
-        !us.digest(Software::Unknown, ProtocolVersion::V0, 60_000, now)
-            .node_digests
-            .contains_key(&id(2))
-    );
-    assert_eq!(us.members().len(), 2);
-    advance(&mut us, half * 9 / 4);
-    assert_eq!(us.members().len(), 1);
 }
 
 #[test]
