@@ -24,7 +24,7 @@ use gossip_transport::secure::{
     self, Endpoints, FrameBuffer, FrameEvent, FrameReader, FrameWriter, HandshakeParams,
     SecureConfig, Suite,
 };
-use gossip_transport::tcp::TcpTransport;
+use gossip_transport::tcp::{TcpConfig, TcpTransport};
 use gossip_transport::{ClusterSecret, NetCredential, Trust};
 use peak_alloc::PeakAlloc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -45,6 +45,9 @@ const PART: usize = 65_000;
 /// Bytes that a peer may hold: the longest read, of 256 KiB, the record that it follows, and 16 KiB for
 /// what else has grown meanwhile. With a buffer that doubles, it was 400 to 450 KiB.
 const LIMIT: usize = (256 << 10) + (64 << 10) + (16 << 10);
+/// Bytes that a peer may hold once all of them hold too much: its part of a record, and 16 KiB for what
+/// else has grown meanwhile.
+const REDUCED: usize = PART + (16 << 10);
 
 struct Reader(OwnedReadHalf);
 
@@ -73,10 +76,29 @@ impl FrameWriter for Writer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_part_of_a_record_takes_bounded_memory() {
+async fn a_part_of_a_record_takes_bounded_memory_which_is_counted() {
+    // One test, since the allocator counts for all.
+    let (taken, counted) = hold_parts(SecureConfig::default()).await;
+    assert!(taken <= LIMIT, "{taken} bytes for each peer");
+    assert!(
+        (PART..=taken).contains(&counted),
+        "{counted} of {taken} bytes for each peer are counted"
+    );
+    let little = SecureConfig::default()
+        .with_max_message_len(LEN)
+        .with_max_partial_bytes(LEN);
+    let (taken, counted) = hold_parts(little).await;
+    assert!(taken <= REDUCED, "{taken} bytes for each peer at the limit");
+    assert!((PART..=taken).contains(&counted), "{counted} of {taken}");
+}
+
+/// Lets each peer send long messages to a node with the limits `secure`, and then a part of a record. Returns
+/// the bytes that it takes for each of them, and those of them that it counts.
+async fn hold_parts(secure: SecureConfig) -> (usize, usize) {
     let secret = ClusterSecret::generate();
     let credential = || NetCredential::generate(Trust::secret(secret.clone()));
-    let listener = TcpTransport::default()
+    let network = TcpTransport::new(TcpConfig::default().with_secure(secure));
+    let listener = network
         .create_listener("127.0.0.1:0".parse().unwrap(), &[ALPN], &credential())
         .await
         .unwrap();
@@ -139,10 +161,13 @@ async fn a_part_of_a_record_takes_bounded_memory() {
     // So that the parts have been read, too.
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     let taken = MEMORY.current_usage().saturating_sub(before) / PEERS;
-    println!("{taken} bytes for each peer");
-    assert!(
-        taken >= PART,
-        "{taken} bytes are less than what has arrived"
-    );
-    assert!(taken <= LIMIT, "{taken} bytes for each peer");
+    let counted = || network.partial_stats().part_record_bytes;
+    let held = counted();
+    drop(peers);
+    while counted() > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let counted = usize::try_from(held).unwrap() / PEERS;
+    println!("{taken} bytes for each peer, {counted} of them counted");
+    (taken, counted)
 }

@@ -174,6 +174,12 @@ pub(crate) fn render(
             stats.partial.bytes,
         ),
         (
+            "gossip_part_record_bytes",
+            "gauge",
+            "Memory of connections that wait for the rest of a record.",
+            stats.partial.part_record_bytes,
+        ),
+        (
             "gossip_shared_record_bytes",
             "gauge",
             "Memory of received records that messages share.",

@@ -39,6 +39,7 @@ struct StatsStatus {
     accept_failed: u64,
     accept_failures: BTreeMap<&'static str, u64>,
     partial_messages: PartialStatus,
+    part_record_bytes: u64,
     shared_record_bytes: u64,
     rejected_records: u64,
 }
@@ -124,6 +125,7 @@ impl From<&SocketStats> for StatsStatus {
                 evicted: stats.partial.evicted,
                 timed_out: stats.partial.timed_out,
             },
+            part_record_bytes: stats.partial.part_record_bytes,
             shared_record_bytes: stats.partial.shared_record_bytes,
             rejected_records: stats.partial.rejected_records,
         }

@@ -337,6 +337,9 @@ pub struct PartialStats {
     pub bytes: u64,
     /// The most bytes that such messages may take.
     pub max_bytes: u64,
+    /// Bytes of memory that connections take which wait for the rest of a record, of at most 64 KiB. Beyond
+    /// `max_bytes`, one that begins to wait keeps only what it has received of the record.
+    pub part_record_bytes: u64,
     /// Bytes of memory of long records that messages share now, since they were handed on without a copy.
     pub shared_record_bytes: u64,
     /// Connections that ended because all of these messages would have taken more.
@@ -355,6 +358,7 @@ impl std::ops::Add for PartialStats {
         Self {
             bytes: self.bytes + other.bytes,
             max_bytes: self.max_bytes + other.max_bytes,
+            part_record_bytes: self.part_record_bytes + other.part_record_bytes,
             shared_record_bytes: self.shared_record_bytes + other.shared_record_bytes,
             evicted: self.evicted + other.evicted,
             timed_out: self.timed_out + other.timed_out,

@@ -19,7 +19,7 @@ use futures::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 
 use super::admission::{Admission, Admitted, Room};
-use super::carrier::{Acks, TcpConnection};
+use super::carrier::{Readers, TcpConnection};
 use super::error::AcceptError;
 use super::notices::Notices;
 use super::opening::Opening;
@@ -56,7 +56,7 @@ pub(super) struct Terms {
     pub(super) alpn_supported: Vec<Alpn>,
     pub(super) credential: NetCredential,
     pub(super) secure: SecureConfig,
-    pub(super) acks: Acks,
+    pub(super) readers: Readers,
     pub(super) memory: ReceiveMemory,
     pub(super) notices: Notices,
     pub(super) proxies: Proxies,
@@ -284,7 +284,7 @@ async fn authenticate(
 ) -> anyhow::Result<TcpConnection> {
     let stream = admitted.take_stream();
     let stream = stream.ok_or(AcceptError::TooManyUnauthenticated)?;
-    let opened = stream.open(&terms.acks).await;
+    let opened = stream.open(&terms.readers).await;
     if let Err(AcceptError::Http10) = &opened {
         terms.notices.http10(endpoints.remote);
     }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use bytes::BytesMut;
 use tokio::net::TcpStream;
 
-use super::carrier::{Acks, Reader, TcpReader, TcpWriter, Writer, raw, websocket};
+use super::carrier::{Reader, Readers, TcpReader, TcpWriter, Writer, raw, websocket};
 use super::error::AcceptError;
 use super::http::{self, Request};
 use super::proxy::{self, Proxies};
@@ -55,7 +55,10 @@ impl Opening {
     }
 
     /// Detects the protocol and returns the carrier of frames over the stream.
-    pub(super) async fn open(mut self, acks: &Acks) -> Result<(TcpReader, TcpWriter), AcceptError> {
+    pub(super) async fn open(
+        mut self,
+        readers: &Readers,
+    ) -> Result<(TcpReader, TcpWriter), AcceptError> {
         self.stream.set_nodelay(true)?;
         let request = match self.request.take() {
             Some(request) => request,
@@ -65,7 +68,7 @@ impl Opening {
                     http::parse(&head)
                 }
                 Some(Protocol::Frames) => {
-                    let (reader, writer) = raw::split(self.stream, self.received, acks);
+                    let (reader, writer) = raw::split(self.stream, self.received, readers);
                     let (reader, writer) = (Reader::Raw(reader), Writer::Raw(writer));
                     return Ok((TcpReader(reader), TcpWriter(writer)));
                 }
@@ -75,7 +78,7 @@ impl Opening {
             },
         };
         http::answer(&mut self.stream, request).await?;
-        let (reader, writer) = websocket::split(self.stream, self.received, acks);
+        let (reader, writer) = websocket::split(self.stream, self.received, readers);
         let (reader, writer) = (
             Reader::WebSocket(Box::new(reader)),
             Writer::WebSocket(writer),

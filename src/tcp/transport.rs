@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use tokio::net::TcpStream;
 
 use super::admission::Admission;
-use super::carrier::{Acks, Reader, TcpConnection, TcpReader, TcpWriter, Writer, raw};
+use super::carrier::{Reader, Readers, TcpConnection, TcpReader, TcpWriter, Writer, raw};
 use super::config::TcpConfig;
 use super::listener::{TcpListener, Terms};
 use super::notices::Notices;
@@ -26,7 +26,7 @@ use crate::secure::{self, Endpoints, HandshakeParams, ReceiveMemory, Suite};
 pub struct TcpTransport {
     config: TcpConfig,
     admission: Admission,
-    acks: Acks,
+    readers: Readers,
     memory: ReceiveMemory,
 }
 
@@ -36,10 +36,11 @@ impl TcpTransport {
     /// Invalid limits are reported by
     /// [`create_listener`](NetTransport::create_listener) and [`connect`](NetTransport::connect).
     pub fn new(config: TcpConfig) -> Self {
+        let memory = config.secure.receive_memory();
         Self {
             admission: Admission::new(&config),
-            acks: Acks::default(),
-            memory: config.secure.receive_memory(),
+            readers: Readers::new(memory.stats().max_bytes),
+            memory,
             config,
         }
     }
@@ -67,7 +68,7 @@ impl NetTransport for TcpTransport {
             alpn_supported: alpn_supported.to_vec(),
             credential: credential.clone(),
             secure: self.config.secure.clone(),
-            acks: self.acks.clone(),
+            readers: self.readers.clone(),
             memory: self.memory.clone(),
             notices: Notices::default(),
             proxies: self.config.proxies(),
@@ -98,7 +99,7 @@ impl NetTransport for TcpTransport {
             .map_err(|source| ConnectError::Io { addr, source })?;
         stream.set_nodelay(true)?;
         let endpoints = ends_of_dial(&stream, addr)?;
-        let (reader, writer) = raw::split(stream, BytesMut::new(), &self.acks);
+        let (reader, writer) = raw::split(stream, BytesMut::new(), &self.readers);
         let reader = TcpReader(Reader::Raw(reader));
         let writer = TcpWriter(Writer::Raw(writer));
         let params = HandshakeParams {
@@ -112,7 +113,10 @@ impl NetTransport for TcpTransport {
     }
 
     fn partial_stats(&self) -> PartialStats {
-        self.memory.stats()
+        PartialStats {
+            part_record_bytes: self.readers.held_bytes(),
+            ..self.memory.stats()
+        }
     }
 
     fn max_message_len(&self) -> usize {

@@ -10,7 +10,6 @@
 //! Invariant: an entry keeps no connection open, and what is missed costs a packet and nothing else.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -22,9 +21,9 @@ use crate::rt::{Instant, delay_acks};
 /// Linux acknowledges what was not answered within 40 ms.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// The readers of a network that have read lately and now wait. Clones share them.
-#[derive(Debug, Clone)]
-pub(in crate::tcp) struct Acks(Arc<Mutex<VecDeque<Entry>>>);
+/// The readers of a network that have read lately and now wait.
+#[derive(Debug)]
+pub(super) struct Acks(Mutex<VecDeque<Entry>>);
 
 #[derive(Debug)]
 struct Entry {
@@ -72,7 +71,7 @@ impl Attention {
 
 impl Default for Acks {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(VecDeque::with_capacity(4))))
+        Self(Mutex::new(VecDeque::with_capacity(4)))
     }
 }
 
@@ -105,7 +104,7 @@ mod tests {
     use crate::rt::{self, Task};
     use crate::secure::{FrameBuffer, FrameWriter as _};
     use crate::tcp::carrier::raw::{self, RawWriter};
-    use crate::tcp::carrier::{TcpWriter, Writer};
+    use crate::tcp::carrier::{Readers, TcpWriter, Writer};
 
     /// A connection of which one end only writes, and the other one, which is in `acks`, only reads.
     struct OneWay {
@@ -116,15 +115,15 @@ mod tests {
     }
 
     impl OneWay {
-        async fn open(acks: &Acks) -> Self {
+        async fn open(readers: &Readers) -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let addr = listener.local_addr().unwrap();
             let (dialled, accepted) = tokio::join!(TcpStream::connect(addr), listener.accept());
-            let (_, writer) = raw::split(dialled.unwrap(), BytesMut::new(), &Acks::default());
+            let (_, writer) = raw::split(dialled.unwrap(), BytesMut::new(), &Readers::default());
             let accepted = accepted.unwrap().0;
             // As after an exchange.
             delay_acks(&accepted);
-            let (mut reader, answers) = raw::split(accepted, BytesMut::new(), acks);
+            let (mut reader, answers) = raw::split(accepted, BytesMut::new(), readers);
             let (read, reads) = std::sync::mpsc::channel();
             let reading = Task::spawn(async move {
                 while let Ok(Some(_)) = reader.read_frame().await {
@@ -172,9 +171,9 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn a_quiet_connection_is_attended_to_when_another_one_is_read() {
-        let acks = Acks::default();
-        let mut quiet = OneWay::open(&acks).await;
-        let mut other = OneWay::open(&acks).await;
+        let readers = Readers::default();
+        let mut quiet = OneWay::open(&readers).await;
+        let mut other = OneWay::open(&readers).await;
         quiet.shake_hands().await;
         other.shake_hands().await;
         quiet.carry().await;
@@ -187,30 +186,30 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_is_read_again_and_again_has_one_entry() {
-        let acks = Acks::default();
-        let mut connection = OneWay::open(&acks).await;
+        let readers = Readers::default();
+        let mut connection = OneWay::open(&readers).await;
         connection.shake_hands().await;
-        assert!(acks.0.lock().is_empty());
+        assert!(readers.acks().0.lock().is_empty());
         for _ in 0..10 {
             connection.carry().await;
         }
-        assert_eq!(acks.0.lock().len(), 1);
+        assert_eq!(readers.acks().0.lock().len(), 1);
     }
 
     #[tokio::test]
     async fn a_connection_whose_entry_is_gone_gets_another_one_in_time() {
-        let acks = Acks::default();
-        let mut connection = OneWay::open(&acks).await;
+        let readers = Readers::default();
+        let mut connection = OneWay::open(&readers).await;
         connection.shake_hands().await;
         connection.carry().await;
-        acks.0.lock().clear();
+        readers.acks().0.lock().clear();
         for _ in 0..100 {
             connection.carry().await;
         }
-        assert!(acks.0.lock().is_empty());
+        assert!(readers.acks().0.lock().is_empty());
         for _ in 0..200 {
             connection.carry().await;
         }
-        assert_eq!(acks.0.lock().len(), 1);
+        assert_eq!(readers.acks().0.lock().len(), 1);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It knows no frames. Invariant: bytes that were read stay in the buffer until they are taken, so a
 //! read can be cancelled at any point. A connection that waits with nothing in its buffer holds none, and
-//! one that waits for the rest of a frame at most that frame and the longest read.
+//! one that waits for the rest of a frame at most that frame and the longest read, which is counted.
 
 use std::io;
 use std::pin::pin;
@@ -13,35 +13,38 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 
-use super::acks::{Acks, Attention};
+use super::acks::Attention;
+use super::readers::{Held, Readers};
 
 /// The fewest bytes that a read asks for. A new or quiet connection reads this much.
-const MIN_READ: u32 = 1000;
-/// The most bytes that a read asks for: a few of the longest frames.
-const MAX_READ: u32 = 256 << 10;
+const MIN_READ: usize = 1000;
+/// The doublings of that to the most bytes that a read asks for: 250 KiB, a few of the longest frames.
+const MAX_DOUBLINGS: u8 = 8;
 
 #[derive(Debug)]
 pub(super) struct Incoming {
     stream: OwnedReadHalf,
-    acks: Acks,
+    readers: Readers,
     attention: Attention,
+    // The doublings of `MIN_READ` to the bytes that the next read asks for: one more after a full read,
+    // and one less after one that returned less than a quarter.
+    doublings: u8,
+    held: Held,
     /// Bytes that have arrived and were not taken yet.
     pub(super) buffer: BytesMut,
-    // Bytes that the next read asks for. It doubles after a full read, and halves after one that
-    // returned less than a quarter.
-    read_len: u32,
 }
 
 impl Incoming {
-    /// `buffer` holds the bytes of `stream` that have been read already. `acks` is shared with the
-    /// other connections of the network.
-    pub(super) fn new(stream: OwnedReadHalf, buffer: BytesMut, acks: &Acks) -> Self {
+    /// `buffer` holds the bytes of `stream` that have been read already. `readers` is shared with
+    /// the other connections of the network.
+    pub(super) fn new(stream: OwnedReadHalf, buffer: BytesMut, readers: &Readers) -> Self {
         Self {
             stream,
-            acks: acks.clone(),
+            readers: readers.clone(),
             attention: Attention::default(),
+            doublings: 0,
+            held: Held::default(),
             buffer,
-            read_len: MIN_READ,
         }
     }
 
@@ -50,23 +53,45 @@ impl Incoming {
     }
 
     /// Reads more bytes into the buffer. Returns their number, which is 0 at the end of the stream.
-    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// `elsewhere` is the memory of the same frame that is not in the buffer, in bytes.
+    pub(super) fn poll_fill(
+        &mut self,
+        elsewhere: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         if self.buffer.is_empty() {
-            ready!(self.poll_ready(cx))?;
+            ready!(self.poll_ready(elsewhere, cx))?;
         }
-        let read_len = self.read_len as usize;
+        let read_len = MIN_READ << self.doublings;
         self.reserve(read_len);
         let read = pin!(self.stream.read_buf(&mut self.buffer)).poll(cx);
+        if read.is_pending() && !self.buffer.is_empty() {
+            self.count_part(elsewhere);
+        }
         let read = ready!(read)?;
         if read > 0 {
             self.attention.note_read();
         }
         if read >= read_len {
-            self.read_len = (self.read_len * 2).min(MAX_READ);
+            self.doublings = (self.doublings + 1).min(MAX_DOUBLINGS);
         } else if read < read_len / 4 {
-            self.read_len = (self.read_len / 2).max(MIN_READ);
+            self.doublings = self.doublings.saturating_sub(1);
         }
         Poll::Ready(Ok(read))
+    }
+
+    /// Counts the part of a frame that waits for the rest, and gives back the memory beside it if all
+    /// readers hold too much.
+    fn count_part(&mut self, elsewhere: usize) {
+        let held = self.buffer.capacity().saturating_add(elsewhere);
+        if !self.readers.count(&mut self.held, held) {
+            return;
+        }
+        // The next read is short, so that it takes little memory until it has to wait again.
+        self.doublings = 0;
+        self.buffer = BytesMut::from(&*self.buffer);
+        let held = self.buffer.capacity().saturating_add(elsewhere);
+        self.readers.count(&mut self.held, held);
     }
 
     /// Makes room for a read of `len` bytes. By itself, the buffer would double, and a peer that stops
@@ -84,15 +109,22 @@ impl Incoming {
     }
 
     /// Completes when there is something to read. The buffer must be empty.
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_ready(&mut self, elsewhere: usize, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let stream = self.stream.as_ref();
         let ready = stream.poll_read_ready(cx);
         if ready.is_pending() {
-            self.attention.before_wait(stream, &self.acks, cx);
+            self.attention.before_wait(stream, self.readers.acks(), cx);
             // Frees the buffer while idle. Frames that were split off share its memory and keep it
             // alive for as long as they exist.
             self.buffer = BytesMut::new();
+            self.readers.count(&mut self.held, elsewhere);
         }
         ready
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.readers.count(&mut self.held, 0);
     }
 }

@@ -1,17 +1,18 @@
 //! Frames over an accepted or dialled TCP stream.
 //!
 //! `raw` carries frames over TCP directly, `websocket` as messages of a WebSocket. `incoming` reads for
-//! both, and `acks` saves packets of quiet connections. The types in this file only dispatch between
-//! the two. Invariant: both kinds are the same Rust type, so that all connections of a node are, too.
+//! both, `acks` saves packets of quiet connections, and `readers` counts what all of them hold. The types
+//! in this file only dispatch between the two. Invariant: both kinds are the same Rust type, so that all connections of a node are, too.
 
 mod acks;
 mod incoming;
 pub(super) mod raw;
+mod readers;
 pub(super) mod websocket;
 
 use std::io;
 
-pub(super) use acks::Acks;
+pub(super) use readers::Readers;
 pub use websocket::WebSocketError;
 
 use crate::secure::{FrameBuffer, FrameEvent, FrameReader, FrameWriter, SecureConnection};

@@ -12,22 +12,22 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
 
-use super::acks::Acks;
 use super::incoming::Incoming;
+use super::readers::Readers;
 use crate::secure::{FrameBuffer, FrameEvent};
 
 /// The size of a frame's length, in bytes.
 const LENGTH_LEN: usize = 2;
 
 /// Splits `stream` into a reader and a writer of frames. `sniffed` holds the bytes of it that have
-/// been read already. `acks` is shared with the other connections of the network.
+/// been read already. `readers` is shared with the other connections of the network.
 pub(in crate::tcp) fn split(
     stream: TcpStream,
     sniffed: BytesMut,
-    acks: &Acks,
+    readers: &Readers,
 ) -> (RawReader, RawWriter) {
     let (reading, writing) = stream.into_split();
-    let reader = RawReader(Incoming::new(reading, sniffed, acks));
+    let reader = RawReader(Incoming::new(reading, sniffed, readers));
     (reader, RawWriter { stream: writing })
 }
 
@@ -45,7 +45,7 @@ impl RawReader {
             if let Some(frame) = split_frame(&mut self.0.buffer) {
                 return Ok(Some(FrameEvent::Frame(frame)));
             }
-            if poll_fn(|cx| self.0.poll_fill(cx)).await? == 0 {
+            if poll_fn(|cx| self.0.poll_fill(0, cx)).await? == 0 {
                 return if self.0.buffer.is_empty() {
                     Ok(None)
                 } else {

@@ -45,6 +45,11 @@ impl Decoder {
         self.partial.is_none()
     }
 
+    /// Returns the memory of the fragments of a message that has begun and not ended, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.partial.as_ref().map_or(0, BytesMut::capacity)
+    }
+
     #[cfg(test)]
     pub(super) fn accept_text(&mut self) {
         self.text = Text::Accepted;

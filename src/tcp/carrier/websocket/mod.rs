@@ -30,8 +30,8 @@ use bytes::{Bytes, BytesMut};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
 
-use super::acks::Acks;
 use super::incoming::Incoming;
+use super::readers::Readers;
 use crate::rt::sync::Mutex;
 use crate::rt::{self, Instant};
 use crate::secure::{FrameBuffer, FrameEvent};
@@ -57,12 +57,12 @@ const MAX_IGNORED: usize = 256 << 10;
 pub(in crate::tcp) fn split(
     stream: TcpStream,
     start: BytesMut,
-    acks: &Acks,
+    readers: &Readers,
 ) -> (WebSocketReader, WebSocketWriter) {
     let (reading, writing) = stream.into_split();
     let out = Arc::new(Mutex::new(Outgoing::default()));
     let reader = WebSocketReader {
-        incoming: Incoming::new(reading, start, acks),
+        incoming: Incoming::new(reading, start, readers),
         decoder: Decoder::default(),
         out: Arc::clone(&out),
         pings: 0,
@@ -170,7 +170,7 @@ impl WebSocketReader {
             let mut ignored = 0;
             while ignored < MAX_IGNORED {
                 self.incoming.buffer.clear();
-                match poll_fn(|cx| self.incoming.poll_fill(cx)).await? {
+                match poll_fn(|cx| self.incoming.poll_fill(0, cx)).await? {
                     0 => break,
                     read => ignored += read,
                 }
@@ -189,7 +189,7 @@ impl WebSocketReader {
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         // If it fails, the writer is told by its own write. What has arrived is read first.
         let _ = self.poll_owed(cx);
-        self.incoming.poll_fill(cx)
+        self.incoming.poll_fill(self.decoder.memory(), cx)
     }
 
     /// Writes the pong or the close frame that this side owes.

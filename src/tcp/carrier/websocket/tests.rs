@@ -15,7 +15,7 @@ async fn echo(mut stream: TcpStream, text: bool) -> io::Result<()> {
     let request = http::parse(&head.map_err(io::Error::other)?);
     let answered = http::answer(&mut stream, request).await;
     answered.map_err(io::Error::other)?;
-    let (mut reader, mut writer) = split(stream, start, &Acks::default());
+    let (mut reader, mut writer) = split(stream, start, &Readers::default());
     if text {
         reader.accept_text();
     }
@@ -52,7 +52,7 @@ async fn websocket() -> (WebSocketReader, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (peer, accepted) = tokio::join!(TcpStream::connect(addr), listener.accept());
-    let (reader, _) = split(accepted.unwrap().0, BytesMut::new(), &Acks::default());
+    let (reader, _) = split(accepted.unwrap().0, BytesMut::new(), &Readers::default());
     (reader, peer.unwrap())
 }
 

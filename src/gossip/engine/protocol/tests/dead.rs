@@ -73,7 +73,11 @@ fn members_of_this_crate_hear_of_a_dead_member_for_some_time_and_get_its_keys_fo
         (60, (true, false)),
         (61, (false, false)),
     ] {
-        assert_eq!(told(3, after), expected, "{after} s after it was found dead");
+        assert_eq!(
+            told(3, after),
+            expected,
+            "{after} s after it was found dead"
+        );
         assert_eq!(told(4, after), (true, true), "{after} s, to upstream");
     }
 }
