@@ -50,14 +50,17 @@ impl ChitchatId {
 }
 
 impl fmt::Debug for ChitchatId {
+    /// Writes `NAME:GENERATION:ADDRESS`. Control characters of the name are escaped, and a name with spaces,
+    /// equals signs or quotes is quoted, since another node has chosen it: it must not look like other
+    /// fields of a line of a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}:{}",
-            self.node_id.escape_debug(),
-            self.generation_id,
-            self.gossip_advertise_addr
-        )
+        let is_ambiguous = |c: char| c.is_whitespace() || matches!(c, '=' | '"');
+        if self.node_id.chars().any(is_ambiguous) {
+            write!(f, "{:?}", self.node_id.as_str())?;
+        } else {
+            write!(f, "{}", self.node_id.escape_debug())?;
+        }
+        write!(f, ":{}:{}", self.generation_id, self.gossip_advertise_addr)
     }
 }
 
@@ -193,4 +196,25 @@ pub enum DeletionStatus {
     Deleted,
     /// The key is visible until it is removed after the grace period.
     DeleteAfterTtl,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_looks_like_other_fields_of_a_log_line_is_quoted() {
+        for (name, shown) in [
+            ("node-1", "node-1"),
+            ("übung", "übung"),
+            ("a\nb", r#""a\nb""#),
+            ("a\u{7}b", r"a\u{7}b"),
+            ("a role=admin", r#""a role=admin""#),
+            ("a=b", r#""a=b""#),
+            (r#"a"b"#, r#""a\"b""#),
+        ] {
+            let id = ChitchatId::new(name, 7, ([10, 0, 0, 1], 9).into());
+            assert_eq!(format!("{id:?}"), format!("{shown}:7:10.0.0.1:9"));
+        }
+    }
 }
