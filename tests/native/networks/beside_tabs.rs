@@ -196,6 +196,42 @@ async fn twenty_nodes_that_open_exchanges_in_v1_and_five_tabs_are_one_cluster() 
     everyone_is_known_and_nobody_dies(&releases, ProtocolVersion::V1).await;
 }
 
+/// Prints what README.md says about the time that tabs cost upstream nodes: the rounds until all 20 nodes have a
+/// change that one of them has made. The tabs are real members, so a release build should run it:
+/// `cargo test --release --test native what_tabs_cost -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement of minutes"]
+async fn what_tabs_cost_upstream_nodes() {
+    const CHANGES: usize = 40;
+    let releases = [Release::V011, Release::V013(ProtocolVersion::V0)];
+    println!("tabs  median  90 %  slowest");
+    for tabs in [0, 5, 50] {
+        let _turn = TURN.lock().await;
+        let cluster = Cluster::start(20, tabs, &releases, ProtocolVersion::V0).await;
+        cluster.is_whole().await;
+        let mut rounds = Vec::new();
+        for n in 0..CHANGES {
+            let node = &cluster.upstream[n % cluster.upstream.len()];
+            let value = n.to_string();
+            node.set("change", &value).await;
+            let begin = Instant::now();
+            for reader in &cluster.upstream {
+                while reader.read(node.name(), "change").await.as_deref() != Some(&value) {
+                    assert!(begin.elapsed() < PATIENCE, "{n} does not arrive");
+                    tokio::time::sleep(INTERVAL / 50).await;
+                }
+            }
+            rounds.push(begin.elapsed().as_secs_f64() / INTERVAL.as_secs_f64());
+            // So that the next change meets the rounds at another point.
+            tokio::time::sleep(INTERVAL * 3 / 7).await;
+        }
+        rounds.sort_by(f64::total_cmp);
+        let (median, most) = (rounds[CHANGES / 2], rounds[CHANGES * 9 / 10]);
+        let slowest = rounds[CHANGES - 1];
+        println!("{tabs:>4}  {median:>6.1}  {most:>4.1}  {slowest:>7.1}");
+    }
+}
+
 /// Collects the warnings of the nodes of one thread.
 #[derive(Clone, Default)]
 struct Warnings(Arc<Mutex<Vec<u8>>>);
