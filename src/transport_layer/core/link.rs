@@ -7,7 +7,7 @@ use super::census::Owner;
 use super::doubt::{self, Doubt};
 use super::silence::{SilenceCheck, Verdict};
 use crate::host::Host;
-use crate::net::{CloseCode, NetConnection};
+use crate::net::{CloseCode, NetConnection, canonical};
 use crate::rt::Instant;
 use crate::transport_layer::config::TransportLayerConfig;
 use crate::transport_layer::stats::{ConnectionInfo, Direction};
@@ -121,6 +121,11 @@ impl<C: NetConnection> Link<C> {
             age: now.saturating_duration_since(self.since),
             silence: now.saturating_duration_since(self.conn.last_heard()),
         }
+    }
+
+    /// Returns whether the peer has stated `addr`, which is in its canonical form.
+    pub(super) fn states(&self, addr: SocketAddr) -> bool {
+        self.conn.stated_addr().map(canonical) == Some(addr)
     }
 
     pub(super) fn set_reading(&mut self, reading: Reading) {

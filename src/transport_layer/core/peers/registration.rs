@@ -9,7 +9,8 @@
 //!
 //! A stated address that belongs to another identity is contested: the peer is registered under its key
 //! address, and the contested address is dialled once, to see who answers there. If nobody does, it
-//! becomes that of the peer once the other identity has been gone for `peer_linger`. An address that was
+//! becomes that of the peer once the other identity has been gone for `peer_linger`; so does one that it
+//! has lost to an identity which has answered there. An address that was
 //! dialled belongs to the identity that has answered. A peer that is known keeps its address unless it
 //! has a better one now.
 //!
@@ -201,14 +202,22 @@ impl<C: NetConnection> Peers<C> {
         now: Instant,
     ) {
         if let Some(stated) = stated.filter(|stated| *stated != identity.address())
-            && let Some(peer) = self.map.get_mut(&addr)
+            && let Some(peer) = self.map.get(&addr)
             && peer.owner == Some(identity)
             && peer.active().is_some()
         {
             // Whoever answers there has that time to do so.
-            let due = now + VERIFY_EVERY;
+            self.claim(addr, stated, now + VERIFY_EVERY);
+        }
+    }
+
+    /// Makes the task of the peer at `addr` look at `due` whether the address that it has stated is free, if it
+    /// is registered under another one.
+    fn claim(&mut self, addr: SocketAddr, stated: SocketAddr, due: Instant) {
+        if let Some(peer) = self.map.get_mut(&addr) {
             let claim = Claim { addr: stated, due };
             peer.claim = (stated != addr).then(|| Box::new(claim));
+            peer.signal.raise();
         }
     }
 
@@ -326,8 +335,12 @@ impl<C: NetConnection> Peers<C> {
         };
         if owner == Identity::UNPROVED {
             self.close_unauthenticated(addr, now, fx);
-        } else if peer.active().is_some() {
+        } else if let Some(link) = peer.active() {
+            let is_stated = link.states(addr);
             self.rename(addr, owner.address(), now, fx);
+            if is_stated {
+                self.claim(owner.address(), addr, now + VERIFY_EVERY);
+            }
             return;
         }
         self.disown(addr, fx);

@@ -1,6 +1,7 @@
 //! Tests of the core alone, with plain time values and connections that do nothing.
 
 mod backlog;
+mod claims;
 mod conflicts;
 mod dials;
 mod hostile;
