@@ -18,8 +18,9 @@ const LONGEST_LOOK: Duration = Duration::from_millis(100);
 /// Why a peer has two connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Both were dialled by the same side. The newer one waits. If the older one answers, it stays:
-    /// another program uses the same key, or this side has dialled one peer by two addresses.
+    /// Both were dialled by the same side, or they state different addresses. The newer one waits. If the older
+    /// one answers, it stays: another program uses the same key, or this side has dialled one peer by two
+    /// addresses.
     Duplicate,
     /// The sides have dialled each other, and the older one stays if it answers. The newer one is read
     /// until then.

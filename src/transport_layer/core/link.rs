@@ -128,6 +128,11 @@ impl<C: NetConnection> Link<C> {
         self.conn.stated_addr().map(canonical) == Some(addr)
     }
 
+    /// Returns whether this side has dialled `addr`, and this is the connection.
+    pub(super) fn was_dialled_at(&self, addr: SocketAddr) -> bool {
+        self.direction == Direction::Outgoing && self.conn.remote_addr() == addr
+    }
+
     pub(super) fn set_reading(&mut self, reading: Reading) {
         self.reading = reading;
         self.silence.reset();

@@ -17,7 +17,7 @@ use crate::net::{self, CloseCode, NetConnection};
 use crate::rt::Instant;
 use crate::rt::sync::{Signal, WaitList};
 use crate::transport_layer::config::TransportLayerConfig;
-use crate::transport_layer::stats::{Direction, DropReason, PeerState};
+use crate::transport_layer::stats::{DropReason, PeerState};
 
 /// A sender writes to the connection itself only if nothing was written for this long. Messages
 /// that come faster are cheaper in the batches of the peer's task: one system call for many of
@@ -190,7 +190,13 @@ impl<C: NetConnection> Peer<C> {
     /// Returns whether a connection that is alive was dialled at `addr`.
     pub(super) fn was_dialled_at(&self, addr: SocketAddr) -> bool {
         let mut links = self.links.iter();
-        links.any(|link| link.direction == Direction::Outgoing && link.conn.remote_addr() == addr)
+        links.any(|link| link.was_dialled_at(addr))
+    }
+
+    /// Returns whether a connection that was dialled at `addr` is in use, which one that waits is not yet.
+    pub(super) fn was_reached_at(&self, addr: SocketAddr) -> bool {
+        let mut links = self.links.iter();
+        links.any(|link| link.role != LinkRole::Waiting && link.was_dialled_at(addr))
     }
 
     /// Returns the connection that can be spared best if there are two: the newer one while it is open

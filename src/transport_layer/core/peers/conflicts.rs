@@ -52,7 +52,10 @@ impl<C: NetConnection> Peers<C> {
         };
         // Two sockets of one program may share a key.
         let ours_stays = (own.identity, own.advertised_addr) < (identity, addr);
+        // A socket states one address. Another one is that of another program, or of a later run.
+        let differ = older.conn.stated_addr() != newer.conn.stated_addr();
         let kind = match (older.direction, newer.direction) {
+            _ if differ => Kind::Duplicate,
             (Direction::Outgoing, Direction::Outgoing)
             | (Direction::Incoming, Direction::Incoming) => Kind::Duplicate,
             (_, Direction::Outgoing) if ours_stays => Kind::KeepNewer,
@@ -165,9 +168,14 @@ impl<C: NetConnection> Peers<C> {
         };
         link.role = LinkRole::Active;
         link.written = now;
+        let (conn, direction) = (link.conn.clone(), link.direction);
+        if direction == Direction::Outgoing {
+            peer.via = Some(conn.remote_addr()).filter(|via| *via != addr);
+        }
         peer.wake_task(now);
         self.connections += 1;
         self.start_readers(addr, fx);
+        self.renew_claim(addr, &conn, now);
     }
 
     /// Closes a connection and notes it for the log.

@@ -61,9 +61,16 @@ impl<C: NetConnection> Peers<C> {
     }
 
     /// Returns the address that the peer of `conn` states, or `None` if it states none or one that it
-    /// cannot have.
+    /// cannot have, which is counted.
     pub(super) fn stated(&mut self, conn: &C) -> Option<SocketAddr> {
         let stated = canonical(conn.stated_addr()?);
+        let is_possible = self.may_have(conn, stated);
+        self.naming.stated_addrs_ignored += u64::from(!is_possible);
+        is_possible.then_some(stated)
+    }
+
+    /// Returns whether the peer of `conn` may have `stated`, an address in its canonical form.
+    pub(super) fn may_have(&self, conn: &C, stated: SocketAddr) -> bool {
         let key = conn.remote_identity().address();
         let Own {
             identity,
@@ -72,14 +79,9 @@ impl<C: NetConnection> Peers<C> {
         } = self.own;
         let ours = [local_addr, advertised_addr, identity.address()];
         let is_loopback = |addr: SocketAddr| addr.ip().to_canonical().is_loopback();
-        let possible = !ours.contains(&stated)
+        !ours.contains(&stated)
             && (stated == key || (is_dialable(stated) && !is_key_address(stated)))
-            && (!is_loopback(stated) || is_loopback(conn.remote_addr()));
-        if !possible {
-            self.naming.stated_addrs_ignored += 1;
-            return None;
-        }
-        Some(stated)
+            && (!is_loopback(stated) || is_loopback(conn.remote_addr()))
     }
 
     /// Returns whether the other end of `conn` is this socket itself, or cannot be told from it: it has our

@@ -10,9 +10,10 @@
 //! A stated address that belongs to another identity is contested: the peer is registered under its key
 //! address, and the contested address is dialled once, to see who answers there. If nobody does, it
 //! becomes that of the peer once the other identity has been gone for `peer_linger`; so does one that it
-//! has lost to an identity which has answered there. An address that was
-//! dialled belongs to the identity that has answered. A peer that is known keeps its address unless it
-//! has a better one now.
+//! has lost to an identity which has answered there. An address that was dialled belongs to the identity
+//! that has answered. A peer that is known keeps its address unless it has a better one now; while a
+//! connection of it is in service, one beside it that states another address does not count, since it may
+//! be refused.
 //!
 //! Invariants: a queue is only ever sent to the identity that it was filled for; a connection without
 //! authentication never enters an entry that an identity owns, and takes none of its addresses.
@@ -147,7 +148,9 @@ impl<C: NetConnection> Peers<C> {
         self.enter(addr, conn, Direction::Outgoing, now, fx);
         self.note_claim(addr, identity, stated, now);
         self.add_alias(dialled, addr);
-        if let Some(peer) = self.map.get_mut(&addr) {
+        if let Some(peer) = self.map.get_mut(&addr)
+            && peer.was_reached_at(dialled)
+        {
             peer.via = Some(dialled).filter(|via| *via != addr);
         }
     }
@@ -204,11 +207,20 @@ impl<C: NetConnection> Peers<C> {
         if let Some(stated) = stated.filter(|stated| *stated != identity.address())
             && let Some(peer) = self.map.get(&addr)
             && peer.owner == Some(identity)
-            && peer.active().is_some()
+            && peer.active().is_some_and(|link| link.states(stated))
         {
             // Whoever answers there has that time to do so.
             self.claim(addr, stated, now + VERIFY_EVERY);
         }
+    }
+
+    /// Notes what a connection states that has taken the place of an older one. It was not known before which
+    /// of the two would stay.
+    pub(super) fn renew_claim(&mut self, addr: SocketAddr, conn: &C, now: Instant) {
+        let key = conn.remote_identity().address();
+        let stated = conn.stated_addr().map(canonical);
+        let stated = stated.filter(|stated| *stated != key && self.may_have(conn, *stated));
+        self.claim(addr, stated.unwrap_or(addr), now);
     }
 
     /// Makes the task of the peer at `addr` look at `due` whether the address that it has stated is free, if it
@@ -309,6 +321,8 @@ impl<C: NetConnection> Peers<C> {
             // A name that says nothing is given up for one that can be dialled. One that the peer has
             // stated is kept if this connection states none.
             Some(home) if stated.is_none() && home != key => home,
+            // It may be another program with the key of this peer, and will be refused then.
+            Some(home) if stated.is_some_and(|stated| self.states_another(home, stated)) => home,
             Some(home) => {
                 self.rename(home, wanted, now, fx);
                 self.add_alias(home, wanted);
@@ -316,6 +330,13 @@ impl<C: NetConnection> Peers<C> {
             }
             None => wanted,
         }
+    }
+
+    /// Returns whether the connection of the peer at `home` that is in service states another address than
+    /// `stated`, or none.
+    fn states_another(&self, home: SocketAddr, stated: SocketAddr) -> bool {
+        let link = self.map.get(&home).and_then(|peer| peer.active());
+        link.is_some_and(|link| !link.states(stated))
     }
 
     /// Frees the entry at `addr` for `identity` if it belongs to another. A connected owner moves to its
