@@ -92,19 +92,24 @@ fn of_crowded_provider(tied: &mut Vec<(usize, Host)>, newcomer: Host, running: u
     }
 }
 
-/// How many connections each network has.
-struct Counts(Vec<Host>);
+/// How many connections, dials or peers each host, or network of hosts, has.
+pub(crate) struct Counts(Vec<Host>);
 
 impl Counts {
+    /// Counts those of `hosts`.
+    pub(crate) fn of_hosts(hosts: impl Iterator<Item = Host>) -> Self {
+        let mut hosts: Vec<Host> = hosts.collect();
+        hosts.sort_unstable();
+        Self(hosts)
+    }
+
     /// Counts those of `running` and `newcomer` by their networks of `len` bytes.
     fn of(running: &[(usize, Host)], newcomer: Host, len: usize) -> Self {
         let hosts = running.iter().map(|(_, host)| *host).chain([newcomer]);
-        let mut networks: Vec<Host> = hosts.map(|host| host.network(len)).collect();
-        networks.sort_unstable();
-        Self(networks)
+        Self::of_hosts(hosts.map(|host| host.network(len)))
     }
 
-    fn count(&self, own: Host) -> usize {
+    pub(crate) fn count(&self, own: Host) -> usize {
         let begin = self.0.partition_point(|other| *other < own);
         let from_own = self.0.get(begin..).unwrap_or_default();
         from_own.partition_point(|other| *other == own)

@@ -62,8 +62,8 @@ pub struct TransportLayerConfig {
     /// The largest number of connections with a proved identity, dials included. One more evicts the least
     /// recently used connection of the identity that has the most, and among identities that have as many,
     /// of the host that has the most; those that have messages to send go last. A dial evicts only
-    /// connections without messages to send, and none if its address has failed before: it waits then, and
-    /// longer each time. Default 1,024.
+    /// connections without messages to send, and none if its address has failed before or another dial of its
+    /// host runs: it waits then, and longer each time. Default 1,024.
     pub max_connections: usize,
     /// The largest number of connections without a proved identity (plaintext UDP). They take no place of
     /// the others, and none of these is evicted for them. One more evicts the least recently used one of
@@ -82,9 +82,9 @@ pub struct TransportLayerConfig {
     /// the host that has the most, which an honest peer would have finished long ago. Default 64.
     pub max_pending_handshakes: usize,
     /// The largest number of peers that are remembered: those with a queue, a connection, a failed
-    /// dial or recent traffic. One more forgets the least recently used peer without a connection,
-    /// and drops its queued messages as `Overflow`; peers without a proved identity go first, and peers
-    /// with queued messages or waiting callers last. Connected peers are remembered in any case. Must be
+    /// dial or recent traffic. One more forgets the least recently used peer without a connection of the
+    /// host that has the most of them, and drops its queued messages as `Overflow`; peers without a proved
+    /// identity go first, and of that host, peers with queued messages or waiting callers last. Connected peers are remembered in any case. Must be
     /// above `max_connections`. Default 4,096.
     pub max_peers: usize,
     /// How long a peer without messages and connection is remembered, with its counters and its

@@ -13,6 +13,7 @@ use super::link::{Link, LinkRole, sooner};
 use super::queue::OutgoingQueue;
 use super::step::Step;
 use crate::credential::Identity;
+use crate::host::Host;
 use crate::net::{self, CloseCode, NetConnection};
 use crate::rt::Instant;
 use crate::rt::sync::{Signal, WaitList};
@@ -38,6 +39,9 @@ pub(super) struct Peer<C> {
     /// The address to dial instead of that of the entry, because the peer was reached there: a URL, a
     /// proxy or a name.
     pub(super) via: Option<SocketAddr>,
+    /// The host from or at which it was connected last. What is kept and dialled for the peer counts against
+    /// that host, since it may have stated any address.
+    pub(super) host: Option<Host>,
     /// Further addresses of this peer while it is connected.
     pub(super) aliases: Vec<SocketAddr>,
     pub(super) verification: Verification,
@@ -141,6 +145,7 @@ impl<C: NetConnection> Peer<C> {
             id,
             owner: None,
             via: None,
+            host: None,
             aliases: Vec::new(),
             verification: Verification::default(),
             claim: None,
@@ -257,6 +262,12 @@ impl<C: NetConnection> Peer<C> {
     /// Returns the address to dial.
     pub(super) fn target(&self, addr: SocketAddr) -> SocketAddr {
         self.via.unwrap_or(addr)
+    }
+
+    /// Returns the host that this peer, which is registered at `addr`, counts against.
+    pub(super) fn host(&self, addr: SocketAddr) -> Host {
+        self.host
+            .unwrap_or_else(|| Host::of(self.target(addr).ip()))
     }
 
     /// Returns whether nothing may be written, because the peer has not received everything that was

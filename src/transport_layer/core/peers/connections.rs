@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Peers;
 use crate::credential::Identity;
-use crate::host::Host;
+use crate::host::{Counts, Host};
 use crate::net::{CloseCode, NetConnection};
 use crate::rt::Instant;
 use crate::transport_layer::core::conflict::{Conflict, Kind};
@@ -23,16 +23,17 @@ use crate::transport_layer::stats::Direction;
 const STABLE_AFTER: Duration = Duration::from_secs(5);
 
 /// What needs a place, and so what may be ended for it. Nothing is known of the peer that is dialled, so
-/// a dial takes little from peers that are connected.
+/// a dial takes little from peers that are connected. A dial counts against the host of its peer, which may
+/// have stated as many addresses as it likes; that of another host which has more dials gives way to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Need {
     /// A connection, for which anything may be ended.
     Connection,
     /// A dial of an address that has not failed: dials that are worth less, or a connection whose peer has
-    /// no messages queued.
-    FirstDial,
+    /// no messages queued, unless another dial counts against this host.
+    FirstDial(Host),
     /// A dial of an address that has failed: the dial of a peer that is connected.
-    Redial,
+    Redial(Host),
 }
 
 /// A use of one of the `max_connections` places.
@@ -96,6 +97,7 @@ impl<C: NetConnection> Peers<C> {
         if identity != Identity::UNPROVED {
             self.names.identities.insert(key, addr);
         }
+        peer.host = Some(link.host);
         self.census.add(link.owner, link.host);
         self.connections += 1;
         // A network gives an address to one connection at a time, so of two connections without
@@ -395,20 +397,27 @@ impl<C: NetConnection> Peers<C> {
     }
 
     /// Returns the connection or dial to evict for `need` when there are too many in `pool`: the dial of a
-    /// connected peer, for a first dial one that repeats a failed dial, or else the least recently used
-    /// connection of the identity that has the most, and then of the host that has the most, so that those
-    /// which exceed the limit pay for it. Those whose peer has messages queued come last. Without a proved
-    /// identity, peers that this side has dialled come after those that have come by themselves, which may be
-    /// as many as someone forges addresses.
+    /// connected peer, for a dial one of a host that has more, for a first dial one that repeats a failed dial,
+    /// or else the least recently used connection of the identity that has the most, and then of the host that
+    /// has the most, so that those which exceed the limit pay for it. Those whose peer has messages queued come
+    /// last. Without a proved identity, peers that this side has dialled come after those that have come by
+    /// themselves, which may be as many as someone forges addresses.
     fn first_to_evict(&self, pool: Pool, need: Need) -> Option<(SocketAddr, Place)> {
+        let dialling = self.map.iter().filter(|(_, peer)| peer.dial.is_some());
+        let dials = Counts::of_hosts(dialling.map(|(addr, peer)| peer.host(*addr)));
+        let own = match need {
+            Need::Connection => None,
+            Need::FirstDial(host) | Need::Redial(host) => Some(host),
+        };
+        let of_own = own.map_or(0, |host| dials.count(host));
         let candidates = self.map.iter().flat_map(|(addr, peer)| {
             let busy = peer.queue.queued() > 0;
             let links = peer.links.iter();
             let links = links.filter(move |link| {
                 let may_end = match need {
                     Need::Connection => true,
-                    Need::FirstDial => !busy,
-                    Need::Redial => false,
+                    Need::FirstDial(_) => !busy && of_own == 0,
+                    Need::Redial(_) => false,
                 };
                 link.owner.pool() == pool && may_end
             });
@@ -421,15 +430,18 @@ impl<C: NetConnection> Peers<C> {
             });
             let dial = peer.dial.as_ref().filter(|_| pool == Pool::Proved);
             let dial = dial.and_then(|dial| {
+                let host = peer.host(*addr);
+                let of_host = dials.count(host);
+                let is_near = of_own == 0 || own == Some(host);
                 let most = match need {
                     _ if peer.active().is_some() => usize::MAX,
-                    Need::Redial => return None,
-                    Need::FirstDial if peer.backoff.failures() > 0 => usize::MAX - 1,
-                    Need::FirstDial => return None,
                     // It may be the peer that is being dialled, which has accepted the dial already.
                     Need::Connection => 1,
+                    _ if of_host > of_own + 1 => usize::MAX - 1,
+                    Need::FirstDial(_) if peer.backoff.failures() > 0 && is_near => usize::MAX - 2,
+                    Need::FirstDial(_) | Need::Redial(_) => return None,
                 };
-                let of_host = self.census.of_host(pool, Host::of(dial.to.ip())) + 1;
+                let of_host = self.census.of_host(pool, host) + of_host;
                 let rank = (Reverse((most, of_host)), false, true, dial.since);
                 Some((rank, (*addr, Place::Dial)))
             });

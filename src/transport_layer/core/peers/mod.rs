@@ -14,6 +14,7 @@ mod overflow;
 mod registration;
 mod tasks;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use super::queue::OutgoingQueue;
 use super::step::DialKey;
 use super::step::{Effects, NewPeer, PeerKey};
 use crate::credential::Identity;
+use crate::host::Counts;
 use crate::net::{AcceptFailure, CloseCode, NetConnection, canonical};
 use crate::rt::Instant;
 use crate::rt::sync::{Signal, Ticket, WaitList};
@@ -280,17 +282,9 @@ impl<C: NetConnection> Peers<C> {
             return;
         }
         while self.map.len() >= self.config.max_peers {
-            let oldest = self
-                .map
-                .iter()
-                .filter(|(_, peer)| peer.links.is_empty() && peer.dial.is_none())
-                .min_by_key(|(_, peer)| {
-                    let is_unproved = peer.owner == Some(Identity::UNPROVED);
-                    let is_read = !peer.readers.is_empty();
-                    (!is_unproved, is_read, peer.is_needed(), peer.used)
-                })
-                .map(|(addr, _)| *addr);
-            let Some(oldest) = oldest else { break };
+            let Some(oldest) = self.first_to_forget() else {
+                break;
+            };
             self.remove(oldest, DropReason::Overflow, fx);
         }
         let id = self.next_id();
@@ -301,6 +295,29 @@ impl<C: NetConnection> Peers<C> {
         self.map.insert(addr, Box::new(peer));
         self.names.aliases.remove(&addr);
         fx.new_peers.push(NewPeer { key, signal });
+    }
+
+    /// Returns the peer to forget for another one: one without a proved identity, or else one of the host that
+    /// has the most, which may have as many identities as it likes. Those that are needed come last, and then
+    /// those that were used last.
+    fn first_to_forget(&self) -> Option<SocketAddr> {
+        let idle = || {
+            let peers = self.map.iter();
+            peers.filter(|(_, peer)| peer.links.is_empty() && peer.dial.is_none())
+        };
+        let rank = |peer: &Peer<C>| (peer.is_needed(), peer.used);
+        let is_read = |peer: &Peer<C>| !peer.readers.is_empty();
+        let unproved = idle().filter(|(_, peer)| peer.owner == Some(Identity::UNPROVED));
+        let unproved = unproved.min_by_key(|(_, peer)| (is_read(peer), rank(peer)));
+        if let Some((addr, _)) = unproved {
+            return Some(*addr);
+        }
+        let hosts = Counts::of_hosts(idle().map(|(addr, peer)| peer.host(*addr)));
+        let first = idle().min_by_key(|(addr, peer)| {
+            let of_host = hosts.count(peer.host(**addr));
+            (is_read(peer), Reverse(of_host), rank(peer))
+        });
+        first.map(|(addr, _)| *addr)
     }
 
     /// Forgets a peer. Drops its queue for `reason`, and adds its counters to the total. Returns

@@ -65,8 +65,8 @@ impl<C: NetConnection> Peers<C> {
                 }
                 Decision::Dial(to) => {
                     let need = match peer.backoff.failures() {
-                        0 => Need::FirstDial,
-                        _ => Need::Redial,
+                        0 => Need::FirstDial(peer.host(addr)),
+                        _ => Need::Redial(peer.host(addr)),
                     };
                     if self.make_room(Pool::Proved, need, now, fx) {
                         break Step::Dial(self.start_dial(key, to, now));

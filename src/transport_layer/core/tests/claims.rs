@@ -1,6 +1,7 @@
 //! Peers that state addresses: what is left of a claim when another identity comes or goes.
 
 use super::*;
+use crate::transport_layer::stats::PeerState;
 
 fn fixture() -> Fixture {
     Fixture::new(TransportLayerConfig::default())
@@ -17,6 +18,17 @@ impl Fixture {
         let mut conn = self.conn(from, identity);
         conn.stated = Some(stated);
         self.enter(conn, Direction::Incoming)
+    }
+
+    /// Lets `identity` come from one host, state an address of another, and be gone before it is answered. Its
+    /// task dials if it may.
+    fn pass_by(&mut self, identity: u8) {
+        self.now += Duration::from_millis(10);
+        let stated = ([10, 9, identity, 1], 7000).into();
+        let link = self.accept_from(proxy(1), identity, stated);
+        self.lose(stated, link);
+        self.offer(stated);
+        self.step(stated);
     }
 
     fn named(&self) -> Vec<(SocketAddr, Identity)> {
@@ -129,4 +141,100 @@ fn a_program_with_the_key_of_a_peer_that_lives_takes_nothing_from_it_whichever_s
             "{what}"
         );
     }
+}
+
+#[test]
+fn many_identities_of_one_host_displace_nothing_that_is_kept_for_a_peer_of_another() {
+    for queued in [0, 1] {
+        let config = TransportLayerConfig::default().with_max_connections(4);
+        let mut f = Fixture::new(config.with_max_peers(16));
+        let link = f.accept(addr(1), 1);
+        f.lose(addr(1), link);
+        if queued > 0 {
+            f.offer(addr(1));
+            f.step(addr(1));
+            f.fail_dial(addr(1), std::io::ErrorKind::TimedOut);
+        }
+        for n in 2..90 {
+            f.pass_by(n);
+            let stats = f.stats();
+            let kept = stats.peers.get(&addr(1)).map(|peer| peer.queued);
+            assert_eq!(kept, Some(queued), "after {n}");
+        }
+        f.accept(addr(1), 0);
+        assert_eq!(f.stats().naming.unauthenticated_refused, 1);
+    }
+}
+
+#[test]
+fn dials_of_addresses_that_peers_of_one_host_have_stated_end_no_connection_of_another_host() {
+    let config = TransportLayerConfig::default().with_max_connections(8);
+    let mut f = Fixture::new(config);
+    for n in 1..=4 {
+        f.accept(addr(n), n);
+    }
+    f.now += secs(1);
+    for n in 11..90 {
+        f.pass_by(n);
+        let honest = f.connections().len();
+        assert_eq!(honest, 4, "after {n}");
+    }
+}
+
+#[test]
+fn a_dial_takes_the_place_of_one_of_a_host_that_has_more_before_that_of_an_idle_connection() {
+    for has_failed in [false, true] {
+        let config = TransportLayerConfig::default().with_max_connections(6);
+        let mut f = Fixture::new(config.with_backoff_max(Duration::from_millis(200)));
+        f.accept(addr(1), 1);
+        f.accept(addr(2), 2);
+        f.offer(addr(3));
+        assert_eq!(name(&f.step(addr(3))), "dial");
+        if has_failed {
+            f.fail_dial(addr(3), std::io::ErrorKind::TimedOut);
+        }
+        (11..20).for_each(|n| f.pass_by(n));
+        f.now += secs(1);
+        let (to, dials) = if has_failed {
+            (addr(3), 4)
+        } else {
+            (addr(4), 3)
+        };
+        let dialling = |f: &Fixture| {
+            let peers = f.stats().peers.into_iter();
+            let dialling = peers.filter(|(_, peer)| peer.state == PeerState::Dialing);
+            dialling.map(|(addr, _)| addr).collect::<Vec<_>>()
+        };
+        let of_host = |f: &Fixture| dialling(f).iter().filter(|a| **a > addr(200)).count();
+        assert_eq!(dialling(&f).len(), 4);
+        assert_eq!(of_host(&f), dials);
+        f.offer(to);
+        assert_eq!(name(&f.step(to)), "dial", "has failed: {has_failed}");
+        assert_eq!(of_host(&f), dials - 1);
+        assert!(has_failed || dialling(&f).contains(&addr(3)));
+        assert_eq!(f.connections(), [addr(1), addr(2)]);
+    }
+}
+
+#[test]
+fn one_dial_at_a_time_of_a_host_takes_the_place_of_an_idle_connection() {
+    let config = TransportLayerConfig::default().with_max_connections(2);
+    let mut f = Fixture::new(config);
+    for n in [1, 2] {
+        f.accept(addr(n), n);
+    }
+    f.now += secs(1);
+    // Peers that were not connected before count against the hosts that are dialled.
+    let of_host = |port: u16| SocketAddr::from(([10, 0, 1, 1], port));
+    f.offer(of_host(1));
+    assert_eq!(name(&f.step(of_host(1))), "dial");
+    f.offer(of_host(2));
+    assert_eq!(name(&f.step(of_host(2))), "wait");
+    assert_eq!(f.connections().len(), 1);
+    f.fail_dial(of_host(1), std::io::ErrorKind::TimedOut);
+    f.now += secs(1);
+    assert_eq!(name(&f.step(of_host(2))), "dial");
+    f.offer(addr(3));
+    assert_eq!(name(&f.step(addr(3))), "dial");
+    assert!(f.connections().is_empty());
 }
