@@ -2,7 +2,7 @@
 //!
 //! Such a dial ends the connection of the second network; the transport layer then dials again and
 //! is handed the connection of the first. Invariants: a late connection that is not used is dropped
-//! after [`LATE_VALID_FOR`]; the socket that has dialled it is the only one that uses it.
+//! after [`LATE_VALID_FOR`], or with the task that has dialled it; the socket that has dialled it is the only one that uses it.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -201,20 +201,19 @@ impl<C: MaybeSend + 'static> LateDial<C> {
             running = Some(self.dialler.dial(self.addr));
         };
         let name = self.dialler.name(self.addr);
-        {
+        let offer = {
             let Some(routes) = self.routes.upgrade() else {
                 return;
             };
-            routes.put_late(name, conn);
+            let offer = routes.put_late(name, conn);
             drop(routes.reached(self.addr));
-        }
+            offer
+        };
         if let Some(takeover) = self.takeover.upgrade() {
             takeover.complete();
         }
         rt::sleep(LATE_VALID_FOR).await;
-        let routes = self.routes.upgrade();
-        let unused = routes.and_then(|routes| routes.take_late(name));
-        drop(unused);
+        drop(offer);
     }
 }
 
@@ -261,5 +260,32 @@ mod tests {
         assert_eq!(Arc::strong_count(&conn), 1, "nobody reads it");
         dialler.check(addr, &routes);
         assert_eq!(down.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_connection_is_dropped_with_its_dial_when_another_one_takes_its_place() {
+        let routes = Arc::<Routes<Arc<()>>>::default();
+        let dialler = Dialler(Arc::new(Arc::<Down>::default()));
+        let (addr, takeover) = (([10, 0, 0, 1], 7000).into(), Arc::default());
+        let conn = Arc::new(());
+        let late = Arc::clone(&conn);
+        dialler.go_on(addr, Box::pin(async move { Ok(late) }), &routes, &takeover);
+        rt::sleep(Duration::from_millis(1)).await;
+        assert_eq!(Arc::strong_count(&conn), 2);
+        // Another dial of the same address had begun before, and fails.
+        dialler.go_on(addr, dialler.dial(addr), &routes, &Arc::default());
+        rt::sleep(LATE_VALID_FOR).await;
+        assert_eq!(Arc::strong_count(&conn), 1, "nobody reads it");
+        // One that succeeds has its own time.
+        let (first, second) = (Arc::new(()), Arc::new(()));
+        for late in [&first, &second] {
+            let late = Arc::clone(late);
+            dialler.go_on(addr, Box::pin(async move { Ok(late) }), &routes, &takeover);
+            rt::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(Arc::strong_count(&first), 1);
+        assert!(routes.take_late(dialler.name(addr)).is_some());
+        rt::sleep(LATE_VALID_FOR).await;
+        assert_eq!(Arc::strong_count(&second), 1);
     }
 }

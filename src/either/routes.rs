@@ -70,7 +70,9 @@ struct State<C> {
     /// When each other address has last answered over the second network.
     answered: HashMap<SocketAddr, Instant>,
     /// Connections of the first network that were established late and wait to be used.
-    late: HashMap<DialName, C>,
+    late: HashMap<DialName, (u64, C)>,
+    /// Rises with each connection that was established late.
+    late_count: u64,
     /// Dials of the first network that continue beside a connection of the second.
     late_dials: HashMap<DialName, Task>,
 }
@@ -226,12 +228,19 @@ impl<C> Routes<C> {
 
     /// Removes and returns the late connection of a dial, if there is one.
     pub(super) fn take_late(&self, name: DialName) -> Option<C> {
-        self.lock().late.remove(&name)
+        self.lock().late.remove(&name).map(|(_, conn)| conn)
     }
 
-    /// Stores the connection of a late dial.
-    pub(super) fn put_late(&self, name: DialName, conn: C) {
-        self.lock().late.insert(name, conn);
+    /// Stores the connection of a late dial until it is taken, or what is returned is dropped.
+    pub(super) fn put_late(self: &Arc<Self>, name: DialName, conn: C) -> Offer<C> {
+        let mut state = self.lock();
+        state.late_count += 1;
+        let id = state.late_count;
+        let former = state.late.insert(name, (id, conn));
+        drop(state);
+        drop(former);
+        let routes = Arc::downgrade(self);
+        Offer { routes, name, id }
     }
 
     /// Returns whether a late dial is running, or its connection waits to be used.
@@ -298,6 +307,7 @@ impl<C> Default for Routes<C> {
                 reached: HashMap::new(),
                 answered: HashMap::new(),
                 late: HashMap::new(),
+                late_count: 0,
                 late_dials: HashMap::new(),
             }),
             counters: Counters::default(),
@@ -313,6 +323,31 @@ impl<C> fmt::Debug for Routes<C> {
             .field("answered", &state.answered.len())
             .field("late", &state.late.len())
             .finish_non_exhaustive()
+    }
+}
+
+/// Held by the task that has established a connection late. Without it nothing would drop a connection that
+/// nobody uses, which the peer takes for one that is read.
+pub(super) struct Offer<C> {
+    // Weak, because the routes own the task.
+    routes: Weak<Routes<C>>,
+    name: DialName,
+    id: u64,
+}
+
+impl<C> Drop for Offer<C> {
+    fn drop(&mut self) {
+        let Some(routes) = self.routes.upgrade() else {
+            return;
+        };
+        let id = self.id;
+        let mut state = routes.lock();
+        let unused = match state.late.get(&self.name) {
+            Some((own, _)) if *own == id => state.late.remove(&self.name),
+            _ => None,
+        };
+        drop(state);
+        drop(unused);
     }
 }
 
