@@ -405,4 +405,21 @@ mod tests {
         let share = share_with(&rounds(&candidates), &candidates.seeds);
         assert!((share - 1.0 / 10.0).abs() < 0.03, "{share}");
     }
+
+    #[test]
+    fn a_second_seed_is_selected_only_while_fewer_members_are_live_than_there_are_seeds() {
+        for (live, seeds, selected) in [
+            (addrs(0..1), addrs([0, 100]), 1.0 / 2.0),
+            (addrs(0..2), addrs([0, 100]), 0.0),
+            (addrs(0..3), addrs([0, 100]), 0.0),
+        ] {
+            let candidates = Candidates {
+                live,
+                seeds,
+                ..Candidates::default()
+            };
+            let share = share_with(&rounds(&candidates), &addrs([100]));
+            assert!((share - selected).abs() < 0.05, "{share}");
+        }
+    }
 }

@@ -99,14 +99,23 @@ impl Area {
         }
     }
 
-    /// The arguments of `cargo test` that choose the tests.
-    fn tests(self) -> &'static [&'static str] {
+    /// The arguments of cargo that choose what is built: nothing but the tests that run.
+    fn targets(self) -> &'static [&'static str] {
         match self {
-            Self::Core => &["--lib", "transport_layer::core"],
-            Self::Engine => &["--lib", "gossip::engine"],
+            Self::Core | Self::Engine => &["--lib"],
+            Self::Message => &["--lib", "--test=native", "--test=message_memory"],
+            Self::Secure => &["--lib", "--test=native"],
+        }
+    }
+
+    /// The text that the names of the tests contain.
+    fn tests(self) -> Option<&'static str> {
+        match self {
+            Self::Core => Some("transport_layer::core"),
+            Self::Engine => Some("gossip::engine"),
             // With all unit tests, since the measurement of memory has no name in common with them.
-            Self::Message => &["--lib", "--test", "native", "--test", "message_memory"],
-            Self::Secure => &["--lib", "--test", "native", "secure"],
+            Self::Message => None,
+            Self::Secure => Some("secure"),
         }
     }
 }
@@ -129,7 +138,12 @@ fn try_defects(mutants: &Path, area: Area, folder: &Path, options: &Options) -> 
     let mut command = Command::new(mutants);
     command
         .args(["mutants", "--in-place", "--timeout", TIMEOUT_SECONDS])
-        .arg(format!("--file={}/**/*.rs", area.folder()));
+        .arg(format!("--file={}/**/*.rs", area.folder()))
+        .args(
+            area.targets()
+                .iter()
+                .map(|target| format!("--cargo-arg={target}")),
+        );
     if let Some(shard) = &options.shard {
         // Round robin: a part is a sample of all files.
         command

@@ -348,8 +348,11 @@ pub(super) enum Software {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gossip::engine::config::GossipConfig;
     use crate::gossip::engine::event::{Event, Output};
-    use crate::gossip::engine::protocol::tests::{SECOND, addr, engine, id, received, reply};
+    use crate::gossip::engine::protocol::tests::{
+        SECOND, addr, digest, engine, id, received, reply,
+    };
     use crate::message::{DeletionStatus, KeyValueMutation, NodeDelta, NodeDigest, Version};
 
     const VERSION: ProtocolVersion = ProtocolVersion::V1;
@@ -469,5 +472,58 @@ mod tests {
         assert!(sent.is_empty());
         assert_eq!(peer.member_value(&id(1), "k"), Some("ours"));
         assert_eq!(us.member_value(&id(2), "k"), Some("theirs"));
+    }
+
+    #[test]
+    fn a_syn_ack_has_room_for_changes_however_many_members_it_could_list() {
+        let config = GossipConfig {
+            max_message_len: 8 << 10,
+            ..engine(1).config
+        };
+        let mut us = Engine::new(config, id(1), Duration::ZERO).unwrap();
+        us.set("k", &"v".repeat(2_000), SECOND).unwrap();
+        let members: Vec<_> = (2..1_000).map(|n| (id(n), 1)).collect();
+        let outputs = us.handle(received(addr(2), syn(digest(&members))), SECOND);
+        let ChitchatMessage::SynAck { digest, delta, .. } = reply(&outputs).1 else {
+            panic!("not an answer to a Syn");
+        };
+        assert!((2..999).contains(&digest.node_digests.len()), "{digest:?}");
+        assert_eq!(delta.node_deltas.len(), 1);
+    }
+
+    #[test]
+    fn an_answer_with_changes_of_members_that_are_known_changes_the_membership() {
+        let mut us = engine(1);
+        us.handle(received(addr(2), syn(listed(0))), SECOND);
+        let answer = |delta| ChitchatMessage::SynAck {
+            version: VERSION,
+            digest: listed(1),
+            delta,
+        };
+        for (delta, changes) in [(changes(1), true), (Delta::default(), false)] {
+            let outputs = us.handle(received(addr(2), answer(delta)), SECOND);
+            assert_eq!(outputs.contains(&Output::MembershipChanged), changes);
+        }
+    }
+
+    #[test]
+    fn in_a_continued_exchange_the_heartbeats_of_all_but_the_peer_are_measured() {
+        let mut us = engine(1);
+        let beat = |heartbeat| digest(&[(id(2), heartbeat), (id(3), heartbeat)]);
+        let measured = |us: &Engine| [2, 3].map(|n| us.failure_detection_timeout(&id(n)).is_some());
+        for at in 1..=2 {
+            us.handle(received(addr(2), syn(beat(at.into()))), SECOND * at);
+        }
+        us.catch_up.note_progress(addr(2), 60_000, true, SECOND * 2);
+        us.handle(Event::Rumours, SECOND * 2);
+        let answer = ChitchatMessage::SynAck {
+            version: VERSION,
+            digest: beat(3),
+            delta: Delta::default(),
+        };
+        us.handle(received(addr(2), answer), SECOND * 3);
+        assert_eq!(measured(&us), [false, true]);
+        us.handle(received(addr(2), syn(beat(4))), SECOND * 4);
+        assert_eq!(measured(&us), [true, true]);
     }
 }

@@ -54,3 +54,20 @@ fn rounds_are_counted() {
     }
     assert_eq!(us.counts().rounds, 3);
 }
+
+#[test]
+fn a_rumour_is_counted_once_for_each_member_that_it_is_sent_to() {
+    let mut us = engine(1);
+    let listed = |at: u64| digest(&[(id(2), at), (id(3), at)]);
+    for at in 1..=3 {
+        let heard = syn("cluster", ProtocolVersion::V0, listed(at.into()));
+        receive(&mut us, heard, SECOND * at);
+        us.handle(Event::Round, SECOND * at);
+    }
+    for n in 1..=2 {
+        us.set("k", &format!("v{n}"), SECOND * 3).unwrap();
+        let due = us.next_rumours().unwrap();
+        us.handle(Event::Rumours, due);
+        assert_eq!(us.counts().rumours_sent, 2 * n);
+    }
+}

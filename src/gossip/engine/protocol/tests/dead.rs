@@ -81,3 +81,28 @@ fn members_of_this_crate_hear_of_a_dead_member_for_some_time_and_get_its_keys_fo
         assert_eq!(told(4, after), (true, true), "{after} s, to upstream");
     }
 }
+
+#[test]
+fn a_newcomer_that_takes_the_place_of_a_dead_member_changes_the_membership_and_no_other_does() {
+    let config = GossipConfig {
+        max_members: 2,
+        ..config()
+    };
+    let mut us = Engine::new(config, id(1), Duration::ZERO).unwrap();
+    beat(&mut us, &id(2), 1, 4);
+    // The peer itself is alive.
+    let hear = |us: &mut Engine, from, at| {
+        let heard = syn("cluster", ProtocolVersion::V0, digest(&[(id(from), 1)]));
+        let outputs = us.handle(received(addr(from), heard), at);
+        let ids: Vec<_> = us.members().into_iter().map(|member| member.id).collect();
+        (outputs.contains(&Output::MembershipChanged), ids)
+    };
+    let known = hear(&mut us, 3, SECOND * 4);
+    assert_eq!(known, (false, vec![id(1), id(2)]), "nobody is dead");
+    let mut now = SECOND * 4;
+    while liveness(&us, &id(2)) == Liveness::Live {
+        now += SECOND;
+        us.handle(Event::Round, now);
+    }
+    assert_eq!(hear(&mut us, 3, now), (true, vec![id(1), id(3)]));
+}

@@ -1,5 +1,6 @@
 mod counts;
 mod dead;
+mod snapshot;
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,41 @@
+//! What the engine tells of its members.
+
+use super::*;
+
+#[test]
+fn members_are_listed_in_the_order_of_their_ids_and_as_many_at_a_time_as_their_keys_permit() {
+    let mut us = engine(1);
+    let key = "k".repeat(100);
+    us.set(&key, "v", SECOND).unwrap();
+    let listed = digest(&[(id(2), 1), (id(3), 1)]);
+    receive(&mut us, syn("cluster", ProtocolVersion::V0, listed), SECOND);
+    let version = ProtocolVersion::V0;
+    for n in [2, 3] {
+        let delta = delta_of(&id(n), &key, 1);
+        receive(&mut us, ChitchatMessage::Ack { version, delta }, SECOND);
+    }
+    let bytes = us.cluster.own_ref().unwrap().bytes();
+    let page = |after: Option<u16>, max_bytes| {
+        let members = us.members_after(after.map(id).as_ref(), max_bytes);
+        let ids = members.into_iter().map(|member| member.id);
+        ids.collect::<Vec<_>>()
+    };
+    for max_bytes in [0, 1, bytes] {
+        assert_eq!(page(None, max_bytes), [id(1)]);
+        assert_eq!(page(Some(1), max_bytes), [id(2)]);
+    }
+    assert_eq!(page(None, bytes + 1), [id(1), id(2)]);
+    assert_eq!(page(None, usize::MAX), [id(1), id(2), id(3)]);
+    assert_eq!(page(Some(3), usize::MAX), []);
+}
+
+#[test]
+fn the_members_that_are_live_are_known_by_their_addresses() {
+    let mut us = engine(1);
+    beat(&mut us, &id(2), 1, 1);
+    assert_eq!(us.live_addrs(), BTreeSet::new());
+    assert!(!us.has_live_members());
+    beat(&mut us, &id(3), 2, 4);
+    assert_eq!(us.live_addrs(), BTreeSet::from([addr(3)]));
+    assert!(us.has_live_members());
+}
