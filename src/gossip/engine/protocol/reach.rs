@@ -279,6 +279,19 @@ mod tests {
     }
 
     #[test]
+    fn the_answers_of_addresses_that_are_not_selected_from_any_more_are_not_remembered() {
+        let mut us = engine(1);
+        us.handle(Event::Seeds((10..30).map(addr).collect()), SECOND);
+        for at in 1..100 {
+            us.handle(Event::Round, SECOND * at);
+        }
+        assert_eq!(us.contacts.len(), 20);
+        us.handle(Event::Seeds(vec![addr(10)]), SECOND * 100);
+        us.handle(Event::Round, SECOND * 100);
+        assert_eq!(us.contacts.len(), 1);
+    }
+
+    #[test]
     fn members_that_cannot_be_reached_are_counted_among_the_live_ones() {
         let tab = ChitchatId::new(
             "tab",

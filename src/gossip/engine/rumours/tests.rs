@@ -372,3 +372,43 @@ fn a_change_that_follows_one_which_was_sent_takes_the_pattern_as_well() {
         }
     }
 }
+
+#[test]
+fn a_repeated_transmission_goes_to_members_at_random_and_to_one_at_least_that_is_connected() {
+    for (connected, seed) in [1, 9]
+        .map(live)
+        .iter()
+        .flat_map(|c| (0..20).map(move |n| (c, n)))
+    {
+        let mut rumours = rumours();
+        let mut rng = fastrand::Rng::with_seed(seed);
+        rumours.note(&id(100), 6, None, Duration::ZERO);
+        transmit(&mut rumours, &live(99), &mut rng);
+        let transmission = rumours.begin(rumours.due().unwrap());
+        let audience = Audience {
+            reachable: &live(99),
+            connected,
+            pattern: &[],
+            own: addr(100),
+        };
+        let chosen = rumours.choose(&transmission, audience, 100, |_| 7, &mut rng);
+        let (near, far): (Vec<_>, Vec<_>) = chosen
+            .iter()
+            .copied()
+            .partition(|to| connected.contains(to));
+        assert!(!near.is_empty() && !far.is_empty(), "{chosen:?}");
+    }
+}
+
+#[test]
+fn changes_that_follow_each_other_before_a_transmission_are_one() {
+    let mut rumours = rumours();
+    for version in 6..9 {
+        rumours.note(&id(100), version, None, Duration::ZERO);
+    }
+    let stretches = |rumours: &Rumours| rumours.pending.get(&id(100)).unwrap().stretches.len();
+    assert_eq!(stretches(&rumours), 1);
+    transmit(&mut rumours, &live(99), &mut fastrand::Rng::with_seed(1));
+    rumours.note(&id(100), 9, None, Duration::ZERO);
+    assert_eq!(stretches(&rumours), 2);
+}

@@ -39,3 +39,21 @@ fn the_members_that_are_live_are_known_by_their_addresses() {
     assert_eq!(us.live_addrs(), BTreeSet::from([addr(3)]));
     assert!(us.has_live_members());
 }
+
+#[test]
+fn a_member_is_shown_with_its_verdict_and_the_keys_that_it_has_not_deleted() {
+    let mut us = engine(1);
+    beat(&mut us, &id(2), 1, 1);
+    beat(&mut us, &id(3), 2, 4);
+    us.set("k", "v", SECOND * 4).unwrap();
+    us.set("gone", "v", SECOND * 4).unwrap();
+    us.delete("gone", SECOND * 4).unwrap();
+    let members = us.members();
+    let verdicts: Vec<_> = members.iter().map(|m| m.liveness.as_str()).collect();
+    assert_eq!(verdicts, ["myself", "dead", "live"]);
+    let keys = members[0].key_values.iter();
+    let keys: Vec<_> = keys
+        .map(|(key, value)| (key.as_str(), value.value.as_str()))
+        .collect();
+    assert_eq!(keys, [("k", "v")]);
+}
