@@ -47,6 +47,11 @@ start().catch(fail);
 async function start() {
   const { secret, id: wanted } = readFragment();
   window.addEventListener("hashchange", () => location.reload());
+  // A page that is restored from the browser's cache has let go of its name and key, and has left the
+  // cluster if it had joined, so it starts again.
+  window.addEventListener("pageshow", (event) => {
+    if (event.persisted) location.reload();
+  });
   if (secret === "") {
     showStatus(
       "disconnected",
@@ -111,10 +116,6 @@ function joined(isStored) {
   document.addEventListener("visibilitychange", refresh);
   document.addEventListener("resume", refresh);
   window.addEventListener("pagehide", leave);
-  // A page that is restored from the browser's cache left the cluster before, so it starts again.
-  window.addEventListener("pageshow", (event) => {
-    if (event.persisted) location.reload();
-  });
   refresh();
 }
 

@@ -19,8 +19,7 @@ const RELOAD_MS = 1000;
  * It is false, and the identity new, if another page uses the stored one, if the browser has no locks
  * (it has them in secure contexts only: https, or a server on this machine), and if storage is disabled.
  *
- * A page that is restored from the browser's cache has lost its lock, and must be reloaded (`pageshow`
- * with `persisted`).
+ * A page that is restored from the browser's cache has lost its lock, and is reloaded.
  */
 export async function claimIdentity(cluster, create) {
   const name = `gossip-transport identity ${cluster}`;
@@ -45,6 +44,9 @@ function request(name, options) {
     const held = (lock) => {
       resolve(lock !== null);
       if (lock === null) return null;
+      addEventListener("pageshow", (event) => {
+        if (event.persisted) location.reload();
+      });
       return new Promise((release) => addEventListener("pagehide", release, { once: true }));
     };
     navigator.locks.request(name, options, held).catch(() => resolve(false));
