@@ -42,8 +42,9 @@ export async function identify(cluster, wanted, generateSecretKey) {
 }
 
 function freshId() {
-  const [number] = crypto.getRandomValues(new Uint16Array(1));
-  return `tab-${number.toString(16).padStart(4, "0")}`;
+  // Locks tell apart the tabs of one browser only. Of 500 tabs, hardly two have the same of 2^32 names.
+  const [number] = crypto.getRandomValues(new Uint32Array(1));
+  return `tab-${number.toString(16).padStart(8, "0")}`;
 }
 
 /** Reserves the name while this page is open. Resolves to false if another page holds it. */
