@@ -85,7 +85,8 @@ impl<C: NetConnection> Peers<C> {
         }
         let identity = conn.remote_identity();
         if identity == Identity::UNPROVED {
-            if !(self.release(entry, now, fx) && self.release(dialled, now, fx)) {
+            // One that answers at another address than that of the entry is not the peer of the entry.
+            if entry != dialled || !self.release(dialled, now, fx) {
                 self.naming.unauthenticated_refused += 1;
                 fx.close.push((conn, CloseCode::DUPLICATE));
                 let error = WrongIdentity {
@@ -169,8 +170,12 @@ impl<C: NetConnection> Peers<C> {
 
     /// Returns whether a connection without authentication may have `addr`. It may if no identity is known
     /// there, or the one that is has not been connected for `peer_linger`, after which it would be forgotten
-    /// if nothing was sent to it. What waits for that identity is dropped.
+    /// if nothing was sent to it. What waits for that identity is dropped. A key address is that of its
+    /// identity for ever.
     fn release(&mut self, addr: SocketAddr, now: Instant, fx: &mut Effects<C>) -> bool {
+        if is_key_address(addr) {
+            return false;
+        }
         let mut is_taken_over = false;
         while let Some(home) = self.claimant(addr) {
             if !self.is_gone(home, now) {

@@ -238,3 +238,55 @@ fn one_dial_at_a_time_of_a_host_takes_the_place_of_an_idle_connection() {
     assert_eq!(name(&f.step(addr(3))), "dial");
     assert!(f.connections().is_empty());
 }
+
+#[test]
+fn a_datagram_that_comes_from_a_key_address_takes_nothing_from_the_owner_of_the_key() {
+    let mut f = fixture();
+    let key = id(1).address();
+    // Its source is forged, and it comes again and again.
+    f.accept(key, 0);
+    assert!(f.connections().is_empty());
+    assert_eq!(f.stats().naming.unauthenticated_refused, 1);
+    f.offer(key);
+    let dropped = f.peer(key).dropped;
+    assert_eq!(dropped.count(DropReason::Unroutable), 1);
+    let mut tab = f.conn(proxy(1), 1);
+    tab.stated = None;
+    assert_ne!(f.enter(tab, Direction::Incoming), 0, "it is read at once");
+    assert_eq!(f.named(), [(key, id(1))]);
+    f.peers.assert_named_consistently();
+}
+
+#[test]
+fn a_peer_without_authentication_that_answers_at_a_name_has_not_the_address_that_was_reached_by_it()
+{
+    for is_contested in [true, false] {
+        let mut f = fixture();
+        let (name, key) = (proxy(443), id(1).address());
+        if is_contested {
+            f.connect(addr(1), 2, Direction::Outgoing);
+        }
+        let mut conn = f.conn(name, 1);
+        conn.stated = Some(addr(1));
+        let link = f.enter(conn, Direction::Outgoing);
+        let home = if is_contested { key } else { addr(1) };
+        f.lose(home, link);
+        f.now += secs(60);
+        f.offer(home);
+        assert!(matches!(f.step(home), Step::Dial(dial) if dial.to == name));
+        let (dial, mut conn) = (f.peers.dial_at(home), f.conn(name, 0));
+        conn.stated = None;
+        f.peers.dial_succeeded(dial, conn, f.now, &mut f.fx);
+        assert_eq!(f.stats().naming.unauthenticated_refused, 1);
+        assert!(f.named().iter().all(|(_, who)| *who == id(2)));
+        f.now += secs(1);
+        f.offer(home);
+        let step = f.step(home);
+        if is_contested {
+            assert_eq!(super::name(&step), "wait", "it is no address to dial");
+        } else {
+            assert!(matches!(step, Step::Dial(dial) if dial.to == home));
+        }
+        f.peers.assert_named_consistently();
+    }
+}
