@@ -16,7 +16,8 @@ use super::takeover::Takeover;
 use crate::config::ConfigError;
 use crate::credential::NetCredential;
 use crate::net::{
-    Alpn, ConnectError, NetListener as _, NetTransport, PartialStats, unspecified_like,
+    Alpn, ConnectError, NetConnection as _, NetListener as _, NetTransport, PartialStats,
+    unspecified_like,
 };
 use crate::rt;
 
@@ -138,7 +139,10 @@ impl<A: NetTransport, B: NetTransport> NetTransport for EitherTransport<A, B> {
     ) -> anyhow::Result<Self::Connection> {
         let dialler = Dialler::new(&self.first, local_addr, alpn_preferred, credential);
         let name = dialler.name(addr);
-        if let Some(conn) = self.routes.take_late(name) {
+        // The socket may have been opened again since, for other messages.
+        let late = self.routes.take_late(name);
+        let late = late.filter(|conn| alpn_preferred.contains(conn.alpn_negotiated()));
+        if let Some(conn) = late {
             let in_use = self.routes.reached(addr);
             return Ok(EitherConnection::first(conn, Some(in_use)));
         }

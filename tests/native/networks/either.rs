@@ -456,3 +456,35 @@ async fn a_connection_that_is_established_late_is_used_by_the_socket_that_has_di
     let conn = network.connect(addr, &alpn, &one).await.unwrap();
     assert_eq!(conn.local_identity(), one.identity());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_established_late_is_used_only_if_its_protocol_is_offered() {
+    let [first, second] = [1, 2].map(MemoryNetwork::new);
+    let hosts = [1, 2].map(|n| [10, 0, 0, n].into());
+    first.partition(&hosts[..1], &hosts[1..]);
+    let [a, b] = hosts.map(|ip| EitherTransport::new(first.host(ip), second.host(ip)));
+    let (credential, alpns) = (anyone(), [ChitchatMessage::ALPN, ALPN[0].clone()]);
+    let listener = a.create_listener((hosts[0], 0).into(), &alpns, &credential);
+    let listener = listener.await.unwrap();
+    let addr = listener.local_addr();
+    let accepting = async {
+        let mut accepted = Vec::new();
+        loop {
+            let conn = listener.accept().await.unwrap().accept().await.unwrap();
+            accepted.push(conn);
+        }
+    };
+    let dialling = async {
+        let conn = b.connect(addr, &alpns[..1], &credential).await.unwrap();
+        assert!(conn.as_second().is_some());
+        first.heal();
+        soon(conn.watch_close()).await;
+        let conn = b.connect(addr, &alpns[1..], &credential).await.unwrap();
+        assert_eq!(conn.alpn_negotiated(), &alpns[1]);
+        assert!(conn.as_first().is_some());
+    };
+    tokio::select! {
+        never = accepting => never,
+        () = soon(dialling) => {}
+    }
+}
