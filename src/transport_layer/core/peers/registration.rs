@@ -429,8 +429,12 @@ impl<C: NetConnection> Peers<C> {
         }
     }
 
-    /// Makes the task of the peer at `addr` dial it, to see who answers there, unless that is known.
+    /// Makes the task of the peer at `addr` dial it, to see who answers there, unless that is known. A socket
+    /// that cannot listen, as that of a browser tab, dials no address that it was not told to dial.
     pub(super) fn verify(&mut self, addr: SocketAddr, now: Instant) {
+        if self.own.local_addr.port() == 0 {
+            return;
+        }
         let Some(peer) = self.map.get_mut(&addr) else {
             return;
         };

@@ -290,3 +290,39 @@ fn a_peer_without_authentication_that_answers_at_a_name_has_not_the_address_that
         f.peers.assert_named_consistently();
     }
 }
+
+#[test]
+fn a_socket_that_cannot_listen_dials_no_address_that_peers_have_only_stated() {
+    let mut f = fixture();
+    let nowhere = Own {
+        local_addr: ([0, 0, 0, 0], 0).into(),
+        advertised_addr: id(100).address(),
+        ..own()
+    };
+    let config = TransportLayerConfig::default().with_silence_timeout(secs(10_000));
+    let config = Arc::new(config.with_idle_timeout(secs(10_000)));
+    f.peers = Peers::new(config, 16 << 10, nowhere);
+    // A node behind a proxy, and then the same one with another key.
+    let name = proxy(443);
+    for identity in [1, 2] {
+        let mut conn = f.conn(name, identity);
+        conn.stated = Some(addr(1));
+        let link = f.enter(conn, Direction::Outgoing);
+        if identity == 1 {
+            f.lose(addr(1), link);
+        }
+    }
+    let key = id(2).address();
+    assert_eq!(f.named(), [(key, id(2))]);
+    let mut steps = Vec::new();
+    for _ in 0..70 {
+        for peer in [addr(1), key] {
+            if f.peers.id_at(peer).is_some() {
+                steps.push(super::name(&f.step(peer)));
+            }
+        }
+        f.now += secs(1);
+    }
+    assert!(!steps.contains(&"dial"));
+    assert_eq!(f.named(), [(addr(1), id(2))]);
+}
