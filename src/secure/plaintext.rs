@@ -120,16 +120,12 @@ impl Drop for Shared {
         let mut pool = self.pool.0.lock();
         pool.shared = pool.shared.saturating_sub(1);
         let keep = pool.shared.max(1);
-        let freed = if pool.spare.len() < keep {
-            pool.spare.push(memory);
-            None
-        } else {
-            Some(memory)
-        };
-        let surplus = (pool.spare.len() > keep).then(|| pool.spare.pop());
+        pool.spare.push(memory);
+        let kept = pool.spare.len().min(keep);
+        let surplus = pool.spare.split_off(kept);
         drop(pool);
         // Outside of the lock, since freeing is slow.
-        drop((freed, surplus));
+        drop(surplus);
     }
 }
 
@@ -214,10 +210,10 @@ mod tests {
         let again = ends.record(SHORT_LEN + 1, 2);
         assert_eq!(again.bytes.as_ptr(), first);
         assert_eq!(ends.spare(), 0);
-        let mut burst: Vec<_> = (0..50).map(|i| ends.record(RECORD, i)).collect();
-        while let Some(record) = burst.pop() {
+        let burst: Vec<_> = (0..50).map(|i| ends.record(RECORD, i)).collect();
+        for (dropped, record) in (1..).zip(burst) {
             drop(record);
-            assert!(ends.spare() <= ends.shared(), "{}", ends.shared());
+            assert_eq!(ends.spare(), dropped.min(ends.shared()), "{dropped}");
         }
         drop(again);
         assert_eq!((ends.spare(), ends.shared()), (1, 0));
