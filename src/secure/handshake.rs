@@ -255,4 +255,27 @@ mod tests {
         let failed = carrier(io::ErrorKind::InvalidData.into());
         assert!(matches!(failed, HandshakeError::Carrier(_)));
     }
+
+    /// Delivers frames of these lengths.
+    struct Frames(Vec<usize>);
+
+    impl FrameReader for Frames {
+        async fn read_frame(&mut self) -> io::Result<Option<FrameEvent>> {
+            let frame = self.0.pop().map(BytesMut::zeroed);
+            Ok(frame.map(FrameEvent::Frame))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_frame_of_the_handshake_may_be_as_long_as_the_limit_and_no_longer() {
+        let mut frames = Frames(vec![MAX_HANDSHAKE_LEN + 1, MAX_HANDSHAKE_LEN, 0]);
+        for len in [0, MAX_HANDSHAKE_LEN] {
+            assert_eq!(read_handshake(&mut frames).await.unwrap().len(), len);
+        }
+        let refused = read_handshake(&mut frames).await;
+        let Err(HandshakeError::Oversized { len, max }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!((len, max), (MAX_HANDSHAKE_LEN + 1, MAX_HANDSHAKE_LEN));
+    }
 }

@@ -332,4 +332,16 @@ mod tests {
         assert_eq!(left(&mut partial, 50), 5);
         assert_eq!(left(&mut partial, 90), 0);
     }
+
+    #[test]
+    fn a_message_that_is_too_slow_is_counted_and_its_error_says_how_much_has_arrived() {
+        let all = limited(KIB);
+        let partial = unfinished(&all, 1, 100);
+        for count in 1..=2 {
+            let error = partial.timed_out().to_string();
+            let expected = "99 of 100 bytes of a message have arrived, and too few more within 30s";
+            assert_eq!(error, expected);
+            assert_eq!(all.stats().timed_out, count);
+        }
+    }
 }

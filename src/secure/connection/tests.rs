@@ -7,12 +7,21 @@ use crate::secure::record::Sealer;
 use crate::secure::stream::Outbox;
 use crate::secure::{Endpoints, SecureConfig, Suite};
 
-/// A carrier that delivers these frames and takes everything.
-struct Carrier(VecDeque<BytesMut>);
+const SUITE: Suite = Suite::ChaChaPoly;
+const PROBE: [u8; 4] = 0xFFFF_FFFE_u32.to_be_bytes();
+const ANSWER: [u8; 4] = 0xFFFF_FFFD_u32.to_be_bytes();
+/// A goodbye with the code 7.
+const GOODBYE: [u8; 6] = [0xFF, 0xFF, 0xFF, 0xFF, 0, 7];
+
+/// A carrier that delivers these frames, then fails or ends, and takes everything.
+struct Carrier(VecDeque<BytesMut>, Option<io::ErrorKind>);
 
 impl FrameReader for Carrier {
     async fn read_frame(&mut self) -> io::Result<Option<FrameEvent>> {
-        Ok(self.0.pop_front().map(FrameEvent::Frame))
+        match (self.0.pop_front(), self.1) {
+            (None, Some(kind)) => Err(kind.into()),
+            (frame, _) => Ok(frame.map(FrameEvent::Frame)),
+        }
     }
 }
 
@@ -26,39 +35,54 @@ impl FrameWriter for Carrier {
     }
 }
 
+fn sealer() -> Sealer {
+    Sealer::new(SUITE, &[1; 32], 100).unwrap()
+}
+
+/// Returns a connection to a peer that sends these records, after which the carrier fails or ends.
+fn receiver(
+    plaintexts: &[&[u8]],
+    fails: Option<io::ErrorKind>,
+) -> SecureConnection<Carrier, Carrier> {
+    let mut sealing = sealer();
+    let records = plaintexts.iter().map(|plaintext| {
+        let mut record = BytesMut::from(&[0; 2][..]);
+        record.extend_from_slice(plaintext);
+        sealing.seal(&mut record, 0).unwrap();
+        record.split_off(2)
+    });
+    let addr = (Ipv4Addr::LOCALHOST, 1).into();
+    SecureConnection::new(
+        Carrier(records.collect(), fails),
+        Carrier(VecDeque::new(), None),
+        &HandshakeParams {
+            endpoints: Endpoints {
+                local: addr,
+                remote: addr,
+            },
+            alpn: &[],
+            credential: &NetCredential::generate(Trust::dangerously_anyone()),
+            config: &SecureConfig::default(),
+            memory: &SecureConfig::default().receive_memory(),
+        },
+        Established {
+            remote_identity: Identity::UNPROVED,
+            alpn: Alpn::from_static(b"test"),
+            observed_addr: None,
+            stated_addr: None,
+            outbox: Outbox::new(sealer()),
+            opener: Opener::new(SUITE, &[1; 32], 100).unwrap(),
+        },
+    )
+}
+
 #[test]
 fn a_record_full_of_control_words_does_not_keep_a_receiver_from_yielding() {
     const WORDS: usize = 16_000;
-    let suite = Suite::ChaChaPoly;
-    let sealer = || Sealer::new(suite, &[1; 32], 100).unwrap();
-    for word in [0xFFFF_FFFD_u32, 0xFFFF_FFFE] {
-        let mut record = BytesMut::from(&[0; 2][..]);
-        record.extend_from_slice(&word.to_be_bytes().repeat(WORDS));
+    for word in [ANSWER, PROBE] {
+        let mut record = word.repeat(WORDS);
         record.extend_from_slice(b"\0\0\0\x01a");
-        sealer().seal(&mut record, 0).unwrap();
-        let addr = (Ipv4Addr::LOCALHOST, 1).into();
-        let connection = SecureConnection::new(
-            Carrier([record.split_off(2)].into()),
-            Carrier(VecDeque::new()),
-            &HandshakeParams {
-                endpoints: Endpoints {
-                    local: addr,
-                    remote: addr,
-                },
-                alpn: &[],
-                credential: &NetCredential::generate(Trust::dangerously_anyone()),
-                config: &SecureConfig::default(),
-                memory: &SecureConfig::default().receive_memory(),
-            },
-            Established {
-                remote_identity: Identity::UNPROVED,
-                alpn: Alpn::from_static(b"test"),
-                observed_addr: None,
-                stated_addr: None,
-                outbox: Outbox::new(sealer()),
-                opener: Opener::new(suite, &[1; 32], 100).unwrap(),
-            },
-        );
+        let connection = receiver(&[&record], None);
         let mut receiving = pin!(connection.recv());
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let mut polls = 0;
@@ -72,4 +96,48 @@ fn a_record_full_of_control_words_does_not_keep_a_receiver_from_yielding() {
         assert_eq!(received.unwrap().unwrap(), "a");
         assert!(polls > WORDS / 100, "{polls} polls");
     }
+}
+
+#[tokio::test]
+async fn a_goodbye_ends_the_messages_with_the_call_after_those_that_came_with_it() {
+    let with_message = [&b"\0\0\0\x01a"[..], &GOODBYE].concat();
+    for (record, calls) in [(&with_message[..], 1), (&GOODBYE, 0)] {
+        let connection = receiver(&[record], None);
+        let mut received = Vec::new();
+        for _ in 0..calls {
+            assert!(connection.recv_many(&mut received).await.unwrap());
+        }
+        for _ in 0..2 {
+            assert!(!connection.recv_many(&mut received).await.unwrap());
+            assert_eq!(received.len(), calls);
+        }
+        let reason = connection.watch_close().await;
+        assert!(matches!(reason, CloseReason::Remote(CloseCode(7))));
+    }
+}
+
+#[tokio::test]
+async fn a_carrier_that_fails_is_told_from_one_that_ends_early() {
+    let error = async |fails| {
+        let error = receiver(&[], fails).recv().await.unwrap_err();
+        error.downcast::<FrameError>().unwrap()
+    };
+    for early in [None, Some(io::ErrorKind::UnexpectedEof)] {
+        assert!(matches!(error(early).await, FrameError::Truncated));
+    }
+    let reset = error(Some(io::ErrorKind::ConnectionReset)).await;
+    assert!(matches!(reset, FrameError::Carrier { .. }), "{reset}");
+}
+
+#[tokio::test]
+async fn the_debug_text_names_the_peer_the_protocol_and_the_end() {
+    let connection = receiver(&[], None);
+    let text = format!("{connection:?}");
+    let peer = connection.remote_identity();
+    for part in ["127.0.0.1:1", &format!("{peer:?}"), "test", "end: None"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    connection.close(CloseCode(7)).await;
+    let text = format!("{connection:?}");
+    assert!(text.contains("Local"), "{text}");
 }

@@ -40,6 +40,22 @@ async fn two_ends_that_trust_each_other_connect_and_know_each_others_identity() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_end_learns_the_address_that_the_other_one_states() {
+    let meeting = Meeting::of_anyone();
+    let (dialled, accepted) = meeting.connect().await;
+    assert_eq!(dialled.stated_addr(), None);
+    assert_eq!(accepted.stated_addr(), None);
+
+    let meeting = Meeting::of_anyone();
+    let (of_dialler, of_acceptor) = ("192.0.2.1:1", "[2001:db8::2]:2");
+    meeting.dialler.state_addr(of_dialler.parse().unwrap());
+    meeting.acceptor.state_addr(of_acceptor.parse().unwrap());
+    let (dialled, accepted) = meeting.connect().await;
+    assert_eq!(dialled.stated_addr(), of_acceptor.parse().ok());
+    assert_eq!(accepted.stated_addr(), of_dialler.parse().ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_dialler_sends_the_preface_and_the_first_message_in_one_write() {
     let meeting = Meeting::of_anyone();
     let mut dial = std::pin::pin!(meeting.dial());

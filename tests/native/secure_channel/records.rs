@@ -187,6 +187,27 @@ async fn a_peer_that_sends_a_message_over_our_limit_is_disconnected() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn messages_before_an_error_in_the_same_record_are_received_first() {
+    let mut meeting = Meeting::of_anyone();
+    meeting.accept_config.max_message_len = 1000;
+    let (dialled, accepted) = meeting.connect().await;
+    let valid = [message(1, 1), message(1000, 2)];
+    let mut batch: VecDeque<_> = valid.iter().cloned().collect();
+    batch.push_back(message(1001, 3));
+    dialled.send_many(&mut batch).await.unwrap();
+    let mut received = Vec::new();
+    assert!(soon(accepted.recv_many(&mut received)).await.unwrap());
+    assert_eq!(received, valid);
+    let error = soon(accepted.recv_many(&mut received)).await.unwrap_err();
+    let error = frame_error(&error);
+    assert!(
+        matches!(error, FrameError::PeerMessageTooLong { len: 1001, .. }),
+        "{error}"
+    );
+    assert_eq!(received, valid);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_longest_and_the_shortest_message_arrive() {
     for suite in SUITES {
         let mut meeting = Meeting::of_anyone();
