@@ -153,3 +153,65 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>) -> Result<Cow<'a, [u8]>, DecodeE
         block = block.saturating_add(1);
     }
 }
+
+#[cfg(test)]
+#[cfg(not(target_family = "wasm"))]
+mod tests {
+    use super::*;
+
+    /// Returns a stream of plain blocks with `len` bytes of contents, and no end.
+    fn plain(len: usize) -> Vec<u8> {
+        let mut stream = Vec::new();
+        for block in vec![7; len].chunks(CUT_LEN) {
+            put_block(&mut stream, TAG_PLAIN, block, "a test").unwrap();
+        }
+        stream
+    }
+
+    /// Returns the length of the contents of `stream`, to which a block and the end are added.
+    fn read_with(mut stream: Vec<u8>, tag: u8, block: &[u8]) -> Result<usize, DecodeError> {
+        put_block(&mut stream, tag, block, "a test").unwrap();
+        stream.push(TAG_END);
+        read(&mut Reader::new(&stream)).map(|contents| contents.len())
+    }
+
+    #[test]
+    fn a_stream_may_be_as_long_as_the_limit_and_no_longer() {
+        let mut bytes = Vec::new();
+        write(&mut bytes, &vec![7; MAX_STREAM_LEN], "a test").unwrap();
+        let contents = read(&mut Reader::new(&bytes)).unwrap();
+        assert_eq!(contents.len(), MAX_STREAM_LEN);
+        let refused = write(&mut bytes, &vec![7; MAX_STREAM_LEN + 1], "a test");
+        assert!(matches!(refused, Err(EncodeError::TooLong { .. })));
+
+        let long = plain(MAX_STREAM_LEN - 9);
+        let full = read_with(long.clone(), TAG_PLAIN, &[7; 9]);
+        assert_eq!(full.unwrap(), MAX_STREAM_LEN);
+        let refused = read_with(long, TAG_PLAIN, &[7; 10]);
+        assert!(
+            matches!(
+                refused,
+                Err(DecodeError::StreamExpandsTooFar { block: 256, .. })
+            ),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn a_compressed_block_that_is_too_long_for_itself_is_told_from_one_for_which_no_room_is_left() {
+        let compressed = |len| zstd::compress(&vec![7; len]).unwrap();
+        for room in [MAX_BLOCK_LEN - 1, MAX_BLOCK_LEN, MAX_BLOCK_LEN + 1] {
+            let stream = plain(MAX_STREAM_LEN - room);
+            let most = room.min(MAX_BLOCK_LEN);
+            let fits = read_with(stream.clone(), TAG_ZSTD, &compressed(most));
+            assert_eq!(fits.unwrap(), MAX_STREAM_LEN - room + most);
+            let refused = read_with(stream, TAG_ZSTD, &compressed(most + 1));
+            let is_expected = match refused {
+                Err(DecodeError::StreamExpandsTooFar { .. }) => room < MAX_BLOCK_LEN,
+                Err(DecodeError::BlockExpandsTooFar { .. }) => room >= MAX_BLOCK_LEN,
+                _ => false,
+            };
+            assert!(is_expected, "{room}: {refused:?}");
+        }
+    }
+}

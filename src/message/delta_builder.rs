@@ -206,3 +206,29 @@ fn put_begun(contents: &mut Vec<u8>, begun: &NodeDelta) -> Result<(), EncodeErro
         begun.from_version_excluded,
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(name: &str) -> ChitchatId {
+        ChitchatId::new(name, 1, ([127, 0, 0, 1], 1).into())
+    }
+
+    #[test]
+    fn a_node_is_refused_after_a_change_or_a_node_that_does_not_fit() {
+        let long = "v".repeat(1000);
+        let mut builder = DeltaBuilder::new(200);
+        assert!(builder.try_add_node(&id("a"), 0, 0));
+        assert!(builder.try_add_key_value("k", "v", 1, DeletionStatus::Set));
+        assert!(!builder.try_add_key_value("l", &long, 2, DeletionStatus::Set));
+        assert!(!builder.try_add_node(&id("b"), 0, 0), "there is room");
+        assert!(!builder.try_add_key_value("l", "v", 2, DeletionStatus::Set));
+        assert_eq!(builder.finish().node_deltas.len(), 1);
+
+        let mut builder = DeltaBuilder::new(200);
+        assert!(!builder.try_add_node(&id(&long), 0, 0));
+        assert!(!builder.try_add_node(&id("b"), 0, 0), "there is room");
+        assert_eq!(builder.finish(), Delta::default());
+    }
+}

@@ -153,3 +153,31 @@ fn read_entry(reader: &mut Reader<'_>) -> Result<(ChitchatId, NodeDigest), Decod
     };
     Ok((chitchat_id, node_digest))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_refused_at_once_if_its_count_of_shortest_entries_does_not_fit() {
+        let id = |name| ChitchatId::new(name, 1, ([127, 0, 0, 1], 1).into());
+        assert_eq!(id("").digest_entry_len(), MIN_ENTRY_LEN);
+        let entries = [id(""), id("a")].map(|id| (id, NodeDigest::default()));
+        let digest = Digest::from(entries.to_vec());
+        let mut bytes = Vec::new();
+        write(&mut bytes, &digest, ProtocolVersion::V0).unwrap();
+        let decode = |bytes: &[u8]| read(&mut Reader::new(bytes), ProtocolVersion::V0);
+        assert_eq!(decode(&bytes).unwrap(), digest);
+
+        // The name of the second entry is one byte long.
+        let shortest = COUNT_LEN + 2 * MIN_ENTRY_LEN;
+        let expected = |field, missing| DecodeError::Truncated { field, missing };
+        for (len, error) in [
+            (shortest, expected("a max version", 1)),
+            (shortest - 1, expected("a digest", 1)),
+            (COUNT_LEN, expected("a digest", 2 * MIN_ENTRY_LEN)),
+        ] {
+            assert_eq!(decode(&bytes[..len]).unwrap_err(), error, "{len}");
+        }
+    }
+}

@@ -113,3 +113,25 @@ fn type_code(message: &ChitchatMessage) -> u8 {
         ChitchatMessage::BadCluster { .. } => TYPE_BAD_CLUSTER,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_begins_with_its_magic_number_a_known_version_and_a_known_type() {
+        let [low, high] = MAGIC.to_le_bytes();
+        for version in 0..=3 {
+            for code in 0..=5 {
+                let header = [low, high, version, code];
+                let is_known = version < 2 && code < 4;
+                assert_eq!(begins_a_message(&header), is_known, "{header:?}");
+                let longer = [&header[..], b"body"].concat();
+                assert_eq!(begins_a_message(&longer), is_known);
+                assert!(!begins_a_message(&header[..HEADER_LEN - 1]));
+                assert!(!begins_a_message(&[low + 1, high, version, code]));
+                assert!(!begins_a_message(&[low, high + 1, version, code]));
+            }
+        }
+    }
+}

@@ -61,7 +61,9 @@ fn of_text(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{ChitchatId, NodeDelta, NodeDigest, ProtocolVersion};
+    use crate::message::{
+        ChitchatId, DeletionStatus, KeyValueMutation, NodeDelta, NodeDigest, ProtocolVersion,
+    };
 
     #[test]
     fn an_answer_takes_the_memory_of_its_digest_and_of_its_delta() {
@@ -95,5 +97,40 @@ mod tests {
         };
         assert_eq!((asks, teaches), (DIGEST_ENTRY, NODE_DELTA));
         assert_eq!(of(&answer), asks + teaches);
+    }
+
+    #[test]
+    fn long_names_keys_and_values_add_up_with_what_their_allocations_take() {
+        let id = |len| ChitchatId::new("n".repeat(len), 1, ([127, 0, 0, 1], 1).into());
+        let (short, long) = (id(SHORT_NAME), id(SHORT_NAME + 1));
+        let name = SHORT_NAME + 1 + ALLOCATION;
+        let digest = Digest {
+            node_digests: [short.clone(), long.clone()]
+                .map(|id| (id, NodeDigest::default()))
+                .into(),
+        };
+        assert_eq!(of_digest(&digest), 2 * DIGEST_ENTRY + name);
+        let key_value = |key: &str, value: &str| KeyValueMutation {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            version: 1,
+            status: DeletionStatus::Set,
+        };
+        let node_delta = |chitchat_id, key_values| NodeDelta {
+            chitchat_id,
+            last_gc_version: 0,
+            from_version_excluded: 0,
+            key_values,
+            max_version: 1,
+        };
+        let delta = Delta {
+            node_deltas: vec![
+                node_delta(short, Vec::new()),
+                node_delta(long, vec![key_value("key", "value"), key_value("k", "")]),
+            ],
+        };
+        let texts = (3 + ALLOCATION) + (5 + ALLOCATION) + (1 + ALLOCATION);
+        let expected = 2 * NODE_DELTA + name + 2 * KEY_VALUE + texts;
+        assert_eq!(of_delta(&delta), expected);
     }
 }

@@ -166,4 +166,50 @@ mod tests {
         let chitchat = ChitchatMessage::alpns();
         assert_eq!(chitchat, [ALPN_V1, ChitchatMessage::ALPN]);
     }
+
+    #[test]
+    fn bytes_are_encoded_and_decoded_as_they_are() {
+        let message = Bytes::from_static(b"message");
+        let mut buffer = BytesMut::from(&b"before "[..]);
+        message.encode(&mut buffer).unwrap();
+        assert_eq!(buffer, "before message");
+        assert_eq!(message.clone().into_bytes().unwrap(), message);
+        assert_eq!(Bytes::decode(message.clone()).unwrap(), message);
+    }
+
+    #[test]
+    fn what_is_decompressed_is_work_and_so_is_a_message_that_no_datagram_holds() {
+        assert_eq!(Bytes::decoding_work(&[7; 100_000]), 0);
+        assert_eq!(Bytes::from_static(b"message").memory(), 0);
+        let mut builder = DeltaBuilder::new(MAX_DATAGRAM_LEN);
+        let id = ChitchatId::new("a", 1, ([127, 0, 0, 1], 1).into());
+        let value = "v".repeat(1000);
+        assert!(builder.try_add_node(&id, 0, 0));
+        assert!(builder.try_add_key_value("key", &value, 1, DeletionStatus::Set));
+        let message = ChitchatMessage::Ack {
+            version: ProtocolVersion::V0,
+            delta: builder.finish(),
+        };
+        let bytes = message.into_bytes().unwrap();
+        let contents = delta::node_len(&id) + delta::key_value_len("key", &value);
+        assert!(bytes.len() < contents, "it is compressed");
+        for (zeros, work) in [
+            (0, contents),
+            (MAX_DATAGRAM_LEN - bytes.len(), contents),
+            (MAX_DATAGRAM_LEN, contents + bytes.len() + MAX_DATAGRAM_LEN),
+        ] {
+            let longer = [&bytes[..], &vec![0; zeros]].concat();
+            assert_eq!(ChitchatMessage::decoding_work(&longer), work, "{zeros}");
+        }
+    }
+
+    #[test]
+    fn only_a_key_whose_first_character_is_not_ascii_harms_an_upstream_node() {
+        for key in ["", "a", "a\u{e9}"] {
+            assert!(is_harmless_key(key), "{key}");
+        }
+        for key in ["\u{e9}", "\u{e9}a"] {
+            assert!(!is_harmless_key(key), "{key}");
+        }
+    }
 }

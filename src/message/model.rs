@@ -217,4 +217,31 @@ mod tests {
             assert_eq!(format!("{id:?}"), format!("{shown}:7:10.0.0.1:9"));
         }
     }
+
+    #[test]
+    fn each_kind_of_message_has_its_name_and_its_version() {
+        for version in [ProtocolVersion::V0, ProtocolVersion::V1] {
+            let (digest, delta) = (Digest::default(), Delta::default());
+            let syn = ChitchatMessage::Syn {
+                version,
+                cluster_id: "cluster".to_owned(),
+                digest: digest.clone(),
+            };
+            let syn_ack = ChitchatMessage::SynAck {
+                version,
+                digest,
+                delta: delta.clone(),
+            };
+            let ack = ChitchatMessage::Ack { version, delta };
+            let bad_cluster = ChitchatMessage::BadCluster { version };
+            for (message, kind) in [
+                (syn, "Syn"),
+                (syn_ack, "SynAck"),
+                (ack, "Ack"),
+                (bad_cluster, "BadCluster"),
+            ] {
+                assert_eq!((message.kind(), message.version()), (kind, version));
+            }
+        }
+    }
 }

@@ -89,6 +89,7 @@ mod tests {
                 let id = NodeId::from(a);
                 assert_eq!(id.cmp(&NodeId::from(b)), a.cmp(b));
                 assert_eq!(id == b, a == b);
+                assert_eq!(id == *b, a == b);
             }
             let (id, padded) = (NodeId::from(a.to_owned()), format!("{a:>30}"));
             assert_eq!(
@@ -96,6 +97,8 @@ mod tests {
                 (a.to_owned(), padded)
             );
             assert_eq!(format!("{id:?}"), format!("{a:?}"));
+            let (borrowed, text): (&str, &str) = (id.borrow(), id.as_ref());
+            assert_eq!((borrowed, text), (a, a));
         }
     }
 }

@@ -216,4 +216,63 @@ mod tests {
         let large = [&FRAME_START[..], &[0xe0], &[0xff; 8]].concat();
         assert_eq!(expanded_len_bound(&large, 65_535), 65_535);
     }
+
+    #[test]
+    fn the_length_that_a_frame_states_is_found_behind_its_window_and_its_dictionary() {
+        // A window or a part of a dictionary's number is 0xEE.
+        for (header, expected) in [
+            (&[0x20, 9][..], Some(9)),
+            (&[0x60, 1, 0], Some(257)),
+            (&[0xa0, 1, 2, 0, 0], Some(513)),
+            (&[0xe0, 1, 2, 0, 0, 0, 0, 0, 0], Some(513)),
+            (&[0x40, 0xee, 1, 0], Some(257)),
+            (&[0x80, 0xee, 1, 2, 0, 0], Some(513)),
+            (&[0xc0, 0xee, 1, 2, 0, 0, 0, 0, 0, 0], Some(513)),
+            (&[0x21, 0xee, 9], Some(9)),
+            (&[0x22, 0xee, 0xee, 9], Some(9)),
+            (&[0x23, 0xee, 0xee, 0xee, 0xee, 9], Some(9)),
+            (&[0x42, 0xee, 0xee, 0xee, 1, 0], Some(257)),
+            // None is stated, or none that binds the decoder.
+            (&[0, 0xee, 1, 2, 3, 4, 5, 6, 7, 8, 9], None),
+            (&[0x20, 0], None),
+            (&[], None),
+        ] {
+            assert_eq!(declared_len(header), expected, "{header:x?}");
+            if expected.is_some() {
+                for len in 0..header.len() {
+                    assert_eq!(declared_len(&header[..len]), None, "{header:x?}, {len}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_that_is_longer_than_it_states_is_decoded_no_further() {
+        // A block of 300 equal bytes, and one of a kind that does not exist.
+        let blocks = [[0x62, 9, 0, 7], [6, 0, 0, 0]].concat();
+        for (stated, expected) in [(256, "a frame of 256 bytes holds"), (301, "Reserved block")] {
+            let [low, high] = u16::to_le_bytes(stated - 256);
+            let frame = [&FRAME_START[..], &[0x40, 0, low, high], &blocks].concat();
+            let refused = decompress(&frame, 65_535, &mut Vec::new());
+            let Err(DecompressError::Corrupt(reason)) = refused else {
+                panic!("{refused:?}");
+            };
+            assert!(reason.contains(expected), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_thread_keeps_its_decoder_for_frames_with_a_small_window() {
+        KEPT.take();
+        let frame = compress(&[7; 65_535]).unwrap();
+        decompress(&frame, 65_535, &mut Vec::new()).unwrap();
+        let kept = KEPT.take().unwrap();
+        assert_eq!(kept.content_size(), 65_535, "it has decoded the frame");
+        // Its window is larger than that of the longest block.
+        let frame = [&FRAME_START[..], &[0, 21 << 3, 0x23, 3, 0, 7]].concat();
+        let mut output = Vec::new();
+        decompress(&frame, 65_535, &mut output).unwrap();
+        assert_eq!(output, [7; 100]);
+        assert!(KEPT.take().is_some(), "that for small windows is kept");
+    }
 }
