@@ -183,6 +183,8 @@ mod tests {
         let mut catch_up = CatchUp::new(PATIENCE);
         catch_up.note_progress(addr(1), 60_000, true, ms(0));
         catch_up.note_progress(addr(2), 60_000, true, ms(0));
+        assert!(catch_up.is_going_on(addr(1), ms(0)), "it is asked next");
+        assert!(!catch_up.is_going_on(addr(2), ms(0)));
         assert_eq!(catch_up.ask(ms(0)), Some(addr(1)));
         catch_up.note_progress(addr(2), 60_000, true, ms(1_999));
         assert_eq!(catch_up.due(), None);

@@ -362,6 +362,23 @@ mod tests {
     }
 
     #[test]
+    fn changes_that_fill_the_limit_are_applied() {
+        let mut state = NodeState::default();
+        let large = "x".repeat(997);
+        state.apply(delta(0, 0, &[("a", "v", 1), ("b", &large, 2)]), LIMITS, NOW);
+        assert_eq!((state.max_version, state.bytes()), (2, LIMITS.max_bytes));
+    }
+
+    #[test]
+    fn a_key_is_invisible_once_its_deletion_was_received() {
+        let mut state = state(&[("k", "v"), ("l", "w")]);
+        let applied = state.apply(delta(2, 0, &[("k", "", 3)]), LIMITS, NOW);
+        assert_eq!(applied, Applied::Changed);
+        assert_eq!((state.get("k"), state.get("l")), (None, Some("w")));
+        assert_eq!(state.entry("k").map(|entry| entry.version), Some(3));
+    }
+
+    #[test]
     fn a_value_that_replaces_another_reuses_its_room() {
         let mut state = NodeState::default();
         let [first, second] = ["x".repeat(800), "y".repeat(900)];

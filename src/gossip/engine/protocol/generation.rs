@@ -121,6 +121,13 @@ mod tests {
     }
 
     #[test]
+    fn a_member_of_which_others_know_the_present_generation_keeps_it() {
+        let mut us = engine(1);
+        hear(&mut us, &own(1), SECOND);
+        assert_eq!(*us.id(), own(1));
+    }
+
+    #[test]
     fn an_earlier_life_at_the_own_address_is_outlived_although_it_counts_as_live() {
         let mut us = engine(1);
         beat(&mut us, &own(50), 1, 5);

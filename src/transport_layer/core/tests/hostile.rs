@@ -518,8 +518,12 @@ fn an_address_of_a_connected_peer_is_not_left_to_one_that_has_stated_it() {
         // The name leads to nobody any more, and the address is kept for a while.
         fixture.lose(addr(1), link);
         fixture.now += secs(60);
+        let mut seen = 0;
+        fixture.peers.connected_peers(&mut seen);
         fixture.step(key);
         assert_eq!(fixture.owners(), [(stated, id(2))]);
+        let changed = fixture.peers.connected_peers(&mut seen);
+        assert!(changed.is_some(), "it has another address");
         fixture.peers.assert_named_consistently();
     }
 }

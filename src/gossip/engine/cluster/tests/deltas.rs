@@ -91,3 +91,13 @@ fn a_rumour_starts_at_its_floor_although_a_tombstone_above_it_was_collected() {
     let delta = us.delta_above(&floors, 60_000, none, &mut fastrand::Rng::with_seed(1));
     assert_eq!(delta.node_deltas[0].from_version_excluded, 1);
 }
+
+#[test]
+fn a_key_that_fills_a_whole_message_is_sent() {
+    let mut us = cluster(1);
+    let value = "v".repeat(1_000);
+    us.own().set("k", &value, DeletionStatus::Set, NOW);
+    let len = DeltaBuilder::len_bound_alone(&id(1), "k", &value);
+    assert_eq!(us.own_delta(len).node_deltas.len(), 1);
+    assert_eq!(us.own_delta(len - 1).node_deltas.len(), 0);
+}

@@ -165,6 +165,15 @@ fn a_restart_under_the_same_generation_replaces_the_keys_from_before() {
 }
 
 #[test]
+fn a_member_that_a_peer_knows_as_it_is_does_not_start_afresh() {
+    let mut us = cluster(1);
+    us.own().heartbeat = 5;
+    us.own().set("k", "v", DeletionStatus::Set, NOW);
+    us.catch_up_with_own_past(known(5, 1));
+    assert_eq!(us.own().digest(), known(5, 1));
+}
+
+#[test]
 fn a_digest_adds_new_members_raises_heartbeats_and_catches_up_with_our_own_past() {
     let mut us = cluster(2);
     us.note_heartbeat(&id(1), 5);
