@@ -207,6 +207,24 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
         self.revision = revision;
     }
 
+    /// Looks at the peer again as [`review`](Self::review) does. Returns false, and changes nothing, if that
+    /// has to wait.
+    fn review_at_once(&mut self) -> bool {
+        let revision = self.shared.revision();
+        let (key, link) = (self.key, self.link);
+        let (has_to_wait, addr) = self.shared.with(|peers, _| {
+            let has_to_wait = peers.must_hold_back(key, link, Instant::now());
+            (has_to_wait, peers.address_of(key))
+        });
+        let (old, identity) = (self.addr, self.origin.identity);
+        if has_to_wait || (addr != old && self.shared.inbox.has_messages_of(old, identity)) {
+            return false;
+        }
+        self.addr = addr;
+        self.revision = revision;
+        true
+    }
+
     /// Waits, without reading the connection, while `has_to_wait` returns true.
     async fn wait_while(&self, has_to_wait: impl Fn() -> bool) {
         if !has_to_wait() {
@@ -272,7 +290,8 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
         let shared = Arc::clone(&self.shared);
         let turn = loop {
             let turn = shared.decoding.take().await;
-            if self.revision == shared.revision() {
+            // Those who have come later would get it over and over if it was given up whenever a peer moves.
+            if self.find_source_at_once(source) {
                 break turn;
             }
             drop(turn);
@@ -294,6 +313,17 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
             self.review().await;
             *source = self.note_arrival();
         }
+    }
+
+    /// Does the same unless that has to wait. Returns false then.
+    fn find_source_at_once(&mut self, source: &mut Source) -> bool {
+        while self.revision != self.shared.revision() {
+            if !self.review_at_once() {
+                return false;
+            }
+            *source = self.note_arrival();
+        }
+        true
     }
 
     fn decode_timed(&mut self, bytes: Bytes, work: usize) -> Option<(M, usize)> {

@@ -13,3 +13,4 @@ mod partial;
 mod queues;
 mod silence;
 mod stress;
+mod turns;
