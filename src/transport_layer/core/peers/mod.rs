@@ -39,6 +39,9 @@ use crate::transport_layer::config::{QueueConfig, TransportLayerConfig};
 use crate::transport_layer::received::ConnectedPeer;
 use crate::transport_layer::stats::{DropReason, NamingStats, PeerState, SocketStats};
 
+/// A host whose peers without a connection are more than one in this many of `max_peers` loses them first.
+const HOST_SHARE: usize = 4;
+
 /// All peers of a socket, and every decision about them.
 pub(in crate::transport_layer) struct Peers<C> {
     phase: Phase,
@@ -297,25 +300,29 @@ impl<C: NetConnection> Peers<C> {
         fx.new_peers.push(NewPeer { key, signal });
     }
 
-    /// Returns the peer to forget for another one: one without a proved identity, or else one of the host that
-    /// has the most, which may have as many identities as it likes. Those that are needed come last, and then
-    /// those that were used last.
+    /// Returns the peer to forget for another one: one without a proved identity, or else one of a host that
+    /// has more than its share, since a host may have as many identities as it likes. Those that are needed come
+    /// last; among them, those of the host that has the most come first, and then those that were used least
+    /// recently.
     fn first_to_forget(&self) -> Option<SocketAddr> {
         let idle = || {
             let peers = self.map.iter();
             peers.filter(|(_, peer)| peer.links.is_empty() && peer.dial.is_none())
         };
-        let rank = |peer: &Peer<C>| (peer.is_needed(), peer.used);
         let is_read = |peer: &Peer<C>| !peer.readers.is_empty();
         let unproved = idle().filter(|(_, peer)| peer.owner == Some(Identity::UNPROVED));
-        let unproved = unproved.min_by_key(|(_, peer)| (is_read(peer), rank(peer)));
+        let unproved =
+            unproved.min_by_key(|(_, peer)| (is_read(peer), peer.is_needed(), peer.used));
         if let Some((addr, _)) = unproved {
             return Some(*addr);
         }
         let hosts = Counts::of_hosts(idle().map(|(addr, peer)| peer.host(*addr)));
         let first = idle().min_by_key(|(addr, peer)| {
             let of_host = hosts.count(peer.host(**addr));
-            (is_read(peer), Reverse(of_host), rank(peer))
+            let is_in_share = of_host <= self.config.max_peers / HOST_SHARE;
+            let is_needed = peer.is_needed();
+            let most = Reverse(if is_needed { of_host } else { 0 });
+            (is_read(peer), is_in_share, is_needed, most, peer.used)
         });
         first.map(|(addr, _)| *addr)
     }

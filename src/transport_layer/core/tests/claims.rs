@@ -167,6 +167,26 @@ fn many_identities_of_one_host_displace_nothing_that_is_kept_for_a_peer_of_anoth
 }
 
 #[test]
+fn a_few_peers_of_one_host_for_which_messages_wait_are_kept_longer_than_those_that_are_not_needed()
+{
+    let config = TransportLayerConfig::default().with_max_connections(4);
+    let mut f = Fixture::new(config.with_max_peers(16));
+    let down = [1, 2].map(|port| SocketAddr::from(([10, 0, 0, 1], port)));
+    for to in down {
+        f.offer(to);
+        f.step(to);
+        f.fail_dial(to, std::io::ErrorKind::TimedOut);
+    }
+    // Peers of different hosts come and go.
+    for n in 2..90 {
+        f.now += Duration::from_millis(10);
+        let link = f.accept(addr(n), n);
+        f.lose(addr(n), link);
+        assert_eq!(down.map(|to| f.peer(to).queued), [1, 1], "after {n}");
+    }
+}
+
+#[test]
 fn dials_of_addresses_that_peers_of_one_host_have_stated_end_no_connection_of_another_host() {
     let config = TransportLayerConfig::default().with_max_connections(8);
     let mut f = Fixture::new(config);
