@@ -254,6 +254,34 @@ async fn a_second_program_with_the_same_key_is_refused_while_the_first_is_alive(
     assert_eq!(number(&message), 4);
 }
 
+#[tokio::test]
+async fn a_node_keeps_its_address_while_a_second_one_with_its_key_dials_and_is_dialled() {
+    let secret = ClusterSecret::generate();
+    let hub = node(member(&secret)).await;
+    let shared = member(&secret);
+    let [first, second] = [node(shared.clone()).await, node(shared).await];
+    first.send(hub.local_addr(), numbered(1, 8)).await.unwrap();
+    let (from, _) = soon(hub.recv()).await.unwrap();
+    assert_eq!(from, first.local_addr());
+    second.send(hub.local_addr(), numbered(2, 8)).await.unwrap();
+    let refused = |_: &_| {
+        let failure = second.dial_failure(hub.local_addr());
+        failure.is_some_and(|(_, error)| error.is::<DuplicateIdentity>())
+    };
+    until(&second, refused).await;
+    hub.send(second.local_addr(), numbered(3, 8)).await.unwrap();
+    for _ in 0..10 {
+        until(&hub, |stats| {
+            stats.connections.len() == 1 && stats.dials > 0
+        })
+        .await;
+        assert_eq!(hub.stats().connections[0].remote_addr, first.local_addr());
+        tokio::time::sleep(ms(100)).await;
+    }
+    hub.send(first.local_addr(), numbered(4, 8)).await.unwrap();
+    while number(&soon(first.recv()).await.unwrap().1) != 4 {}
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_does_not_answer_is_replaced_by_a_newer_one_within_two_seconds() {
     let world = World::new();
