@@ -145,6 +145,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gossip::engine::config::{DialPolicy, GossipConfig};
     use crate::gossip::engine::event::Event;
     use crate::gossip::engine::protocol::tests::{
         SECOND, addr, beat, digest, engine, id, received, reply, sends, syn,
@@ -300,9 +301,27 @@ mod tests {
         );
         let mut us = engine(1);
         connect(&mut us, &[], SECOND);
-        beat(&mut us, &tab, 1, 5);
+        beat_all(&mut us, &[id(2), tab]);
         let candidates = us.candidates(SECOND * 5);
-        assert_eq!((candidates.unreachable, candidates.len()), (1, 0));
+        assert_eq!((candidates.unreachable, candidates.len()), (1, 1));
+    }
+
+    #[test]
+    fn time_without_any_connection_is_no_silence_of_a_member_that_only_a_connection_reaches() {
+        for (dial, is_live) in [(DialPolicy::SeedsOnly, true), (DialPolicy::Anyone, false)] {
+            let config = GossipConfig {
+                dial,
+                ..engine(1).config
+            };
+            let mut us = Engine::new(config, id(1), Duration::ZERO).unwrap();
+            beat_all(&mut us, &[id(2)]);
+            connect(&mut us, &[2], SECOND * 5);
+            connect(&mut us, &[], SECOND * 5);
+            for at in 6..=45 {
+                us.handle(Event::Round, SECOND * at);
+            }
+            assert_eq!(us.detector.is_live(&id(2)), is_live, "{dial:?}");
+        }
     }
 
     #[test]

@@ -42,3 +42,20 @@ impl Budget {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_refills_in_a_second_however_often_it_is_asked() {
+        let mut budget = Budget::new(1_000);
+        budget.refill(Duration::from_secs(1));
+        budget.spend(1_000);
+        // A byte is earned in a millisecond.
+        for micros in (0..=1_000_000).step_by(100) {
+            budget.refill(Duration::from_secs(1) + Duration::from_micros(micros));
+        }
+        assert_eq!(budget.bytes(), 1_000);
+    }
+}

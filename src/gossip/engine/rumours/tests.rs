@@ -81,6 +81,7 @@ fn without_feedback_a_rumour_is_sent_a_few_times_to_different_members() {
     assert_eq!(receivers.len(), 12);
     let distinct: BTreeSet<_> = receivers.iter().collect();
     assert!(distinct.len() >= 10, "{receivers:?}");
+    assert!(rumours.pending.is_empty(), "nothing is remembered of it");
 }
 
 #[test]
