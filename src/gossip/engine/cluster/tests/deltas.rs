@@ -101,3 +101,23 @@ fn a_key_that_fills_a_whole_message_is_sent() {
     assert_eq!(us.own_delta(len).node_deltas.len(), 1);
     assert_eq!(us.own_delta(len - 1).node_deltas.len(), 0);
 }
+
+#[test]
+fn a_delta_of_which_only_a_part_fits_changes_something_the_first_time() {
+    let limits = ClusterLimits {
+        max_bytes: 1_500,
+        ..LIMITS
+    };
+    let (mut us, mut peer) = (cluster(1), Cluster::new(id(2), limits));
+    peer.note_heartbeat(&id(1), 1);
+    for key in ["a", "b"] {
+        us.own()
+            .set(key, &"v".repeat(900), DeletionStatus::Set, NOW);
+    }
+    for (times, changed) in [(1, true), (2, false)] {
+        let learnt = peer.apply(us.own_delta(60_000), NOW);
+        assert_eq!((learnt.changed, peer.refused_keys), (changed, times));
+    }
+    let known = peer.get(&id(1)).unwrap();
+    assert!(known.get("a").is_some() && known.get("b").is_none());
+}
