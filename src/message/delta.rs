@@ -199,4 +199,24 @@ mod tests {
         put_set_max_version(&mut bytes, 4);
         assert_eq!(bytes.len(), SET_MAX_VERSION_LEN);
     }
+
+    #[test]
+    fn a_max_version_may_be_that_of_the_last_key_and_no_lower_one() {
+        let id = ChitchatId::new("node", 1, ([127, 0, 0, 1], 1).into());
+        let read_with = |max_version| {
+            let mut operations = Vec::new();
+            put_node(&mut operations, &id, 0, 0).unwrap();
+            put_key_value(&mut operations, "key", "value", 3, DeletionStatus::Set).unwrap();
+            put_set_max_version(&mut operations, max_version);
+            let mut stream = Vec::new();
+            block_stream::write(&mut stream, &operations, "a delta").unwrap();
+            read(&mut Reader::new(&stream)).map(|delta| delta.node_deltas[0].max_version)
+        };
+        for max_version in [3, 4] {
+            assert_eq!(read_with(max_version), Ok(max_version));
+        }
+        let (max_version, after) = (2, 3);
+        let too_low = DecodeError::MaxVersionTooLow { max_version, after };
+        assert_eq!(read_with(max_version), Err(too_low));
+    }
 }

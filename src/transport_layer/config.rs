@@ -85,7 +85,8 @@ pub struct TransportLayerConfig {
     /// dial or recent traffic. One more forgets the least recently used peer without a connection, and drops
     /// its queued messages as `Overflow`; peers without a proved identity go first, then those of a host that
     /// has more than a quarter of `max_peers`, and peers with queued messages or waiting callers last, of the
-    /// host that has the most of them. Connected peers are remembered in any case. Must be above `max_connections`. Default 4,096.
+    /// host that has the most of them. Connected peers are remembered in any case. Must be above
+    /// `max_connections`. Default 4,096.
     pub max_peers: usize,
     /// How long a peer without messages and connection is remembered, with its counters and its
     /// backoff. Default 60 s.
