@@ -344,4 +344,15 @@ mod tests {
             assert_eq!(all.stats().timed_out, count);
         }
     }
+
+    #[test]
+    fn the_memory_of_a_message_doubles_once_it_is_used_up_and_ends_at_its_length() {
+        let all = limited(KIB);
+        let mut partial = Partial::begin(&all, identity(1), 100);
+        for (piece, received, taken) in [(10, 10, 20), (10, 20, 20), (1, 21, 42), (40, 61, 100)] {
+            partial.append(&vec![7; piece]).unwrap();
+            assert_eq!(partial.memory(), (received, taken));
+            assert_eq!(all.stats().bytes, taken as u64);
+        }
+    }
 }
