@@ -8,3 +8,4 @@ mod lifetime;
 mod probes;
 mod records;
 mod refusals;
+mod unfinished;
