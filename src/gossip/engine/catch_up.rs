@@ -2,9 +2,11 @@
 //!
 //! A newcomer would otherwise receive one message full of changes per peer and round. Instead, it
 //! asks the same peer again as soon as an answer has arrived. This file tells whom to ask again, and
-//! when; it builds no message. Invariants: one exchange is continued at a time, and a peer that claims
-//! to have more than it sends is not asked again.
+//! when; it builds no message. Invariants: one exchange is continued at a time, a peer that claims to have
+//! more than it sends is not asked again, and one that is slow or never has sent everything keeps no other
+//! from being asked for longer than its turn.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,18 +22,24 @@ const MIN_PROGRESS: usize = 2 << 10;
 /// if another peer has sent the same in the meantime.
 const MOST_FRUITLESS: u32 = 2;
 
-/// The exchange that is being continued, and the next one.
+/// After this time it is the turn of the next peer that has more. A peer that takes long to answer, or never has
+/// sent everything, would keep the others from being asked.
+const TURN: Duration = Duration::from_millis(250);
+/// The number of peers that can wait for their turn. Others are asked in rounds only.
+const MOST_WAITING: usize = 64;
+
+/// The exchange that is being continued, and the next ones.
 #[derive(Debug)]
 pub(super) struct CatchUp {
     /// The time after which an answer is not expected any more.
     patience: Duration,
     /// The last question, until it is answered.
     asked: Option<Asked>,
-    /// The peer to ask next, and when.
-    next: Option<(SocketAddr, Duration)>,
+    /// The peers to ask next, each of which has more, in the order of their turns.
+    waiting: VecDeque<Waiting>,
+    /// The peer that was asked last, and when its turn began.
+    turn: Option<Turn>,
     last: Option<Duration>,
-    /// The number of answers in a row that contained nothing new.
-    fruitless: u32,
     /// A change that the sender of the last Syn has and that was missing here.
     claim: Option<Claim>,
 }
@@ -40,6 +48,22 @@ pub(super) struct CatchUp {
 struct Asked {
     peer: SocketAddr,
     at: Duration,
+    /// The number of answers in a row that contained nothing new.
+    fruitless: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    peer: SocketAddr,
+    since: Duration,
+}
+
+/// A peer that has more, and the time from which on it may be asked.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    peer: SocketAddr,
+    due: Duration,
+    fruitless: u32,
 }
 
 /// What a peer has said that it has.
@@ -56,9 +80,9 @@ impl CatchUp {
         Self {
             patience,
             asked: None,
-            next: None,
+            waiting: VecDeque::new(),
+            turn: None,
             last: None,
-            fruitless: 0,
             claim: None,
         }
     }
@@ -70,7 +94,9 @@ impl CatchUp {
 
     /// Returns true if an exchange with `peer` is going on, so that a round need not open another one.
     pub(super) fn is_going_on(&self, peer: SocketAddr, now: Duration) -> bool {
-        let is_next = self.next.is_some_and(|(next, _)| next == peer);
+        let has_turn = |waiting: &&Waiting| self.turn.is_some_and(|turn| turn.peer == waiting.peer);
+        let next = self.waiting.iter().find(has_turn).or(self.waiting.front());
+        let is_next = next.is_some_and(|next| next.peer == peer);
         let is_expected = |asked: Asked| now < asked.at.saturating_add(self.patience);
         is_next || self.is_answer(peer) && self.asked.is_some_and(is_expected)
     }
@@ -96,30 +122,39 @@ impl CatchUp {
         ours: bool,
         now: Duration,
     ) {
-        let is_busy = self.asked.is_some_and(|asked| {
-            asked.peer != from && now < asked.at.saturating_add(self.patience)
-        });
-        if is_busy || self.next.is_some() {
+        if self.waiting.iter().any(|waiting| waiting.peer == from) {
             return;
         }
         let is_fruitless = len < MIN_PROGRESS;
-        if is_fruitless && (!self.is_answer(from) || self.fruitless >= MOST_FRUITLESS) {
+        let answered = self.asked.filter(|asked| asked.peer == from);
+        let before = answered.map(|asked| asked.fruitless);
+        if is_fruitless && before.is_none_or(|before| before >= MOST_FRUITLESS) {
             self.note_end(from);
             return;
         }
-        self.fruitless = if is_fruitless { self.fruitless + 1 } else { 0 };
-        let answered = self.asked.take().filter(|asked| asked.peer == from);
-        let took = answered.map_or(Duration::ZERO, |asked| now.saturating_sub(asked.at));
+        let mut took = Duration::ZERO;
+        if let Some(answered) = answered {
+            self.asked = None;
+            took = now.saturating_sub(answered.at);
+        }
         let rest = if ours { Duration::ZERO } else { took };
-        let earliest = self.last.map_or(now, |last| last.saturating_add(SPACING));
-        let due = now.saturating_add(rest).max(earliest);
-        self.next = Some((from, due));
+        if self.waiting.len() < MOST_WAITING {
+            self.waiting.push_back(Waiting {
+                peer: from,
+                due: now.saturating_add(rest),
+                fruitless: if is_fruitless {
+                    before.unwrap_or(0) + 1
+                } else {
+                    0
+                },
+            });
+        }
     }
 
-    /// Asks the next peer no sooner than at `until`.
-    pub(super) fn postpone(&mut self, until: Duration) {
-        if let Some((_, due)) = &mut self.next {
-            *due = until.max(*due);
+    /// Asks `peer`, if it has more, no sooner than at `until`.
+    pub(super) fn postpone(&mut self, peer: SocketAddr, until: Duration) {
+        if let Some(waiting) = self.waiting.iter_mut().find(|next| next.peer == peer) {
+            waiting.due = until.max(waiting.due);
         }
     }
 
@@ -130,15 +165,57 @@ impl CatchUp {
 
     /// Returns when the next question is due.
     pub(super) fn due(&self) -> Option<Duration> {
-        self.next.map(|(_, due)| due)
+        let dues = (0..self.waiting.len()).filter_map(|place| self.due_of(place));
+        dues.min()
+    }
+
+    /// Returns when the peer at this place in line may be asked. One that has its turn goes on while it lasts,
+    /// and as long as no other one waits.
+    fn due_of(&self, place: usize) -> Option<Duration> {
+        let Waiting { peer, due, .. } = *self.waiting.get(place)?;
+        let spaced = self.last.map(|last| last.saturating_add(SPACING));
+        let due = due.max(spaced.unwrap_or_default());
+        let goes_on = |turn: &Turn| {
+            let mut waiting = self.waiting.iter();
+            self.asked.is_some() || waiting.any(|waiting| waiting.peer == turn.peer)
+        };
+        let of_another = self.turn.filter(|turn| turn.peer != peer && goes_on(turn));
+        Some(of_another.map_or(due, |turn| due.max(turn.end())))
     }
 
     /// Returns the peer to ask now, and notes that it is asked.
     pub(super) fn ask(&mut self, now: Duration) -> Option<SocketAddr> {
-        let (peer, _) = self.next.take_if(|(_, due)| *due <= now)?;
-        self.asked = Some(Asked { peer, at: now });
+        let turn = self.turn.filter(|turn| now < turn.end());
+        let has_turn = |waiting: &Waiting| {
+            let last = self.turn.map(|turn| turn.peer);
+            last == Some(waiting.peer)
+        };
+        let due: Vec<_> = (0..self.waiting.len())
+            .filter(|place| self.due_of(*place).is_some_and(|due| due <= now))
+            .filter_map(|place| Some((place, has_turn(self.waiting.get(place)?))))
+            .collect();
+        // The one whose turn it is, or else one whose turn it was not.
+        let preferred = due.iter().find(|(_, has_turn)| *has_turn == turn.is_some());
+        let (place, _) = *preferred.or(due.first())?;
+        let Waiting {
+            peer, fruitless, ..
+        } = self.waiting.remove(place)?;
+        if turn.is_none_or(|turn| turn.peer != peer) {
+            self.turn = Some(Turn { peer, since: now });
+        }
+        self.asked = Some(Asked {
+            peer,
+            at: now,
+            fruitless,
+        });
         self.last = Some(now);
         Some(peer)
+    }
+}
+
+impl Turn {
+    fn end(self) -> Duration {
+        self.since.saturating_add(TURN)
     }
 }
 
@@ -186,12 +263,48 @@ mod tests {
         assert!(catch_up.is_going_on(addr(1), ms(0)), "it is asked next");
         assert!(!catch_up.is_going_on(addr(2), ms(0)));
         assert_eq!(catch_up.ask(ms(0)), Some(addr(1)));
-        catch_up.note_progress(addr(2), 60_000, true, ms(1_999));
-        assert_eq!(catch_up.due(), None);
+        // The other one has said that it has more, and waits until the turn is over.
+        assert_eq!(
+            (catch_up.ask(ms(249)), catch_up.due()),
+            (None, Some(ms(250)))
+        );
         assert!(catch_up.is_going_on(addr(1), ms(1_999)));
         assert!(!catch_up.is_going_on(addr(1), ms(2_000)));
-        catch_up.note_progress(addr(2), 60_000, true, ms(2_000));
-        assert_eq!(catch_up.ask(ms(2_000)), Some(addr(2)));
+        assert_eq!(catch_up.ask(ms(250)), Some(addr(2)));
+        assert!(catch_up.is_answer(addr(2)) && !catch_up.is_answer(addr(1)));
+    }
+
+    #[test]
+    fn peers_that_have_more_are_asked_in_turns_and_those_with_nothing_left_lose_theirs() {
+        let mut catch_up = CatchUp::new(PATIENCE);
+        let mut asked = Vec::new();
+        for peer in 1..=3 {
+            catch_up.note_progress(addr(peer), 60_000, true, ms(0));
+        }
+        for at in 0..100 {
+            let now = ms(at * 10);
+            let Some(peer) = catch_up.ask(now) else {
+                continue;
+            };
+            asked.push((at, peer.port()));
+            if peer == addr(2) && at > 30 {
+                catch_up.note_end(peer);
+            } else {
+                catch_up.note_progress(peer, 60_000, true, now);
+            }
+        }
+        asked.dedup_by_key(|(_, peer)| *peer);
+        // The second one ends in its turn. Nobody is asked twice in the meantime.
+        assert_eq!(asked, [(0, 1), (25, 2), (32, 3), (57, 1), (82, 3)]);
+    }
+
+    #[test]
+    fn a_bounded_number_of_peers_wait() {
+        let mut catch_up = CatchUp::new(PATIENCE);
+        for peer in 0..1_000 {
+            catch_up.note_progress(addr(peer), 60_000, true, ms(0));
+        }
+        assert_eq!(catch_up.waiting.len(), MOST_WAITING);
     }
 
     #[test]
@@ -227,12 +340,15 @@ mod tests {
     #[test]
     fn a_question_can_be_put_off_and_never_comes_sooner_for_that() {
         let mut catch_up = CatchUp::new(PATIENCE);
-        catch_up.postpone(ms(9));
+        catch_up.postpone(addr(1), ms(9));
         assert_eq!(catch_up.due(), None);
         catch_up.note_progress(addr(1), 60_000, true, ms(5));
-        catch_up.postpone(ms(30));
+        catch_up.postpone(addr(1), ms(30));
         assert_eq!(catch_up.due(), Some(ms(30)));
-        catch_up.postpone(ms(20));
+        // The work that another peer has caused is none of this one.
+        catch_up.postpone(addr(2), ms(900));
+        assert_eq!(catch_up.due(), Some(ms(30)));
+        catch_up.postpone(addr(1), ms(20));
         assert_eq!(catch_up.due(), Some(ms(30)));
     }
 }

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use gossip_transport::Identity;
 use gossip_transport::gossip::{Connection, DialPolicy, Engine, Event, GossipConfig};
-use gossip_transport::message::{ChitchatId, ChitchatMessage, Message as _};
+use gossip_transport::message::{
+    ChitchatId, ChitchatMessage, DeletionStatus, Delta, Digest, KeyValueMutation, Message as _,
+    NodeDelta, NodeDigest, ProtocolVersion,
+};
 
 use super::{deadline, next_due, received, sends};
 
@@ -37,6 +40,50 @@ struct World {
     bytes: usize,
     now: Duration,
     rng: fastrand::Rng,
+    slow: Option<Slow>,
+}
+
+/// A member that sends few changes of its own, always says that it has more, and takes long to answer.
+struct Slow {
+    addr: SocketAddr,
+    answers_after: Duration,
+    version: u64,
+}
+
+impl Slow {
+    /// Returns an answer.
+    fn answer(&mut self) -> ChitchatMessage {
+        let above = self.version;
+        self.version += 3;
+        let id = ChitchatId::new("slow", 1, self.addr);
+        let change = |version| KeyValueMutation {
+            key: format!("key-{version}"),
+            value: "v".repeat(1_000),
+            version,
+            status: DeletionStatus::Set,
+        };
+        let node_delta = NodeDelta {
+            chitchat_id: id.clone(),
+            from_version_excluded: above,
+            last_gc_version: 0,
+            key_values: (above + 1..=self.version).map(change).collect(),
+            max_version: self.version,
+        };
+        let listed = NodeDigest {
+            heartbeat: self.version,
+            max_version: 1 << 40,
+            ..NodeDigest::default()
+        };
+        ChitchatMessage::SynAck {
+            version: ProtocolVersion::V1,
+            digest: Digest {
+                node_digests: [(id, listed)].into(),
+            },
+            delta: Delta {
+                node_deltas: vec![node_delta],
+            },
+        }
+    }
 }
 
 impl World {
@@ -49,10 +96,15 @@ impl World {
             bytes: 0,
             now: Duration::ZERO,
             rng: fastrand::Rng::with_seed(5),
+            slow: None,
         };
         (0..NEW).for_each(|n| world.start(n));
         world.run_until(Duration::from_secs(20), World::is_complete);
-        world.run_for(Duration::from_millis(5_300));
+        world.run_for(Duration::from_millis(4_300));
+        // Pushes the changes that were learnt before anyone was live.
+        let now = world.now;
+        world.engines[0].set("warm", "up", now).unwrap();
+        world.run_for(Duration::from_secs(1));
         world
     }
 
@@ -111,6 +163,15 @@ impl World {
 
     fn handle(&mut self, n: usize, event: Event) {
         for (to, message) in sends(self.engines[n].handle(event, self.now)) {
+            if let Some(slow) = self.slow.as_mut().filter(|slow| slow.addr == to) {
+                if matches!(message, ChitchatMessage::Syn { .. }) {
+                    let due = self.now + slow.answers_after;
+                    self.sent += 1;
+                    let answer = (n, slow.addr, slow.answer());
+                    self.in_flight.insert((due, self.sent), answer);
+                }
+                continue;
+            }
             self.bytes += message.clone().into_bytes().unwrap().len();
             let to = (0..self.engines.len())
                 .find(|n| self.addr(*n) == to)
@@ -203,5 +264,35 @@ fn a_large_state_reaches_a_newcomer_within_three_seconds_and_does_not_delay_a_sm
         assert!(all < Duration::from_secs(3), "{kind:?}: {all:?}");
         assert!(change <= Duration::from_millis(200), "{kind:?}: {change:?}");
         assert!(bytes <= bytes_before + LUCK, "{kind:?}: {bytes} bytes");
+    }
+}
+
+/// A newcomer goes on asking the member that has more to send. One that is slow, or makes itself so, must not
+/// keep it from asking others.
+#[test]
+fn members_that_take_long_to_answer_do_not_delay_what_others_have() {
+    for answers_after in [240, 1_900].map(Duration::from_millis) {
+        let mut world = World::new(Kind::Node);
+        let addr = ([10, 0, 0, 2], 2000).into();
+        let mut slow = Slow {
+            addr,
+            answers_after,
+            version: 0,
+        };
+        let begin = world.now;
+        world.start(NEW);
+        // It is the first to answer.
+        let id = ChitchatId::new("slow", 1, addr);
+        let mut message = slow.answer();
+        world.slow = Some(slow);
+        for _ in 0..2 {
+            world.handle(NEW, received(addr, message));
+            message = world.slow.as_mut().unwrap().answer();
+        }
+        assert!(world.engines[NEW].member_value(&id, "key-1").is_some());
+        world.run_until(Duration::from_secs(300), World::is_complete);
+        let all = world.now - begin;
+        println!("{answers_after:?}: all after {all:?}");
+        assert!(all < Duration::from_secs(2), "{answers_after:?}: {all:?}");
     }
 }

@@ -124,7 +124,7 @@ impl Engine {
                     let len = if learnt.changed { len } else { 0 };
                     let is_ours = self.routes.is_ours(from);
                     self.catch_up.note_progress(from, len, is_ours, now);
-                    self.catch_up.postpone(self.load.idle_from(from));
+                    self.catch_up.postpone(from, self.load.idle_from(from));
                 } else {
                     self.catch_up.note_end(from);
                 }
@@ -156,7 +156,7 @@ impl Engine {
                     if !self.catch_up.is_going_on(from, now) {
                         let is_ours = self.routes.is_ours(from);
                         self.catch_up.note_progress(from, len, is_ours, now);
-                        self.catch_up.postpone(self.load.idle_from(from));
+                        self.catch_up.postpone(from, self.load.idle_from(from));
                     }
                 } else {
                     self.spread(from, &learnt, now);
