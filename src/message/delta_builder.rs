@@ -131,6 +131,12 @@ impl DeltaBuilder {
         true
     }
 
+    /// Makes room for more, up to an encoded length of `limit` bytes, also if something did not fit before.
+    pub(crate) fn extend_to(&mut self, limit: usize) {
+        self.limit = self.limit.max(limit);
+        self.full = false;
+    }
+
     /// Returns an upper bound of the encoded length so far, in bytes.
     pub fn encoded_len_bound(&self) -> usize {
         self.len_bound_after(0)

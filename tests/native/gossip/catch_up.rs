@@ -101,9 +101,9 @@ impl World {
         (0..NEW).for_each(|n| world.start(n));
         world.run_until(Duration::from_secs(20), World::is_complete);
         world.run_for(Duration::from_millis(4_300));
-        // Pushes the changes that were learnt before anyone was live.
+        // Pushes the changes that were learnt before anyone was live. Its own state is small, and not empty.
         let now = world.now;
-        world.engines[0].set("warm", "up", now).unwrap();
+        world.engines[SMALL].set("warm", "up", now).unwrap();
         world.run_for(Duration::from_secs(1));
         world
     }

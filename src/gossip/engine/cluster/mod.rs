@@ -6,6 +6,7 @@
 //! digests create members, deltas never do; only this member changes its own keys; the memory that
 //! other members can make us use is bounded.
 
+mod stale;
 #[cfg(test)]
 mod tests;
 
@@ -13,17 +14,18 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::config::MAX_NAME_LEN;
-use super::entries::Entry;
 use super::forgotten::Forgotten;
 use super::node_state::{Applied, Limits, NodeState};
-use super::order::{self, Members, Rank};
+use super::order::{self, Members};
 use crate::message::{
     ChitchatId, Delta, DeltaBuilder, Digest, NodeDigest, ProtocolVersion, Version,
 };
+use stale::{First, Stale, room_for_few};
 
 /// The highest version or heartbeat that we believe a peer to have seen of this member. Honest
 /// counting never gets there, and there must be room above it to go on.
 const MAX_CREDIBLE: u64 = u64::MAX / 2;
+
 /// The states of all known members, the own one included.
 #[derive(Debug)]
 pub(super) struct Cluster {
@@ -327,7 +329,8 @@ impl Cluster {
 
     /// Returns a delta of at most `room` bytes with the changes that a peer with `digest` lacks.
     /// Members that the peer does not know come first, those with the lowest version before others;
-    /// then the members of which it lacks the most changes. `rng` decides between equals.
+    /// then the members of which it lacks the most changes. Some room is left to those of which it lacks the
+    /// fewest. `rng` decides between equals.
     pub(super) fn delta(
         &self,
         digest: &Digest,
@@ -358,38 +361,15 @@ impl Cluster {
             })
             .collect();
         let stale = order::sorted(stale, |stale| stale.order);
-        let mut builder = DeltaBuilder::new(room);
-        'nodes: for stale in stale {
-            let Stale {
-                id, state, from, ..
-            } = stale;
-            let mut entries = state.stale_entries(from).peekable();
-            // A change that does not fit even alone holds up its own member only. (The published
-            // crate ends the delta here.)
-            if let Some(entry) = entries.peek()
-                && DeltaBuilder::len_bound_alone(id, entry.key, entry.value) > room
-            {
-                continue;
-            }
-            if !builder.try_add_node(id, state.last_gc_version, from) {
-                break;
-            }
-            let mut reached = from;
-            for entry in entries {
-                let Entry {
-                    key,
-                    value,
-                    version,
-                    status,
-                } = entry;
-                if !builder.try_add_key_value(key, value, version, status) {
-                    break 'nodes;
-                }
-                reached = entry.version;
-            }
-            if reached < state.max_version && !builder.try_set_max_version(state.max_version) {
-                break;
-            }
+        let kept = room_for_few(first, &stale, room);
+        let mut builder = DeltaBuilder::new(room - kept);
+        let mut stale = stale.iter();
+        let is_cut_off = stale
+            .by_ref()
+            .any(|stale| !stale.add_to(&mut builder, room));
+        if is_cut_off && kept > 0 {
+            builder.extend_to(room);
+            let _ = stale.rev().all(|stale| stale.add_to(&mut builder, room));
         }
         builder.finish()
     }
@@ -538,53 +518,4 @@ enum Newcomer {
     Unproved,
     /// It is the peer itself, or its heartbeat has risen.
     Alive,
-}
-
-/// The members that come first in a delta.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum First {
-    /// Those that the receiver does not know, and then those of which it lacks the most changes.
-    Unknown,
-    /// Those with the fewest changes.
-    Fewest,
-}
-
-/// A member of which a peer lacks changes.
-struct Stale<'a> {
-    id: &'a ChitchatId,
-    state: &'a NodeState,
-    from: Version,
-    /// The position in the delta, ascending.
-    order: Rank,
-}
-
-impl<'a> Stale<'a> {
-    fn of(
-        first: First,
-        id: &'a ChitchatId,
-        state: &'a NodeState,
-        known: NodeDigest,
-        rng: &mut fastrand::Rng,
-    ) -> Option<Self> {
-        if state.max_version <= known.max_version {
-            return None;
-        }
-        // Tombstones that the peer has not seen are collected here: it must start afresh.
-        let afresh = known.last_gc_version < state.last_gc_version
-            && known.max_version < state.last_gc_version;
-        let from = if afresh { 0 } else { known.max_version };
-        let is_known = from > 0;
-        let count = state.stale_count(from) as u64;
-        let (is_last, rank) = match first {
-            First::Fewest => (false, count),
-            First::Unknown if is_known => (true, u64::MAX - count),
-            First::Unknown => (false, state.max_version),
-        };
-        Some(Self {
-            id,
-            state,
-            from,
-            order: (is_last, rank, rng.u64(..)),
-        })
-    }
 }

@@ -121,3 +121,50 @@ fn a_delta_of_which_only_a_part_fits_changes_something_the_first_time() {
     let known = peer.get(&id(1)).unwrap();
     assert!(known.get("a").is_some() && known.get("b").is_none());
 }
+
+/// Returns a member that knows 1, which has 200 keys, and 3 and 4, which have two each, and a digest that
+/// lists `known` of their versions.
+fn one_with_many_and_two_with_few(known: Version) -> (Cluster, Digest) {
+    let mut us = cluster(0);
+    let mut digest = Digest::default();
+    for (name, keys, known) in [(1, 200, known), (3, 2, 1), (4, 2, 1)] {
+        us.note_heartbeat(&id(name), 1);
+        let state = us.nodes.get_mut(&id(name)).unwrap();
+        for key in 0..keys {
+            let value = "v".repeat(100);
+            state.set(&format!("k{key}"), &value, DeletionStatus::Set, NOW);
+        }
+        digest.node_digests.entry(id(name)).or_default().max_version = known;
+    }
+    (us, digest)
+}
+
+#[test]
+fn few_changes_of_members_that_a_peer_knows_do_not_wait_until_it_has_all_of_others() {
+    // It knows the one with many changes as well, or does not.
+    for known in [3, 0] {
+        let (us, digest) = one_with_many_and_two_with_few(known);
+        let delta = us.delta(&digest, 8_000, none, &mut fastrand::Rng::with_seed(1));
+        let sent = delta.node_deltas.iter();
+        let sent: Vec<_> = sent
+            .map(|delta| (&delta.chitchat_id, delta.key_values.len()))
+            .collect();
+        assert!(sent[0].0 == &id(1) && sent[0].1 > 40, "{sent:?}");
+        assert_eq!(sent.len(), 3, "{sent:?}");
+    }
+}
+
+#[test]
+fn a_change_that_needs_nearly_a_whole_message_gets_it_although_others_have_few() {
+    let (mut us, digest) = one_with_many_and_two_with_few(3);
+    let state = us.nodes.get_mut(&id(1)).unwrap();
+    let noise: String = std::iter::repeat_with(fastrand::alphanumeric)
+        .take(7_850)
+        .collect();
+    for key in 0..200 {
+        state.set(&format!("k{key}"), &noise, DeletionStatus::Set, NOW);
+    }
+    let delta = us.delta(&digest, 8_000, none, &mut fastrand::Rng::with_seed(1));
+    assert_eq!(delta.node_deltas[0].chitchat_id, id(1));
+    assert_eq!(delta.node_deltas[0].key_values.len(), 1);
+}
