@@ -119,3 +119,26 @@ impl Drop for Waiter<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_that_is_dropped_leaves_nothing_behind() {
+        let ending = Ending::default();
+        let mut cx = Context::from_waker(Waker::noop());
+        let waiting = || ending.state().waiting.all().count();
+        let mut first = ending.waiter();
+        let mut second = ending.waiter();
+        for _ in 0..2 {
+            assert!(first.poll_end(&mut cx).is_pending());
+            assert!(second.poll_end(&mut cx).is_pending());
+            assert_eq!(waiting(), 2);
+        }
+        drop(first);
+        assert_eq!(waiting(), 1);
+        drop(second);
+        assert_eq!(waiting(), 0);
+    }
+}
