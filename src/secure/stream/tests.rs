@@ -96,6 +96,20 @@ fn a_large_message_takes_several_flushes_of_bounded_size() {
 }
 
 #[test]
+fn empty_messages_take_several_flushes_of_bounded_size() {
+    let (mut outbox, mut opener, mut inbox) = ends();
+    let mut batch = VecDeque::from(vec![Bytes::new(); 3 * FLUSH_LEN / HEADER_LEN]);
+    let all = batch.len();
+    let mut received = 0;
+    while !batch.is_empty() {
+        fill(&mut outbox, &mut batch, MAX).unwrap();
+        assert!(outbox.frames.len() <= FLUSH_LEN + MAX_FRAME_LEN + LENGTH_LEN);
+        received += deliver(&mut outbox, &mut opener, &mut inbox).1.len();
+    }
+    assert_eq!(received, all);
+}
+
+#[test]
 fn messages_that_end_near_the_end_of_a_record_arrive_whole() {
     let (mut outbox, mut opener, mut inbox) = ends();
     for len in (MAX_PLAINTEXT_LEN - 12)..(MAX_PLAINTEXT_LEN + 4) {
