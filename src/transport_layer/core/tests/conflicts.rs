@@ -208,6 +208,25 @@ fn a_peer_that_is_dialled_by_two_addresses_keeps_the_first_connection() {
 }
 
 #[test]
+fn a_peer_is_dialled_where_its_newer_connection_was_once_both_are_lost() {
+    let mut fixture = fixture();
+    let older = fixture.connect(addr(1), 1, Direction::Outgoing);
+    let mut conn = fixture.conn(addr(9), 1);
+    conn.stated = Some(addr(1));
+    fixture.enter(conn, Direction::Outgoing);
+    let newer = fixture.peers.newest_link();
+    for link in [older, newer] {
+        fixture.lose(addr(1), link);
+    }
+    fixture.now += secs(10);
+    fixture.offer(addr(1));
+    let Step::Dial(NewDial { to, .. }) = fixture.step(addr(1)) else {
+        panic!("there is a message");
+    };
+    assert_eq!(to, addr(9));
+}
+
+#[test]
 fn a_refusal_because_of_another_connection_is_reported_and_backs_off() {
     let mut fixture = fixture();
     let link = fixture.connect(addr(1), 1, Direction::Outgoing);

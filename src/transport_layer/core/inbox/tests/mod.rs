@@ -175,6 +175,17 @@ fn messages_in_hand_count_as_queued_and_against_the_bounds_until_the_last_is_ret
 }
 
 #[test]
+fn a_receiver_takes_a_part_of_the_bytes_that_a_peer_may_have() {
+    let mut fixture = Fixture::new(IncomingConfig {
+        max_bytes_per_peer: 160,
+        ..IncomingConfig::default()
+    });
+    fixture.push(1, (0..64).map(|n| (n, 1)));
+    fixture.recv();
+    assert_eq!(fixture.in_hand.len(), 10);
+}
+
+#[test]
 fn a_receiver_takes_one_message_at_a_time_while_others_wait() {
     let mut fixture = Fixture::new(IncomingConfig::default());
     fixture.push(1, (0..64).map(|n| (n, 1)));
