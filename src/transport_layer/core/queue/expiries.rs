@@ -95,3 +95,22 @@ impl Expiries {
         self.runs.shrink_to_fit();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_run_of_which_all_messages_were_dropped_is_gone() {
+        let first = Instant::now();
+        let later = first + Duration::from_secs(1);
+        let mut expiries = Expiries::default();
+        expiries.push_run(Some(first), 2);
+        expiries.drop_back();
+        expiries.drop_back();
+        expiries.push_run(Some(later), 1);
+        assert_eq!((expiries.len(), expiries.first()), (1, Some(later)));
+    }
+}

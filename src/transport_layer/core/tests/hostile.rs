@@ -352,15 +352,20 @@ fn contested_addresses_take_no_place_from_connections() {
 
 #[test]
 fn a_dial_for_a_contested_address_makes_room_for_a_connection() {
-    let config = TransportLayerConfig::default();
-    let mut fixture = Fixture::new(config.with_max_connections(4));
-    fixture.accept(addr(9), 9);
-    fixture.accept_claim(1, Some(addr(1)));
-    fixture.accept_claim(2, Some(addr(1)));
-    assert!(dials(&mut fixture, addr(1)));
-    fixture.accept(addr(8), 8);
-    assert_eq!(fixture.connections().len(), 4);
-    assert_eq!(fixture.stats().dials_failed, 1);
+    // Also if an identity has two connections.
+    for of_one in [1, 2] {
+        let config = TransportLayerConfig::default().with_max_connections(3 + of_one);
+        let mut fixture = Fixture::new(config);
+        for _ in 0..of_one {
+            fixture.accept(addr(9), 9);
+        }
+        fixture.accept_claim(1, Some(addr(1)));
+        fixture.accept_claim(2, Some(addr(1)));
+        assert!(dials(&mut fixture, addr(1)));
+        fixture.accept(addr(8), 8);
+        assert_eq!(fixture.connections().len(), 3 + of_one);
+        assert_eq!(fixture.stats().dials_failed, 1);
+    }
 }
 
 #[test]
