@@ -282,8 +282,10 @@ pub(in crate::transport_layer) fn submit_to_all<M: Message>(
         Ok(bytes) => {
             for to in to {
                 match outbound.offer(*to, bytes.clone()) {
-                    Ok(()) | Err(Refused::Closed(_)) => {}
+                    Ok(()) => {}
                     Err(Refused::Full(_)) => outbound.refuse(*to, DropReason::Overflow),
+                    // It was closed meanwhile.
+                    Err(Refused::Closed(_)) => outbound.refuse(*to, DropReason::Closed),
                 }
             }
         }
@@ -355,5 +357,71 @@ pub(in crate::transport_layer) async fn connected(
             cause: waiting.wanted.cause.clone(),
         }
         .into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rt::sync::Mutex;
+
+    /// Takes the first message, has no room for the second, and is closed then.
+    #[derive(Default)]
+    struct Closing(Mutex<Vec<Option<DropReason>>>);
+
+    impl Outbound for Closing {
+        fn is_open(&self) -> bool {
+            self.0.lock().len() < 2
+        }
+
+        fn offer(&self, _: SocketAddr, bytes: Bytes) -> Result<(), Refused> {
+            let taken = self.0.lock().len();
+            match taken {
+                0 => {
+                    self.0.lock().push(None);
+                    Ok(())
+                }
+                1 => Err(Refused::Full(bytes)),
+                _ => Err(Refused::Closed(bytes)),
+            }
+        }
+
+        fn poll_offer(
+            &self,
+            _: &mut Option<Bytes>,
+            _: &mut SenderPlace,
+            _: &mut Context<'_>,
+        ) -> Poll<Result<(), ClosedError>> {
+            Poll::Pending
+        }
+
+        fn withdraw(&self, _: &mut SenderPlace) {}
+
+        fn refuse(&self, _: SocketAddr, reason: DropReason) {
+            self.0.lock().push(Some(reason));
+        }
+
+        fn poll_connected(
+            &self,
+            _: &mut Wanted,
+            _: &mut Context<'_>,
+        ) -> Poll<anyhow::Result<ConnectionInfo>> {
+            Poll::Pending
+        }
+
+        fn stop_wanting(&self, _: &mut Wanted) {}
+    }
+
+    #[test]
+    fn each_copy_of_a_message_is_queued_or_counted_also_if_the_socket_is_closed_meanwhile() {
+        let outbound = Closing::default();
+        let to = [([10, 0, 0, 1], 7000).into(); 4];
+        submit_to_all(&outbound, &to, Bytes::from_static(b"message")).unwrap();
+        let closed = Some(DropReason::Closed);
+        let expected = [None, Some(DropReason::Overflow), closed, closed];
+        assert_eq!(*outbound.0.lock(), expected);
+        let later = submit_to_all(&outbound, &to, Bytes::from_static(b"later"));
+        assert_eq!(later.unwrap_err().0, "later");
+        assert_eq!(outbound.0.lock().len(), 4);
     }
 }

@@ -469,10 +469,14 @@ async fn each_side_of_a_partition_finds_the_other_dead_until_it_heals() {
     assert_eq!(sees(&participants[0], "m2"), Some(Liveness::Live));
     participants[2].set("k", "set in the partition").unwrap();
     network.heal();
+    let healed = tokio::time::Instant::now();
     until_all_live(&participants).await;
     for other in &participants[..2] {
         until(other, "the key", |p| reads(p, "m3", "k").is_some()).await;
     }
+    // All connections of the third member were dead.
+    let took = healed.elapsed();
+    assert!(took < Duration::from_secs(8), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]

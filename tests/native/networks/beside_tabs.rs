@@ -2,7 +2,6 @@
 //! routes. One bridge connects them.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gossip_transport::credential::is_key_address;
@@ -14,6 +13,7 @@ use gossip_transport::udp::PlaintextUdpTransport;
 use gossip_transport::{ClusterSecret, TransportLayerTransport};
 use tokio::time::Instant;
 
+use crate::support::log::Log;
 use crate::support::tab::{Tab, nowhere};
 use crate::support::upstream::{Node, Release, Settings, TURN, our_config};
 use crate::support::{self, PATIENCE, member};
@@ -232,41 +232,12 @@ async fn what_tabs_cost_upstream_nodes() {
     }
 }
 
-/// Collects the warnings of the nodes of one thread.
-#[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Warnings {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Warnings {
-    fn take(&self) -> String {
-        let bytes = std::mem::take(&mut *self.0.lock().unwrap());
-        String::from_utf8(bytes).unwrap()
-    }
-}
-
 /// Each node has three other live members, the tab among them, and selects three in every round.
 #[tokio::test]
 async fn an_attempt_to_reach_a_tab_is_one_warning_and_the_round_goes_on() {
     const FAILED: &str = "Failed to gossip with live node.";
     for release in [Release::V011, Release::V013(ProtocolVersion::V0)] {
-        let warnings = Warnings::default();
-        let writer = warnings.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_env_filter("chitchat=info")
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish();
-        let _default = tracing::subscriber::set_default(subscriber);
+        let warnings = Log::collect("chitchat=info");
         let cluster = Cluster::start(2, 1, &[release], ProtocolVersion::V0).await;
         cluster.is_whole().await;
         warnings.take();

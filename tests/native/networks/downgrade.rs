@@ -19,6 +19,7 @@ use gossip_transport::{
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use crate::support::layer::until;
+use crate::support::log::Log;
 use crate::support::tab::{Tab, nowhere};
 use crate::support::{ANY_PORT, anyone, member, soon};
 
@@ -265,8 +266,12 @@ impl TwoNetworks {
     }
 }
 
+/// What is logged, once for each time, when a peer is reached over the second network.
+const WARNING: &str = "which fails: using the other one";
+
 #[tokio::test(start_paused = true)]
 async fn the_second_network_is_used_only_after_the_first_has_failed_for_its_head_start() {
+    let log = Log::collect("gossip_transport=warn");
     let world = TwoNetworks::new().await;
     let (first, node) = (&world.first, &world.node);
     let (node_ip, peer_ip) = (world.node_ip, world.peer_ip);
@@ -282,12 +287,15 @@ async fn the_second_network_is_used_only_after_the_first_has_failed_for_its_head
                 tokio::time::advance(Duration::from_millis(50)).await;
             }
             assert_eq!(node.counts().fallbacks, 2 * (round - 1));
+            assert_eq!(log.take().matches(WARNING).count(), 0);
             // Both connections end when the first network is back.
             let other = world.dial().await.unwrap();
             assert!(other.as_second().is_some());
             let conn = world.dial().await.unwrap();
             assert!(conn.as_second().is_some());
             assert_eq!(node.counts().fallbacks, 2 * round);
+            let logged = log.take();
+            assert_eq!(logged.matches(WARNING).count(), 1, "{logged}");
             // The first network replaces the second a few seconds after it is back.
             first.heal();
             let back = tokio::time::Instant::now();

@@ -1,6 +1,7 @@
 //! Helpers that several tests share: waiting with a deadline, credentials, sockets.
 
 pub(crate) mod layer;
+pub(crate) mod log;
 pub(crate) mod messages;
 pub(crate) mod tab;
 pub(crate) mod upstream;

@@ -13,4 +13,5 @@ mod partial;
 mod queues;
 mod silence;
 mod stress;
+mod to_all;
 mod turns;
