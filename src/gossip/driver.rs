@@ -19,8 +19,11 @@ use crate::rt;
 use crate::rt::sync::yield_now;
 use crate::transport_layer::{ClosedError, Received};
 
-/// The number of messages that are handled in a row before other tasks run.
-const YIELD_AFTER: u32 = 16;
+/// Messages are handled in a row for at least this time before other tasks run: those of peers that flood this
+/// member are refused quickly, and others wait behind some of them.
+const YIELD_AFTER: Duration = Duration::from_millis(1);
+/// At least so many messages are handled in a row, however long they take.
+const FEWEST_IN_A_ROW: u32 = 16;
 
 /// The task that receives messages, and passes in connections, rounds and rumours.
 pub(super) struct Driver<T: NetTransport> {
@@ -51,32 +54,38 @@ impl<T: NetTransport> Driver<T> {
 
     /// Runs until the socket is closed.
     pub(super) async fn run(mut self) {
-        let mut in_a_row = 0;
+        let (mut in_a_row, mut since) = (0, self.shared.now());
         loop {
             self.note_connections();
             let epoch = self.shared.deadlines.current();
             let (event, due) = self.next_deadline();
-            let wait = due.saturating_sub(self.shared.now());
-            if wait.is_zero() {
+            let now = self.shared.now();
+            let wait = due.saturating_sub(now);
+            let is_due = wait.is_zero();
+            if is_due {
                 self.handle_deadline(event);
-                match self.shared.socket.recv_detailed().now_or_never() {
+            }
+            // Without a timer, if there is a message already.
+            match self.shared.socket.recv_detailed().now_or_never() {
+                Some(Ok(received)) => {
+                    self.receive(received);
+                    in_a_row += 1;
+                    let has_had_turn =
+                        in_a_row >= FEWEST_IN_A_ROW && now.saturating_sub(since) >= YIELD_AFTER;
+                    if !is_due && !has_had_turn {
+                        continue;
+                    }
+                    yield_now().await;
+                }
+                Some(Err(_closed)) => break,
+                None if is_due => yield_now().await,
+                None => match self.wait(wait, epoch).await {
                     Some(Ok(received)) => self.receive(received),
                     Some(Err(_closed)) => break,
                     None => {}
-                }
-                yield_now().await;
-                continue;
+                },
             }
-            match self.wait(wait, epoch).await {
-                Some(Ok(received)) => self.receive(received),
-                Some(Err(_closed)) => break,
-                None => continue,
-            }
-            in_a_row += 1;
-            if in_a_row >= YIELD_AFTER {
-                in_a_row = 0;
-                yield_now().await;
-            }
+            (in_a_row, since) = (0, self.shared.now());
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Wake};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use gossip_transport::memory::{DialFault, Faults};
 use gossip_transport::net::{NetConnection, NetListener, NetTransport};
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::transport_layer::{
-    DropReason, OutgoingConnection, OverflowPolicy, TransportLayerSocket,
+    DropReason, OutgoingConnection, OverflowPolicy, TransportLayerSocket, TransportLayerTransport,
 };
 use gossip_transport::{ClusterSecret, Message as _};
 use tokio::time::Instant;
@@ -398,4 +398,63 @@ async fn a_peer_that_is_asked_for_all_the_time_leaves_other_tasks_their_turns() 
     let most = soon(other).await.unwrap();
     // Tokio may poll a task that is always ready 61 times before it looks for others that have yielded.
     assert!(most < 61 * 32, "{most} wakes in a row");
+}
+
+/// Completes once each task that could run has run. The caller must be a task, since a runtime polls what it
+/// blocks on after many turns of tasks.
+async fn let_others_run() {
+    let mut is_second = false;
+    std::future::poll_fn(|cx| {
+        cx.waker().wake_by_ref();
+        if std::mem::replace(&mut is_second, true) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+}
+
+/// The observer and the node share one thread, so the observer sees what a reader does in a row.
+#[tokio::test]
+async fn a_peer_that_sends_very_many_short_messages_lets_other_tasks_run_in_between() {
+    // 2,048, and the record that exceeds them. Sixteen reads were 8,000.
+    const MOST: u64 = 4096;
+    let secret = ClusterSecret::generate();
+    let node = open::<_, Bytes>(TcpTransport::default(), member(&secret)).await;
+    let addr = node.local_addr();
+    let credential = member(&secret);
+    let goes_on = Arc::new(AtomicBool::new(true));
+    let floods = Arc::clone(&goes_on);
+    let flooder = std::thread::spawn(move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().build().unwrap().block_on(async {
+            let config = configured(|c| c.outgoing.overflow = OverflowPolicy::Backpressure);
+            let network = TcpTransport::default();
+            let transport = TransportLayerTransport::with_config(network, credential, config);
+            let socket = transport.open(ANY_PORT).await.unwrap();
+            while floods.load(Ordering::Relaxed) {
+                socket.send(addr, numbered(1, 8)).await.unwrap();
+            }
+        });
+    });
+    until(&node, |stats| stats.total.received > 0).await;
+    let observer = tokio::spawn(async move {
+        let mut most = 0;
+        for _ in 0..10 {
+            // Meanwhile, the buffers of the system are filled.
+            std::thread::sleep(ms(100));
+            for _ in 0..10 {
+                let before = node.stats().total.received;
+                let_others_run().await;
+                most = most.max(node.stats().total.received - before);
+            }
+        }
+        most
+    });
+    let most = observer.await.unwrap();
+    goes_on.store(false, Ordering::Relaxed);
+    flooder.join().unwrap();
+    assert!(most > 1000, "{most} messages in a row are no flood");
+    assert!(most <= MOST, "{most} messages were read in a row");
 }
