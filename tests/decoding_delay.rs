@@ -163,8 +163,8 @@ fn peers_whose_messages_take_long_to_decode_do_not_delay_others() {
     others_are_not_delayed_by(|_| large_digest());
 }
 
-/// Once, 1,000 such messages delayed others by 300 ms. These are 50,000 in the time of an answer, which takes 12 ms
-/// (median) and 38 ms (p99) in a release build, on one core.
+/// Once, 1,000 such messages delayed others by 300 ms. These are tens of thousands in the time of an answer, which takes
+/// 12 ms (median) and 30 to 38 ms (p99) in a release build, on one core.
 #[test]
 #[ignore = "a measurement: unoptimised code takes thirty times as long to refuse so many messages"]
 fn peers_that_ask_for_a_large_state_again_and_again_do_not_delay_others() {
