@@ -26,7 +26,7 @@ const KEPT_ROOM: usize = 64;
 /// After this many reads in a row without waiting, other tasks get their turn.
 const YIELD_AFTER: u32 = 16;
 /// The same, for messages: a record holds up to 8,000, and 16 of them would keep others waiting for long.
-const YIELD_AFTER_MESSAGES: usize = 2048;
+const YIELD_AFTER_MESSAGES: u32 = 2048;
 /// The use of a connection is recorded at most this often, or sixteen times in each idle timeout if
 /// that is more often. Recording it for each message would take the lock of all peers too often.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
@@ -107,7 +107,7 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
     }
 
     async fn read_all(&mut self) {
-        let (mut in_a_row, mut messages_in_a_row) = (0, 0);
+        let (mut in_a_row, mut messages_in_a_row) = (0_u32, 0_u32);
         // Room for one, since many peers send one message at a time. More room is made, and then
         // kept, when more arrive together.
         let mut arrived = Vec::with_capacity(1);
@@ -121,7 +121,8 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
                         Box::pin(self.review()).await;
                     }
                     let mut source = self.note_arrival();
-                    messages_in_a_row += arrived.len();
+                    let count = u32::try_from(arrived.len()).unwrap_or(u32::MAX);
+                    messages_in_a_row = messages_in_a_row.saturating_add(count);
                     if let Some(rest) = self.decode_cheap(&mut arrived, &mut messages) {
                         // Boxed: it is rare.
                         source = Box::pin(self.decode_rest(source, rest, &mut messages)).await;
