@@ -69,5 +69,6 @@ async fn an_idle_connection_takes_little_memory() {
     // With a keepalive, a connection frees what its messages have taken.
     tokio::time::sleep(KEEPALIVE * 5).await;
     let taken = MEMORY.current_usage().saturating_sub(before) / CONNECTIONS;
+    eprintln!("{taken} bytes");
     assert!(taken <= LIMIT, "{taken} bytes for each connection");
 }

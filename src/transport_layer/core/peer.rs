@@ -37,8 +37,8 @@ pub(super) struct Peer<C> {
     /// [`Identity::UNPROVED`] for a peer without authentication. `None` until something has answered.
     pub(super) owner: Option<Identity>,
     /// The address to dial instead of that of the entry, because the peer was reached there: a URL, a
-    /// proxy or a name.
-    pub(super) via: Option<SocketAddr>,
+    /// proxy or a name. Boxed because it is rare: each peer would hold the room for it otherwise.
+    pub(super) via: Option<Box<SocketAddr>>,
     /// The host from or at which it was connected last. What is kept and dialled for the peer counts against
     /// that host, since it may have stated any address.
     pub(super) host: Option<Host>,
@@ -261,7 +261,7 @@ impl<C: NetConnection> Peer<C> {
 
     /// Returns the address to dial.
     pub(super) fn target(&self, addr: SocketAddr) -> SocketAddr {
-        self.via.unwrap_or(addr)
+        self.via.as_deref().copied().unwrap_or(addr)
     }
 
     /// Returns the host that this peer, which is registered at `addr`, counts against.

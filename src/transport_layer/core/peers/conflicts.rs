@@ -170,7 +170,8 @@ impl<C: NetConnection> Peers<C> {
         link.written = now;
         let (conn, direction) = (link.conn.clone(), link.direction);
         if direction == Direction::Outgoing {
-            peer.via = Some(conn.remote_addr()).filter(|via| *via != addr);
+            let via = conn.remote_addr();
+            peer.via = (via != addr).then(|| Box::new(via));
         }
         peer.wake_task(now);
         self.connections += 1;

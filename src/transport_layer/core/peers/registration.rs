@@ -152,7 +152,7 @@ impl<C: NetConnection> Peers<C> {
         if let Some(peer) = self.map.get_mut(&addr)
             && peer.was_reached_at(dialled)
         {
-            peer.via = Some(dialled).filter(|via| *via != addr);
+            peer.via = (dialled != addr).then(|| Box::new(dialled));
         }
     }
 
@@ -164,7 +164,7 @@ impl<C: NetConnection> Peers<C> {
             return Some(home);
         }
         let mut peers = self.map.iter();
-        let via = peers.find(|(_, peer)| peer.via == Some(addr) && peer.is_proved());
+        let via = peers.find(|(_, peer)| peer.via.as_deref() == Some(&addr) && peer.is_proved());
         via.map(|(home, _)| *home)
     }
 
