@@ -2,7 +2,8 @@
 //!
 //! Such a dial ends the connection of the second network; the transport layer then dials again and
 //! is handed the connection of the first. Invariants: a late connection that is not used is dropped
-//! after [`LATE_VALID_FOR`], or with the task that has dialled it; the socket that has dialled it is the only one that uses it.
+//! after [`LATE_VALID_FOR`], or with the task that has dialled it; the socket that has dialled it is the
+//! only one that uses it.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -94,8 +94,9 @@ impl CatchUp {
 
     /// Returns true if an exchange with `peer` is going on, so that a round need not open another one.
     pub(super) fn is_going_on(&self, peer: SocketAddr, now: Duration) -> bool {
-        let has_turn = |waiting: &&Waiting| self.turn.is_some_and(|turn| turn.peer == waiting.peer);
-        let next = self.waiting.iter().find(has_turn).or(self.waiting.front());
+        let mut waiting = self.waiting.iter();
+        let was_last = waiting.find(|waiting| self.was_asked_last(waiting.peer));
+        let next = was_last.or(self.waiting.front());
         let is_next = next.is_some_and(|next| next.peer == peer);
         let is_expected = |asked: Asked| now < asked.at.saturating_add(self.patience);
         is_next || self.is_answer(peer) && self.asked.is_some_and(is_expected)
@@ -183,20 +184,22 @@ impl CatchUp {
         Some(of_another.map_or(due, |turn| due.max(turn.end())))
     }
 
+    fn was_asked_last(&self, peer: SocketAddr) -> bool {
+        self.turn.is_some_and(|turn| turn.peer == peer)
+    }
+
     /// Returns the peer to ask now, and notes that it is asked.
     pub(super) fn ask(&mut self, now: Duration) -> Option<SocketAddr> {
         let turn = self.turn.filter(|turn| now < turn.end());
-        let has_turn = |waiting: &Waiting| {
-            let last = self.turn.map(|turn| turn.peer);
-            last == Some(waiting.peer)
-        };
-        let due: Vec<_> = (0..self.waiting.len())
-            .filter(|place| self.due_of(*place).is_some_and(|due| due <= now))
-            .filter_map(|place| Some((place, has_turn(self.waiting.get(place)?))))
-            .collect();
+        let is_due = |place: &usize| self.due_of(*place).is_some_and(|due| due <= now);
         // The one whose turn it is, or else one whose turn it was not.
-        let preferred = due.iter().find(|(_, has_turn)| *has_turn == turn.is_some());
-        let (place, _) = *preferred.or(due.first())?;
+        let is_preferred = |place: &usize| {
+            let waiting = self.waiting.get(*place);
+            waiting.is_some_and(|one| self.was_asked_last(one.peer) == turn.is_some())
+        };
+        let mut due = (0..self.waiting.len()).filter(is_due);
+        let first = due.clone().next();
+        let place = due.find(is_preferred).or(first)?;
         let Waiting {
             peer, fruitless, ..
         } = self.waiting.remove(place)?;

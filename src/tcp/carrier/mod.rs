@@ -2,7 +2,8 @@
 //!
 //! `raw` carries frames over TCP directly, `websocket` as messages of a WebSocket. `incoming` reads for
 //! both, `acks` saves packets of quiet connections, and `readers` counts what all of them hold. The types
-//! in this file only dispatch between the two. Invariant: both kinds are the same Rust type, so that all connections of a node are, too.
+//! in this file only dispatch between the two. Invariant: both kinds are the same Rust type, so that all
+//! connections of a node are, too.
 
 mod acks;
 mod incoming;

@@ -264,6 +264,16 @@ impl<C: NetConnection> Peer<C> {
         self.via.as_deref().copied().unwrap_or(addr)
     }
 
+    /// Notes that the peer, which is registered at `addr`, was reached at `dialled`.
+    pub(super) fn note_way(&mut self, addr: SocketAddr, dialled: SocketAddr) {
+        self.via = (dialled != addr).then(|| Box::new(dialled));
+    }
+
+    /// Returns whether the peer was reached at `dialled` instead of the address of its entry.
+    pub(super) fn is_reached_by(&self, dialled: SocketAddr) -> bool {
+        self.via.as_deref() == Some(&dialled)
+    }
+
     /// Returns the host that this peer, which is registered at `addr`, counts against.
     pub(super) fn host(&self, addr: SocketAddr) -> Host {
         self.host

@@ -1,6 +1,6 @@
 //! TCP and plaintext UDP on one socket: each peer is reached over the network that it speaks.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use gossip_transport::either::{EitherTransport, TakenOver};
@@ -397,12 +397,23 @@ async fn an_invalid_configuration_of_either_network_is_reported() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_connection_that_was_taken_over_can_no_longer_be_probed() {
+/// Returns a network that parts two hosts, these, and a transport of each that prefers that network to one which
+/// does not part them.
+fn parted() -> (
+    MemoryNetwork,
+    [IpAddr; 2],
+    [EitherTransport<MemoryTransport, MemoryTransport>; 2],
+) {
     let [first, second] = [1, 2].map(MemoryNetwork::new);
     let hosts = [1, 2].map(|n| [10, 0, 0, n].into());
     first.partition(&hosts[..1], &hosts[1..]);
-    let [a, b] = hosts.map(|ip| EitherTransport::new(first.host(ip), second.host(ip)));
+    let transports = hosts.map(|ip| EitherTransport::new(first.host(ip), second.host(ip)));
+    (first, hosts, transports)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_taken_over_can_no_longer_be_probed() {
+    let (first, hosts, [a, b]) = parted();
     let (credential, alpn) = (anyone(), [ChitchatMessage::ALPN]);
     let listener = a.create_listener((hosts[0], 0).into(), &alpn, &credential);
     let listener = listener.await.unwrap();
@@ -459,10 +470,7 @@ async fn a_connection_that_is_established_late_is_used_by_the_socket_that_has_di
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_established_late_is_used_only_if_its_protocol_is_offered() {
-    let [first, second] = [1, 2].map(MemoryNetwork::new);
-    let hosts = [1, 2].map(|n| [10, 0, 0, n].into());
-    first.partition(&hosts[..1], &hosts[1..]);
-    let [a, b] = hosts.map(|ip| EitherTransport::new(first.host(ip), second.host(ip)));
+    let (first, hosts, [a, b]) = parted();
     let (credential, alpns) = (anyone(), [ChitchatMessage::ALPN, ALPN[0].clone()]);
     let listener = a.create_listener((hosts[0], 0).into(), &alpns, &credential);
     let listener = listener.await.unwrap();

@@ -70,13 +70,13 @@ impl<'a> Stale<'a> {
             return false;
         }
         let mut reached = from;
-        for entry in entries {
-            let Entry {
-                key,
-                value,
-                version,
-                status,
-            } = entry;
+        for Entry {
+            key,
+            value,
+            version,
+            status,
+        } in entries
+        {
             if !builder.try_add_key_value(key, value, version, status) {
                 return false;
             }

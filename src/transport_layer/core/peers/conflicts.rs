@@ -170,8 +170,7 @@ impl<C: NetConnection> Peers<C> {
         link.written = now;
         let (conn, direction) = (link.conn.clone(), link.direction);
         if direction == Direction::Outgoing {
-            let via = conn.remote_addr();
-            peer.via = (via != addr).then(|| Box::new(via));
+            peer.note_way(addr, conn.remote_addr());
         }
         peer.wake_task(now);
         self.connections += 1;

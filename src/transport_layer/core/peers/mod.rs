@@ -256,9 +256,7 @@ impl<C: NetConnection> Peers<C> {
         let registered = self.map.get(&self.resolve(addr));
         let peer = registered.or_else(|| {
             // A peer that was reached there is dialled there again.
-            self.map
-                .values()
-                .find(|peer| peer.via.as_deref() == Some(&addr))
+            self.map.values().find(|peer| peer.is_reached_by(addr))
         })?;
         let failure = peer.failure.as_ref()?;
         Some((peer.backoff.failures(), Arc::clone(&failure.error)))

@@ -152,7 +152,7 @@ impl<C: NetConnection> Peers<C> {
         if let Some(peer) = self.map.get_mut(&addr)
             && peer.was_reached_at(dialled)
         {
-            peer.via = (dialled != addr).then(|| Box::new(dialled));
+            peer.note_way(addr, dialled);
         }
     }
 
@@ -164,7 +164,7 @@ impl<C: NetConnection> Peers<C> {
             return Some(home);
         }
         let mut peers = self.map.iter();
-        let via = peers.find(|(_, peer)| peer.via.as_deref() == Some(&addr) && peer.is_proved());
+        let via = peers.find(|(_, peer)| peer.is_reached_by(addr) && peer.is_proved());
         via.map(|(home, _)| *home)
     }
 
