@@ -7,7 +7,7 @@ pub(crate) mod webdriver;
 
 use std::fs::File;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -22,6 +22,9 @@ use crate::host::{wait, workspace};
 
 /// Limit from the start of the driver until it prints its port.
 const DRIVER_WITHIN: Duration = Duration::from_secs(20);
+
+/// Attempts to start a driver that ends at once.
+const DRIVER_STARTS: u32 = 5;
 
 /// Arguments for a machine without a screen. They also keep the browser from contacting servers of
 /// its vendor.
@@ -77,8 +80,7 @@ impl Browser {
             .prefix("gossip-browser.")
             .tempdir()?;
         let log = dir.path().join("chromedriver.log");
-        let mut driver = start_driver(programs, &log)?;
-        let url = driver_url(&mut driver, &log)?;
+        let (driver, url) = start_driver(&programs.driver, &log)?;
         let arguments: Vec<String> = ARGUMENTS
             .iter()
             .chain(&ALL_TABS_AWAKE)
@@ -121,9 +123,29 @@ pub(crate) fn firefox_capabilities(programs: &Firefox) -> Value {
     json!({ "moz:firefoxOptions": { "binary": programs.firefox, "args": ["-headless"] } })
 }
 
-fn start_driver(programs: &Programs, log: &Path) -> anyhow::Result<Process> {
+/// Starts the driver and returns it with its URL, after at most [`DRIVER_STARTS`] attempts.
+///
+/// With `--port=0` chromedriver takes a port that is free on `::1`, and ends if any program uses it on
+/// 127.0.0.1.
+fn start_driver(program: &Path, log: &Path) -> anyhow::Result<(Process, String)> {
+    let mut last = None;
+    for _ in 0..DRIVER_STARTS {
+        let mut driver = spawn_driver(program, log)?;
+        match driver_port_within(&mut driver, log)? {
+            Ok(port) => return Ok((driver, format!("http://127.0.0.1:{port}"))),
+            Err(status) => last = Some(status),
+        }
+    }
+    let status = last.map_or_else(String::new, |status| status.to_string());
+    bail!(
+        "chromedriver ended at once ({status}), {DRIVER_STARTS} times: {}",
+        workspace::tail(log, 5)
+    )
+}
+
+fn spawn_driver(program: &Path, log: &Path) -> anyhow::Result<Process> {
     let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
-    let mut command = Command::new(&programs.driver);
+    let mut command = Command::new(program);
     command
         .arg("--port=0")
         .stdin(Stdio::null())
@@ -132,19 +154,16 @@ fn start_driver(programs: &Programs, log: &Path) -> anyhow::Result<Process> {
     Process::spawn(&mut command)
 }
 
-/// Waits until the driver has logged the port on which it listens, and returns its URL.
-fn driver_url(driver: &mut Process, log: &Path) -> anyhow::Result<String> {
-    let port = wait::until(DRIVER_WITHIN, || {
+/// Waits until the driver has logged the port on which it listens, or has ended.
+fn driver_port_within(driver: &mut Process, log: &Path) -> anyhow::Result<Result<u16, ExitStatus>> {
+    wait::until(DRIVER_WITHIN, || {
         if let Some(status) = driver.ended() {
-            bail!(
-                "chromedriver ended at once ({status}): {}",
-                workspace::tail(log, 5)
-            );
+            return Ok(Ok(Err(status)));
         }
         let text = std::fs::read_to_string(log).unwrap_or_default();
-        Ok(driver_port(&text).ok_or_else(|| "chromedriver has not logged its port".to_owned()))
-    })?;
-    Ok(format!("http://127.0.0.1:{port}"))
+        let port = driver_port(&text).map(Ok);
+        Ok(port.ok_or_else(|| "chromedriver has not logged its port".to_owned()))
+    })
 }
 
 /// Finds the port in the line "... started successfully on port N.".
@@ -159,7 +178,7 @@ fn driver_port(log: &str) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use super::driver_port;
+    use super::{driver_port, start_driver};
 
     #[test]
     fn the_port_is_read_from_the_line_that_reports_the_drivers_start() {
@@ -167,5 +186,47 @@ mod tests {
                    ChromeDriver was started successfully on port 41235.\n";
         assert_eq!(driver_port(log), Some(41235));
         assert_eq!(driver_port("Starting ChromeDriver on port 0\n"), None);
+    }
+
+    /// A program that ends with "Address already in use" until it has been started `starts` times.
+    #[cfg(unix)]
+    fn driver_that_starts_after(starts: u32) -> (tempfile::TempDir, std::path::PathBuf) {
+        use std::os::unix::fs::OpenOptionsExt as _;
+
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("driver");
+        let text = format!(
+            "#!/bin/sh\n\
+             echo >> \"$0.starts\"\n\
+             test $(wc -l < \"$0.starts\") -ge {starts} || {{ echo 'bind() failed: Address already in use (98)'; exit 1; }}\n\
+             echo \"$0 was started successfully on port 41235.\"\n\
+             exec sleep 60\n"
+        );
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o700)
+            .open(&program);
+        std::io::Write::write_all(&mut file.unwrap(), text.as_bytes()).unwrap();
+        (dir, program)
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_driver_whose_port_another_program_has_taken_is_started_again() {
+        let (dir, program) = driver_that_starts_after(3);
+        let (_driver, url) = start_driver(&program, &dir.path().join("log")).unwrap();
+        assert_eq!(url, "http://127.0.0.1:41235");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_driver_that_never_starts_is_an_error_with_its_last_words() {
+        let (dir, program) = driver_that_starts_after(100);
+        let error = start_driver(&program, &dir.path().join("log"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("5 times"), "{error}");
+        assert!(error.contains("Address already in use"), "{error}");
     }
 }
