@@ -10,6 +10,7 @@
 //! Invariant: an entry keeps no connection open, and what is missed costs a packet and nothing else.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -23,7 +24,11 @@ const QUIET: Duration = Duration::from_millis(100);
 
 /// The readers of a network that have read lately and now wait.
 #[derive(Debug)]
-pub(super) struct Acks(Mutex<VecDeque<Entry>>);
+pub(super) struct Acks {
+    entries: Mutex<VecDeque<Entry>>,
+    /// The number of entries that were removed, from 0 on again after the last number.
+    removed: AtomicU32,
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -39,8 +44,10 @@ const HANDSHAKE_WAITS: u8 = 4;
 pub(super) struct Attention {
     has_read: bool,
     is_entered: bool,
-    /// Waits after a read, from [`HANDSHAKE_WAITS`] on again after 255.
+    /// Waits after a read, up to one more than [`HANDSHAKE_WAITS`].
     waits: u8,
+    /// The number of its entry, the last one if there is none.
+    entry: u32,
 }
 
 impl Attention {
@@ -57,41 +64,72 @@ impl Attention {
             }
             return;
         }
-        self.waits = self.waits.checked_add(1).unwrap_or_else(|| {
-            // The entry may be gone, if its wake has met something to read.
-            self.is_entered = false;
-            HANDSHAKE_WAITS
-        });
-        if self.waits > HANDSHAKE_WAITS && !self.is_entered {
+        if self.waits <= HANDSHAKE_WAITS {
+            self.waits += 1;
+        }
+        // An entry is gone if its wake has met something to read.
+        let is_entered = self.is_entered && !acks.is_removed(self.entry);
+        if self.waits > HANDSHAKE_WAITS && !is_entered {
             self.is_entered = true;
-            acks.enter(cx);
+            self.entry = acks.enter(cx);
         }
     }
 }
 
 impl Default for Acks {
     fn default() -> Self {
-        Self(Mutex::new(VecDeque::with_capacity(4)))
+        Self {
+            entries: Mutex::new(VecDeque::with_capacity(4)),
+            removed: AtomicU32::new(0),
+        }
     }
 }
 
 impl Acks {
-    /// Enters the reader of `cx`, and wakes those that were entered some time ago.
-    fn enter(&self, cx: &Context<'_>) {
+    /// Enters the reader of `cx`, and wakes those that were entered some time ago. Returns the number of the
+    /// entry.
+    fn enter(&self, cx: &Context<'_>) -> u32 {
         let since = Instant::now();
         let reader = cx.waker().clone();
-        self.0.lock().push_back(Entry { since, reader });
+        let mut entries = self.entries.lock();
+        // More readers than numbers do not fit into memory.
+        let before = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        let number = self.removed.load(Ordering::Relaxed).wrapping_add(before);
+        entries.push_back(Entry { since, reader });
+        drop(entries);
         while let Some(reader) = self.next_quiet(since) {
             reader.wake();
         }
+        number
+    }
+
+    /// Returns whether an entry was removed, given its number. Wrong after 2^31 further ones.
+    fn is_removed(&self, number: u32) -> bool {
+        let removed = self.removed.load(Ordering::Relaxed);
+        // Numbers that are still to come are at most half of all numbers ahead.
+        number.wrapping_sub(removed) > u32::MAX / 2
     }
 
     fn next_quiet(&self, now: Instant) -> Option<Waker> {
-        let mut entries = self.0.lock();
+        let mut entries = self.entries.lock();
         let since = entries.front()?.since;
         let is_quiet = now.saturating_duration_since(since) >= QUIET;
         let entry = is_quiet.then(|| entries.pop_front()).flatten()?;
+        self.removed.fetch_add(1, Ordering::Relaxed);
         Some(entry.reader)
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.entries.lock().len()
+    }
+
+    /// Removes the first entry without a wake, as if its wake had met something to read.
+    #[cfg(test)]
+    fn remove_first(&self) {
+        let entry = self.entries.lock().pop_front();
+        self.removed
+            .fetch_add(u32::from(entry.is_some()), Ordering::Relaxed);
     }
 }
 
@@ -189,27 +227,25 @@ mod tests {
         let readers = Readers::default();
         let mut connection = OneWay::open(&readers).await;
         connection.shake_hands().await;
-        assert!(readers.acks().0.lock().is_empty());
-        for _ in 0..10 {
+        assert_eq!(readers.acks().len(), 0);
+        for _ in 0..600 {
             connection.carry().await;
         }
-        assert_eq!(readers.acks().0.lock().len(), 1);
+        assert_eq!(readers.acks().len(), 1);
     }
 
     #[tokio::test]
-    async fn a_connection_whose_entry_is_gone_gets_another_one_in_time() {
+    async fn a_connection_whose_entry_is_gone_gets_another_one_when_it_is_read() {
         let readers = Readers::default();
+        // Entries are told apart also when their numbers begin again.
+        readers.acks().removed.store(u32::MAX, Ordering::Relaxed);
         let mut connection = OneWay::open(&readers).await;
         connection.shake_hands().await;
-        connection.carry().await;
-        readers.acks().0.lock().clear();
-        for _ in 0..100 {
+        for _ in 0..3 {
             connection.carry().await;
-        }
-        assert!(readers.acks().0.lock().is_empty());
-        for _ in 0..200 {
             connection.carry().await;
+            assert_eq!(readers.acks().len(), 1);
+            readers.acks().remove_first();
         }
-        assert_eq!(readers.acks().0.lock().len(), 1);
     }
 }

@@ -20,6 +20,7 @@
 //! | `pool`, `census` | peers with and without a proved identity; counts of connections by identity and host |
 //! | `backlog` | the bound on what waits in all queues together |
 //! | `inbox` | received messages of all peers that `recv` has not returned yet |
+//! | `streak` | how long a reader has gone on without waiting |
 //! | `step` | the steps and effects that the driver carries out |
 
 mod backlog;
@@ -37,6 +38,7 @@ mod queue;
 mod requests;
 mod silence;
 mod step;
+mod streak;
 #[cfg(test)]
 mod tests;
 
@@ -47,3 +49,4 @@ pub(super) use peers::Peers;
 pub(super) use queue::BATCH_BYTES;
 pub(super) use requests::{DirectWrite, Offered, SenderPlace, Wanted, Writer};
 pub(super) use step::{Effects, LinkLife, NewDial, NewPeer, NewReader, PeerKey, Step};
+pub(super) use streak::Streak;

@@ -19,14 +19,10 @@ use crate::message::Message;
 use crate::net::{CloseReason, NetConnection, NetTransport};
 use crate::rt::sync::yield_now;
 use crate::rt::{self, Instant, MaybeSend};
-use crate::transport_layer::core::{LinkEnd, NewReader, Origin, PeerKey, Reading, Source};
+use crate::transport_layer::core::{LinkEnd, NewReader, Origin, PeerKey, Reading, Source, Streak};
 
 /// While nothing arrives, the buffers keep room for this many messages.
 const KEPT_ROOM: usize = 64;
-/// After this many reads in a row without waiting, other tasks get their turn.
-const YIELD_AFTER: u32 = 16;
-/// The same, for messages: a record holds up to 8,000, and 16 of them would keep others waiting for long.
-const YIELD_AFTER_MESSAGES: u32 = 2048;
 /// The use of a connection is recorded at most this often, or sixteen times in each idle timeout if
 /// that is more often. Recording it for each message would take the lock of all peers too often.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
@@ -107,13 +103,14 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
     }
 
     async fn read_all(&mut self) {
-        let (mut in_a_row, mut messages_in_a_row) = (0_u32, 0_u32);
+        let mut streak = Streak::default();
         // Room for one, since many peers send one message at a time. More room is made, and then
         // kept, when more arrive together.
         let mut arrived = Vec::with_capacity(1);
         let mut messages = VecDeque::with_capacity(1);
         loop {
             let (read, waited) = self.read(&mut arrived, &mut messages).await;
+            let count = arrived.len();
             match read {
                 Ok(true) => {
                     while self.revision != self.shared.revision() {
@@ -121,8 +118,6 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
                         Box::pin(self.review()).await;
                     }
                     let mut source = self.note_arrival();
-                    let count = u32::try_from(arrived.len()).unwrap_or(u32::MAX);
-                    messages_in_a_row = messages_in_a_row.saturating_add(count);
                     if let Some(rest) = self.decode_cheap(&mut arrived, &mut messages) {
                         // Boxed: it is rare.
                         source = Box::pin(self.decode_rest(source, rest, &mut messages)).await;
@@ -138,9 +133,7 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
                 }
                 Err(error) => return self.ended(LinkEnd::Lost, &format_args!("{error:#}")),
             }
-            in_a_row = if waited { 0 } else { in_a_row + 1 };
-            if in_a_row >= YIELD_AFTER || messages_in_a_row >= YIELD_AFTER_MESSAGES {
-                (in_a_row, messages_in_a_row) = (0, 0);
+            if streak.note(count, waited) {
                 yield_now().await;
             }
         }
