@@ -2,9 +2,10 @@
 //!
 //! It stores answers and dials; it dials nothing. Invariants: an address that was reached over the first
 //! network keeps that until dials of the first network have failed for longer than [`HEAD_START`],
-//! whatever arrives over the second; each table is bounded by [`MAX_ADDRS`], the second network forgets
-//! nothing of the first, and no host forgets what was reached at those that have fewer addresses; at most
-//! one dial of the first network is kept for each address.
+//! whatever arrives over the second; each table is bounded by [`MAX_ADDRS`], apart from addresses that are in
+//! use, which nothing forgets; the second network forgets nothing of the first, and an address that is not in
+//! use is forgotten after those of hosts that have more; at most one dial of the first network is kept for each
+//! address.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -24,7 +25,8 @@ use crate::rt::{Instant, Task};
 /// over the first network must have failed for longer before the second network is used.
 pub(super) const HEAD_START: Duration = Duration::from_millis(250);
 /// At most this many addresses are remembered for each network. One more forgets the oldest; of those that
-/// were reached over the first, the oldest of the host that has the most.
+/// were reached over the first, the oldest that is not in use of the host that has the most. If all are in use,
+/// there are as many as connections.
 const MAX_ADDRS: usize = 10_000;
 /// An answer over the second network keeps a peer from being dialled over the first for this time.
 const SECOND_VALID_FOR: Duration = Duration::from_secs(60);
@@ -101,7 +103,7 @@ pub(super) enum FallBack {
 
 /// Held by a connection of the first network to an address that was reached. While it exists, the first
 /// network has not failed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct InUse;
 
 impl<C> Routes<C> {
@@ -132,7 +134,11 @@ impl<C> Routes<C> {
     /// Remembers that `addr` was reached over the first network now. The connection keeps what is
     /// returned.
     pub(super) fn reached(&self, addr: SocketAddr) -> Arc<InUse> {
-        let in_use = Arc::new(InUse);
+        let mut state = self.lock();
+        // The address is in use until the last of its connections ends, not until the newest does.
+        let former = state.reached.get(&addr);
+        let in_use = former.and_then(|former| former.in_use.upgrade());
+        let in_use = in_use.unwrap_or_default();
         let reached = Reached {
             at: Instant::now(),
             in_use: Arc::downgrade(&in_use),
@@ -141,14 +147,13 @@ impl<C> Routes<C> {
             fallback: Weak::new(),
             is_logged: false,
         };
-        let mut state = self.lock();
         state.answered.remove(&addr);
         // A peer may state any port of its host.
         let of_host = hosts(&state.reached, addr);
         insert(&mut state.reached, addr, reached, |addr, reached| {
             let count = of_host.get(&Host::of(addr.ip())).copied().unwrap_or(0);
             let is_in_use = reached.in_use.strong_count() > 0;
-            (Reverse(count), is_in_use, reached.at)
+            (!is_in_use).then_some((Reverse(count), reached.at))
         });
         in_use
     }
@@ -158,7 +163,7 @@ impl<C> Routes<C> {
     pub(super) fn answered_over_second(&self, addr: SocketAddr) {
         let mut state = self.lock();
         if !state.reached.contains_key(&addr) {
-            insert(&mut state.answered, addr, Instant::now(), |_, at| *at);
+            insert(&mut state.answered, addr, Instant::now(), |_, at| Some(*at));
         }
     }
 
@@ -284,16 +289,20 @@ fn hosts<V>(table: &HashMap<SocketAddr, V>, newcomer: SocketAddr) -> HashMap<Hos
     counts
 }
 
-/// Inserts `value`. If the table is full, forgets the one with the lowest rank.
+/// Inserts `value`. If the table is full, forgets those with the lowest ranks first. Those without a rank are kept.
 fn insert<V, R: Ord>(
     table: &mut HashMap<SocketAddr, V>,
     addr: SocketAddr,
     value: V,
-    rank: impl Fn(&SocketAddr, &V) -> R,
+    rank: impl Fn(&SocketAddr, &V) -> Option<R>,
 ) {
     if is_full(table, addr) {
-        let lowest = table.iter().min_by_key(|(addr, value)| rank(addr, value));
-        if let Some(lowest) = lowest.map(|(addr, _)| *addr) {
+        let ranks = table.iter();
+        let ranks = ranks.filter_map(|(addr, value)| Some((rank(addr, value)?, *addr)));
+        let mut ranks: Vec<_> = ranks.collect();
+        ranks.sort_unstable();
+        let surplus = table.len() + 1 - MAX_ADDRS;
+        for (_, lowest) in ranks.into_iter().take(surplus) {
             table.remove(&lowest);
         }
     }
@@ -431,6 +440,49 @@ mod tests {
         assert_eq!(routes.route(([10, 9, 9, 9], 1).into()), Route::First);
         assert_eq!(routes.lock().reached.len(), MAX_ADDRS);
         drop(in_use);
+    }
+
+    /// Someone may have a whole provider's network.
+    #[test]
+    fn nobody_can_make_an_address_that_is_in_use_be_forgotten() {
+        let routes = Routes::<()>::default();
+        // As behind a proxy: no host has more.
+        let honest: Vec<SocketAddr> = (1..=20).map(|port| ([10, 9, 9, 9], port).into()).collect();
+        let in_use: Vec<_> = honest.iter().map(|addr| routes.reached(*addr)).collect();
+        for n in 0..MAX_ADDRS as u16 + 100 {
+            let attacker = [0x2001, 0xdb8, 0, n, 0, 0, 0, 1];
+            routes.reached((attacker, 7000).into());
+        }
+        for addr in &honest {
+            assert_eq!(routes.route(*addr), Route::First, "{addr}");
+        }
+        assert_eq!(routes.lock().reached.len(), MAX_ADDRS);
+        drop(in_use);
+    }
+
+    #[test]
+    fn addresses_that_are_all_in_use_are_kept_until_their_connections_end() {
+        let routes = Routes::<()>::default();
+        let all = MAX_ADDRS as u16 + 20;
+        let in_use: Vec<_> = (0..all).map(|n| routes.reached(addr(n))).collect();
+        assert!((0..all).all(|n| routes.route(addr(n)) == Route::First));
+        drop(in_use);
+        routes.reached(addr(all));
+        assert_eq!(routes.lock().reached.len(), MAX_ADDRS);
+    }
+
+    #[test]
+    fn an_address_is_in_use_until_the_last_of_its_connections_ends() {
+        let routes = Routes::<()>::default();
+        let start = Instant::now();
+        let later = start + HEAD_START + Duration::from_millis(1);
+        let first = routes.reached(addr(1));
+        // Another peer of the same host may state the same address.
+        drop(routes.reached(addr(1)));
+        routes.failed(addr(1), start);
+        assert_eq!(routes.route_at(addr(1), later), Route::First);
+        drop(first);
+        assert_eq!(routes.route_at(addr(1), later), Route::FirstFails);
     }
 
     #[test]
