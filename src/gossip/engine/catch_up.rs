@@ -3,8 +3,8 @@
 //! A newcomer would otherwise receive one message full of changes per peer and round. Instead, it
 //! asks the same peer again as soon as an answer has arrived. This file tells whom to ask again, and
 //! when; it builds no message. Invariants: one exchange is continued at a time, a peer that claims to have
-//! more than it sends is not asked again, and one that is slow or never has sent everything keeps no other
-//! from being asked for longer than its turn.
+//! more than it sends is asked for the same once more at most, and one that is slow or never has sent everything
+//! keeps no other from being asked for longer than its turn.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -14,11 +14,11 @@ use crate::message::{ChitchatId, Version};
 
 /// The shortest time between two questions: a hundred full messages per second.
 const SPACING: Duration = Duration::from_millis(10);
-/// The bytes of changes that an answer must contain for the exchange to go on. An answer that was cut
-/// off is never shorter.
+/// The bytes of changes that an answer must contain for the exchange to go on for sure. One that was cut off is
+/// shorter only if the next change nearly fills a message.
 const MIN_PROGRESS: usize = 2 << 10;
 
-/// The number of answers in a row that contain nothing new after which the exchange ends. There is one
+/// The number of answers in a row with little that is new after which the exchange ends. There is one
 /// if another peer has sent the same in the meantime.
 const MOST_FRUITLESS: u32 = 2;
 
@@ -42,13 +42,16 @@ pub(super) struct CatchUp {
     last: Option<Duration>,
     /// A change that the sender of the last Syn has and that was missing here.
     claim: Option<Claim>,
+    /// The last change that was asked for in vain. A peer may list a member of which it sends nothing, or have a
+    /// change for which there is no room in its answers or here.
+    in_vain: Option<Claim>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     peer: SocketAddr,
     at: Duration,
-    /// The number of answers in a row that contained nothing new.
+    /// The number of answers in a row that contained little that was new.
     fruitless: u32,
 }
 
@@ -84,6 +87,7 @@ impl CatchUp {
             turn: None,
             last: None,
             claim: None,
+            in_vain: None,
         }
     }
 
@@ -114,25 +118,31 @@ impl CatchUp {
         self.claim.take_if(|claim| claim.from == from)
     }
 
-    /// Notes that `from` has sent new changes of `len` bytes and has more. If it answers quickly because it
-    /// is `ours`, it is asked again at once, and otherwise after as much time as it took to answer.
-    pub(super) fn note_progress(
-        &mut self,
-        from: SocketAddr,
-        len: usize,
-        ours: bool,
-        now: Duration,
-    ) {
+    /// Notes that a peer has sent new changes of `len` bytes and has more, of which `claim` is one. If it answers
+    /// quickly because it is `ours`, it is asked again at once, and otherwise after as much time as it took to
+    /// answer.
+    pub(super) fn note_progress(&mut self, claim: Claim, len: usize, ours: bool, now: Duration) {
+        let from = claim.from;
         if self.waiting.iter().any(|waiting| waiting.peer == from) {
             return;
         }
-        let is_fruitless = len < MIN_PROGRESS;
         let answered = self.asked.filter(|asked| asked.peer == from);
-        let before = answered.map(|asked| asked.fruitless);
-        if is_fruitless && before.is_none_or(|before| before >= MOST_FRUITLESS) {
-            self.note_end(from);
-            return;
-        }
+        let fruitless = if len < MIN_PROGRESS {
+            let was_in_vain = self
+                .in_vain
+                .as_ref()
+                .is_some_and(|vain| vain.is_same(&claim));
+            let before = answered.map(|answered| answered.fruitless);
+            if before.map_or(was_in_vain, |before| before >= MOST_FRUITLESS) {
+                self.in_vain = Some(claim);
+                self.note_end(from);
+                return;
+            }
+            // One more answer shows whether the first one was cut off before a change that fills a message.
+            before.map_or(MOST_FRUITLESS, |before| before + 1)
+        } else {
+            0
+        };
         let mut took = Duration::ZERO;
         if let Some(answered) = answered {
             self.asked = None;
@@ -143,11 +153,7 @@ impl CatchUp {
             self.waiting.push_back(Waiting {
                 peer: from,
                 due: now.saturating_add(rest),
-                fruitless: if is_fruitless {
-                    before.unwrap_or(0) + 1
-                } else {
-                    0
-                },
+                fruitless,
             });
         }
     }
@@ -216,6 +222,13 @@ impl CatchUp {
     }
 }
 
+impl Claim {
+    /// Returns whether both are of the same change, whoever has it.
+    fn is_same(&self, other: &Self) -> bool {
+        self.id == other.id && self.version == other.version
+    }
+}
+
 impl Turn {
     fn end(self) -> Duration {
         self.since.saturating_add(TURN)
@@ -232,6 +245,14 @@ mod tests {
         ([127, 0, 0, 1], n).into()
     }
 
+    fn claim(from: u16) -> Claim {
+        Claim {
+            from: addr(from),
+            id: ChitchatId::new("a", 1, addr(99)),
+            version: 9,
+        }
+    }
+
     fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
     }
@@ -239,10 +260,10 @@ mod tests {
     #[test]
     fn a_peer_that_has_more_is_asked_again_at_once_and_at_most_a_hundred_times_a_second() {
         let mut catch_up = CatchUp::new(PATIENCE);
-        catch_up.note_progress(addr(1), 60_000, true, ms(5));
+        catch_up.note_progress(claim(1), 60_000, true, ms(5));
         assert_eq!(catch_up.ask(ms(5)), Some(addr(1)));
         assert!(catch_up.is_answer(addr(1)) && !catch_up.is_answer(addr(2)));
-        catch_up.note_progress(addr(1), 60_000, true, ms(7));
+        catch_up.note_progress(claim(1), 60_000, true, ms(7));
         assert_eq!((catch_up.ask(ms(7)), catch_up.due()), (None, Some(ms(15))));
         assert_eq!(catch_up.ask(ms(15)), Some(addr(1)));
         catch_up.note_end(addr(1));
@@ -252,17 +273,17 @@ mod tests {
     #[test]
     fn a_peer_that_may_be_of_the_published_crate_gets_as_much_time_for_others() {
         let mut catch_up = CatchUp::new(PATIENCE);
-        catch_up.note_progress(addr(1), 60_000, false, ms(5));
+        catch_up.note_progress(claim(1), 60_000, false, ms(5));
         assert_eq!(catch_up.ask(ms(5)), Some(addr(1)));
-        catch_up.note_progress(addr(1), 60_000, false, ms(45));
+        catch_up.note_progress(claim(1), 60_000, false, ms(45));
         assert_eq!(catch_up.due(), Some(ms(85)));
     }
 
     #[test]
     fn one_peer_is_asked_at_a_time_unless_it_does_not_answer() {
         let mut catch_up = CatchUp::new(PATIENCE);
-        catch_up.note_progress(addr(1), 60_000, true, ms(0));
-        catch_up.note_progress(addr(2), 60_000, true, ms(0));
+        catch_up.note_progress(claim(1), 60_000, true, ms(0));
+        catch_up.note_progress(claim(2), 60_000, true, ms(0));
         assert!(catch_up.is_going_on(addr(1), ms(0)), "it is asked next");
         assert!(!catch_up.is_going_on(addr(2), ms(0)));
         assert_eq!(catch_up.ask(ms(0)), Some(addr(1)));
@@ -282,7 +303,7 @@ mod tests {
         let mut catch_up = CatchUp::new(PATIENCE);
         let mut asked = Vec::new();
         for peer in 1..=3 {
-            catch_up.note_progress(addr(peer), 60_000, true, ms(0));
+            catch_up.note_progress(claim(peer), 60_000, true, ms(0));
         }
         for at in 0..100 {
             let now = ms(at * 10);
@@ -293,7 +314,7 @@ mod tests {
             if peer == addr(2) && at > 30 {
                 catch_up.note_end(peer);
             } else {
-                catch_up.note_progress(peer, 60_000, true, now);
+                catch_up.note_progress(claim(peer.port()), 60_000, true, now);
             }
         }
         asked.dedup_by_key(|(_, peer)| *peer);
@@ -305,7 +326,7 @@ mod tests {
     fn a_bounded_number_of_peers_wait() {
         let mut catch_up = CatchUp::new(PATIENCE);
         for peer in 0..1_000 {
-            catch_up.note_progress(addr(peer), 60_000, true, ms(0));
+            catch_up.note_progress(claim(peer), 60_000, true, ms(0));
         }
         assert_eq!(catch_up.waiting.len(), MOST_WAITING);
     }
@@ -313,31 +334,45 @@ mod tests {
     #[test]
     fn a_peer_whose_answers_contain_nothing_new_is_soon_not_asked_any_more() {
         let mut catch_up = CatchUp::new(PATIENCE);
-        catch_up.note_progress(addr(1), 60_000, true, ms(0));
+        catch_up.note_progress(claim(1), 60_000, true, ms(0));
         let mut asked = 0;
         for at in 0..100 {
             asked += usize::from(catch_up.ask(ms(at * 10)).is_some());
-            catch_up.note_progress(addr(1), 0, true, ms(at * 10));
+            catch_up.note_progress(claim(1), 0, true, ms(at * 10));
         }
         assert_eq!(asked, 3);
     }
 
     #[test]
-    fn a_peer_that_sends_little_is_not_asked_again_and_a_claim_is_that_of_its_sender() {
+    fn a_peer_that_sends_little_is_asked_once_more_for_the_same_change() {
         let mut catch_up = CatchUp::new(PATIENCE);
-        catch_up.note_progress(addr(1), MIN_PROGRESS - 1, true, ms(0));
-        assert_eq!(catch_up.due(), None);
-        catch_up.note_progress(addr(1), MIN_PROGRESS, true, ms(0));
-        assert_eq!(catch_up.due(), Some(ms(0)));
-        let claim = Claim {
-            from: addr(1),
-            id: ChitchatId::new("a", 1, addr(1)),
-            version: 9,
+        catch_up.note_progress(claim(1), MIN_PROGRESS - 1, true, ms(0));
+        assert_eq!(catch_up.ask(ms(0)), Some(addr(1)));
+        catch_up.note_progress(claim(1), MIN_PROGRESS - 1, true, ms(5));
+        assert_eq!((catch_up.due(), catch_up.is_answer(addr(1))), (None, false));
+        // In later rounds, by whichever peer.
+        for from in [1, 2] {
+            catch_up.note_progress(claim(from), MIN_PROGRESS - 1, true, ms(1_000));
+            assert_eq!(catch_up.due(), None);
+        }
+        let later = Claim {
+            version: 10,
+            ..claim(2)
         };
-        catch_up.note_claim(Some(claim.clone()));
+        catch_up.note_progress(later, MIN_PROGRESS - 1, true, ms(1_000));
+        assert_eq!(catch_up.ask(ms(1_000)), Some(addr(2)));
+        // It was cut off before a change that nearly fills a message.
+        catch_up.note_progress(claim(2), MIN_PROGRESS, true, ms(1_005));
+        assert_eq!(catch_up.ask(ms(1_010)), Some(addr(2)));
+    }
+
+    #[test]
+    fn a_claim_is_that_of_its_sender() {
+        let mut catch_up = CatchUp::new(PATIENCE);
+        catch_up.note_claim(Some(claim(1)));
         catch_up.note_claim(None);
         assert_eq!(catch_up.take_claim(addr(2)), None);
-        assert_eq!(catch_up.take_claim(addr(1)), Some(claim));
+        assert_eq!(catch_up.take_claim(addr(1)), Some(claim(1)));
     }
 
     #[test]
@@ -345,7 +380,7 @@ mod tests {
         let mut catch_up = CatchUp::new(PATIENCE);
         catch_up.postpone(addr(1), ms(9));
         assert_eq!(catch_up.due(), None);
-        catch_up.note_progress(addr(1), 60_000, true, ms(5));
+        catch_up.note_progress(claim(1), 60_000, true, ms(5));
         catch_up.postpone(addr(1), ms(30));
         assert_eq!(catch_up.due(), Some(ms(30)));
         // The work that another peer has caused is none of this one.

@@ -120,17 +120,17 @@ impl Engine {
                 let len = rumours::approximate_len(&delta);
                 let learnt = self.cluster.apply(delta, now);
                 let missing = self.missing(from, &digest);
-                if missing.is_some() && (learnt.changed || is_more) {
-                    let len = if learnt.changed { len } else { 0 };
-                    let is_ours = self.routes.is_ours(from);
-                    self.catch_up.note_progress(from, len, is_ours, now);
-                    self.catch_up.postpone(from, self.load.idle_from(from));
-                } else {
-                    self.catch_up.note_end(from);
-                }
                 // What was missing for long is no news to others.
                 if !is_more && missing.is_none() {
                     self.spread(from, &learnt, now);
+                }
+                if let Some(missing) = missing
+                    && (learnt.changed || is_more)
+                {
+                    let len = if learnt.changed { len } else { 0 };
+                    self.note_progress(missing, len, now);
+                } else {
+                    self.catch_up.note_end(from);
                 }
                 changed |= learnt.changed;
                 let room = self.delta_room(0);
@@ -146,17 +146,17 @@ impl Engine {
                 self.note_heard(from);
                 let len = rumours::approximate_len(&delta);
                 let learnt = self.cluster.apply(delta, now);
-                let claim = self.catch_up.take_claim(from);
-                let is_missing = claim.is_some_and(|claim| {
+                let missing = self.catch_up.take_claim(from).filter(|claim| {
                     let state = self.cluster.get(&claim.id);
                     state.is_some_and(|state| state.max_version < claim.version)
                 });
-                if learnt.changed && is_missing && self.routes.has_route(from) {
+                if let Some(missing) = missing
+                    && learnt.changed
+                    && self.routes.has_route(from)
+                {
                     // The answer to a question that is on its way goes on with the exchange.
                     if !self.catch_up.is_going_on(from, now) {
-                        let is_ours = self.routes.is_ours(from);
-                        self.catch_up.note_progress(from, len, is_ours, now);
-                        self.catch_up.postpone(from, self.load.idle_from(from));
+                        self.note_progress(missing, len, now);
                     }
                 } else {
                     self.spread(from, &learnt, now);
@@ -264,6 +264,14 @@ impl Engine {
             id: id.clone(),
             version,
         })
+    }
+
+    /// Notes that a peer has sent new changes of `len` bytes, and has one more that is missing here.
+    fn note_progress(&mut self, missing: Claim, len: usize, now: Duration) {
+        let from = missing.from;
+        let is_ours = self.routes.is_ours(from);
+        self.catch_up.note_progress(missing, len, is_ours, now);
+        self.catch_up.postpone(from, self.load.idle_from(from));
     }
 
     /// Asks the peer that has more than it could send, if that is due.
@@ -514,7 +522,8 @@ mod tests {
         for at in 1..=2 {
             us.handle(received(addr(2), syn(beat(at.into()))), SECOND * at);
         }
-        us.catch_up.note_progress(addr(2), 60_000, true, SECOND * 2);
+        let missing = us.missing(addr(2), &listed(9)).unwrap();
+        us.catch_up.note_progress(missing, 60_000, true, SECOND * 2);
         us.handle(Event::Rumours, SECOND * 2);
         let answer = ChitchatMessage::SynAck {
             version: VERSION,

@@ -1,4 +1,5 @@
 mod counts;
+mod cut_off;
 mod dead;
 mod snapshot;
 
