@@ -408,7 +408,7 @@ impl Rumours {
     }
 
     /// Ends a transmission that was sent to `receivers` of `reachable` members, with `len` bytes
-    /// each. If there is nobody and `may_wait`, the changes wait for a connection.
+    /// each. If there is nobody and `may_wait`, the changes that were made here wait for a connection.
     pub(super) fn end(
         &mut self,
         transmission: &Transmission,
@@ -419,6 +419,15 @@ impl Rumours {
     ) {
         if reachable == 0 && may_wait {
             self.is_parked = true;
+            for id in transmission.changes.keys() {
+                if let Some(pending) = self.pending.get_mut(id) {
+                    // What others have sent is old by the time at which a member is live: those of a new
+                    // cluster learn everything before.
+                    let is_from_here = |stretch: &Stretch| stretch.is_own || stretch.is_entrusted;
+                    pending.stretches.retain(is_from_here);
+                }
+            }
+            self.drop_finished();
             return;
         }
         self.budget.spend(len.saturating_mul(receivers));

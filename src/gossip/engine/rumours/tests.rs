@@ -185,6 +185,20 @@ fn a_change_that_reaches_nobody_waits_for_a_connection_if_one_can_come() {
 }
 
 #[test]
+fn what_others_have_sent_does_not_wait_for_a_connection_unless_it_was_entrusted() {
+    let tab = crate::credential::Identity::from_bytes([1; 32]).address();
+    let of_tab = ChitchatId::new("tab", 1, tab);
+    for (of, from, waits) in [(of_tab, tab, true), (id(1), addr(1), false)] {
+        let mut rumours = rumours();
+        rumours.note(&of, 6, Some((from, 7)), TICK * 40);
+        let transmission = rumours.begin(TICK * 40);
+        rumours.end(&transmission, 0, 0, 100, true);
+        rumours.unpark(TICK * 50);
+        assert_eq!(rumours.due().is_some(), waits);
+    }
+}
+
+#[test]
 fn frequent_changes_do_not_keep_older_ones_in_the_rumours() {
     let mut rumours = rumours();
     let mut now = Duration::ZERO;

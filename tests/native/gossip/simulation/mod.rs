@@ -3,6 +3,7 @@
 //! same run.
 
 mod cold_start;
+mod start_bytes;
 mod world;
 
 use std::time::Duration;
