@@ -183,25 +183,23 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
     }
 
     /// Looks at the peer again, since one has moved or has lost a connection. So that the order is kept,
-    /// waits for readers whose messages come before those of this one, and if the peer has moved, until
-    /// `recv` has returned its messages of the old address. That may belong to another peer by now, so
-    /// nothing more may be received in its name.
+    /// waits, without reading the connection, for readers whose messages come before those of this one, and if
+    /// the peer has moved, until `recv` has returned its messages of the old address. That may belong to another
+    /// peer by now, so nothing more may be received in its name.
     async fn review(&mut self) {
-        let revision = self.shared.revision();
-        let (key, link) = (self.key, self.link);
-        self.wait_while(|| {
-            self.shared
-                .with(|peers, _| peers.must_hold_back(key, link, Instant::now()))
-        })
-        .await;
-        let addr = self.shared.with(|peers, _| peers.address_of(key));
-        if addr != self.addr {
-            let (old, identity) = (self.addr, self.origin.identity);
-            self.wait_while(|| self.shared.inbox.has_messages_of(old, identity))
-                .await;
+        if self.review_at_once() {
+            return;
         }
-        self.addr = addr;
-        self.revision = revision;
+        let mut look_after = FIRST_LOOK;
+        self.note_reading(Reading::Paused);
+        loop {
+            rt::sleep(look_after).await;
+            if self.review_at_once() {
+                break;
+            }
+            look_after = (look_after * 2).min(LONGEST_LOOK);
+        }
+        self.note_reading(Reading::Since(Instant::now()));
     }
 
     /// Looks at the peer again as [`review`](Self::review) does. Returns false, and changes nothing, if that
@@ -220,20 +218,6 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
         self.addr = addr;
         self.revision = revision;
         true
-    }
-
-    /// Waits, without reading the connection, while `has_to_wait` returns true.
-    async fn wait_while(&self, has_to_wait: impl Fn() -> bool) {
-        if !has_to_wait() {
-            return;
-        }
-        let mut look_after = FIRST_LOOK;
-        self.note_reading(Reading::Paused);
-        while has_to_wait() {
-            rt::sleep(look_after).await;
-            look_after = (look_after * 2).min(LONGEST_LOOK);
-        }
-        self.note_reading(Reading::Since(Instant::now()));
     }
 
     /// Decodes messages up to the first one that needs a turn. Returns that one and those behind it.

@@ -404,6 +404,7 @@ impl<C: NetConnection> Peers<C> {
     /// themselves, which may be as many as someone forges addresses.
     fn first_to_evict(&self, pool: Pool, need: Need) -> Option<(SocketAddr, Place)> {
         let dialling = self.map.iter().filter(|(_, peer)| peer.dial.is_some());
+        let dialling = dialling.take(self.dialling);
         let dials = Counts::of_hosts(dialling.map(|(addr, peer)| peer.host(*addr)));
         let own = match need {
             Need::Connection => None,
