@@ -7,8 +7,9 @@ use crate::message::{MAX_DATAGRAM_LEN, MAX_STREAM_LEN};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct UdpConfig {
-    /// The largest number of flows from new addresses that wait to be accepted. The first message
-    /// of one more is dropped, and counted as [`refused`](super::UdpCounts::refused). Default 128.
+    /// The largest number of flows from new addresses that wait to be accepted. One more drops the
+    /// oldest of the host (an IPv4 address or an IPv6 /64) that has the most, and its messages are counted
+    /// as [`refused`](super::UdpCounts::refused). Default 128.
     pub max_pending_flows: usize,
     /// The largest number of messages of one peer that wait to be read. One more is dropped, and
     /// counted as [`overflowed`](super::UdpCounts::overflowed). Default 256.
@@ -19,7 +20,8 @@ pub struct UdpConfig {
     pub max_bytes_per_peer: usize,
     /// The number of bytes that each port sends in a second to addresses which may be forged, in all. An
     /// address that has not shown that it receives what is sent to it gets three times what came from it;
-    /// what exceeds that is counted here, and messages that open an exchange leave half to answers. A
+    /// what exceeds that is counted here, and messages that open an exchange leave half to answers. Hosts
+    /// share it: one that has had more lately than is left for others gets no more. A
     /// message that exceeds this as well is dropped, and counted as
     /// [`withheld`](super::UdpCounts::withheld). With 0, an upstream node that joins a cluster of many
     /// members through this port waits for hundreds of rounds. Default 256 KiB.
@@ -27,7 +29,7 @@ pub struct UdpConfig {
     /// The number of bytes into which the compressed messages that arrive on each port in a second may
     /// decompress, in all. One more is dropped, and counted as
     /// [`overcompressed`](super::UdpCounts::overcompressed). Addresses that may be forged leave half to
-    /// others. At least twice the bytes of the longest message, so 8 MiB. Default 16 MiB.
+    /// others, and hosts share it: one that has sent more lately than is left for others waits. At least twice the bytes of the longest message, so 8 MiB. Default 16 MiB.
     pub max_decompressed_bytes_per_second: usize,
 }
 

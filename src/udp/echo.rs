@@ -5,17 +5,15 @@
 //! every member that it has heard of. Here, an address has *echoed* once one of its digests lists a member,
 //! drawn at random, of the digest that was sent to it last. Someone who forges its source would have to
 //! list most of the members, which takes about as many bytes as the answer has. Invariant: until then, an
-//! address gets at most [`FACTOR`] times the bytes that came from it, apart from what the [`Bucket`] of the
-//! port allows in all.
+//! address gets at most [`FACTOR`] times the bytes that came from it, apart from what the
+//! [`Budget`](super::budget::Budget) of the port allows.
 //!
 //! This file decides; it sends nothing and reads no clock.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 
-use crate::message::{ChitchatId, ChitchatMessage, Digest, MAX_DATAGRAM_LEN, Message as _};
-use crate::rt::Instant;
+use super::budget::Share;
+use crate::message::{ChitchatId, ChitchatMessage, Digest, Message as _};
 
 /// An address that has not echoed anything gets this many times the bytes that came from it, as in QUIC
 /// (RFC 9000, section 8.1).
@@ -64,11 +62,11 @@ impl Echo {
     }
 
     /// Notes a message that is about to be sent to the address. Returns whether it may be: what exceeds the
-    /// credit is asked of `bucket`.
+    /// credit is asked of `budget`.
     pub(super) fn may_send(
         &mut self,
         message: &Bytes,
-        bucket: impl FnOnce(usize, Share) -> bool,
+        budget: impl FnOnce(usize, Share) -> bool,
     ) -> bool {
         if self.has_echoed {
             return true;
@@ -76,7 +74,7 @@ impl Echo {
         let len = message.len();
         if len <= self.credit {
             self.credit -= len;
-        } else if !bucket(len, Share::of(message)) {
+        } else if !budget(len, share_of(message)) {
             return false;
         }
         if let Some(digest) = digest_of(message)
@@ -100,79 +98,13 @@ fn digest_of(message: &Bytes) -> Option<Digest> {
     }
 }
 
-/// How much of a [`Bucket`] may be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Share {
-    /// The other half is left to what is worth more.
-    Half,
-    All,
-}
-
-impl Share {
-    /// Returns the share of an outgoing message. One that opens an exchange goes perhaps to a member that is
-    /// dead, and leaves half to answers.
-    fn of(message: &Bytes) -> Self {
-        match ChitchatMessage::decode(message.clone()) {
-            Ok(ChitchatMessage::Syn { .. }) => Self::Half,
-            _ => Self::All,
-        }
-    }
-}
-
-/// A limit of bytes in each second, of which those of the last second can be used at once.
-#[derive(Debug)]
-pub(super) struct Bucket {
-    rate: usize,
-    filled: usize,
-    at: Instant,
-}
-
-impl Bucket {
-    /// Returns a full bucket that is filled with `rate` bytes in each second. Unless `rate` is zero, it
-    /// has room for at least the longest datagram.
-    pub(super) fn new(rate: usize, now: Instant) -> Self {
-        let mut bucket = Self {
-            rate,
-            filled: 0,
-            at: now,
-        };
-        bucket.filled = bucket.room();
-        bucket
-    }
-
-    fn room(&self) -> usize {
-        if self.rate == 0 {
-            return 0;
-        }
-        self.rate.max(MAX_DATAGRAM_LEN)
-    }
-
-    /// Takes `bytes`, or what there is.
-    pub(super) fn take_up_to(&mut self, bytes: usize) {
-        self.filled = self.filled.saturating_sub(bytes);
-    }
-
-    /// Takes `bytes` if there are as many. Messages that open an exchange leave half of the room to answers:
-    /// short rounds with members that are silent would keep newcomers from being answered otherwise.
-    pub(super) fn take(&mut self, bytes: usize, share: Share, now: Instant) -> bool {
-        let passed = now.saturating_duration_since(self.at);
-        let more = self.rate as f64 * passed.min(Duration::from_secs(60)).as_secs_f64();
-        // Fractions of a byte are not lost to frequent calls.
-        if more >= 1.0 {
-            self.filled = self.filled.saturating_add(more as usize).min(self.room());
-            self.at = now;
-        }
-        let reserved = match share {
-            Share::Half => self.room() / 2,
-            Share::All => 0,
-        };
-        match self.filled.checked_sub(bytes) {
-            Some(left) if left >= reserved => {
-                self.filled = left;
-                true
-            }
-            _ => false,
-        }
+/// Returns the share of an outgoing message. One that opens an exchange goes perhaps to a member that is dead,
+/// and leaves half to answers: short rounds with members that are silent would keep newcomers from being answered
+/// otherwise.
+fn share_of(message: &Bytes) -> Share {
+    match ChitchatMessage::decode(message.clone()) {
+        Ok(ChitchatMessage::Syn { .. }) => Share::Half,
+        _ => Share::All,
     }
 }
 
@@ -248,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_exceeds_the_credit_is_taken_from_the_bucket() {
+    fn what_exceeds_the_credit_is_taken_from_the_budget() {
         let mut echo = Echo::dialled();
         let mut asked = Vec::new();
         for _ in 0..2 {
@@ -261,31 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_gives_its_rate_and_at_most_one_second_of_it_at_once() {
-        let start = Instant::now();
-        let after = |ms| start + Duration::from_millis(ms);
-        let mut bucket = Bucket::new(100_000, start);
-        assert!(bucket.take(100_000, Share::All, start));
-        assert!(!bucket.take(1, Share::All, start));
-        assert!(bucket.take(50_000, Share::All, after(500)));
-        assert!(!bucket.take(1, Share::All, after(500)));
-        assert!(!bucket.take(100_001, Share::All, after(60_000)));
-        assert!(bucket.take(100_000, Share::All, after(60_000)));
-        // Room for one datagram, and none for a rate of zero.
-        let mut bucket = Bucket::new(1, start);
-        assert!(bucket.take(MAX_DATAGRAM_LEN, Share::All, start));
-        let mut bucket = Bucket::new(0, start);
-        assert!(!bucket.take(1, Share::All, after(60_000)));
-        assert!(bucket.take(0, Share::All, after(60_000)));
-    }
-
-    #[test]
-    fn questions_leave_half_of_a_bucket_to_answers() {
-        let start = Instant::now();
-        let mut bucket = Bucket::new(100_000, start);
-        assert!(bucket.take(50_000, Share::Half, start));
-        assert!(!bucket.take(1, Share::Half, start));
-        assert!(bucket.take(50_000, Share::All, start));
+    fn questions_leave_half_of_the_budget_to_answers() {
         let syn = syn(0..1, 1);
         let ack = ChitchatMessage::Ack {
             version: ProtocolVersion::V0,
@@ -297,19 +205,5 @@ mod tests {
                 true
             });
         }
-    }
-
-    #[test]
-    fn a_bucket_that_is_asked_often_fills_as_fast() {
-        let start = Instant::now();
-        let mut bucket = Bucket::new(1000, start);
-        bucket.take(MAX_DATAGRAM_LEN, Share::All, start);
-        let mut taken = 0;
-        for us in 0..1_000_000_u64 {
-            if us % 100 == 0 && bucket.take(1, Share::All, start + Duration::from_micros(us)) {
-                taken += 1;
-            }
-        }
-        assert!((990..=1000).contains(&taken), "{taken}");
     }
 }

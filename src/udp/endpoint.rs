@@ -14,11 +14,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::net::UdpSocket;
 
+use super::budget::{Budget, Share};
 use super::config::UdpConfig;
-use super::echo::{Bucket, Echo, Share};
+use super::echo::Echo;
 use super::error::UdpError;
 use super::flow::{Flow, Pushed};
-use crate::message::{ChitchatMessage, Message as _, begins_a_message, expanded_len_bound};
+use crate::host::{Host, one_to_end};
+use crate::message::{
+    ChitchatMessage, MAX_DATAGRAM_LEN, MAX_STREAM_LEN, Message as _, begins_a_message,
+    expanded_len_bound,
+};
 use crate::net::{canonical, is_dialable};
 use crate::rt::sync::{Epoch, Mutex, MutexGuard};
 use crate::rt::{self, Instant, Task};
@@ -41,7 +46,7 @@ const BUFFER_LEN: usize = 1 << 16;
 pub struct UdpCounts {
     /// Datagrams that are not chitchat messages.
     pub malformed: u64,
-    /// Messages from new addresses that arrived while too many others waited to be accepted, or on
+    /// Messages from new addresses that too many others waited beside to be accepted, or that arrived on
     /// a port without a listener, and messages whose source is an address to which nothing can be
     /// sent, such as a key address or a link-local address.
     pub refused: u64,
@@ -102,9 +107,9 @@ struct Shared {
     counters: Arc<Counters>,
     state: Mutex<State>,
     /// What may be sent to addresses that may be forged, in all.
-    unechoed: Mutex<Bucket>,
+    unechoed: Mutex<Budget>,
     /// The bytes into which messages may decompress.
-    decompressed: Mutex<Bucket>,
+    decompressed: Mutex<Budget>,
     // Advances when a flow becomes pending, and when the port fails.
     changed: Epoch,
 }
@@ -126,8 +131,11 @@ impl Endpoint {
     ) -> io::Result<Arc<Self>> {
         let socket = UdpSocket::bind(addr).await?;
         let local_addr = socket.local_addr()?;
-        let unechoed = Bucket::new(config.max_unechoed_bytes_per_second, Instant::now());
-        let decompressed = Bucket::new(config.max_decompressed_bytes_per_second, Instant::now());
+        let now = Instant::now();
+        let rate = config.max_unechoed_bytes_per_second;
+        let unechoed = Budget::new(rate, MAX_DATAGRAM_LEN, now);
+        let rate = config.max_decompressed_bytes_per_second;
+        let decompressed = Budget::new(rate, MAX_STREAM_LEN, now);
         let shared = Arc::new(Shared {
             socket,
             config,
@@ -152,15 +160,11 @@ impl Endpoint {
     /// Sends a message of `flow` as a datagram. Completes when the system has accepted it, or when it is
     /// withheld, and counted.
     pub(super) async fn send(&self, message: &Bytes, flow: &Flow) -> io::Result<()> {
-        let take = |len, share| {
-            let mut bucket = self.shared.unechoed.lock();
-            bucket.take(len, share, Instant::now())
-        };
-        if !flow.may_send(message, take) {
-            self.withhold(flow.remote_addr());
+        let to = flow.remote_addr();
+        if !self.shared.may_send(message, flow) {
+            self.withhold(to);
             return Ok(());
         }
-        let to = flow.remote_addr();
         let to = match to {
             SocketAddr::V4(v4) if self.is_ipv6 => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
             to => to,
@@ -270,6 +274,20 @@ impl State {
             Some(error) => Err(UdpError::Failed(Arc::clone(error))),
         }
     }
+
+    /// Drops the oldest pending flow of the host that has the most, so that one of `newcomer` fits. Returns how many
+    /// messages waited in it.
+    fn end_one_pending(&mut self, newcomer: Host) -> usize {
+        let hosts = self.pending.iter();
+        let hosts: Vec<_> = hosts
+            .map(|flow| Host::of(flow.remote_addr().ip()))
+            .collect();
+        let one = one_to_end(&hosts, newcomer).and_then(|index| self.pending.remove(index));
+        one.map_or(0, |flow| {
+            self.flows.remove(&flow.remote_addr());
+            flow.discard()
+        })
+    }
 }
 
 impl Shared {
@@ -316,7 +334,7 @@ impl Shared {
         }
         let known = self.lock().flows.get(&from).cloned();
         let has_echoed = known.as_ref().is_some_and(|flow| flow.has_echoed());
-        if !self.may_decompress(bytes, has_echoed) {
+        if !self.may_decompress(from, bytes, has_echoed) {
             return count(&self.counters.overcompressed);
         }
         // A copy of the datagram, because keeping the buffer would cost 64 KiB for each.
@@ -330,16 +348,21 @@ impl Shared {
         // A new address that does not speak the protocol must not take memory.
         if ChitchatMessage::decode(bytes.clone()).is_err() {
             if expanded_len_bound(&bytes) > 0 {
-                self.decompressed.lock().take_up_to(MALFORMED_LEN);
+                let (host, mut budget) = (Host::of(from.ip()), self.decompressed.lock());
+                budget.take_up_to(host, MALFORMED_LEN, Share::Half, Instant::now());
             }
             count(&self.counters.malformed);
             return;
         }
         let mut state = self.lock();
-        let is_full = state.pending.len() >= self.config.max_pending_flows;
-        if !state.listening || is_full {
+        if !state.listening {
             count(&self.counters.refused);
             return;
+        }
+        if state.pending.len() >= self.config.max_pending_flows {
+            let refused = state.end_one_pending(Host::of(from.ip()));
+            let counter = &self.counters.refused;
+            counter.fetch_add(refused as u64, Ordering::Relaxed);
         }
         let flow = Arc::new(Flow::new(from, Echo::default()));
         flow.push(bytes, &self.config);
@@ -349,12 +372,22 @@ impl Shared {
         self.changed.advance();
     }
 
-    /// Returns whether the message may be decompressed, and takes the bytes into which it may decompress from
-    /// those of the port: a datagram of 1.4 KB can become 4 MiB, which takes 14 ms of CPU time.
-    fn may_decompress(&self, message: &[u8], has_echoed: bool) -> bool {
+    /// Returns whether a message may be sent to an address that may be forged, and takes what exceeds the credit
+    /// of the address from the bytes of the port.
+    fn may_send(&self, message: &Bytes, flow: &Flow) -> bool {
+        let host = Host::of(flow.remote_addr().ip());
+        flow.may_send(message, |len, share| {
+            (self.unechoed.lock()).take(host, len, share, Instant::now())
+        })
+    }
+
+    /// Returns whether a message of `from` may be decompressed, and takes the bytes into which it may decompress
+    /// from those of the port: a datagram of 1.4 KB can become 4 MiB, which takes 14 ms of CPU time.
+    fn may_decompress(&self, from: SocketAddr, message: &[u8], has_echoed: bool) -> bool {
         let len = expanded_len_bound(message);
         let share = if has_echoed { Share::All } else { Share::Half };
-        len == 0 || self.decompressed.lock().take(len, share, Instant::now())
+        let host = Host::of(from.ip());
+        len == 0 || (self.decompressed.lock()).take(host, len, share, Instant::now())
     }
 
     fn fail(&self, error: io::Error) {
@@ -446,11 +479,59 @@ mod tests {
         let most = 1 + start.elapsed().as_millis() * 16 / 4000;
         assert!(u128::from(counts.malformed) <= most + 1, "{counts:?}");
         // What is left is for others.
-        while endpoint.shared.may_decompress(&bomb, false) {}
-        assert!(endpoint.shared.may_decompress(&bomb, true));
+        let from = ([127, 0, 0, 1], 7000).into();
+        while endpoint.shared.may_decompress(from, &bomb, false) {}
+        assert!(endpoint.shared.may_decompress(from, &bomb, true));
         let from = ([127, 0, 0, 1], 8000).into();
         endpoint.shared.arrived(from, &message());
         assert!(endpoint.shared.lock().flows.contains_key(&from));
+    }
+
+    #[tokio::test]
+    async fn a_host_that_sends_all_it_can_keeps_no_other_from_being_read_or_answered() {
+        let endpoint = listening(&Arc::default()).await;
+        let bomb = bomb();
+        let from = |host, port| SocketAddr::from(([10, 0, 0, host], port));
+        let may_read = |from, has_echoed| {
+            let shared = &endpoint.shared;
+            shared.may_decompress(from, &bomb, has_echoed)
+        };
+        let answer = vec![0; 40_000].into();
+        let may_answer = |from| {
+            let flow = Flow::new(from, Echo::default());
+            endpoint.shared.may_send(&answer, &flow)
+        };
+        // Both those who have echoed and those who may be forged.
+        for has_echoed in [false, true] {
+            for port in 7000..7100 {
+                may_read(from(1, port), has_echoed);
+            }
+            assert!(may_read(from(2, 7000), has_echoed), "{has_echoed}");
+        }
+        for port in 7000..7100 {
+            may_answer(from(1, port));
+        }
+        assert!(may_answer(from(2, 7000)));
+    }
+
+    #[tokio::test]
+    async fn a_host_from_which_many_addresses_wait_is_the_one_that_is_refused() {
+        let counters = Arc::default();
+        let endpoint = listening(&counters).await;
+        let honest = ([10, 0, 0, 2], 7000).into();
+        endpoint.shared.arrived(honest, &message());
+        for port in 7000..7300 {
+            let from = ([10, 0, 0, 1], port).into();
+            endpoint.shared.arrived(from, &message());
+        }
+        let late = ([10, 0, 0, 3], 7000).into();
+        endpoint.shared.arrived(late, &message());
+        let waiting = UdpConfig::default().max_pending_flows;
+        assert_eq!(counters.counts().refused, 302 - waiting as u64);
+        assert_eq!(endpoint.shared.lock().flows.len(), waiting);
+        for addr in [honest, late] {
+            assert!(endpoint.shared.lock().flows.contains_key(&addr), "{addr}");
+        }
     }
 
     /// Its flow would have the address of a tab, which has not proved that it is the tab.

@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::budget::Share;
 use super::config::UdpConfig;
-use super::echo::{Echo, Share};
+use super::echo::Echo;
 use super::error::UdpError;
 use crate::net::CloseReason;
 use crate::rt::Instant;
@@ -125,14 +126,14 @@ impl Flow {
         }
     }
 
-    /// Notes a message that is about to be sent. Returns whether it may be; `bucket` is asked for what
+    /// Notes a message that is about to be sent. Returns whether it may be; `budget` is asked for what
     /// exceeds the credit of an address that may be forged.
     pub(super) fn may_send(
         &self,
         message: &Bytes,
-        bucket: impl FnOnce(usize, Share) -> bool,
+        budget: impl FnOnce(usize, Share) -> bool,
     ) -> bool {
-        self.lock().echo.may_send(message, bucket)
+        self.lock().echo.may_send(message, budget)
     }
 
     /// Returns whether the address has shown that it receives what is sent to it.

@@ -19,14 +19,17 @@
 //! | `endpoint` | a bound port: sorts datagrams into flows |
 //! | `flow` | the state of one remote address on a port |
 //! | `echo` | how much may be sent to an address that may be forged |
+//! | `budget` | how many bytes in a second each host gets of those for all |
 //! | `connection` | a flow as a connection of the transport layer |
 //! | `listener` | flows from new addresses, as incoming connections |
 //!
 //! Invariants: a datagram that is not a chitchat message is counted, and takes neither memory nor a
 //! place in a queue; a flow for a new address is created only after its first message has been
-//! decoded; messages that wait are bounded, per peer and in total; there is no flow for an address to
-//! which nothing can be sent, such as the key address of an authenticated peer.
+//! decoded; messages that wait are bounded, per peer and in total; what a port has for all is shared by hosts, so
+//! that one that takes all it can leaves room to others; there is no flow for an address to which nothing can be
+//! sent, such as the key address of an authenticated peer.
 
+mod budget;
 mod config;
 mod connection;
 mod echo;

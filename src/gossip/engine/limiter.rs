@@ -20,6 +20,8 @@ const PER_INTERVAL: u32 = 16;
 const MOST_PEERS: usize = 8_192;
 /// As many of them may be without a proved identity, such as those that someone has forged.
 const MOST_UNPROVED: usize = 4_096;
+/// If there are too many, those that have asked for nothing lately are forgotten at most this often.
+const FORGET_EVERY: Duration = Duration::from_millis(10);
 
 /// Decides which messages are answered. This is the generic cell rate algorithm (ITU-T I.371).
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub(super) struct Limiter {
     /// Peers for which it has passed are left out.
     due: LiteMap<SocketAddr, Duration>,
     due_of_others: Duration,
+    /// When addresses were last forgotten.
+    forgotten: Duration,
 }
 
 impl Limiter {
@@ -50,6 +54,7 @@ impl Limiter {
             burst: Duration::ZERO,
             due: LiteMap::new(),
             due_of_others: Duration::ZERO,
+            forgotten: Duration::ZERO,
         }
     }
 
@@ -69,7 +74,7 @@ impl Limiter {
         burst: Duration,
         now: Duration,
     ) -> bool {
-        let due = self.due_of(from, is_proved);
+        let due = self.due_of(from, is_proved, now);
         let next = now.max(*due);
         if next > now.saturating_add(burst) {
             return false;
@@ -86,13 +91,19 @@ impl Limiter {
         work: Duration,
         now: Duration,
     ) {
-        let due = self.due_of(from, is_proved);
+        let due = self.due_of(from, is_proved, now);
         *due = now.max(*due).saturating_add(work);
     }
 
-    fn due_of(&mut self, from: SocketAddr, is_proved: bool) -> &mut Duration {
+    fn due_of(&mut self, from: SocketAddr, is_proved: bool, now: Duration) -> &mut Duration {
         let most = if is_proved { MOST_PEERS } else { MOST_UNPROVED };
-        if self.due.contains_key(&from) || self.due.len() < most {
+        let is_known = self.due.contains_key(&from);
+        // A host has many ports, each of which asks once.
+        let is_full = !is_known && self.due.len() >= most;
+        if is_full && now >= self.forgotten.saturating_add(FORGET_EVERY) {
+            self.forget_idle(now);
+        }
+        if is_known || self.due.len() < most {
             self.due.entry(from).or_default()
         } else {
             &mut self.due_of_others
@@ -119,6 +130,7 @@ impl Limiter {
 
     /// Forgets the peers that have asked for nothing lately.
     pub(super) fn forget_idle(&mut self, now: Duration) {
+        self.forgotten = now;
         self.due.retain(|_, due| *due > now);
     }
 }
@@ -150,6 +162,24 @@ mod tests {
         }
         assert!((127..130).contains(&in_a_second), "{in_a_second}");
         assert_eq!(admitted(&mut limiter, 1, 1_000, SECOND * 9), 16);
+    }
+
+    #[test]
+    fn someone_who_asks_once_from_each_of_many_addresses_keeps_no_other_from_being_answered() {
+        let mut limiter = Limiter::new(SECOND);
+        let (mut refused, mut others) = (0, (0..60_000).cycle());
+        for millis in 0..3_000 {
+            let now = Duration::from_millis(millis);
+            for _ in 0..20 {
+                let from = ([10, 0, 0, 1], others.next().unwrap()).into();
+                limiter.admit(from, false, now);
+            }
+            if millis % 100 == 0 {
+                let from = ([10, 0, 0, 2], 7_000 + millis as u16).into();
+                refused += u32::from(!limiter.admit(from, false, now));
+            }
+        }
+        assert_eq!(refused, 0);
     }
 
     #[test]

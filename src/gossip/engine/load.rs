@@ -5,13 +5,14 @@
 //! It counts members, keys and bytes; it measures no time. If peers cause more work together than there may
 //! be, each of them gets an equal share, as in fair queueing (Demers et al., 1989): the work of a peer ends at
 //! a time of a clock that is the slower the more peers have work left. Invariant: a peer that causes little
-//! work is heard whatever the others do, and peers without a proved identity together get no more than one
-//! that has one.
+//! work is heard whatever the others do; peers without a proved identity together get no more than one
+//! that has one, and their hosts share that, so that one which takes all it can leaves room to others.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::limiter::Limiter;
+use crate::host::{Host, Takers};
 use crate::message::{ChitchatMessage, Delta};
 
 /// The time for which a member or key in a message is counted. It takes about a quarter of it on a usual
@@ -41,6 +42,8 @@ pub(super) struct Load {
     unproved: Limiter,
     /// The time at which the work of all peers without a proved identity together ends.
     unproved_end: Duration,
+    /// The work that their hosts have caused lately, in seconds.
+    unproved_hosts: Takers,
     clock: Clock,
 }
 
@@ -60,6 +63,7 @@ impl Load {
             proved: Limiter::of_work(),
             unproved: Limiter::of_work(),
             unproved_end: Duration::ZERO,
+            unproved_hosts: Takers::new(BURST.as_secs_f64(), BURST),
             clock: Clock::default(),
         }
     }
@@ -79,12 +83,14 @@ impl Load {
         if is_proved {
             return self.proved.admit_work(from, true, work, burst, time);
         }
-        if self.unproved_end > time.saturating_add(burst) {
+        let Some(left) = time.saturating_add(burst).checked_sub(self.unproved_end) else {
             return false;
-        }
-        let is_admitted = self.unproved.admit_work(from, false, work, burst, time);
+        };
+        let taken = self.unproved_hosts.taken(Host::of(from.ip()), time);
+        let is_admitted = taken <= left.min(burst).as_secs_f64()
+            && self.unproved.admit_work(from, false, work, burst, time);
         if is_admitted {
-            self.unproved_end = self.unproved_end.max(time).saturating_add(work);
+            self.add_unproved(from, work, time);
         }
         is_admitted
     }
@@ -104,8 +110,15 @@ impl Load {
             self.proved.add_work(from, true, work, time);
         } else {
             self.unproved.add_work(from, false, work, time);
-            self.unproved_end = self.unproved_end.max(time).saturating_add(work);
+            self.add_unproved(from, work, time);
         }
+    }
+
+    /// Counts more work of all peers without a proved identity together, and of the host of `from`.
+    fn add_unproved(&mut self, from: SocketAddr, work: Duration, time: Duration) {
+        self.unproved_end = self.unproved_end.max(time).saturating_add(work);
+        let host = Host::of(from.ip());
+        self.unproved_hosts.add(host, work.as_secs_f64(), time);
     }
 
     /// Returns when the work that `from` has caused ends, if no others cause more than they do now, or zero if
@@ -281,6 +294,26 @@ mod tests {
             assert!(load.admit(addr(2), true, &short, now));
         }
         assert!((120..135).contains(&admitted), "{admitted}");
+    }
+
+    #[test]
+    fn of_peers_without_a_proved_identity_a_few_hosts_that_ask_all_the_time_keep_no_other_waiting()
+    {
+        let (long, short) = (syn(500), syn(100));
+        for greedy in [1, 2, 5] {
+            let mut load = Load::new();
+            for millis in 0..10_000_u16 {
+                let now = Duration::from_millis(millis.into());
+                for host in 1..=greedy {
+                    let from = ([10, 0, 0, host], millis).into();
+                    while load.admit(from, false, &long, now) {}
+                }
+                if millis % 100 == 0 {
+                    let honest = ([10, 0, 1, 1], 7_000).into();
+                    assert!(load.admit(honest, false, &short, now), "{greedy}: {now:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl Area {
             Self::Core => &["transport_layer::core"],
             Self::Engine => &["gossip::engine"],
             // With nearly all unit tests, since the measurement of memory has no name in common with them.
-            // Those of `host.rs` know no messages, and take longer than all others.
+            // Those of `host` know no messages, and take longer than all others.
             Self::Message => &["--", "--skip", "host::"],
             Self::Secure => &["secure"],
         }

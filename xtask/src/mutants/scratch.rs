@@ -17,7 +17,7 @@ const COMMON: [&str; 10] = [
     "rust-toolchain.toml",
     "src/config.rs",
     "src/credential",
-    "src/host.rs",
+    "src/host",
     "src/message",
     "src/net",
     "src/rt",

@@ -1,6 +1,10 @@
 //! Hosts: the addresses that share one limit, and which of them pays for a limit that all share.
 
+mod takers;
+
 use std::net::{IpAddr, Ipv4Addr};
+
+pub(crate) use takers::Takers;
 
 /// The lengths of the IPv6 networks that are compared, in bytes: what a provider gives to a site at most
 /// (RFC 6177), which has 65,536 hosts then, and a host. A provider's own network is none of them: all its users,
