@@ -2,6 +2,7 @@
 
 mod catch_up;
 mod connected;
+mod cut;
 mod hostile;
 mod load;
 mod page_loads;
