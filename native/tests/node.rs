@@ -320,6 +320,40 @@ fn a_signal_ends_the_node_within_two_seconds_with_exit_code_0_and_frees_its_port
     }
 }
 
+/// The protocol has no message for leaving yet: others are told the last change and that the connection ends, and
+/// find the node dead later. A node that is killed says neither.
+#[test]
+fn others_see_a_node_leave_in_the_same_way_whichever_signal_ends_it() {
+    let leaving = ["TERM", "INT", "HUP"].map(|signal| {
+        let a = Node::start(&["--trust-anyone", "--id", "a"]);
+        let seed = a.gossip.to_string();
+        let b = Node::start(&["--trust-anyone", "--id", "b", "--seed", &seed]);
+        (signal, a, b)
+    });
+    for (signal, a, b) in leaving {
+        for node in [&a, &b] {
+            wait_for("both to be live", || {
+                (node.live_members() == ["a", "b"]).then_some(())
+            });
+        }
+        b.run(&["set", "last", signal]);
+        let addr = format!("addr={}", b.gossip);
+        b.signal(signal);
+        assert_eq!(b.ended().0, Some(0), "SIG{signal}");
+        let end = wait_for("the end of the connection", || {
+            let log = a.log();
+            let mut lines = log.lines();
+            let end = lines.find(|line| line.contains("connection ended") && line.contains(&addr));
+            end.map(str::to_owned)
+        });
+        assert!(end.contains("the peer said goodbye"), "SIG{signal}: {end}");
+        assert_eq!(a.key_of("b", "last").as_deref(), Some(signal));
+        wait_for("b to be found dead", || {
+            (a.live_members() == ["a"]).then_some(())
+        });
+    }
+}
+
 #[test]
 fn a_key_or_secret_that_others_can_read_is_warned_of_with_its_file() {
     use std::os::unix::fs::PermissionsExt as _;
