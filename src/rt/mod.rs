@@ -32,7 +32,7 @@ use sync::Mutex;
 
 pub(crate) use compress::compress;
 pub use target::{BoxFuture, Instant, MaybeSend, MaybeSync, sleep, unix_time};
-pub(crate) use target::{Executor, Wakings, map};
+pub(crate) use target::{Executor, Wakings, map, yield_now};
 #[cfg(target_family = "wasm")]
 pub(crate) use target::{SHARED_MEMORY, Turns};
 #[cfg(not(target_family = "wasm"))]
