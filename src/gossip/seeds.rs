@@ -4,6 +4,7 @@
 //! others.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -227,7 +228,13 @@ fn cause(seed: String, error: &anyhow::Error) -> Option<ConnectedError> {
                 Some(ConnectedError::SuiteNotAllowed { seed })
             }
             HandshakeError::NoCommonProtocol => Some(ConnectedError::NoCommonProtocol { seed }),
-            HandshakeError::NotOurProtocol => Some(ConnectedError::NotOurProtocol { seed }),
+            HandshakeError::NotOurProtocol
+            | HandshakeError::Malformed { .. }
+            | HandshakeError::Oversized { .. } => Some(ConnectedError::NotOurProtocol { seed }),
+            // What has arrived is no frame, such as a text over a WebSocket.
+            HandshakeError::Carrier(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Some(ConnectedError::NotOurProtocol { seed })
+            }
             _ => None,
         };
     }
@@ -320,6 +327,28 @@ mod tests {
             (
                 failed(1, HandshakeError::NotOurProtocol),
                 "not-our-protocol",
+            ),
+            (
+                failed(1, HandshakeError::Malformed { what: "it" }),
+                "not-our-protocol",
+            ),
+            (
+                failed(1, HandshakeError::Oversized { len: 9, max: 8 }),
+                "not-our-protocol",
+            ),
+            (
+                failed(
+                    1,
+                    HandshakeError::Carrier(io::ErrorKind::InvalidData.into()),
+                ),
+                "not-our-protocol",
+            ),
+            (
+                failed(
+                    9,
+                    HandshakeError::Carrier(io::ErrorKind::OutOfMemory.into()),
+                ),
+                "open",
             ),
             (failed(2, HandshakeError::Decrypt), "handshake-refused"),
             (failed(1, not_permitted), "not-permitted"),
