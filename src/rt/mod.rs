@@ -31,6 +31,8 @@ use web as target;
 use sync::Mutex;
 
 pub(crate) use compress::compress;
+#[cfg(target_family = "wasm")]
+pub use target::next_turn;
 pub use target::{BoxFuture, Instant, MaybeSend, MaybeSync, sleep, unix_time};
 pub(crate) use target::{Executor, Wakings, map, yield_now};
 #[cfg(target_family = "wasm")]
@@ -67,7 +69,7 @@ pub(crate) fn check_name(name: &str) -> anyhow::Result<()> {
 }
 
 /// Returns whether `host` may be the name of a host. The system decides what each of its labels may be.
-fn is_host(host: &str) -> bool {
+pub(crate) fn is_host(host: &str) -> bool {
     let is_foreign = |c: char| c.is_whitespace() || c.is_control() || "/:[]@?#".contains(c);
     !host.is_empty() && !host.contains(is_foreign)
 }

@@ -180,6 +180,12 @@ impl Turns {
     }
 }
 
+/// Waits until the browser has had a turn of the event loop, in which it can run what is due. Cancel-safe.
+/// Unlike a timer, it is not delayed in a hidden page.
+pub async fn next_turn() {
+    Turns::new().next().await;
+}
+
 impl Drop for Channel {
     fn drop(&mut self) {
         // A message may still be on its way.

@@ -26,8 +26,13 @@ pub(super) fn not_created(addr: SocketAddr, url: &str, thrown: &JsValue) -> Conn
     let is_security_error = thrown
         .dyn_ref::<js_sys::Error>()
         .is_some_and(|error| error.name() == "SecurityError");
-    let help = if is_security_error {
+    let help = if is_security_error && environment::is_https() && url.starts_with("ws://") {
         format!("{} (the browser reports: {message})", mixed_content(url))
+    } else if is_security_error {
+        format!(
+            "the browser does not let a page open {url} (it reports: {message}). Browsers refuse the ports of \
+             other protocols, so let the node listen on another one"
+        )
     } else {
         format!("the browser does not accept the URL {url} (it reports: {message})")
     };

@@ -16,10 +16,13 @@ use web_sys::Url;
 use super::environment;
 use super::error::NameError;
 use crate::net::address::DISCARD_ONLY;
+use crate::rt;
 use crate::rt::sync::Mutex;
 
 /// The most names that are remembered. A tab uses a handful: its seeds and relays.
 const MAX_NAMES: usize = 256;
+
+const NO_PORT: &str = "port 0 cannot be dialled";
 
 /// The names that were resolved, least recently used first. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -76,8 +79,11 @@ pub(super) enum Target {
 /// Reads a name as a person writes it.
 pub(super) fn target(name: &str) -> Result<Target, NameError> {
     let name = name.trim();
-    if let Ok(addr) = name.parse() {
-        return Ok(Target::Addr(addr));
+    if let Ok(addr) = name.parse::<SocketAddr>() {
+        return match addr.port() {
+            0 => Err(error(name, NO_PORT)),
+            _ => Ok(Target::Addr(addr)),
+        };
     }
     let written = if name
         .split_once(':')
@@ -86,13 +92,18 @@ pub(super) fn target(name: &str) -> Result<Target, NameError> {
         name.to_owned()
     } else {
         // Unlike for a web site, there is no port that could be assumed.
-        if !name.contains(':') {
+        let (host, port) = name.rsplit_once(':').unwrap_or((name, ""));
+        if port.is_empty() {
             return Err(error(name, "the port is missing"));
         }
+        if !rt::is_host(host) {
+            return Err(error(
+                name,
+                "what precedes the port is not the name of a host",
+            ));
+        }
         // A page that was loaded over TLS may open `ws://` only to its own machine.
-        let own_machine = name
-            .rsplit_once(':')
-            .is_some_and(|(host, _)| host.eq_ignore_ascii_case("localhost"));
+        let own_machine = host.eq_ignore_ascii_case("localhost");
         let scheme = if environment::is_https() && !own_machine {
             "wss"
         } else {
@@ -112,7 +123,7 @@ pub(super) fn target(name: &str) -> Result<Target, NameError> {
     // The URL has no port if none was written, or if it is the default of the scheme.
     let port = url.port().parse().unwrap_or(default_port);
     if port == 0 {
-        return Err(error(name, "port 0 cannot be dialled"));
+        return Err(error(name, NO_PORT));
     }
     let plain = url.protocol() == "ws:"
         && url.pathname() == "/"

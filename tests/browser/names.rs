@@ -80,6 +80,14 @@ async fn an_invalid_name_is_a_typed_error_that_lists_the_valid_forms() {
         "ws://",
         "ws://node.example/#fragment",
         ":7000",
+        // The port would be that of the URL's scheme.
+        "node.example:",
+        "node.example/path:7000",
+        "node.example?a:7000",
+        "node.example:7000/path",
+        "name@node.example:7000",
+        "127.0.0.1:0",
+        "[::1]:0",
     ] {
         let error = transport.resolve(name).await.unwrap_err();
         assert!(error.downcast_ref::<NameError>().is_some(), "{name}");
