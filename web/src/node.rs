@@ -11,9 +11,10 @@ use gossip_transport::gossip::{ConnectedError, Participant};
 use gossip_transport::rt;
 use gossip_transport::websocket::{WebSocketConfig, WebSocketTransport};
 use gossip_web_values::{NO_LISTENER, StatsObject, arguments};
-use js_sys::{Function, TypeError};
+use js_sys::{Function, Promise, TypeError};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast as _, JsError, JsValue};
+use wasm_bindgen_futures::future_to_promise;
 
 use crate::abort::Abort;
 use crate::convert;
@@ -30,11 +31,18 @@ const LEAVE_DEADLINE: Duration = Duration::from_secs(1);
 #[wasm_bindgen]
 #[derive(Debug)]
 pub struct GossipNode {
-    // `None` once it has left. Never borrowed across an await or a callback.
-    participant: Rc<RefCell<Option<Participant<WebSocketTransport>>>>,
-    watcher: RefCell<Option<rt::Task>>,
+    // Promises hold it weakly, so that `free` ends it.
+    running: Rc<Running>,
     id: String,
     identity: String,
+}
+
+/// What ends when the node leaves.
+#[derive(Debug)]
+struct Running {
+    // `None` once it has left. Never borrowed across an await or a callback.
+    participant: RefCell<Option<Participant<WebSocketTransport>>>,
+    watcher: RefCell<Option<rt::Task>>,
 }
 
 #[wasm_bindgen]
@@ -68,8 +76,10 @@ impl GossipNode {
         };
         let participant = join.await.map_err(invalid)?;
         Ok(Self {
-            participant: Rc::new(RefCell::new(Some(participant))),
-            watcher: RefCell::new(None),
+            running: Rc::new(Running {
+                participant: RefCell::new(Some(participant)),
+                watcher: RefCell::new(None),
+            }),
             id,
             identity,
         })
@@ -98,44 +108,37 @@ impl GossipNode {
     /// With the option `signal`, an `AbortSignal`, the wait can be given up. The node then leaves the
     /// cluster at once, so that nothing is dialled any more, and this rejects with the signal's reason. A
     /// signal that is aborted later has no effect.
-    pub async fn connected(
+    // An asynchronous function would borrow the node while it waits, so that `free` fails.
+    #[wasm_bindgen(unchecked_return_type = "Promise<void>")]
+    pub fn connected(
         &self,
-        #[wasm_bindgen(unchecked_optional_param_type = "ConnectedOptions")] options: JsValue,
-    ) -> Result<(), JsValue> {
-        let signal = options::signal(&options);
-        let signal = signal.map_err(|error| gossip_web_values::type_error(&error))?;
-        // The participant is not borrowed while this waits.
-        let connected = self
-            .participant
-            .borrow()
-            .as_ref()
-            .map(Participant::connected);
-        let connected = async {
-            match connected {
-                Some(connected) => connected.await,
-                None => Err(ConnectedError::Left),
-            }
-        };
-        let result = match signal {
-            None => connected.await,
-            Some(signal) => {
-                let mut abort = Abort::new(signal);
-                let aborted = pin!(abort.aborted());
-                match select(aborted, pin!(connected)).await {
-                    Either::Left((reason, _)) => {
-                        drop(self.watcher.take());
-                        drop(self.participant.take());
-                        return Err(reason);
+        #[wasm_bindgen(unchecked_optional_param_type = "ConnectedOptions")] options: &JsValue,
+    ) -> Promise {
+        let signal = options::signal(options);
+        let running = Rc::downgrade(&self.running);
+        let participant = self.running.participant.borrow();
+        let connected = participant.as_ref().map(Participant::connected);
+        future_to_promise(async move {
+            let signal = signal.map_err(|error| gossip_web_values::type_error(&error))?;
+            let connected = connected.ok_or_else(|| not_connected(&ConnectedError::Left))?;
+            let result = match signal {
+                None => connected.await,
+                Some(signal) => {
+                    let mut abort = Abort::new(signal);
+                    let aborted = pin!(abort.aborted());
+                    match select(aborted, pin!(connected)).await {
+                        Either::Left((reason, _)) => {
+                            if let Some(running) = running.upgrade() {
+                                drop(running.end());
+                            }
+                            return Err(reason);
+                        }
+                        Either::Right((result, _)) => result,
                     }
-                    Either::Right((result, _)) => result,
                 }
-            }
-        };
-        result.map_err(|error| {
-            let thrown = js_sys::Error::new(&error.to_string());
-            // Setting a field of an ordinary object does not fail.
-            let _ = js_sys::Reflect::set(&thrown, &"code".into(), &error.code().into());
-            thrown.into()
+            };
+            result.map_err(|error| not_connected(&error))?;
+            Ok(JsValue::UNDEFINED)
         })
     }
 
@@ -219,26 +222,37 @@ impl GossipNode {
             self.watch(callback.dyn_into().map_err(expected)?)
         };
         // The old task may be the caller, so it must not be dropped during the borrow.
-        let old = self.watcher.replace(watcher);
+        let old = self.running.watcher.replace(watcher);
         drop(old);
         Ok(())
     }
 
     /// Sends the latest state to a few peers, closes all connections and stops. Afterwards all other
     /// methods throw. Does nothing if the node has already left.
-    pub async fn leave(&self) {
+    #[wasm_bindgen(unchecked_return_type = "Promise<void>")]
+    pub fn leave(&self) -> Promise {
+        let participant = self.running.end();
+        future_to_promise(async move {
+            if let Some(participant) = participant {
+                // If its task has ended, it has left already.
+                let _ = participant.leave(LEAVE_DEADLINE).await;
+            }
+            Ok(JsValue::UNDEFINED)
+        })
+    }
+}
+
+impl Running {
+    /// Ends the calls of the callback, and returns the participant that leaves.
+    fn end(&self) -> Option<Participant<WebSocketTransport>> {
         drop(self.watcher.take());
-        let participant = self.participant.take();
-        if let Some(participant) = participant {
-            // If its task has ended, it has left already.
-            let _ = participant.leave(LEAVE_DEADLINE).await;
-        }
+        self.participant.take()
     }
 }
 
 impl GossipNode {
     fn with<R>(&self, f: impl FnOnce(&Participant<WebSocketTransport>) -> R) -> Result<R, JsError> {
-        match self.participant.borrow().as_ref() {
+        match self.running.participant.borrow().as_ref() {
             Some(participant) => Ok(f(participant)),
             None => Err(JsError::new("the node has left the cluster")),
         }
@@ -249,11 +263,30 @@ impl GossipNode {
         Some(rt::Task::spawn(async move {
             while watch.changed().await {
                 if let Err(thrown) = callback.call0(&JsValue::UNDEFINED) {
-                    web_sys::console::error_1(&thrown);
+                    // If the page has replaced the function by one that throws, it knows.
+                    let _ = console_error(&thrown);
                 }
+                // The callback may have ended this task, which ends with this poll, or changed keys: it is
+                // called for them once the page has had its turn.
+                rt::next_turn().await;
             }
         }))
     }
+}
+
+#[wasm_bindgen]
+extern "C" {
+    /// `console.error`, which a page may have replaced.
+    #[wasm_bindgen(catch, js_namespace = console, js_name = error)]
+    fn console_error(thrown: &JsValue) -> Result<(), JsValue>;
+}
+
+/// Converts the error of `connected` to a JavaScript `Error` with a code.
+fn not_connected(error: &ConnectedError) -> JsValue {
+    let thrown = js_sys::Error::new(&error.to_string());
+    // Setting a field of an ordinary object does not fail.
+    let _ = js_sys::Reflect::set(&thrown, &"code".into(), &error.code().into());
+    thrown.into()
 }
 
 /// Returns the arguments of a method that sets a key.

@@ -10,8 +10,8 @@ use gossip_transport::gossip::{DialPolicy, GossipConfig};
 use gossip_transport::transport_layer::TransportLayerConfig;
 use gossip_web_values::Fields;
 use js_sys::Reflect;
-use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
+use wasm_bindgen::{JsCast as _, JsValue};
 use web_sys::AbortSignal;
 
 #[wasm_bindgen]
@@ -69,6 +69,10 @@ pub(crate) fn signal(options: &JsValue) -> anyhow::Result<Option<AbortSignal>> {
     if options.is_undefined() || options.is_null() {
         return Ok(None);
     }
+    ensure!(
+        !options.is_instance_of::<AbortSignal>(),
+        "connected needs an object of options: pass {{ signal }}"
+    );
     let fields = Fields::of(options, "connected")?;
     let signal: Option<AbortSignal> = fields.instance("signal", "AbortSignal")?;
     // An object that only inherits from the class throws when it is asked.

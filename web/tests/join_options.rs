@@ -92,6 +92,19 @@ async fn an_option_that_throws_or_has_its_contents_elsewhere_is_named_in_the_err
         ("keyValues: { get a() { throw 1 } }", "keyValues must be"),
         ("keyValues: new Map([['a', 'b']])", "keyValues must be"),
         ("keyValues: ['a']", "keyValues must be"),
+        ("keyValues: new Date()", "keyValues must be"),
+        (
+            "keyValues: Promise.resolve({ a: 'b' })",
+            "keyValues must be",
+        ),
+        ("keyValues: Object.create({ a: 'b' })", "keyValues must be"),
+        (
+            "keyValues: { a: '\\ud800' }",
+            "keyValues must be well-formed",
+        ),
+        ("seeds: ['\\ud800:7946']", "seeds must be well-formed"),
+        ("id: '\\ud800'", "id must be well-formed"),
+        ("id: 'x'.repeat(2 ** 25)", "id has 33554432 characters"),
         (
             "seeds: Object.defineProperty(['s'], 0, { get() { throw 1 } })",
             "seeds must be",

@@ -54,8 +54,8 @@ async fn join(change: &str) -> GossipNode {
     node.map_err(JsValue::from).unwrap()
 }
 
-async fn soon<F: Future>(future: F) -> F::Output {
-    let output = rt::timeout(DEADLINE, future).await;
+async fn soon<F: IntoFuture>(future: F) -> F::Output {
+    let output = rt::timeout(DEADLINE, future.into_future()).await;
     output.expect("the future should have completed by now")
 }
 
@@ -73,6 +73,9 @@ async fn a_malformed_seed_is_a_type_error_at_once() {
         "node.example:99999",
         "127.0.0.1:99999",
         "ws://node.example:99999",
+        "node.example:",
+        "node.example/path:7946",
+        "127.0.0.1:0",
         "",
     ] {
         let options = options(&format!("options.seeds.push('{seed}')")).await;
@@ -105,17 +108,27 @@ async fn what_a_retry_cannot_fix_is_an_error_with_a_code_and_a_remedy() {
             "not-dialable",
             "check its address",
         ),
+        (
+            "options.seeds = [`ws://${nodes.scripted.raw}/text`]",
+            "not-our-protocol",
+            "check the address",
+        ),
+        (
+            "options.seeds = [`ws://${nodes.scripted.raw}/long`]",
+            "not-our-protocol",
+            "check the address",
+        ),
     ] {
         let node = join(change).await;
         let began = Instant::now();
-        let error = soon(node.connected(JsValue::UNDEFINED)).await.unwrap_err();
+        let error = soon(node.connected(&JsValue::UNDEFINED)).await.unwrap_err();
         assert_eq!(text(&error, "code"), code, "{error:?}");
         let message = String::from(error.dyn_into::<Error>().unwrap().message());
         assert!(message.contains(remedy), "{code}: {message}");
         let has_no_seed = code == "wrong-cluster" || message.contains("ws://127.0.0.1:");
         assert!(has_no_seed || message.contains("0.0.0.0:7946"), "{message}");
         assert!(began.elapsed() < Duration::from_secs(5), "{code}");
-        node.leave().await;
+        node.leave().await.unwrap();
     }
 }
 
@@ -123,7 +136,7 @@ async fn what_a_retry_cannot_fix_is_an_error_with_a_code_and_a_remedy() {
 async fn a_node_without_websockets_reports_it() {
     js("globalThis.kept = WebSocket; delete globalThis.WebSocket");
     let node = join("").await;
-    let connected = soon(node.connected(JsValue::UNDEFINED)).await;
+    let connected = soon(node.connected(&JsValue::UNDEFINED)).await;
     js("globalThis.WebSocket = kept");
     let error = connected.unwrap_err();
     assert_eq!(text(&error, "code"), "not-permitted");
@@ -131,12 +144,12 @@ async fn a_node_without_websockets_reports_it() {
     assert!(message.contains("has no WebSocket"), "{message}");
     // The class is there again.
     let connected = async {
-        while node.connected(JsValue::UNDEFINED).await.is_err() {
+        while node.connected(&JsValue::UNDEFINED).await.is_err() {
             rt::sleep(Duration::from_millis(50)).await;
         }
     };
     soon(connected).await;
-    node.leave().await;
+    node.leave().await.unwrap();
 }
 
 #[wasm_bindgen_test]
@@ -150,7 +163,7 @@ async fn a_node_that_waits_shows_how_far_it_has_come_with_each_seed() {
             .unchecked_into();
         (seeds.get(0), seeds.get(1))
     };
-    soon(node.connected(JsValue::UNDEFINED)).await.unwrap();
+    soon(node.connected(&JsValue::UNDEFINED)).await.unwrap();
     let shown = async {
         while text(&seeds().0, "error").is_empty() || text(&seeds().1, "state") != "connected" {
             rt::sleep(Duration::from_millis(20)).await;
@@ -164,7 +177,7 @@ async fn a_node_that_waits_shows_how_far_it_has_come_with_each_seed() {
     assert!(failures.as_f64().unwrap() >= 1.0);
     assert!(text(&live, "seed").starts_with("ws://127.0.0.1:"));
     assert_eq!(text(&live, "error"), "");
-    node.leave().await;
+    node.leave().await.unwrap();
     assert!(node.seeds().is_err());
 }
 
@@ -172,8 +185,8 @@ async fn a_node_that_waits_shows_how_far_it_has_come_with_each_seed() {
 async fn members_say_which_generation_of_a_restarted_node_is_superseded() {
     let start = "options.id = globalThis.restarts ??= `restarts-${Math.random()}`";
     let first = join(start).await;
-    soon(first.connected(JsValue::UNDEFINED)).await.unwrap();
-    first.leave().await;
+    soon(first.connected(&JsValue::UNDEFINED)).await.unwrap();
+    first.leave().await.unwrap();
     // The native node still knows the first one.
     let second = join(start).await;
     let generations = || {
@@ -198,7 +211,7 @@ async fn members_say_which_generation_of_a_restarted_node_is_superseded() {
     let mut generations = generations();
     generations.sort();
     assert_eq!(generations, [(no, yes), (yes, no)]);
-    second.leave().await;
+    second.leave().await.unwrap();
 }
 
 #[wasm_bindgen_test]
@@ -211,7 +224,7 @@ async fn an_aborted_wait_rejects_with_the_reason_and_stops_dialling() {
     let made = || js("return made.length").as_f64().unwrap();
     let node = join("options.seeds = [nodes.scripted.silent, `127.0.0.77:${port}`]").await;
     let controller = js("return globalThis.controller = new AbortController()");
-    let waiting = node.connected(controller);
+    let waiting = node.connected(&controller);
     // The seed that refuses is dialled again and again.
     let aborted = async {
         while made() < 4.0 {
@@ -219,6 +232,7 @@ async fn an_aborted_wait_rejects_with_the_reason_and_stops_dialling() {
         }
         js("controller.abort(new Error('enough'))");
     };
+    let waiting = waiting.into_future();
     let (error, ()) = soon(futures::future::join(waiting, aborted)).await;
     let error = error.unwrap_err().dyn_into::<Error>().unwrap();
     assert_eq!(String::from(error.message()), "enough");
@@ -234,15 +248,15 @@ async fn an_aborted_wait_rejects_with_the_reason_and_stops_dialling() {
     // A signal that was aborted before.
     let node = join("").await;
     let aborted = js("return { signal: AbortSignal.abort() }");
-    let error = soon(node.connected(aborted)).await.unwrap_err();
+    let error = soon(node.connected(&aborted)).await.unwrap_err();
     assert_eq!(text(&error, "name"), "AbortError");
     // One that is aborted too late.
     let node = join("").await;
     let controller = js("return globalThis.controller = new AbortController()");
-    soon(node.connected(controller)).await.unwrap();
+    soon(node.connected(&controller)).await.unwrap();
     js("controller.abort()");
     assert!(node.members().is_ok());
-    node.leave().await;
+    node.leave().await.unwrap();
 }
 
 #[wasm_bindgen_test]
@@ -252,13 +266,14 @@ async fn the_options_of_connected_are_checked() {
         ("return 5", "connected"),
         ("return { signal: 5 }", "signal"),
         ("return { signal: new AbortController() }", "signal"),
+        ("return new AbortController().signal", "{ signal }"),
     ] {
-        let error = node.connected(js(options)).await.unwrap_err();
+        let error = node.connected(&js(options)).await.unwrap_err();
         let error = error.dyn_into::<TypeError>().unwrap();
         assert!(String::from(error.message()).contains(named));
     }
     for options in ["return null", "return {}", "return { signal: null }"] {
-        soon(node.connected(js(options))).await.unwrap();
+        soon(node.connected(&js(options))).await.unwrap();
     }
-    node.leave().await;
+    node.leave().await.unwrap();
 }

@@ -13,4 +13,4 @@ mod socket;
 
 pub use gossip_web_values::{generate_cluster_secret, generate_secret_key};
 pub use options::SocketOptions;
-pub use socket::{MessageObject, TransportSocket};
+pub use socket::TransportSocket;

@@ -11,7 +11,7 @@ use gossip_transport::{TransportLayerSocket, TransportLayerTransport};
 use gossip_web_values::{NO_LISTENER, Object, StatsObject, arguments};
 use js_sys::{Promise, TypeError, Uint8Array};
 use wasm_bindgen::prelude::wasm_bindgen;
-use wasm_bindgen::{JsCast as _, JsError, JsValue};
+use wasm_bindgen::{JsError, JsValue};
 use wasm_bindgen_futures::future_to_promise;
 
 use crate::options::{self, SocketOptions};
@@ -28,13 +28,6 @@ export interface Message {
     data: Uint8Array;
 }
 "#;
-
-#[wasm_bindgen]
-extern "C" {
-    /// A received message, declared for TypeScript above.
-    #[wasm_bindgen(typescript_type = "Message | undefined")]
-    pub type MessageObject;
-}
 
 /// A socket that sends messages to peers and receives theirs, until it is closed.
 ///
@@ -118,18 +111,23 @@ impl TransportSocket {
     /// Receives the next message. Resolves to `undefined` once the socket is closed and all received
     /// messages have been returned. Messages of one peer arrive in the order in which it sent them;
     /// peers take turns.
-    pub async fn recv(&self) -> MessageObject {
-        let received = match self.socket() {
-            Ok(socket) => socket.recv().await.ok(),
-            Err(_closed) => None,
-        };
-        let message = received.map(|(from, data)| {
-            Object::new()
-                .text("from", &from.to_string())
-                .value("data", &Uint8Array::from(&data[..]))
-                .into_js()
-        });
-        message.unwrap_or_default().unchecked_into()
+    // An asynchronous function would borrow the socket while it waits, so that `free` fails.
+    #[wasm_bindgen(unchecked_return_type = "Promise<Message | undefined>")]
+    pub fn recv(&self) -> Promise {
+        let socket = self.socket();
+        future_to_promise(async move {
+            let received = match socket {
+                Ok(socket) => socket.recv().await.ok(),
+                Err(_closed) => None,
+            };
+            let message = received.map(|(from, data)| {
+                Object::new()
+                    .text("from", &from.to_string())
+                    .value("data", &Uint8Array::from(&data[..]))
+                    .into_js()
+            });
+            Ok(message.unwrap_or_default())
+        })
     }
 
     /// Returns a snapshot of the counters and connections. Throws if the socket is closed.
@@ -139,12 +137,30 @@ impl TransportSocket {
 
     /// Sends queued messages for at most a second, and closes all connections. Afterwards `send` and
     /// `stats` fail. Does nothing if the socket is already closed.
-    pub async fn close(&self) {
-        let socket = self.socket.take();
-        if let Some(socket) = socket {
-            socket.shutdown(CLOSE_DEADLINE).await;
-        }
+    #[wasm_bindgen(unchecked_return_type = "Promise<void>")]
+    pub fn close(&self) -> Promise {
+        close(self.socket.take(), CLOSE_DEADLINE)
     }
+}
+
+impl Drop for TransportSocket {
+    /// Closes the socket, which `recv` may still use: it waits for a message as long as the socket is open.
+    fn drop(&mut self) {
+        let _ = close(self.socket.take(), Duration::ZERO);
+    }
+}
+
+/// Sends queued messages for at most `deadline`, and closes all connections.
+fn close(
+    socket: Option<Rc<TransportLayerSocket<WebSocketTransport, Bytes>>>,
+    deadline: Duration,
+) -> Promise {
+    future_to_promise(async move {
+        if let Some(socket) = socket {
+            socket.shutdown(deadline).await;
+        }
+        Ok(JsValue::UNDEFINED)
+    })
 }
 
 impl TransportSocket {

@@ -82,9 +82,9 @@ async fn submitted_messages_are_counted_and_a_closed_socket_refuses_all_calls() 
     let total = field(&stats, "total");
     assert_eq!(field(&total, "submitted"), 1.0);
 
-    socket.close().await;
-    socket.close().await;
-    assert!(JsValue::from(socket.recv().await).is_undefined());
+    socket.close().await.unwrap();
+    socket.close().await.unwrap();
+    assert!(socket.recv().await.unwrap().is_undefined());
     assert!(text(socket.stats().map(drop).unwrap_err()).contains("closed"));
     let error = send(&socket, "127.0.0.1:1", data).await;
     assert!(text(error.unwrap_err()).contains("closed"));
@@ -127,6 +127,10 @@ async fn an_address_that_is_none_and_data_that_is_no_buffer_are_type_errors_that
         "Object.create(ArrayBuffer.prototype)",
         "Object.create(Uint8Array.prototype)",
         "Object.defineProperty(new Uint8Array(8), 'byteLength', { value: 9 })",
+        "Object.defineProperty(new Uint8Array(8), 'buffer', { value: 8 })",
+        // Their buffer is too short by now.
+        "(() => { const b = new ArrayBuffer(8, { maxByteLength: 8 }); const v = new Uint8Array(b, 4); b.resize(2); return v; })()",
+        "(() => { const b = new ArrayBuffer(8, { maxByteLength: 8 }); const v = new DataView(b, 4, 4); b.resize(2); return v; })()",
         // Their bytes belong to the copies.
         "(() => { const b = new ArrayBuffer(8); structuredClone(b, { transfer: [b] }); return b; })()",
         "(() => { const v = new DataView(new ArrayBuffer(8)); structuredClone(v.buffer, { transfer: [v.buffer] }); return v; })()",
@@ -135,6 +139,42 @@ async fn an_address_that_is_none_and_data_that_is_no_buffer_are_type_errors_that
     }
     let total = field(&JsValue::from(socket.stats().unwrap()), "total");
     assert_eq!(field(&total, "submitted"), 0.0);
+}
+
+#[wasm_bindgen_test]
+async fn data_that_is_too_long_is_a_type_error_before_it_takes_memory() {
+    let socket = open(r#"{"trustAnyone":true}"#).await.unwrap();
+    // The second length is more than a module can have, and the low 32 bits of the third are 8.
+    for len in ["2 ** 24 + 1", "2 ** 31", "2 ** 32 + 8"] {
+        let Ok(data) = js_sys::eval(&format!("new ArrayBuffer({len})")) else {
+            // The browser has no room for it.
+            continue;
+        };
+        let len = js_sys::eval(len).unwrap().as_f64().unwrap();
+        let error = send(&socket, "127.0.0.1:1", data).await.unwrap_err();
+        let error = text(error.dyn_into::<TypeError>().unwrap());
+        assert!(
+            error.starts_with(&format!("data has {len} bytes")),
+            "{error}"
+        );
+    }
+    let total = field(&JsValue::from(socket.stats().unwrap()), "total");
+    assert_eq!(field(&total, "submitted"), 0.0);
+}
+
+#[wasm_bindgen_test]
+async fn freeing_a_socket_ends_a_wait_for_a_message() {
+    let socket = JsValue::from(open(r#"{"trustAnyone":true}"#).await.unwrap());
+    let call = |method: &str| {
+        let method = field(&socket, method).dyn_into::<js_sys::Function>();
+        method.unwrap().call0(&socket)
+    };
+    let waits = [call("recv").unwrap(), call("recv").unwrap()];
+    call("free").unwrap();
+    for wait in waits {
+        let received = JsFuture::from(wait.unchecked_into::<js_sys::Promise>()).await;
+        assert!(received.unwrap().is_undefined());
+    }
 }
 
 #[wasm_bindgen_test]

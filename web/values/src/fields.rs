@@ -4,10 +4,12 @@
 //! getters and proxies. Invariant: an exception of that code is an error, too. Otherwise it would end the task
 //! that reads the field, whose promise would never settle.
 
-use anyhow::{Context as _, ensure};
-use js_sys::{Array, Reflect, Symbol};
+use anyhow::{Context as _, anyhow, ensure};
+use js_sys::{Array, Reflect};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
+
+use crate::arguments::string;
 
 #[wasm_bindgen]
 extern "C" {
@@ -49,11 +51,7 @@ impl<'a> Fields<'a> {
     /// Fails if the field has another type. The error names the field.
     pub fn text(&self, name: &str) -> anyhow::Result<Option<String>> {
         self.value(name)?
-            .map(|value| {
-                value
-                    .as_string()
-                    .with_context(|| format!("{name} must be a string"))
-            })
+            .map(|value| string(&value).map_err(|what| anyhow!("{name} {what}")))
             .transpose()
     }
 
@@ -63,12 +61,11 @@ impl<'a> Fields<'a> {
     ///
     /// Fails if the field has another type. The error names the field.
     pub fn texts(&self, name: &str) -> anyhow::Result<Option<Vec<String>>> {
-        let expected = || format!("{name} must be an array of strings");
         let Some(value) = self.value(name)? else {
             return Ok(None);
         };
-        let texts = texts_of(&value);
-        texts.map(Some).with_context(expected)
+        let texts = texts_of(&value).map_err(|what| anyhow!("{name} {what}"))?;
+        Ok(Some(texts))
     }
 
     /// Returns a number, or `None` if the field is missing.
@@ -120,34 +117,57 @@ impl<'a> Fields<'a> {
     ///
     /// Fails if the field has another type. The error names the field.
     pub fn entries(&self, name: &str) -> anyhow::Result<Vec<(String, String)>> {
-        let expected = || format!("{name} must be an object of strings");
         let Some(value) = self.value(name)? else {
             return Ok(Vec::new());
         };
-        entries_of(&value).with_context(expected)
+        entries_of(&value).map_err(|what| anyhow!("{name} {what}"))
     }
 }
 
 /// Returns the elements of an array of strings.
-fn texts_of(value: &JsValue) -> Option<Vec<String>> {
-    if !is_array(value).ok()? {
-        return None;
-    }
-    let len = Reflect::get(value, &JsValue::from_str("length")).ok()?;
-    let items = (0..len.as_f64()? as u32).map(|index| Reflect::get_u32(value, index).ok());
-    items.map(|item| item?.as_string()).collect()
+///
+/// # Errors
+///
+/// Fails with the rest of a sentence that begins with the name of the field.
+fn texts_of(value: &JsValue) -> Result<Vec<String>, String> {
+    let expected = || "must be an array of strings".to_owned();
+    let is_array = is_array(value).is_ok_and(|is_array| is_array);
+    let len = is_array.then(|| Reflect::get(value, &JsValue::from_str("length")).ok());
+    let len = len.flatten().and_then(|len| len.as_f64());
+    let texts = (0..len.ok_or_else(expected)? as u32).map(|index| {
+        let item = Reflect::get_u32(value, index).ok();
+        string(&item.filter(JsValue::is_string).ok_or_else(expected)?)
+    });
+    texts.collect()
 }
 
-/// Returns the keys and values of an object of strings. A `Map` or an array has its contents elsewhere.
-fn entries_of(value: &JsValue) -> Option<Vec<(String, String)>> {
-    let iterator = value.is_object().then(Symbol::iterator)?;
-    if !Reflect::get(value, &iterator).ok()?.is_undefined() {
-        return None;
-    }
-    let entries = object_entries(value).ok()?;
+/// Returns the keys and values of an object of strings.
+///
+/// # Errors
+///
+/// Fails with the rest of a sentence that begins with the name of the field.
+fn entries_of(value: &JsValue) -> Result<Vec<(String, String)>, String> {
+    let expected = || "must be an object of strings".to_owned();
+    let entries = is_plain(value).then(|| object_entries(value).ok());
+    let entries = entries.flatten().ok_or_else(expected)?;
+    let text = |value: JsValue| {
+        let value = Some(value).filter(JsValue::is_string);
+        string(&value.ok_or_else(expected)?)
+    };
     let entries = entries.iter().map(|entry| {
-        let entry = entry.dyn_into::<Array>().ok()?;
-        Some((entry.get(0).as_string()?, entry.get(1).as_string()?))
+        let entry: Array = entry.dyn_into().map_err(|_| expected())?;
+        Ok((text(entry.get(0))?, text(entry.get(1))?))
     });
     entries.collect()
+}
+
+/// Returns whether a value is an object whose class is `Object`, of this page or of another, or which has
+/// none. A `Map`, a `Promise` or what inherits its fields has its contents elsewhere.
+fn is_plain(value: &JsValue) -> bool {
+    let class = |value: &JsValue| Reflect::get_prototype_of(value).ok().map(JsValue::from);
+    match class(value) {
+        Some(class) if class.is_null() => true,
+        Some(prototype) => class(&prototype).is_some_and(|class| class.is_null()),
+        None => false,
+    }
 }
