@@ -16,7 +16,7 @@ use super::shared::Shared;
 use crate::message::{ALPN_V1, ChitchatMessage};
 use crate::net::NetTransport;
 use crate::rt;
-use crate::rt::yield_now;
+use crate::rt::sync::yield_now;
 use crate::transport_layer::{ClosedError, Received};
 
 /// Messages are handled in a row for at least this time before other tasks run: those of peers that flood this

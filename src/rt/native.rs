@@ -20,15 +20,6 @@ impl<T: Sync + ?Sized> MaybeSync for T {}
 /// A boxed future. It is `Send` natively and not in a browser.
 pub type BoxFuture<'a, T> = futures::future::BoxFuture<'a, T>;
 
-/// Lets other tasks run once.
-///
-/// A task whose work never ends must call this from time to time. Otherwise a poll that always
-/// finds more to do keeps the executor for itself.
-///
-/// It also has the network looked at for what has arrived for other tasks. If a task only woke itself, tokio would
-/// look there after 61 polls, unless another of its threads is idle.
-pub(crate) use tokio::task::yield_now;
-
 /// Completes after `duration`. Cancel-safe.
 pub fn sleep(duration: Duration) -> impl Future<Output = ()> + MaybeSend {
     tokio::time::sleep(duration)

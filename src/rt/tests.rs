@@ -3,10 +3,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::channel::oneshot;
-use tokio::io::AsyncReadExt as _;
-use tokio::net::{TcpListener, TcpStream};
 
-use super::{Task, sleep, timeout, yield_now};
+use super::{Task, sleep, timeout};
 
 /// Decrements a counter when it is dropped. It stands for what a task owns, such as a port.
 struct Owned(Arc<AtomicUsize>);
@@ -92,36 +90,6 @@ async fn a_task_is_finished_once_it_has_ended_or_panicked() {
     assert!(!ended.is_finished() && !panicked.is_finished());
     tokio::task::yield_now().await;
     assert!(ended.is_finished() && panicked.is_finished());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_busy_task_that_yields_keeps_no_other_from_what_the_network_has_for_it() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    let (near, far) = tokio::join!(TcpStream::connect(addr), listener.accept());
-    let (near, mut far) = (near.unwrap(), far.unwrap().0);
-    near.writable().await.unwrap();
-    let has_read = Arc::new(AtomicUsize::new(0));
-    let read = Arc::clone(&has_read);
-    let (sender, receiver) = oneshot::channel();
-    let _reader = Task::spawn(async move {
-        far.read_u8().await.unwrap();
-        read.fetch_add(1, Ordering::SeqCst);
-    });
-    // A task, since the runtime treats the future of the test in another way.
-    let busy = Task::spawn(async move {
-        yield_now().await;
-        near.try_write(b"x").unwrap();
-        let mut yields = 0;
-        while has_read.load(Ordering::SeqCst) == 0 {
-            yield_now().await;
-            yields += 1;
-        }
-        let _ = sender.send(yields);
-    });
-    let yields = receiver.await.unwrap();
-    drop(busy);
-    assert!(yields <= 20, "{yields}");
 }
 
 #[test]

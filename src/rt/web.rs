@@ -39,23 +39,6 @@ pub(crate) fn map<K: Ord, V>(entries: Vec<(K, V)>) -> BTreeMap<K, V> {
     map
 }
 
-/// Lets other tasks run once.
-///
-/// A task whose work never ends must call this from time to time. Otherwise a poll that always
-/// finds more to do keeps the executor for itself.
-pub(crate) async fn yield_now() {
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if yielded {
-            return Poll::Ready(());
-        }
-        yielded = true;
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
 /// Completes after `duration`. Cancel-safe. In a hidden tab, timers may fire as rarely as once a
 /// minute.
 pub fn sleep(duration: Duration) -> impl Future<Output = ()> + MaybeSend {

@@ -19,6 +19,6 @@ mod wait_list;
 
 pub(crate) use epoch::Epoch;
 pub(crate) use mutex::{Mutex, MutexGuard};
-pub(crate) use signal::Signal;
+pub(crate) use signal::{Signal, yield_now};
 pub(crate) use timer::Timer;
 pub(crate) use wait_list::{Ticket, WaitList};

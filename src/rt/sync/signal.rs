@@ -54,3 +54,20 @@ impl Signal {
         waited
     }
 }
+
+/// Lets other tasks run once.
+///
+/// A task whose work never ends must call this from time to time. Otherwise a poll that always
+/// finds more to do keeps the executor for itself.
+pub(crate) async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

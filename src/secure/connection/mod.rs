@@ -26,7 +26,7 @@ use futures::lock::Mutex;
 
 use crate::credential::Identity;
 use crate::net::{Alpn, CloseCode, CloseReason, NetConnection, canonical};
-use crate::rt::yield_now;
+use crate::rt::sync::yield_now;
 use crate::rt::{self, Instant};
 use crate::secure::activity::Activity;
 use crate::secure::ending::{End, Ending};

@@ -17,7 +17,7 @@ use super::shared::Shared;
 use crate::credential::{Identity, Role};
 use crate::message::Message;
 use crate::net::{CloseReason, NetConnection, NetTransport};
-use crate::rt::yield_now;
+use crate::rt::sync::yield_now;
 use crate::rt::{self, Instant, MaybeSend};
 use crate::transport_layer::core::{LinkEnd, NewReader, Origin, PeerKey, Reading, Source, Streak};
 

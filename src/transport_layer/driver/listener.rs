@@ -13,7 +13,7 @@ use crate::host::{Host, one_to_end};
 use crate::message::Message;
 use crate::net::{AcceptFailure, NetIncomingRequest, NetListener, NetTransport};
 use crate::rt;
-use crate::rt::yield_now;
+use crate::rt::sync::yield_now;
 
 /// The pause after the listener itself has failed: too short for a peer to notice, and long enough
 /// to keep the loop from spinning.

@@ -13,8 +13,7 @@ use super::dial::Dialler;
 use super::shared::Shared;
 use crate::message::Message;
 use crate::net::{CloseCode, NetConnection, NetTransport};
-use crate::rt::sync::{Signal, Timer};
-use crate::rt::yield_now;
+use crate::rt::sync::{Signal, Timer, yield_now};
 use crate::rt::{self, Instant, MaybeSend};
 use crate::transport_layer::core::{BATCH_BYTES, LinkEnd, PeerKey, Step, Writer};
 
