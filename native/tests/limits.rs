@@ -15,7 +15,7 @@ mod support;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -26,6 +26,9 @@ use support::process::{DEADLINE, wait_for};
 const SOON: Duration = Duration::from_secs(2);
 /// The files that a node may have open.
 const FILES: &str = "64";
+/// The files that are left of these when the connections of all kinds are: what a node reserves, the pages that HTTP
+/// connections would read, and some that are just being replaced.
+const FEW: usize = 20;
 
 struct Node {
     process: Child,
@@ -205,6 +208,48 @@ fn dials_leave_descriptors_for_http_and_for_peers_that_connect() {
     wait_for("the other node to join", || {
         (other.live_members() == 2).then_some(())
     });
+}
+
+/// Returns the number of files that a process has open.
+fn open_files(process: &Child) -> usize {
+    let listed = std::fs::read_dir(format!("/proc/{}/fd", process.id()));
+    listed.unwrap().count()
+}
+
+#[test]
+fn with_few_descriptors_left_a_node_joins_and_both_ports_answer_within_two_seconds() {
+    // Connections wait in the backlog of this socket, which never accepts one.
+    let silent = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let seeds: Vec<_> = (1..=200).map(|n| format!("127.0.1.{n}:{port}")).collect();
+    let mut args = vec!["--gossip-interval", "100ms"];
+    for seed in &seeds {
+        args.extend(["--seed", seed]);
+    }
+    let node = Node::start(&args);
+    let idle = |addr| (0..80).map(move |_| TcpStream::connect(addr).unwrap());
+    let _idle: Vec<_> = idle(node.http).chain(idle(node.gossip)).collect();
+    let limit: usize = FILES.parse().unwrap();
+    wait_for("descriptors to be used up", || {
+        (open_files(&node.process) + FEW >= limit).then_some(())
+    });
+    let start = Instant::now();
+    let answer = get(node.gossip, "/");
+    assert!(answer.starts_with("HTTP/1.1 426 "), "{answer}");
+    assert!(node.live_members() == 1 && start.elapsed() < SOON);
+
+    let seed = node.gossip.to_string();
+    let other = Node::start(&["--gossip-interval", "100ms", "--seed", &seed]);
+    let start = Instant::now();
+    wait_for("the other node to join", || {
+        (node.live_members() == 2 && other.live_members() == 2).then_some(())
+    });
+    let joined = start.elapsed();
+    println!(
+        "{} files open, joined after {joined:?}",
+        open_files(&node.process)
+    );
+    assert!(joined < SOON, "{joined:?}");
 }
 
 #[test]
