@@ -35,7 +35,7 @@ const SECOND_VALID_FOR: Duration = Duration::from_secs(60);
 /// time, to see whether it has failed.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
 /// No address is checked while this many dials run beside connections of the second network, since
-/// forged datagrams cause checks.
+/// forged datagrams cause checks. Nor is one whose host has as many of them as are left for others.
 const MAX_BESIDE_CHECKS: usize = 64;
 
 /// The network over which an address is to be reached.
@@ -180,8 +180,11 @@ impl<C> Routes<C> {
     pub(super) fn begin_check(&self, name: DialName) -> bool {
         let now = Instant::now();
         let mut state = self.lock();
-        let running = state.late_dials.values();
-        if running.filter(|dial| !dial.is_finished()).count() >= MAX_BESIDE_CHECKS {
+        let dials = state.late_dials.iter();
+        let running = dials.filter(|(_, dial)| !dial.is_finished());
+        let hosts = running.map(|(name, _)| Host::of(name.addr.ip()));
+        let hosts: Vec<_> = hosts.collect();
+        if !leaves_checks_to_others(&hosts, Host::of(name.addr.ip())) {
             return false;
         }
         // The task that holds the place of the check waits for it to be used, or drops it.
@@ -273,6 +276,12 @@ impl<C> Routes<C> {
     }
 }
 
+/// Returns whether `host` may have one more dial beside the running ones: it has fewer than there is room for.
+fn leaves_checks_to_others(running: &[Host], host: Host) -> bool {
+    let own = running.iter().filter(|other| **other == host).count();
+    own < MAX_BESIDE_CHECKS.saturating_sub(running.len())
+}
+
 /// Returns whether an address must be forgotten before `addr` is inserted.
 fn is_full<V>(table: &HashMap<SocketAddr, V>, addr: SocketAddr) -> bool {
     table.len() >= MAX_ADDRS && !table.contains_key(&addr)
@@ -300,8 +309,10 @@ fn insert<V, R: Ord>(
         let ranks = table.iter();
         let ranks = ranks.filter_map(|(addr, value)| Some((rank(addr, value)?, *addr)));
         let mut ranks: Vec<_> = ranks.collect();
-        ranks.sort_unstable();
         let surplus = table.len() + 1 - MAX_ADDRS;
+        if surplus < ranks.len() {
+            ranks.select_nth_unstable(surplus);
+        }
         for (_, lowest) in ranks.into_iter().take(surplus) {
             table.remove(&lowest);
         }
@@ -483,6 +494,21 @@ mod tests {
         assert_eq!(routes.route_at(addr(1), later), Route::First);
         drop(first);
         assert_eq!(routes.route_at(addr(1), later), Route::FirstFails);
+    }
+
+    #[test]
+    fn a_host_of_which_many_addresses_are_checked_leaves_checks_to_others() {
+        let mut running = Vec::new();
+        let mut begin = |host: u8| {
+            let host = Host::of([10, 9, 9, host].into());
+            let begins = leaves_checks_to_others(&running, host);
+            running.extend(begins.then_some(host));
+            begins
+        };
+        let of_one = (0..1_000).filter(|_| begin(1)).count();
+        assert_eq!(of_one, MAX_BESIDE_CHECKS / 2);
+        let of_others = (2..=255).filter(|host| begin(*host)).count();
+        assert_eq!(of_others, MAX_BESIDE_CHECKS / 2);
     }
 
     #[test]
