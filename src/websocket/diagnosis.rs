@@ -28,11 +28,10 @@ pub(super) fn not_created(addr: SocketAddr, url: &str, thrown: &JsValue) -> Conn
         .is_some_and(|error| error.name() == "SecurityError");
     let help = if is_security_error && environment::is_https() && url.starts_with("ws://") {
         format!("{} (the browser reports: {message})", mixed_content(url))
+    } else if is_security_error && BLOCKED_PORTS.contains(&addr.port()) {
+        blocked_port(url)
     } else if is_security_error {
-        format!(
-            "the browser does not let a page open {url} (it reports: {message}). Browsers refuse the ports of \
-             other protocols, so let the node listen on another one"
-        )
+        format!("the browser does not let this page open {url} (it reports: {message})")
     } else {
         format!("the browser does not accept the URL {url} (it reports: {message})")
     };
@@ -46,6 +45,12 @@ pub(super) fn not_opened(addr: SocketAddr, url: &str) -> ConnectError {
         return ConnectError::NotPermitted {
             addr,
             help: mixed_content(url),
+        };
+    }
+    if BLOCKED_PORTS.contains(&addr.port()) {
+        return ConnectError::NotPermitted {
+            addr,
+            help: blocked_port(url),
         };
     }
     let mut help = format!(
@@ -62,6 +67,23 @@ pub(super) fn not_opened(addr: SocketAddr, url: &str) -> ConnectError {
         );
     }
     ConnectError::Refused { addr, help }
+}
+
+/// The ports that browsers never dial, which are those of protocols that a request could be taken for (Fetch
+/// standard, section 2.9, "Port blocking").
+const BLOCKED_PORTS: [u16; 82] = [
+    1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102,
+    103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465,
+    512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993,
+    995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668,
+    6669, 6679, 6697, 10080,
+];
+
+fn blocked_port(url: &str) -> String {
+    format!(
+        "browsers never open {url}, because its port is one of another protocol: let the node listen on \
+         another port"
+    )
 }
 
 fn mixed_content(url: &str) -> String {

@@ -96,6 +96,9 @@ pub(super) fn target(name: &str) -> Result<Target, NameError> {
         if port.is_empty() {
             return Err(error(name, "the port is missing"));
         }
+        if !port.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(error(name, "the port is not a number"));
+        }
         if !rt::is_host(host) {
             return Err(error(
                 name,

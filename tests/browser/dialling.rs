@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gossip_transport::net::{CloseCode, ConnectError, NetConnection as _};
+use gossip_transport::net::{CloseCode, ConnectError, NetConnection as _, NetTransport as _};
 use gossip_transport::rt::{self, Instant};
 use gossip_transport::secure::HandshakeError;
 use gossip_transport::websocket::{WebSocketConfig, WebSocketTransport};
@@ -33,6 +33,22 @@ async fn dialling_a_port_without_a_listener_fails_with_hints_on_what_to_check() 
     assert!(help.contains("ws://127.0.0.77:"), "{help}");
     assert!(began.elapsed() < Duration::from_secs(10));
     assert_eq!(transport.open_sockets(), 0);
+}
+
+#[wasm_bindgen_test]
+async fn a_port_that_browsers_never_dial_is_a_typed_error_that_says_so() {
+    let nodes = Nodes::fetch().await;
+    let transport = WebSocketTransport::default();
+    for name in ["127.0.0.1:6000", "ws://127.0.0.1:10080/path"] {
+        let addr = transport.resolve(name).await.unwrap()[0];
+        let error = soon(dial(&transport, addr, &nodes.credential()))
+            .await
+            .unwrap_err();
+        let Some(ConnectError::NotPermitted { help, .. }) = error.downcast_ref() else {
+            panic!("{error:?}");
+        };
+        assert!(help.contains("another port"), "{help}");
+    }
 }
 
 #[wasm_bindgen_test]

@@ -109,6 +109,11 @@ async fn what_a_retry_cannot_fix_is_an_error_with_a_code_and_a_remedy() {
             "check its address",
         ),
         (
+            "options.seeds = ['ws://127.0.0.1:6000/']",
+            "not-permitted",
+            "another port",
+        ),
+        (
             "options.seeds = [`ws://${nodes.scripted.raw}/text`]",
             "not-our-protocol",
             "check the address",
