@@ -6,10 +6,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures::future::{Either, select};
-use gossip_transport::TransportLayerTransport;
-use gossip_transport::gossip::{ConnectedError, Participant};
+use gossip_transport::gossip::{ConnectedError, JoinError, Participant};
 use gossip_transport::rt;
 use gossip_transport::websocket::{WebSocketConfig, WebSocketTransport};
+use gossip_transport::{ConfigError, TransportLayerTransport};
 use gossip_web_values::{NO_LISTENER, StatsObject, arguments};
 use js_sys::{Function, Promise, TypeError};
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -74,7 +74,7 @@ impl GossipNode {
             let socket = transport.open(NO_LISTENER).await?;
             Participant::join(socket, options.gossip).await
         };
-        let participant = join.await.map_err(invalid)?;
+        let participant = join.await.map_err(not_joined)?;
         Ok(Self {
             running: Rc::new(Running {
                 participant: RefCell::new(Some(participant)),
@@ -279,6 +279,26 @@ extern "C" {
     /// `console.error`, which a page may have replaced.
     #[wasm_bindgen(catch, js_namespace = console, js_name = error)]
     fn console_error(thrown: &JsValue) -> Result<(), JsValue>;
+}
+
+/// Converts the error of joining to a `TypeError` that names the option as JavaScript does.
+fn not_joined(error: anyhow::Error) -> TypeError {
+    if let Some(JoinError::InitialKey(error)) = error.downcast_ref() {
+        return TypeError::new(&format!("keyValues: {error}"));
+    }
+    let error = match error.downcast::<ConfigError>() {
+        Ok(mut error) => {
+            let field = match error.field.as_ref() {
+                "node_id" => "id",
+                "cluster_id" => "cluster",
+                _ => return gossip_web_values::type_error(&error.into()),
+            };
+            error.field = field.into();
+            error.into()
+        }
+        Err(error) => error,
+    };
+    gossip_web_values::type_error(&error)
 }
 
 /// Converts the error of `connected` to a JavaScript `Error` with a code.

@@ -103,6 +103,11 @@ async fn an_option_that_throws_or_has_its_contents_elsewhere_is_named_in_the_err
             "keyValues must be well-formed",
         ),
         ("seeds: ['\\ud800:7946']", "seeds must be well-formed"),
+        // What the library refuses has the name of the option, too.
+        ("id: 'x'.repeat(1100)", "id is"),
+        ("id: 'a\\nb'", "id is"),
+        ("cluster: ''", "cluster is"),
+        ("keyValues: { 'é': 'b' }", "keyValues: "),
         ("id: '\\ud800'", "id must be well-formed"),
         ("id: 'x'.repeat(2 ** 25)", "id has 33554432 characters"),
         (
