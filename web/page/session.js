@@ -25,7 +25,7 @@ export function inviteLink(secret) {
 /**
  * Returns this tab's name and key, and whether they are stored. The first tab of a cluster has the stored
  * ones. Another tab has a new key each time, and keeps its name in sessionStorage, so that after a reload
- * it replaces the member that it was. `wanted` is a name that takes precedence.
+ * it replaces the member that it was. `wanted` is a name that takes precedence, and is not kept.
  */
 export async function identify(cluster, wanted, generateSecretKey) {
   const create = () => ({ id: freshId(), secretKey: generateSecretKey() });
@@ -37,7 +37,7 @@ export async function identify(cluster, wanted, generateSecretKey) {
     id = freshId();
     await claim(id);
   }
-  if (!isStored) save(ID, id);
+  if (!isStored && !wanted) save(ID, id);
   return { id, secretKey, isStored };
 }
 
