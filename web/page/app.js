@@ -9,6 +9,7 @@ import { Drawing } from "./drawing.js";
 import { initKeys, setNode, showOwnKeys } from "./keys.js";
 import { log, logEvents } from "./log.js";
 import { showMembers } from "./members.js";
+import { Pace } from "./pace.js";
 import { identify, inviteLink, readFragment } from "./session.js";
 import { list, showMembership, showStatus } from "./status.js";
 import init, { GossipNode, generateSecretKey } from "./pkg/gossip_web.js";
@@ -28,6 +29,7 @@ const DISCONNECTED_AFTER_MS = 600;
 const RATE_WINDOW_MS = 3000;
 
 const drawing = new Drawing(byId("drawing"));
+const pace = new Pace(COALESCE_MS);
 const seen = new Set();
 const rates = [];
 let node = null;
@@ -111,7 +113,7 @@ function joined(isStored) {
   setNode(node);
   node.onchange = schedule;
   setInterval(() => {
-    if (!document.hidden) refresh();
+    if (!document.hidden) schedule();
   }, REFRESH_MS);
   document.addEventListener("visibilitychange", refresh);
   document.addEventListener("resume", refresh);
@@ -119,15 +121,16 @@ function joined(isStored) {
   refresh();
 }
 
-/** Schedules one refresh for all changes within the next moment. */
+/** Schedules one refresh for all changes within the next moment, which is longer if the members have much state. */
 function schedule() {
-  if (scheduled === 0) scheduled = setTimeout(refresh, COALESCE_MS);
+  if (scheduled === 0) scheduled = setTimeout(refresh, pace.wait(performance.now()));
 }
 
 function refresh() {
   clearTimeout(scheduled);
   scheduled = 0;
   if (node === null) return;
+  const began = performance.now();
   const generations = node.members();
   const now = newest(generations);
   const stats = node.stats();
@@ -147,6 +150,7 @@ function refresh() {
   if (stats.connections.length > 0 || at - lastConnected > DISCONNECTED_AFTER_MS) {
     showMembership(stats, generations);
   }
+  pace.done(began, performance.now());
 }
 
 const isOwnArrival = (event) => event.id === node.id && !("key" in event);

@@ -10,6 +10,16 @@ export const kindOf = (member) => (member.keys[KIND_KEY] === KIND_TAB ? "tab" : 
 export const visibleKeys = (member) =>
   Object.entries(member.keys).filter(([key]) => key !== KIND_KEY);
 
+/** The most characters of a value that are shown. A page whose members have megabytes would do nothing but show them. */
+const MAX_SHOWN = 1000;
+
+/** Returns a member's keys for display as `[key, shown, value]`, where `shown` is the beginning of a long value. */
+export const shownKeys = (member) =>
+  visibleKeys(member).map(([key, value]) => [key, shorten(value, MAX_SHOWN), value]);
+
+/** Returns the first `max` characters of a longer text. */
+export const shorten = (text, max) => (text.length > max ? `${text.slice(0, max)}…` : text);
+
 /** Returns the name of the member at each address. A live member comes before a dead one. */
 export function namesByAddr(members) {
   const name = (member) => (member.live ? member.id : `${member.id} (dead)`);

@@ -1,6 +1,6 @@
 // The form that sets this tab's keys, and the list with buttons that delete them.
 
-import { visibleKeys } from "./cluster.js";
+import { shownKeys } from "./cluster.js";
 import { byId, el, mirror, setAttribute, setText } from "./dom.js";
 
 let node = null;
@@ -30,7 +30,7 @@ export function setNode(newNode) {
 }
 
 export function showOwnKeys(member) {
-  const keys = member ? visibleKeys(member) : [];
+  const keys = member ? shownKeys(member) : [];
   byId("own-keys-empty").hidden = keys.length > 0;
   mirror(byId("own-keys"), keys, ([key]) => key, createItem, updateItem);
 }
@@ -55,9 +55,9 @@ function createItem([key]) {
   return item;
 }
 
-function updateItem(item, [, value]) {
-  setText(item.parts.value, value);
-  setAttribute(item.parts.value, "title", value);
+function updateItem(item, [, shown]) {
+  setText(item.parts.value, shown);
+  setAttribute(item.parts.value, "title", shown);
 }
 
 /** Runs `action` and shows the error that it throws. Returns whether it succeeded. */

@@ -1,5 +1,6 @@
 // The log of events, newest first.
 
+import { shorten } from "./cluster.js";
 import { byId, el } from "./dom.js";
 
 const MAX_ENTRIES = 200;
@@ -40,8 +41,6 @@ function describe({ kind, id, key, value }) {
     case "deleted":
       return [name, " deleted ", el("code", {}, key)];
     default:
-      return [name, " set ", el("code", {}, key), " = ", el("code", {}, shorten(value))];
+      return [name, " set ", el("code", {}, key), " = ", el("code", {}, shorten(value, MAX_VALUE))];
   }
 }
-
-const shorten = (value) => (value.length > MAX_VALUE ? `${value.slice(0, MAX_VALUE)}…` : value);

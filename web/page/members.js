@@ -1,6 +1,6 @@
 // The table of members.
 
-import { kindOf, visibleKeys } from "./cluster.js";
+import { kindOf, shownKeys } from "./cluster.js";
 import { byId, el, formatAddr, formatCount, mirror, setAttribute, setText, svg } from "./dom.js";
 
 export function showMembers(members) {
@@ -49,7 +49,7 @@ function updateRow(row, member) {
   setText(parts.state, member.live ? "live" : "dead");
   setAttribute(parts.state, "data-live", String(member.live));
   setText(parts.heartbeat, formatCount(member.heartbeat));
-  mirror(parts.keys, visibleKeys(member), ([key]) => key, createChip, updateChip);
+  mirror(parts.keys, shownKeys(member), ([key]) => key, createChip, updateChip);
 }
 
 function createChip() {
@@ -60,13 +60,15 @@ function createChip() {
   return chip;
 }
 
-function updateChip(chip, [key, value]) {
-  const isChanged = chip.dataset.value !== undefined && chip.dataset.value !== value;
+function updateChip(chip, [key, shown, value]) {
+  if (chip.latest === value) return;
+  const isChanged = chip.latest !== undefined;
+  chip.latest = value;
   setAttribute(chip, "data-key", key);
-  setAttribute(chip, "data-value", value);
-  setAttribute(chip, "title", `${key} = ${value}`);
+  setAttribute(chip, "data-value", shown);
+  setAttribute(chip, "title", `${key} = ${shown}`);
   setText(chip.parts.key, key);
-  setText(chip.parts.value, value);
+  setText(chip.parts.value, shown);
   if (isChanged) beat(chip);
 }
 

@@ -286,19 +286,14 @@ fn not_joined(error: anyhow::Error) -> TypeError {
     if let Some(JoinError::InitialKey(error)) = error.downcast_ref() {
         return TypeError::new(&format!("keyValues: {error}"));
     }
-    let error = match error.downcast::<ConfigError>() {
-        Ok(mut error) => {
-            let field = match error.field.as_ref() {
-                "node_id" => "id",
-                "cluster_id" => "cluster",
-                _ => return gossip_web_values::type_error(&error.into()),
-            };
-            error.field = field.into();
-            error.into()
-        }
-        Err(error) => error,
-    };
-    gossip_web_values::type_error(&error)
+    let text = format!("{error:#}");
+    let options = [("node_id", "id"), ("cluster_id", "cluster")];
+    let is_config = error.is::<ConfigError>();
+    let mut options = options.into_iter().filter(|_| is_config);
+    let text = options
+        .find_map(|(field, option)| Some(option.to_owned() + text.strip_prefix(field)?))
+        .unwrap_or(text);
+    TypeError::new(&text)
 }
 
 /// Converts the error of `connected` to a JavaScript `Error` with a code.
