@@ -27,7 +27,7 @@ const LEAVE_DEADLINE: Duration = Duration::from_secs(1);
 /// A member of a gossip cluster, until it leaves.
 ///
 /// `GossipNode.join` returns one. Call `leave()` when it is no longer needed: a node that is only
-/// dropped leaves without a goodbye, whenever the garbage collector runs.
+/// dropped leaves without a goodbye, whenever the garbage collector runs. So does `free()`, at once.
 #[wasm_bindgen]
 #[derive(Debug)]
 pub struct GossipNode {
@@ -229,6 +229,9 @@ impl GossipNode {
 
     /// Sends the latest state to a few peers, closes all connections and stops. Afterwards all other
     /// methods throw. Does nothing if the node has already left.
+    ///
+    /// In Node.js a process does not end by itself before its peers have closed their sides of the
+    /// WebSockets: the platform waits for a peer that is frozen as long as its machine answers.
     #[wasm_bindgen(unchecked_return_type = "Promise<void>")]
     pub fn leave(&self) -> Promise {
         let participant = self.running.end();

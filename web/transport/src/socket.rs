@@ -32,7 +32,8 @@ export interface Message {
 /// A socket that sends messages to peers and receives theirs, until it is closed.
 ///
 /// `TransportSocket.open` returns one. Call `close()` when it is no longer needed: a socket that is
-/// only dropped closes without a goodbye, whenever the garbage collector runs.
+/// only dropped closes whenever the garbage collector runs. `free()` closes it at once, and what is queued is
+/// lost.
 #[wasm_bindgen]
 #[derive(Debug)]
 pub struct TransportSocket {
@@ -137,6 +138,9 @@ impl TransportSocket {
 
     /// Sends queued messages for at most a second, and closes all connections. Afterwards `send` and
     /// `stats` fail. Does nothing if the socket is already closed.
+    ///
+    /// In Node.js a process does not end by itself before its peers have closed their sides of the
+    /// WebSockets: the platform waits for a peer that is frozen as long as its machine answers.
     #[wasm_bindgen(unchecked_return_type = "Promise<void>")]
     pub fn close(&self) -> Promise {
         close(self.socket.take(), CLOSE_DEADLINE)
