@@ -94,8 +94,18 @@ pub(super) struct Dial {
     pub(super) id: u64,
     pub(super) since: Instant,
     pub(super) to: SocketAddr,
+    pub(super) place: DialPlace,
     /// Raised when the dial is given up.
     pub(super) given_up: Arc<Signal>,
+}
+
+/// The place that a dial takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DialPlace {
+    /// One of the `max_connections` places.
+    Ordinary,
+    /// One of the places beside them, for contested addresses while there is no other.
+    Extra,
 }
 
 /// The failure of the last dial.
@@ -176,6 +186,11 @@ impl<C: NetConnection> Peer<C> {
         } else {
             PeerState::Idle
         }
+    }
+
+    /// Returns the dial, if there is one and it takes a place of `place`.
+    pub(super) fn dial_in(&self, place: DialPlace) -> Option<&Dial> {
+        self.dial.as_ref().filter(|dial| dial.place == place)
     }
 
     /// Returns whether an identity owns this entry.

@@ -12,7 +12,7 @@ use crate::net::{CloseCode, NetConnection};
 use crate::rt::Instant;
 use crate::transport_layer::core::conflict::{Conflict, Kind};
 use crate::transport_layer::core::link::{Link, LinkEnd, LinkRole, Reading};
-use crate::transport_layer::core::peer::Failure;
+use crate::transport_layer::core::peer::{DialPlace, Failure, Peer};
 use crate::transport_layer::core::pool::Pool;
 use crate::transport_layer::core::step::{Effects, EndedLink, LinkLife, NewReader, PeerKey};
 use crate::transport_layer::error::DuplicateIdentity;
@@ -361,22 +361,23 @@ impl<C: NetConnection> Peers<C> {
         fx.ended.push(EndedLink { addr, why, life });
     }
 
-    /// Abandons a dial.
-    fn give_up_dial(&mut self, addr: SocketAddr, now: Instant) {
+    /// Abandons the dial of the peer at `addr`, if there is one.
+    pub(super) fn give_up_dial(&mut self, addr: SocketAddr, now: Instant) {
         let Some(peer) = self.map.get_mut(&addr) else {
             return;
         };
+        let Some(dial) = peer.dial.take() else {
+            return;
+        };
         peer.used = now;
-        if let Some(dial) = peer.dial.take() {
-            dial.given_up.raise();
-        }
+        dial.given_up.raise();
         if peer.active().is_none() {
             let (min, max) = (self.config.backoff_min, self.config.backoff_max);
             peer.backoff.fail(now, min, max);
         }
         peer.signal.raise();
         self.folded.dials_failed += 1;
-        self.dialling -= 1;
+        self.dialling -= usize::from(dial.place == DialPlace::Ordinary);
     }
 
     /// Returns the least recently used of the connections that `filter` accepts. Those that wait or drain
@@ -403,7 +404,8 @@ impl<C: NetConnection> Peers<C> {
     /// last. Without a proved identity, peers that this side has dialled come after those that have come by
     /// themselves, which may be as many as someone forges addresses.
     fn first_to_evict(&self, pool: Pool, need: Need) -> Option<(SocketAddr, Place)> {
-        let dialling = self.map.iter().filter(|(_, peer)| peer.dial.is_some());
+        let is_dialled = |peer: &Peer<C>| peer.dial_in(DialPlace::Ordinary).is_some();
+        let dialling = self.map.iter().filter(|(_, peer)| is_dialled(peer));
         let dialling = dialling.take(self.dialling);
         let dials = Counts::of_hosts(dialling.map(|(addr, peer)| peer.host(*addr)));
         let own = match need {
@@ -429,7 +431,8 @@ impl<C: NetConnection> Peers<C> {
                 let rank = (Reverse((most, of_host)), is_chosen, busy, link.used);
                 (rank, (*addr, Place::Link(link.id)))
             });
-            let dial = peer.dial.as_ref().filter(|_| pool == Pool::Proved);
+            let dial = peer.dial_in(DialPlace::Ordinary);
+            let dial = dial.filter(|_| pool == Pool::Proved);
             let dial = dial.and_then(|dial| {
                 let host = peer.host(*addr);
                 let of_host = dials.count(host);

@@ -2,7 +2,7 @@
 //!
 //! One value holds them all, so that a snapshot is consistent and locks have no order to get wrong;
 //! each operation is short. Invariant: connections with a proved identity and dials together never exceed
-//! `max_connections`, those without never exceed `max_unauthenticated_connections`, those of one identity
+//! `max_connections`, apart from a few dials of contested addresses; those without never exceed `max_unauthenticated_connections`, those of one identity
 //! or host never exceed their own limits, and peers exceed `max_peers` only while so many are connected. The
 //! backlog counts what waits in the queues.
 
@@ -23,7 +23,7 @@ use std::task::{Poll, Waker};
 use super::backlog::Backlog;
 use super::census::Census;
 use super::names::{Names, Own};
-use super::peer::Peer;
+use super::peer::{DialPlace, Peer};
 use super::pool::Pool;
 use super::queue::OutgoingQueue;
 #[cfg(test)]
@@ -58,7 +58,7 @@ pub(in crate::transport_layer) struct Peers<C> {
     next_id: u64,
     /// Live connections by identity and host.
     census: Census,
-    /// Running dials.
+    /// Running dials, without those in extra places.
     dialling: usize,
     /// The counts of peers that are no longer listed, and the four counts of [`SocketStats`].
     folded: SocketStats,
@@ -288,6 +288,7 @@ impl<C: NetConnection> Peers<C> {
             let Some(oldest) = self.first_to_forget() else {
                 break;
             };
+            self.give_up_dial(oldest, now);
             self.remove(oldest, DropReason::Overflow, fx);
         }
         let id = self.next_id();
@@ -307,7 +308,9 @@ impl<C: NetConnection> Peers<C> {
     fn first_to_forget(&self) -> Option<SocketAddr> {
         let idle = || {
             let peers = self.map.iter();
-            peers.filter(|(_, peer)| peer.links.is_empty() && peer.dial.is_none())
+            peers.filter(|(_, peer)| {
+                peer.links.is_empty() && peer.dial_in(DialPlace::Ordinary).is_none()
+            })
         };
         let is_read = |peer: &Peer<C>| !peer.readers.is_empty();
         let unproved = idle().filter(|(_, peer)| peer.owner == Some(Identity::UNPROVED));
@@ -333,7 +336,7 @@ impl<C: NetConnection> Peers<C> {
         let Some(mut peer) = self.map.remove(&addr) else {
             return 0;
         };
-        self.dialling -= usize::from(peer.dial.is_some());
+        self.dialling -= usize::from(peer.dial_in(DialPlace::Ordinary).is_some());
         self.connections += 1;
         self.names.forget(addr, &peer);
         let dropped = peer.queue.drop_all(reason);

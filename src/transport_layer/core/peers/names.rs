@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 
 use super::Peers;
 #[cfg(test)]
+use super::tasks::MAX_EXTRA_DIALS;
+#[cfg(test)]
 use crate::credential::Identity;
 use crate::credential::is_key_address;
 use crate::net::{NetConnection, canonical, is_dialable};
@@ -14,6 +16,8 @@ use crate::rt::Instant;
 #[cfg(test)]
 use crate::transport_layer::core::link::LinkRole;
 use crate::transport_layer::core::names::Own;
+#[cfg(test)]
+use crate::transport_layer::core::peer::DialPlace;
 use crate::transport_layer::core::step::{Effects, PeerKey};
 use crate::transport_layer::stats::DropReason;
 
@@ -238,8 +242,13 @@ impl<C: NetConnection> Peers<C> {
     /// Checks the invariants of this file and of `registration`.
     pub(in crate::transport_layer::core) fn assert_named_consistently(&self) {
         let mut owners = std::collections::BTreeSet::new();
-        let dials = self.map.values().filter(|peer| peer.dial.is_some());
-        assert_eq!(self.dialling, dials.count());
+        let dials = |place| {
+            self.map
+                .values()
+                .filter_map(move |peer| peer.dial_in(place))
+        };
+        assert_eq!(self.dialling, dials(DialPlace::Ordinary).count());
+        assert!(dials(DialPlace::Extra).count() <= MAX_EXTRA_DIALS);
         let waiting = self.map.values().map(|peer| peer.queue.waiting_bytes());
         assert_eq!(self.backlog.bytes(), waiting.sum());
         assert_eq!(self.backlog.excess(), 0);

@@ -14,11 +14,15 @@ use crate::credential::Identity;
 use crate::net::{CloseCode, ConnectError, NetConnection};
 use crate::rt::Instant;
 use crate::rt::sync::Signal;
-use crate::transport_layer::core::peer::{Decision, Dial, Failure, TaskState};
+use crate::transport_layer::core::peer::{Decision, Dial, DialPlace, Failure, TaskState};
 use crate::transport_layer::core::pool::Pool;
 use crate::transport_layer::core::requests::Writer;
 use crate::transport_layer::core::step::{DialKey, Effects, NewDial, PeerKey, Step};
 use crate::transport_layer::stats::DropReason;
+
+/// The number of dials of contested addresses that run beside `max_connections` while all of these places
+/// are in use, of which no two are for peers of one host, so that it cannot take all of them.
+pub(super) const MAX_EXTRA_DIALS: usize = 8;
 
 /// A failed dial, for the log.
 #[derive(Debug)]
@@ -55,11 +59,7 @@ impl<C: NetConnection> Peers<C> {
             };
             match peer.decide(addr, batch, now, &config) {
                 Decision::Step(step) => break step,
-                // A claim takes no place from a connection, and neither does what is sent to a peer
-                // without a proved identity.
-                Decision::Verify if is_full => {
-                    peer.verification.due = Some(now + VERIFY_EVERY);
-                }
+                // What is sent to a peer without a proved identity takes no place from a connection.
                 Decision::Dial(_) if is_full && peer.owner == Some(Identity::UNPROVED) => {
                     peer.backoff.postpone(now, min, max);
                 }
@@ -69,16 +69,26 @@ impl<C: NetConnection> Peers<C> {
                         _ => Need::Redial(peer.host(addr)),
                     };
                     if self.make_room(Pool::Proved, need, now, fx) {
-                        break Step::Dial(self.start_dial(key, to, now));
+                        break Step::Dial(self.start_dial((key, to), DialPlace::Ordinary, now));
                     }
                     if let Some(peer) = self.map.get_mut(&addr) {
                         peer.backoff.postpone(now, min, max);
                     }
                 }
                 Decision::Verify => {
-                    peer.verification.due = None;
-                    peer.verification.last = Some(now);
-                    break Step::Dial(self.start_dial(key, addr, now));
+                    let place = self.place_to_verify(addr);
+                    let verification = self.map.get_mut(&addr).map(|peer| &mut peer.verification);
+                    match (place, verification) {
+                        (Some(place), Some(verification)) => {
+                            verification.due = None;
+                            verification.last = Some(now);
+                            break Step::Dial(self.start_dial((key, addr), place, now));
+                        }
+                        (_, verification) => {
+                            let verification = verification.into_iter();
+                            verification.for_each(|v| v.due = Some(now + VERIFY_EVERY));
+                        }
+                    }
                 }
                 Decision::Close { link, code, why } => {
                     self.close_link((addr, link), code, why, now, fx);
@@ -105,9 +115,29 @@ impl<C: NetConnection> Peers<C> {
         step
     }
 
+    /// Returns a place for a dial of `addr`, to see who answers there, or `None` if there is none now. A claim
+    /// takes no place from a connection, and needs none of theirs: whoever owns the address would otherwise
+    /// have it while there are `max_connections`, whether it answers there or not.
+    fn place_to_verify(&self, addr: SocketAddr) -> Option<DialPlace> {
+        if self.in_use() < self.config.max_connections {
+            return Some(DialPlace::Ordinary);
+        }
+        let peers = self.map.iter();
+        let extra = peers.filter(|(_, peer)| peer.dial_in(DialPlace::Extra).is_some());
+        let hosts: Vec<_> = extra.map(|(addr, peer)| peer.host(*addr)).collect();
+        let own = self.map.get(&addr)?.host(addr);
+        let has_room = hosts.len() < MAX_EXTRA_DIALS && !hosts.contains(&own);
+        has_room.then_some(DialPlace::Extra)
+    }
+
     /// Records a dial, for which there must be room.
-    fn start_dial(&mut self, key: PeerKey, to: SocketAddr, now: Instant) -> NewDial {
-        self.dialling += 1;
+    fn start_dial(
+        &mut self,
+        (key, to): (PeerKey, SocketAddr),
+        place: DialPlace,
+        now: Instant,
+    ) -> NewDial {
+        self.dialling += usize::from(place == DialPlace::Ordinary);
         self.folded.dials += 1;
         let id = self.next_id();
         let given_up = Arc::new(Signal::default());
@@ -116,6 +146,7 @@ impl<C: NetConnection> Peers<C> {
                 id,
                 since: now,
                 to,
+                place,
                 given_up: Arc::clone(&given_up),
             });
         }
@@ -133,7 +164,7 @@ impl<C: NetConnection> Peers<C> {
         let peer = self.map.get_mut(&addr)?;
         let dial = peer.dial.take_if(|dial| dial.id == key.id)?;
         peer.signal.raise();
-        self.dialling -= 1;
+        self.dialling -= usize::from(dial.place == DialPlace::Ordinary);
         Some((addr, dial.to))
     }
 

@@ -346,3 +346,68 @@ fn a_socket_that_cannot_listen_dials_no_address_that_peers_have_only_stated() {
     assert!(!steps.contains(&"dial"));
     assert_eq!(f.named(), [(addr(1), id(2))]);
 }
+
+/// Returns whether the task of the peer at `addr` starts a dial now.
+fn dials(f: &mut Fixture, addr: SocketAddr) -> bool {
+    matches!(f.step(addr), Step::Dial(_))
+}
+
+#[test]
+fn a_contested_address_is_given_to_whoever_answers_there_while_all_places_are_in_use() {
+    let config = TransportLayerConfig::default();
+    let mut f = Fixture::new(config.with_max_connections(3));
+    f.accept_from(proxy(1), 1, addr(1));
+    f.accept(addr(9), 9);
+    f.accept_from(proxy(1), 2, addr(1));
+    let keys = [1, 2].map(|n| id(n).address());
+    assert!(f.named().contains(&(addr(1), id(1))));
+    let Step::Dial(dial) = f.step(addr(1)) else {
+        panic!("it is not known who answers there");
+    };
+    assert_eq!(f.connections().len(), 3);
+    let mut conn = f.conn(addr(1), 2);
+    conn.stated = Some(addr(1));
+    f.peers.dial_succeeded(dial.key, conn, f.now, &mut f.fx);
+    f.settle();
+    let mut expected = vec![(addr(1), id(2)), (keys[0], id(1)), (addr(9), id(9))];
+    expected.sort();
+    assert_eq!(f.named(), expected);
+    assert_eq!(f.closed, [CloseCode::REDUNDANT], "no connection was ended");
+    f.peers.assert_named_consistently();
+}
+
+#[test]
+fn dials_of_contested_addresses_beside_all_connections_are_few_and_one_for_each_host() {
+    let config = TransportLayerConfig::default();
+    let mut f = Fixture::new(config.with_max_connections(24));
+    // Each owner has a host of its own, except for the last two, which share the host of those that claim.
+    let owners: Vec<u8> = (1..=12).collect();
+    for n in 1..=10 {
+        f.accept(addr(n), n);
+    }
+    for n in [11, 12] {
+        f.accept_from(proxy(1), n, addr(n));
+    }
+    for n in 1..=12 {
+        f.accept_from(proxy(1), 50 + n, addr(n));
+    }
+    assert_eq!(f.connections().len(), 24);
+    assert!(dials(&mut f, addr(11)));
+    assert!(!dials(&mut f, addr(12)), "its host has one already");
+    let mut dialled: Vec<u8> = Vec::new();
+    for n in &owners[..10] {
+        if dials(&mut f, addr(*n)) {
+            dialled.push(*n);
+        }
+    }
+    assert_eq!(dialled, owners[..7]);
+    f.peers.assert_named_consistently();
+    // A newcomer takes the place of a connection, and ends none of these dials.
+    f.accept(addr(90), 90);
+    assert_eq!((f.connections().len(), f.stats().dials_failed), (24, 0));
+    // Once one of them has ended, there is room for another.
+    f.fail_dial(addr(11), std::io::ErrorKind::TimedOut);
+    f.now += secs(2);
+    assert!(dials(&mut f, addr(12)));
+    f.peers.assert_named_consistently();
+}

@@ -335,18 +335,20 @@ fn contested_addresses_take_no_place_from_connections() {
     let mut fixture = Fixture::new(config.with_max_connections(4));
     fixture.accept(addr(9), 9);
     fixture.now += secs(1);
-    for n in 1..4 {
+    for n in [2, 3, 1] {
         fixture.accept_claim(n, Some(addr(n)));
+        fixture.now += Duration::from_millis(10);
     }
-    // There is no room for a dial.
+    // There is no room for a dial but beside them.
     fixture.accept_claim(4, Some(addr(1)));
     assert!(fixture.connections().contains(&addr(9)));
     assert_eq!(fixture.connections().len(), 4);
     for n in 1..4 {
         if fixture.connections().contains(&addr(n)) {
-            assert!(!dials(&mut fixture, addr(n)));
+            assert_eq!(dials(&mut fixture, addr(n)), n == 1);
         }
     }
+    assert_eq!(fixture.stats().dials, 1);
     assert_eq!(fixture.connections().len(), 4);
 }
 
