@@ -43,7 +43,9 @@
 //!   do not answer are selected less often, and one that is connected is always among those selected.
 //! - **Connections.** A driver that has connections passes them in ([`Event::Connections`]). Members
 //!   that are neither connected nor dialled from here ([`DialPolicy`]) are then left out, and are
-//!   live as long as others report them. A new connection starts an exchange at once. Time without
+//!   live as long as others report them. A new connection starts an exchange at once. While connections
+//!   to live members are lost, since there are more members than connections, rounds and rumours use
+//!   those that exist, and few members are dialled. Time without
 //!   any connection is not counted against members that only a connection reaches, for a while.
 //!
 //! # Driver loop
@@ -119,6 +121,7 @@
 //! ```
 
 mod catch_up;
+mod churn;
 mod cluster;
 mod config;
 mod contacts;

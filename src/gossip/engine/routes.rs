@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::churn::Churn;
 use super::config::DialPolicy;
 use super::event::Connection;
 use super::order;
@@ -37,6 +38,7 @@ pub(super) struct Routes {
     reads_v1: BTreeSet<SocketAddr>,
     outage: Option<Outage>,
     greetings: u32,
+    churn: Churn,
 }
 
 /// The time since the last connection was lost.
@@ -57,6 +59,7 @@ impl Routes {
             reads_v1: BTreeSet::new(),
             outage: None,
             greetings: 0,
+            churn: Churn::default(),
         }
     }
 
@@ -178,6 +181,25 @@ impl Routes {
     /// Notes the start of an interval, in which new connections may start exchanges again.
     pub(super) fn begin_interval(&mut self) {
         self.greetings = 0;
+        self.churn.begin_interval();
+    }
+
+    /// Notes that the connection to a live member was lost. If it was the last one, that is an outage, and says
+    /// nothing about the number of connections.
+    pub(super) fn note_lost(&mut self) {
+        if !self.connected().is_empty() {
+            self.churn.note_lost();
+        }
+    }
+
+    /// Returns true if connections to live members have been lost lately, so that those which exist are used.
+    pub(super) fn are_scarce(&self) -> bool {
+        self.churn.is_high()
+    }
+
+    /// Returns true if a round may ask a member that is not connected, and counts it.
+    pub(super) fn may_meet(&mut self) -> bool {
+        self.churn.may_dial()
     }
 
     /// Returns true if an exchange may be opened at once over a new connection, and counts it.

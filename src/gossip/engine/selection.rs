@@ -5,7 +5,8 @@
 //! a partition is noticed; and with a similar probability one seed, so that separate groups around
 //! seeds find each other. In addition, live members that do not answer us are selected as rarely as
 //! dead ones; members without a route are not selected; and at least one member is selected that is
-//! connected, or that answers if not all do. If all members answer and connections are not known, the
+//! connected, or that answers if not all do; while connections are lost, all live members that are selected
+//! are connected, if there are enough. If all members answer and connections are not known, the
 //! selection is that of the published crate.
 //!
 //! This file knows addresses only. Invariant: the selection is a function of its arguments and the
@@ -45,6 +46,8 @@ pub(super) struct Candidates {
     pub(super) quiet_seeds: BTreeSet<SocketAddr>,
     /// Number of live members without a route.
     pub(super) unreachable: usize,
+    /// True if only the members in `preferred` are selected among the live ones, all of which are connected.
+    pub(super) stays: bool,
 }
 
 impl Candidates {
@@ -90,6 +93,26 @@ impl Candidates {
         }
     }
 
+    /// Returns the live members to send to.
+    pub(super) fn audience(&self) -> &BTreeSet<SocketAddr> {
+        if self.stays {
+            &self.preferred
+        } else {
+            self.reachable()
+        }
+    }
+
+    /// Returns these candidates, of which only connected ones are selected among the live members if
+    /// `are_scarce` and they suffice for a round.
+    pub(super) fn spare(mut self, are_scarce: bool, connected: &BTreeSet<SocketAddr>) -> Self {
+        let preferred = &self.preferred;
+        let are_connected = preferred
+            .first()
+            .is_some_and(|addr| connected.contains(addr));
+        self.stays = are_scarce && are_connected && preferred.len() >= GOSSIP_COUNT;
+        self
+    }
+
     /// Returns the number of candidates. A member that is both live and a seed counts twice.
     pub(super) fn len(&self) -> usize {
         let Self {
@@ -133,7 +156,7 @@ pub(super) fn choose(candidates: &Candidates, rng: &mut fastrand::Rng) -> Vec<So
     let routed = live.len() + silent.len();
     let all_live = routed + unreachable;
     // If none answers, silent members were selected already.
-    let some_answer = !live.is_empty() && !silent.is_empty();
+    let some_answer = !live.is_empty() && !silent.is_empty() && !candidates.stays;
     if some_answer && share(silent.len(), routed) > rng.f64() {
         push_one_of(&mut chosen, silent, rng);
     }
@@ -155,11 +178,11 @@ pub(super) fn choose(candidates: &Candidates, rng: &mut fastrand::Rng) -> Vec<So
 /// Selects live members, a preferred one among them. At the start, when no member is known to be
 /// live yet, it selects from all known members.
 pub(super) fn choose_live(candidates: &Candidates, rng: &mut fastrand::Rng) -> Vec<SocketAddr> {
-    let reachable = candidates.reachable();
-    let pool = if reachable.is_empty() {
+    let audience = candidates.audience();
+    let pool = if audience.is_empty() {
         &candidates.known
     } else {
-        reachable
+        audience
     };
     let mut chosen = rng.choose_multiple(pool.iter().copied(), GOSSIP_COUNT);
     let preferred = &candidates.preferred;

@@ -2,6 +2,7 @@
 
 mod catch_up;
 mod connected;
+mod crowded;
 mod cut;
 mod hostile;
 mod load;

@@ -348,7 +348,7 @@ impl Engine {
             self.contacts.retain(|addr| candidates.contains(addr));
         }
         let mut chosen = selection::choose(&candidates, &mut self.rng);
-        chosen.extend(self.neighbour_to_meet(&candidates, &chosen));
+        chosen.extend(self.member_to_meet(&candidates, &chosen));
         self.schedule.end(chosen.len());
         let catch_up = &self.catch_up;
         chosen.retain(|addr| !catch_up.is_going_on(*addr, now));

@@ -28,7 +28,7 @@ impl Engine {
             return;
         }
         let candidates = self.candidates(now);
-        let reachable = candidates.reachable();
+        let reachable = candidates.audience();
         let room = self.rumours.room(now).min(self.delta_room(0));
         let detector = &self.detector;
         let skip = |id: &ChitchatId| detector.is_scheduled_for_deletion(id, now);

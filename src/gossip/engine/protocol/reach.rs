@@ -24,6 +24,10 @@ impl Engine {
         let change = self.routes.connect(connections, now);
         for addr in change.lost {
             self.contacts.note_lost(addr);
+            let is_live = || self.detector.judged_live().any(|id| id.addr() == addr);
+            if self.routes.may_dial(addr) && is_live() {
+                self.routes.note_lost();
+            }
         }
         if !change.new.is_empty() {
             self.rumours.unpark(now);
@@ -94,12 +98,36 @@ impl Engine {
         }
         let mut seeds = self.seeds.clone();
         seeds.retain(|addr| routes.has_route(*addr));
+        let connected = routes.connected();
+        let candidates = Candidates::new(live, seeds, &self.contacts, connected, now);
         Candidates {
             known,
             dead,
             unreachable,
-            ..Candidates::new(live, seeds, &self.contacts, routes.connected(), now)
+            ..candidates.spare(routes.are_scarce(), connected)
         }
+    }
+
+    /// Returns a member for a round to ask that is not connected yet, if there is one: a neighbour, or any
+    /// other while connections are scarce and the round has asked connected ones only.
+    pub(super) fn member_to_meet(
+        &mut self,
+        candidates: &Candidates,
+        chosen: &[SocketAddr],
+    ) -> Option<SocketAddr> {
+        if !candidates.stays {
+            return self.neighbour_to_meet(candidates, chosen);
+        }
+        if !self.routes.may_meet() {
+            return None;
+        }
+        let neighbour = self.neighbour_to_meet(candidates, chosen);
+        neighbour.or_else(|| {
+            let connected = self.routes.connected();
+            let all = candidates.live.union(&candidates.silent);
+            let strangers = all.filter(|addr| !connected.contains(addr) && !chosen.contains(addr));
+            self.rng.choose_multiple(strangers.copied(), 1).pop()
+        })
     }
 
     /// Returns a member to which rumours pass from here, if one is not connected yet. A round that
@@ -321,6 +349,69 @@ mod tests {
                 us.handle(Event::Round, SECOND * at);
             }
             assert_eq!(us.detector.is_live(&id(2)), is_live, "{dial:?}");
+        }
+    }
+
+    #[test]
+    fn while_connections_to_live_members_are_lost_rounds_and_rumours_use_those_that_exist() {
+        let mut us = engine(1);
+        let members: Vec<_> = (2..=30).map(id).collect();
+        beat_all(&mut us, &members);
+        let mut met = Vec::new();
+        for at in 6..=176_u16 {
+            let now = SECOND * at.into();
+            // Each second, one connection is lost and there is another one. From the 90th on, all stay.
+            let first = at.min(90);
+            let connected: Vec<_> = (first..first + 10).map(|n| 2 + n % 29).collect();
+            connect(&mut us, &connected, now);
+            let beats: Vec<_> = members.iter().map(|id| (id.clone(), at.into())).collect();
+            let heard = syn("cluster", ProtocolVersion::V0, digest(&beats));
+            let round = us.handle(Event::Round, now);
+            let asked: Vec<_> = sends(&round).iter().map(|(to, _)| to.port()).collect();
+            assert!(asked.len() >= 3, "{asked:?}");
+            for member in &asked {
+                us.handle(received(addr(*member), heard.clone()), now);
+            }
+            let strangers = asked.iter().filter(|to| !connected.contains(to)).count();
+            met.push((at, strangers));
+            if at == 90 {
+                us.set("k", "v", now).unwrap();
+                let pushed = us.handle(Event::Rumours, now);
+                let pushed: Vec<_> = sends(&pushed).iter().map(|(to, _)| to.port()).collect();
+                assert!(pushed.len() >= 4 && pushed.iter().all(|to| connected.contains(to)));
+            }
+        }
+        let met_in = |from: u16, to: u16| {
+            let of_time = met.iter().filter(|(at, _)| (from..to).contains(at));
+            of_time.map(|(_, strangers)| strangers).sum::<usize>()
+        };
+        assert!((3..=5).contains(&met_in(20, 88)), "{met:?}");
+        assert!(met_in(110, 176) > 66, "{met:?}");
+    }
+
+    #[test]
+    fn an_outage_or_the_loss_of_a_member_that_nobody_can_dial_makes_connections_not_scarce() {
+        let of_tab = crate::credential::Identity::from_bytes([1; 32]).address();
+        let of = |addrs: &[SocketAddr]| {
+            let reads = |addr: &SocketAddr| Connection {
+                addr: *addr,
+                reads_v1: false,
+            };
+            Event::Connections(addrs.iter().map(reads).collect())
+        };
+        for (before, after, are_scarce) in [
+            (&[addr(2), addr(3)][..], &[addr(2)][..], true),
+            (&[addr(2), addr(3)], &[], false),
+            (&[addr(2), of_tab], &[addr(2)], false),
+            (&[addr(2), addr(9)], &[addr(2)], false),
+        ] {
+            let mut us = engine(1);
+            let tab = ChitchatId::new("tab", 1, of_tab);
+            beat_all(&mut us, &[id(2), id(3), tab]);
+            us.handle(of(before), SECOND * 5);
+            us.handle(of(after), SECOND * 5);
+            us.handle(Event::Round, SECOND * 6);
+            assert_eq!(us.routes.are_scarce(), are_scarce, "{before:?} {after:?}");
         }
     }
 
