@@ -193,10 +193,13 @@ proptest! {
                     fixture.enter(conn, Direction::Outgoing);
                 }
                 14 => fixture.peers.each_conn(to, |conn| conn.last_answer = Some(conn.last_heard + secs(time))),
-                6 | 7 if known => if let Step::Write { link, .. } = fixture.step(to) {
+                6 | 7 if known => {
+                    // The step may move the peer to another address.
                     let key = fixture.key(to);
-                    writing.push(((key, link, Writer::Task), fixture.batch.len()));
-                },
+                    if let Step::Write { link, .. } = fixture.step(to) {
+                        writing.push(((key, link, Writer::Task), fixture.batch.len()));
+                    }
+                }
                 8 => if let Some((write, count)) = writing.pop() {
                     // The network has taken part of the batch, and perhaps not flushed it.
                     let left = count.min(usize::from(identity));
