@@ -3,6 +3,7 @@
 pub(crate) mod layer;
 pub(crate) mod log;
 pub(crate) mod messages;
+pub(crate) mod proxy;
 pub(crate) mod tab;
 pub(crate) mod upstream;
 

@@ -11,14 +11,12 @@ use gossip_transport::transport_layer::{
     DuplicateIdentity, TransportLayerSocket, TransportLayerTransport,
 };
 use gossip_transport::{ClusterSecret, NetCredential};
-use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::support::layer::{
     World, addr, config, configured, ip, ms, number, numbered, secs, until,
 };
+use crate::support::proxy::Proxy;
 use crate::support::tab::{Tab, tab_at};
 use crate::support::{member, soon};
 
@@ -32,36 +30,6 @@ async fn node(credential: NetCredential) -> TcpSocket {
 
 async fn tab(credential: NetCredential) -> TabSocket {
     tab_at(TcpTransport::default(), &credential).await
-}
-
-/// A proxy in front of `to`, which forwards bytes until it is dropped.
-struct Proxy {
-    addr: SocketAddr,
-    _task: JoinSet<()>,
-}
-
-impl Proxy {
-    async fn new(to: SocketAddr) -> Self {
-        Self::at(([127, 0, 0, 1], 0).into(), to).await
-    }
-
-    async fn at(addr: SocketAddr, to: SocketAddr) -> Self {
-        let listener = TcpListener::bind(addr).await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            let mut streams = JoinSet::new();
-            loop {
-                let (mut one, _) = listener.accept().await.unwrap();
-                streams.spawn(async move {
-                    if let Ok(mut other) = TcpStream::connect(to).await {
-                        let _ = copy_bidirectional(&mut one, &mut other).await;
-                    }
-                });
-            }
-        });
-        Self { addr, _task: task }
-    }
 }
 
 #[tokio::test]
@@ -391,4 +359,37 @@ async fn a_peer_with_a_new_key_at_each_connection_leaves_nothing_behind() {
             .unwrap();
         assert_eq!(soon(node.recv()).await.unwrap().0, honest.local_addr());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_comes_back_with_another_key_each_time_is_counted_and_leaves_nothing_behind() {
+    let world = World::new();
+    let node = world.open(1, config()).await;
+    let honest = world.open(9, config()).await;
+    honest.send(addr(1), numbered(0, 8)).await.unwrap();
+    soon(node.recv()).await.unwrap();
+    for n in 1..=10 {
+        let peer = world.open(2, config()).await;
+        peer.send(addr(1), numbered(n, 8)).await.unwrap();
+        let received = soon(node.recv_detailed()).await.unwrap();
+        assert_eq!(received.identity, peer.local_identity());
+        // Who listens there is found out by a dial, and that is one which answers.
+        let owner = |stats: &gossip_transport::transport_layer::SocketStats| {
+            let mut connections = stats.connections.iter();
+            let found = connections.find(|c| c.remote_addr == addr(2));
+            found.is_some_and(|c| c.remote_identity == peer.local_identity())
+        };
+        let naming = until(&node, owner).await.naming;
+        assert_eq!(naming.stated_addrs_contested, n - 1);
+        assert_eq!(naming.wrong_identities, n - 1);
+        drop(peer);
+        until(&node, |stats| stats.connections.len() == 1).await;
+        honest.send(addr(1), numbered(n, 8)).await.unwrap();
+        assert_eq!(soon(node.recv()).await.unwrap().0, addr(9));
+        tokio::time::sleep(secs(3)).await;
+    }
+    let stats = node.stats();
+    assert!(stats.peers.len() <= 3, "{:?}", stats.peers.keys());
+    assert_eq!(stats.connections.len(), 1);
+    assert_eq!(honest.stats().dials, 1);
 }

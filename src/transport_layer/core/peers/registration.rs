@@ -314,6 +314,7 @@ impl<C: NetConnection> Peers<C> {
             // Whoever answers at an address owns it. An identity takes precedence over peers that have
             // proved none.
             Some(owner) if dialled == Some(wanted) || owner == Identity::UNPROVED => {
+                self.naming.wrong_identities += u64::from(owner != Identity::UNPROVED);
                 self.displace(wanted, identity, now, fx);
             }
             Some(_) => {
