@@ -1,16 +1,18 @@
 //! Peers that claim the addresses, places and time of others, on real connections and in memory.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use gossip_transport::memory::Faults;
+use gossip_transport::net::{NetConnection, NetIncomingRequest, NetListener, NetTransport};
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::transport_layer::DropReason;
 use gossip_transport::transport_layer::{
     SocketStats, TransportLayerSocket, TransportLayerTransport,
 };
-use gossip_transport::{ClusterSecret, NetCredential};
+use gossip_transport::{ClusterSecret, Message, NetCredential};
 use tokio::net::{TcpListener, TcpSocket as RawSocket};
 use tokio::time::Instant;
 
@@ -18,7 +20,7 @@ use crate::support::layer::{
     World, addr, config, configured, ip, ms, number, numbered, secs, until,
 };
 use crate::support::tab::{Tab, nowhere, tab_at};
-use crate::support::{member, soon};
+use crate::support::{ANY_PORT, member, soon};
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_has_lost_an_address_sends_nothing_in_its_name_any_more() {
@@ -87,6 +89,117 @@ async fn tab(credential: NetCredential) -> TransportLayerSocket<Tab<TcpTransport
 async fn node(credential: NetCredential) -> TcpSocket {
     let network = TransportLayerTransport::new(TcpTransport::default(), credential);
     network.open(([127, 0, 0, 1], 0).into()).await.unwrap()
+}
+
+/// Sends a message over a connection that has no socket of ours.
+async fn send_over(conn: &impl NetConnection, message: Bytes) {
+    conn.send_many(&mut VecDeque::from([message]))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_peer_that_states_an_address_of_this_node_or_the_key_address_of_another_gets_neither() {
+    let secret = ClusterSecret::generate();
+    let (node, honest) = (node(member(&secret)).await, node(member(&secret)).await);
+    honest
+        .send(node.local_addr(), numbered(0, 8))
+        .await
+        .unwrap();
+    assert_eq!(soon(node.recv()).await.unwrap().0, honest.local_addr());
+    let key_of = |socket: &TcpSocket| socket.local_identity().address();
+    let (mut number_sent, mut ignored) = (0, 0);
+    for stated in [node.local_addr(), key_of(&honest), key_of(&node)] {
+        // One dials the node, and the other one is dialled by it.
+        let [accepted, dialled] = [member(&secret), member(&secret)];
+        let network = TcpTransport::default();
+        let alpns = <Bytes as Message>::alpns();
+        accepted.state_addr(stated);
+        dialled.state_addr(stated);
+        let conn = network.connect(node.local_addr(), &alpns, &accepted).await;
+        let conn = conn.unwrap();
+        send_over(&conn, numbered(1, 8)).await;
+        let received = soon(node.recv_detailed()).await.unwrap();
+        assert_eq!(received.identity, accepted.identity());
+        let key = accepted.identity().address();
+        assert_eq!(received.from, key, "it states {stated}");
+        node.send(key, numbered(2, 8)).await.unwrap();
+        let message = soon(conn.recv()).await.unwrap().unwrap();
+        assert_eq!(number(&message), 2);
+
+        let listener = network.create_listener(ANY_PORT, &alpns, &dialled).await;
+        let listener = listener.unwrap();
+        let addr = listener.local_addr();
+        node.send(addr, numbered(3, 8)).await.unwrap();
+        let other = soon(listener.accept()).await.unwrap();
+        let other = soon(other.accept()).await.unwrap();
+        let message = soon(other.recv()).await.unwrap().unwrap();
+        assert_eq!(number(&message), 3);
+        send_over(&other, numbered(4, 8)).await;
+        let received = soon(node.recv_detailed()).await.unwrap();
+        assert_eq!(received.identity, dialled.identity());
+        assert_eq!(received.from, addr, "it states {stated}");
+        ignored += 2;
+        let naming = node.stats().naming;
+        assert_eq!(naming.stated_addrs_ignored, ignored, "{stated}");
+        assert_eq!(naming.stated_addrs_contested, 0, "{stated}");
+        // What is sent to the honest peer still arrives there, under both of its names, and so does what it
+        // sends.
+        for to in [honest.local_addr(), key_of(&honest)] {
+            number_sent += 1;
+            node.send(to, numbered(number_sent, 8)).await.unwrap();
+            let (from, message) = soon(honest.recv()).await.unwrap();
+            assert_eq!((from, number(&message)), (node.local_addr(), number_sent));
+        }
+        honest
+            .send(node.local_addr(), numbered(4, 8))
+            .await
+            .unwrap();
+        assert_eq!(soon(node.recv()).await.unwrap().0, honest.local_addr());
+        assert_eq!(node.stats().connections.len(), 3);
+        drop((conn, other));
+        until(&node, |stats| stats.connections.len() == 1).await;
+    }
+}
+
+#[tokio::test]
+async fn pairs_that_dial_each_other_in_a_loop_disturb_no_third_peer() {
+    let secret = ClusterSecret::generate();
+    let (node, honest) = (node(member(&secret)).await, node(member(&secret)).await);
+    let shared = member(&secret);
+    let attack = async {
+        for n in 0..60 {
+            // The same key, or another one.
+            let key = if n % 2 == 0 {
+                shared.clone()
+            } else {
+                member(&secret)
+            };
+            let other = self::node(key).await;
+            let (there, back) = (other.local_addr(), node.local_addr());
+            let (one, two) = tokio::join!(
+                node.send(there, numbered(n, 8)),
+                other.send(back, numbered(n, 8)),
+            );
+            one.and(two).unwrap();
+            assert_eq!(soon(other.recv()).await.unwrap().0, back);
+        }
+    };
+    let slowest = slowest_while((&honest, &node), attack).await;
+    assert!(slowest < ms(500), "{slowest:?}");
+    let stats = node.stats();
+    let of_honest = stats.connections.iter();
+    let of_honest: Vec<_> = of_honest
+        .filter(|c| c.remote_identity == honest.local_identity())
+        .collect();
+    let ages: Vec<_> = of_honest.iter().map(|c| c.age).collect();
+    assert_eq!(ages.len(), 1, "{stats:#?}");
+    assert_eq!(
+        stats.peers[&honest.local_addr()].incoming_dropped.total(),
+        0
+    );
+    assert_eq!(honest.stats().dials, 1, "it has kept its connection");
+    assert!(stats.dials >= 60, "{}", stats.dials);
 }
 
 /// Sends messages to and fro while `attack` runs. Returns the longest time that one took.
