@@ -386,6 +386,52 @@ fn the_key_file_keeps_the_identity_and_is_readable_by_its_owner_only() {
 }
 
 #[test]
+fn a_second_node_with_the_key_of_one_that_runs_is_refused_until_that_one_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("node.key");
+    let hub = Node::start(&["--trust-anyone", "--id", "hub"]);
+    let seed = hub.gossip.to_string();
+    let start = |id: &str| {
+        let key = key.to_str().unwrap();
+        let args = ["--trust-anyone", "--id", id, "--key", key, "--seed", &seed];
+        Node::start(&args)
+    };
+    let first = start("first");
+    wait_for("the first to join", || {
+        (hub.live_members() == ["first", "hub"]).then_some(())
+    });
+    let second = start("second");
+    assert_eq!(second.identity, first.identity);
+    wait_for("the reason in the log", || {
+        let log = second.log();
+        let says = |line: &&str| {
+            line.contains("duplicate-key")
+                && line.contains("another member with the same key is connected to seed")
+                && line.contains(&seed)
+                && line.contains("give each member a key of its own")
+        };
+        log.lines().any(|line| says(&line)).then_some(())
+    });
+    // The first one notices nothing, and nobody hears of the second.
+    assert_eq!(second.live_members(), ["second"]);
+    for node in [&hub, &first] {
+        assert_eq!(node.live_members(), ["first", "hub"]);
+    }
+    let refused = hub.request("GET", "/metrics", "", "").1;
+    let count = |line: &str| {
+        let value = line.strip_prefix("gossip_duplicates_refused_total ")?;
+        value.parse::<u64>().ok()
+    };
+    assert!(refused.lines().find_map(count) > Some(0), "{refused}");
+    first.signal("KILL");
+    drop(first);
+    wait_for("the second to take its place", || {
+        let is_live = hub.live_members().contains(&"second".to_owned());
+        (is_live && second.log().contains("joined the cluster")).then_some(())
+    });
+}
+
+#[test]
 fn the_page_is_served_with_content_types_and_security_headers() {
     let root = tempfile::tempdir().unwrap();
     let write = |name: &str| std::fs::write(root.path().join(name), "x").unwrap();
