@@ -6,6 +6,7 @@ mod crowded;
 mod cut;
 mod hostile;
 mod load;
+mod many_tabs;
 mod page_loads;
 mod participant;
 mod rumours;
