@@ -93,7 +93,8 @@ pub enum ConnectedError {
     /// not proved to know the cluster secret.
     #[error(
         "seed {seed} refuses this member: check that both have the same cluster secret, and that \
-         this member's key is on the seed's list if it has one"
+         this member's key is on the seed's list if it has one; a seed that speaks only version 1 of the \
+         protocol refuses all members of later versions so"
     )]
     HandshakeRefused {
         /// The seed.

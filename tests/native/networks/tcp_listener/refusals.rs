@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gossip_transport::gossip::{GossipConfig, Participant};
 use gossip_transport::net::{NetConnection as _, NetTransport as _};
 use gossip_transport::secure::{
     FrameBuffer, FrameEvent, FrameReader as _, FrameWriter as _, HandshakeError, Refusal,
@@ -11,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::client::{ALPN, Server, connect, read_to_end};
-use crate::support::{ANY_PORT, anyone, soon};
+use crate::support::{ANY_PORT, anyone, open, soon};
 
 /// A first flight of version 1: the preface and a Noise message, each after its length.
 fn flight_of_version_1() -> Vec<u8> {
@@ -141,6 +142,55 @@ async fn a_dialler_reports_what_a_listener_of_another_version_lets_it_know() {
             (_, error) => panic!("{error}"),
         }
     }
+}
+
+/// Does what an acceptor of version 1 does with each connection: it reads the length and the preface, and
+/// ends the connection without a word, because the version is not its own, whether more has arrived or not.
+async fn serve_version_1(listener: &tokio::net::TcpListener) {
+    loop {
+        let (mut stream, _): (TcpStream, _) = listener.accept().await.unwrap();
+        let mut preface = [0; 7];
+        stream.read_exact(&mut preface).await.unwrap();
+        let [0, 5, 0xA7, b'G', b'T', version, _] = preface else {
+            panic!("{preface:?} is no preface");
+        };
+        assert_ne!(version, 1);
+        // The message that follows the preface stays unread, so the system may reset the connection.
+        stream.peek(&mut [0]).await.unwrap();
+        let _ = stream.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn an_acceptor_of_version_1_is_named_as_a_cause_by_the_dialler_and_by_a_participant() {
+    let listener = tokio::net::TcpListener::bind(ANY_PORT).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let dialling = async {
+        let (transport, credential) = (TcpTransport::default(), anyone());
+        let dialled = transport.connect(addr, &[ALPN], &credential).await;
+        let error = dialled.unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains("speak only version 1"), "{text}");
+        let error = error.downcast::<HandshakeError>().unwrap();
+        assert!(matches!(error, HandshakeError::ClosedByPeer), "{error}");
+
+        let socket = open(transport, credential).await;
+        let mut config = GossipConfig::new("cluster", "member");
+        config.seeds = vec![addr.to_string()];
+        let member = Participant::join(socket, config).await.unwrap();
+        let error = member.connected().await.unwrap_err();
+        let text = error.to_string();
+        assert_eq!(error.code(), "handshake-refused");
+        assert!(text.contains(&addr.to_string()), "{text}");
+        assert!(text.contains("speaks only version 1"), "{text}");
+    };
+    soon(async {
+        tokio::select! {
+            () = dialling => {}
+            () = serve_version_1(&listener) => {}
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
