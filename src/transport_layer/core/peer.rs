@@ -55,7 +55,8 @@ pub(super) struct Peer<C> {
     /// went out of it, and then the others. A reader hands in nothing before those in front of it that are
     /// out of service have ended.
     pub(super) readers: Vec<u64>,
-    pub(super) dial: Option<Dial>,
+    /// Boxed, since most peers are connected and not being dialled.
+    pub(super) dial: Option<Box<Dial>>,
     pub(super) backoff: Backoff,
     /// The number of callers that want a connection and wait for it.
     pub(super) wanted: usize,
@@ -190,7 +191,7 @@ impl<C: NetConnection> Peer<C> {
 
     /// Returns the dial, if there is one and it takes a place of `place`.
     pub(super) fn dial_in(&self, place: DialPlace) -> Option<&Dial> {
-        self.dial.as_ref().filter(|dial| dial.place == place)
+        self.dial.as_deref().filter(|dial| dial.place == place)
     }
 
     /// Returns whether an identity owns this entry.

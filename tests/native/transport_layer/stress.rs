@@ -231,10 +231,16 @@ async fn stress_tcp(seed: u64) {
     stress(sockets, seed, |_| {}, || {}).await;
 }
 
-/// More seeds take longer and find more: `STRESS_SEEDS=400`.
-fn seeds() -> std::ops::Range<u64> {
-    let seeds = std::env::var("STRESS_SEEDS");
-    0..seeds.map_or(5, |seeds| seeds.parse().unwrap())
+/// More seeds take longer and find more: `STRESS_SEEDS=400`. `STRESS_FROM=70` begins with another one than 0.
+/// Each is printed, so that a failure says which one it was.
+fn seeds() -> impl Iterator<Item = u64> {
+    let number = |variable, default| {
+        let value = std::env::var(variable);
+        value.map_or(default, |value| value.parse().unwrap())
+    };
+    let from = number("STRESS_FROM", 0);
+    let seeds = from..from + number("STRESS_SEEDS", 5);
+    seeds.inspect(|seed| println!("seed {seed}"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]

@@ -142,13 +142,13 @@ impl<C: NetConnection> Peers<C> {
         let id = self.next_id();
         let given_up = Arc::new(Signal::default());
         if let Some(peer) = self.get(key) {
-            peer.dial = Some(Dial {
+            peer.dial = Some(Box::new(Dial {
                 id,
                 since: now,
                 to,
                 place,
                 given_up: Arc::clone(&given_up),
-            });
+            }));
         }
         NewDial {
             key: DialKey { peer: key, id },
