@@ -290,12 +290,13 @@ fn not_joined(error: anyhow::Error) -> TypeError {
         return TypeError::new(&format!("keyValues: {error}"));
     }
     let text = format!("{error:#}");
-    let options = [("node_id", "id"), ("cluster_id", "cluster")];
-    let is_config = error.is::<ConfigError>();
-    let mut options = options.into_iter().filter(|_| is_config);
-    let text = options
-        .find_map(|(field, option)| Some(option.to_owned() + text.strip_prefix(field)?))
-        .unwrap_or(text);
+    if error.is::<ConfigError>() {
+        for (field, option) in [("node_id", "id"), ("cluster_id", "cluster")] {
+            if let Some(rest) = text.strip_prefix(field) {
+                return TypeError::new(&(option.to_owned() + rest));
+            }
+        }
+    }
     TypeError::new(&text)
 }
 

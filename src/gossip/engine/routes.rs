@@ -214,6 +214,7 @@ impl Routes {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) new: Vec<SocketAddr>,
+    /// In ascending order.
     pub(super) lost: Vec<SocketAddr>,
 }
 

@@ -22,12 +22,16 @@ impl Engine {
     ) {
         self.excuse_outage(now);
         let change = self.routes.connect(connections, now);
-        for addr in change.lost {
-            self.contacts.note_lost(addr);
-            let is_live = || self.detector.judged_live().any(|id| id.addr() == addr);
-            if self.routes.may_dial(addr) && is_live() {
-                self.routes.note_lost();
-            }
+        for addr in &change.lost {
+            self.contacts.note_lost(*addr);
+        }
+        if !change.lost.is_empty() {
+            // In one pass over the members, since all connections may be lost at once.
+            let is_lost = |addr: &SocketAddr| change.lost.binary_search(addr).is_ok();
+            let live = self.detector.judged_live().map(ChitchatId::addr);
+            let mut live: BTreeSet<_> = live.filter(is_lost).collect();
+            live.retain(|addr| self.routes.may_dial(*addr));
+            live.iter().for_each(|_| self.routes.note_lost());
         }
         if !change.new.is_empty() {
             self.rumours.unpark(now);

@@ -2,9 +2,9 @@
 //!
 //! One value holds them all, so that a snapshot is consistent and locks have no order to get wrong;
 //! each operation is short. Invariant: connections with a proved identity and dials together never exceed
-//! `max_connections`, apart from a few dials of contested addresses; those without never exceed `max_unauthenticated_connections`, those of one identity
-//! or host never exceed their own limits, and peers exceed `max_peers` only while so many are connected. The
-//! backlog counts what waits in the queues.
+//! `max_connections`, apart from a few dials of contested addresses; those without never exceed
+//! `max_unauthenticated_connections`, those of one identity or host never exceed their own limits, and peers
+//! exceed `max_peers` only while so many are connected. The backlog counts what waits in the queues.
 
 mod conflicts;
 mod connections;

@@ -77,18 +77,16 @@ impl<C: NetConnection> Peers<C> {
                 }
                 Decision::Verify => {
                     let place = self.place_to_verify(addr);
-                    let verification = self.map.get_mut(&addr).map(|peer| &mut peer.verification);
-                    match (place, verification) {
-                        (Some(place), Some(verification)) => {
-                            verification.due = None;
-                            verification.last = Some(now);
-                            break Step::Dial(self.start_dial((key, addr), place, now));
-                        }
-                        (_, verification) => {
-                            let verification = verification.into_iter();
-                            verification.for_each(|v| v.due = Some(now + VERIFY_EVERY));
-                        }
-                    }
+                    let Some(peer) = self.map.get_mut(&addr) else {
+                        return Step::Gone;
+                    };
+                    let Some(place) = place else {
+                        peer.verification.due = Some(now + VERIFY_EVERY);
+                        continue;
+                    };
+                    peer.verification.due = None;
+                    peer.verification.last = Some(now);
+                    break Step::Dial(self.start_dial((key, addr), place, now));
                 }
                 Decision::Close { link, code, why } => {
                     self.close_link((addr, link), code, why, now, fx);
