@@ -20,6 +20,8 @@ pub(super) struct Link<C> {
     pub(super) host: Host,
     pub(super) direction: Direction,
     pub(super) since: Instant,
+    /// The time in microseconds from when the network had made the connection until it came into service.
+    delay: u32,
     /// When the last message was sent or received.
     pub(super) used: Instant,
     /// When the last message or keepalive was written.
@@ -29,10 +31,12 @@ pub(super) struct Link<C> {
     /// Whether the connection holds bytes that the network has not taken yet.
     pub(super) unflushed: bool,
     pub(super) role: LinkRole,
-    /// An older connection that was in service when this one came. Messages that the peer had written to
-    /// it come before those of this one.
+    /// An older connection that was in service when this one came, or a dial that may result in one.
+    /// Messages that the peer had written to it come before those of this one.
     pub(super) after: Option<u64>,
     reading: Reading,
+    /// Whether the reader has found nothing more to read while the connection was quiet.
+    pub(super) is_read_empty: bool,
     silence: SilenceCheck,
     /// Whether the connection has to be probed.
     pub(super) doubt: Doubt,
@@ -92,6 +96,7 @@ impl<C: NetConnection> Link<C> {
     pub(super) fn new(id: u64, conn: C, direction: Direction, now: Instant) -> Self {
         let addr = conn.remote_addr();
         let owner = Owner::of(conn.remote_identity(), addr);
+        let delay = now.saturating_duration_since(conn.last_heard());
         Self {
             id,
             conn,
@@ -99,6 +104,7 @@ impl<C: NetConnection> Link<C> {
             host: Host::of(addr.ip()),
             direction,
             since: now,
+            delay: u32::try_from(delay.as_micros()).unwrap_or(u32::MAX),
             used: now,
             written: now,
             heard: false,
@@ -106,6 +112,7 @@ impl<C: NetConnection> Link<C> {
             role: LinkRole::Active,
             after: None,
             reading: Reading::Since(now),
+            is_read_empty: false,
             silence: SilenceCheck::default(),
             doubt: Doubt::default(),
         }
@@ -121,6 +128,17 @@ impl<C: NetConnection> Link<C> {
             age: now.saturating_duration_since(self.since),
             silence: now.saturating_duration_since(self.conn.last_heard()),
         }
+    }
+
+    /// Returns when the network has made the connection.
+    fn made(&self) -> Instant {
+        let delay = Duration::from_micros(self.delay.into());
+        self.since.checked_sub(delay).unwrap_or(self.since)
+    }
+
+    /// Returns whether the network has made this connection before another one.
+    pub(super) fn was_made_before(&self, other: &Self) -> bool {
+        self.made() < other.made()
     }
 
     /// Returns whether the peer has stated `addr`, which is in its canonical form.
@@ -147,8 +165,8 @@ impl<C: NetConnection> Link<C> {
         }
     }
 
-    /// Returns whether everything that had been sent on this connection until now has probably been handed
-    /// in.
+    /// Returns whether nothing has arrived for a while and nothing waits to be handed in. What has arrived
+    /// may still be unread if the reader has not had its turn.
     pub(super) fn is_quiet(&self, now: Instant) -> bool {
         let is_read = matches!(self.reading, Reading::Since(_));
         is_read && now.saturating_duration_since(self.conn.last_heard()) >= QUIET_TIME

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,7 +45,8 @@ pub(super) struct Peer<C> {
     pub(super) host: Option<Host>,
     /// Further addresses of this peer while it is connected.
     pub(super) aliases: Vec<SocketAddr>,
-    pub(super) verification: Verification,
+    /// Boxed because it is rare.
+    pub(super) verification: Option<Box<Verification>>,
     pub(super) claim: Option<Box<Claim>>,
     pub(super) conflict: Option<Box<Conflict>>,
     pub(super) queue: OutgoingQueue,
@@ -54,15 +56,15 @@ pub(super) struct Peer<C> {
     /// The connections whose readers run: first those that are out of service, in the order in which they
     /// went out of it, and then the others. A reader hands in nothing before those in front of it that are
     /// out of service have ended.
-    pub(super) readers: Vec<u64>,
+    pub(super) readers: Vec<ActiveReader>,
     /// Boxed, since most peers are connected and not being dialled.
     pub(super) dial: Option<Box<Dial>>,
     pub(super) backoff: Backoff,
     /// The number of callers that want a connection and wait for it.
     pub(super) wanted: usize,
     pub(super) observers: WaitList,
-    /// The error of the last dial. A connection clears it.
-    pub(super) failure: Option<Failure>,
+    /// The error of the last dial. A connection clears it. Boxed, since most peers have none.
+    pub(super) failure: Option<Box<Failure>>,
     /// Wakes the task of the peer.
     pub(super) signal: Arc<Signal>,
     pub(super) task: TaskState,
@@ -70,6 +72,14 @@ pub(super) struct Peer<C> {
     pub(super) used: Instant,
     /// When a connection of this peer last went out of service.
     pub(super) connected_until: Instant,
+}
+
+/// The reader of a connection.
+#[derive(Debug)]
+pub(super) struct ActiveReader {
+    pub(super) link: u64,
+    /// Wakes the reader. It is registered when the reader has begun.
+    pub(super) waker: Option<Waker>,
 }
 
 /// Whether the address of a peer is being checked, because another identity has stated it as well.
@@ -98,6 +108,10 @@ pub(super) struct Dial {
     pub(super) place: DialPlace,
     /// Raised when the dial is given up.
     pub(super) given_up: Arc<Signal>,
+    /// Wakes the task of the dial.
+    pub(super) waker: Option<Waker>,
+    /// Whether the dial has looked and had not ended since the peer has connected by itself.
+    pub(super) has_waited: bool,
 }
 
 /// The place that a dial takes.
@@ -158,7 +172,7 @@ impl<C: NetConnection> Peer<C> {
             via: None,
             host: None,
             aliases: Vec::new(),
-            verification: Verification::default(),
+            verification: None,
             claim: None,
             conflict: None,
             queue,
@@ -242,19 +256,27 @@ impl<C: NetConnection> Peer<C> {
         }
     }
 
-    /// Returns whether the reader of a connection must not hand in anything yet: that of another connection
-    /// which went out of service before has not ended, or an older connection is not quiet. The peer may
-    /// have lost that one and connected again while its last messages had still to be handed in.
-    pub(super) fn has_to_hold_back(&self, id: u64, now: Instant) -> bool {
+    /// Returns whether the reader of a connection must not hand in anything yet, since that of another one
+    /// which went out of service before has not ended.
+    pub(super) fn is_behind_another_reader(&self, id: u64) -> bool {
         let first = self.readers.first();
-        if first.is_some_and(|first| *first != id && !self.is_in_service(*first)) {
-            return true;
+        first.is_some_and(|first| first.link != id && !self.is_in_service(first.link))
+    }
+
+    /// Returns when the address is to be dialled although the peer is connected.
+    pub(super) fn verification_due(&self) -> Option<Instant> {
+        self.verification.as_ref().and_then(|check| check.due)
+    }
+
+    pub(super) fn cancel_verification(&mut self) {
+        if let Some(check) = &mut self.verification {
+            check.due = None;
         }
-        let links = || self.links.iter();
-        let after = links()
-            .find(|link| link.id == id)
-            .and_then(|link| link.after);
-        links().any(|older| Some(older.id) == after && !older.is_quiet(now))
+    }
+
+    /// Returns whether a connection is being read.
+    pub(super) fn is_read(&self, id: u64) -> bool {
+        self.readers.iter().any(|reader| reader.link == id)
     }
 
     /// Returns whether a connection is in service.
@@ -265,13 +287,13 @@ impl<C: NetConnection> Peer<C> {
     /// Puts the reader of a connection that is no longer in service before those of the others. Returns
     /// whether any of them has to wait for it.
     pub(super) fn note_out_of_service(&mut self, id: u64) -> bool {
-        if !self.readers.contains(&id) {
+        let Some(index) = self.readers.iter().position(|reader| reader.link == id) else {
             return false;
-        }
-        self.readers.retain(|reader| *reader != id);
-        let is_before = |reader: &&u64| !self.is_in_service(**reader);
+        };
+        let reader = self.readers.remove(index);
+        let is_before = |reader: &&ActiveReader| !self.is_in_service(reader.link);
         let place = self.readers.iter().take_while(is_before).count();
-        self.readers.insert(place, id);
+        self.readers.insert(place, reader);
         place + 1 < self.readers.len()
     }
 
@@ -363,11 +385,11 @@ impl<C: NetConnection> Peer<C> {
         }
         deadline = sooner(deadline, self.claim.as_ref().map(|claim| claim.due));
         let target = self.target(addr);
-        if let Some(due) = self.verification.due
+        if let Some(due) = self.verification_due()
             && self.dial.is_none()
         {
             if self.was_dialled_at(addr) {
-                self.verification.due = None;
+                self.cancel_verification();
             } else if due <= now {
                 return Decision::Verify;
             } else {

@@ -3,7 +3,7 @@
 //! The peer may connect by itself in the meantime, and its task then writes to that connection. The
 //! dial goes on: the peer may have accepted it already, and have written to it.
 
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ impl<T: NetTransport, M: Message> Dialler<T, M> {
 
     async fn run(self) {
         let (shared, addr) = (&self.shared, self.dial.to);
-        let attempt = pin!(rt::timeout(
+        let mut attempt = pin!(rt::timeout(
             shared.config.dial_timeout,
             shared.transport.connect_from(
                 shared.local_addr,
@@ -42,6 +42,15 @@ impl<T: NetTransport, M: Message> Dialler<T, M> {
                 &shared.credential,
             ),
         ));
+        // The peer may connect by itself, and its reader then asks whether the dial has ended.
+        let attempt = poll_fn(|cx| {
+            let seen = shared.revision();
+            let poll = attempt.as_mut().poll(cx);
+            if poll.is_pending() {
+                shared.with(|peers, _| peers.dial_waits(self.dial.key, seen, cx.waker()));
+            }
+            poll
+        });
         let given_up = pin!(poll_fn(|cx| self.dial.given_up.poll(cx)));
         match select(attempt, given_up).await {
             Either::Left((Ok(Ok(conn)), _)) => self.succeeded(conn),

@@ -6,6 +6,7 @@ use std::iter;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -96,8 +97,14 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
     }
 
     async fn run(&mut self) {
-        self.read_all().await;
         let (key, link) = (self.key, self.link);
+        poll_fn(|cx| {
+            self.shared
+                .with(|peers, _| peers.reader_began(key, link, cx.waker()));
+            Poll::Ready(())
+        })
+        .await;
+        self.read_all().await;
         self.shared
             .with(|peers, fx| peers.reader_ended(key, link, fx));
     }
@@ -156,12 +163,26 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
         }
         let mut reading = pin!(self.conn.recv_many(arrived));
         let read = poll_fn(|cx| {
+            let seen = self.shared.revision();
             let poll = reading.as_mut().poll(cx);
-            waited |= poll.is_pending();
+            if poll.is_pending() {
+                waited = true;
+                self.note_empty(seen);
+            }
             poll
         });
         let read = read.await;
         (read, waited)
+    }
+
+    /// Records that there was nothing more to read when the revision was `seen`, in case that the reader of
+    /// another connection waits for that.
+    fn note_empty(&self, seen: u64) {
+        if self.revision != seen {
+            let (key, link) = (self.key, self.link);
+            self.shared
+                .with(|peers, _| peers.read_empty(key, link, seen, Instant::now()));
+        }
     }
 
     fn note_arrival(&mut self) -> Source {
@@ -207,8 +228,8 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
     fn review_at_once(&mut self) -> bool {
         let revision = self.shared.revision();
         let (key, link) = (self.key, self.link);
-        let (has_to_wait, addr) = self.shared.with(|peers, _| {
-            let has_to_wait = peers.must_hold_back(key, link, Instant::now());
+        let (has_to_wait, addr) = self.shared.with(|peers, fx| {
+            let has_to_wait = peers.must_hold_back(key, link, Instant::now(), fx);
             (has_to_wait, peers.address_of(key))
         });
         let (old, identity) = (self.addr, self.origin.identity);

@@ -40,6 +40,13 @@ impl<C: NetConnection> Peers<C> {
         let Some(peer) = self.map.get_mut(&addr) else {
             return;
         };
+        if newer.direction == Direction::Incoming
+            && let Some(dial) = &mut peer.dial
+        {
+            newer.after = Some(dial.id);
+            dial.has_waited = false;
+            self.revision += 1;
+        }
         let Some(index) = peer
             .links
             .iter()
@@ -62,7 +69,14 @@ impl<C: NetConnection> Peers<C> {
             (_, Direction::Incoming) if !ours_stays => Kind::KeepNewer,
             _ => Kind::KeepOlder,
         };
-        newer.after = Some(older.id);
+        if newer.was_made_before(older) && kind != Kind::Duplicate {
+            // This side was slow to take it into service. The peer may have written to it, lost it and made
+            // the other one meanwhile.
+            newer.after = older.after.replace(newer.id);
+            self.revision += 1;
+        } else {
+            newer.after = Some(older.id);
+        }
         match kind {
             Kind::Duplicate => newer.role = LinkRole::Waiting,
             Kind::KeepOlder => newer.role = LinkRole::Draining(now),

@@ -12,7 +12,7 @@ use crate::net::{CloseCode, NetConnection};
 use crate::rt::Instant;
 use crate::transport_layer::core::conflict::{Conflict, Kind};
 use crate::transport_layer::core::link::{Link, LinkEnd, LinkRole, Reading};
-use crate::transport_layer::core::peer::{DialPlace, Failure, Peer};
+use crate::transport_layer::core::peer::{ActiveReader, DialPlace, Failure, Peer};
 use crate::transport_layer::core::pool::Pool;
 use crate::transport_layer::core::step::{Effects, EndedLink, LinkLife, NewReader, PeerKey};
 use crate::transport_layer::error::DuplicateIdentity;
@@ -128,12 +128,16 @@ impl<C: NetConnection> Peers<C> {
         let Some(peer) = self.map.get_mut(&addr) else {
             return;
         };
-        if !peer.readers.iter().all(|id| peer.is_in_service(*id)) {
+        if !(peer.readers.iter()).all(|reader| peer.is_in_service(reader.link)) {
             return;
         }
         for link in &peer.links {
-            if !peer.has_to_wait(link) && !peer.readers.contains(&link.id) {
-                peer.readers.push(link.id);
+            if !peer.has_to_wait(link) && !peer.is_read(link.id) {
+                peer.readers.reserve_exact(1);
+                peer.readers.push(ActiveReader {
+                    link: link.id,
+                    waker: None,
+                });
                 fx.readers.push(NewReader {
                     key: PeerKey { addr, id: peer.id },
                     link: link.id,
@@ -153,25 +157,12 @@ impl<C: NetConnection> Peers<C> {
     ) {
         if let Some(addr) = self.locate(key) {
             if let Some(peer) = self.map.get_mut(&addr) {
-                peer.readers.retain(|id| *id != link);
+                peer.readers.retain(|reader| reader.link != link);
                 // It may be forgotten now.
                 peer.signal.raise();
             }
             self.start_readers(addr, fx);
         }
-    }
-
-    /// Returns whether the reader of a connection must not hand in anything yet, since messages of another
-    /// connection may come before.
-    pub(in crate::transport_layer) fn must_hold_back(
-        &self,
-        key: PeerKey,
-        link: u64,
-        now: Instant,
-    ) -> bool {
-        let addr = self.locate(key);
-        let peer = addr.and_then(|addr| self.map.get(&addr));
-        peer.is_some_and(|peer| peer.has_to_hold_back(link, now))
     }
 
     /// Takes a connection out of service. Returns `None` if it was out of service already.
@@ -208,7 +199,7 @@ impl<C: NetConnection> Peers<C> {
             let dialled = link.direction == Direction::Outgoing;
             let alone = peer.links.is_empty();
             if dialled && alone && failure.is_some() {
-                peer.failure = failure;
+                peer.failure = failure.map(Box::new);
                 peer.backoff.fail(now, min, max);
                 fx.wakers.extend(peer.observers.all());
             } else if link.heard || age >= STABLE_AFTER {

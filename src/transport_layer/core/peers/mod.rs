@@ -10,6 +10,7 @@ mod conflicts;
 mod connections;
 mod intake;
 mod names;
+mod order;
 mod overflow;
 mod registration;
 mod tasks;

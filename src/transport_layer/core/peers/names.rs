@@ -17,6 +17,8 @@ use crate::rt::Instant;
 use crate::transport_layer::core::link::LinkRole;
 use crate::transport_layer::core::names::Own;
 #[cfg(test)]
+use crate::transport_layer::core::peer::ActiveReader;
+#[cfg(test)]
 use crate::transport_layer::core::peer::DialPlace;
 use crate::transport_layer::core::step::{Effects, PeerKey};
 use crate::transport_layer::stats::DropReason;
@@ -148,7 +150,7 @@ impl<C: NetConnection> Peers<C> {
         self.names.note_move(peer.id, to);
         self.revision += 1;
         // It was the former address that was contested.
-        peer.verification.due = None;
+        peer.cancel_verification();
         peer.claim.take_if(|claim| claim.addr == to);
         if let Some(owner) = peer.owner {
             self.names.identities.insert(owner.address(), to);
@@ -271,8 +273,10 @@ impl<C: NetConnection> Peers<C> {
             }
             for link in &peer.links {
                 let mut readers = peer.readers.iter();
-                let waits = peer.has_to_wait(link) || readers.any(|id| !peer.is_in_service(*id));
-                let read = peer.readers.iter().filter(|id| **id == link.id).count();
+                let waits = peer.has_to_wait(link)
+                    || readers.any(|reader| !peer.is_in_service(reader.link));
+                let is_of_link = |reader: &&ActiveReader| reader.link == link.id;
+                let read = peer.readers.iter().filter(is_of_link).count();
                 assert!(
                     read == 1 || (read == 0 && waits),
                     "{addr} is read {read} times"

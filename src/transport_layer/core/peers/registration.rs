@@ -418,11 +418,11 @@ impl<C: NetConnection> Peers<C> {
                 peer.queue.drop_waiting(DropReason::IdentityChanged);
                 self.backlog.settle(&mut peer.queue);
             }
-            peer.failure = Some(Failure {
+            peer.failure = Some(Box::new(Failure {
                 id,
                 error: Arc::new(error),
                 permanent: false,
-            });
+            }));
             peer.backoff.fail(now, min, max);
             fx.wakers.extend(peer.observers.all());
             fx.wakers.extend(peer.queue.ready_sender());
@@ -439,9 +439,10 @@ impl<C: NetConnection> Peers<C> {
         let Some(peer) = self.map.get_mut(&addr) else {
             return;
         };
-        if peer.verification.due.is_none() && !peer.was_dialled_at(addr) {
-            let next = peer.verification.last.map(|last| last + VERIFY_EVERY);
-            peer.verification.due = Some(next.map_or(now, |next| next.max(now)));
+        if peer.verification_due().is_none() && !peer.was_dialled_at(addr) {
+            let check = peer.verification.get_or_insert_default();
+            let next = check.last.map(|last| last + VERIFY_EVERY);
+            check.due = Some(next.map_or(now, |next| next.max(now)));
             peer.wake_task(now);
         }
     }

@@ -14,7 +14,9 @@ use crate::credential::Identity;
 use crate::net::{CloseCode, ConnectError, NetConnection};
 use crate::rt::Instant;
 use crate::rt::sync::Signal;
-use crate::transport_layer::core::peer::{Decision, Dial, DialPlace, Failure, TaskState};
+use crate::transport_layer::core::peer::{
+    Decision, Dial, DialPlace, Failure, TaskState, Verification,
+};
 use crate::transport_layer::core::pool::Pool;
 use crate::transport_layer::core::requests::Writer;
 use crate::transport_layer::core::step::{DialKey, Effects, NewDial, PeerKey, Step};
@@ -81,11 +83,12 @@ impl<C: NetConnection> Peers<C> {
                         return Step::Gone;
                     };
                     let Some(place) = place else {
-                        peer.verification.due = Some(now + VERIFY_EVERY);
+                        let check = peer.verification.get_or_insert_default();
+                        check.due = Some(now + VERIFY_EVERY);
                         continue;
                     };
-                    peer.verification.due = None;
-                    peer.verification.last = Some(now);
+                    let last = Some(now);
+                    peer.verification = Some(Box::new(Verification { due: None, last }));
                     break Step::Dial(self.start_dial((key, addr), place, now));
                 }
                 Decision::Close { link, code, why } => {
@@ -146,6 +149,8 @@ impl<C: NetConnection> Peers<C> {
                 to,
                 place,
                 given_up: Arc::clone(&given_up),
+                waker: None,
+                has_waited: false,
             }));
         }
         NewDial {
@@ -205,7 +210,7 @@ impl<C: NetConnection> Peers<C> {
         if peer.active().is_some() {
             return None;
         }
-        peer.failure = Some(failure);
+        peer.failure = Some(Box::new(failure));
         fx.wakers.extend(peer.observers.all());
         let dropped = if permanent {
             peer.queue.drop_waiting(DropReason::DialFailed)

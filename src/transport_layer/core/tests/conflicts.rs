@@ -308,65 +308,6 @@ fn without_room_beside_it_a_connection_is_probed_before_it_makes_room_for_anothe
     }
 }
 
-impl Fixture {
-    /// Returns whether the reader of a connection of the peer at `addr` has to hold back what it has read.
-    fn holds_back(&mut self, addr: SocketAddr, link: u64) -> bool {
-        let key = self.key(addr);
-        self.peers.must_hold_back(key, link, self.now)
-    }
-}
-
-#[test]
-fn a_reader_waits_for_those_whose_connections_went_out_of_service_before() {
-    let mut fixture = fixture();
-    let older = fixture.connect(addr(1), 101, Direction::Outgoing);
-    let newer = fixture.accept(addr(1), 101);
-    fixture.now += secs(1);
-    let holding =
-        |fixture: &mut Fixture| [older, newer].map(|link| fixture.holds_back(addr(1), link));
-    assert_eq!(holding(&mut fixture), [false, false]);
-    let mut revision = fixture.peers.revision();
-    let key = fixture.key(addr(1));
-    for link in [newer, older] {
-        let (end, now) = (LinkEnd::Local(CloseCode::EVICTED), fixture.now);
-        fixture
-            .peers
-            .disconnected(key, link, &end, now, &mut fixture.fx);
-        assert_eq!(holding(&mut fixture), [true, false]);
-        let another_is_read = link == newer;
-        assert_eq!(fixture.peers.revision() > revision, another_is_read);
-        revision = fixture.peers.revision();
-    }
-    fixture.peers.reader_ended(key, newer, &mut fixture.fx);
-    assert!(!fixture.holds_back(addr(1), older));
-}
-
-#[test]
-fn a_connection_that_does_not_stay_holds_back_until_the_one_before_it_is_quiet() {
-    let mut fixture = fixture();
-    let older = fixture.connect(addr(1), 101, Direction::Outgoing);
-    let newer = fixture.accept(addr(1), 101);
-    assert_ne!(
-        newer, 0,
-        "it is read, since the peer may wait for its answer"
-    );
-    let after = |fixture: &mut Fixture, ms| {
-        fixture.now += Duration::from_millis(ms);
-        fixture.holds_back(addr(1), newer)
-    };
-    assert!(after(&mut fixture, 19), "messages may be on their way");
-    fixture.reading(addr(1), older, Reading::Paused);
-    assert!(after(&mut fixture, 1000), "a message has no room yet");
-    let now = fixture.now;
-    fixture.reading(addr(1), older, Reading::Since(now));
-    fixture
-        .peers
-        .each_conn(addr(1), |conn| conn.last_heard = now);
-    assert!(after(&mut fixture, 19));
-    assert!(!after(&mut fixture, 1));
-    assert!(!fixture.holds_back(addr(1), older));
-}
-
 #[test]
 fn a_connection_that_drains_is_not_written_to_after_another_was() {
     // Whether a message is written, and whether the network takes it.

@@ -9,6 +9,7 @@ mod life;
 mod life_of_many;
 mod limits;
 mod names;
+mod order;
 mod steps;
 mod wakes;
 mod waking;
