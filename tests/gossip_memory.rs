@@ -1,4 +1,4 @@
-//! Measures the memory that gossip takes: the states of others, and waits for changes.
+//! Measures the memory that gossip takes: the states of others, dead members, and waits for changes.
 //!
 //! The tests have a process of their own, since the allocator counts the allocations of all threads.
 //! They run one after the other.
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake};
 use std::time::Duration;
 
-use gossip_transport::gossip::{Engine, Event, GossipConfig, Participant};
+use gossip_transport::gossip::{Connection, Engine, Event, GossipConfig, Participant};
 use gossip_transport::memory::MemoryNetwork;
 use gossip_transport::message::{
     ChitchatId, ChitchatMessage, DeletionStatus, Delta, Digest, KeyValueMutation, NodeDelta,
@@ -171,4 +171,121 @@ fn the_memory_of_states_is_what_the_limit_counts_give_or_take_a_third() {
             assert!((1.0 / 1.3..1.3).contains(&ratio), "{len}: {ratio} resident");
         }
     }
+}
+
+/// Returns the id of a page, whose address cannot be dialled.
+fn page(n: u64) -> ChitchatId {
+    let mut key = [7; 32];
+    key[..8].copy_from_slice(&n.to_be_bytes());
+    let addr = Identity::from_bytes(key).address();
+    ChitchatId::new(format!("tab-{n:06}"), 1, addr)
+}
+
+/// Returns the most bytes that were allocated at once by `f`, beyond those before, and its output.
+fn peak_of<T>(f: impl FnOnce() -> T) -> (usize, T) {
+    let before = MEMORY.current_usage();
+    MEMORY.reset_peak_usage();
+    let output = f();
+    (MEMORY.peak_usage().saturating_sub(before), output)
+}
+
+#[test]
+fn a_page_that_is_closed_takes_little_memory_and_makes_what_others_do_take_hardly_more() {
+    const PAGES: u64 = 2_000;
+    let _alone = ONE_AT_A_TIME.lock();
+    let config = GossipConfig::new("cluster", "unused").with_rng_seed(Some(1));
+    let mut us = Engine::new(config, id(1), Duration::ZERO).unwrap();
+    let other = ([10, 0, 0, 2], 7946).into();
+    let connection = Connection {
+        addr: other,
+        reads_v1: true,
+    };
+    us.handle(Event::Connections(vec![connection]), Duration::ZERO);
+    let version = ProtocolVersion::V1;
+    // What the other node tells in each second: its own heartbeat, and those of the pages `alive`.
+    let told = |second: u64, alive: std::ops::Range<u64>| {
+        let beat = |id, heartbeat| {
+            let digest = NodeDigest {
+                heartbeat,
+                max_version: 1,
+                ..NodeDigest::default()
+            };
+            (id, digest)
+        };
+        let node = ChitchatId::new("other", 1, other);
+        let pages = alive.clone().map(|n| beat(page(n), second));
+        let node_deltas = alive.map(|n| NodeDelta {
+            chitchat_id: page(n),
+            last_gc_version: 0,
+            from_version_excluded: 0,
+            key_values: vec![KeyValueMutation {
+                key: "kind".to_owned(),
+                value: "tab".to_owned(),
+                version: 1,
+                status: DeletionStatus::Set,
+            }],
+            max_version: 1,
+        });
+        ChitchatMessage::SynAck {
+            version,
+            digest: Digest {
+                node_digests: pages.chain([beat(node, second)]).collect(),
+            },
+            delta: Delta {
+                node_deltas: node_deltas.collect(),
+            },
+        }
+    };
+    let before = MEMORY.current_usage();
+    // Four pages are loaded in each second, and each lives for three.
+    for second in 1..=PAGES / 4 {
+        let now = Duration::from_secs(second);
+        let alive = (second * 4).saturating_sub(12)..second * 4;
+        us.handle(received(told(second, alive)), now);
+        us.handle(Event::Round, now);
+    }
+    let kept = |us: &Engine, when: &str| {
+        let bytes = MEMORY.current_usage().saturating_sub(before) / PAGES as usize;
+        println!("{bytes} bytes for each page {when}");
+        assert!(us.members().len() as u64 >= PAGES);
+        assert!(bytes <= 800, "{bytes} bytes for each page {when}");
+    };
+    kept(&us, "at the end");
+    for second in 1..=600 {
+        let now = Duration::from_secs(PAGES / 4 + second);
+        us.handle(received(told(PAGES / 4 + second, 0..0)), now);
+        us.handle(Event::Round, now);
+        if second == 60 || second == 600 {
+            kept(&us, &format!("after {second} s"));
+        }
+    }
+    // All pages are dead and no longer mentioned: what this member does in a second takes little more
+    // memory than if there were none.
+    let second = PAGES / 4 + 601;
+    let (node, now) = (
+        ChitchatId::new("other", 1, other),
+        Duration::from_secs(second),
+    );
+    let heartbeat = NodeDigest {
+        heartbeat: second,
+        ..NodeDigest::default()
+    };
+    let syn = ChitchatMessage::Syn {
+        version,
+        cluster_id: "cluster".to_owned(),
+        digest: Digest {
+            node_digests: [(node, heartbeat)].into(),
+        },
+    };
+    for (what, event) in [("an answer", received(syn)), ("a round", Event::Round)] {
+        let (peak, outputs) = peak_of(|| us.handle(event, now));
+        assert!(!outputs.is_empty());
+        let peak = peak / PAGES as usize;
+        println!("{what}: {peak} bytes for each page");
+        assert!(peak <= 32, "{what}: {peak} bytes for each page");
+    }
+    let (peak, listed) = peak_of(|| us.liveness_of_members());
+    let peak = peak / listed.len();
+    println!("the list: {peak} bytes for each page");
+    assert!(peak <= 100, "the list: {peak} bytes for each page");
 }

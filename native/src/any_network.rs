@@ -11,8 +11,8 @@ use gossip_transport::ChitchatMessage;
 use gossip_transport::TransportLayerSocket;
 use gossip_transport::either::{EitherCounts, EitherTransport};
 use gossip_transport::gossip::{
-    ConnectedError, DeleteError, GossipConfig, LeaveError, Member, MembershipWatch, Participant,
-    SeedStatus, SetError,
+    ConnectedError, DeleteError, GossipConfig, LeaveError, Liveness, Member, MembershipWatch,
+    Participant, SeedStatus, SetError,
 };
 use gossip_transport::message::ChitchatId;
 use gossip_transport::tcp::TcpTransport;
@@ -85,6 +85,10 @@ impl AnyParticipant {
 
     pub(crate) fn members(&self) -> Vec<Member> {
         of_either!(self, participant => participant.members())
+    }
+
+    pub(crate) fn liveness_of_members(&self) -> Vec<(ChitchatId, Liveness)> {
+        of_either!(self, participant => participant.liveness_of_members())
     }
 
     pub(crate) fn seeds(&self) -> Vec<SeedStatus> {

@@ -26,12 +26,13 @@ pub(crate) fn start(node: Node) -> rt::Task {
         let mut namesakes = Namesakes::default();
         loop {
             rt::sleep(interval).await;
-            let Some((me, members)) = node.with(|node| (node.id(), node.members())) else {
+            let Some((me, members)) = node.with(|node| (node.id(), node.liveness_of_members()))
+            else {
                 return;
             };
             let live = members.into_iter();
-            let live = live.filter(|member| member.liveness == Liveness::Live);
-            for other in namesakes.look(&me, live.map(|member| member.id)) {
+            let live = live.filter(|(_, liveness)| *liveness == Liveness::Live);
+            for other in namesakes.look(&me, live.map(|(id, _)| id)) {
                 // The name is chosen by another node. Quoted, it cannot end the line.
                 tracing::warn!(name = ?&*other.node_id, addr = %other.gossip_advertise_addr,
                     generation = other.generation_id, "another live member has the name of this node: give each \

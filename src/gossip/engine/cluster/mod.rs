@@ -291,10 +291,10 @@ impl Cluster {
         room: usize,
         skip: impl Fn(&ChitchatId) -> bool,
     ) -> Digest {
+        // No room is made for all members: most of them may be dead, and skipped.
         let nodes = self.nodes.iter().filter(|(id, _)| !skip(id));
-        let mut entries = Vec::with_capacity(self.nodes.len());
-        entries.extend(nodes.map(|(id, state)| (id.clone(), state.digest())));
-        let mut digest = Digest::from(entries);
+        let entries = nodes.map(|(id, state)| (id.clone(), state.digest()));
+        let mut digest = Digest::from(entries.collect::<Vec<_>>());
         if digest.encoded_len_bound(version) <= room {
             self.digest_cursor = None;
             return digest;

@@ -91,8 +91,10 @@ impl Engine {
                 let position = cluster.position(id);
                 position.is_some_and(|n| superseded.get(n) == Some(&true))
             };
-            dead = addrs(&mut judged_dead.filter(|id| !is_superseded(id)));
-            dead.retain(|addr| !all_live.contains(addr) && routes.has_route(*addr));
+            // Dead tabs have no route, and are by far the most.
+            let has_route = |id: &ChitchatId| routes.has_route(id.addr());
+            dead = addrs(&mut judged_dead.filter(|id| has_route(id) && !is_superseded(id)));
+            dead.retain(|addr| !all_live.contains(addr));
         }
         // Used only while no member is live that can be reached.
         let mut known = BTreeSet::new();

@@ -38,6 +38,11 @@ fn the_members_that_are_live_are_known_by_their_addresses() {
     beat(&mut us, &id(3), 2, 4);
     assert_eq!(us.live_addrs(), BTreeSet::from([addr(3)]));
     assert!(us.has_live_members());
+    let members = us.members().into_iter();
+    let expected: Vec<_> = members.map(|member| (member.id, member.liveness)).collect();
+    assert_eq!(us.liveness_of_members(), expected);
+    let liveness: Vec<_> = expected.into_iter().map(|(_, liveness)| liveness).collect();
+    assert_eq!(liveness, [Liveness::Myself, Liveness::Dead, Liveness::Live]);
 }
 
 #[test]
