@@ -126,9 +126,22 @@ impl<T: NetTransport> Driver<T> {
         let start = self.shared.now();
         self.is_stale |= self.shared.handle(event);
         rest.note(start, self.shared.now());
+        if is_round {
+            self.suspect_overdue();
+        }
         if is_round && self.is_stale {
             self.is_stale = false;
             self.suspect_dead();
+        }
+    }
+
+    /// Has the connections probed over which nothing comes although an answer is overdue. The member may be
+    /// live by the reports of others, or be a seed of which nothing is known yet.
+    fn suspect_overdue(&self) {
+        let now = self.shared.now();
+        let (overdue, silence) = self.shared.engine().take_overdue(now);
+        for addr in overdue {
+            self.shared.socket.suspect_if_silent(addr, silence);
         }
     }
 

@@ -92,7 +92,13 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
     /// closed, so that the next message dials the peer, instead of waiting until it has been
     /// [silent](TransportLayerConfig::silence_timeout) for long.
     pub fn suspect(&self, addr: SocketAddr) {
-        self.shared.suspect(addr);
+        self.shared.suspect(addr, Duration::ZERO);
+    }
+
+    /// Probes the connections of an authenticated peer on which nothing was heard for `silence`, as
+    /// [`suspect`](Self::suspect) does.
+    pub(crate) fn suspect_if_silent(&self, addr: SocketAddr, silence: Duration) {
+        self.shared.suspect(addr, silence);
     }
 
     /// Returns the number of failed dials in a row of `addr` and the error of the last one, or `None`

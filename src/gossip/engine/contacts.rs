@@ -12,6 +12,10 @@ use std::time::Duration;
 
 use litemap::LiteMap;
 
+/// The connection to an address may be lost if it does not answer for so many times as long as it may. A
+/// member that is busy for a moment answers in that time.
+const OVERDUE_AFTER: u32 = 2;
+
 /// The addresses to which a Syn was sent, and whether they answered.
 #[derive(Debug)]
 pub(super) struct Contacts {
@@ -25,6 +29,8 @@ struct Contact {
     has_answered: bool,
     /// The time of the first Syn that has not been answered.
     unanswered_since: Option<Duration>,
+    /// It was reported as overdue since the latest Syn.
+    is_reported: bool,
 }
 
 impl Contacts {
@@ -39,6 +45,7 @@ impl Contacts {
     pub(super) fn note_asked(&mut self, addr: SocketAddr, now: Duration) {
         let contact = self.asked.entry(addr).or_default();
         contact.unanswered_since.get_or_insert(now);
+        contact.is_reported = false;
     }
 
     /// Notes a message from `addr`. Any message counts as an answer: it shows that the address can
@@ -75,6 +82,26 @@ impl Contacts {
     pub(super) fn answers(&self, addr: SocketAddr, now: Duration) -> bool {
         let contact = self.asked.get(&addr);
         contact.is_some_and(|c| c.has_answered) && !self.is_silent(addr, now)
+    }
+
+    /// Returns the addresses that have not answered for so long that the connection to them may be lost:
+    /// each once for every Syn, at the earliest [`Self::overdue_after`] the first one.
+    pub(super) fn take_overdue(&mut self, now: Duration) -> Vec<SocketAddr> {
+        let limit = self.overdue_after();
+        let mut overdue = Vec::new();
+        for (addr, contact) in &mut self.asked {
+            let since = contact.unanswered_since.filter(|_| !contact.is_reported);
+            if since.is_some_and(|since| now >= since.saturating_add(limit)) {
+                contact.is_reported = true;
+                overdue.push(*addr);
+            }
+        }
+        overdue
+    }
+
+    /// Returns the silence after which the connection to an address may be lost.
+    pub(super) fn overdue_after(&self) -> Duration {
+        self.patience.saturating_mul(OVERDUE_AFTER)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -127,6 +154,25 @@ mod tests {
         contacts.note_asked(addr(1), at(9));
         assert!(contacts.is_silent(addr(1), at(11)));
         assert!(!contacts.may_still_answer(addr(1), at(11)));
+    }
+
+    #[test]
+    fn an_address_that_does_not_answer_for_long_is_reported_once_for_each_syn() {
+        let mut contacts = Contacts::new(PATIENCE);
+        let at = Duration::from_secs;
+        contacts.note_asked(addr(1), at(0));
+        contacts.note_asked(addr(2), at(1));
+        contacts.note_heard(addr(2));
+        assert_eq!(contacts.take_overdue(at(3)), []);
+        assert_eq!(contacts.take_overdue(at(4)), [addr(1)]);
+        assert_eq!(contacts.take_overdue(at(9)), []);
+        contacts.note_asked(addr(1), at(9));
+        assert_eq!(contacts.take_overdue(at(9)), [addr(1)]);
+        // Another connection gets the time that the first one had.
+        contacts.note_lost(addr(1));
+        contacts.note_asked(addr(1), at(10));
+        assert_eq!(contacts.take_overdue(at(13)), []);
+        assert_eq!(contacts.take_overdue(at(14)), [addr(1)]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use super::decoding::Turns;
 use super::inbox::SharedInbox;
@@ -150,9 +151,13 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         }
     }
 
-    /// Probes the connections of a peer that seems to be gone.
-    pub(in crate::transport_layer) fn suspect(self: &Arc<Self>, addr: SocketAddr) {
-        self.with(|peers, _| peers.suspected(addr, Instant::now()));
+    /// Probes the connections of a peer that seems to be gone, if nothing was heard on them for `silence`.
+    pub(in crate::transport_layer) fn suspect(
+        self: &Arc<Self>,
+        addr: SocketAddr,
+        silence: Duration,
+    ) {
+        self.with(|peers, _| peers.suspected(addr, silence, Instant::now()));
     }
 
     /// Takes a connection out of service. Only the first report of its end counts.

@@ -1,5 +1,5 @@
-//! A member all of whose connections fall silent at once, over real TCP: how long it takes until it is
-//! a member again.
+//! Connections that fall silent, over real TCP: all of a member, that of one pair, and that to a seed. How
+//! long it takes until they are replaced.
 //!
 //! Nothing is closed, and nothing that is sent arrives, as when a firewall forgets its connections or a
 //! route is lost.
@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gossip_transport::gossip::{FailureDetectorConfig, GossipConfig, Liveness, Participant};
-use gossip_transport::net::{Alpn, NetTransport};
+use gossip_transport::message::ALPN_V1;
+use gossip_transport::net::{Alpn, NetIncomingRequest as _, NetListener as _, NetTransport};
 use gossip_transport::rt::Task;
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::{
@@ -32,10 +33,11 @@ const ROUNDS_TO_SUSPECT: u32 = 9;
 /// after which a member is live, and as many again for a machine that is busy.
 const FEW_ROUNDS: u32 = 6;
 
-/// What the wires of the network do with the connections of one machine.
+/// What the wires of the network do with the connections of one machine, or between it and another one.
 #[derive(Debug, Clone, Copy, Default)]
 struct Wires {
     machine: Option<SocketAddr>,
+    other: Option<SocketAddr>,
     /// How often its connections have fallen silent.
     cuts: u32,
     /// New ones do not reach it, nor do its own reach others.
@@ -56,7 +58,10 @@ async fn forward(
     ends: [SocketAddr; 2],
     mut wires: watch::Receiver<Wires>,
 ) -> std::io::Result<()> {
-    let concerns = move |wires: &Wires| wires.machine.is_some_and(|of| ends.contains(&of));
+    let concerns = move |wires: &Wires| {
+        let is_end = |of| ends.contains(&of);
+        wires.machine.is_some_and(is_end) && wires.other.is_none_or(is_end)
+    };
     let (mut near, _) = listener.accept().await?;
     // The system of the dialler tries again until it is answered.
     let state = wires.wait_for(|wires| !(wires.are_down && concerns(wires)));
@@ -168,7 +173,7 @@ async fn cluster() -> (watch::Sender<Wires>, Node, Vec<Node>) {
 }
 
 /// Waits until `done` returns true. Checks it again after each change.
-async fn until(node: &Node, done: impl Fn(&Node) -> bool) {
+async fn until<T: NetTransport>(node: &Participant<T>, done: impl Fn(&Participant<T>) -> bool) {
     let mut watch = node.watch();
     soon(async {
         while !done(node) {
@@ -178,7 +183,7 @@ async fn until(node: &Node, done: impl Fn(&Node) -> bool) {
     .await;
 }
 
-fn has_live(node: &Node, others: usize) -> bool {
+fn has_live<T: NetTransport>(node: &Participant<T>, others: usize) -> bool {
     let members = node.members().into_iter();
     let live = members.filter(|member| member.liveness == Liveness::Live);
     live.count() == others
@@ -237,4 +242,71 @@ async fn a_node_that_was_cut_off_is_a_member_again_a_few_rounds_after_its_networ
     let (key, all) = recovered(back, &cut, &others).await;
     println!("key after {key:?}, all live after {all:?}");
     assert!(all <= INTERVAL * (10 + FEW_ROUNDS), "{key:?}, {all:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_alone_has_fallen_silent_is_replaced_within_a_few_rounds() {
+    let (wires, cut, others) = cluster().await;
+    let to = others[0].id().addr();
+    let start = Instant::now();
+    wires.send_modify(|wires| {
+        wires.machine = Some(cut.id().addr());
+        wires.other = Some(to);
+        wires.cuts += 1;
+    });
+    // Each is live for the other all the time, since the other two report its heartbeats.
+    let replaced = async {
+        loop {
+            assert!(has_live(&cut, 3) && has_live(&others[0], 3));
+            let connections = cut.stats().connections;
+            let mut to_other = connections.iter().filter(|open| open.remote_addr == to);
+            if to_other.any(|open| open.age < start.elapsed()) {
+                return;
+            }
+            sleep(INTERVAL / 4).await;
+        }
+    };
+    soon(replaced).await;
+    let took = start.elapsed();
+    println!("replaced after {took:?}");
+    assert!(
+        took <= ANSWER_TIME + INTERVAL * (4 + 2 * FEW_ROUNDS),
+        "{took:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_to_a_seed_that_falls_silent_before_the_first_exchange_is_replaced() {
+    let secret = ClusterSecret::generate();
+    let tcp = TcpTransport::default();
+    let credential = member(&secret);
+    let listener = tcp
+        .create_listener(ANY_PORT, &[ALPN_V1], &credential)
+        .await
+        .unwrap();
+    let seed = listener.local_addr();
+    let open = |credential, at| {
+        let config = TransportLayerConfig::default().with_interval(INTERVAL);
+        let transport = TransportLayerTransport::with_config(tcp.clone(), credential, config);
+        async move { transport.open(at).await.unwrap() }
+    };
+    let config = |id: &str| GossipConfig::new("cluster", id).with_interval(INTERVAL);
+    let newcomer = open(member(&secret), ANY_PORT).await;
+    let mut joining = config("newcomer");
+    joining.seeds = vec![seed.to_string()];
+    let newcomer = Participant::join(newcomer, joining).await.unwrap();
+    let request = soon(listener.accept()).await.unwrap();
+    let _not_read = soon(request.accept()).await.unwrap();
+    drop(listener);
+    let start = Instant::now();
+    let _seed = Participant::join(open(credential, seed).await, config("seed"))
+        .await
+        .unwrap();
+    until(&newcomer, |newcomer| has_live(newcomer, 1)).await;
+    let took = start.elapsed();
+    println!("a member after {took:?}");
+    assert!(
+        took <= ANSWER_TIME + INTERVAL * (4 + 2 * FEW_ROUNDS),
+        "{took:?}"
+    );
 }

@@ -274,6 +274,15 @@ impl Engine {
         live.map(|id| id.addr()).collect()
     }
 
+    /// Returns the addresses that have not answered for so long that the connection to them may be lost
+    /// without a sign, each once for every Syn that it was sent, and the time for which they were silent.
+    pub(crate) fn take_overdue(&mut self, now: Duration) -> (Vec<SocketAddr>, Duration) {
+        (
+            self.contacts.take_overdue(now),
+            self.contacts.overdue_after(),
+        )
+    }
+
     /// Returns true if another member is live.
     pub(crate) fn has_live_members(&self) -> bool {
         let mut others = self.cluster.others();

@@ -54,11 +54,27 @@ impl<C: NetConnection> Peers<C> {
         }
     }
 
-    /// Probes the connections of a peer that seems to be gone.
-    pub(in crate::transport_layer) fn suspected(&mut self, addr: SocketAddr, now: Instant) {
+    /// Probes the connections of a peer that seems to be gone, if nothing was heard on them for `silence`. A
+    /// peer without a proved identity answers no probe, so its silence of some length says nothing.
+    pub(in crate::transport_layer) fn suspected(
+        &mut self,
+        addr: SocketAddr,
+        silence: Duration,
+        now: Instant,
+    ) {
         let addr = self.resolve(addr);
-        if let Some(peer) = self.map.get_mut(&addr) {
-            peer.links.iter_mut().for_each(Link::raise_doubt);
+        let Some(peer) = self.map.get_mut(&addr) else {
+            return;
+        };
+        let silent = |link: &&mut Link<C>| {
+            let conn = &link.conn;
+            let answers_probes = conn.remote_identity() != Identity::UNPROVED;
+            let unheard = now.saturating_duration_since(conn.last_heard());
+            silence.is_zero() || (answers_probes && unheard >= silence)
+        };
+        let mut silent = peer.links.iter_mut().filter(silent).peekable();
+        if silent.peek().is_some() {
+            silent.for_each(Link::raise_doubt);
             peer.wake_task(now);
         }
     }

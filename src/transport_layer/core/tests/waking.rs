@@ -100,8 +100,39 @@ fn only_the_connection_of_a_peer_that_is_suspected_is_in_doubt() {
         f.take_signal(addr(n));
     }
     f.now += secs(20);
-    f.peers.suspected(id(1).address(), f.now);
+    f.peers.suspected(id(1).address(), Duration::ZERO, f.now);
     assert!(f.take_signal(addr(1)) && !f.take_signal(addr(2)));
     assert_eq!(name(&f.step(addr(1))), "probe");
     assert_eq!(name(&f.step(addr(2))), "wait");
+}
+
+#[test]
+fn a_connection_on_which_something_was_heard_lately_is_not_in_doubt() {
+    let mut f = fixture();
+    f.connect(addr(1), 1, Direction::Outgoing);
+    f.step(addr(1));
+    f.take_signal(addr(1));
+    f.now += secs(20);
+    let heard = f.now - secs(4);
+    f.peers.each_conn(addr(1), |conn| conn.last_heard = heard);
+    f.peers.suspected(addr(1), secs(5), f.now);
+    assert!(!f.take_signal(addr(1)));
+    assert_eq!(name(&f.step(addr(1))), "wait");
+    f.now += secs(1);
+    f.peers.suspected(addr(1), secs(5), f.now);
+    assert!(f.take_signal(addr(1)));
+    assert_eq!(name(&f.step(addr(1))), "probe");
+}
+
+#[test]
+fn a_connection_whose_peer_cannot_answer_a_probe_is_in_doubt_only_if_the_peer_seems_dead() {
+    let mut f = fixture();
+    // Without a proved identity, as over UDP.
+    f.connect(addr(1), 0, Direction::Outgoing);
+    f.step(addr(1));
+    f.now += secs(20);
+    f.peers.suspected(addr(1), secs(5), f.now);
+    assert_eq!(name(&f.step(addr(1))), "wait");
+    f.peers.suspected(addr(1), Duration::ZERO, f.now);
+    assert_eq!(name(&f.step(addr(1))), "probe");
 }
