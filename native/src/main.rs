@@ -15,6 +15,7 @@ mod http;
 mod http_stats;
 mod interval;
 mod kind;
+mod log;
 mod member_status;
 mod membership_log;
 mod metrics;
@@ -33,23 +34,25 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
-
 use crate::args::Args;
+use crate::log::Log;
 
 /// Exit code of a failure at run time. The reason is on stderr.
 const EXIT_FAILURE: u8 = 1;
 /// Exit code of invalid arguments, the same as clap's. What to change is on stderr.
 const EXIT_USAGE: u8 = 2;
-/// Limit for ending the runtime after leaving. A shutdown takes at most two seconds in all.
+/// A shutdown takes at most two seconds in all.
+const SHUTDOWN: Duration = Duration::from_millis(1_900);
+/// Limit for ending the runtime after leaving.
 const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(200);
+/// Limit for writing the last lines of the log after a signal.
+const LAST_LINES: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let args = Args::from_command_line();
     if let Some(command) = &args.command {
         return ExitCode::from(command.run());
     }
-    init_log();
     if let Some(path) = &args.make_secret {
         return report(credential_file::make_secret(path).map(|()| {
             let _ = writeln!(std::io::stderr(), "wrote {}", path.display());
@@ -59,33 +62,40 @@ fn main() -> ExitCode {
         let _ = writeln!(std::io::stderr(), "error: {help}");
         return ExitCode::from(EXIT_USAGE);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
+    let started = Log::start().and_then(|log| {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        Ok((log, runtime.enable_all().build()?))
+    });
+    let (log, runtime) = match started {
+        Ok(started) => started,
         Err(error) => return report(Err(error.into())),
     };
     let outcome = runtime.block_on(run::run(&args));
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
-    report(outcome)
+    if let Err(error) = &outcome {
+        log.line(&describe(error));
+    }
+    log.flush(match &outcome {
+        Ok(signalled) => LAST_LINES.min(SHUTDOWN.saturating_sub(signalled.elapsed())),
+        Err(_) => SHUTDOWN,
+    });
+    code(&outcome)
 }
 
 fn report(outcome: anyhow::Result<()>) -> ExitCode {
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
-            ExitCode::from(EXIT_FAILURE)
-        }
+    if let Err(error) = &outcome {
+        let _ = writeln!(std::io::stderr(), "{}", describe(error));
     }
+    code(&outcome)
 }
 
-fn init_log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
+fn describe(error: &anyhow::Error) -> String {
+    format!("error: {error:#}")
+}
+
+fn code<T>(outcome: &anyhow::Result<T>) -> ExitCode {
+    match outcome {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(EXIT_FAILURE),
+    }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use gossip_transport::gossip::GossipConfig;
 use gossip_transport::net::NetTransport as _;
-use gossip_transport::rt;
+use gossip_transport::rt::{self, Instant};
 use gossip_transport::tcp::{TcpConfig, TcpTransport};
 use gossip_transport::udp::PlaintextUdpTransport;
 use gossip_transport::{NetCredential, TransportLayerConfig, TransportLayerTransport};
@@ -40,12 +40,12 @@ const LEAVE_LIMIT: Duration = LEAVE_DEADLINE.saturating_add(Duration::from_milli
 /// interface which leads to the first seed may take.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(1);
 
-/// Runs a node until a signal ends it.
+/// Runs a node until a signal ends it. Returns the time of that signal.
 ///
 /// # Errors
 ///
 /// Fails if a port is in use, a file cannot be read, or the configuration is refused.
-pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
+pub(crate) async fn run(args: &Args) -> anyhow::Result<Instant> {
     let mut shares =
         Shares::of_this_process(args.admin.as_ref().map_or(0, |_| admin::DESCRIPTORS))?;
     if !(args.proxy_protocol_from.is_empty() && args.forwarded_for_from.is_empty()) {
@@ -96,7 +96,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
         }
         signal = shutdown.requested() => {
             tracing::info!(signal, "stopped before joining");
-            return Ok(());
+            return Ok(Instant::now());
         }
     };
 
@@ -119,18 +119,24 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
     });
     let admin = admin_port.map(|port| admin::serve(port, node.clone()));
 
-    announce(&ready);
-    if let Some(path) = &args.ready_file {
-        ready.write(path)?;
-    }
-    tracing::info!(id = &*me.node_id, addr = %me.gossip_advertise_addr, cluster = args.cluster,
-        seeds = args.seeds.len(), "started");
-
-    let stopped = async { while ending.changed().await {} };
+    let running = async {
+        announce(&ready).await;
+        if let Some(path) = &args.ready_file {
+            ready.write(path)?;
+        }
+        tracing::info!(id = &*me.node_id, addr = %me.gossip_advertise_addr, cluster = args.cluster,
+            seeds = args.seeds.len(), "started");
+        while ending.changed().await {}
+        anyhow::Ok(())
+    };
     tokio::select! {
         signal = shutdown.requested() => tracing::info!(signal, "leaving"),
-        () = stopped => tracing::error!("the gossip task has ended"),
+        ended = running => {
+            ended?;
+            tracing::error!("the gossip task has ended");
+        }
     }
+    let leaving = Instant::now();
     drop((server, admin, log, entry, names, seeds));
     let left = tokio::select! {
         left = node.leave(LEAVE_DEADLINE) => left.map_err(anyhow::Error::from),
@@ -146,7 +152,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(path) = &args.ready_file {
         let _ = std::fs::remove_file(path);
     }
-    left
+    left.map(|()| leaving)
 }
 
 async fn open(
@@ -252,8 +258,8 @@ fn cannot_listen(purpose: &str, addr: SocketAddr, option: &str) -> String {
     format!("cannot listen for {purpose} on {addr} (choose another address with {option})")
 }
 
-/// Prints the only line on stdout.
-fn announce(ready: &Ready) {
+/// Prints the only line on stdout. A signal does not wait for somebody to read it.
+async fn announce(ready: &Ready) {
     let Ready {
         gossip,
         http,
@@ -264,7 +270,10 @@ fn announce(ready: &Ready) {
     if let Some(http) = http {
         line.push_str(&format!(", http://{http}/"));
     }
-    let mut stdout = std::io::stdout();
-    let _ = writeln!(stdout, "{line}");
-    let _ = stdout.flush();
+    let print = move || {
+        let mut stdout = std::io::stdout();
+        let _ = writeln!(stdout, "{line}");
+        let _ = stdout.flush();
+    };
+    let _ = tokio::task::spawn_blocking(print).await;
 }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use support::process::{DEADLINE, wait_for};
+use support::process::{self, DEADLINE, signal, wait_for};
 
 /// The time within which both ports must answer.
 const SOON: Duration = Duration::from_secs(2);
@@ -277,4 +277,44 @@ fn the_admin_port_has_descriptors_of_its_own() {
         needed(&["--admin", "/nonexistent/socket"]),
         needed(&[]) + 10
     );
+}
+
+#[test]
+fn a_node_whose_log_nobody_reads_serves_and_ends_within_two_seconds() {
+    for stdout_is_log in [false, true] {
+        let (unread, log) = std::io::pipe().unwrap();
+        let mut filler = log.try_clone().unwrap();
+        std::thread::spawn(move || while filler.write_all(&[b'x'; 4096]).is_ok() {});
+        let http = free_port();
+        let mut node = process::command();
+        node.args(["--trust-anyone", "--listen", "127.0.0.1:0", "--http"]);
+        node.arg(http.to_string());
+        if stdout_is_log {
+            node.stdout(log.try_clone().unwrap());
+        } else {
+            node.stdout(Stdio::null());
+        }
+        let mut node = node.stderr(log).spawn().unwrap();
+        wait_for("the answer to a request", || {
+            let mut stream = TcpStream::connect(http).ok()?;
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
+            write!(stream, "GET /health HTTP/1.0\r\n\r\n").ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).ok()?;
+            answer.contains(" 200 ").then_some(())
+        });
+        let start = Instant::now();
+        signal(&node, "TERM");
+        let ended = wait_for("the node's end", || node.try_wait().unwrap());
+        let took = start.elapsed();
+        assert_eq!(ended.code(), Some(0), "{stdout_is_log}");
+        assert!(took < Duration::from_secs(2), "{stdout_is_log}: {took:?}");
+        drop(unread);
+    }
+}
+
+/// Returns a port that was free just now.
+fn free_port() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
 }

@@ -484,10 +484,12 @@ fn a_seed_that_is_down_is_dialled_again_and_the_status_shows_when() {
         (peer["state"] == "backing_off" && wait > 0.0 && wait <= 1.0).then_some(())
     });
     // The log states the cause once.
-    let log = node.log();
-    let failed = log.lines().find(|line| line.contains("dial failed"));
-    let causes = failed.map(|line| line.matches("os error").count());
-    assert_eq!(causes, Some(1), "{log}");
+    let failed = wait_for("the line about the dial", || {
+        let log = node.log();
+        let failed = log.lines().find(|line| line.contains("dial failed"));
+        failed.map(str::to_owned)
+    });
+    assert_eq!(failed.matches("os error").count(), 1, "{failed}");
 }
 
 /// Nobody answers at the seeds.
