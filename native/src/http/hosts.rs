@@ -67,7 +67,12 @@ impl Hosts {
         let Ok(authority) = host.parse::<Authority>() else {
             return false;
         };
-        if host.contains('@') {
+        let has_port = |rest: &str| {
+            let port = rest.strip_prefix(':');
+            port.is_some_and(|port| port.parse::<u16>().is_ok())
+        };
+        let rest = host.strip_prefix(authority.host());
+        if !rest.is_some_and(|rest| rest.is_empty() || has_port(rest)) {
             return false;
         }
         let host = normal(authority.host());
@@ -156,6 +161,10 @@ mod tests {
             "localhost evil",
             "http://localhost",
             "localhost/",
+            "localhost:evil",
+            "127.0.0.1:80.evil.example",
+            "[::1]evil.example",
+            "[::1].evil.example",
             "",
         ] {
             assert!(!hosts.contain(foreign, local), "{foreign}");
