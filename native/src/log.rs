@@ -16,7 +16,7 @@ const MAX_WAITING: usize = 1 << 20;
 
 /// The log of this process. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Log(Arc<Shared>);
+pub(crate) struct StderrLog(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -32,7 +32,7 @@ struct Lines {
     is_writing: bool,
 }
 
-impl Log {
+impl StderrLog {
     /// Starts to write what `tracing` reports, and other lines, to stderr.
     ///
     /// # Errors
@@ -113,7 +113,7 @@ impl Shared {
     }
 }
 
-impl Write for Log {
+impl Write for StderrLog {
     /// Takes a whole line, which is what `tracing` writes at once.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.0.add(line);
@@ -125,7 +125,7 @@ impl Write for Log {
     }
 }
 
-impl<'a> MakeWriter<'a> for Log {
+impl<'a> MakeWriter<'a> for StderrLog {
     type Writer = Self;
 
     fn make_writer(&'a self) -> Self {
@@ -158,7 +158,7 @@ mod tests {
     fn a_log_that_nobody_reads_holds_up_nobody_and_says_how_many_lines_were_lost() {
         let (open, gate) = mpsc::channel();
         let (mut read, written) = io::pipe().unwrap();
-        let log = Log::to(Gate(gate, written)).unwrap();
+        let log = StderrLog::to(Gate(gate, written)).unwrap();
         let line = "x".repeat(1 << 10);
         for _ in 0..4_096 {
             log.line(&line);

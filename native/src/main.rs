@@ -35,7 +35,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::args::Args;
-use crate::log::Log;
+use crate::log::StderrLog;
 
 /// Exit code of a failure at run time. The reason is on stderr.
 const EXIT_FAILURE: u8 = 1;
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
         let _ = writeln!(std::io::stderr(), "error: {help}");
         return ExitCode::from(EXIT_USAGE);
     }
-    let started = Log::start().and_then(|log| {
+    let started = StderrLog::start().and_then(|log| {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         Ok((log, runtime.enable_all().build()?))
     });

@@ -128,10 +128,9 @@ impl<T: NetTransport> Driver<T> {
         rest.note(start, self.shared.now());
         if is_round {
             self.suspect_overdue();
-        }
-        if is_round && self.is_stale {
-            self.is_stale = false;
-            self.suspect_dead();
+            if std::mem::take(&mut self.is_stale) {
+                self.suspect_dead();
+            }
         }
     }
 

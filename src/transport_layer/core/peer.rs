@@ -274,6 +274,11 @@ impl<C: NetConnection> Peer<C> {
         }
     }
 
+    /// Returns the reader of a connection, if it is being read.
+    pub(super) fn reader(&mut self, link: u64) -> Option<&mut ActiveReader> {
+        self.readers.iter_mut().find(|reader| reader.link == link)
+    }
+
     /// Returns whether a connection is being read.
     pub(super) fn is_read(&self, id: u64) -> bool {
         self.readers.iter().any(|reader| reader.link == id)

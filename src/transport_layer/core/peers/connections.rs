@@ -144,12 +144,12 @@ impl<C: NetConnection> Peers<C> {
         let Some(peer) = self.map.get_mut(&addr) else {
             return;
         };
-        if !(peer.readers.iter()).all(|reader| peer.is_in_service(reader.link)) {
+        let mut readers = peer.readers.iter();
+        if !readers.all(|reader| peer.is_in_service(reader.link)) {
             return;
         }
         for link in &peer.links {
             if !peer.has_to_wait(link) && !peer.is_read(link.id) {
-                peer.readers.reserve_exact(1);
                 peer.readers.push(ActiveReader {
                     link: link.id,
                     waker: None,

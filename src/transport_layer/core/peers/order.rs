@@ -21,9 +21,7 @@ impl<C: NetConnection> Peers<C> {
         link: u64,
         waker: &Waker,
     ) {
-        let readers = self.get(key).map(|peer| peer.readers.iter_mut());
-        let reader = readers.and_then(|mut readers| readers.find(|reader| reader.link == link));
-        if let Some(reader) = reader {
+        if let Some(reader) = self.get(key).and_then(|peer| peer.reader(link)) {
             reader.waker = Some(waker.clone());
         }
     }
@@ -91,8 +89,7 @@ impl<C: NetConnection> Peers<C> {
             if older.is_read_empty {
                 return false;
             }
-            let mut readers = peer.readers.iter();
-            let reader = readers.find(|reader| reader.link == before);
+            let reader = peer.reader(before);
             reader.and_then(|reader| reader.waker.clone())
         } else {
             return false;
