@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::browser::webdriver::{ConsoleMessage, Session, Window};
 use crate::browser::{Browser, Console};
-use crate::proxy::namespaces::Namespace;
+use crate::proxy::namespaces::Cable;
 use crate::proxy::network;
 use crate::proxy::nginx::NAME;
 use crate::proxy::programs::Programs;
@@ -24,13 +24,14 @@ const READ: &str = r"
         dials: dials.splice(0),
         events: events.splice(0),
         live: gossipDebug.members().filter((member) => member.live).length,
+        id: gossipDebug.members().find((member) => member.self)?.id ?? '',
     };
 ";
 
 /// A browser on a host, and its tabs. Dropping it ends the browser.
 #[derive(Debug)]
 pub(crate) struct Host<'a> {
-    namespace: &'a Namespace,
+    network: &'a network::Host,
     // `None` only while it is dropped.
     browser: Option<Browser>,
     tabs: Vec<Window>,
@@ -45,6 +46,17 @@ pub(crate) struct Seen {
     pub(crate) events: Vec<String>,
     /// The number of live members that it knows, itself included.
     pub(crate) live: usize,
+    /// Its own name in the cluster.
+    pub(crate) id: String,
+}
+
+/// How a host with a tab is away for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Absence {
+    /// Its cable is pulled out.
+    Offline,
+    /// It is also asleep: no script runs.
+    Asleep,
 }
 
 impl<'a> Host<'a> {
@@ -61,7 +73,7 @@ impl<'a> Host<'a> {
         let start = || Browser::start(&programs.browser, &arguments, Console::Recorded);
         let browser = host.namespace.run(start)??;
         Ok(Self {
-            namespace: &host.namespace,
+            network: host,
             browser: Some(browser),
             tabs: Vec::new(),
         })
@@ -127,6 +139,30 @@ impl<'a> Host<'a> {
         Ok(UNIX_EPOCH + since)
     }
 
+    /// Takes the host off its network and, for [`Absence::Asleep`], stops the selected tab as a browser does
+    /// with one that it freezes.
+    pub(crate) fn go_away(&self, absence: Absence) -> anyhow::Result<()> {
+        if absence == Absence::Asleep {
+            self.set_lifecycle("frozen")?;
+        }
+        self.network.set_cable(Cable::Out)
+    }
+
+    /// Ends what [`go_away`](Self::go_away) began.
+    pub(crate) fn come_back(&self, absence: Absence) -> anyhow::Result<()> {
+        self.network.set_cable(Cable::In)?;
+        if absence == Absence::Asleep {
+            self.set_lifecycle("active")?;
+        }
+        Ok(())
+    }
+
+    fn set_lifecycle(&self, state: &str) -> anyhow::Result<()> {
+        let state = json!({ "state": state });
+        self.with(|session| session.devtools("Page.setWebLifecycleState", &state))?;
+        Ok(())
+    }
+
     /// Returns the console messages of all tabs since the last call.
     pub(crate) fn console(&self) -> anyhow::Result<Vec<ConsoleMessage>> {
         self.with(Session::console)
@@ -134,7 +170,7 @@ impl<'a> Host<'a> {
 
     fn with<T>(&self, work: impl FnOnce(&Session) -> anyhow::Result<T>) -> anyhow::Result<T> {
         let browser = self.browser.as_ref().context("the browser has ended")?;
-        self.namespace.run(|| work(&browser.session))?
+        self.network.namespace.run(|| work(&browser.session))?
     }
 }
 
@@ -142,6 +178,6 @@ impl Drop for Host<'_> {
     fn drop(&mut self) {
         // Only in its namespace can the driver be asked to close the browser.
         let browser = self.browser.take();
-        let _ = self.namespace.run(|| drop(browser));
+        let _ = self.network.namespace.run(|| drop(browser));
     }
 }

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 
 use crate::host::interrupt;
 use crate::proxy::console;
+use crate::proxy::host::{Absence, Host};
 use crate::proxy::observer::KEY;
 use crate::proxy::phase::{Counts, Kind, LOST_AFTER, Phase, percentile};
 use crate::proxy::spread::Done;
@@ -42,19 +43,46 @@ impl Stage<'_> {
         count: usize,
         time: Duration,
     ) -> anyhow::Result<Phase> {
-        let mut moments: Vec<_> = (0..count).map(|_| time.mul_f64(fastrand::f64())).collect();
-        moments.sort_unstable();
         self.phase(Kind::Restarted, |stage, changes| {
-            let nginx = stage.nginx.as_mut().context("there is no proxy")?;
-            nginx.restart()?;
-            let start = Instant::now();
-            for moment in moments {
-                pause(moment.saturating_sub(start.elapsed()))?;
-                changes.make(stage, 0)?;
-            }
-            pause(time.saturating_sub(start.elapsed()))?;
-            changes.wait(stage)
+            stage.restart_proxy()?;
+            changes.make_within(time, count, stage)
         })
+    }
+
+    /// Takes the first host off its network for `away`, and makes `count` changes in its tab at random moments
+    /// of the `time` after that. The first one is made at once.
+    pub(crate) fn changes_after_absence(
+        &mut self,
+        absence: Absence,
+        away: Duration,
+        count: usize,
+        time: Duration,
+    ) -> anyhow::Result<Phase> {
+        let kind = match absence {
+            Absence::Offline => Kind::Offline,
+            Absence::Asleep => Kind::Asleep,
+        };
+        self.phase(kind, |stage, changes| {
+            stage.first_host()?.go_away(absence)?;
+            pause(away / 2)?;
+            if absence == Absence::Asleep {
+                // What the tab knows of its connection is out of date when it wakes up.
+                stage.restart_proxy()?;
+            }
+            pause(away / 2)?;
+            stage.first_host()?.come_back(absence)?;
+            changes.make(stage, 0)?;
+            changes.make_within(time, count.saturating_sub(1), stage)
+        })
+    }
+
+    fn first_host(&self) -> anyhow::Result<&Host<'_>> {
+        self.hosts.first().context("there is no host")
+    }
+
+    fn restart_proxy(&mut self) -> anyhow::Result<()> {
+        let nginx = self.nginx.as_mut().context("there is no proxy")?;
+        nginx.restart()
     }
 
     /// Changes nothing for a while.
@@ -69,7 +97,8 @@ impl Stage<'_> {
         work: impl FnOnce(&mut Self, &mut Changes) -> anyhow::Result<()>,
     ) -> anyhow::Result<Phase> {
         let mark = self.nodes.mark()?;
-        self.read_tabs()?;
+        let tabs = self.read_tabs()?.into_iter();
+        let away = tabs.map(|tab| tab.id).next().filter(|_| kind.has_absence());
         for host in &self.hosts {
             host.console()?;
             host.select_first_tab()?;
@@ -79,7 +108,10 @@ impl Stage<'_> {
         work(self, &mut changes)?;
         let took = start.elapsed();
 
-        let deaths = self.nodes.deaths_since(&mark)?;
+        let mut deaths = self.nodes.deaths_since(&mark)?;
+        if let Some(away) = away {
+            deaths.retain(|(member, _), _| *member != away);
+        }
         let mut counts = Counts {
             failed_node_dials: self.nodes.failed_dials_since(&mark)?,
             deaths_at_nodes: deaths.values().sum(),
@@ -115,7 +147,7 @@ impl Stage<'_> {
         if !deaths.is_empty() {
             let deaths = deaths
                 .iter()
-                .map(|(member, times)| format!("{member} {times} times"));
+                .map(|((member, addr), times)| format!("{member} at {addr} {times} times"));
             println!(
                 "    dead at nodes: {}",
                 deaths.collect::<Vec<_>>().join(", ")
@@ -145,6 +177,24 @@ impl Changes {
         self.last = Some(Instant::now());
         self.take(stage)?;
         Ok(())
+    }
+
+    /// Makes `count` changes on the first host at random moments of the next `time`, and waits for all.
+    fn make_within(
+        &mut self,
+        time: Duration,
+        count: usize,
+        stage: &mut Stage<'_>,
+    ) -> anyhow::Result<()> {
+        let mut moments: Vec<_> = (0..count).map(|_| time.mul_f64(fastrand::f64())).collect();
+        moments.sort_unstable();
+        let start = Instant::now();
+        for moment in moments {
+            pause(moment.saturating_sub(start.elapsed()))?;
+            self.make(stage, 0)?;
+        }
+        pause(time.saturating_sub(start.elapsed()))?;
+        self.wait(stage)
     }
 
     /// Waits until all changes have arrived, or the last one is lost.

@@ -9,7 +9,8 @@ pub(crate) fn deaths(log: &str) -> impl Iterator<Item = (&str, &str)> {
             let mut fields = message.split_whitespace();
             fields.find_map(|field| field.strip_prefix(name))
         };
-        Some((field("member=")?, field("addr=")?))
+        // The log quotes a name.
+        Some((field("member=")?.trim_matches('"'), field("addr=")?))
     })
 }
 
@@ -25,7 +26,7 @@ mod tests {
              {line} live member=a addr=10.0.0.1:1 generation=1\n\
              {line} discovered member=dead addr=10.0.0.1:1 generation=1\n\
              2026-11-26T03:00:01Z  WARN gossip_transport: dead end\n\
-             {line} dead member=b addr=10.0.0.1:1 generation=1\n"
+             {line} dead member=\"b\" addr=10.0.0.1:1 generation=1\n"
         );
         assert!(deaths(&log).eq([("a", "10.0.0.1:1"), ("b", "10.0.0.1:1")]));
     }

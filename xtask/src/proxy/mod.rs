@@ -27,8 +27,9 @@ use anyhow::{Context as _, bail};
 use crate::demo::cluster::GOSSIP_INTERVAL;
 use crate::host::interrupt::Interrupted;
 use crate::host::workspace::{self, Workspace};
+use crate::proxy::host::Absence;
 use crate::proxy::network::Network;
-use crate::proxy::nodes::Setup;
+use crate::proxy::nodes::{Profile, Setup};
 use crate::proxy::phase::Phase;
 use crate::proxy::programs::Programs;
 use crate::proxy::stage::{Access, Context, Members, Stage};
@@ -44,7 +45,7 @@ const MANY_TABS: usize = 14;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Measure less, and fail if an expectation is not met
+    /// Measure less, with debug builds, and fail if an expectation is not met
     #[arg(long)]
     check: bool,
 
@@ -97,7 +98,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     std::fs::create_dir(&page)?;
     bundle::copy_files(&built, &page)?;
     let interval = Duration::from_millis(options.gossip_interval);
-    let setup = Setup::prepare(&workspace, page, folder.path(), interval)?;
+    let profile = if options.check {
+        Profile::Debug
+    } else {
+        Profile::Release
+    };
+    let setup = Setup::prepare(&workspace, profile, page, folder.path(), interval)?;
     let context = Context {
         programs: &programs,
         network: &network,
@@ -153,6 +159,7 @@ fn full(context: &Context<'_>) -> anyhow::Result<Vec<Phase>> {
             if access == Access::Proxy {
                 let count = CHANGES_AFTER_RESTART;
                 phases.push(stage.changes_after_restart(count, RESTART)?);
+                phases.extend(absences(&mut stage)?);
             }
         }
     }
@@ -171,9 +178,19 @@ fn short(context: &Context<'_>) -> anyhow::Result<Vec<Phase>> {
     let mut stage = Stage::start(context, few_tabs(Access::Proxy, LARGE))?;
     phases.push(stage.changes(CHANGES)?);
     phases.push(stage.changes_after_restart(CHANGES, RESTART)?);
+    phases.extend(absences(&mut stage)?);
     drop(stage);
     phases.push(Stage::start(context, MANY)?.rest(REST)?);
     Ok(phases)
+}
+
+/// A tab that is offline for a while, and one that also sleeps.
+fn absences(stage: &mut Stage<'_>) -> anyhow::Result<[Phase; 2]> {
+    const AWAY: Duration = Duration::from_secs(20);
+    const AFTER: Duration = Duration::from_secs(5);
+    const CHANGES: usize = 10;
+    let mut after = |absence| stage.changes_after_absence(absence, AWAY, CHANGES, AFTER);
+    Ok([after(Absence::Offline)?, after(Absence::Asleep)?])
 }
 
 const fn few_tabs(access: Access, nodes: u8) -> Members {

@@ -110,6 +110,15 @@ impl Namespace {
         self.ip(&["route", "flush", "default"])
     }
 
+    /// Plugs the cable of an interface in, or pulls it out.
+    pub(crate) fn set_cable(&self, interface: &str, cable: Cable) -> anyhow::Result<()> {
+        let state = match cable {
+            Cable::In => "up",
+            Cable::Out => "down",
+        };
+        self.ip(&["link", "set", interface, state])
+    }
+
     /// Lets the namespace pass packets between its networks, or drop them.
     pub(crate) fn set_forwarding(&self, forwarding: Forwarding) -> anyhow::Result<()> {
         let value = match forwarding {
@@ -137,6 +146,13 @@ impl Drop for Namespace {
 pub(crate) enum Forwarding {
     On,
     Off,
+}
+
+/// Whether a cable is plugged in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cable {
+    In,
+    Out,
 }
 
 /// Connects two namespaces with a cable.

@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::proxy::namespaces::{self, End, Forwarding, Namespace};
+use crate::proxy::namespaces::{self, Cable, End, Forwarding, Namespace};
 
 /// Port of each node for gossip.
 const GOSSIP_PORT: u16 = 7946;
@@ -139,6 +139,13 @@ impl Network {
             }
         }
         self.proxy.set_forwarding(forwarding)
+    }
+}
+
+impl Host {
+    /// Plugs the host's cable in, or pulls it out. Its browser notices that, as on a computer.
+    pub(crate) fn set_cable(&self, cable: Cable) -> anyhow::Result<()> {
+        self.namespace.set_cable(HOST, cable)
     }
 }
 

@@ -23,6 +23,14 @@ use crate::proxy::network::{self, NodeAddress};
 /// The cluster's name.
 pub(crate) const CLUSTER: &str = "proxy";
 
+/// How the nodes are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// As the tests and the demo build them, so that a check needs no other build.
+    Debug,
+    Release,
+}
+
 /// What all nodes of a cluster share.
 #[derive(Debug)]
 pub(crate) struct Setup {
@@ -39,14 +47,22 @@ impl Setup {
     /// Builds the node and makes a secret in `folder`.
     pub(crate) fn prepare(
         workspace: &Workspace,
+        profile: Profile,
         page: PathBuf,
         folder: &Path,
         gossip_interval: Duration,
     ) -> anyhow::Result<Self> {
         println!("Building the node");
-        let mut cargo = workspace.cargo(&["build", "--quiet", "--release"]);
-        command::run(cargo.args(["--package", "gossip-node"]))?;
-        let program = workspace.target.join("release/gossip-node");
+        let mut cargo = workspace.cargo(&["build", "--quiet", "--package", "gossip-node"]);
+        let folder_of_profile = match profile {
+            Profile::Debug => "debug",
+            Profile::Release => {
+                cargo.arg("--release");
+                "release"
+            }
+        };
+        command::run(&mut cargo)?;
+        let program = workspace.target.join(folder_of_profile).join("gossip-node");
         let secret_file = folder.join("secret");
         let mut make = Command::new(&program);
         make.arg("--make-secret").arg(&secret_file);
@@ -189,14 +205,19 @@ impl<'a> Nodes<'a> {
         marks.collect::<anyhow::Result<_>>().map(Mark)
     }
 
-    /// Returns the members that the nodes have declared dead since `mark`, each with how often.
-    pub(crate) fn deaths_since(&self, mark: &Mark) -> anyhow::Result<BTreeMap<String, u64>> {
+    /// Returns the members that the nodes have declared dead since `mark`, by name and address, each with
+    /// how often.
+    pub(crate) fn deaths_since(
+        &self,
+        mark: &Mark,
+    ) -> anyhow::Result<BTreeMap<(String, String), u64>> {
         let mut deaths = BTreeMap::new();
         for (node, mark) in self.nodes.iter().zip(&mark.0) {
             let log = std::fs::read(&node.log)?;
             let new = log.get(mark.log_bytes..).unwrap_or_default();
             for (member, addr) in membership_log::deaths(&String::from_utf8_lossy(new)) {
-                *deaths.entry(format!("{member} at {addr}")).or_default() += 1;
+                let member = (member.to_owned(), addr.to_owned());
+                *deaths.entry(member).or_default() += 1;
             }
         }
         Ok(deaths)

@@ -11,6 +11,9 @@ use std::time::Duration;
 pub(crate) const LOST_AFTER: Duration = Duration::from_secs(20);
 /// The limit for each change after the proxy was restarted.
 pub(crate) const LATE_AFTER: Duration = Duration::from_secs(5);
+/// The limit for each change of a tab that has come back: it notices that it is online again, and does not
+/// wait for the end of a backoff, which is as long as 10 rounds.
+const BACK_WITHIN: Duration = Duration::from_secs(1);
 /// How much longer a change may take through the proxy than directly.
 const FACTOR: u32 = 15;
 const FACTOR_OF: u32 = 10;
@@ -26,6 +29,10 @@ pub(crate) enum Kind {
     Proxied,
     /// Changes through the proxy that was restarted at the beginning.
     Restarted,
+    /// Changes by a tab whose host was off its network.
+    Offline,
+    /// Changes by a tab that was frozen on a host off its network, while the proxy was restarted.
+    Asleep,
     /// No changes, many tabs.
     Rest,
 }
@@ -38,7 +45,19 @@ pub(crate) enum Start {
     Incomplete,
 }
 
-/// The observations of a phase in which no member stopped.
+impl Kind {
+    /// Returns whether a tab was away for a while, so that others rightly saw it dead, and it them.
+    pub(crate) fn has_absence(self) -> bool {
+        matches!(self, Self::Offline | Self::Asleep)
+    }
+
+    /// Returns whether tabs could not reach the proxy for a while.
+    fn has_interruption(self) -> bool {
+        self == Self::Restarted || self.has_absence()
+    }
+}
+
+/// The observations of a phase in which no member stopped, except for a tab that was away.
 #[derive(Debug, Clone)]
 pub(crate) struct Phase {
     pub(crate) kind: Kind,
@@ -58,7 +77,7 @@ pub(crate) struct Phase {
 /// Numbers of things that should not happen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// Members that a node declared dead.
+    /// Members that a node declared dead, except for a tab that was away.
     pub(crate) deaths_at_nodes: u64,
     /// Members that a tab declared dead.
     pub(crate) deaths_at_tabs: u64,
@@ -95,6 +114,16 @@ impl Phase {
         self.longer_than(LOST_AFTER.saturating_sub(Duration::from_nanos(1)))
     }
 
+    /// Returns how many deaths the tabs may see because one of them was away. A tab that was offline sees all
+    /// others dead; one that was asleep sees none, and each other tab sees it dead.
+    fn right_deaths_at_tabs(&self) -> u64 {
+        match self.kind {
+            Kind::Offline => u64::MAX,
+            Kind::Asleep => u64::try_from(self.tabs).map_or(0, |tabs| tabs.saturating_sub(1)),
+            _ => 0,
+        }
+    }
+
     fn longer_than(&self, limit: Duration) -> u64 {
         let longer = self.spreads.iter().map(|took| u64::from(*took > limit));
         longer.sum()
@@ -107,6 +136,8 @@ impl Phase {
             Kind::Direct => format!("{nodes} nodes, {tabs} tabs, direct"),
             Kind::Proxied => format!("{nodes} nodes, {tabs} tabs, proxy"),
             Kind::Restarted => format!("{nodes} nodes, {tabs} tabs, proxy restarted"),
+            Kind::Offline => format!("{nodes} nodes, {tabs} tabs, proxy, one was offline"),
+            Kind::Asleep => format!("{nodes} nodes, {tabs} tabs, proxy, one was asleep"),
             Kind::Rest => format!("{nodes} nodes, {tabs} tabs, proxy, at rest"),
         }
     }
@@ -133,6 +164,7 @@ pub(crate) fn broken(phases: &[Phase]) -> Vec<String> {
         }
         let limit_exceeded = match phase.kind {
             Kind::Restarted => phase.late(),
+            Kind::Offline | Kind::Asleep => phase.longer_than(BACK_WITHIN),
             _ => phase.lost(),
         };
         let Counts {
@@ -143,6 +175,7 @@ pub(crate) fn broken(phases: &[Phase]) -> Vec<String> {
             console_errors,
             ..
         } = phase.counts;
+        let deaths_at_tabs = deaths_at_tabs.saturating_sub(phase.right_deaths_at_tabs());
         let none = [
             (limit_exceeded, "changes were late or lost"),
             (deaths_at_nodes, "false deaths at nodes"),
@@ -161,7 +194,7 @@ pub(crate) fn broken(phases: &[Phase]) -> Vec<String> {
                 "{name}: the members did not see each other in time"
             ));
         }
-        if phase.kind != Kind::Restarted && phase.counts.proxy_errors > 0 {
+        if !phase.kind.has_interruption() && phase.counts.proxy_errors > 0 {
             let count = phase.counts.proxy_errors;
             broken.push(format!(
                 "{name}: {count} errors on the console about the proxy"

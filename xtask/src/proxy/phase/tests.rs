@@ -42,9 +42,13 @@ fn only_clusters_of_the_same_size_are_compared() {
 }
 
 #[test]
-fn a_change_must_arrive_within_five_seconds_of_a_restart_and_within_twenty_otherwise() {
+fn a_change_must_arrive_in_time_after_an_interruption_and_within_twenty_seconds_otherwise() {
     let late = [1, 5_001];
     assert_eq!(broken(&[phase(Kind::Restarted, &late)]).len(), 1);
+    for kind in [Kind::Offline, Kind::Asleep] {
+        assert_eq!(broken(&[phase(kind, &[1, 1_000])]), [""; 0]);
+        assert_eq!(broken(&[phase(kind, &[1, 1_001])]).len(), 1);
+    }
     assert_eq!(broken(&[phase(Kind::Proxied, &late)]), [""; 0]);
     let lost = [1, 20_000];
     assert_eq!(broken(&[phase(Kind::Proxied, &lost)]).len(), 1);
@@ -68,5 +72,12 @@ fn anything_that_should_not_happen_breaks_an_expectation() {
     assert_eq!(broken(&[rest.clone()]).len(), 7);
     // While the proxy is down, tabs may say that they do not reach it.
     rest.kind = Kind::Restarted;
-    assert_eq!(broken(&[rest]).len(), 6);
+    assert_eq!(broken(&[rest.clone()]).len(), 6);
+    // A tab that was offline has seen others dead, and each other tab has seen one that was asleep dead.
+    rest.kind = Kind::Offline;
+    assert_eq!(broken(&[rest.clone()]).len(), 5);
+    rest.kind = Kind::Asleep;
+    assert_eq!(broken(&[rest.clone()]).len(), 6);
+    rest.tabs = 3;
+    assert_eq!(broken(&[rest]).len(), 5);
 }
