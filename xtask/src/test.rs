@@ -2,6 +2,8 @@
 //!
 //! The output of cargo and of the test runners is shown as it is.
 
+use std::thread;
+
 use anyhow::bail;
 
 use crate::host::command;
@@ -93,7 +95,12 @@ fn cargo_stages(workspace: &Workspace) -> Vec<Stage<'_>> {
         }),
         Stage::new("tests, native", || {
             let all = ["test", "--workspace", "--no-fail-fast"];
-            cargo(workspace, &[&all[..], &FEATURES].concat())
+            let mut tests = workspace.cargo(&[&all[..], &FEATURES].concat());
+            if let Ok(cores) = thread::available_parallelism() {
+                // Many of them wait for most of their time.
+                tests.env("RUST_TEST_THREADS", (2 * cores.get()).to_string());
+            }
+            command::run(&mut tests)
         }),
     ]
 }
