@@ -8,7 +8,7 @@ use anyhow::bail;
 
 use crate::host::command;
 use crate::host::workspace::Workspace;
-use crate::stages::{self, FEATURES, Stage, cargo, clippy};
+use crate::stages::{self, FEATURES, Stage, clippy};
 use crate::wasm::size;
 use crate::wasm::target::{self, WASM};
 use crate::{browser_tests, dependencies, node};
