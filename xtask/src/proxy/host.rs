@@ -85,6 +85,11 @@ impl<'a> Host<'a> {
 
     /// Opens `url` in a new tab.
     pub(crate) fn open_tab(&mut self, url: &str) -> anyhow::Result<()> {
+        self.open_tab_with(url, None)
+    }
+
+    /// Opens `url` in a new tab, in which `script` runs before the page's own ones.
+    pub(crate) fn open_tab_with(&mut self, url: &str, script: Option<&str>) -> anyhow::Result<()> {
         let is_first = self.tabs.is_empty();
         let window = self.with(|session| {
             let window = if is_first {
@@ -94,13 +99,34 @@ impl<'a> Host<'a> {
             };
             session.switch_to(&window)?;
             session.devtools("Page.enable", &json!({}))?;
-            let script = json!({ "source": PROBE });
-            session.devtools("Page.addScriptToEvaluateOnNewDocument", &script)?;
+            for script in [Some(PROBE), script].into_iter().flatten() {
+                let script = json!({ "source": script });
+                session.devtools("Page.addScriptToEvaluateOnNewDocument", &script)?;
+            }
             session.navigate(url)?;
             Ok(window)
         })?;
         self.tabs.push(window);
         Ok(())
+    }
+
+    /// Runs `script` as the body of a function in the tab that was opened last.
+    pub(crate) fn execute_in_last_tab(&self, script: &str) -> anyhow::Result<Value> {
+        let tab = self.tabs.last().context("no tab")?;
+        self.with(|session| {
+            session.switch_to(tab)?;
+            session.execute(script)
+        })
+    }
+
+    /// Closes the tab that was opened last. Another one must be left.
+    pub(crate) fn close_last_tab(&mut self) -> anyhow::Result<()> {
+        let tab = self.tabs.pop().context("no tab")?;
+        self.with(|session| {
+            session.switch_to(&tab)?;
+            session.close_window()
+        })?;
+        self.select_first_tab()
     }
 
     /// Reads every tab.

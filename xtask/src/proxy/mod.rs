@@ -4,6 +4,7 @@
 //! nothing but the proxy can be reached from the tabs' hosts. The same cluster is measured with a
 //! router in place of the proxy, for comparison.
 
+mod catch_up;
 mod console;
 mod host;
 mod measure;
@@ -43,6 +44,9 @@ const FEW_TABS: usize = 2;
 /// Tabs in the phase at rest.
 const MANY_TABS: usize = 14;
 
+/// Tabs that join a cluster with a large state.
+const NEWCOMERS: usize = 5;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Measure less, with debug builds, and fail if an expectation is not met
@@ -57,6 +61,10 @@ pub(crate) struct Options {
     /// Number of rounds; each prints a table, and the last table holds medians of them
     #[arg(long, value_name = "N", default_value_t = 1)]
     rounds: u32,
+
+    /// Measure only how long tabs take to receive a large state
+    #[arg(long, conflicts_with_all = ["check", "rounds"])]
+    catch_up: bool,
 
     /// Time between gossip rounds in milliseconds
     #[arg(long, value_name = "MS", default_value_t = default_interval_ms(),
@@ -110,6 +118,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         setup: &setup,
         folder: folder.path(),
     };
+    if options.catch_up {
+        let mut stage = Stage::start(&context, few_tabs(Access::Proxy, SMALL))?;
+        let broken = stage.catch_up(NEWCOMERS)?.broken();
+        anyhow::ensure!(broken.is_empty(), "{}", broken.join("; "));
+        return Ok(());
+    }
     let mut broken = Vec::new();
     let mut rounds = Vec::new();
     for round in 1..=options.rounds {

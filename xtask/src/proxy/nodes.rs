@@ -86,6 +86,7 @@ impl Setup {
 #[derive(Debug)]
 pub(crate) struct Nodes<'a> {
     inner: &'a Namespace,
+    program: &'a Path,
     nodes: Vec<Node>,
     client: Client,
 }
@@ -95,6 +96,8 @@ struct Node {
     id: String,
     addr: NodeAddress,
     log: PathBuf,
+    /// The socket for commands to the node.
+    admin: PathBuf,
     process: Process,
 }
 
@@ -123,13 +126,14 @@ struct NodeMark {
 impl<'a> Nodes<'a> {
     /// Starts `count` nodes with their logs in `folder`. The seeds of each are the nodes before it.
     pub(crate) fn start(
-        setup: &Setup,
+        setup: &'a Setup,
         inner: &'a Namespace,
         folder: &Path,
         count: u8,
     ) -> anyhow::Result<Self> {
         let mut nodes = Self {
             inner,
+            program: &setup.program,
             nodes: Vec::new(),
             client: Client::new(),
         };
@@ -137,6 +141,7 @@ impl<'a> Nodes<'a> {
             let id = format!("node-{}", index + 1);
             let log = folder.join(format!("{id}.log"));
             let addr = network::node(index);
+            let admin = folder.join(format!("{id}.admin"));
             let mut command = Command::new(&setup.program);
             command
                 .args(["--cluster", CLUSTER, "--id", &id])
@@ -146,6 +151,8 @@ impl<'a> Nodes<'a> {
                 .arg(format!("{}ms", setup.gossip_interval.as_millis()))
                 .arg("--secret")
                 .arg(&setup.secret_file)
+                .arg("--admin")
+                .arg(&admin)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(File::create(&log)?)
@@ -161,6 +168,7 @@ impl<'a> Nodes<'a> {
                 id,
                 addr,
                 log,
+                admin,
                 process,
             });
         }
@@ -169,6 +177,14 @@ impl<'a> Nodes<'a> {
 
     pub(crate) fn addresses(&self) -> Vec<NodeAddress> {
         self.nodes.iter().map(|node| node.addr).collect()
+    }
+
+    /// Sets a key of the node with an index from 0.
+    pub(crate) fn set_key(&self, index: usize, key: &str, value: &str) -> anyhow::Result<()> {
+        let node = self.nodes.get(index).context("no such node")?;
+        let mut command = Command::new(self.program);
+        command.args(["set", key, value]).arg("--admin");
+        command::run(command.arg(&node.admin).stdout(Stdio::null()))
     }
 
     /// Reads the status of every node. Fails if a node has ended.
@@ -183,6 +199,7 @@ impl<'a> Nodes<'a> {
             inner,
             nodes,
             client,
+            ..
         } = self;
         inner.run(|| {
             let statuses = nodes.iter().map(|node| {

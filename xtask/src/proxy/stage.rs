@@ -60,6 +60,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) nodes: Nodes<'a>,
     pub(crate) members: Members,
     pub(crate) gossip_interval: Duration,
+    /// The page that is opened in tabs, with the secret.
+    pub(crate) url: String,
     /// The URLs that tabs can dial.
     pub(crate) reachable: BTreeSet<String>,
     /// The number of the last change.
@@ -112,6 +114,7 @@ impl<'a> Stage<'a> {
             nodes,
             members,
             gossip_interval: setup.gossip_interval,
+            url: format!("{page}/#secret={}", setup.secret),
             reachable,
             changes_made: 0,
             start: Start::Complete,
@@ -122,7 +125,7 @@ impl<'a> Stage<'a> {
                 .hosts
                 .push(Host::start(programs, host, spki.as_deref())?);
         }
-        let url = format!("{page}/#secret={}", setup.secret);
+        let url = stage.url.clone();
         for index in 0..members.tabs {
             let hosts = stage.hosts.len().max(1);
             let host = stage.hosts.get_mut(index % hosts).context("no host")?;
