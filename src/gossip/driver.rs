@@ -52,12 +52,15 @@ impl<T: NetTransport> Driver<T> {
         }
     }
 
-    /// Runs until the socket is closed.
+    /// Runs until the socket is closed, or the participant counts as left.
     pub(super) async fn run(mut self) {
         let (mut in_a_row, mut since) = (0, self.shared.now());
         loop {
             self.note_connections();
             let epoch = self.shared.deadlines.current();
+            if self.shared.changes.has_left() {
+                break;
+            }
             let (event, due) = self.next_deadline();
             let now = self.shared.now();
             let wait = due.saturating_sub(now);

@@ -34,7 +34,7 @@ pub enum SetError {
         /// The limit, in bytes.
         max: usize,
     },
-    /// The participant has left the cluster, or its task has ended.
+    /// The participant has left the cluster, or one of its tasks has ended.
     #[error("the participant has left the cluster")]
     Left,
 }
@@ -49,7 +49,7 @@ pub enum DeleteError {
         /// The key.
         key: String,
     },
-    /// The participant has left the cluster, or its task has ended.
+    /// The participant has left the cluster, or one of its tasks has ended.
     #[error("the participant has left the cluster")]
     Left,
 }
@@ -59,8 +59,8 @@ pub enum DeleteError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LeaveError {
-    /// The task of the participant had ended by itself: it panicked, or its runtime was shut down.
-    #[error("the participant had stopped before: its task panicked, or its runtime was shut down")]
+    /// A task of the participant had ended by itself: it panicked, or its runtime was shut down.
+    #[error("the participant had stopped before: a task panicked, or its runtime was shut down")]
     Stopped,
 }
 
@@ -179,7 +179,7 @@ pub enum ConnectedError {
         /// The seed.
         seed: String,
     },
-    /// The participant has left the cluster.
+    /// The participant has left the cluster, or one of its tasks has ended.
     #[error("the participant has left the cluster")]
     Left,
 }

@@ -2,7 +2,8 @@
 //!
 //! One task receives messages and passes in the rounds and rumours that are due. Another resolves
 //! the seeds from time to time, so that a slow name server does not delay the first. This file does
-//! not look into messages; the engine does.
+//! not look into messages; the engine does. Invariant: if one of the tasks panics, the other one ends as
+//! well, and the participant counts as left.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,7 +115,7 @@ impl<T: NetTransport> Participant<T> {
     ///
     /// Fails if no seed has let this member in at its last dial, and one of them for a reason that a
     /// retry cannot change. The participant keeps trying, so a later call succeeds once the reason
-    /// is gone. Fails once the participant has left.
+    /// is gone. Fails once the participant has left, or one of its tasks has panicked.
     pub fn connected(&self) -> impl Future<Output = Result<(), ConnectedError>> + use<T> {
         // The future must not keep the socket open after the participant is dropped.
         let shared = Arc::downgrade(&self.shared);
@@ -124,6 +125,9 @@ impl<T: NetTransport> Participant<T> {
                 let epoch = first_heard.current();
                 let dials = {
                     let shared = shared.upgrade().ok_or(ConnectedError::Left)?;
+                    if shared.changes.has_left() {
+                        return Err(ConnectedError::Left);
+                    }
                     if shared.engine().counts().heard > 0 {
                         return Ok(());
                     }
@@ -281,6 +285,7 @@ async fn keep_resolving<T: NetTransport>(shared: Arc<Shared<T>>, seeds: Vec<Stri
     if seeds.is_empty() {
         return;
     }
+    let _ending = Ending(Arc::clone(&shared));
     loop {
         let resolved = seeds::resolve(shared.socket.transport(), &seeds).await;
         let addrs = {
@@ -298,6 +303,17 @@ async fn keep_resolving<T: NetTransport>(shared: Arc<Shared<T>>, seeds: Vec<Stri
             RESOLVE_INTERVAL
         };
         rt::sleep(pause).await;
+    }
+}
+
+/// Ends the participant when it is dropped, whether its task was dropped or has panicked: without addresses of
+/// the seeds, the driver would look for other members in vain.
+struct Ending<T: NetTransport>(Arc<Shared<T>>);
+
+impl<T: NetTransport> Drop for Ending<T> {
+    fn drop(&mut self) {
+        self.0.changes.leave();
+        self.0.deadlines.advance();
     }
 }
 

@@ -76,9 +76,6 @@ impl<T: NetTransport> Shared<T> {
 
     /// Returns the reason for which no other member was met, if a retry cannot change it.
     pub(super) fn hopeless(&self) -> Option<ConnectedError> {
-        if self.changes.has_left() {
-            return Some(ConnectedError::Left);
-        }
         let seeds = self.seeds.lock();
         let outlook = seeds.outlook(|addr| self.socket.dial_failure(addr));
         drop(seeds);

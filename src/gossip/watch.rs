@@ -46,7 +46,7 @@ impl MembershipWatch {
 
     /// Waits until members, their liveness or their keys have changed, and returns true. Changes
     /// since the last call count; several of them are reported as one. A heartbeat is not a change.
-    /// Returns false once the participant has left, or its task has ended.
+    /// Returns false once the participant has left, or one of its tasks has ended.
     ///
     /// Cancel-safe: if the future is dropped, the next call reports the change.
     pub async fn changed(&mut self) -> bool {

@@ -4,6 +4,7 @@ mod catch_up;
 mod connected;
 mod crowded;
 mod cut;
+mod ended;
 mod hostile;
 mod load;
 mod many_tabs;

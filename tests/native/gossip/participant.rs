@@ -6,8 +6,7 @@ use std::time::Duration;
 use gossip_transport::credential::is_key_address;
 use gossip_transport::either::EitherTransport;
 use gossip_transport::gossip::{
-    ConnectedError, DeleteError, DialPolicy, GossipConfig, JoinError, LeaveError, Liveness,
-    Participant, RumourConfig, SetError,
+    DialPolicy, GossipConfig, JoinError, Liveness, Participant, RumourConfig,
 };
 use gossip_transport::memory::{Faults, MemoryNetwork, MemoryTransport};
 use gossip_transport::net::NetTransport;
@@ -377,29 +376,6 @@ async fn joining_with_an_invalid_initial_key_fails() {
     let error = join(host, &secret(), ([10, 0, 0, 1], 1).into(), config).await;
     let error = error.err().unwrap().downcast::<JoinError>().unwrap();
     assert!(matches!(error, JoinError::InitialKey(_)), "{error}");
-}
-
-#[test]
-fn the_end_of_the_task_is_reported_by_every_method() {
-    let runtime = || tokio::runtime::Runtime::new().unwrap();
-    let first = runtime();
-    let secret = secret();
-    let joined = join(TcpTransport::default(), &secret, ANY_PORT, config("m", &[]));
-    let participant = first.block_on(joined).unwrap();
-    let mut watch = participant.watch();
-    participant.set("key", "value").unwrap();
-    // All tasks end, as a task that panics does.
-    drop(first);
-    runtime().block_on(async {
-        let ended = timeout(PATIENCE, async { while watch.changed().await {} });
-        ended.await.unwrap();
-        assert_eq!(participant.set("key", "v"), Err(SetError::Left));
-        assert_eq!(participant.set_with_ttl("key", "v"), Err(SetError::Left));
-        assert_eq!(participant.delete("key"), Err(DeleteError::Left));
-        assert_eq!(participant.connected().await, Err(ConnectedError::Left));
-        let left = timeout(PATIENCE, participant.leave(Duration::from_millis(10)));
-        assert_eq!(left.await.unwrap(), Err(LeaveError::Stopped));
-    });
 }
 
 #[tokio::test]
