@@ -11,8 +11,8 @@ use gossip_transport::ChitchatMessage;
 use gossip_transport::TransportLayerSocket;
 use gossip_transport::either::{EitherCounts, EitherTransport};
 use gossip_transport::gossip::{
-    ConnectedError, DeleteError, GossipConfig, LeaveError, Liveness, Member, MembershipWatch,
-    Participant, SeedStatus, SetError,
+    ConnectedError, DeleteError, EngineCounts, GossipConfig, LeaveError, Liveness, Member,
+    MembershipWatch, Participant, SeedStatus, SetError,
 };
 use gossip_transport::message::ChitchatId;
 use gossip_transport::tcp::TcpTransport;
@@ -105,6 +105,10 @@ impl AnyParticipant {
 
     pub(crate) fn stats(&self) -> SocketStats {
         of_either!(self, participant => participant.stats())
+    }
+
+    pub(crate) fn engine_counts(&self) -> EngineCounts {
+        of_either!(self, participant => participant.engine_counts())
     }
 
     pub(crate) fn bridge_counts(&self) -> BridgeCounts {

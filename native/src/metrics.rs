@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use gossip_transport::gossip::{Liveness, Member};
+use gossip_transport::gossip::{EngineCounts, Liveness, Member};
 use gossip_transport::transport_layer::{DropCounts, SocketStats};
 
 use crate::any_network::BridgeCounts;
@@ -18,6 +18,7 @@ pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 pub(crate) fn render(
     members: &[Member],
     stats: &SocketStats,
+    engine: &EngineCounts,
     bridge: &BridgeCounts,
     http: &HttpStats,
 ) -> String {
@@ -204,6 +205,36 @@ pub(crate) fn render(
             stats.partial.rejected_records,
         ),
         (
+            "gossip_limited_messages_total",
+            "counter",
+            "Gossip messages that were not answered because their sender has sent too much.",
+            engine.limited,
+        ),
+        (
+            "gossip_refused_members_total",
+            "counter",
+            "Members that were heard of and refused, for want of room or for their names.",
+            engine.refused_members,
+        ),
+        (
+            "gossip_refused_updates_total",
+            "counter",
+            "Updates of members that were applied in part or not at all, for want of room or as malformed.",
+            engine.refused_keys,
+        ),
+        (
+            "gossip_foreign_syns_total",
+            "counter",
+            "Messages of members of other clusters.",
+            engine.foreign_syns,
+        ),
+        (
+            "gossip_rejections_total",
+            "counter",
+            "Messages of peers that consider this node part of another cluster.",
+            engine.rejections,
+        ),
+        (
             "gossip_http_connections",
             "gauge",
             "Open HTTP connections.",
@@ -313,6 +344,7 @@ mod tests {
         let text = render(
             &[],
             &SocketStats::default(),
+            &EngineCounts::default(),
             &BridgeCounts::default(),
             &HttpStats::default(),
         );

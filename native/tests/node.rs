@@ -535,6 +535,10 @@ fn datagrams_from_thousands_of_addresses_write_few_lines_to_the_log() {
     });
     let lines = node.log().lines().count();
     assert!(lines < 100, "{lines} lines");
+    // What the engine has refused is shown.
+    let (_, metrics) = node.request("GET", "/metrics", "", "");
+    let (_, count) = metrics.split_once("\ngossip_rejections_total ").unwrap();
+    assert!(count.lines().next().unwrap().parse::<u64>().unwrap() > 0);
 }
 
 #[test]

@@ -138,6 +138,7 @@ async fn prometheus(State(app): State<App>, Extension(client): Extension<Client>
             let text = metrics::render(
                 &participant.members(),
                 &participant.stats(),
+                &participant.engine_counts(),
                 &participant.bridge_counts(),
                 &app.counters.stats(),
             );

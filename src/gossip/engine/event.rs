@@ -94,6 +94,7 @@ pub struct EngineCounts {
     /// bytes.
     pub refused_members: u64,
     /// Updates of a member that were not applied, or only in part: its keys would have exceeded
-    /// the limit of one member, or the limit of all members together.
+    /// the limit of one member, or the limit of all members together; or the versions of the changes
+    /// do not rise, or a key begins with a character that would crash members of the published crate.
     pub refused_keys: u64,
 }

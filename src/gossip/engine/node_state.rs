@@ -184,6 +184,14 @@ impl NodeState {
         applied
     }
 
+    /// Returns whether [`apply`](Self::apply) leaves out some of the changes of `delta` whatever is known: those
+    /// whose versions do not rise, and keys that would crash members of the published crate.
+    pub(super) fn is_faulty(delta: &NodeDelta) -> bool {
+        let changes = &delta.key_values;
+        let rise = changes.is_sorted_by(|a, b| a.version < b.version);
+        !rise || !changes.iter().all(|change| is_harmless_key(&change.key))
+    }
+
     fn judge(&self, delta: &NodeDelta) -> Applied {
         if delta.from_version_excluded > self.max_version {
             // Changes in between are missing: the state was reset since the peer read our digest.

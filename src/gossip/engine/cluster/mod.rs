@@ -216,7 +216,13 @@ impl Cluster {
                 max_bytes: (self.limits.max_bytes_per_member.saturating_mul(2))
                     .min(self.limits.max_bytes.saturating_sub(bytes_of_others)),
             };
-            match state.apply(node_delta, limits, now) {
+            let is_faulty = NodeState::is_faulty(&node_delta);
+            let applied = state.apply(node_delta, limits, now);
+            let is_truncated = matches!(applied, Applied::Truncated { .. });
+            if is_truncated || is_faulty && applied != Applied::Rejected {
+                self.refused_keys += 1;
+            }
+            match applied {
                 Applied::Rejected if claimed > known => learnt.has_gap = true,
                 Applied::Rejected => learnt.copies.push((id, claimed)),
                 Applied::Changed => {
@@ -227,10 +233,7 @@ impl Cluster {
                     learnt.changed = true;
                     learnt.changes.push((id, 0, claimed));
                 }
-                Applied::Truncated { changed } => {
-                    self.refused_keys += 1;
-                    learnt.changed |= changed;
-                }
+                Applied::Truncated { changed } => learnt.changed |= changed,
             }
             self.foreign_bytes = bytes_of_others + state.bytes();
         }

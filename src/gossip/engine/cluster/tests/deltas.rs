@@ -1,6 +1,7 @@
 //! What deltas contain, and what they show to the member that applies them.
 
 use super::*;
+use crate::message::{KeyValueMutation, NodeDelta};
 
 #[test]
 fn a_delta_that_is_received_twice_is_a_copy_and_one_after_a_gap_is_not() {
@@ -167,4 +168,41 @@ fn a_change_that_needs_nearly_a_whole_message_gets_it_although_others_have_few()
     let delta = us.delta(&digest, 8_000, none, &mut fastrand::Rng::with_seed(1));
     assert_eq!(delta.node_deltas[0].chitchat_id, id(1));
     assert_eq!(delta.node_deltas[0].key_values.len(), 1);
+}
+
+#[test]
+fn an_update_of_which_something_is_left_out_whatever_is_known_is_counted() {
+    let change = |key: &str, version| KeyValueMutation {
+        key: key.to_owned(),
+        value: "v".to_owned(),
+        version,
+        status: DeletionStatus::Set,
+    };
+    for (key_values, refused) in [
+        (vec![change("a", 1), change("b", 2)], 0),
+        (vec![change("a", 2), change("b", 1)], 1),
+        (vec![change("a", 2), change("b", 2)], 1),
+        (vec![change("\u{e4}", 1), change("b", 2)], 1),
+    ] {
+        let mut us = cluster(0);
+        us.note_heartbeat(&id(1), 1);
+        let node_delta = NodeDelta {
+            chitchat_id: id(1),
+            from_version_excluded: 0,
+            last_gc_version: 0,
+            key_values,
+            max_version: 2,
+        };
+        let node_deltas = vec![node_delta];
+        // A copy is not applied at all, and not counted.
+        for _ in 0..2 {
+            us.apply(
+                Delta {
+                    node_deltas: node_deltas.clone(),
+                },
+                NOW,
+            );
+            assert_eq!(us.refused_keys, refused, "{node_deltas:?}");
+        }
+    }
 }
