@@ -1,4 +1,7 @@
 //! Hosts that open connections and send nothing, on real sockets.
+//!
+//! They have IPv4 addresses, of which loopback has many. Of IPv6 it has one, so what several networks of /64 can do is
+//! tested in `src/host/` only.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,6 +24,10 @@ use crate::support::{ANY_PORT, member, open, soon};
 
 /// Connections that all hosts of a flood together open in a second.
 const RATE: usize = 5000;
+/// The least that they open in a second if the machine is busy with other tests.
+const LEAST_RATE: f64 = 1000.0;
+/// The time for which a flood goes on.
+const AT_LEAST: Duration = Duration::from_secs(3);
 /// Connections that a flood keeps open.
 const HELD: usize = 400;
 /// The delay in each direction between an honest peer and the node.
@@ -113,16 +120,20 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
     }
 }
 
-/// Dials a node ten times over a round trip of 100 ms while `hosts` hosts flood it. Returns how many of
-/// the dials succeeded.
-async fn dials_during_a_flood(hosts: u8) -> usize {
+/// Dials a node ten times or more over a round trip of 100 ms while `hosts` hosts flood it. Returns how many of
+/// the dials failed.
+///
+/// In unoptimised code on two busy cores, the flood reached its full rate: 25,940 connections in 5.2 s.
+async fn failures_during_a_flood(hosts: u8) -> usize {
     let secret = ClusterSecret::generate();
     let node: TransportLayerSocket<_, Bytes> = open(TcpTransport::default(), member(&secret)).await;
     let (relay, _relaying) = distant(Ipv4Addr::new(127, 0, 0, 9), node.local_addr()).await;
     let flood = Flood::start(node.local_addr(), hosts);
     let alpn = [<Bytes as Message>::ALPN];
-    let mut succeeded = 0;
-    for _ in 0..10 {
+    let (start, mut dials, mut succeeded) = (Instant::now(), 0, 0);
+    // They last for a few seconds, since each takes several round trips.
+    while dials < 10 || start.elapsed() < AT_LEAST {
+        dials += 1;
         // Each peer has an identity of its own.
         let credential = member(&secret);
         let network = TcpTransport::default();
@@ -131,21 +142,27 @@ async fn dials_during_a_flood(hosts: u8) -> usize {
     }
     let stats = node.stats();
     let opened = flood.opened.load(Ordering::Relaxed);
-    assert!(opened > 1000, "{opened} connections are no flood");
+    let took = start.elapsed();
+    println!("{opened} connections in {took:?}, {dials} dials");
+    let rate = opened as f64 / took.as_secs_f64();
+    assert!(
+        rate > LEAST_RATE,
+        "{rate:.0} connections a second are no flood"
+    );
     // Many are gone before the node accepts them.
     let crowded = stats.accept_failures.count(AcceptFailure::Crowded);
     assert!(crowded > 500, "{crowded} of {opened}");
     let sum: u64 = stats.accept_failures.iter().map(|(_, count)| count).sum();
     assert_eq!(sum, stats.accept_failed);
-    succeeded
+    dials - succeeded
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dials_succeed_while_one_host_floods_the_port() {
-    assert_eq!(dials_during_a_flood(1).await, 10);
+    assert_eq!(failures_during_a_flood(1).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dials_succeed_while_ten_hosts_flood_the_port() {
-    assert_eq!(dials_during_a_flood(10).await, 10);
+    assert_eq!(failures_during_a_flood(10).await, 0);
 }

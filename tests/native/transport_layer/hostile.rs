@@ -1,7 +1,7 @@
 //! Peers that claim the addresses, places and time of others, on real connections and in memory.
 
 use std::collections::{HashSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -159,6 +159,50 @@ async fn a_peer_that_states_an_address_of_this_node_or_the_key_address_of_anothe
         assert_eq!(node.stats().connections.len(), 3);
         drop((conn, other));
         until(&node, |stats| stats.connections.len() == 1).await;
+    }
+}
+
+/// Returns the address of this machine that leads elsewhere, or `None` if it has none.
+fn own_address() -> Option<IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    // Sends nothing. The address is one of those for documentation.
+    socket.connect("198.51.100.1:9").ok()?;
+    let own = socket.local_addr().unwrap().ip();
+    (!own.is_loopback()).then_some(own)
+}
+
+/// Where the machine has no other address than loopback, only the second half runs. The rule itself is tested in
+/// memory as well (`naming`).
+#[tokio::test]
+async fn a_loopback_address_that_is_stated_from_elsewhere_is_ignored_and_nobody_else_loses_it() {
+    let secret = ClusterSecret::generate();
+    for host in own_address().into_iter().chain([ANY_PORT.ip()]) {
+        let network = TransportLayerTransport::new(TcpTransport::default(), member(&secret));
+        let any = SocketAddr::from(([0, 0, 0, 0], 0));
+        let node: TcpSocket = network.open(any).await.unwrap();
+        let node_addr = SocketAddr::from((host, node.local_addr().port()));
+        let (local, stranger) = (self::node(member(&secret)).await, member(&secret));
+        stranger.state_addr(local.local_addr());
+        let network = TcpTransport::default();
+        let alpns = <Bytes as Message>::alpns();
+        let conn = network.connect(node_addr, &alpns, &stranger).await.unwrap();
+        send_over(&conn, numbered(1, 8)).await;
+        let received = soon(node.recv_detailed()).await.unwrap();
+        assert_eq!(received.identity, stranger.identity());
+        let is_elsewhere = !host.is_loopback();
+        let stated = if is_elsewhere {
+            stranger.identity().address()
+        } else {
+            local.local_addr()
+        };
+        assert_eq!(received.from, stated, "{host}");
+        let naming = node.stats().naming;
+        assert_eq!(naming.stated_addrs_ignored, u64::from(is_elsewhere));
+        // The peer on this machine is reached at the address that the other one has stated.
+        if is_elsewhere {
+            node.send(local.local_addr(), numbered(2, 8)).await.unwrap();
+            assert_eq!(number(&soon(local.recv()).await.unwrap().1), 2);
+        }
     }
 }
 
