@@ -88,7 +88,7 @@ pub mod udp;
 pub mod websocket;
 
 pub use config::ConfigError;
-pub use credential::{ClusterSecret, Identity, NetCredential, Role, Trust};
+pub use credential::{ClusterSecret, Identity, Keyring, NetCredential, Role, SecretId, Trust};
 pub use message::{ChitchatMessage, Message};
 pub use transport_layer::{TransportLayerConfig, TransportLayerSocket, TransportLayerTransport};
 

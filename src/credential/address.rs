@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use blake2::{Blake2s256, Digest};
 
-use super::Identity;
+use super::identity::Identity;
 
 /// The ORCHID prefix `2001:20::/28` (RFC 7343), which is never routed, in the highest bits.
 const PREFIX: u128 = 0x2001_0020 << 96;

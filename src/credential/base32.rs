@@ -4,7 +4,7 @@
 //! module. Invariants: each sequence of bytes has exactly one text, apart from the case of its
 //! letters; and no table index and no branch depends on the value of a secret.
 
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 const BITS: u32 = 5;
 
@@ -46,6 +46,20 @@ pub(super) fn decode(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     // Refuses a whole surplus character, and surplus bits that are not zero.
     let rest = held & ((1 << count) - 1);
     (count < BITS && rest == 0 && refused == 0).then_some(bytes)
+}
+
+/// Decodes `text` behind `prefix`, without the white space around it.
+pub(super) fn decode_after(text: &str, prefix: &str) -> Option<Zeroizing<Vec<u8>>> {
+    decode(text.trim().strip_prefix(prefix)?)
+}
+
+/// Decodes 32 bytes behind `prefix`.
+pub(super) fn decode_32(text: &str, prefix: &str) -> Option<Zeroizing<[u8; 32]>> {
+    let bytes = decode_after(text, prefix)?;
+    let mut array: [u8; 32] = bytes.as_slice().try_into().ok()?;
+    let fixed = Zeroizing::new(array);
+    array.zeroize();
+    Some(fixed)
 }
 
 /// Returns the character for the lowest five bits: `a` to `z` for 0 to 25, `2` to `7` for 26 to 31.

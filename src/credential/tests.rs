@@ -110,17 +110,17 @@ fn trust_allows_the_listed_keys_or_every_key_without_a_list() {
 
     let keys = Trust::keys([friend]);
     assert!(keys.allows(&friend) && !keys.allows(&stranger));
-    assert!(keys.cluster_secret().is_none());
+    assert!(keys.keyring().is_none());
 
     let both = Trust::keys_and_secret([friend], secret.clone());
     assert!(both.allows(&friend) && !both.allows(&stranger));
-    assert_eq!(both.cluster_secret(), Some(&secret));
+    assert_eq!(both.keyring().unwrap().first(), &secret);
 
     let knows = Trust::secret(secret.clone());
     assert!(knows.allows(&stranger));
-    assert_eq!(knows.cluster_secret(), Some(&secret));
+    assert_eq!(knows.keyring().unwrap().first(), &secret);
 
-    assert!(anyone().allows(&stranger) && anyone().cluster_secret().is_none());
+    assert!(anyone().allows(&stranger) && anyone().keyring().is_none());
     assert!(!Trust::keys([]).allows(&friend));
 }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::routes::{InUse, Routes};
 use super::takeover::Takeover;
-use crate::credential::Identity;
+use crate::credential::{Grounds, Identity};
 use crate::net::{Alpn, CloseCode, CloseReason, NetConnection};
 use crate::rt::Instant;
 
@@ -94,6 +94,10 @@ impl<A: NetConnection, B: NetConnection> NetConnection for EitherConnection<A, B
         on_either!(self, conn => conn.remote_identity())
     }
 
+    fn grounds(&self) -> Grounds {
+        on_either!(self, conn => conn.grounds())
+    }
+
     fn stated_addr(&self) -> Option<SocketAddr> {
         on_either!(self, conn => conn.stated_addr())
     }
@@ -158,6 +162,10 @@ impl<A: NetConnection, B: NetConnection> NetConnection for EitherConnection<A, B
 
     async fn close(&self, code: CloseCode) {
         on_either!(self, conn => conn.close(code).await);
+    }
+
+    async fn leave(&self, code: CloseCode) {
+        on_either!(self, conn => conn.leave(code).await);
     }
 
     async fn watch_close(&self) -> CloseReason {

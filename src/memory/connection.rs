@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::future::{Either, select};
 
 use super::pipe::{Abandoned, Item, Pipe};
-use crate::credential::Identity;
+use crate::credential::{Grounds, Identity};
 use crate::net::{Alpn, CloseCode, CloseReason, NetConnection};
 use crate::rt::Instant;
 use crate::rt::sync::{Epoch, Mutex, MutexGuard};
@@ -42,6 +42,8 @@ pub(super) struct Info {
     pub(super) remote_addr: SocketAddr,
     pub(super) local_identity: Identity,
     pub(super) remote_identity: Identity,
+    /// The secret that both ends know, if they use one.
+    pub(super) grounds: Grounds,
     /// The address that the other end states.
     pub(super) stated_addr: Option<SocketAddr>,
     pub(super) alpn: Alpn,
@@ -52,6 +54,8 @@ struct State {
     ended: Option<CloseReason>,
     last_heard: Instant,
     last_answer: Option<Instant>,
+    /// Whether this end has said goodbye, and still receives.
+    leaving: bool,
 }
 
 impl MemoryConnection {
@@ -70,6 +74,7 @@ impl MemoryConnection {
                 ended: None,
                 last_heard: Instant::now(),
                 last_answer: None,
+                leaving: false,
             }),
             ended: Epoch::default(),
         }))
@@ -167,6 +172,10 @@ impl NetConnection for MemoryConnection {
         self.0.info.remote_identity
     }
 
+    fn grounds(&self) -> Grounds {
+        self.0.info.grounds
+    }
+
     fn stated_addr(&self) -> Option<SocketAddr> {
         self.0.info.stated_addr
     }
@@ -177,6 +186,9 @@ impl NetConnection for MemoryConnection {
 
     async fn send_many(&self, batch: &mut VecDeque<Bytes>) -> anyhow::Result<()> {
         let end = &self.0;
+        if end.lock().leaving {
+            end.unless_ended(std::future::pending::<()>()).await;
+        }
         while let Some(message) = batch.front() {
             let (len, max) = (message.len(), end.max_message_len);
             if len > max {
@@ -227,7 +239,13 @@ impl NetConnection for MemoryConnection {
                 // end is gone, which the next item says.
                 Item::Probe => drop(end.outgoing.push(Item::Answer)),
                 Item::Answer => end.lock().last_answer = Some(Instant::now()),
-                Item::Goodbye(code) => end.end(CloseReason::Remote(code)),
+                Item::Goodbye(code) => {
+                    if code.is_answered() && !end.lock().leaving {
+                        // Fails only if the other end is gone.
+                        let _ = end.outgoing.push(Item::Goodbye(code));
+                    }
+                    end.end(CloseReason::Remote(code));
+                }
                 Item::Broken => end.end_as_lost(),
             }
         }
@@ -242,6 +260,19 @@ impl NetConnection for MemoryConnection {
             // Fails only if the other end is gone already.
             let _ = self.0.outgoing.push(Item::Goodbye(code));
             self.0.end(CloseReason::Local(code));
+        }
+    }
+
+    async fn leave(&self, code: CloseCode) {
+        let is_first = {
+            let mut state = self.0.lock();
+            let is_open = state.ended.is_none() && !state.leaving;
+            state.leaving |= is_open;
+            is_open
+        };
+        if is_first {
+            // Fails only if the other end is gone already.
+            let _ = self.0.outgoing.push(Item::Goodbye(code));
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::backlog::{Backlog, Dial};
 use super::connection::{Info, MemoryConnection};
 use super::network::MemoryNetwork;
-use crate::credential::NetCredential;
+use crate::credential::{Grounds, NetCredential};
 use crate::net::{Alpn, NetIncomingRequest, NetListener};
 use crate::secure::HandshakeError;
 
@@ -84,8 +84,8 @@ impl NetIncomingRequest for MemoryIncomingRequest {
 
     async fn accept(self) -> anyhow::Result<MemoryConnection> {
         let Self { dial, acceptor } = self;
-        let alpn = match acceptor.check(&dial) {
-            Ok(alpn) => alpn,
+        let (alpn, grounds) = match acceptor.check(&dial) {
+            Ok(agreed) => agreed,
             Err(Failure { ours, theirs }) => {
                 // Fails only if the dial was given up.
                 let _ = dial.answer.send(Err(theirs));
@@ -102,6 +102,7 @@ impl NetIncomingRequest for MemoryIncomingRequest {
                 remote_addr: acceptor.local_addr,
                 local_identity: dial.credential.identity(),
                 remote_identity: acceptor.credential.identity(),
+                grounds,
                 stated_addr: acceptor.credential.stated_addr(),
                 alpn: alpn.clone(),
             },
@@ -115,6 +116,7 @@ impl NetIncomingRequest for MemoryIncomingRequest {
                 remote_addr: dial.from,
                 local_identity: acceptor.credential.identity(),
                 remote_identity: dial.credential.identity(),
+                grounds,
                 stated_addr: dial.credential.stated_addr(),
                 alpn,
             },
@@ -131,11 +133,18 @@ impl NetIncomingRequest for MemoryIncomingRequest {
 
 impl Acceptor {
     /// Makes the checks of the secure channel's handshake, in the same order. Returns the agreed
-    /// protocol.
-    fn check(&self, dial: &Dial) -> Result<Alpn, Failure> {
+    /// protocol, and the secret of the dialler, if it has one.
+    fn check(&self, dial: &Dial) -> Result<(Alpn, Grounds), Failure> {
         let closed = HandshakeError::ClosedByPeer;
         let (our_trust, their_trust) = (self.credential.trust(), dial.credential.trust());
-        if our_trust.cluster_secret() != their_trust.cluster_secret() {
+        let (ours, theirs) = (our_trust.keyring(), their_trust.keyring());
+        let id = theirs.as_deref().map(|keyring| keyring.first().id());
+        let is_known = match (&ours, id) {
+            (None, None) => true,
+            (Some(ours), Some(id)) => ours.get(id).is_some(),
+            _ => false,
+        };
+        if !is_known {
             return Err(Failure {
                 ours: HandshakeError::Decrypt,
                 theirs: closed,
@@ -162,6 +171,6 @@ impl Acceptor {
                 theirs: HandshakeError::Refused { reason },
             });
         }
-        Ok(alpn.clone())
+        Ok((alpn.clone(), id.map_or(Grounds::Identity, Grounds::Secret)))
     }
 }

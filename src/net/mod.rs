@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::credential::{Identity, NetCredential};
+use crate::credential::{Grounds, Identity, NetCredential};
 use crate::rt::{Instant, MaybeSend, MaybeSync};
 pub use address::{NotListenable, canonical, check_listenable, is_dialable, is_link_local};
 pub(crate) use address::{may_be_dialled, unspecified_like};
@@ -163,6 +163,12 @@ pub trait NetConnection: Clone + MaybeSend + MaybeSync + 'static {
     /// authentication.
     fn remote_identity(&self) -> Identity;
 
+    /// Returns what else the peer has proved, on which the trust in this connection rests. Default:
+    /// [`Grounds::Unknown`], with which a connection outlives the removal of a cluster secret.
+    fn grounds(&self) -> Grounds {
+        Grounds::Unknown
+    }
+
     /// Returns the address at which the peer says that it can be dialled, or `None` if it states none.
     /// The claim is not verified.
     fn stated_addr(&self) -> Option<SocketAddr> {
@@ -249,6 +255,15 @@ pub trait NetConnection: Clone + MaybeSend + MaybeSync + 'static {
     /// Says goodbye with `code`, releases the connection, and wakes every task that waits on it. Waits
     /// at most a second for the network to take the goodbye. Closing twice does nothing.
     fn close(&self, code: CloseCode) -> impl Future<Output = ()> + MaybeSend;
+
+    /// Says goodbye with `code`, for which [`CloseCode::is_answered`] holds, behind everything that was sent, and
+    /// goes on receiving until the peer has said goodbye as well. So no message is lost, in either direction. Sending
+    /// waits for the end from now on, and sends nothing. Completes once the network has taken the goodbye.
+    ///
+    /// By default this is [`close`](Self::close), which loses messages that are on their way here.
+    fn leave(&self, code: CloseCode) -> impl Future<Output = ()> + MaybeSend {
+        self.close(code)
+    }
 
     /// Completes when the connection has ended, for whatever reason. Cancel-safe.
     fn watch_close(&self) -> impl Future<Output = CloseReason> + MaybeSend;
@@ -427,6 +442,17 @@ impl CloseCode {
     pub const DUPLICATE: Self = Self(5);
     /// Both sides have dialled each other, and the other connection stays.
     pub const REDUNDANT: Self = Self(6);
+    /// The secret or the key on which the connection rests is not trusted any more.
+    pub const UNTRUSTED: Self = Self(7);
+    /// The peer has dialled again with another secret, and the new connection takes the place of this one.
+    pub const RENEWED: Self = Self(8);
+
+    /// Returns whether the side that says goodbye with this code may [go on
+    /// receiving](NetConnection::leave), so that the other one has to write what it has begun, and say goodbye as
+    /// well.
+    pub fn is_answered(self) -> bool {
+        matches!(self, Self::UNTRUSTED | Self::RENEWED)
+    }
 }
 
 /// The end of a connection: which side closed it, or the error that broke it.

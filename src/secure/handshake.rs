@@ -31,12 +31,14 @@ use super::preface::{self, Preface};
 use super::record::Opener;
 use super::stream::Outbox;
 use super::suite::Suite;
-use crate::credential::{Identity, NetCredential};
+use crate::credential::{ClusterSecret, Grounds, Identity, Keyring, NetCredential};
 use crate::net::{Alpn, canonical};
 
 /// The result of a handshake: the keys in use, and what the two sides agreed on.
 pub(super) struct Established {
     pub(super) remote_identity: Identity,
+    /// The secret that both sides have used, if they have used one.
+    pub(super) grounds: Grounds,
     pub(super) alpn: Alpn,
     /// Our address as the peer sees it. Only a dialler learns it.
     pub(super) observed_addr: Option<SocketAddr>,
@@ -69,11 +71,13 @@ pub(super) async fn dial<R: FrameReader, W: FrameWriter>(
     params: &HandshakeParams<'_>,
 ) -> Result<Established, HandshakeError> {
     let credential = params.credential;
+    let keyring = credential.trust().keyring();
+    let secret = keyring.as_deref().map(Keyring::first);
     let preface = Preface {
         suite,
-        with_secret: credential.trust().cluster_secret().is_some(),
+        with_secret: secret.is_some(),
     };
-    let mut noise = start(preface, Side::Dialler, credential)?;
+    let mut noise = start(preface, Side::Dialler, credential, secret)?;
     let offer = Offer {
         alpns: params.alpn.to_vec(),
     };
@@ -106,6 +110,7 @@ pub(super) async fn dial<R: FrameReader, W: FrameWriter>(
     decode_confirmation(&confirmation).map_err(|reason| HandshakeError::Refused { reason })?;
     Ok(Established {
         remote_identity,
+        grounds: grounds(secret),
         alpn: reply.alpn,
         observed_addr: reply.observed_addr,
         stated_addr: reply.stated_addr,
@@ -121,14 +126,25 @@ pub(super) async fn accept<R: FrameReader, W: FrameWriter>(
 ) -> Result<Established, Failure> {
     let credential = params.credential;
     let preface = Preface::decode(&read_frame(reader).await?).map_err(answer_version)?;
-    let with_secret = credential.trust().cluster_secret().is_some();
-    if preface.with_secret != with_secret {
+    let keyring = credential.trust().keyring();
+    if preface.with_secret != keyring.is_some() {
         let suite = preface.suite_code();
         return Err(HandshakeError::SuiteNotAllowed { suite }.into());
     }
-    let mut noise = start(preface, Side::Acceptor, credential)?;
+    let keyring = keyring.as_deref();
+    let first = keyring.map(Keyring::first);
+    let mut noise = start(preface, Side::Acceptor, credential, first)?;
 
-    let offer = Offer::decode(&noise.read(&read_handshake(reader).await?)?)?;
+    let message = read_handshake(reader).await?;
+    let (secret, offer) = match keyring {
+        Some(keyring) => {
+            let psks = keyring.secrets().map(noise::psk);
+            let (index, offer) = noise.read_first(&message, psks)?;
+            (keyring.secrets().nth(index), offer)
+        }
+        None => (None, noise.read(&message)?),
+    };
+    let offer = Offer::decode(&offer)?;
     let mut offered = offer.alpns.into_iter();
     let alpn = offered.find(|alpn| params.alpn.contains(alpn));
     let reply = Reply {
@@ -161,6 +177,7 @@ pub(super) async fn accept<R: FrameReader, W: FrameWriter>(
     write(writer, &mut outbox.frames).await?;
     Ok(Established {
         remote_identity,
+        grounds: grounds(secret),
         alpn: reply.alpn,
         observed_addr: None,
         stated_addr: closing.stated_addr,
@@ -182,13 +199,14 @@ fn start(
     preface: Preface,
     side: Side,
     credential: &NetCredential,
+    secret: Option<&ClusterSecret>,
 ) -> Result<Noise, HandshakeError> {
     if !noise::is_available(preface.suite) {
         return Err(HandshakeError::SuiteNotAllowed {
             suite: preface.suite_code(),
         });
     }
-    let psk = credential.trust().cluster_secret().map(noise::psk);
+    let psk = secret.map(noise::psk);
     Noise::new(&NoiseInputs {
         suite: preface.suite,
         side,
@@ -196,6 +214,11 @@ fn start(
         psk: psk.as_deref(),
         prologue: &preface.prologue(),
     })
+}
+
+/// Returns the grounds of a connection whose handshake used this secret.
+fn grounds(secret: Option<&ClusterSecret>) -> Grounds {
+    secret.map_or(Grounds::Identity, |secret| Grounds::Secret(secret.id()))
 }
 
 async fn write<W: FrameWriter>(

@@ -22,6 +22,8 @@ pub(super) struct Writing<W> {
     /// Whether a write has been begun and not completed. The carrier may then hold bytes that it has
     /// taken and not flushed.
     begun: bool,
+    /// Whether the goodbye has been sealed, after which nothing else may be.
+    has_left: bool,
 }
 
 impl<W: FrameWriter> Writing<W> {
@@ -30,6 +32,7 @@ impl<W: FrameWriter> Writing<W> {
             carrier: Some(carrier),
             outbox,
             begun: false,
+            has_left: false,
         }
     }
 
@@ -45,28 +48,52 @@ impl<W: FrameWriter> Writing<W> {
         Ok(())
     }
 
+    /// Writes what [`say_goodbye`](Self::say_goodbye) writes, and keeps the carrier. Cancel-safe, and does nothing
+    /// the second time.
+    pub(super) async fn leave(&mut self, code: CloseCode, owed: &Owed) -> Result<(), FrameError> {
+        while !self.has_left {
+            self.outbox.fill(&mut VecDeque::new(), 0, owed)?;
+            if self.is_written() {
+                self.outbox.goodbye(code)?;
+                self.has_left = true;
+            } else {
+                self.flush().await?;
+            }
+        }
+        if self.is_written() {
+            return Ok(());
+        }
+        self.flush().await
+    }
+
     /// Writes the sealed frames, the rest of a message that has been sent in part, what is owed, and the
-    /// goodbye to the carrier, which has been taken out.
+    /// goodbye to the carrier, which has been taken out. If the goodbye was sealed before, writes what is left.
     pub(super) async fn say_goodbye(
         &mut self,
         carrier: &mut W,
         code: CloseCode,
         owed: &Owed,
     ) -> Result<(), FrameError> {
-        loop {
+        while !self.has_left {
             self.outbox.fill(&mut VecDeque::new(), 0, owed)?;
             if self.outbox.frames.is_empty() {
-                break;
+                self.outbox.goodbye(code)?;
+                self.has_left = true;
+            } else {
+                carrier.write_frames(&mut self.outbox.frames).await?;
             }
-            carrier.write_frames(&mut self.outbox.frames).await?;
         }
-        self.outbox.goodbye(code)?;
         carrier.write_frames(&mut self.outbox.frames).await?;
         Ok(())
     }
 }
 
 impl<W> Writing<W> {
+    /// Returns whether the goodbye has been sealed, so that nothing else may be written.
+    pub(super) fn has_left(&self) -> bool {
+        self.has_left
+    }
+
     /// Returns whether the carrier has taken and flushed all sealed bytes.
     pub(super) fn is_written(&self) -> bool {
         self.outbox.frames.is_empty() && !self.begun

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::config::TransportLayerConfig;
 use super::driver::{
     Intake, Outbound, Shared, advertised_addr, handle_socket_listener, submit, submit_to_all,
-    watch_wakings,
+    watch_trust, watch_wakings,
 };
 use super::error::{ClosedError, SendError};
 use super::outgoing::OutgoingConnection;
@@ -65,6 +65,7 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
         }
         let intake = Intake::new(transport, credential, local_addr, config);
         let shared = Arc::clone(&intake.shared);
+        watch_trust(&shared);
         let accepting = handle_socket_listener(intake.clone(), listener);
         shared.keep_listener(Task::spawn(accepting));
         watch_wakings(&shared);

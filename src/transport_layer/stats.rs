@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::credential::Identity;
+use crate::credential::{Grounds, Identity};
 use crate::net::{AcceptFailure, PartialStats};
 
 /// The reason why a message was dropped.
@@ -271,6 +271,8 @@ pub struct ConnectionInfo {
     pub local_addr: SocketAddr,
     /// The identity that the peer has proved.
     pub remote_identity: Identity,
+    /// What else it has proved: that it knows a cluster secret, and which one.
+    pub grounds: Grounds,
     /// The side that dialled.
     pub direction: Direction,
     /// The time since the connection was established.

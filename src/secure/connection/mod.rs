@@ -7,24 +7,25 @@
 //! survive a dropped future (a message received in part, sealed bytes not written yet, a probe that is
 //! not answered yet) belongs to the connection, never to the future.
 
+mod closing;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
 use futures::lock::Mutex;
 
-use crate::credential::Identity;
+use crate::credential::{Grounds, Identity};
 use crate::net::{Alpn, CloseCode, CloseReason, NetConnection, canonical};
 use crate::rt::sync::yield_now;
 use crate::rt::{self, Instant};
@@ -39,9 +40,6 @@ use crate::secure::receive_memory::ReceiveMemory;
 use crate::secure::record::Opener;
 use crate::secure::stream::{Event, Inbox};
 use crate::secure::writing::{WriteGuard, Writing};
-
-/// The time limit of closing: waiting for the writer, the goodbye, and the carrier's end.
-const GOODBYE_TIME: Duration = Duration::from_secs(1);
 
 /// The largest number of messages that one call of `recv_many` returns.
 const RECV_MANY: usize = 1024;
@@ -64,6 +62,7 @@ struct Inner<R, W> {
     remote_addr: SocketAddr,
     local_identity: Identity,
     remote_identity: Identity,
+    grounds: Grounds,
     stated_addr: Option<SocketAddr>,
     alpn: Alpn,
     max_message_len: usize,
@@ -71,6 +70,9 @@ struct Inner<R, W> {
     heard: Activity,
     owed: Owed,
     ending: Ending,
+    /// Whether a goodbye is due or said on this side, so that no message may be begun. Read for every batch, so
+    /// without the lock.
+    leaving: AtomicBool,
     reading: Mutex<Reading<R>>,
     writing: Mutex<Writing<W>>,
 }
@@ -83,6 +85,8 @@ struct Reading<R> {
     /// Whether a probe has been read behind messages that a call has returned. The next call of `recv`
     /// answers it, since its caller then has those messages.
     probed: bool,
+    /// The peer's goodbye, if it has to be answered before the connection ends.
+    goodbye: Option<CloseCode>,
 }
 
 impl<R> Reading<R> {
@@ -106,6 +110,7 @@ impl<R: FrameReader, W: FrameWriter> SecureConnection<R, W> {
             remote_addr: canonical(endpoints.remote),
             local_identity: params.credential.identity(),
             remote_identity: established.remote_identity,
+            grounds: established.grounds,
             stated_addr: established.stated_addr,
             alpn: established.alpn,
             max_message_len: params.config.max_message_len,
@@ -113,11 +118,13 @@ impl<R: FrameReader, W: FrameWriter> SecureConnection<R, W> {
             heard: Activity::new(),
             owed: Owed::default(),
             ending: Ending::default(),
+            leaving: AtomicBool::new(false),
             reading: Mutex::new(Reading {
                 carrier: Some(reader),
                 opener: established.opener,
                 inbox: Inbox::new(params.config.max_message_len),
                 probed: false,
+                goodbye: None,
             }),
             writing: Mutex::new(Writing::new(writer, established.outbox)),
         }))
@@ -136,6 +143,7 @@ impl<R, W> fmt::Debug for SecureConnection<R, W> {
             .field("local_addr", &self.0.local_addr)
             .field("remote_addr", &self.0.remote_addr)
             .field("remote_identity", &self.0.remote_identity)
+            .field("grounds", &self.0.grounds)
             .field("stated_addr", &self.0.stated_addr)
             .field("alpn", &self.0.alpn)
             .field("end", &self.0.ending.get())
@@ -155,6 +163,9 @@ impl<R: FrameReader, W: FrameWriter> NetConnection for SecureConnection<R, W> {
     }
     fn remote_identity(&self) -> Identity {
         self.0.remote_identity
+    }
+    fn grounds(&self) -> Grounds {
+        self.0.grounds
     }
     fn stated_addr(&self) -> Option<SocketAddr> {
         self.0.stated_addr
@@ -237,6 +248,14 @@ impl<R: FrameReader, W: FrameWriter> NetConnection for SecureConnection<R, W> {
         self.0.close(code).await;
     }
 
+    /// Says goodbye and goes on receiving, as [`NetConnection::leave`] describes. If the future is dropped, nothing
+    /// more can be sent, and the goodbye may be missing.
+    async fn leave(&self, code: CloseCode) {
+        if let Err(error) = self.0.leave(code).await {
+            self.0.lose(error);
+        }
+    }
+
     async fn watch_close(&self) -> CloseReason {
         let mut waiter = self.0.ending.waiter();
         poll_fn(|cx| waiter.poll_end(cx)).await.reason()
@@ -245,8 +264,15 @@ impl<R: FrameReader, W: FrameWriter> NetConnection for SecureConnection<R, W> {
 
 impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
     async fn send_many(&self, batch: &mut VecDeque<Bytes>) -> Result<(), FrameError> {
+        if self.leaving.load(Ordering::Acquire) {
+            return self.until_end(pending()).await?;
+        }
         let writing = self.until_end(self.writing.lock()).await?;
         let mut writing = WriteGuard::new(writing, &self.owed);
+        if writing.has_left() {
+            drop(writing);
+            return self.until_end(pending()).await?;
+        }
         loop {
             let filled = writing.outbox.fill(batch, self.max_message_len, &self.owed);
             filled.map_err(|error| match error {
@@ -266,6 +292,9 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
             return Ok(());
         };
         let mut writing = WriteGuard::new(writing, &self.owed);
+        if writing.has_left() {
+            return Ok(());
+        }
         let sealed = writing.outbox.keepalive();
         sealed.map_err(|fatal| self.lose(fatal))?;
         self.flush(&mut writing).await?;
@@ -329,6 +358,11 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
         writing: &mut Writing<W>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), FrameError>> {
+        if writing.has_left() {
+            // The peer reads nothing that comes after the goodbye.
+            self.owed.take();
+            return Poll::Ready(Ok(()));
+        }
         writing.outbox.fill(&mut VecDeque::new(), 0, &self.owed)?;
         if !writing.is_written() {
             let flushed = pin!(writing.flush()).poll(cx);
@@ -375,6 +409,16 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
         let mut taken = 0;
         let mut in_a_row = 0;
         loop {
+            if let Some(code) = reading.goodbye {
+                if taken > 0 {
+                    return Ok(());
+                }
+                // Boxed because it is rare: each reader would hold the room for it otherwise.
+                if let Err(error) = Box::pin(self.leave(code)).await {
+                    tracing::trace!(%error, "goodbye not answered");
+                }
+                return Err(self.ending.set(End::Remote(code)).error());
+            }
             while taken < max {
                 match reading
                     .inbox
@@ -399,6 +443,11 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
                     }
                     // Messages that came before the end are returned first. The next call finds
                     // the end again.
+                    Ok(Some(Event::Goodbye(code))) if code.is_answered() => {
+                        self.leaving.store(true, Ordering::Release);
+                        reading.goodbye = Some(code);
+                        break;
+                    }
                     Ok(Some(Event::Goodbye(code))) => {
                         let end = self.ending.set(End::Remote(code));
                         return if taken > 0 { Ok(()) } else { Err(end.error()) };
@@ -407,6 +456,9 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
                     Err(error) => return Err(self.lose(error)),
                     Ok(None) => break,
                 }
+            }
+            if reading.goodbye.is_some() {
+                continue;
             }
             if taken > 0 {
                 poll_fn(|cx| {
@@ -490,28 +542,6 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
         match rt::timeout(left, self.until_end(read)).await {
             Ok(read) => read?.map_err(|evicted| self.lose(evicted)),
             Err(rt::Elapsed(_)) => Err(self.lose(partial.timed_out())),
-        }
-    }
-
-    async fn close(&self, code: CloseCode) {
-        let end = self.ending.set(End::Local(code));
-        self.drop_reader();
-        // A task that held the writing lock has been woken by the end and releases it.
-        let goodbye = async {
-            let mut writing = self.writing.lock().await;
-            let Some(mut carrier) = writing.carrier.take() else {
-                return;
-            };
-            if let End::Local(code) = end {
-                match writing.say_goodbye(&mut carrier, code, &self.owed).await {
-                    Ok(()) => {}
-                    Err(error) => tracing::trace!(%error, "goodbye not sent"),
-                }
-            }
-            let _ = carrier.shutdown().await;
-        };
-        if rt::timeout(GOODBYE_TIME, goodbye).await.is_err() {
-            tracing::trace!(limit = ?GOODBYE_TIME, "closing timed out");
         }
     }
 

@@ -122,6 +122,27 @@ impl Noise {
         Ok(payload)
     }
 
+    /// Reads the first message with whichever of `psks` decrypts it. Returns the payload and the number of PSKs
+    /// before that one.
+    ///
+    /// An attempt costs a few hashes and no Diffie-Hellman result, so a dialler that knows no PSK costs little more
+    /// than with one. They are computed when they are needed.
+    pub(super) fn read_first(
+        &mut self,
+        message: &[u8],
+        psks: impl Iterator<Item = Zeroizing<[u8; 32]>>,
+    ) -> Result<(usize, Vec<u8>), HandshakeError> {
+        for (index, psk) in psks.enumerate() {
+            // snow is left as it was before a message that it could not decrypt.
+            self.state.set_psk(0, &*psk).map_err(failed)?;
+            match self.read(message) {
+                Err(HandshakeError::Decrypt) => {}
+                read => return Ok((index, read?)),
+            }
+        }
+        Err(HandshakeError::Decrypt)
+    }
+
     /// Returns the identity of the peer. Fails if the peer has not proved it yet.
     pub(super) fn remote_identity(&self) -> Result<Identity, HandshakeError> {
         let key = self.state.get_remote_static();
@@ -392,6 +413,11 @@ impl snow::types::Cipher for HandshakeCipher {
         out: &mut [u8],
     ) -> Result<usize, snow::Error> {
         let key = self.key.as_ref().ok_or(snow::Error::Decrypt)?;
+        if let Some(out) = out.get_mut(..ciphertext.len()) {
+            out.copy_from_slice(ciphertext);
+            let len = key.open(nonce, authtext, out);
+            return len.ok_or(snow::Error::Decrypt);
+        }
         let mut sealed = ciphertext.to_vec();
         let len = key.open(nonce, authtext, &mut sealed);
         let plaintext = len.and_then(|len| sealed.get(..len));

@@ -311,3 +311,51 @@ fn a_handshake_message_may_be_as_long_as_the_limit_and_no_longer() {
     let read = read(MAX_HANDSHAKE_LEN);
     assert!(!matches!(read, Err(HandshakeError::Oversized { .. })));
 }
+
+#[test]
+fn a_first_message_is_tried_with_each_psk_once_until_one_decrypts_it() {
+    let psks: [[u8; 32]; 4] = [[1; 32], [2; 32], [3; 32], [4; 32]];
+    let noise = |side, psk: &[u8; 32]| {
+        let key = &key_pair(&KEYS[usize::from(side == Side::Acceptor)]);
+        Noise::new(&NoiseInputs {
+            suite: Suite::ChaChaPoly,
+            side,
+            key,
+            psk: Some(psk),
+            prologue: b"p",
+        })
+        .unwrap()
+    };
+    let attempts = std::cell::Cell::new(0);
+    let read = |message: &[u8]| {
+        attempts.set(0);
+        let counted = psks.iter().inspect(|_| attempts.set(attempts.get() + 1));
+        let mut acceptor = noise(Side::Acceptor, &psks[0]);
+        let read = acceptor.read_first(message, counted.map(|psk| Zeroizing::new(*psk)));
+        (acceptor, read, attempts.get())
+    };
+    for (known, psk) in psks.iter().enumerate() {
+        let mut dialler = noise(Side::Dialler, psk);
+        let (mut acceptor, first, attempts) = read(&dialler.write(b"offer").unwrap());
+        assert_eq!(first.unwrap(), (known, b"offer".to_vec()));
+        assert_eq!(attempts, known + 1);
+        // What was tried in vain leaves nothing behind.
+        let reply = acceptor.write(b"reply").unwrap();
+        assert_eq!(dialler.read(&reply).unwrap(), b"reply");
+        let closing = dialler.write(b"closing").unwrap();
+        assert_eq!(acceptor.read(&closing).unwrap(), b"closing");
+    }
+    let stranger = noise(Side::Dialler, &[9; 32]).write(b"offer").unwrap();
+    let longest = vec![7; MAX_HANDSHAKE_LEN];
+    for message in [&stranger, &longest] {
+        let (_, read, attempts) = read(message);
+        assert!(matches!(read, Err(HandshakeError::Decrypt)));
+        assert_eq!(attempts, 4);
+    }
+    // Nothing is tried with what no dialler sends.
+    for message in [&[7; 31][..], &vec![7; MAX_HANDSHAKE_LEN + 1]] {
+        let (_, read, attempts) = read(message);
+        assert!(!matches!(read, Err(HandshakeError::Decrypt) | Ok(_)));
+        assert_eq!(attempts, 1);
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! The older one is probed. What happens to the two depends on the answer, and on why there are two:
 //! see [`Kind`]. This file decides when to ask and what an answer means; `peers` carries it out.
-//! Invariant: a conflict is settled within [`PROBE_TIME`] of its probe.
+//! Invariant: a conflict in which one is probed is settled within [`PROBE_TIME`] of its probe.
 
 use std::time::Duration;
 
@@ -29,6 +29,9 @@ pub(super) enum Kind {
     /// nothing is written to it until the peer has received what was written to the older one, and it is
     /// not read until the older one has answered or ended.
     KeepNewer,
+    /// This side has dialled both, the newer one with another secret. The newer one takes the place of the older
+    /// one once the peer has said goodbye there. Nothing is probed.
+    Renewal,
 }
 
 /// Two connections of one peer of which one will stay.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::census::Owner;
 use super::doubt::{self, Doubt};
 use super::silence::{SilenceCheck, Verdict};
+use super::trusted::Trusted;
 use crate::host::Host;
 use crate::net::{CloseCode, NetConnection, canonical};
 use crate::rt::Instant;
@@ -40,6 +41,7 @@ pub(super) struct Link<C> {
     silence: SilenceCheck,
     /// Whether the connection has to be probed.
     pub(super) doubt: Doubt,
+    pub(super) trusted: Trusted,
 }
 
 /// What a connection is used for.
@@ -51,6 +53,11 @@ pub(super) enum LinkRole {
     Draining(Instant),
     /// It waits until an older connection has been probed. It is neither read nor written.
     Waiting,
+    /// It was dialled to take the place of an older one that was made with another secret, and does so as soon as
+    /// the peer has said goodbye there. It is read, hands in nothing, and is not written.
+    Standby,
+    /// This side has said goodbye on it at this time, with this code. It is read until the peer has, too.
+    Leaving(Instant, CloseCode),
 }
 
 /// How a connection has ended.
@@ -78,6 +85,10 @@ impl LinkEnd {
 /// A connection whose place another one has taken is read for this long, so that messages that are on
 /// their way still arrive.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// A peer that does not answer a goodbye within this time is gone. If a secret was removed, the connection ends
+/// earlier: see [`Trusted`].
+const LEAVE_TIME: Duration = Duration::from_secs(10);
 
 /// A connection on which nothing has arrived for this long, and all of whose messages were handed in, is
 /// taken to hold none that come before those of a newer connection.
@@ -115,6 +126,7 @@ impl<C: NetConnection> Link<C> {
             is_read_empty: false,
             silence: SilenceCheck::default(),
             doubt: Doubt::default(),
+            trusted: Trusted::default(),
         }
     }
 
@@ -124,6 +136,7 @@ impl<C: NetConnection> Link<C> {
             network_addr: self.conn.remote_addr(),
             local_addr: self.conn.local_addr(),
             remote_identity: self.conn.remote_identity(),
+            grounds: self.conn.grounds(),
             direction: self.direction,
             age: now.saturating_duration_since(self.since),
             silence: now.saturating_duration_since(self.conn.last_heard()),
@@ -172,6 +185,19 @@ impl<C: NetConnection> Link<C> {
         is_read && now.saturating_duration_since(self.conn.last_heard()) >= QUIET_TIME
     }
 
+    /// Returns when this side says goodbye on the connection because it is not trusted any more, if it does.
+    pub(super) fn leave_at(&self) -> Option<Instant> {
+        let has_left = matches!(self.role, LinkRole::Leaving(..));
+        self.trusted.leave_at().filter(|_| !has_left)
+    }
+
+    /// Returns whether this side should dial again, to replace a connection that it has dialled with a secret that
+    /// is not the first one any more.
+    pub(super) fn should_be_renewed(&self) -> bool {
+        let is_used = self.role == LinkRole::Active && self.direction == Direction::Outgoing;
+        is_used && self.trusted != Trusted::Current
+    }
+
     /// Returns whether the peer may have been sent anything on this connection.
     pub(super) fn was_written(&self) -> bool {
         self.written > self.since
@@ -187,7 +213,16 @@ impl<C: NetConnection> Link<C> {
     ) -> Result<Option<Instant>, (CloseCode, &'static str)> {
         match self.role {
             LinkRole::Active => {}
-            LinkRole::Waiting => return Ok(None),
+            LinkRole::Waiting | LinkRole::Standby => return Ok(None),
+            LinkRole::Leaving(since, code) => {
+                let end = since + LEAVE_TIME;
+                let end = self.trusted.end().map_or(end, |hard| hard.min(end));
+                return if now >= end {
+                    Err((code, "the peer has not answered the goodbye"))
+                } else {
+                    Ok(Some(end))
+                };
+            }
             LinkRole::Draining(since) => {
                 // What has arrived is read first.
                 let Reading::Since(reading) = self.reading else {

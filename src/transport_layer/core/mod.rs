@@ -13,6 +13,7 @@
 //! | `link` | one connection of a peer: when it was used, read and written |
 //! | `names` | the addresses that lead to peers |
 //! | `conflict` | which of two connections of one peer stays |
+//! | `trusted` | when a connection ends whose secret was removed |
 //! | `silence` | whether a peer has been silent for too long |
 //! | `doubt` | whether a connection has survived a sleep of this side |
 //! | `queue`, `backoff` | the messages for one peer; when to dial it again |
@@ -41,11 +42,12 @@ mod step;
 mod streak;
 #[cfg(test)]
 mod tests;
+mod trusted;
 
 pub(super) use inbox::{InHand, Inbox, Origin, ReaderPlace, Source};
 pub(super) use link::{LinkEnd, Reading};
 pub(super) use names::Own;
-pub(super) use peers::Peers;
+pub(super) use peers::{Judged, Peers};
 pub(super) use queue::BATCH_BYTES;
 pub(super) use requests::{DirectWrite, Offered, SenderPlace, Wanted, Writer};
 pub(super) use step::{Effects, LinkLife, NewDial, NewPeer, NewReader, PeerKey, Step};

@@ -60,6 +60,8 @@ pub(super) struct Peer<C> {
     /// Boxed, since most peers are connected and not being dialled.
     pub(super) dial: Option<Box<Dial>>,
     pub(super) backoff: Backoff,
+    /// The wait before the next dial that replaces a connection, if one has failed.
+    pub(super) renewal: Option<Box<Backoff>>,
     /// The number of callers that want a connection and wait for it.
     pub(super) wanted: usize,
     pub(super) observers: WaitList,
@@ -106,6 +108,8 @@ pub(super) struct Dial {
     pub(super) since: Instant,
     pub(super) to: SocketAddr,
     pub(super) place: DialPlace,
+    /// Whether it replaces a connection.
+    pub(super) renews: bool,
     /// Raised when the dial is given up.
     pub(super) given_up: Arc<Signal>,
     /// Wakes the task of the dial.
@@ -152,6 +156,10 @@ pub(super) enum Decision<C> {
     Dial(SocketAddr),
     /// Dial the address of the entry, to see who answers there.
     Verify,
+    /// Dial this address, to replace the active connection.
+    Renew(SocketAddr),
+    /// Say goodbye on a connection that is not trusted any more.
+    Leave(u64),
     /// A connection must be closed first.
     Close {
         link: u64,
@@ -181,6 +189,7 @@ impl<C: NetConnection> Peer<C> {
             readers: Vec::with_capacity(1),
             dial: None,
             backoff: Backoff::default(),
+            renewal: None,
             wanted: 0,
             observers: WaitList::default(),
             failure: None,
@@ -250,9 +259,11 @@ impl<C: NetConnection> Peer<C> {
         let has_older = || self.links.iter().any(|older| Some(older.id) == link.after);
         match link.role {
             LinkRole::Waiting => true,
-            LinkRole::Active => has_older(),
+            LinkRole::Active | LinkRole::Leaving(..) => has_older(),
             // The peer may not write to the other one before this one has answered.
             LinkRole::Draining(_) => false,
+            // Otherwise the goodbye of a peer that refuses it would not be read.
+            LinkRole::Standby => false,
         }
     }
 
@@ -282,6 +293,26 @@ impl<C: NetConnection> Peer<C> {
     /// Returns whether a connection is being read.
     pub(super) fn is_read(&self, id: u64) -> bool {
         self.readers.iter().any(|reader| reader.link == id)
+    }
+
+    /// Returns whether this side has said goodbye on a connection that is read to its end, so that a new one would
+    /// come too early.
+    pub(super) fn is_leaving(&self) -> bool {
+        let mut links = self.links.iter();
+        links.any(|link| matches!(link.role, LinkRole::Leaving(..)))
+    }
+
+    /// Returns the connection that becomes the active one if there is none.
+    pub(super) fn next_in_service(&self) -> Option<u64> {
+        let mut links = self.links.iter().rev();
+        let next = links.find(|link| matches!(link.role, LinkRole::Waiting | LinkRole::Standby));
+        next.map(|link| link.id)
+    }
+
+    /// Ends the conflict of two connections, if this is one of them.
+    pub(super) fn end_conflict_of(&mut self, link: u64) {
+        self.conflict
+            .take_if(|conflict| conflict.older == link || conflict.newer == link);
     }
 
     /// Returns whether a connection is in service.
@@ -383,6 +414,13 @@ impl<C: NetConnection> Peer<C> {
             self.task = TaskState::Blocked;
             return Decision::Step(Step::Probe { link, conn });
         }
+        for link in &self.links {
+            let at = link.leave_at();
+            if at.is_some_and(|at| at <= now) {
+                return Decision::Leave(link.id);
+            }
+            deadline = sooner(deadline, at);
+        }
         match self.next_of_conflict(now) {
             None => {}
             Some(Ok(decision)) => return decision,
@@ -401,6 +439,16 @@ impl<C: NetConnection> Peer<C> {
                 deadline = sooner(deadline, Some(due));
             }
         }
+        if self.active().is_some_and(Link::should_be_renewed)
+            && self.dial.is_none()
+            && self.conflict.is_none()
+            && net::may_be_dialled(target)
+        {
+            match self.renewal.as_ref().and_then(|wait| wait.pending(now)) {
+                None => return Decision::Renew(target),
+                Some(due) => deadline = sooner(deadline, Some(due)),
+            }
+        }
         if let Some(link) = self.active() {
             // A batch in flight belongs to a sender, which reports when it is done.
             let writable = !self.queue.is_in_flight() && !self.is_held();
@@ -410,6 +458,9 @@ impl<C: NetConnection> Peer<C> {
                 self.task = TaskState::Running(now);
                 return Decision::Step(Step::Write { link, conn, bytes });
             }
+        } else if self.is_leaving() {
+            // What is queued goes over the next connection.
+            deadline = sooner(deadline, self.queue.next_expiry());
         } else if !net::may_be_dialled(target) {
             self.queue.drop_waiting(DropReason::Unroutable);
         } else if !self.queue.is_empty() || self.wanted > 0 {
@@ -450,6 +501,9 @@ impl<C: NetConnection> Peer<C> {
     /// Returns what to do about two connections of this peer, if there are two, or when to look again.
     fn next_of_conflict(&mut self, now: Instant) -> Option<Result<Decision<C>, Instant>> {
         let conflict = self.conflict.as_mut()?;
+        if conflict.kind == Kind::Renewal {
+            return None;
+        }
         let Some(older) = self.links.iter().find(|link| link.id == conflict.older) else {
             return Some(Ok(Decision::Settle { answered: false }));
         };

@@ -92,6 +92,8 @@ pub(in crate::transport_layer) struct Effects<C> {
     pub(in crate::transport_layer) wakers: Vec<Waker>,
     /// Connections to close, once the lock is released.
     pub(in crate::transport_layer) close: Vec<(C, CloseCode)>,
+    /// Connections on which to say goodbye, and which are read until the peer has, too.
+    pub(in crate::transport_layer) leave: Vec<(C, CloseCode)>,
     /// Peers whose counters the inbox need not keep. Done under the lock.
     pub(in crate::transport_layer) forgotten: Vec<SocketAddr>,
     /// Peers whose counters the inbox must keep, and whose tasks must be started.
@@ -111,6 +113,7 @@ impl<C> Effects<C> {
     pub(in crate::transport_layer) fn is_empty(&self) -> bool {
         self.wakers.is_empty()
             && self.close.is_empty()
+            && self.leave.is_empty()
             && self.forgotten.is_empty()
             && self.new_peers.is_empty()
             && self.moved_to.is_empty()
@@ -125,6 +128,7 @@ impl<C> Default for Effects<C> {
         Self {
             wakers: Vec::new(),
             close: Vec::new(),
+            leave: Vec::new(),
             forgotten: Vec::new(),
             new_peers: Vec::new(),
             moved_to: Vec::new(),
@@ -143,9 +147,10 @@ mod tests {
     fn effects_are_empty_only_if_there_is_nothing_of_any_kind() {
         assert!(Effects::<()>::default().is_empty());
         let addr = SocketAddr::from(([10, 0, 0, 1], 1));
-        let adds: [fn(&mut Effects<()>, SocketAddr); 5] = [
+        let adds: [fn(&mut Effects<()>, SocketAddr); 6] = [
             |fx, _| fx.wakers.push(Waker::noop().clone()),
             |fx, _| fx.close.push(((), CloseCode::GOING_AWAY)),
+            |fx, _| fx.leave.push(((), CloseCode::RENEWED)),
             |fx, addr| fx.forgotten.push(addr),
             |fx, addr| fx.moved_to.push(addr),
             |fx, addr| fx.downgraded.push(addr),

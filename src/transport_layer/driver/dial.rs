@@ -10,8 +10,9 @@ use std::sync::Arc;
 use futures::future::{Either, select};
 
 use super::shared::Shared;
+use super::trust::judge_new;
 use crate::message::Message;
-use crate::net::{ConnectError, NetTransport};
+use crate::net::{ConnectError, NetConnection, NetTransport};
 use crate::rt::{self, Instant};
 use crate::transport_layer::core::NewDial;
 
@@ -64,9 +65,11 @@ impl<T: NetTransport, M: Message> Dialler<T, M> {
     }
 
     fn succeeded(&self, conn: T::Connection) {
+        let (identity, grounds) = (conn.remote_identity(), conn.grounds());
         self.shared.with(|peers, fx| {
             peers.dial_succeeded(self.dial.key, conn, Instant::now(), fx);
         });
+        judge_new(&self.shared, identity, grounds);
     }
 
     fn failed(&self, error: anyhow::Error) {

@@ -15,6 +15,7 @@ use futures::FutureExt as _;
 use super::incoming::Reader;
 use super::outgoing::{PeerTask, handle_outgoing_connection};
 use super::shared::{NewTasks, Shared};
+use super::trust::judge_new;
 use crate::credential::NetCredential;
 use crate::message::Message;
 use crate::net::{NetConnection, NetTransport};
@@ -111,8 +112,10 @@ impl<T: NetTransport, M: Message> Intake<T, M> {
     /// Takes an accepted connection into service: from now on it is written to and read. If the
     /// socket is closing, the connection is closed.
     pub(super) fn accepted(&self, conn: T::Connection) {
+        let (identity, grounds) = (conn.remote_identity(), conn.grounds());
         self.shared
             .with(|peers, fx| peers.accepted(conn, Instant::now(), fx));
+        judge_new(&self.shared, identity, grounds);
     }
 
     /// Starts the tasks that the core has asked for.

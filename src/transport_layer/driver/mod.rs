@@ -16,6 +16,7 @@
 //! | `shared` | the core behind its lock, the inbox and the tasks of one socket |
 //! | `inbox` | the inbox behind its lock, and the futures that wait for it |
 //! | `tasks` | sets of background tasks |
+//! | `trust` | notices that the trust has changed, and has connections judged |
 //! | `waking` | notices that the machine or the page has woken up |
 
 mod decoding;
@@ -27,9 +28,11 @@ mod listener;
 mod outgoing;
 mod shared;
 mod tasks;
+mod trust;
 mod waking;
 
 pub(super) use intake::{Intake, Outbound, connected, submit, submit_to_all};
 pub(super) use listener::handle_socket_listener;
 pub(super) use shared::{Shared, advertised_addr};
+pub(super) use trust::watch_trust;
 pub(super) use waking::watch_wakings;

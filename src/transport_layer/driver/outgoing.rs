@@ -120,7 +120,7 @@ impl<T: NetTransport, M: Message> PeerTask<T, M> {
 
     /// Waits for the network to take what `writing` writes to a connection, which is closed if that takes
     /// longer than `limit`. Returns `None` then, and also when the peer has connected again, so that the
-    /// task can probe this connection.
+    /// task can probe this connection, or write to another.
     async fn patiently<R>(
         &self,
         limit: Duration,
@@ -135,7 +135,10 @@ impl<T: NetTransport, M: Message> PeerTask<T, M> {
             if let Ok(outcome) = rt::timeout(part, writing.as_mut()).await {
                 return Some(outcome);
             }
-            if self.shared.with(|peers, _| peers.has_conflict(self.key)) {
+            if self
+                .shared
+                .with(|peers, _| peers.must_leave(self.key, link))
+            {
                 return None;
             }
         }

@@ -135,6 +135,9 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         for (conn, code) in fx.close {
             self.tasks.spawn((), async move { conn.close(code).await });
         }
+        for (conn, code) in fx.leave {
+            self.tasks.spawn((), async move { conn.leave(code).await });
+        }
         for ended in fx.ended {
             log_end(ended.addr, &ended.why, ended.life);
         }

@@ -4,6 +4,8 @@ mod cancellation;
 mod carrier;
 mod common;
 mod handshake;
+mod keyring;
+mod leaving;
 mod lifetime;
 mod probes;
 mod records;

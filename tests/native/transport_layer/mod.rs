@@ -14,4 +14,5 @@ mod queues;
 mod silence;
 mod stress;
 mod to_all;
+mod trust;
 mod turns;

@@ -9,7 +9,7 @@ use crate::net::{CloseCode, NetConnection};
 use crate::rt::Instant;
 use crate::transport_layer::core::conflict::{Conflict, Kind};
 use crate::transport_layer::core::link::{Link, LinkEnd, LinkRole};
-use crate::transport_layer::core::step::{Effects, EndedLink, PeerKey};
+use crate::transport_layer::core::step::{Effects, EndedLink};
 use crate::transport_layer::stats::Direction;
 
 /// A connection that is younger than this is alive: it is not probed when the sides have dialled each
@@ -24,13 +24,14 @@ impl<C: NetConnection> Peers<C> {
         peer.is_some_and(|peer| peer.conflict.is_some())
     }
 
-    /// Returns whether the peer of an entry has two connections of which one will stay.
-    pub(in crate::transport_layer) fn has_conflict(&self, key: PeerKey) -> bool {
-        self.locate(key).is_some_and(|addr| self.is_contested(addr))
-    }
-
     /// Decides the role of a new connection of the peer at `addr`, beside the one that is active.
-    pub(super) fn admit(&mut self, addr: SocketAddr, newer: &mut Link<C>, now: Instant) {
+    pub(super) fn admit(
+        &mut self,
+        addr: SocketAddr,
+        newer: &mut Link<C>,
+        now: Instant,
+        fx: &mut Effects<C>,
+    ) {
         let own = self.own;
         let identity = newer.conn.remote_identity();
         if identity == Identity::UNPROVED {
@@ -52,6 +53,10 @@ impl<C: NetConnection> Peers<C> {
             .iter()
             .position(|link| link.role == LinkRole::Active)
         else {
+            // What the peer has written to one that is being left comes before.
+            let mut links = peer.links.iter().rev();
+            let left = links.find(|link| matches!(link.role, LinkRole::Leaving(..)));
+            newer.after = left.map(|link| link.id).or(newer.after);
             return;
         };
         let Some(older) = peer.links.get_mut(index) else {
@@ -63,13 +68,18 @@ impl<C: NetConnection> Peers<C> {
         let differ = older.conn.stated_addr() != newer.conn.stated_addr();
         let kind = match (older.direction, newer.direction) {
             _ if differ => Kind::Duplicate,
+            // Both sides know which of the two is the newer one, and that it was dialled on purpose.
+            (one, other) if one == other && older.conn.grounds() != newer.conn.grounds() => {
+                Kind::Renewal
+            }
             (Direction::Outgoing, Direction::Outgoing)
             | (Direction::Incoming, Direction::Incoming) => Kind::Duplicate,
             (_, Direction::Outgoing) if ours_stays => Kind::KeepNewer,
             (_, Direction::Incoming) if !ours_stays => Kind::KeepNewer,
             _ => Kind::KeepOlder,
         };
-        if newer.was_made_before(older) && kind != Kind::Duplicate {
+        let is_crossing = matches!(kind, Kind::KeepOlder | Kind::KeepNewer);
+        if is_crossing && newer.was_made_before(older) {
             // This side was slow to take it into service. The peer may have written to it, lost it and made
             // the other one meanwhile.
             newer.after = older.after.replace(newer.id);
@@ -81,6 +91,18 @@ impl<C: NetConnection> Peers<C> {
             Kind::Duplicate => newer.role = LinkRole::Waiting,
             Kind::KeepOlder => newer.role = LinkRole::Draining(now),
             Kind::KeepNewer => older.role = LinkRole::Draining(now),
+            Kind::Renewal => match newer.direction {
+                Direction::Outgoing => {
+                    newer.role = LinkRole::Standby;
+                    // The peer may have lost the older one, and would say no goodbye there.
+                    older.raise_doubt();
+                }
+                Direction::Incoming => {
+                    let older = older.id;
+                    self.leave((addr, older), CloseCode::RENEWED, now, fx);
+                    return;
+                }
+            },
         }
         let age = now.saturating_duration_since(older.since);
         if kind != Kind::KeepOlder || age >= FRESH {
@@ -102,7 +124,7 @@ impl<C: NetConnection> Peers<C> {
             return;
         };
         match (conflict.kind, answered) {
-            (Kind::KeepOlder, true) | (Kind::KeepNewer, false) => {}
+            (Kind::KeepOlder, true) | (Kind::KeepNewer, false) | (Kind::Renewal, _) => {}
             (Kind::KeepNewer, true) => {
                 let peer = self.map.get_mut(&addr);
                 if let Some(newer) = peer.and_then(|peer| peer.link(conflict.newer)) {
@@ -156,10 +178,11 @@ impl<C: NetConnection> Peers<C> {
         let Some(peer) = self.map.get_mut(&addr) else {
             return;
         };
-        peer.conflict
-            .take_if(|conflict| conflict.older == lost.id || conflict.newer == lost.id);
+        peer.end_conflict_of(lost.id);
+        let mut rest = peer.links.iter().rev();
+        let rest = rest.find(|link| !matches!(link.role, LinkRole::Leaving(..)));
         if peer.active().is_none()
-            && let Some(rest) = peer.links.last()
+            && let Some(rest) = rest
         {
             let (id, drains) = (rest.id, matches!(rest.role, LinkRole::Draining(_)));
             if drains && lost.was_written() {
@@ -173,7 +196,13 @@ impl<C: NetConnection> Peers<C> {
     }
 
     /// Makes a connection the active one of its peer.
-    fn promote(&mut self, addr: SocketAddr, link: u64, now: Instant, fx: &mut Effects<C>) {
+    pub(super) fn promote(
+        &mut self,
+        addr: SocketAddr,
+        link: u64,
+        now: Instant,
+        fx: &mut Effects<C>,
+    ) {
         let Some(peer) = self.map.get_mut(&addr) else {
             return;
         };
@@ -183,6 +212,7 @@ impl<C: NetConnection> Peers<C> {
         link.role = LinkRole::Active;
         link.written = now;
         let (conn, direction) = (link.conn.clone(), link.direction);
+        peer.renewal = None;
         if direction == Direction::Outgoing {
             peer.note_way(addr, conn.remote_addr());
         }

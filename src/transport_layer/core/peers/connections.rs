@@ -103,7 +103,7 @@ impl<C: NetConnection> Peers<C> {
         }
         self.make_room_for(&link, now, fx);
         self.ensure(addr, now, fx);
-        self.admit(addr, &mut link, now);
+        self.admit(addr, &mut link, now, fx);
         let Some(peer) = self.map.get_mut(&addr) else {
             return;
         };
@@ -206,6 +206,7 @@ impl<C: NetConnection> Peers<C> {
         let link = self.take_link(addr, link, now, fx)?;
         let age = now.saturating_duration_since(link.since);
         let refused = *end == LinkEnd::Remote(CloseCode::DUPLICATE);
+        let is_refused_renewal = link.role == LinkRole::Standby;
         let failure = refused.then(|| Failure {
             id: self.next_id(),
             error: Arc::new(DuplicateIdentity { addr }.into()),
@@ -214,6 +215,9 @@ impl<C: NetConnection> Peers<C> {
         if let Some(peer) = self.map.get_mut(&addr) {
             let dialled = link.direction == Direction::Outgoing;
             let alone = peer.links.is_empty();
+            if is_refused_renewal {
+                peer.renewal.get_or_insert_default().fail(now, min, max);
+            }
             if dialled && alone && failure.is_some() {
                 peer.failure = failure.map(Box::new);
                 peer.backoff.fail(now, min, max);
@@ -378,9 +382,11 @@ impl<C: NetConnection> Peers<C> {
         };
         peer.used = now;
         dial.given_up.raise();
+        let (min, max) = (self.config.backoff_min, self.config.backoff_max);
         if peer.active().is_none() {
-            let (min, max) = (self.config.backoff_min, self.config.backoff_max);
             peer.backoff.fail(now, min, max);
+        } else if dial.renews {
+            peer.renewal.get_or_insert_default().fail(now, min, max);
         }
         peer.signal.raise();
         self.folded.dials_failed += 1;

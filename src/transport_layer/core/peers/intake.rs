@@ -295,7 +295,8 @@ fn offer_to<C: NetConnection>(
         addr: to,
         id: peer.id,
     };
-    let offer = if peer.active().is_none() && !net::may_be_dialled(peer.target(to)) {
+    let is_connected = peer.active().is_some() || peer.is_leaving();
+    let offer = if !is_connected && !net::may_be_dialled(peer.target(to)) {
         peer.queue.refuse(DropReason::Unroutable)
     } else if !peer.queue.is_too_long(len) && backlog.holds_back(key, own, len) {
         Offer::Full(bytes)

@@ -14,6 +14,9 @@ mod order;
 mod overflow;
 mod registration;
 mod tasks;
+mod trusted;
+
+pub(in crate::transport_layer) use trusted::Judged;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;

@@ -11,6 +11,7 @@ use std::task::Waker;
 use super::Peers;
 use crate::net::NetConnection;
 use crate::rt::Instant;
+use crate::transport_layer::core::link::LinkRole;
 use crate::transport_layer::core::step::{DialKey, Effects, PeerKey};
 
 impl<C: NetConnection> Peers<C> {
@@ -73,7 +74,11 @@ impl<C: NetConnection> Peers<C> {
         if peer.is_behind_another_reader(link) {
             return true;
         }
-        let Some(before) = peer.link(link).and_then(|link| link.after) else {
+        let Some(newer) = peer.link(link) else {
+            return false;
+        };
+        let is_standby = newer.role == LinkRole::Standby;
+        let Some(before) = newer.after else {
             return false;
         };
         let waker = if let Some(dial) = peer.dial.as_ref().filter(|dial| dial.id == before) {
@@ -82,7 +87,9 @@ impl<C: NetConnection> Peers<C> {
             }
             dial.waker.clone()
         } else if let Some(older) = peer.link(before) {
-            if !older.is_quiet(now) {
+            // A goodbye will tell when everything has arrived there.
+            let ends = is_standby || matches!(older.role, LinkRole::Leaving(..));
+            if ends || !older.is_quiet(now) {
                 older.is_read_empty = false;
                 return true;
             }

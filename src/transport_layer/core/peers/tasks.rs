@@ -26,6 +26,10 @@ use crate::transport_layer::stats::DropReason;
 /// are in use, of which no two are for peers of one host, so that it cannot take all of them.
 pub(super) const MAX_EXTRA_DIALS: usize = 8;
 
+/// The shortest and longest wait for room for a dial that replaces a connection. The longest is short beside
+/// the second in which a connection must be replaced whose secret was removed.
+const WAIT_TO_RENEW: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
+
 /// A failed dial, for the log.
 #[derive(Debug)]
 pub(in crate::transport_layer) struct DialFailure {
@@ -76,6 +80,25 @@ impl<C: NetConnection> Peers<C> {
                     if let Some(peer) = self.map.get_mut(&addr) {
                         peer.backoff.postpone(now, min, max);
                     }
+                }
+                Decision::Renew(to) => {
+                    let may_renew = self.may_renew(addr);
+                    if let Some(peer) = self.map.get_mut(&addr)
+                        && !may_renew
+                    {
+                        let (min, max) = WAIT_TO_RENEW;
+                        let wait = peer.renewal.get_or_insert_default();
+                        wait.postpone(now, min, max);
+                        continue;
+                    }
+                    let dial = self.start_dial((key, to), DialPlace::Ordinary, now);
+                    if let Some(dial) = self.get(key).and_then(|peer| peer.dial.as_mut()) {
+                        dial.renews = true;
+                    }
+                    break Step::Dial(dial);
+                }
+                Decision::Leave(link) => {
+                    self.leave((addr, link), CloseCode::UNTRUSTED, now, fx);
                 }
                 Decision::Verify => {
                     let place = self.place_to_verify(addr);
@@ -148,6 +171,7 @@ impl<C: NetConnection> Peers<C> {
                 since: now,
                 to,
                 place,
+                renews: false,
                 given_up: Arc::clone(&given_up),
                 waker: None,
                 has_waited: false,
@@ -160,15 +184,15 @@ impl<C: NetConnection> Peers<C> {
         }
     }
 
-    /// Takes a dial out of the books. Returns the present address of its peer and the address that was
-    /// dialled, or `None` if the dial was given up earlier, and so is already counted as failed.
-    fn end_dial(&mut self, key: DialKey) -> Option<(SocketAddr, SocketAddr)> {
+    /// Takes a dial out of the books. Returns the present address of its peer and the dial, or `None` if it
+    /// was given up earlier, and so is already counted as failed.
+    fn end_dial(&mut self, key: DialKey) -> Option<(SocketAddr, Box<Dial>)> {
         let addr = self.locate(key.peer)?;
         let peer = self.map.get_mut(&addr)?;
         let dial = peer.dial.take_if(|dial| dial.id == key.id)?;
         peer.signal.raise();
         self.dialling -= usize::from(dial.place == DialPlace::Ordinary);
-        Some((addr, dial.to))
+        Some((addr, dial))
     }
 
     /// Ends a dial and takes its connection into service.
@@ -180,7 +204,7 @@ impl<C: NetConnection> Peers<C> {
         fx: &mut Effects<C>,
     ) {
         match self.end_dial(key) {
-            Some(dial) => self.dialled(dial, conn, now, fx),
+            Some((addr, dial)) => self.dialled((addr, dial.to), conn, now, fx),
             None => fx.close.push((conn, CloseCode::NORMAL)),
         }
     }
@@ -194,7 +218,7 @@ impl<C: NetConnection> Peers<C> {
         now: Instant,
         fx: &mut Effects<C>,
     ) -> Option<DialFailure> {
-        let (addr, _) = self.end_dial(key)?;
+        let (addr, dial) = self.end_dial(key)?;
         self.folded.dials_failed += 1;
         let permanent = matches!(
             error.downcast_ref(),
@@ -208,6 +232,9 @@ impl<C: NetConnection> Peers<C> {
         let (min, max) = (self.config.backoff_min, self.config.backoff_max);
         let peer = self.map.get_mut(&addr)?;
         if peer.active().is_some() {
+            if dial.renews {
+                peer.renewal.get_or_insert_default().fail(now, min, max);
+            }
             return None;
         }
         peer.failure = Some(Box::new(failure));

@@ -17,7 +17,7 @@ impl Fixture {
     }
 
     /// Returns the connection that a message to `addr` is written to now, or 0 if it waits.
-    fn written_to(&mut self, addr: SocketAddr) -> u64 {
+    pub(super) fn written_to(&mut self, addr: SocketAddr) -> u64 {
         if let Offered::Write(direct) = self.offer(addr) {
             let write = (direct.key, direct.link, Writer::Sender);
             let (batch, now) = (&mut VecDeque::new(), self.now);
@@ -38,7 +38,7 @@ impl Fixture {
     }
 
     /// Returns the codes of the connections that were closed since the last call.
-    fn codes(&mut self) -> Vec<CloseCode> {
+    pub(super) fn codes(&mut self) -> Vec<CloseCode> {
         self.settle();
         std::mem::take(&mut self.closed)
     }
@@ -359,11 +359,10 @@ fn a_peer_is_not_forgotten_while_what_was_read_has_not_been_handed_in() {
 }
 
 #[test]
-fn only_a_peer_with_two_connections_has_a_conflict() {
+fn only_of_a_peer_with_two_connections_is_a_write_given_up_that_is_not_taken() {
     let mut f = fixture();
-    f.accept(addr(1), 1);
-    f.accept(addr(2), 2);
+    let [one, other] = [1, 2].map(|n| f.accept(addr(n), n));
     f.accept(addr(1), 1);
     let (with, without) = (f.key(addr(1)), f.key(addr(2)));
-    assert!(f.peers.has_conflict(with) && !f.peers.has_conflict(without));
+    assert!(f.peers.must_leave(with, one) && !f.peers.must_leave(without, other));
 }

@@ -5,6 +5,7 @@ use std::task::Waker;
 use proptest::prelude::*;
 
 use super::*;
+use crate::credential::{Refusal, Standing};
 use crate::net::AcceptFailure;
 use crate::transport_layer::OverflowPolicy;
 use crate::transport_layer::core::SenderPlace;
@@ -180,7 +181,20 @@ proptest! {
                     prop_assert!(!matches!(offered, Offered::Write(_) | Offered::Closed(_)));
                 }
                 4 => fixture.peers.withdraw(&mut place, &mut fixture.fx),
-                5 => { fixture.accept(to, identity); }
+                5 => {
+                    let mut conn = fixture.conn(to, identity);
+                    conn.grounds = secret(u8::from(time > 10));
+                    fixture.enter(conn, Direction::Incoming);
+                }
+                15 => {
+                    let standing = match identity {
+                        0 => Standing::Refused(Refusal::Key),
+                        1 => Standing::SecretRemoved,
+                        2 => Standing::Outdated,
+                        _ => Standing::Current,
+                    };
+                    fixture.judge(|grounds| if grounds == secret(0) { standing } else { Standing::Current });
+                }
                 12 => {
                     let mut conn = fixture.conn(addr(9), identity);
                     conn.stated = None;
@@ -209,7 +223,8 @@ proptest! {
                 },
                 9 if known => {
                     let key = fixture.peers.dial_at(to);
-                    let conn = fixture.conn(to, identity);
+                    let mut conn = fixture.conn(to, identity);
+                    conn.grounds = secret(u8::from(time > 10));
                     let (now, fx) = (fixture.now, &mut fixture.fx);
                     fixture.peers.dial_succeeded(key, conn, now, fx);
                 }

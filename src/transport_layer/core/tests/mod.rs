@@ -11,6 +11,7 @@ mod limits;
 mod names;
 mod order;
 mod steps;
+mod trusted;
 mod wakes;
 mod waking;
 mod writes;
@@ -25,7 +26,7 @@ use super::{
     DirectWrite, Effects, LinkEnd, NewDial, NewPeer, Offered, Own, PeerKey, Peers, Reading, Step,
     Wanted, Writer,
 };
-use crate::credential::Identity;
+use crate::credential::{ClusterSecret, Grounds, Identity};
 use crate::net::{Alpn, CloseCode, CloseReason, ConnectError, NetConnection};
 use crate::rt::Instant;
 use crate::transport_layer::TransportLayerConfig;
@@ -40,6 +41,7 @@ struct Conn {
     last_answer: Option<Instant>,
     addr: SocketAddr,
     stated: Option<SocketAddr>,
+    grounds: Grounds,
 }
 
 static ALPN: Alpn = Alpn::from_static(b"test");
@@ -69,6 +71,9 @@ impl NetConnection for Conn {
     async fn recv(&self) -> anyhow::Result<Option<Bytes>> {
         unreachable!("the core does not read")
     }
+    fn grounds(&self) -> Grounds {
+        self.grounds
+    }
     fn stated_addr(&self) -> Option<SocketAddr> {
         self.stated
     }
@@ -92,6 +97,11 @@ fn addr(n: u8) -> SocketAddr {
 
 fn id(identity: u8) -> Identity {
     Identity::from_bytes([identity; 32])
+}
+
+/// Returns the grounds of a connection that was made with the secret `n`.
+fn secret(n: u8) -> Grounds {
+    Grounds::Secret(ClusterSecret::from_bytes(&[n; 16]).unwrap().id())
 }
 
 /// Returns this socket as its peers may name it.
@@ -120,6 +130,8 @@ struct Fixture {
     batch: VecDeque<Bytes>,
     created: Vec<NewPeer>,
     closed: Vec<CloseCode>,
+    /// The connections on which a goodbye was to be said, with its code.
+    left: Vec<CloseCode>,
     /// The connections that were to be read, in this order.
     started: Vec<u64>,
 }
@@ -134,6 +146,7 @@ impl Fixture {
             batch: VecDeque::new(),
             created: Vec::new(),
             closed: Vec::new(),
+            left: Vec::new(),
             started: Vec::new(),
         }
     }
@@ -146,6 +159,7 @@ impl Fixture {
             last_answer: None,
             addr: to,
             stated: Some(to),
+            grounds: Grounds::Unknown,
         }
     }
 
@@ -156,6 +170,7 @@ impl Fixture {
         self.started
             .extend(fx.readers.iter().map(|reader| reader.link));
         self.closed.extend(fx.close.iter().map(|(_, code)| *code));
+        self.left.extend(fx.leave.iter().map(|(_, code)| *code));
     }
 
     /// Returns the latest entry for `addr`, after carrying out the effects.

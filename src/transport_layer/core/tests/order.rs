@@ -21,13 +21,13 @@ fn fixture() -> Fixture {
 
 impl Fixture {
     /// Returns whether the reader of a connection of the peer at `addr` has to hold back what it has read.
-    fn holds_back(&mut self, addr: SocketAddr, link: u64) -> bool {
+    pub(super) fn holds_back(&mut self, addr: SocketAddr, link: u64) -> bool {
         let key = self.key(addr);
         self.peers.must_hold_back(key, link, self.now, &mut self.fx)
     }
 
     /// Has the reader of a connection find nothing more to read.
-    fn read_empty(&mut self, addr: SocketAddr, link: u64) {
+    pub(super) fn read_empty(&mut self, addr: SocketAddr, link: u64) {
         let key = self.key(addr);
         let seen = self.peers.revision();
         self.peers.read_empty(key, link, seen, self.now);
