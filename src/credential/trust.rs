@@ -124,9 +124,14 @@ impl Trust {
 
     /// Replaces the cluster secrets, for all clones. Returns whether they have changed.
     ///
-    /// New connections use the new secrets at once. Open ones that were made with another secret than the first are
+    /// New connections use the new secrets at once; a handshake that has begun ends with those that it began with, and
+    /// its connection is checked afterwards. Open ones that were made with another secret than the first are
     /// replaced by the side that has dialled them, without losing a message, and those that were made with a
-    /// secret that is not there any more, or without one, are closed within 2 s.
+    /// secret that is not there any more, or without one, are closed within 2 s. What is on its way there is
+    /// received before, unless one of the two sides is too busy for that.
+    ///
+    /// Returns immediately, and does not wait for connections. A policy that had no secrets demands one from then on,
+    /// and none of them can be taken away again. To replace a secret, see [`Keyring`].
     pub fn set_keyring(&self, keyring: impl Into<Keyring>) -> bool {
         let keyring = keyring.into();
         self.change(|policy| {
@@ -136,8 +141,9 @@ impl Trust {
         })
     }
 
-    /// Replaces the list of trusted identities, for all clones. Returns whether it has changed. Connections of
-    /// others are closed within 2 s.
+    /// Replaces the list of trusted identities, for all clones. Returns whether it has changed. Open connections of
+    /// others are closed at once (within 50 ms after an earlier change), and what is on its way there is lost.
+    /// An empty list trusts no peer. Returns immediately. A policy that had no list has one from then on.
     pub fn set_keys(&self, keys: impl IntoIterator<Item = Identity>) -> bool {
         let keys = sorted(keys);
         self.change(|policy| {
@@ -148,7 +154,7 @@ impl Trust {
     }
 
     /// Has every open connection checked again, because what the check of [`refusing`](Self::refusing) returns has
-    /// changed. Those that are refused are closed within 2 s.
+    /// changed. Those that are refused are closed at once, as by [`set_keys`](Self::set_keys).
     pub fn check_again(&self) {
         self.shared.changes.advance();
     }

@@ -122,10 +122,14 @@ impl End {
         }
     }
 
-    /// Sends an item that is not a message.
+    /// Sends an item that is not a message. Does nothing behind a goodbye: the other end may have answered it and
+    /// be gone, and what it has sent before is still on its way.
     fn push(&self, item: Item) -> anyhow::Result<()> {
         if self.ended().is_some() {
             return Err(self.ended_error());
+        }
+        if self.lock().leaving {
+            return Ok(());
         }
         self.outgoing.push(item).map_err(|Abandoned| {
             self.end_as_lost();
@@ -186,9 +190,6 @@ impl NetConnection for MemoryConnection {
 
     async fn send_many(&self, batch: &mut VecDeque<Bytes>) -> anyhow::Result<()> {
         let end = &self.0;
-        if end.lock().leaving {
-            end.unless_ended(std::future::pending::<()>()).await;
-        }
         while let Some(message) = batch.front() {
             let (len, max) = (message.len(), end.max_message_len);
             if len > max {

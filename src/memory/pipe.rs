@@ -38,6 +38,8 @@ struct State {
     // Whether the receiving end is gone, so that nothing will be received any more.
     abandoned: bool,
     broken: bool,
+    // Whether a goodbye was sent, behind which nothing may come: the other end does not receive it.
+    said_goodbye: bool,
 }
 
 /// An item in transit.
@@ -103,10 +105,14 @@ impl Pipe {
         }
     }
 
-    /// Returns whether there was room.
+    /// Returns whether there was room, which there is none behind a goodbye.
     fn try_send(&self, message: &Bytes) -> Result<bool, Abandoned> {
         let delay = self.faults.get(self.from, self.to).delay;
         let mut state = self.lock();
+        if state.said_goodbye {
+            // Even if the other end is gone by now: it has answered, and what it has sent is read first.
+            return Ok(false);
+        }
         if state.abandoned || state.broken {
             return Err(Abandoned);
         }
@@ -134,6 +140,7 @@ impl Pipe {
         if state.abandoned || state.broken {
             return Err(Abandoned);
         }
+        state.said_goodbye |= matches!(item, Item::Goodbye(_));
         // Between two messages, several items of a kind mean the same as one. Dropping the others
         // bounds the queue.
         let kind = std::mem::discriminant(&item);
@@ -240,5 +247,19 @@ mod tests {
         assert!(pipe.try_send(&Bytes::new()).unwrap());
         pipe.push(Item::Probe).unwrap();
         assert_eq!(pipe.lock().items.len(), 5);
+    }
+
+    #[test]
+    fn no_message_comes_behind_a_goodbye() {
+        let ip = IpAddr::from([10, 0, 0, 1]);
+        let faults = Arc::new(FaultTable::new(1));
+        let pipe = Pipe::new(faults, &MemoryConfig::default(), ip, ip);
+        assert!(pipe.try_send(&Bytes::new()).unwrap());
+        pipe.push(Item::Goodbye(CloseCode::RENEWED)).unwrap();
+        assert!(!pipe.try_send(&Bytes::new()).unwrap());
+        assert_eq!(pipe.lock().items.len(), 2);
+        // Nor is its sender told that the connection is lost: the other end has received the goodbye.
+        pipe.abandon();
+        assert!(!pipe.try_send(&Bytes::new()).unwrap());
     }
 }

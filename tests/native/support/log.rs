@@ -1,8 +1,13 @@
 //! The log of the tasks of one thread.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
-use tracing::subscriber::DefaultGuard;
+use tracing::Dispatch;
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
+
+/// A second subscriber, of no thread. While there is only one, `tracing` asks that of the thread which comes to a log
+/// line first, and if that is a thread without one, the line is never logged.
+static OTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::new()));
 
 /// Collects what is logged on this thread while it lives. Tests with one thread see what their tasks log.
 pub(crate) struct Log {
@@ -16,6 +21,7 @@ struct Written(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Begins to collect what passes `filter`, such as `gossip_transport=warn`.
     pub(crate) fn collect(filter: &str) -> Self {
+        LazyLock::force(&OTHER);
         let written = Written::default();
         let writer = written.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -45,4 +51,13 @@ impl std::io::Write for Written {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+#[test]
+fn a_line_is_collected_that_a_thread_without_a_log_has_come_to_first() {
+    let line = || tracing::info!("a line");
+    let log = Log::collect("info");
+    std::thread::spawn(line).join().unwrap();
+    line();
+    assert!(log.take().contains("a line"));
 }
