@@ -390,7 +390,7 @@ impl<C: NetConnection> Peers<C> {
         }
         peer.signal.raise();
         self.folded.dials_failed += 1;
-        self.dialling -= usize::from(dial.place == DialPlace::Ordinary);
+        self.uncount(&dial);
     }
 
     /// Returns the least recently used of the connections that `filter` accepts. Those that wait or drain

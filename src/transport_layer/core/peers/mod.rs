@@ -64,6 +64,8 @@ pub(in crate::transport_layer) struct Peers<C> {
     census: Census,
     /// Running dials, without those in extra places.
     dialling: usize,
+    /// Those of them that replace a connection.
+    renewing: usize,
     /// The counts of peers that are no longer listed, and the four counts of [`SocketStats`].
     folded: SocketStats,
     /// Shutdowns that wait for the queues to empty.
@@ -105,6 +107,7 @@ impl<C: NetConnection> Peers<C> {
             next_id: 0,
             census: Census::default(),
             dialling: 0,
+            renewing: 0,
             folded: SocketStats::default(),
             drained: WaitList::default(),
             connections: 1,
@@ -340,7 +343,6 @@ impl<C: NetConnection> Peers<C> {
         let Some(mut peer) = self.map.remove(&addr) else {
             return 0;
         };
-        self.dialling -= usize::from(peer.dial_in(DialPlace::Ordinary).is_some());
         self.connections += 1;
         self.names.forget(addr, &peer);
         let dropped = peer.queue.drop_all(reason);
@@ -354,6 +356,7 @@ impl<C: NetConnection> Peers<C> {
         }
         if let Some(dial) = &peer.dial {
             dial.given_up.raise();
+            self.uncount(dial);
         }
         fx.forgotten.push(addr);
         peer.signal.raise();

@@ -250,6 +250,8 @@ impl<C: NetConnection> Peers<C> {
                 .filter_map(move |peer| peer.dial_in(place))
         };
         assert_eq!(self.dialling, dials(DialPlace::Ordinary).count());
+        let renewals = dials(DialPlace::Ordinary).filter(|dial| dial.renews);
+        assert_eq!(self.renewing, renewals.count());
         assert!(dials(DialPlace::Extra).count() <= MAX_EXTRA_DIALS);
         let waiting = self.map.values().map(|peer| peer.queue.waiting_bytes());
         assert_eq!(self.backlog.bytes(), waiting.sum());

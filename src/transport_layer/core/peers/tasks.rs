@@ -94,6 +94,7 @@ impl<C: NetConnection> Peers<C> {
                     let dial = self.start_dial((key, to), DialPlace::Ordinary, now);
                     if let Some(dial) = self.get(key).and_then(|peer| peer.dial.as_mut()) {
                         dial.renews = true;
+                        self.renewing += 1;
                     }
                     break Step::Dial(dial);
                 }
@@ -191,8 +192,14 @@ impl<C: NetConnection> Peers<C> {
         let peer = self.map.get_mut(&addr)?;
         let dial = peer.dial.take_if(|dial| dial.id == key.id)?;
         peer.signal.raise();
-        self.dialling -= usize::from(dial.place == DialPlace::Ordinary);
+        self.uncount(&dial);
         Some((addr, dial))
+    }
+
+    /// Counts a dial no more, which has ended or was given up.
+    pub(super) fn uncount(&mut self, dial: &Dial) {
+        self.dialling -= usize::from(dial.place == DialPlace::Ordinary);
+        self.renewing -= usize::from(dial.renews);
     }
 
     /// Ends a dial and takes its connection into service.

@@ -115,10 +115,8 @@ impl<C: NetConnection> Peers<C> {
         let Some(link) = self.map.get(&addr).and_then(|peer| peer.active()) else {
             return false;
         };
-        let dials = self.map.values().filter_map(|peer| peer.dial.as_deref());
-        let running = dials.filter(|dial| dial.renews).count();
         let (config, pool) = (&self.config, link.owner.pool());
-        running < MAX_RENEWALS
+        self.renewing < MAX_RENEWALS
             && self.in_use() < config.max_connections
             && self.census.of_owner(link.owner) < config.max_connections_per_identity
             && self.census.of_host(pool, link.host) < config.max_connections_per_host
