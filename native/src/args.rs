@@ -27,11 +27,23 @@ it has set. Every connection is encrypted, and both ends prove their identity.";
 
 const AFTER_HELP: &str = "\
 Trusted peers
-  No peer is trusted by default. Give one of these options, or the first two together:
-    --secret FILE     peers that know the cluster's secret (make one with --make-secret FILE)
-    --trust KEY       peers with exactly these identities; a node prints its own when it starts
-    --trust-anyone    every peer that can reach the port; for demonstrations
+  No peer is trusted by default. Give one of these options, or --secret with one of the next two:
+    --secret FILE      peers that know the cluster's secret (make one with --make-secret FILE)
+    --trust KEY        peers with exactly these identities; a node prints its own when it starts
+    --trust-file FILE  the same, one on each line of a file
+    --trust-anyone     every peer that can reach the port; for demonstrations
   With both --secret and --trust a peer must satisfy both.
+
+Changing secrets and keys
+  The file of --secret has one to four secrets, one on each line. The node dials with the first, and accepts
+  all. Both files may have empty lines, and comments after a #. They are looked at every second, and valid
+  changes take effect. Connections of those that are not trusted any more are closed within two seconds.
+  To replace a secret, take each step on all nodes (with --admin) before the next:
+    gossip-node --make-secret new.secret      once, and copy it to all nodes
+    gossip-node secret add new.secret         accept it as well
+    gossip-node secret use ID                 dial with it, once every node accepts it
+    gossip-node secret remove OLD_ID          once no node lists a connection with the old one
+  gossip-node secret list shows the ids and the connections of each. The commands also change the file.
 
 Examples
   Make a secret, and start a first node with its page and status on port 8080:
@@ -164,12 +176,18 @@ pub(crate) struct Args {
     #[arg(long = "trust", value_name = "KEY")]
     pub(crate) trusted: Vec<Identity>,
 
-    /// File of the cluster's secret; peers that know it are trusted
+    /// File of identities to trust, one on each line, besides those of --trust; changes take effect
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trust_file: Option<PathBuf>,
+
+    /// File of the cluster's secret; peers that know it are trusted; changes take effect
+    ///
+    /// It may have up to four secrets, one on each line: the first is used for dialling, all are accepted.
     #[arg(long, value_name = "FILE")]
     pub(crate) secret: Option<PathBuf>,
 
     /// Trust every peer that can reach the port; for demonstrations
-    #[arg(long, conflicts_with_all = ["trusted", "secret"])]
+    #[arg(long, conflicts_with_all = ["trusted", "trust_file", "secret"])]
     pub(crate) trust_anyone: bool,
 
     /// Write a new cluster secret to FILE (mode 0600, never overwritten), and exit
@@ -236,12 +254,14 @@ impl Args {
     ///
     /// Fails with a text that says what to change.
     pub(crate) fn check(&self) -> Result<(), String> {
-        if self.trusted.is_empty() && self.secret.is_none() && !self.trust_anyone {
+        let has_keys = !self.trusted.is_empty() || self.trust_file.is_some();
+        if !has_keys && self.secret.is_none() && !self.trust_anyone {
             return Err("no peer is trusted by default: give one of these options\n  \
-                --secret FILE    peers that know the cluster's secret; make one with\n                   \
+                --secret FILE      peers that know the cluster's secret; make one with\n                     \
                 gossip-node --make-secret FILE\n  \
-                --trust KEY      peers with exactly these identities (repeatable)\n  \
-                --trust-anyone   every peer that can reach the port; for demonstrations\n\
+                --trust KEY        peers with exactly these identities (repeatable)\n  \
+                --trust-file FILE  the same, one on each line of a file\n  \
+                --trust-anyone     every peer that can reach the port; for demonstrations\n\
                 See gossip-node --help."
                 .to_owned());
         }
@@ -368,9 +388,11 @@ mod tests {
 
     #[test]
     fn trust_anyone_conflicts_with_the_other_options_for_trust() {
-        for other in [["--secret", "f"], ["--trust", "x"]] {
+        let key = "a".repeat(52);
+        for other in [["--secret", "f"], ["--trust", &key], ["--trust-file", "f"]] {
             let args = ["gossip-node", "--trust-anyone", other[0], other[1]];
-            assert!(Args::try_parse_from(args).is_err());
+            let error = Args::try_parse_from(args).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{other:?}");
         }
     }
 

@@ -1,7 +1,7 @@
-//! The files of the node's key and the cluster's secret.
+//! The file of the node's key, and making a file of a cluster secret.
 //!
-//! Reads and creates the files; the library parses their content. Invariant: a file that is created
-//! here can never be read by anyone but its owner, and never replaces another one.
+//! Reads and creates the files; the library parses their content. What is trusted is read elsewhere. Invariant: a
+//! file that is created here can never be read by anyone but its owner, and never replaces another one.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -10,66 +10,21 @@ use anyhow::{Context as _, anyhow};
 use gossip_transport::credential::{ClusterSecret, NetCredential, Trust};
 
 use crate::args::Args;
-use crate::private_file::write_new;
+use crate::private_file::{warn_if_readable_by_others, write_new};
+use crate::trust_files::lacks;
 
-/// Returns the credential that the arguments describe.
+/// Returns the credential with the key that the arguments name, or with a new one.
 ///
 /// # Errors
 ///
-/// Fails if a file cannot be read, created or parsed.
-pub(crate) fn credential(args: &Args) -> anyhow::Result<NetCredential> {
-    let trust = trust(args)?;
+/// Fails if the file cannot be read, created or parsed.
+pub(crate) fn credential(args: &Args, trust: Trust) -> anyhow::Result<NetCredential> {
     match &args.key {
         Some(path) => key(path, trust),
         None => {
             tracing::info!("no --key: using a new identity for this run");
             Ok(NetCredential::generate(trust))
         }
-    }
-}
-
-fn trust(args: &Args) -> anyhow::Result<Trust> {
-    if args.trust_anyone {
-        tracing::warn!("--trust-anyone: every peer that can reach this port is accepted");
-        return Ok(Trust::dangerously_anyone());
-    }
-    let keys = args.trusted.iter().copied();
-    match &args.secret {
-        Some(path) if args.trusted.is_empty() => Ok(Trust::secret(secret(path)?)),
-        Some(path) => Ok(Trust::keys_and_secret(keys, secret(path)?)),
-        None => Ok(Trust::keys(keys)),
-    }
-}
-
-fn secret(path: &Path) -> anyhow::Result<ClusterSecret> {
-    let text = read(path).map_err(|error| {
-        let missing = error.kind() == ErrorKind::NotFound;
-        let error = anyhow!(error).context(format!("cannot read the secret {}", path.display()));
-        if missing {
-            error.context(format!(
-                "the file does not exist; make a secret with gossip-node --make-secret {}",
-                path.display()
-            ))
-        } else {
-            error
-        }
-    })?;
-    text.trim().parse().with_context(|| {
-        format!(
-            "{} {} a cluster secret: copy the file from another node, or make a new secret for all \
-             nodes with gossip-node --make-secret",
-            path.display(),
-            lacks(&text)
-        )
-    })
-}
-
-/// Returns what is wrong with a file that does not contain what it should.
-fn lacks(text: &str) -> &'static str {
-    if text.trim().is_empty() {
-        "is empty and does not contain"
-    } else {
-        "does not contain"
     }
 }
 
@@ -131,25 +86,9 @@ pub(crate) fn make_secret(path: &Path) -> anyhow::Result<()> {
 
 fn read(path: &Path) -> std::io::Result<String> {
     let bytes = std::fs::read(path)?;
-    if readable_by_others(path) {
-        tracing::warn!(
-            ?path,
-            "other users of this machine can read this file; chmod 600 it"
-        );
-    }
+    warn_if_readable_by_others(path);
     // Some editors and shells write UTF-16. That is no key, and no reason to say nothing else about it.
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-#[cfg(unix)]
-fn readable_by_others(path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata(path).is_ok_and(|file| file.mode() & 0o077 != 0)
-}
-
-#[cfg(not(unix))]
-fn readable_by_others(_path: &Path) -> bool {
-    false
 }
 
 #[cfg(test)]
@@ -175,7 +114,7 @@ mod tests {
         make_secret(&paths[1]).unwrap();
         for path in &paths {
             assert_eq!(std::fs::metadata(path).unwrap().mode() & 0o777, 0o600);
-            assert!(!readable_by_others(path));
+            assert!(!crate::private_file::readable_by_others(path));
         }
     }
 
@@ -184,18 +123,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
         make_secret(&path).unwrap();
-        let made = secret(&path).unwrap().to_text();
+        let made = std::fs::read_to_string(&path).unwrap();
         let error = format!("{:#}", make_secret(&path).unwrap_err());
         assert!(error.contains("name another file"), "{error}");
-        assert_eq!(secret(&path).unwrap().to_text(), made);
-    }
-
-    #[test]
-    fn a_missing_secret_is_reported_with_the_option_that_makes_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        let error = format!("{:#}", secret(&path).unwrap_err());
-        assert!(error.contains("--make-secret"), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), made);
     }
 
     #[test]
@@ -207,9 +138,6 @@ mod tests {
             let of_key = format!("{:#}", key(&path, Trust::dangerously_anyone()).unwrap_err());
             assert!(of_key.contains("is empty"), "{of_key}");
             assert!(of_key.contains("delete it"), "{of_key}");
-            let of_secret = format!("{:#}", secret(&path).unwrap_err());
-            assert!(of_secret.contains("is empty"), "{of_secret}");
-            assert!(of_secret.contains("from another node"), "{of_secret}");
         }
     }
 
@@ -222,8 +150,6 @@ mod tests {
         std::fs::write(&path, [&[0xff, 0xfe], &utf_16[..]].concat()).unwrap();
         let of_key = format!("{:#}", key(&path, Trust::dangerously_anyone()).unwrap_err());
         assert!(of_key.contains("delete it"), "{of_key}");
-        let of_secret = format!("{:#}", secret(&path).unwrap_err());
-        assert!(of_secret.contains("from another node"), "{of_secret}");
     }
 
     #[cfg(unix)]

@@ -29,6 +29,7 @@ mod run;
 mod seed_log;
 mod shutdown;
 mod status;
+mod trust_files;
 
 use std::io::Write as _;
 use std::process::ExitCode;

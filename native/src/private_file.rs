@@ -1,9 +1,10 @@
 //! Files that only their owner can read, such as keys, secrets and tokens.
 //!
-//! Invariant: a file that is created here can never be read by anyone but its owner, is complete as soon
-//! as it exists, and never replaces another one.
+//! Invariants: a file that is created here can never be read by anyone but its owner, is complete as soon
+//! as it exists, and never replaces another one. One that is replaced keeps its owner and mode, and is there at
+//! any time, with its old content or with the new one.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -37,6 +38,67 @@ fn write_new_with(
     written?;
     sync_directory_of(path);
     Ok(())
+}
+
+/// Replaces the content of a file. A link to it stays a link.
+///
+/// # Errors
+///
+/// Fails if the file does not exist, if its directory cannot be written to, or if its owner or mode cannot be kept.
+/// Nothing has changed then.
+pub(crate) fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let path = std::fs::canonicalize(path)?;
+    // A file that may not be written to is not meant to be changed.
+    let old = OpenOptions::new().write(true).open(&path)?.metadata()?;
+    let draft = draft_of(&path);
+    let mut file = create_private(&draft)?;
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| keep_owner_and_mode(&file, &old))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::rename(&draft, &path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&draft);
+    }
+    written?;
+    sync_directory_of(&path);
+    Ok(())
+}
+
+#[cfg(unix)]
+fn keep_owner_and_mode(file: &File, old: &Metadata) -> std::io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, fchown};
+    let new = file.metadata()?;
+    if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+        fchown(file, Some(old.uid()), Some(old.gid()))?;
+    }
+    file.set_permissions(old.permissions())
+}
+
+#[cfg(not(unix))]
+fn keep_owner_and_mode(file: &File, old: &Metadata) -> std::io::Result<()> {
+    file.set_permissions(old.permissions())
+}
+
+/// Logs a warning if other users of this machine can read a file.
+pub(crate) fn warn_if_readable_by_others(path: &Path) {
+    if readable_by_others(path) {
+        tracing::warn!(
+            ?path,
+            "other users of this machine can read this file; chmod 600 it"
+        );
+    }
+}
+
+#[cfg(unix)]
+pub(crate) fn readable_by_others(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(path).is_ok_and(|file| file.mode() & 0o077 != 0)
+}
+
+#[cfg(not(unix))]
+pub(crate) fn readable_by_others(_path: &Path) -> bool {
+    false
 }
 
 /// Returns a name beside `path` that no other process uses, in this container or another one.
@@ -106,5 +168,24 @@ mod tests {
         let kept = std::fs::read_to_string(&path).unwrap();
         assert_eq!(kept, "the key of another process");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_is_replaced_keeps_its_mode_and_the_link_to_it() {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let (path, link) = (dir.path().join("file"), dir.path().join("link"));
+        std::fs::write(&path, "old").unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+        symlink("file", &link).unwrap();
+        replace(&link, "new").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+        let missing = replace(&dir.path().join("none"), "new").unwrap_err();
+        assert_eq!(missing.kind(), ErrorKind::NotFound);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 }

@@ -27,6 +27,7 @@ use crate::node::Node;
 use crate::own_address::own_address;
 use crate::ready_file::Ready;
 use crate::shutdown::Shutdown;
+use crate::trust_files::TrustFiles;
 use crate::{credential_file, membership_log, name_log, seed_log};
 
 /// The number of members that a bridge remembers, and so tells upstream nodes of. With names of 40
@@ -54,7 +55,8 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Instant> {
     if let Some(path) = &args.web_root {
         check_web_root(path)?;
     }
-    let credential = credential_file::credential(args)?;
+    let trust_files = TrustFiles::read(args)?;
+    let credential = credential_file::credential(args, trust_files.trust().clone())?;
     let identity = credential.identity();
     // Not before, since files that are pipes, or on a server that is away, can take for ever to read, and
     // nothing must be left yet.
@@ -117,7 +119,8 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Instant> {
         let server = Server::new(node.clone(), names, args.web_root.as_deref());
         server.serve(listener, shares.http)
     });
-    let admin = admin_port.map(|port| admin::serve(port, node.clone()));
+    let watch_files = trust_files.watch();
+    let admin = admin_port.map(|port| admin::serve(port, node.clone(), trust_files));
 
     let running = async {
         announce(&ready).await;
@@ -137,7 +140,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Instant> {
         }
     }
     let leaving = Instant::now();
-    drop((server, admin, log, entry, names, seeds));
+    drop((server, admin, watch_files, log, entry, names, seeds));
     let left = tokio::select! {
         left = node.leave(LEAVE_DEADLINE) => left.map_err(anyhow::Error::from),
         signal = shutdown.requested() => {

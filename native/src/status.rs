@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use gossip_transport::Identity;
+use gossip_transport::credential::Grounds;
 use gossip_transport::transport_layer::{
     ConnectionInfo, Direction, DropCounts, PeerStats, SocketStats,
 };
@@ -76,6 +77,9 @@ struct ConnectionStatus {
     remote_addr: SocketAddr,
     local_addr: SocketAddr,
     identity: String,
+    /// The id of the cluster secret that it was made with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
     direction: &'static str,
     age_seconds: f64,
     silence_seconds: f64,
@@ -168,6 +172,10 @@ impl From<&ConnectionInfo> for ConnectionStatus {
             identity: match connection.remote_identity {
                 Identity::UNPROVED => "none: plaintext UDP".to_owned(),
                 proved => proved.to_string(),
+            },
+            secret: match connection.grounds {
+                Grounds::Secret(id) => Some(id.to_string()),
+                _ => None,
             },
             direction: match connection.direction {
                 Direction::Outgoing => "outgoing",

@@ -1,9 +1,7 @@
 //! The subcommands of `gossip-node` that use a running node, and their exit codes.
 
 use std::env;
-use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
 use serde::de::DeserializeOwned;
@@ -11,9 +9,11 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::client::{Client, ClientError};
-use super::items::{Deleted, Entry, Event};
+use super::items::{Deleted, Entry, Event, Secret};
 use super::output::{self, Keys};
 use super::protocol::{Command, Delete, Failure, Get, Set};
+use super::secret_command::SecretCommand;
+use super::target::Target;
 use crate::member_status::MemberStatus;
 
 /// Exit code of a command that the node has not carried out.
@@ -22,8 +22,6 @@ const EXIT_REFUSED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
 /// Exit code if no node answers.
 const EXIT_UNREACHABLE: u8 = 3;
-/// The name of the port's file in the directory of the user's session.
-const DEFAULT_NAME: &str = "gossip-node.sock";
 
 /// A subcommand.
 #[derive(Debug, clap::Subcommand)]
@@ -72,23 +70,18 @@ pub(crate) enum AdminCommand {
         #[command(flatten)]
         target: Target,
     },
-}
-
-/// Which node is meant, and how the result is printed.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Target {
-    /// The path that the node was given with --admin [default: gossip-node.sock in $XDG_RUNTIME_DIR]
-    #[arg(long, value_name = "PATH", env = "GOSSIP_NODE_ADMIN")]
-    admin: Option<PathBuf>,
-
-    /// Print JSON, one object on each line
-    #[arg(long)]
-    json: bool,
+    /// List and change the cluster secrets of a running node, and its file of secrets
+    Secret {
+        #[command(subcommand)]
+        command: SecretCommand,
+    },
 }
 
 /// What ends a command early.
 enum Stop {
     Usage(String),
+    /// What the command needs cannot be read.
+    Input(String),
     Client(ClientError),
     /// Nobody reads the output any more.
     Output(io::Error),
@@ -106,6 +99,7 @@ impl AdminCommand {
         };
         let (exit, failure) = match error {
             Stop::Usage(message) => (EXIT_USAGE, failure("usage", message)),
+            Stop::Input(message) => (EXIT_REFUSED, failure("input", message)),
             Stop::Client(ClientError::Refused(failure)) => (EXIT_REFUSED, failure),
             Stop::Client(ClientError::Unreachable(message)) => {
                 (EXIT_UNREACHABLE, failure("unreachable", message))
@@ -131,11 +125,12 @@ impl AdminCommand {
             | Self::Delete { target, .. }
             | Self::Members { target, .. }
             | Self::Watch { target } => target,
+            Self::Secret { command } => command.target(),
         }
     }
 
-    fn request(&self) -> Command {
-        match self {
+    fn request(&self) -> Result<Command, Stop> {
+        Ok(match self {
             Self::Get { key, node, .. } => Command::Get(Get {
                 key: key.clone(),
                 node: node.clone(),
@@ -150,21 +145,24 @@ impl AdminCommand {
             Self::Delete { key, .. } => Command::Delete(Delete { key: key.clone() }),
             Self::Members { .. } => Command::Members,
             Self::Watch { .. } => Command::Watch,
-        }
+            Self::Secret { command } => command.request().map_err(Stop::Input)?,
+        })
     }
 
     fn exchange(&self, target: &Target) -> Result<(), Stop> {
         let path = target
             .path(env::var_os("XDG_RUNTIME_DIR"))
             .map_err(Stop::Usage)?;
+        let request = self.request()?;
         let mut client = Client::connect(&path).map_err(Stop::Client)?;
         let mut printer = Printer {
             command: self,
             json: target.json,
             members: Vec::new(),
+            secrets: Vec::new(),
         };
         let mut printed = Ok(());
-        let ended = client.run(&self.request(), |item| {
+        let ended = client.run(&request, |item| {
             printed = printer.item(item);
             printed.is_ok()
         });
@@ -181,29 +179,14 @@ fn failure(code: &str, message: String) -> Failure {
     }
 }
 
-impl Target {
-    /// Returns the path of the node's port. `runtime_dir` is the directory for the sockets of the user's
-    /// session, if there is one.
-    fn path(&self, runtime_dir: Option<OsString>) -> Result<PathBuf, String> {
-        let runtime_dir = runtime_dir.filter(|dir| !dir.is_empty());
-        match (&self.admin, runtime_dir) {
-            (Some(path), _) => Ok(path.clone()),
-            (None, Some(dir)) => Ok(PathBuf::from(dir).join(DEFAULT_NAME)),
-            (None, None) => Err(
-                "say which node: --admin PATH, the path that it was given with --admin, or set \
-                 GOSSIP_NODE_ADMIN"
-                    .to_owned(),
-            ),
-        }
-    }
-}
-
 /// Prints the result of a command.
 struct Printer<'a> {
     command: &'a AdminCommand,
     json: bool,
     /// The members so far, since a table is printed at once.
     members: Vec<MemberStatus>,
+    /// The same of secrets.
+    secrets: Vec<Secret>,
 }
 
 impl Printer<'_> {
@@ -220,6 +203,13 @@ impl Printer<'_> {
                 Ok(())
             }
             AdminCommand::Watch { .. } => print(&output::event(&read::<Event>(item)?)),
+            AdminCommand::Secret {
+                command: SecretCommand::List { .. },
+            } => {
+                self.secrets.push(read(item)?);
+                Ok(())
+            }
+            AdminCommand::Secret { command } => print(&command.done(&read(item)?)),
         }
     }
 
@@ -229,6 +219,9 @@ impl Printer<'_> {
                 let keys = if *keys { Keys::Listed } else { Keys::Counted };
                 print(output::table(&self.members, keys).trim_end())
             }
+            AdminCommand::Secret {
+                command: SecretCommand::List { .. },
+            } if !self.json => print(output::secrets(&self.secrets).trim_end()),
             _ => Ok(()),
         }
     }
@@ -256,25 +249,4 @@ fn print(line: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{line}")?;
     stdout.flush()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_path_is_the_given_one_or_in_the_directory_of_the_session() {
-        let target = |path: Option<&str>| Target {
-            admin: path.map(PathBuf::from),
-            json: false,
-        };
-        let dir = || Some(OsString::from("/run/user/1"));
-        assert_eq!(target(Some("/x")).path(dir()), Ok("/x".into()));
-        let default = PathBuf::from("/run/user/1/gossip-node.sock");
-        assert_eq!(target(None).path(dir()), Ok(default));
-        for none in [None, Some(OsString::new())] {
-            let error = target(None).path(none).unwrap_err();
-            assert!(error.contains("--admin PATH"), "{error}");
-        }
-    }
 }

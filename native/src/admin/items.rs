@@ -54,6 +54,28 @@ pub(super) struct State {
     pub(super) superseded: bool,
 }
 
+/// A cluster secret, named by its public id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Secret {
+    /// Its id.
+    pub(super) secret: String,
+    pub(super) state: SecretState,
+    /// The open connections that were made with it.
+    pub(super) connections: u64,
+}
+
+/// What a node does with a cluster secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum SecretState {
+    /// It dials with it, and accepts it.
+    Dials,
+    /// It accepts it.
+    Accepted,
+    /// It does not accept it any more, and ends its connections.
+    Removed,
+}
+
 /// What a watch reports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]

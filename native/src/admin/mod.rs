@@ -14,7 +14,10 @@
 //! | `server` | accepting connections, and which one gives way when there are too many |
 //! | `session` | one connection: its requests, its replies and their time limits |
 //! | `execute` | what the commands do to the node |
+//! | `secrets` | what the commands about cluster secrets do |
 //! | `commands` | the subcommands, and their exit codes |
+//! | `secret_command` | those of `secret` |
+//! | `target` | which node is meant, and how the result is printed |
 //! | `client` | the connection of a subcommand |
 //! | `output` | what people read |
 
@@ -26,8 +29,11 @@ mod items;
 mod output;
 mod port;
 mod protocol;
+mod secret_command;
+mod secrets;
 mod server;
 mod session;
+mod target;
 
 pub(crate) use commands::AdminCommand;
 pub(crate) use port::{Port, PortKind};

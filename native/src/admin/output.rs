@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::items::{Deleted, Entry, Event, State, Subject};
+use super::items::{Deleted, Entry, Event, Secret, SecretState, State, Subject};
 use crate::member_status::MemberStatus;
 
 /// The keys in a table of members.
@@ -58,6 +58,21 @@ fn state(member: &MemberStatus) -> &'static str {
         MemberStatus { live: true, .. } => "live",
         MemberStatus { .. } => "dead",
     }
+}
+
+/// Returns a table of secrets.
+pub(super) fn secrets(secrets: &[Secret]) -> String {
+    let mut text = "ID        STATE     CONNECTIONS\n".to_owned();
+    for secret in secrets {
+        let state = match secret.state {
+            SecretState::Dials => "dials",
+            SecretState::Accepted => "accepted",
+            SecretState::Removed => "removed",
+        };
+        let (id, connections) = (printable(&secret.secret), secret.connections);
+        let _ = writeln!(text, "{id:8}  {state:8}  {connections}");
+    }
+    text
 }
 
 /// Returns a line about an event.

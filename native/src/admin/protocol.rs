@@ -5,6 +5,7 @@
 //! `{"item":{..}}`, and then `{"done":{}}` or `{"error":{"code":"..","message":".."}}`. Invariant: a request
 //! with anything that this version does not know is refused, and not carried out in part.
 
+use gossip_transport::credential::ClusterSecret;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -31,6 +32,14 @@ pub(super) enum Command {
     Members,
     /// Returns all members, and then each change, until one side closes the connection.
     Watch,
+    /// Returns the ids of the cluster secrets, and how many connections rest on each.
+    SecretList,
+    /// Accepts another cluster secret.
+    SecretAdd(SecretAdd),
+    /// Dials with another cluster secret.
+    SecretUse(SecretNamed),
+    /// Does not accept a cluster secret any more.
+    SecretRemove(SecretNamed),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +65,41 @@ pub(super) struct Set {
 #[serde(deny_unknown_fields)]
 pub(super) struct Delete {
     pub(super) key: String,
+}
+
+/// `Debug` prints the id of the secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SecretAdd {
+    #[serde(with = "secret_text")]
+    pub(super) secret: ClusterSecret,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SecretNamed {
+    /// The id, or its first characters.
+    pub(super) id: String,
+}
+
+/// The printed form of a secret in a request.
+mod secret_text {
+    use gossip_transport::credential::ClusterSecret;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(
+        secret: &ClusterSecret,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&secret.to_text())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<ClusterSecret, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
+    }
 }
 
 /// The arguments of a command that has none.
@@ -127,6 +171,26 @@ pub(super) enum Code {
     NoSuchMember,
     /// The key or its value breaks a limit.
     Refused,
+    /// The node was started without a file of secrets.
+    NoSecretFile,
+    /// The node has no secret with such an id.
+    NoSuchSecret,
+    /// Several secrets have such an id.
+    AmbiguousSecret,
+    /// The secret to be added is there already.
+    SecretExists,
+    /// There is no room for another secret.
+    TooManySecrets,
+    /// The secret to be removed is the only one.
+    LastSecret,
+    /// The secret to be removed is the one for dialling.
+    SecretInUse,
+    /// The file of secrets is not valid.
+    InvalidFile,
+    /// The file of secrets cannot be replaced.
+    NotWritable,
+    /// The command may still be carried out.
+    Unfinished,
     /// The node is leaving the cluster.
     Leaving,
 }
@@ -143,6 +207,16 @@ impl Code {
             Self::NoSuchKey => "no-such-key",
             Self::NoSuchMember => "no-such-member",
             Self::Refused => "refused",
+            Self::NoSecretFile => "no-secret-file",
+            Self::NoSuchSecret => "no-such-secret",
+            Self::AmbiguousSecret => "ambiguous-secret",
+            Self::SecretExists => "secret-exists",
+            Self::TooManySecrets => "too-many-secrets",
+            Self::LastSecret => "last-secret",
+            Self::SecretInUse => "secret-in-use",
+            Self::InvalidFile => "invalid-file",
+            Self::NotWritable => "not-writable",
+            Self::Unfinished => "unfinished",
             Self::Leaving => "leaving",
         }
     }
@@ -184,6 +258,10 @@ impl Command {
             Self::Delete(delete) => ("delete", serde_json::to_value(delete)?),
             Self::Members => ("members", Value::Null),
             Self::Watch => ("watch", Value::Null),
+            Self::SecretList => ("secret-list", Value::Null),
+            Self::SecretAdd(add) => ("secret-add", serde_json::to_value(add)?),
+            Self::SecretUse(named) => ("secret-use", serde_json::to_value(named)?),
+            Self::SecretRemove(named) => ("secret-remove", serde_json::to_value(named)?),
         };
         let line = Line {
             version: VERSION,
@@ -202,6 +280,10 @@ impl Command {
             "delete" => Self::Delete(arguments(given)?),
             "members" => arguments(given).map(|Nothing {}| Self::Members)?,
             "watch" => arguments(given).map(|Nothing {}| Self::Watch)?,
+            "secret-list" => arguments(given).map(|Nothing {}| Self::SecretList)?,
+            "secret-add" => Self::SecretAdd(arguments(given)?),
+            "secret-use" => Self::SecretUse(arguments(given)?),
+            "secret-remove" => Self::SecretRemove(arguments(given)?),
             _ => {
                 let message = format!("this node knows no command {name:?}");
                 return Err(Failure::new(Code::UnknownCommand, message));
@@ -277,7 +359,14 @@ mod tests {
             value: "\"red\"\n".to_owned(),
             expire,
         };
+        let secret = || SecretNamed { id: key() };
         for command in [
+            Command::SecretList,
+            Command::SecretAdd(SecretAdd {
+                secret: ClusterSecret::generate(),
+            }),
+            Command::SecretUse(secret()),
+            Command::SecretRemove(secret()),
             Command::Ping,
             Command::Get(get(None)),
             Command::Get(get(Some("b"))),
@@ -296,6 +385,23 @@ mod tests {
                 assert_eq!(request.token.as_deref(), token);
             }
         }
+    }
+
+    #[test]
+    fn neither_the_debug_form_of_a_request_nor_its_error_contains_a_secret() {
+        let secret = ClusterSecret::generate();
+        let add = Command::SecretAdd(SecretAdd {
+            secret: secret.clone(),
+        });
+        let line = add.to_line(None).unwrap();
+        let text = secret.to_text();
+        assert!(line.contains(&text));
+        let request = Request::parse(line.trim_end().as_bytes()).unwrap();
+        assert!(!format!("{request:?}").contains(&text));
+        let broken = line.replace(&text, &format!("{text}x"));
+        let error = Request::parse(broken.trim_end().as_bytes()).unwrap_err();
+        assert!(error.is(Code::Malformed));
+        assert!(!error.message.contains(&text), "{}", error.message);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use gossip_transport::rt::{self, Task};
 use super::port::{Access, Port, Stream};
 use super::session::{Activity, Session, refuse};
 use crate::node::Node;
+use crate::trust_files::TrustFiles;
 
 /// The largest number of connections. Each subcommand takes one.
 const MAX_CONNECTIONS: usize = 8;
@@ -19,11 +20,12 @@ pub(crate) const DESCRIPTORS: usize = MAX_CONNECTIONS + 2;
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves `port` until the returned task is dropped, which ends its connections and removes its file.
-pub(crate) fn serve(port: Port, node: Node) -> Task {
+pub(crate) fn serve(port: Port, node: Node, trust_files: TrustFiles) -> Task {
     let server = Server {
         access: port.access(),
         port,
         node,
+        trust_files,
         connections: Vec::new(),
         refusal: None,
         failures: 0,
@@ -35,6 +37,7 @@ struct Server {
     port: Port,
     access: Access,
     node: Node,
+    trust_files: TrustFiles,
     connections: Vec<Connection>,
     /// Tells the latest connection that there was no room for it.
     refusal: Option<Task>,
@@ -73,6 +76,7 @@ impl Server {
         let activity = Activity::default();
         let session = Session {
             node: self.node.clone(),
+            trust_files: self.trust_files.clone(),
             access: self.access.clone(),
             activity: activity.clone(),
         };

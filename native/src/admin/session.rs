@@ -20,9 +20,11 @@ use super::execute::{self, Pages};
 use super::items::Event;
 use super::port::{Access, Stream};
 use super::protocol::{Code, Command, Failure, Item, MAX_REQUEST_LEN, Reply, Request};
+use super::secrets;
 use crate::any_network::AnyParticipant;
 use crate::member_status::MemberStatus;
 use crate::node::Node;
+use crate::trust_files::{Change, TrustFiles};
 
 /// The time in which a request must arrive.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
@@ -52,6 +54,7 @@ impl Activity {
 /// A connection whose requests are carried out.
 pub(super) struct Session {
     pub(super) node: Node,
+    pub(super) trust_files: TrustFiles,
     pub(super) access: Access,
     pub(super) activity: Activity,
 }
@@ -128,11 +131,34 @@ impl Session {
                     }
                 }
             }
+            Command::SecretList => match secrets::list(node, &self.trust_files) {
+                Ok(secrets) => {
+                    for secret in secrets {
+                        replies.item(&secret).await?;
+                    }
+                    Ok(Ok(()))
+                }
+                Err(failure) => Ok(Err(failure)),
+            },
+            Command::SecretAdd(add) => self.change_secrets(Change::Add(add.secret), replies).await,
+            Command::SecretUse(named) => self.change_secrets(Change::Use(named.id), replies).await,
+            Command::SecretRemove(named) => {
+                self.change_secrets(Change::Remove(named.id), replies).await
+            }
             Command::Watch => tokio::select! {
                 ended = self.watch(replies) => ended.map(Err),
                 () = requests.anything() => Err(Gone),
             },
         }
+    }
+
+    async fn change_secrets(
+        &self,
+        change: Change,
+        replies: &mut Replies,
+    ) -> Result<Result<(), Failure>, Gone> {
+        let changed = secrets::change(&self.node, &self.trust_files, change).await;
+        replies.only(changed).await
     }
 
     /// Reports the members and then each change, until the node leaves.

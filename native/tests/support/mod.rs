@@ -6,4 +6,5 @@
 )]
 
 pub(crate) mod admin;
+pub(crate) mod cluster;
 pub(crate) mod process;

@@ -1,0 +1,149 @@
+//! The subcommands of `gossip-node secret`.
+//!
+//! A new secret is read from a file or from stdin, since other users can read a command line. It goes to the node over
+//! the admin port only.
+
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use gossip_transport::credential::ClusterSecret;
+
+use super::items::Secret;
+use super::output;
+use super::protocol::{Command, SecretAdd, SecretNamed};
+use super::target::Target;
+use crate::trust_files;
+
+/// The longest input in bytes that may contain a secret.
+const MAX_LEN: u64 = 64 << 10;
+
+/// A subcommand of `secret`.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum SecretCommand {
+    /// List the ids of the secrets, which one is for dialling, and how many open connections rest on each
+    List {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Accept another secret as well, and add it to the node's file
+    Add {
+        /// A file with the new secret [default: stdin]
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Dial with this secret, and move it to the top of the node's file
+    Use {
+        /// The id of the secret, or its first characters
+        id: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Do not accept this secret any more, and remove it from the node's file
+    Remove {
+        /// The id of the secret, or its first characters
+        id: String,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+impl SecretCommand {
+    pub(super) fn target(&self) -> &Target {
+        match self {
+            Self::List { target }
+            | Self::Add { target, .. }
+            | Self::Use { target, .. }
+            | Self::Remove { target, .. } => target,
+        }
+    }
+
+    /// Returns the request.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the new secret cannot be read, with a text that says what to do.
+    pub(super) fn request(&self) -> Result<Command, String> {
+        let named = |id: &String| SecretNamed { id: id.clone() };
+        Ok(match self {
+            Self::List { .. } => Command::SecretList,
+            Self::Add { file, .. } => Command::SecretAdd(SecretAdd {
+                secret: new_secret(file.as_deref())?,
+            }),
+            Self::Use { id, .. } => Command::SecretUse(named(id)),
+            Self::Remove { id, .. } => Command::SecretRemove(named(id)),
+        })
+    }
+
+    /// Returns a line about the secret that was changed.
+    pub(super) fn done(&self, secret: &Secret) -> String {
+        let id = output::printable(&secret.secret);
+        match self {
+            Self::List { .. } | Self::Add { .. } => format!("added {id}"),
+            Self::Use { .. } => format!("using {id}"),
+            Self::Remove { .. } => match secret.connections {
+                0 => format!("removed {id}"),
+                count => format!(
+                    "removed {id}, which {count} open connections use: they end within two seconds"
+                ),
+            },
+        }
+    }
+}
+
+fn new_secret(file: Option<&Path>) -> Result<ClusterSecret, String> {
+    let (name, text) = match file {
+        Some(path) if path != Path::new("-") => {
+            let text = std::fs::File::open(path).and_then(read);
+            let shown = path.to_string_lossy();
+            if text.is_err() && shown.parse::<ClusterSecret>().is_ok() {
+                return Err(
+                    "a secret on the command line can be read by other users, and is in the history of \
+                     the shell: make another one with gossip-node --make-secret FILE, and name that file"
+                        .to_owned(),
+                );
+            }
+            let text = text.map_err(|error| format!("cannot read the secret {shown}: {error}"))?;
+            (shown.into_owned(), text)
+        }
+        _ => {
+            let text = read(io::stdin());
+            let text =
+                text.map_err(|error| format!("cannot read the secret from stdin: {error}"))?;
+            ("stdin".to_owned(), text)
+        }
+    };
+    trust_files::only_secret(&name, &text)
+}
+
+fn read(input: impl io::Read) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    input.take(MAX_LEN).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::items::SecretState;
+    use super::*;
+
+    #[test]
+    fn a_removal_says_whether_connections_end() {
+        let remove = SecretCommand::Remove {
+            id: "57".to_owned(),
+            target: Target {
+                admin: None,
+                json: false,
+            },
+        };
+        let removed = |connections| {
+            remove.done(&Secret {
+                secret: "57iue7ms".to_owned(),
+                state: SecretState::Removed,
+                connections,
+            })
+        };
+        assert_eq!(removed(0), "removed 57iue7ms");
+        assert!(removed(2).contains("which 2 open connections use"));
+    }
+}

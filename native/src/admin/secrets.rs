@@ -1,0 +1,101 @@
+//! What the commands about cluster secrets do.
+//!
+//! Changing the file and the node is in [`crate::trust_files`]. Invariant: a reply contains ids, and no secret.
+
+use std::collections::BTreeMap;
+
+use gossip_transport::credential::{Grounds, SecretId};
+
+use super::execute::with;
+use super::items::{Secret, SecretState};
+use super::protocol::{Code, Failure};
+use crate::any_network::AnyParticipant;
+use crate::node::Node;
+use crate::trust_files::{Change, ChangeError, TrustFiles};
+
+/// Returns the secrets of the node, the one for dialling first, and then those that are not accepted any more and on
+/// which connections still rest.
+///
+/// # Errors
+///
+/// Fails if the node was started without a secret, or is leaving.
+pub(super) fn list(node: &Node, files: &TrustFiles) -> Result<Vec<Secret>, Failure> {
+    let keyring = files.trust().keyring();
+    let keyring = keyring.ok_or_else(|| failure(&ChangeError::NoFile))?;
+    let mut connections = connections(node)?;
+    let mut listed = Vec::new();
+    for secret in keyring.secrets() {
+        let id = secret.id();
+        let state = if id == keyring.first().id() {
+            SecretState::Dials
+        } else {
+            SecretState::Accepted
+        };
+        let connections = connections.remove(&id).unwrap_or_default();
+        listed.push(item(id, state, connections));
+    }
+    let removed = connections.into_iter();
+    listed.extend(removed.map(|(id, count)| item(id, SecretState::Removed, count)));
+    Ok(listed)
+}
+
+/// Changes the secrets, and returns the one that the change is about.
+///
+/// # Errors
+///
+/// Fails if the change is not possible, or if the node is leaving.
+pub(super) async fn change(
+    node: &Node,
+    files: &TrustFiles,
+    change: Change,
+) -> Result<Secret, Failure> {
+    // A node that is leaving does not change its files any more.
+    with(node, |_| ())?;
+    let removes = matches!(change, Change::Remove(_));
+    let id = files.change(change).await;
+    let id = id.map_err(|error| failure(&error))?;
+    let state = match files.trust().keyring() {
+        _ if removes => SecretState::Removed,
+        Some(keyring) if keyring.first().id() == id => SecretState::Dials,
+        _ => SecretState::Accepted,
+    };
+    let connections = connections(node)?.remove(&id).unwrap_or_default();
+    Ok(item(id, state, connections))
+}
+
+/// Returns the number of open connections that rest on each secret.
+fn connections(node: &Node) -> Result<BTreeMap<SecretId, u64>, Failure> {
+    let stats = with(node, AnyParticipant::stats)?;
+    let mut counts = BTreeMap::new();
+    for connection in stats.connections {
+        if let Grounds::Secret(id) = connection.grounds {
+            *counts.entry(id).or_default() += 1;
+        }
+    }
+    Ok(counts)
+}
+
+fn item(id: SecretId, state: SecretState, connections: u64) -> Secret {
+    Secret {
+        secret: id.to_string(),
+        state,
+        connections,
+    }
+}
+
+fn failure(error: &ChangeError) -> Failure {
+    let code = match error {
+        ChangeError::NoFile => Code::NoSecretFile,
+        ChangeError::Exists(_) => Code::SecretExists,
+        ChangeError::TooMany(_) => Code::TooManySecrets,
+        ChangeError::Unknown(_) => Code::NoSuchSecret,
+        ChangeError::Ambiguous(_) => Code::AmbiguousSecret,
+        ChangeError::Last(_) => Code::LastSecret,
+        ChangeError::InUse(_) => Code::SecretInUse,
+        ChangeError::InvalidFile(_) => Code::InvalidFile,
+        ChangeError::NotWritable(..) => Code::NotWritable,
+        ChangeError::Busy(_) => Code::Busy,
+        ChangeError::Unfinished(_) => Code::Unfinished,
+    };
+    Failure::new(code, error.to_string())
+}
