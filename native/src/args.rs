@@ -245,7 +245,7 @@ pub(crate) struct Args {
 impl Args {
     /// Parses the command line. Ends the process if that fails, or for `--help`.
     pub(crate) fn from_command_line() -> Self {
-        Self::try_parse().unwrap_or_else(|error| with_order(error).exit())
+        Self::try_parse().unwrap_or_else(|error| without_secret(with_order(error)).exit())
     }
 
     /// Checks the combinations of options that clap cannot check.
@@ -291,6 +291,22 @@ fn with_order(mut error: clap::Error) -> clap::Error {
         let tip = format!("the options of a subcommand follow it: gossip-node {command} [OPTIONS]");
         let tip = ContextValue::StyledStrs(vec![tip.into()]);
         error.insert(ContextKind::Suggested, tip);
+    }
+    error
+}
+
+/// Hides a value that contains a secret, which would otherwise be printed and end in the log of a service.
+fn without_secret(mut error: clap::Error) -> clap::Error {
+    const SECRET: &str = "gossip-secret-";
+    for kind in [
+        ContextKind::InvalidValue,
+        ContextKind::InvalidArg,
+        ContextKind::InvalidSubcommand,
+    ] {
+        if matches!(error.get(kind), Some(ContextValue::String(value)) if value.contains(SECRET)) {
+            let hidden = "(a cluster secret, which belongs into the file of --secret)";
+            error.insert(kind, ContextValue::String(hidden.to_owned()));
+        }
     }
     error
 }
@@ -348,12 +364,39 @@ fn parse_key_value(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
+    use gossip_transport::ClusterSecret;
+
     use super::*;
 
     #[test]
     fn clap_accepts_the_definition_of_the_command_line() {
         use clap::CommandFactory as _;
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_secret_in_the_place_of_something_else_is_not_printed() {
+        let secret = ClusterSecret::generate().to_text();
+        for option in ["--trust", "--listen", "--max-members"] {
+            let args = ["gossip-node", option, &secret];
+            let error = without_secret(Args::try_parse_from(args).unwrap_err()).to_string();
+            assert!(
+                error.contains(option) && error.contains("(a cluster secret"),
+                "{error}"
+            );
+            assert!(!error.contains(&secret), "{error}");
+        }
+        for stray in [&secret[..], "--secret=", "--gossip-secret-"] {
+            let stray = if stray.starts_with("--") {
+                format!("{stray}{secret}")
+            } else {
+                secret.clone()
+            };
+            if let Err(error) = Args::try_parse_from(["gossip-node", &stray]) {
+                let error = without_secret(error).to_string();
+                assert!(!error.contains(&secret), "{error}");
+            }
+        }
     }
 
     #[test]

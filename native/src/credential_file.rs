@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow};
 use gossip_transport::credential::{ClusterSecret, NetCredential, Trust};
 
 use crate::args::Args;
-use crate::private_file::{warn_if_readable_by_others, write_new};
+use crate::private_file::{self, warn_if_readable_by_others, write_new};
 use crate::trust_files::lacks;
 
 /// Returns the credential with the key that the arguments name, or with a new one.
@@ -85,15 +85,27 @@ pub(crate) fn make_secret(path: &Path) -> anyhow::Result<()> {
 }
 
 fn read(path: &Path) -> std::io::Result<String> {
-    let bytes = std::fs::read(path)?;
+    let text = private_file::read(path)?;
     warn_if_readable_by_others(path);
-    // Some editors and shells write UTF-16. That is no key, and no reason to say nothing else about it.
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_without_an_end_is_read_in_part_only_and_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::File::create(&path)
+            .unwrap()
+            .set_len(1 << 40)
+            .unwrap();
+        let error = key(&path, Trust::dangerously_anyone()).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.contains("longer than 1048576 bytes"), "{error}");
+    }
 
     #[test]
     fn a_key_is_created_once_and_read_afterwards() {

@@ -5,10 +5,32 @@
 //! any time, with its old content or with the new one.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use gossip_transport::rt;
+
+/// The longest file that is read, in bytes: 19,000 keys.
+pub(crate) const MAX_LEN: usize = 1 << 20;
+
+/// Reads a file of text.
+///
+/// # Errors
+///
+/// Fails if it cannot be read, or is longer than any list of keys.
+pub(crate) fn read(path: &Path) -> std::io::Result<String> {
+    let mut bytes = Vec::new();
+    let limit = MAX_LEN + 1;
+    File::open(path)?
+        .take(limit as u64)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() >= limit {
+        let message = format!("it is longer than {MAX_LEN} bytes");
+        return Err(std::io::Error::new(ErrorKind::FileTooLarge, message));
+    }
+    // Some editors and shells write UTF-16. That is no key, and no reason to say nothing else about it.
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
 
 /// Creates a file with a line of text.
 ///

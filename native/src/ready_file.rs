@@ -1,13 +1,18 @@
 //! The file that tells a script that the node is ready, and on which ports it listens.
+//!
+//! Invariant: it replaces and removes nothing but a ready file or an empty file.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use gossip_transport::Identity;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+/// No ready file is longer, in bytes.
+const MAX_LEN: u64 = 4096;
 
 /// The content of the file, written as JSON.
 #[derive(Debug, Serialize)]
@@ -28,8 +33,9 @@ impl Ready {
     ///
     /// # Errors
     ///
-    /// Fails if the directory cannot be written to.
+    /// Fails if the directory cannot be written to, or if something else is there.
     pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
+        check(path)?;
         let mut name = path
             .file_name()
             .context("--ready-file must name a file")?
@@ -42,6 +48,68 @@ impl Ready {
             .and_then(|()| std::fs::rename(&temporary, path))
             .with_context(|| format!("cannot write the ready file {}", path.display()))
     }
+
+    /// Removes the file, unless another one has taken its place.
+    pub(crate) fn remove(&self, path: &Path) {
+        if read(path).is_ok_and(|written| written.is_some_and(|written| written.pid == self.pid)) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// What tells a ready file from others.
+#[derive(Debug, Deserialize)]
+struct Written {
+    #[serde(rename = "gossip")]
+    _gossip: SocketAddr,
+    #[serde(rename = "identity")]
+    _identity: String,
+    pid: u32,
+}
+
+/// Checks that a ready file may be written to `path`: nothing is there, an empty file, or the ready file of an
+/// earlier run.
+///
+/// # Errors
+///
+/// Fails if something else is there, which would be lost.
+pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
+    let shown = path.display();
+    let kind = match std::fs::symlink_metadata(path) {
+        Ok(metadata) => metadata.file_type(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot look at the ready file {shown}"));
+        }
+    };
+    if !kind.is_file() {
+        bail!(
+            "--ready-file {shown} is no regular file but a device, pipe, socket, directory or link: name a \
+             file that the node may create, replace and remove"
+        );
+    }
+    match read(path) {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => bail!(
+            "--ready-file {shown} exists and is no ready file: it would be replaced, and removed at the end; \
+             name another file, or delete this one"
+        ),
+        Err(error) => Err(error).with_context(|| format!("cannot look at the ready file {shown}")),
+    }
+}
+
+/// Returns the content of a ready file, with zeros for an empty file, or `None` if it is another file.
+fn read(path: &Path) -> std::io::Result<Option<Written>> {
+    let mut text = Vec::new();
+    File::open(path)?.take(MAX_LEN).read_to_end(&mut text)?;
+    if text.is_empty() {
+        return Ok(Some(Written {
+            _gossip: ([0, 0, 0, 0], 0).into(),
+            _identity: String::new(),
+            pid: 0,
+        }));
+    }
+    Ok(serde_json::from_slice(&text).ok())
 }
 
 /// Creates a file in place of one that a process of the same id has left behind. A link that somebody else
@@ -61,6 +129,52 @@ mod tests {
 
     use super::*;
 
+    fn ready(pid: u32) -> Ready {
+        Ready {
+            gossip: ([127, 0, 0, 1], 1).into(),
+            http: None,
+            identity: NetCredential::generate(Trust::dangerously_anyone()).identity(),
+            pid,
+        }
+    }
+
+    #[test]
+    fn only_a_ready_file_or_an_empty_one_is_replaced_and_only_the_own_one_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ready");
+        std::fs::write(&path, "").unwrap();
+        ready(7).write(&path).unwrap();
+        ready(8).write(&path).unwrap();
+        ready(7).remove(&path);
+        assert!(
+            std::fs::read_to_string(&path)
+                .unwrap()
+                .contains("\"pid\":8")
+        );
+        ready(8).remove(&path);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        for other in ["gossip-key-aaaa", "{\"pid\":9}", "[]"] {
+            std::fs::write(&path, other).unwrap();
+            let error = ready(9).write(&path).unwrap_err().to_string();
+            assert!(error.contains("name another file"), "{error}");
+            ready(9).remove(&path);
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), other);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn devices_pipes_directories_and_links_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path().join("missing"), &link).unwrap();
+        for path in [Path::new("/dev/null"), dir.path(), &link] {
+            let error = check(path).unwrap_err().to_string();
+            assert!(error.contains("is no regular file"), "{error}");
+        }
+        assert!(check(&dir.path().join("ready")).is_ok());
+    }
+
     #[cfg(unix)]
     #[test]
     fn a_link_at_the_temporary_name_is_not_followed() {
@@ -68,13 +182,7 @@ mod tests {
         let (path, other) = (dir.path().join("ready"), dir.path().join("other"));
         std::fs::write(&other, "of somebody else").unwrap();
         std::os::unix::fs::symlink(&other, dir.path().join("ready.7.tmp")).unwrap();
-        let ready = Ready {
-            gossip: ([127, 0, 0, 1], 1).into(),
-            http: None,
-            identity: NetCredential::generate(Trust::dangerously_anyone()).identity(),
-            pid: 7,
-        };
-        ready.write(&path).unwrap();
+        ready(7).write(&path).unwrap();
         assert_eq!(std::fs::read_to_string(&other).unwrap(), "of somebody else");
         let written = std::fs::read_to_string(&path).unwrap();
         assert!(written.contains("\"pid\":7"), "{written}");

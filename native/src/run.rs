@@ -28,7 +28,7 @@ use crate::own_address::own_address;
 use crate::ready_file::Ready;
 use crate::shutdown::Shutdown;
 use crate::trust_files::TrustFiles;
-use crate::{credential_file, membership_log, name_log, seed_log};
+use crate::{credential_file, membership_log, name_log, ready_file, seed_log};
 
 /// The number of members that a bridge remembers, and so tells upstream nodes of. With names of 40
 /// bytes and IPv6 addresses, an upstream node survives 703.
@@ -54,6 +54,9 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Instant> {
     }
     if let Some(path) = &args.web_root {
         check_web_root(path)?;
+    }
+    if let Some(path) = &args.ready_file {
+        ready_file::check(path)?;
     }
     let trust_files = TrustFiles::read(args)?;
     let credential = credential_file::credential(args, trust_files.trust().clone())?;
@@ -153,7 +156,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Instant> {
         }
     };
     if let Some(path) = &args.ready_file {
-        let _ = std::fs::remove_file(path);
+        ready.remove(path);
     }
     left.map(|()| leaving)
 }

@@ -81,7 +81,7 @@ impl TrustFiles {
         };
         let mut keys = args.trusted.clone();
         if let Some(path) = &args.trust_file {
-            let text = watched_file::read(path);
+            let text = private_file::read(path);
             let text = text.with_context(|| format!("cannot read the keys {}", path.display()))?;
             keys.extend(in_file(path, key_file::parse(&text, &keys)).map_err(anyhow::Error::msg)?);
             files.keys = watch(path, &text);
@@ -291,7 +291,7 @@ fn watch(path: &Path, text: &str) -> Option<WatchedFile> {
 }
 
 fn read_secret(path: &Path) -> anyhow::Result<String> {
-    let text = watched_file::read(path).map_err(|error| {
+    let text = private_file::read(path).map_err(|error| {
         let missing = error.kind() == ErrorKind::NotFound;
         let error = anyhow!(error).context(format!("cannot read the secret {}", path.display()));
         if missing {

@@ -4,14 +4,13 @@
 //! than before and have stayed the same between two looks, since an editor may write a file in several steps.
 //! Invariant: nothing but a regular file is opened, since a pipe would be waited for.
 
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::io::{self, ErrorKind, Read as _};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// The longest file in bytes: 19,000 keys.
-const MAX_LEN: usize = 1 << 20;
+use crate::private_file;
 
 /// A file that is looked at again and again.
 #[derive(Debug)]
@@ -99,7 +98,7 @@ impl WatchedFile {
     /// Fails with a reason that follows the name of the file.
     pub(super) fn read(&self) -> Result<String, String> {
         self.sight()?;
-        read(&self.path).map_err(|error| reason(&error))
+        private_file::read(&self.path).map_err(|error| reason(&error))
     }
 
     /// Takes the content as known that this process has written.
@@ -114,25 +113,6 @@ impl WatchedFile {
             Err(error) => Err(reason(&error)),
         }
     }
-}
-
-/// Reads a file of text.
-///
-/// # Errors
-///
-/// Fails if it cannot be read, or is longer than any list of keys.
-pub(super) fn read(path: &Path) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    let limit = MAX_LEN + 1;
-    File::open(path)?
-        .take(limit as u64)
-        .read_to_end(&mut bytes)?;
-    if bytes.len() >= limit {
-        let message = format!("it is longer than {MAX_LEN} bytes");
-        return Err(io::Error::new(ErrorKind::FileTooLarge, message));
-    }
-    // Some editors and shells write UTF-16. That is no key, and no reason to say nothing else about it.
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn reason(error: &io::Error) -> String {
@@ -225,7 +205,7 @@ mod tests {
         assert!(made.unwrap().success());
         reported(&mut file, "not a regular file");
         std::fs::remove_file(&path).unwrap();
-        std::fs::write(&path, vec![b'#'; MAX_LEN + 1]).unwrap();
+        std::fs::write(&path, vec![b'#'; private_file::MAX_LEN + 1]).unwrap();
         reported(&mut file, "longer than");
         // What cannot be read may be readable later without a change of the file.
         file.content = Ok(0);
