@@ -91,12 +91,12 @@ async fn meet(count: usize, interval: Duration) {
     })
     .await;
     println!("the change after {:?}", changed.elapsed());
-    // Behind the proxy, they have one host.
-    let stats = node.stats();
-    let hosts: BTreeSet<_> = stats
-        .connections
-        .iter()
-        .map(|c| c.network_addr.ip())
-        .collect();
-    assert_eq!((stats.connections.len(), hosts.len()), (count, 1));
+    // Behind the proxy, they have one host. On a machine that is too busy to answer probes, a tab may be
+    // connected twice for a moment.
+    until("each tab to have one connection", async || {
+        let connections = node.stats().connections.into_iter();
+        let of: Vec<_> = connections.map(|c| c.network_addr.ip()).collect();
+        of.len() == count && of.iter().all(|ip| *ip == of[0])
+    })
+    .await;
 }

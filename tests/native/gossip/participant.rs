@@ -203,42 +203,6 @@ async fn a_member_that_vanishes_is_found_dead_and_is_live_again_after_a_restart(
     drop(back);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_member_whose_clock_was_set_back_before_its_restart_takes_the_place_of_its_earlier_life()
-{
-    let network = MemoryNetwork::new(2);
-    let seed: SocketAddr = ([10, 0, 0, 1], 7000).into();
-    let start = async |n: u8, generation| {
-        let ip = [10, 0, 0, n];
-        let config = config(&format!("m{n}"), &[seed]).with_generation_id(Some(generation));
-        let host = network.host(ip.into());
-        join(host, &secret(), (ip, 7000).into(), config)
-            .await
-            .unwrap()
-    };
-    let (stays, restarts) = (start(1, 1).await, start(2, 5_000_000).await);
-    until(&stays, "the second", |p| {
-        sees(p, "m2") == Some(Liveness::Live)
-    })
-    .await;
-    drop(restarts);
-    // An hour earlier, in the unit of the test.
-    let restarted = start(2, 1_400_000).await;
-    restarted.set("life", "second").unwrap();
-    let is_current = |p: &Participant<MemoryTransport>| {
-        let members = p.members().into_iter();
-        let mut current = members.filter(|m| &*m.id.node_id == "m2" && !m.superseded);
-        let current = current.next().unwrap();
-        current.key_values.contains_key("life") && current.liveness == Liveness::Live
-    };
-    until(&stays, "the second life", is_current).await;
-    assert_eq!(restarted.id().generation_id, 5_000_001);
-    let members = stays.members().into_iter();
-    let superseded = members.filter(|m| m.superseded).map(|m| m.id.generation_id);
-    assert!(superseded.clone().all(|generation| generation <= 5_000_000));
-    assert!(superseded.count() > 0);
-}
-
 #[tokio::test]
 async fn dropping_a_member_frees_its_port_at_once() {
     let listen: SocketAddr = ANY_PORT;
