@@ -59,7 +59,13 @@ async fn page(n: usize, node: &Node) -> Participant<Tab<TcpTransport>> {
 
 #[tokio::test]
 async fn pages_that_are_closed_leave_no_memory_no_dials_and_few_lines_behind() {
-    let node = Node::start(&["--trust-anyone", "--cluster", "pages", "--max-members", "100"]);
+    let node = Node::start(&[
+        "--trust-anyone",
+        "--cluster",
+        "pages",
+        "--max-members",
+        "100",
+    ]);
     let mut open = VecDeque::new();
     let mut before = 0;
     for n in 0..LATER {

@@ -191,8 +191,6 @@ mod tests {
     /// A program that ends with "Address already in use" until it has been started `starts` times.
     #[cfg(unix)]
     fn driver_that_starts_after(starts: u32) -> (tempfile::TempDir, std::path::PathBuf) {
-        use std::os::unix::fs::OpenOptionsExt as _;
-
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("driver");
         let text = format!(
@@ -202,12 +200,13 @@ mod tests {
              echo \"$0 was started successfully on port 41235.\"\n\
              exec sleep 60\n"
         );
-        let file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o700)
-            .open(&program);
-        std::io::Write::write_all(&mut file.unwrap(), text.as_bytes()).unwrap();
+        let draft = dir.path().join("draft");
+        std::fs::write(&draft, text).unwrap();
+        // By another process. A file that this one has open for writing may be open in a process that another
+        // test starts just then, and cannot be run while it is.
+        let mut install = std::process::Command::new("install");
+        install.args(["-m", "700"]).args([&draft, &program]);
+        assert!(install.status().unwrap().success());
         (dir, program)
     }
 
