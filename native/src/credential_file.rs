@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow};
 use gossip_transport::credential::{ClusterSecret, NetCredential, Trust};
 
 use crate::args::Args;
-use crate::private_file::{self, warn_if_readable_by_others, write_new};
+use crate::private_file::{read_private, write_new};
 use crate::trust_files::lacks;
 
 /// Returns the credential with the key that the arguments name, or with a new one.
@@ -30,7 +30,7 @@ pub(crate) fn credential(args: &Args, trust: Trust) -> anyhow::Result<NetCredent
 
 /// Reads the key. Creates the file with a new key if it does not exist.
 fn key(path: &Path, trust: Trust) -> anyhow::Result<NetCredential> {
-    match read(path) {
+    match read_private(path) {
         Ok(text) => NetCredential::from_secret_text(&text, trust).with_context(|| {
             format!(
                 "{} {} a key: restore the file from a backup, or delete it to get a new key, and \
@@ -82,12 +82,6 @@ pub(crate) fn make_secret(path: &Path) -> anyhow::Result<()> {
             error
         }
     })
-}
-
-fn read(path: &Path) -> std::io::Result<String> {
-    let text = private_file::read(path)?;
-    warn_if_readable_by_others(path);
-    Ok(text)
 }
 
 #[cfg(test)]

@@ -32,6 +32,22 @@ pub(crate) fn read(path: &Path) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// Does the same for a file that only its owner should read. Logs a warning if others can.
+///
+/// # Errors
+///
+/// Fails as [`read`] does.
+pub(crate) fn read_private(path: &Path) -> std::io::Result<String> {
+    let text = read(path)?;
+    if readable_by_others(path) {
+        tracing::warn!(
+            ?path,
+            "other users of this machine can read this file; chmod 600 it"
+        );
+    }
+    Ok(text)
+}
+
 /// Creates a file with a line of text.
 ///
 /// # Errors
@@ -100,16 +116,6 @@ fn keep_owner_and_mode(file: &File, old: &Metadata) -> std::io::Result<()> {
 #[cfg(not(unix))]
 fn keep_owner_and_mode(file: &File, old: &Metadata) -> std::io::Result<()> {
     file.set_permissions(old.permissions())
-}
-
-/// Logs a warning if other users of this machine can read a file.
-pub(crate) fn warn_if_readable_by_others(path: &Path) {
-    if readable_by_others(path) {
-        tracing::warn!(
-            ?path,
-            "other users of this machine can read this file; chmod 600 it"
-        );
-    }
 }
 
 #[cfg(unix)]

@@ -51,10 +51,21 @@ impl Ready {
 
     /// Removes the file, unless another one has taken its place.
     pub(crate) fn remove(&self, path: &Path) {
-        if read(path).is_ok_and(|written| written.is_some_and(|written| written.pid == self.pid)) {
+        if read(path).is_ok_and(|content| content == Content::Ready { pid: self.pid }) {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// What a file contains that is there already.
+#[derive(Debug, PartialEq, Eq)]
+enum Content {
+    Nothing,
+    /// It is a ready file, of this process.
+    Ready {
+        pid: u32,
+    },
+    Other,
 }
 
 /// What tells a ready file from others.
@@ -89,8 +100,8 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
         );
     }
     match read(path) {
-        Ok(Some(_)) => Ok(()),
-        Ok(None) => bail!(
+        Ok(Content::Nothing | Content::Ready { .. }) => Ok(()),
+        Ok(Content::Other) => bail!(
             "--ready-file {shown} exists and is no ready file: it would be replaced, and removed at the end; \
              name another file, or delete this one"
         ),
@@ -98,18 +109,14 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Returns the content of a ready file, with zeros for an empty file, or `None` if it is another file.
-fn read(path: &Path) -> std::io::Result<Option<Written>> {
+fn read(path: &Path) -> std::io::Result<Content> {
     let mut text = Vec::new();
     File::open(path)?.take(MAX_LEN).read_to_end(&mut text)?;
     if text.is_empty() {
-        return Ok(Some(Written {
-            _gossip: ([0, 0, 0, 0], 0).into(),
-            _identity: String::new(),
-            pid: 0,
-        }));
+        return Ok(Content::Nothing);
     }
-    Ok(serde_json::from_slice(&text).ok())
+    let written = serde_json::from_slice(&text);
+    Ok(written.map_or(Content::Other, |Written { pid, .. }| Content::Ready { pid }))
 }
 
 /// Creates a file in place of one that a process of the same id has left behind. A link that somebody else

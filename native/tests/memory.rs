@@ -54,10 +54,7 @@ fn members_with_much_state(count: usize, keys: usize, letter: &str) -> Vec<Node>
 
 /// Returns the resident memory of a node in megabytes.
 fn resident(node: &Node) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", node.process.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let kilobytes = line.unwrap().split_whitespace().nth(1).unwrap();
-    kilobytes.parse::<u64>().unwrap() / 1_000
+    node.memory("VmRSS") / 1_000
 }
 
 /// Connects a socket for which the kernel keeps little that was not read.

@@ -32,12 +32,9 @@ const OPEN: usize = 10;
 const BEFORE: usize = 150;
 const LATER: usize = 450;
 
-/// Returns the memory of a process that no file backs, in kilobytes.
+/// Returns the memory of a node that no file backs, in kilobytes.
 fn anonymous(node: &Node) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", node.process.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("RssAnon:"));
-    let kilobytes = line.unwrap().split_whitespace().nth(1).unwrap();
-    kilobytes.parse().unwrap()
+    node.memory("RssAnon")
 }
 
 async fn page(n: usize, node: &Node) -> Participant<Tab<TcpTransport>> {

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use support::admin::objects;
 use support::cluster::{Cluster, IDS, Load, dials_with, make_secret, secrets};
-use support::process::{Node, command, stderr, wait_for};
+use support::process::{Node, stderr, subcommand, wait_for};
 
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
@@ -46,8 +46,7 @@ fn assert_hidden(nodes: &[Node], files: &[&Path]) {
 
 /// Runs a subcommand with something on its stdin.
 fn admin_with_input(node: &Node, args: &[&str], input: &str) -> Output {
-    let mut command = command();
-    command.args(args).arg("--admin").arg(&node.admin);
+    let mut command = subcommand(&node.admin, args);
     command.stdin(Stdio::piped());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut process = command.spawn().unwrap();

@@ -12,7 +12,7 @@ use futures::FutureExt as _;
 use futures::future::{Either, select};
 
 use super::engine::{Connection, Event};
-use super::shared::Shared;
+use super::shared::{Ending, Shared};
 use crate::message::{ALPN_V1, ChitchatMessage};
 use crate::net::NetTransport;
 use crate::rt;
@@ -28,6 +28,7 @@ const FEWEST_IN_A_ROW: u32 = 16;
 /// The task that receives messages, and passes in connections, rounds and rumours.
 pub(super) struct Driver<T: NetTransport> {
     shared: Arc<Shared<T>>,
+    _ending: Ending<T>,
     /// The epoch of the connections that the engine knows.
     connections: u64,
     has_heard: bool,
@@ -42,6 +43,7 @@ pub(super) struct Driver<T: NetTransport> {
 impl<T: NetTransport> Driver<T> {
     pub(super) fn new(shared: Arc<Shared<T>>) -> Self {
         Self {
+            _ending: Ending(Arc::clone(&shared)),
             shared,
             connections: 0,
             has_heard: false,
@@ -183,14 +185,6 @@ impl<T: NetTransport> Driver<T> {
             self.has_heard = true;
             self.shared.first_heard.advance();
         }
-    }
-}
-
-impl<T: NetTransport> Drop for Driver<T> {
-    /// Reports the end to those who watch or change keys, whether the task has finished, was dropped or
-    /// has panicked.
-    fn drop(&mut self) {
-        self.shared.changes.leave();
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! One task receives messages and passes in the rounds and rumours that are due. Another resolves
 //! the seeds from time to time, so that a slow name server does not delay the first. This file does
-//! not look into messages; the engine does. Invariant: if one of the tasks panics, the other one ends as
-//! well, and the participant counts as left.
+//! not look into messages; the engine does. Invariant: if one of the tasks panics, the participant counts
+//! as left, and the first one ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::driver::Driver;
 use super::engine::{Engine, EngineCounts, Event, GossipConfig, Liveness, Member};
 use super::error::{ConnectedError, DeleteError, JoinError, LeaveError, SetError};
 use super::seeds::{self, SeedStatus, Seeds};
-use super::shared::Shared;
+use super::shared::{Ending, Shared};
 use super::watch::MembershipWatch;
 use crate::config::ConfigError;
 use crate::credential::is_key_address;
@@ -285,6 +285,7 @@ async fn keep_resolving<T: NetTransport>(shared: Arc<Shared<T>>, seeds: Vec<Stri
     if seeds.is_empty() {
         return;
     }
+    // Without addresses of the seeds, the driver would look for other members in vain.
     let _ending = Ending(Arc::clone(&shared));
     loop {
         let resolved = seeds::resolve(shared.socket.transport(), &seeds).await;
@@ -303,17 +304,6 @@ async fn keep_resolving<T: NetTransport>(shared: Arc<Shared<T>>, seeds: Vec<Stri
             RESOLVE_INTERVAL
         };
         rt::sleep(pause).await;
-    }
-}
-
-/// Ends the participant when it is dropped, whether its task was dropped or has panicked: without addresses of
-/// the seeds, the driver would look for other members in vain.
-struct Ending<T: NetTransport>(Arc<Shared<T>>);
-
-impl<T: NetTransport> Drop for Ending<T> {
-    fn drop(&mut self) {
-        self.0.changes.leave();
-        self.0.deadlines.advance();
     }
 }
 

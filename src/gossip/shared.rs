@@ -35,6 +35,17 @@ pub(super) struct Shared<T: NetTransport> {
     pub(super) deadlines: Epoch,
 }
 
+/// Part of a task: makes the participant count as left when it is dropped, and reports that to those who watch or
+/// change keys, whether the task has finished, was dropped or has panicked.
+pub(super) struct Ending<T: NetTransport>(pub(super) Arc<Shared<T>>);
+
+impl<T: NetTransport> Drop for Ending<T> {
+    fn drop(&mut self) {
+        self.0.changes.leave();
+        self.0.deadlines.advance();
+    }
+}
+
 impl<T: NetTransport> Shared<T> {
     pub(super) fn engine(&self) -> MutexGuard<'_, Engine> {
         self.engine.lock()

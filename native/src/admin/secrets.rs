@@ -3,8 +3,9 @@
 //! Changing the file and the node is in [`crate::trust_files`]. Invariant: a reply contains ids, and no secret.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use gossip_transport::credential::{Grounds, SecretId};
+use gossip_transport::credential::{Grounds, Keyring, SecretId};
 
 use super::execute::with;
 use super::items::{Secret, SecretState};
@@ -20,22 +21,15 @@ use crate::trust_files::{Change, ChangeError, TrustFiles};
 ///
 /// Fails if the node was started without a secret, or is leaving.
 pub(super) fn list(node: &Node, files: &TrustFiles) -> Result<Vec<Secret>, Failure> {
-    let keyring = files.trust().keyring();
-    let keyring = keyring.ok_or_else(|| failure(&ChangeError::NoFile))?;
+    let keyring = keyring(files)?;
     let mut connections = connections(node)?;
     let mut listed = Vec::new();
     for secret in keyring.secrets() {
-        let id = secret.id();
-        let state = if id == keyring.first().id() {
-            SecretState::Dials
-        } else {
-            SecretState::Accepted
-        };
-        let connections = connections.remove(&id).unwrap_or_default();
-        listed.push(item(id, state, connections));
+        let connections = connections.remove(&secret.id()).unwrap_or_default();
+        listed.push(item(secret.id(), &keyring, connections));
     }
     let removed = connections.into_iter();
-    listed.extend(removed.map(|(id, count)| item(id, SecretState::Removed, count)));
+    listed.extend(removed.map(|(id, count)| item(id, &keyring, count)));
     Ok(listed)
 }
 
@@ -51,16 +45,11 @@ pub(super) async fn change(
 ) -> Result<Secret, Failure> {
     // A node that is leaving does not change its files any more.
     with(node, |_| ())?;
-    let removes = matches!(change, Change::Remove(_));
     let id = files.change(change).await;
     let id = id.map_err(|error| failure(&error))?;
-    let state = match files.trust().keyring() {
-        _ if removes => SecretState::Removed,
-        Some(keyring) if keyring.first().id() == id => SecretState::Dials,
-        _ => SecretState::Accepted,
-    };
+    let keyring = keyring(files)?;
     let connections = connections(node)?.remove(&id).unwrap_or_default();
-    Ok(item(id, state, connections))
+    Ok(item(id, &keyring, connections))
 }
 
 /// Returns the number of open connections that rest on each secret.
@@ -75,7 +64,19 @@ fn connections(node: &Node) -> Result<BTreeMap<SecretId, u64>, Failure> {
     Ok(counts)
 }
 
-fn item(id: SecretId, state: SecretState, connections: u64) -> Secret {
+fn keyring(files: &TrustFiles) -> Result<Arc<Keyring>, Failure> {
+    let keyring = files.trust().keyring();
+    keyring.ok_or_else(|| failure(&ChangeError::NoFile))
+}
+
+fn item(id: SecretId, keyring: &Keyring, connections: u64) -> Secret {
+    let state = if id == keyring.first().id() {
+        SecretState::Dials
+    } else if keyring.get(id).is_some() {
+        SecretState::Accepted
+    } else {
+        SecretState::Removed
+    };
     Secret {
         secret: id.to_string(),
         state,

@@ -93,9 +93,8 @@ impl TrustFiles {
             keyring = Some(parsed.keyring().clone());
             files.secret = watch(path, &text);
         }
-        let has_keys = !args.trusted.is_empty() || args.trust_file.is_some();
         Ok(Self {
-            trust: trust(args, keyring, has_keys.then_some(keys)),
+            trust: trust(args, keyring, args.has_trusted_keys().then_some(keys)),
             shared: Arc::new(Shared {
                 secret_path: args.secret.clone(),
                 files: Mutex::new(Some(files)),
@@ -291,7 +290,7 @@ fn watch(path: &Path, text: &str) -> Option<WatchedFile> {
 }
 
 fn read_secret(path: &Path) -> anyhow::Result<String> {
-    let text = private_file::read(path).map_err(|error| {
+    private_file::read_private(path).map_err(|error| {
         let missing = error.kind() == ErrorKind::NotFound;
         let error = anyhow!(error).context(format!("cannot read the secret {}", path.display()));
         if missing {
@@ -302,9 +301,7 @@ fn read_secret(path: &Path) -> anyhow::Result<String> {
         } else {
             error
         }
-    })?;
-    private_file::warn_if_readable_by_others(path);
-    Ok(text)
+    })
 }
 
 /// Puts the name of the file before the reason of an error.

@@ -7,7 +7,7 @@
 use gossip_transport::credential::{ClusterSecret, Keyring, SecretId};
 
 use super::change::{Change, ChangeError};
-use super::lines::{entries, entry, is_comment, lacks};
+use super::lines::{entry, is_comment, lacks};
 
 /// The secrets of a file, and its text.
 #[derive(Debug)]
@@ -21,6 +21,15 @@ struct Line {
     text: String,
     /// The secret on it, if there is one.
     secret: Option<SecretId>,
+}
+
+impl Line {
+    fn without_secret(text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+            secret: None,
+        }
+    }
 }
 
 impl std::fmt::Debug for Line {
@@ -38,7 +47,14 @@ impl SecretFile {
     /// text follows the name of the file.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut secrets: Vec<(usize, ClusterSecret)> = Vec::new();
-        for (line, entry) in entries(text) {
+        let mut lines: Vec<_> = text
+            .split_inclusive('\n')
+            .map(Line::without_secret)
+            .collect();
+        for (line, found) in (1..).zip(&mut lines) {
+            let Some(entry) = entry(&found.text) else {
+                continue;
+            };
             let secret: ClusterSecret = entry.parse().map_err(|_| {
                 format!(
                     ", line {line}: does not contain a cluster secret, which is gossip-secret- and base32 \
@@ -57,6 +73,7 @@ impl SecretFile {
                     ", line {line}: more than {max} secrets: remove those that no node uses any more"
                 ));
             }
+            found.secret = Some(secret.id());
             secrets.push((line, secret));
         }
         let keyring = Keyring::new(secrets.iter().map(|(_, secret)| secret.clone()));
@@ -67,14 +84,7 @@ impl SecretFile {
                 lacks(text)
             )
         })?;
-        let lines = text.split_inclusive('\n').map(|line| Line {
-            text: line.to_owned(),
-            secret: secret_on(line),
-        });
-        Ok(Self {
-            keyring,
-            lines: lines.collect(),
-        })
+        Ok(Self { keyring, lines })
     }
 
     /// Returns the secrets.
@@ -193,11 +203,6 @@ pub(crate) fn only_secret(name: &str, text: &str) -> Result<ClusterSecret, Strin
             "{name} contains {count} secrets: give a file with only the new one"
         )),
     }
-}
-
-fn secret_on(line: &str) -> Option<SecretId> {
-    let secret: ClusterSecret = entry(line)?.parse().ok()?;
-    Some(secret.id())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::admin::objects;
-use super::process::{Node, run, wait_for};
+use super::process::{Node, run, subcommand, wait_for};
 
 pub(crate) const IDS: [&str; 3] = ["a", "b", "c"];
 
@@ -98,11 +98,11 @@ impl Load {
             let mut rounds = 0;
             while !stopped.load(Ordering::Relaxed) {
                 let value = rounds.to_string();
-                subcommand(&admin[0], &["set", "round", &value]);
+                output_of(&admin[0], &["set", "round", &value]);
                 for other in &admin[1..] {
                     wait_for("the value to arrive", || {
                         all_live(other);
-                        let got = subcommand(other, &["get", "round", "--node", "a"]);
+                        let got = output_of(other, &["get", "round", "--node", "a"]);
                         (got.trim() == value).then_some(())
                     });
                 }
@@ -122,19 +122,14 @@ impl Load {
 }
 
 fn all_live(admin: &Path) {
-    let members = objects(&subcommand(admin, &["members", "--json"]));
+    let members = objects(&output_of(admin, &["members", "--json"]));
     let live = members.iter().filter(|member| member["live"] == true);
     let live: Vec<&Value> = live.map(|member| &member["id"]).collect();
     assert_eq!(live, IDS, "a member is shown dead");
 }
 
 /// Runs a subcommand that succeeds, or finds no such key yet.
-fn subcommand(admin: &Path, args: &[&str]) -> String {
-    let output = super::process::command()
-        .args(args)
-        .arg("--admin")
-        .arg(admin)
-        .output()
-        .unwrap();
+fn output_of(admin: &Path, args: &[&str]) -> String {
+    let output = subcommand(admin, args).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }

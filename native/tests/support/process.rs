@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,13 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Returns a subcommand for the node that listens at `admin`.
+pub(crate) fn subcommand(admin: &Path, args: &[&str]) -> Command {
+    let mut command = command();
+    command.args(args).arg("--admin").arg(admin);
+    command
+}
 
 pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gossip-node"));
@@ -102,9 +109,17 @@ impl Node {
 
     /// Runs a subcommand with this node.
     pub(crate) fn admin(&self, args: &[&str]) -> Output {
-        let mut command = command();
-        command.args(args).arg("--admin").arg(&self.admin);
-        command.output().unwrap()
+        subcommand(&self.admin, args).output().unwrap()
+    }
+
+    /// Returns an entry of the node's `/proc/PID/status` that is in kilobytes, such as `VmRSS`.
+    pub(crate) fn memory(&self, entry: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.process.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let mut lines = status.lines();
+        let line = lines.find_map(|line| line.strip_prefix(entry)?.strip_prefix(':'));
+        let kilobytes = line.unwrap().split_whitespace().next().unwrap();
+        kilobytes.parse().unwrap()
     }
 
     /// Runs a subcommand that must succeed, and returns what it prints.

@@ -187,8 +187,12 @@ impl<C: NetConnection> Link<C> {
 
     /// Returns when this side says goodbye on the connection because it is not trusted any more, if it does.
     pub(super) fn leave_at(&self) -> Option<Instant> {
-        let has_left = matches!(self.role, LinkRole::Leaving(..));
-        self.trusted.leave_at().filter(|_| !has_left)
+        self.trusted.leave_at().filter(|_| !self.is_leaving())
+    }
+
+    /// Returns whether this side has said goodbye on the connection, which is read to its end.
+    pub(super) fn is_leaving(&self) -> bool {
+        matches!(self.role, LinkRole::Leaving(..))
     }
 
     /// Returns whether this side should dial again, to replace a connection that it has dialled with a secret that

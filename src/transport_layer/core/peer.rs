@@ -298,8 +298,7 @@ impl<C: NetConnection> Peer<C> {
     /// Returns whether this side has said goodbye on a connection that is read to its end, so that a new one would
     /// come too early.
     pub(super) fn is_leaving(&self) -> bool {
-        let mut links = self.links.iter();
-        links.any(|link| matches!(link.role, LinkRole::Leaving(..)))
+        self.links.iter().any(Link::is_leaving)
     }
 
     /// Returns the connection that becomes the active one if there is none.

@@ -1,13 +1,12 @@
 //! How long a tab that joins takes to receive a large state, and how long a small change takes meanwhile.
 
-use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use serde::Deserialize;
 
-use crate::host::interrupt;
 use crate::host::wait;
+use crate::proxy::measure::pause;
 use crate::proxy::observer::KEY;
 use crate::proxy::phase::percentile;
 use crate::proxy::stage::Stage;
@@ -124,14 +123,13 @@ impl Stage<'_> {
         };
         first.select_first_tab()?;
         second.open_tab_with(&url, Some(&script))?;
-        thread::sleep(CHANGE_AFTER);
+        pause(CHANGE_AFTER)?;
         let changed = first.set_key(KEY, &number.to_string())?;
         let read = format!(
             "const {{ bytes, allAt, changes }} = window.gossipCaughtUp;
              return {{ start: performance.timeOrigin, bytes, allAt, changeAt: changes['{number}'] ?? null }};"
         );
         let noted = wait::until(GIVEN_UP_AFTER, || {
-            interrupt::check()?;
             let noted: Noted = serde_json::from_value(second.execute_in_last_tab(&read)?)
                 .context("the script in the newcomer has an unexpected form")?;
             Ok(match (noted.all_at, noted.change_at) {

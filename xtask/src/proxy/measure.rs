@@ -230,7 +230,7 @@ impl Changes {
 }
 
 /// Sleeps for `time`. Fails as soon as a signal arrives.
-fn pause(time: Duration) -> anyhow::Result<()> {
+pub(crate) fn pause(time: Duration) -> anyhow::Result<()> {
     let end = Instant::now() + time;
     loop {
         interrupt::check()?;

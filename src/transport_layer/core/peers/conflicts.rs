@@ -55,7 +55,7 @@ impl<C: NetConnection> Peers<C> {
         else {
             // What the peer has written to one that is being left comes before.
             let mut links = peer.links.iter().rev();
-            let left = links.find(|link| matches!(link.role, LinkRole::Leaving(..)));
+            let left = links.find(|link| link.is_leaving());
             newer.after = left.map(|link| link.id).or(newer.after);
             return;
         };
@@ -180,7 +180,7 @@ impl<C: NetConnection> Peers<C> {
         };
         peer.end_conflict_of(lost.id);
         let mut rest = peer.links.iter().rev();
-        let rest = rest.find(|link| !matches!(link.role, LinkRole::Leaving(..)));
+        let rest = rest.find(|link| !link.is_leaving());
         if peer.active().is_none()
             && let Some(rest) = rest
         {

@@ -88,7 +88,7 @@ impl<C: NetConnection> Peers<C> {
             dial.waker.clone()
         } else if let Some(older) = peer.link(before) {
             // A goodbye will tell when everything has arrived there.
-            let ends = is_standby || matches!(older.role, LinkRole::Leaving(..));
+            let ends = is_standby || older.is_leaving();
             if ends || !older.is_quiet(now) {
                 older.is_read_empty = false;
                 return true;

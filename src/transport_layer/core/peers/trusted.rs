@@ -17,7 +17,7 @@ use super::Peers;
 use crate::credential::{Grounds, Identity, Refusal, Standing};
 use crate::net::{CloseCode, NetConnection};
 use crate::rt::Instant;
-use crate::transport_layer::core::link::LinkRole;
+use crate::transport_layer::core::link::{Link, LinkRole};
 use crate::transport_layer::core::step::{Effects, PeerKey};
 use crate::transport_layer::core::trusted::Trusted;
 
@@ -160,8 +160,7 @@ impl<C: NetConnection> Peers<C> {
         let peer = self.locate(key).and_then(|addr| self.map.get(&addr));
         peer.is_some_and(|peer| {
             let mut links = peer.links.iter().filter(|known| known.id == link);
-            let is_left = links.any(|link| matches!(link.role, LinkRole::Leaving(..)));
-            peer.conflict.is_some() || is_left
+            peer.conflict.is_some() || links.any(Link::is_leaving)
         })
     }
 }
