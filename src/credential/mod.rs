@@ -12,14 +12,18 @@
 //! | `identity`, `address` | [`Identity`], and the address that it has wherever it is |
 //! | `secret` | [`ClusterSecret`], and its public name |
 //! | `keyring` | [`Keyring`]: the secrets of a cluster |
+//! | `invite` | what a cluster gives to strangers; handshakes do not use it yet |
 //! | `trust` | [`Trust`]: which peers may connect, and which of their connections may stay |
 //! | `refusal` | [`Refusal`]: why a peer may not |
-//! | `base32`, `random` | printed forms; random bytes |
+//! | `base32`, `random`, `hkdf` | printed forms; random bytes; derived keys |
 
 mod address;
 mod base32;
 mod error;
+mod hkdf;
 mod identity;
+#[allow(dead_code, reason = "handshakes do not use invites yet")]
+mod invite;
 mod keyring;
 mod random;
 mod refusal;

@@ -30,14 +30,20 @@ struct Bytes {
 impl ClusterSecret {
     const MIN_LEN: usize = 16;
     const PREFIX: &'static str = "gossip-secret-";
+    /// The number of random bytes in a generated secret, which the mark follows.
+    const RANDOM_LEN: usize = 28;
 
-    /// Generates a secret of 32 random bytes.
+    /// Generates a secret of 32 bytes: 28 random ones, and a mark of 4 bytes that is computed from them. The mark
+    /// tells it from secrets that others have made, which may be easy to guess.
     ///
     /// # Panics
     ///
     /// Panics if the system has no source of randomness.
     pub fn generate() -> Self {
-        Self::new(Zeroizing::new(super::random::random_32().to_vec()))
+        let mut bytes = super::random::random_32();
+        let (random, mark) = bytes.split_at_mut(Self::RANDOM_LEN);
+        mark.copy_from_slice(&mark_of(random));
+        Self::new(Zeroizing::new(bytes.to_vec()))
     }
     /// Creates a secret from bytes, such as the contents of a file.
     ///
@@ -63,6 +69,13 @@ impl ClusterSecret {
         self.0.id
     }
 
+    /// Returns whether [`generate`](Self::generate) has made the secret. One in four billion others of 32 bytes has
+    /// the mark as well.
+    pub(crate) fn is_generated(&self) -> bool {
+        let parts = self.as_bytes().split_at_checked(Self::RANDOM_LEN);
+        parts.is_some_and(|(random, mark)| mark_of(random).as_slice().ct_eq(mark).into())
+    }
+
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0.secret
     }
@@ -71,6 +84,15 @@ impl ClusterSecret {
         let id = SecretId::of(&secret);
         Self(Arc::new(Bytes { secret, id }))
     }
+}
+
+/// Returns the mark of a generated secret that begins with these bytes.
+fn mark_of(random: &[u8]) -> [u8; 4] {
+    let hash = Blake2s256::new()
+        .chain_update(b"gossip-transport generated secret 1")
+        .chain_update(random)
+        .finalize();
+    hash.first_chunk().copied().unwrap_or_default()
 }
 
 impl PartialEq for ClusterSecret {
@@ -159,6 +181,40 @@ mod tests {
         assert_eq!(secret.id().to_string().parse(), Ok(secret.id()));
         let other = ClusterSecret::from_bytes(&[7; 17]).unwrap();
         assert_ne!(other.id(), secret.id());
+    }
+
+    #[test]
+    fn a_generated_secret_is_told_from_others() {
+        let secret = ClusterSecret::generate();
+        assert_eq!(secret.as_bytes().len(), 32);
+        assert!(secret.is_generated());
+        let read = secret.to_text().parse::<ClusterSecret>().unwrap();
+        assert!(read.is_generated());
+        for place in 0..32 {
+            let mut bytes = secret.as_bytes().to_vec();
+            bytes[place] ^= 1;
+            let other = ClusterSecret::from_bytes(&bytes).unwrap();
+            assert!(!other.is_generated(), "{place}");
+        }
+        for bytes in [
+            secret.as_bytes()[..28].to_vec(),
+            secret.as_bytes()[..31].to_vec(),
+            [secret.as_bytes(), &[0]].concat(),
+            vec![7; 32],
+            b"a password of thirty-two letters".to_vec(),
+            b"sixteen letters.".to_vec(),
+        ] {
+            let other = ClusterSecret::from_bytes(&bytes).unwrap();
+            assert!(!other.is_generated(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn the_mark_of_generated_secrets_is_the_one_that_python_computes() {
+        // hashlib.blake2s(b"gossip-transport generated secret 1" + bytes(28 * [7])).digest()[:4]
+        assert_eq!(mark_of(&[7; 28]), [0x1F, 0xE0, 0x73, 0xD6]);
+        let bytes = [&[7; 28][..], &[0x1F, 0xE0, 0x73, 0xD6]].concat();
+        assert!(ClusterSecret::from_bytes(&bytes).unwrap().is_generated());
     }
 
     #[test]
