@@ -199,6 +199,7 @@ fn a_page_that_is_closed_takes_little_memory_and_makes_what_others_do_take_hardl
     let connection = Connection {
         addr: other,
         reads_v1: true,
+        invite: None,
     };
     us.handle(Event::Connections(vec![connection]), Duration::ZERO);
     let version = ProtocolVersion::V1;

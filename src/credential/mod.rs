@@ -22,7 +22,6 @@ mod base32;
 mod error;
 mod hkdf;
 mod identity;
-#[allow(dead_code, reason = "handshakes do not use invites yet")]
 mod invite;
 mod keyring;
 mod random;
@@ -45,6 +44,9 @@ use random::random_32;
 pub use address::is_key_address;
 pub use error::CredentialError;
 pub use identity::Identity;
+pub use invite::{
+    Claims, ClaimsError, Holder, Invite, InviteId, InviteTextError, IssueError, NamePrefix, Quotas,
+};
 pub use keyring::{Keyring, KeyringError};
 pub use refusal::Refusal;
 pub use secret::{ClusterSecret, SecretId};
@@ -54,10 +56,15 @@ pub use trust::{Grounds, Standing, Trust};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 #[non_exhaustive]
 pub enum Role {
-    /// A full member: it knows the cluster secret, or its key is on the list of trusted keys. This is
-    /// the only role so far, so peers on a network without authentication have it as well.
+    /// A full member: it knows a cluster secret, or its key is on the list of trusted keys. It may change
+    /// everything.
     #[default]
     Core,
+    /// A guest: it holds an [`Invite`]. It may change its own member, within the limits of its invite.
+    Leaf,
+    /// A peer that has proved no identity, as on a network without authentication. It may change only members that
+    /// are reached in no other way.
+    Unauthenticated,
 }
 
 /// A static key pair, the peers that it trusts, and the address that it states in handshakes. Clones

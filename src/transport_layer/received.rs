@@ -17,8 +17,7 @@ pub struct Received<M> {
     /// The identity that the sender has proved; [`Identity::UNPROVED`] on a network without
     /// authentication.
     pub identity: Identity,
-    /// The role of the sender, which says what it may do in the cluster. Until there are other roles,
-    /// every sender is [`Role::Core`], also on a network without authentication.
+    /// The role of the sender, which says what it may do in the cluster.
     pub role: Role,
     /// When the message was read from its connection. It may have waited for `recv` since then.
     pub at: Instant,

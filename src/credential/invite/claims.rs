@@ -41,7 +41,7 @@ const MAX_CONNECTIONS: u8 = 6;
 
 /// The claims of an invite: when it expires, and what its holders may do.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Claims {
+pub struct Claims {
     id: InviteId,
     name_prefix: NamePrefix,
     holder: Holder,
@@ -51,10 +51,10 @@ pub(crate) struct Claims {
 impl Claims {
     /// The largest length of encoded claims, in bytes. Those of this format have at most 205; the rest is room
     /// for additions.
-    pub(crate) const MAX_LEN: usize = 512;
+    pub const MAX_LEN: usize = 512;
 
     /// Returns claims that restrict nothing but the time.
-    pub(crate) fn new(id: InviteId) -> Self {
+    pub fn new(id: InviteId) -> Self {
         Self {
             id,
             name_prefix: NamePrefix::default(),
@@ -64,51 +64,51 @@ impl Claims {
     }
     /// Sets [`name_prefix`](Self::name_prefix).
     #[must_use]
-    pub(crate) fn with_name_prefix(mut self, prefix: NamePrefix) -> Self {
+    pub fn with_name_prefix(mut self, prefix: NamePrefix) -> Self {
         self.name_prefix = prefix;
         self
     }
     /// Sets [`holder`](Self::holder).
     #[must_use]
-    pub(crate) fn with_holder(mut self, holder: Holder) -> Self {
+    pub fn with_holder(mut self, holder: Holder) -> Self {
         self.holder = holder;
         self
     }
     /// Sets [`quotas`](Self::quotas).
     #[must_use]
-    pub(crate) fn with_quotas(mut self, quotas: Quotas) -> Self {
+    pub fn with_quotas(mut self, quotas: Quotas) -> Self {
         self.quotas = quotas;
         self
     }
 
     /// Returns the id, by which the invite can be revoked.
-    pub(crate) fn id(&self) -> InviteId {
+    pub fn id(&self) -> InviteId {
         self.id
     }
     /// Returns the prefix that the node ids of holders must have.
-    pub(crate) fn name_prefix(&self) -> &NamePrefix {
+    pub fn name_prefix(&self) -> &NamePrefix {
         &self.name_prefix
     }
     /// Returns the peers that may use the invite.
-    pub(crate) fn holder(&self) -> Holder {
+    pub fn holder(&self) -> Holder {
         self.holder
     }
     /// Returns how much holders may use.
-    pub(crate) fn quotas(&self) -> Quotas {
+    pub fn quotas(&self) -> Quotas {
         self.quotas
     }
     /// Returns the time at which the invite expires, since 1970-01-01 UTC.
-    pub(crate) fn expires_at(&self) -> Duration {
+    pub fn expires_at(&self) -> Duration {
         self.id.expires_at()
     }
     /// Returns whether the invite has expired, with two minutes of clock skew allowed. `now` is the time since
     /// 1970-01-01 UTC.
-    pub(crate) fn is_expired(&self, now: Duration) -> bool {
+    pub fn is_expired(&self, now: Duration) -> bool {
         self.id.is_expired(now)
     }
 
     /// Returns the bytes of the claims.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION];
         bytes.extend_from_slice(self.id.as_bytes());
         let mut push = |tag: u8, value: &[u8]| {
@@ -150,7 +150,7 @@ impl Claims {
     /// # Errors
     ///
     /// Fails at the first byte that does not belong there.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, ClaimsError> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, ClaimsError> {
         if bytes.len() > Self::MAX_LEN {
             return Err(ClaimsError::Oversized {
                 len: bytes.len(),

@@ -8,7 +8,7 @@ use crate::credential::secret::SecretId;
 /// An invite cannot be issued. The caller is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum IssueError {
+pub enum IssueError {
     /// The secret was not made by [`ClusterSecret::generate`](crate::ClusterSecret::generate). An invite lets its
     /// holder test guesses at the secret, so one that a person has made up could be found.
     #[error(
@@ -48,7 +48,7 @@ pub(crate) enum IssueError {
 /// this crate encodes are none of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum ClaimsError {
+pub enum ClaimsError {
     /// They are longer than any claims.
     #[error("the claims are {len} bytes long, but must be at most {max} bytes long")]
     Oversized {
@@ -105,7 +105,7 @@ pub(crate) enum ClaimsError {
 /// A text is not an invite that this side can use. Says nothing about whether a cluster accepts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum InviteTextError {
+pub enum InviteTextError {
     /// The text does not begin as an invite does.
     #[error("this is not an invite, which begins with \"gossip-invite-\"")]
     NotAnInvite,

@@ -4,7 +4,7 @@ use crate::credential::identity::Identity;
 
 /// The peers that may use an invite. Default: anyone who has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(crate) enum Holder {
+pub enum Holder {
     /// Every peer that has the invite, such as all tabs that open the same link.
     #[default]
     Anyone,
@@ -14,7 +14,7 @@ pub(crate) enum Holder {
 
 impl Holder {
     /// Returns whether the peer that has proved `identity` may use the invite. One that has proved none may not.
-    pub(crate) fn allows(&self, identity: &Identity) -> bool {
+    pub fn allows(&self, identity: &Identity) -> bool {
         if *identity == Identity::UNPROVED {
             return false;
         }

@@ -17,17 +17,17 @@ use crate::credential::random::random_32;
 ///
 /// All times are since 1970-01-01 UTC.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct InviteId([u8; Self::LEN]);
+pub struct InviteId([u8; Self::LEN]);
 
 impl InviteId {
     /// Length of an id, in bytes.
     pub(super) const LEN: usize = 16;
     /// The longest time for which an invite is valid. Revocations are kept for as long.
-    pub(crate) const MAX_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+    pub const MAX_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
     /// The shortest time for which an invite is valid: times in ids are whole seconds.
     const MIN_LIFETIME: Duration = Duration::from_secs(1);
     /// The difference between the clocks of two members that is allowed for.
-    pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(2 * 60);
+    pub const CLOCK_SKEW: Duration = Duration::from_secs(2 * 60);
 
     /// Returns a new id, which expires `lifetime` after `now`, rounded down to a second.
     ///
@@ -38,7 +38,7 @@ impl InviteId {
     /// # Panics
     ///
     /// Panics if the system has no source of randomness.
-    pub(crate) fn generate(now: Duration, lifetime: Duration) -> Result<Self, IssueError> {
+    pub fn generate(now: Duration, lifetime: Duration) -> Result<Self, IssueError> {
         if !(Self::MIN_LIFETIME..=Self::MAX_LIFETIME).contains(&lifetime) {
             return Err(IssueError::Lifetime {
                 lifetime,
@@ -54,20 +54,20 @@ impl InviteId {
     }
 
     /// Returns the time at which the invite expires.
-    pub(crate) fn expires_at(&self) -> Duration {
+    pub fn expires_at(&self) -> Duration {
         let seconds = self.0.first_chunk().copied().map_or(0, u64::from_be_bytes);
         Duration::from_secs(seconds)
     }
 
     /// Returns whether the invite has expired. It is accepted for two minutes longer than it says, since the clock
     /// of this machine may be ahead of its issuer's.
-    pub(crate) fn is_expired(&self, now: Duration) -> bool {
+    pub fn is_expired(&self, now: Duration) -> bool {
         now >= self.expires_at().saturating_add(Self::CLOCK_SKEW)
     }
 
     /// Returns whether the invite expires later than any that was issued by now. No member issues such an invite
     /// unless its clock is wrong by more than two minutes, and its revocation would have to be kept for too long.
-    pub(crate) fn is_too_far_ahead(&self, now: Duration) -> bool {
+    pub fn is_too_far_ahead(&self, now: Duration) -> bool {
         let latest = now.saturating_add(Self::MAX_LIFETIME);
         self.expires_at() > latest.saturating_add(Self::CLOCK_SKEW)
     }

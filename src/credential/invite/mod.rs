@@ -44,20 +44,25 @@ use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
-use self::claims::Claims;
-use self::cluster_key::{ClusterKey, PublicClusterKey};
-use self::error::{InviteTextError, IssueError};
-use self::key::InviteKey;
 use self::reader::Reader;
 use super::error::CredentialError;
 use super::secret::ClusterSecret;
+
+pub use claims::Claims;
+pub(crate) use cluster_key::{ClusterKey, PublicClusterKey};
+pub use error::{ClaimsError, InviteTextError, IssueError};
+pub use holder::Holder;
+pub use id::InviteId;
+pub(crate) use key::InviteKey;
+pub use name_prefix::NamePrefix;
+pub use quotas::Quotas;
 
 /// A credential for a stranger: claims, the key that belongs to them, and what is needed to find the cluster.
 ///
 /// Printed as a single word, `gossip-invite-` followed by base32. Everyone who has the word can use the invite, unless
 /// it names its only holder, so it is as secret as what it allows.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Invite {
+pub struct Invite {
     claims: Claims,
     key: InviteKey,
     cluster_key: PublicClusterKey,
@@ -69,7 +74,7 @@ impl Invite {
     /// The format of the word that this version writes, and the only one that it reads.
     const VERSION: u8 = 1;
     /// The largest number of seeds.
-    pub(crate) const MAX_SEEDS: usize = 4;
+    pub const MAX_SEEDS: usize = 4;
     /// The longest cluster id, in bytes: that of a member.
     const MAX_CLUSTER_ID_LEN: usize = 1024;
     /// The longest seed, in bytes. Four of them leave a link shorter than the 8 kB that servers and messengers take.
@@ -91,7 +96,7 @@ impl Invite {
     ///
     /// Fails if [`ClusterSecret::generate`] has not made the secret, if there are more than four seeds, or if the
     /// cluster id or a seed is empty, too long, or contains control characters.
-    pub(crate) fn issue(
+    pub fn issue(
         secret: &ClusterSecret,
         claims: Claims,
         cluster_id: String,
@@ -129,28 +134,30 @@ impl Invite {
     }
 
     /// Returns the claims.
-    pub(crate) fn claims(&self) -> &Claims {
+    pub fn claims(&self) -> &Claims {
         &self.claims
     }
     /// Returns the key that belongs to the claims.
+    #[allow(dead_code, reason = "for the handshake")]
     pub(crate) fn key(&self) -> &InviteKey {
         &self.key
     }
     /// Returns the key by which a core member of the cluster is known.
+    #[allow(dead_code, reason = "for the handshake")]
     pub(crate) fn cluster_key(&self) -> &PublicClusterKey {
         &self.cluster_key
     }
     /// Returns the id of the cluster.
-    pub(crate) fn cluster_id(&self) -> &str {
+    pub fn cluster_id(&self) -> &str {
         &self.cluster_id
     }
     /// Returns the members to contact first, at most four.
-    pub(crate) fn seeds(&self) -> &[String] {
+    pub fn seeds(&self) -> &[String] {
         &self.seeds
     }
 
     /// Returns the word, for a URL fragment or a file. It is valid in a URL as it is.
-    pub(crate) fn to_text(&self) -> Zeroizing<String> {
+    pub fn to_text(&self) -> Zeroizing<String> {
         word::encode(&self.encode())
     }
 

@@ -9,7 +9,7 @@ use crate::credential::error::CredentialError;
 /// The prefix that the node id of a holder must have: at most 128 bytes without control characters. Default: the
 /// empty one, which every node id has.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
-pub(crate) struct NamePrefix(Box<str>);
+pub struct NamePrefix(Box<str>);
 
 impl NamePrefix {
     /// The longest prefix, in bytes: an eighth of the longest node id, and with it claims are always below their
@@ -17,12 +17,12 @@ impl NamePrefix {
     pub(super) const MAX_LEN: usize = 128;
 
     /// Returns the prefix as a string.
-    pub(crate) fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// Returns whether a holder may have this node id.
-    pub(crate) fn allows(&self, node_id: &str) -> bool {
+    pub fn allows(&self, node_id: &str) -> bool {
         node_id.starts_with(self.as_str())
     }
 }

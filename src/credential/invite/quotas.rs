@@ -5,7 +5,7 @@
 /// How much the holders of an invite may use. What an invite does not say has the default of the member that
 /// judges it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(crate) struct Quotas {
+pub struct Quotas {
     pub(super) max_keys: Option<u32>,
     pub(super) max_bytes: Option<u32>,
     pub(super) max_changes_per_second: Option<u32>,
@@ -14,55 +14,55 @@ pub(crate) struct Quotas {
 
 impl Quotas {
     /// What a page sets is a handful of keys.
-    pub(crate) const DEFAULT_MAX_KEYS: u32 = 64;
+    pub const DEFAULT_MAX_KEYS: u32 = 64;
     /// The state of a holder then fits into one datagram of a V0 node several times.
-    pub(crate) const DEFAULT_MAX_BYTES: u32 = 16 << 10;
+    pub const DEFAULT_MAX_BYTES: u32 = 16 << 10;
     /// As fast as the eye follows a cursor. Rumours leave at most 50 times per second.
-    pub(crate) const DEFAULT_MAX_CHANGES_PER_SECOND: u32 = 20;
+    pub const DEFAULT_MAX_CHANGES_PER_SECOND: u32 = 20;
     /// A quarter of the connections that a socket has by default.
-    pub(crate) const DEFAULT_MAX_CONNECTIONS: u32 = 256;
+    pub const DEFAULT_MAX_CONNECTIONS: u32 = 256;
 
     /// Returns the largest number of keys of one holder. Default 64.
-    pub(crate) fn max_keys(&self) -> u32 {
+    pub fn max_keys(&self) -> u32 {
         self.max_keys.unwrap_or(Self::DEFAULT_MAX_KEYS)
     }
     /// Returns the largest size of the keys and values of one holder, in bytes, counting 64 more for each key as
     /// the limits of members do. Default 16 KiB.
-    pub(crate) fn max_bytes(&self) -> u32 {
+    pub fn max_bytes(&self) -> u32 {
         self.max_bytes.unwrap_or(Self::DEFAULT_MAX_BYTES)
     }
     /// Returns the largest number of keys that one holder may set or delete in a second. Default 20.
-    pub(crate) fn max_changes_per_second(&self) -> u32 {
+    pub fn max_changes_per_second(&self) -> u32 {
         self.max_changes_per_second
             .unwrap_or(Self::DEFAULT_MAX_CHANGES_PER_SECOND)
     }
     /// Returns the largest number of connections that all holders together have to a member at a time. Default 256.
-    pub(crate) fn max_connections(&self) -> u32 {
+    pub fn max_connections(&self) -> u32 {
         self.max_connections
             .unwrap_or(Self::DEFAULT_MAX_CONNECTIONS)
     }
 
     /// Sets [`max_keys`](Self::max_keys).
     #[must_use]
-    pub(crate) fn with_max_keys(mut self, keys: u32) -> Self {
+    pub fn with_max_keys(mut self, keys: u32) -> Self {
         self.max_keys = Some(keys);
         self
     }
     /// Sets [`max_bytes`](Self::max_bytes).
     #[must_use]
-    pub(crate) fn with_max_bytes(mut self, bytes: u32) -> Self {
+    pub fn with_max_bytes(mut self, bytes: u32) -> Self {
         self.max_bytes = Some(bytes);
         self
     }
     /// Sets [`max_changes_per_second`](Self::max_changes_per_second).
     #[must_use]
-    pub(crate) fn with_max_changes_per_second(mut self, changes: u32) -> Self {
+    pub fn with_max_changes_per_second(mut self, changes: u32) -> Self {
         self.max_changes_per_second = Some(changes);
         self
     }
     /// Sets [`max_connections`](Self::max_connections).
     #[must_use]
-    pub(crate) fn with_max_connections(mut self, connections: u32) -> Self {
+    pub fn with_max_connections(mut self, connections: u32) -> Self {
         self.max_connections = Some(connections);
         self
     }

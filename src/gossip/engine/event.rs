@@ -3,8 +3,9 @@
 //! Plain values, without behaviour.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use crate::credential::{Identity, Role};
+use crate::credential::{Claims, Identity, Role};
 use crate::message::ChitchatMessage;
 
 /// An event for [`Engine::handle`](super::Engine::handle).
@@ -22,8 +23,7 @@ pub enum Event {
         /// [`Identity::UNPROVED`] on a network without authentication, such as plain UDP. It
         /// decides nothing yet.
         identity: Identity,
-        /// The role of the sender in the cluster, by its credential. It decides nothing yet:
-        /// every message is applied as if it came from a [`Role::Core`] member.
+        /// The role of the sender in the cluster, by its credential.
         role: Role,
         /// The message.
         message: ChitchatMessage,
@@ -37,13 +37,15 @@ pub enum Event {
 }
 
 /// A live connection to a peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
     /// The address under which messages of the peer arrive.
     pub addr: SocketAddr,
     /// True if the peer is known to read version 1 of the format, because it is a socket of this
     /// crate with this crate's engine. Messages to it have that version then.
     pub reads_v1: bool,
+    /// The claims of the invite that the peer holds, if it is a [`Role::Leaf`].
+    pub invite: Option<Arc<Claims>>,
 }
 
 /// Something that the driver of an engine must do.

@@ -237,6 +237,7 @@ mod tests {
         let connection = |addr: &SocketAddr| Connection {
             addr: *addr,
             reads_v1: true,
+            invite: None,
         };
         addrs.iter().map(connection).collect()
     }
@@ -289,6 +290,7 @@ mod tests {
         let of_upstream = Connection {
             addr: addr(2),
             reads_v1: false,
+            invite: None,
         };
         routes.connect(&[of_upstream], SECOND);
         assert_eq!(version(&routes, 2), ProtocolVersion::V0);

@@ -70,10 +70,12 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
             conn,
             direction,
         } = new;
-        let origin = Origin {
-            identity: conn.remote_identity(),
-            role: Role::Core,
+        let identity = conn.remote_identity();
+        let role = match identity {
+            Identity::UNPROVED => Role::Unauthenticated,
+            _ => Role::Core,
         };
+        let origin = Origin { identity, role };
         let (addr, identity) = (key.addr, origin.identity.short());
         if origin.identity == Identity::UNPROVED {
             // There may be as many as someone forges addresses.

@@ -145,6 +145,7 @@ impl World {
         let connections = others.map(|other| Connection {
             addr: self.addr(other),
             reads_v1: true,
+            invite: None,
         });
         let connections = connections.collect();
         self.handle(n, Event::Connections(connections));

@@ -84,6 +84,7 @@ impl World {
         let connections = [node(2), page(u64::MAX)].map(|id| Connection {
             addr: id.gossip_advertise_addr,
             reads_v1: true,
+            invite: None,
         });
         us.handle(Event::Connections(connections.to_vec()), Duration::ZERO);
         Self { us, second: 0 }

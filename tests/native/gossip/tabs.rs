@@ -107,6 +107,7 @@ impl World {
         let connections = to.map(|n| Connection {
             addr: self.addr(n),
             reads_v1: true,
+            invite: None,
         });
         self.handle(n, Event::Connections(connections.collect()));
     }

@@ -191,6 +191,7 @@ mod tests {
         let connections = to.iter().map(|n| Connection {
             addr: addr(*n),
             reads_v1: false,
+            invite: None,
         });
         us.handle(Event::Connections(connections.collect()), now)
     }
@@ -305,6 +306,7 @@ mod tests {
         let strangers = (100..120).map(|port| Connection {
             addr: addr(port),
             reads_v1: true,
+            invite: None,
         });
         us.handle(Event::Connections(strangers.collect()), SECOND);
         connect(&mut us, &[], SECOND);
@@ -402,6 +404,7 @@ mod tests {
             let reads = |addr: &SocketAddr| Connection {
                 addr: *addr,
                 reads_v1: false,
+                invite: None,
             };
             Event::Connections(addrs.iter().map(reads).collect())
         };
@@ -442,6 +445,7 @@ mod tests {
         let connections = [(2, true), (3, false)].map(|(n, reads_v1)| Connection {
             addr: addr(n),
             reads_v1,
+            invite: None,
         });
         us.handle(Event::Connections(connections.into()), SECOND * 5);
         us.set("k", "v", SECOND * 5).unwrap();

@@ -69,6 +69,7 @@ impl World {
             let peers = peers.map(|(_, other)| Connection {
                 addr: addr(*other),
                 reads_v1: true,
+                invite: None,
             });
             let peers = Event::Connections(peers.collect());
             self.handle(n, peers);

@@ -17,6 +17,7 @@ fn messages_of_the_cluster_are_counted_and_refusals_of_another_one_noted() {
     let connections = [3].map(|n| Connection {
         addr: addr(n),
         reads_v1: false,
+        invite: None,
     });
     us.handle(Event::Connections(connections.into()), SECOND);
     assert!(us.is_rejected_by(1));

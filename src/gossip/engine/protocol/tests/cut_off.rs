@@ -29,6 +29,7 @@ impl Pair {
             let connections = vec![Connection {
                 addr: addr(other),
                 reads_v1: true,
+                invite: None,
             }];
             // The greeting is lost.
             engine.handle(Event::Connections(connections), SECOND);

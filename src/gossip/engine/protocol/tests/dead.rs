@@ -46,6 +46,7 @@ fn members_of_this_crate_hear_of_a_dead_member_for_some_time_and_get_its_keys_fo
     let ours = Connection {
         addr: addr(3),
         reads_v1: true,
+        invite: None,
     };
     us.handle(Event::Connections(vec![ours]), SECOND * 20);
     let mut now = SECOND * 20;
