@@ -67,6 +67,12 @@ pub(crate) fn render(
             stats.accept_failed,
         ),
         (
+            "gossip_leaves_refused_total",
+            "counter",
+            "Connections of peers with invites that were closed for a quota.",
+            stats.leaves_refused,
+        ),
+        (
             "gossip_stated_addrs_ignored_total",
             "counter",
             "Addresses that peers stated and cannot have.",

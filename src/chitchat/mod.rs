@@ -110,6 +110,9 @@ impl<T: NetTransport> ChitchatTransport<T> {
         if config.outgoing.overflow == OverflowPolicy::Backpressure {
             config.outgoing.overflow = OverflowPolicy::DropOldest;
         }
+        // Upstream's engine believes every peer everything, so guests are not let in.
+        let trust = credential.trust().clone().refusing_invites();
+        let credential = credential.with_trust(trust);
         Self {
             transport: TransportLayerTransport::with_config(network, credential, config),
             opened: Mutex::default(),

@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use super::grounds::{Grounds, Proved};
 use super::secret::{ClusterSecret, SecretId};
 
 /// One to four cluster secrets. The first is used for dialling, all are accepted.
@@ -14,8 +15,30 @@ use super::secret::{ClusterSecret, SecretId};
 /// `Debug` prints the ids of the secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Keyring {
-    first: ClusterSecret,
-    others: Vec<ClusterSecret>,
+    first: Key,
+    others: Vec<Key>,
+}
+
+/// A secret, and what a peer that knows it has proved.
+#[derive(Clone)]
+struct Key {
+    secret: ClusterSecret,
+    proved: Proved,
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.secret == other.secret
+    }
+}
+
+impl Eq for Key {}
+
+impl From<ClusterSecret> for Key {
+    fn from(secret: ClusterSecret) -> Self {
+        let proved = Proved::new(Grounds::Secret(secret.id()), None);
+        Self { secret, proved }
+    }
 }
 
 impl Keyring {
@@ -52,7 +75,7 @@ impl Keyring {
             return Err(KeyringError::TooMany { max });
         }
         let mut keyring = self.clone();
-        keyring.others.push(secret);
+        keyring.others.push(secret.into());
         Ok(keyring)
     }
 
@@ -62,10 +85,12 @@ impl Keyring {
     ///
     /// Fails if there is no such secret.
     pub fn using(&self, id: SecretId) -> Result<Self, KeyringError> {
-        let first = self.get(id).ok_or(KeyringError::Unknown { id })?;
+        let first = self.keys().find(|key| key.secret.id() == id);
+        let first = first.ok_or(KeyringError::Unknown { id })?;
+        let others = self.keys().filter(|key| key.secret.id() != id);
         Ok(Self {
             first: first.clone(),
-            others: self.without(id).collect(),
+            others: others.cloned().collect(),
         })
     }
 
@@ -76,17 +101,23 @@ impl Keyring {
     /// Fails if there is no such secret, or if it is the last one.
     pub fn removing(&self, id: SecretId) -> Result<Self, KeyringError> {
         self.get(id).ok_or(KeyringError::Unknown { id })?;
-        Self::new(self.without(id))
+        let others = self.secrets().filter(|secret| secret.id() != id);
+        Self::new(others.cloned())
     }
 
     /// Returns the secret that is used for dialling.
     pub fn first(&self) -> &ClusterSecret {
-        &self.first
+        &self.first.secret
     }
 
     /// Returns all secrets, the one that is used for dialling first.
     pub fn secrets(&self) -> impl Iterator<Item = &ClusterSecret> {
-        [&self.first].into_iter().chain(&self.others)
+        self.keys().map(|key| &key.secret)
+    }
+
+    /// Returns what a peer has proved that knows the secret with this number, if there is one.
+    pub(crate) fn proved(&self, index: usize) -> Option<Proved> {
+        self.keys().nth(index).map(|key| key.proved.clone())
     }
 
     /// Returns the secret `id`, if it is one of these.
@@ -94,17 +125,15 @@ impl Keyring {
         self.secrets().find(|secret| secret.id() == id)
     }
 
-    fn without(&self, id: SecretId) -> impl Iterator<Item = ClusterSecret> {
-        self.secrets()
-            .filter(move |secret| secret.id() != id)
-            .cloned()
+    fn keys(&self) -> impl Iterator<Item = &Key> {
+        [&self.first].into_iter().chain(&self.others)
     }
 }
 
 impl From<ClusterSecret> for Keyring {
     fn from(secret: ClusterSecret) -> Self {
         Self {
-            first: secret,
+            first: secret.into(),
             others: Vec::new(),
         }
     }

@@ -12,20 +12,27 @@
 //! | `identity`, `address` | [`Identity`], and the address that it has wherever it is |
 //! | `secret` | [`ClusterSecret`], and its public name |
 //! | `keyring` | [`Keyring`]: the secrets of a cluster |
-//! | `invite` | what a cluster gives to strangers; handshakes do not use it yet |
+//! | `cluster_key` | the key pair of a cluster secret, by which strangers know members |
+//! | `invite` | [`Invite`]: what a cluster gives to strangers |
+//! | `grounds`, `role` | what a connection rests on, and what its peer may do |
+//! | `revoked` | the invites that have been revoked |
 //! | `trust` | [`Trust`]: which peers may connect, and which of their connections may stay |
 //! | `refusal` | [`Refusal`]: why a peer may not |
 //! | `base32`, `random`, `hkdf` | printed forms; random bytes; derived keys |
 
 mod address;
 mod base32;
+mod cluster_key;
 mod error;
+mod grounds;
 mod hkdf;
 mod identity;
 mod invite;
 mod keyring;
 mod random;
 mod refusal;
+mod revoked;
+mod role;
 mod secret;
 #[cfg(test)]
 mod tests;
@@ -43,29 +50,20 @@ use random::random_32;
 
 pub use address::is_key_address;
 pub use error::CredentialError;
+pub(crate) use grounds::Proved;
+pub use grounds::{Grounds, Standing};
 pub use identity::Identity;
+pub(crate) use invite::{Challenge, CoreProof, InviteKey};
 pub use invite::{
     Claims, ClaimsError, Holder, Invite, InviteId, InviteTextError, IssueError, NamePrefix, Quotas,
 };
 pub use keyring::{Keyring, KeyringError};
 pub use refusal::Refusal;
+pub use revoked::RevokeError;
+pub use role::Role;
 pub use secret::{ClusterSecret, SecretId};
-pub use trust::{Grounds, Standing, Trust};
-
-/// The role of a peer, which says what it may do in the cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-#[non_exhaustive]
-pub enum Role {
-    /// A full member: it knows a cluster secret, or its key is on the list of trusted keys. It may change
-    /// everything.
-    #[default]
-    Core,
-    /// A guest: it holds an [`Invite`]. It may change its own member, within the limits of its invite.
-    Leaf,
-    /// A peer that has proved no identity, as on a network without authentication. It may change only members that
-    /// are reached in no other way.
-    Unauthenticated,
-}
+pub(crate) use trust::Access;
+pub use trust::{NotALeaf, Trust};
 
 /// A static key pair, the peers that it trusts, and the address that it states in handshakes. Clones
 /// share all three.
@@ -77,7 +75,8 @@ pub struct NetCredential {
 
 struct KeyAndTrust {
     key: X25519,
-    identity: Identity,
+    /// Shared by all connections.
+    identity: Arc<Identity>,
     trust: Trust,
 }
 
@@ -114,7 +113,10 @@ impl NetCredential {
     }
     /// Returns the public key, which other members put on their list of trusted keys.
     pub fn identity(&self) -> Identity {
-        self.inner.identity
+        *self.inner.identity
+    }
+    pub(crate) fn shared_identity(&self) -> &Arc<Identity> {
+        &self.inner.identity
     }
     /// Returns the peers that this credential trusts.
     pub fn trust(&self) -> &Trust {
@@ -160,7 +162,7 @@ impl NetCredential {
     fn from_key(key: X25519, trust: Trust) -> Self {
         let mut public = [0; 32];
         public.copy_from_slice(key.pubkey());
-        let identity = Identity(public);
+        let identity = Arc::new(Identity(public));
         Self {
             inner: Arc::new(KeyAndTrust {
                 key,

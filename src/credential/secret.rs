@@ -5,13 +5,14 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use blake2::{Blake2s256, Digest};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::base32;
+use super::cluster_key::ClusterKey;
 use super::error::CredentialError;
 
 /// A secret that every member of a cluster knows, of at least 16 bytes.
@@ -25,6 +26,8 @@ pub struct ClusterSecret(Arc<Bytes>);
 struct Bytes {
     secret: Zeroizing<Vec<u8>>,
     id: SecretId,
+    /// Derived when the first holder of an invite connects.
+    cluster_key: OnceLock<ClusterKey>,
 }
 
 impl ClusterSecret {
@@ -76,13 +79,25 @@ impl ClusterSecret {
         parts.is_some_and(|(random, mark)| mark_of(random).as_slice().ct_eq(mark).into())
     }
 
+    /// Returns the key pair that holders of invites know core members by.
+    pub(crate) fn cluster_key(&self) -> &ClusterKey {
+        self.0
+            .cluster_key
+            .get_or_init(|| ClusterKey::derive(self.as_bytes()))
+    }
+
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0.secret
     }
 
     fn new(secret: Zeroizing<Vec<u8>>) -> Self {
         let id = SecretId::of(&secret);
-        Self(Arc::new(Bytes { secret, id }))
+        let cluster_key = OnceLock::new();
+        Self(Arc::new(Bytes {
+            secret,
+            id,
+            cluster_key,
+        }))
     }
 }
 

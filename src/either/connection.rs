@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::routes::{InUse, Routes};
 use super::takeover::Takeover;
-use crate::credential::{Grounds, Identity};
+use crate::credential::{Claims, Grounds, Identity};
 use crate::net::{Alpn, CloseCode, CloseReason, NetConnection};
 use crate::rt::Instant;
 
@@ -96,6 +96,10 @@ impl<A: NetConnection, B: NetConnection> NetConnection for EitherConnection<A, B
 
     fn grounds(&self) -> Grounds {
         on_either!(self, conn => conn.grounds())
+    }
+
+    fn claims(&self) -> Option<&Arc<Claims>> {
+        on_either!(self, conn => conn.claims())
     }
 
     fn stated_addr(&self) -> Option<SocketAddr> {

@@ -167,7 +167,7 @@ impl<T: NetTransport> Driver<T> {
         let connections = peers.into_iter().map(|peer| Connection {
             addr: peer.addr,
             reads_v1: peer.alpn == ALPN_V1,
-            invite: None,
+            invite: peer.invite,
         });
         let event = Event::Connections(connections.collect());
         self.is_stale |= self.shared.handle(event);

@@ -93,7 +93,7 @@ pub enum ConnectedError {
     /// not proved to know the cluster secret.
     #[error(
         "seed {seed} refuses this member: check that both have the same cluster secret, and that \
-         this member's key is on the seed's list if it has one; a seed that speaks only version 1 of the \
+         this member's key is on the seed's list if it has one, and that the seed accepts invites if it has one; a seed that speaks only version 1 of the \
          protocol refuses all members of later versions so"
     )]
     HandshakeRefused {
@@ -107,6 +107,15 @@ pub enum ConnectedError {
         seed: String,
         /// Its reason.
         reason: Refusal,
+    },
+    /// A seed has not proved that it is a core member of the cluster which has issued this member's invite.
+    #[error(
+        "seed {seed} has not proved that it is a member of the cluster that the invite is for: it may be another holder \
+         of the invite that poses as one"
+    )]
+    NotCore {
+        /// The seed.
+        seed: String,
     },
     /// A seed has another key than those that this member trusts.
     #[error(
@@ -190,6 +199,7 @@ impl ConnectedError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::HandshakeRefused { .. } => "handshake-refused",
+            Self::NotCore { .. } => "not-core",
             Self::Refused { reason, .. } => reason.as_str(),
             Self::UntrustedPeer { .. } => "untrusted-peer",
             Self::UnsupportedVersion { .. } => "unsupported-version",

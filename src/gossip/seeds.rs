@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::ConnectedError;
+use crate::credential::Refusal;
 use crate::net::{ConnectError, NetTransport, may_be_dialled};
 use crate::rt;
 use crate::secure::HandshakeError;
-use crate::transport_layer::{DuplicateIdentity, PeerState, SocketStats};
+use crate::transport_layer::{DuplicateIdentity, PeerState, QuotaReached, SocketStats};
 
 /// The time for which all seeds together are resolved.
 const ATTEMPT: Duration = Duration::from_secs(5);
@@ -216,6 +217,7 @@ fn cause(seed: String, error: &anyhow::Error) -> Option<ConnectedError> {
                 seed,
                 reason: *reason,
             }),
+            HandshakeError::NotCore { .. } => Some(ConnectedError::NotCore { seed }),
             HandshakeError::UntrustedPeer { identity } => Some(ConnectedError::UntrustedPeer {
                 seed,
                 identity: *identity,
@@ -240,6 +242,10 @@ fn cause(seed: String, error: &anyhow::Error) -> Option<ConnectedError> {
     }
     if error.is::<DuplicateIdentity>() {
         return Some(ConnectedError::DuplicateKey { seed });
+    }
+    if error.is::<QuotaReached>() {
+        let reason = Refusal::Quota;
+        return Some(ConnectedError::Refused { seed, reason });
     }
     match error.downcast_ref::<ConnectError>()? {
         ConnectError::NotPermitted { help, .. } => Some(ConnectedError::NotPermitted {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::future::{Either, select};
 
 use super::pipe::{Abandoned, Item, Pipe};
-use crate::credential::{Grounds, Identity};
+use crate::credential::{Claims, Grounds, Identity};
 use crate::net::{Alpn, CloseCode, CloseReason, NetConnection};
 use crate::rt::Instant;
 use crate::rt::sync::{Epoch, Mutex, MutexGuard};
@@ -42,8 +42,10 @@ pub(super) struct Info {
     pub(super) remote_addr: SocketAddr,
     pub(super) local_identity: Identity,
     pub(super) remote_identity: Identity,
-    /// The secret that both ends know, if they use one.
+    /// What the other end has proved besides.
     pub(super) grounds: Grounds,
+    /// The claims of the invite of the other end.
+    pub(super) claims: Option<Arc<Claims>>,
     /// The address that the other end states.
     pub(super) stated_addr: Option<SocketAddr>,
     pub(super) alpn: Alpn,
@@ -178,6 +180,10 @@ impl NetConnection for MemoryConnection {
 
     fn grounds(&self) -> Grounds {
         self.0.info.grounds
+    }
+
+    fn claims(&self) -> Option<&Arc<Claims>> {
+        self.0.info.claims.as_ref()
     }
 
     fn stated_addr(&self) -> Option<SocketAddr> {

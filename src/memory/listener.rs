@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::backlog::{Backlog, Dial};
 use super::connection::{Info, MemoryConnection};
 use super::network::MemoryNetwork;
-use crate::credential::{Grounds, NetCredential};
+use crate::credential::{Access, Claims, Grounds, NetCredential};
 use crate::net::{Alpn, NetIncomingRequest, NetListener};
 use crate::secure::HandshakeError;
 
@@ -84,7 +84,12 @@ impl NetIncomingRequest for MemoryIncomingRequest {
 
     async fn accept(self) -> anyhow::Result<MemoryConnection> {
         let Self { dial, acceptor } = self;
-        let (alpn, grounds) = match acceptor.check(&dial) {
+        let Agreed {
+            alpn,
+            of_dialler,
+            of_acceptor,
+            claims,
+        } = match acceptor.check(&dial) {
             Ok(agreed) => agreed,
             Err(Failure { ours, theirs }) => {
                 // Fails only if the dial was given up.
@@ -102,7 +107,8 @@ impl NetIncomingRequest for MemoryIncomingRequest {
                 remote_addr: acceptor.local_addr,
                 local_identity: dial.credential.identity(),
                 remote_identity: acceptor.credential.identity(),
-                grounds,
+                grounds: of_acceptor,
+                claims: None,
                 stated_addr: acceptor.credential.stated_addr(),
                 alpn: alpn.clone(),
             },
@@ -116,7 +122,8 @@ impl NetIncomingRequest for MemoryIncomingRequest {
                 remote_addr: dial.from,
                 local_identity: acceptor.credential.identity(),
                 remote_identity: dial.credential.identity(),
-                grounds,
+                grounds: of_dialler,
+                claims,
                 stated_addr: dial.credential.stated_addr(),
                 alpn,
             },
@@ -131,31 +138,51 @@ impl NetIncomingRequest for MemoryIncomingRequest {
     }
 }
 
+/// What both ends have agreed on.
+struct Agreed {
+    alpn: Alpn,
+    /// What the dialler has proved.
+    of_dialler: Grounds,
+    /// What the acceptor has proved.
+    of_acceptor: Grounds,
+    /// The claims of the dialler's invite.
+    claims: Option<Arc<Claims>>,
+}
+
 impl Acceptor {
-    /// Makes the checks of the secure channel's handshake, in the same order. Returns the agreed
-    /// protocol, and the secret of the dialler, if it has one.
-    fn check(&self, dial: &Dial) -> Result<(Alpn, Grounds), Failure> {
+    /// Makes the checks of the secure channel's handshake, in the same order.
+    fn check(&self, dial: &Dial) -> Result<Agreed, Failure> {
         let closed = HandshakeError::ClosedByPeer;
         let (our_trust, their_trust) = (self.credential.trust(), dial.credential.trust());
-        let (ours, theirs) = (our_trust.keyring(), their_trust.keyring());
-        let id = theirs.as_deref().map(|keyring| keyring.first().id());
-        let is_known = match (&ours, id) {
-            (None, None) => true,
-            (Some(ours), Some(id)) => ours.get(id).is_some(),
-            _ => false,
+        let refused = |ours| Failure {
+            ours,
+            theirs: HandshakeError::ClosedByPeer,
         };
-        if !is_known {
-            return Err(Failure {
-                ours: HandshakeError::Decrypt,
-                theirs: closed,
-            });
-        }
+        let (of_dialler, of_acceptor, claims) = match (our_trust.access(), their_trust.access()) {
+            (Access::Open, Access::Open) => (Grounds::Identity, Grounds::Identity, None),
+            (Access::Secrets(ours), Access::Secrets(theirs)) => {
+                let id = theirs.first().id();
+                if ours.get(id).is_none() {
+                    return Err(refused(HandshakeError::Decrypt));
+                }
+                (Grounds::Secret(id), Grounds::Secret(id), None)
+            }
+            (Access::Secrets(ours), Access::Invite(invite)) if our_trust.accepts_invites() => {
+                let mut secrets = ours.secrets();
+                let secret = secrets.find(|secret| invite.is_of(secret));
+                let secret = secret.ok_or_else(|| refused(HandshakeError::Decrypt))?.id();
+                let id = invite.claims().id();
+                let claims = Arc::new(invite.claims().clone());
+                let of_acceptor = Grounds::Core { invite: id };
+                (Grounds::Invite { id, secret }, of_acceptor, Some(claims))
+            }
+            (Access::Invite(_), _) => return Err(refused(HandshakeError::HoldsInvite)),
+            (_, Access::Invite(_)) => return Err(refused(HandshakeError::ClaimsNotAccepted)),
+            _ => return Err(refused(HandshakeError::Decrypt)),
+        };
         let mut preferred = dial.alpn_preferred.iter();
         let Some(alpn) = preferred.find(|alpn| self.alpn_supported.contains(alpn)) else {
-            return Err(Failure {
-                ours: HandshakeError::NoCommonProtocol,
-                theirs: closed,
-            });
+            return Err(refused(HandshakeError::NoCommonProtocol));
         };
         let identity = self.credential.identity();
         if let Err(reason) = their_trust.check(&identity) {
@@ -165,12 +192,21 @@ impl Acceptor {
             });
         }
         let identity = dial.credential.identity();
-        if let Err(reason) = our_trust.check(&identity) {
+        let judged = match &claims {
+            Some(claims) => our_trust.check_claims(&identity, claims),
+            None => our_trust.check(&identity),
+        };
+        if let Err(reason) = judged {
             return Err(Failure {
                 ours: HandshakeError::not_trusted(identity, reason),
                 theirs: HandshakeError::Refused { reason },
             });
         }
-        Ok((alpn.clone(), id.map_or(Grounds::Identity, Grounds::Secret)))
+        Ok(Agreed {
+            alpn: alpn.clone(),
+            of_dialler,
+            of_acceptor,
+            claims,
+        })
     }
 }

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::credential::{Grounds, Identity, NetCredential};
+use crate::credential::{Claims, Grounds, Identity, NetCredential};
 use crate::rt::{Instant, MaybeSend, MaybeSync};
 pub use address::{NotListenable, canonical, check_listenable, is_dialable, is_link_local};
 pub(crate) use address::{may_be_dialled, unspecified_like};
@@ -167,6 +167,11 @@ pub trait NetConnection: Clone + MaybeSend + MaybeSync + 'static {
     /// [`Grounds::Unknown`], with which a connection outlives the removal of a cluster secret.
     fn grounds(&self) -> Grounds {
         Grounds::Unknown
+    }
+
+    /// Returns the claims of the invite that the peer has presented, if it has. Default: `None`.
+    fn claims(&self) -> Option<&Arc<Claims>> {
+        None
     }
 
     /// Returns the address at which the peer says that it can be dialled, or `None` if it states none.
@@ -444,8 +449,11 @@ impl CloseCode {
     pub const REDUNDANT: Self = Self(6);
     /// The secret or the key on which the connection rests is not trusted any more.
     pub const UNTRUSTED: Self = Self(7);
-    /// The peer has dialled again with another secret, and the new connection takes the place of this one.
+    /// The peer has dialled again with another secret or invite, and the new connection takes the place of this one.
     pub const RENEWED: Self = Self(8);
+    /// The peer's invite, or all peers with invites together, have as many connections as they may. A retry may help
+    /// later.
+    pub const QUOTA: Self = Self(9);
 
     /// Returns whether the side that says goodbye with this code may [go on
     /// receiving](NetConnection::leave), so that the other one has to write what it has begun, and say goodbye as

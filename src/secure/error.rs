@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::ConfigError;
-use crate::credential::{Identity, Refusal};
+use crate::credential::{ClaimsError, Identity, Refusal};
 use crate::net::{AcceptFailure, CloseReason};
 
 /// A handshake that failed. The carrier has been closed.
@@ -69,10 +69,27 @@ pub enum HandshakeError {
     /// message was changed on its way. A retry does not help unless the cause is removed.
     #[error("a handshake message could not be decrypted (another cluster secret, or tampering)")]
     Decrypt,
-    /// The dialler announced claims (an invite), which this side does not accept. It was refused
-    /// before it sent them. A retry does not help.
+    /// The dialler announced claims (an invite), which this side does not accept
+    /// ([`Trust::accepting_invites`](crate::Trust::accepting_invites)). It was refused before they were read. A
+    /// retry does not help.
     #[error("the peer presents an invite, which this side does not accept")]
     ClaimsNotAccepted,
+    /// The dialler sent claims that are malformed, or that this version does not know. The dialler is at fault, or
+    /// newer than this side. A retry does not help.
+    #[error("the peer presents an invite that this side cannot read")]
+    Claims(#[source] ClaimsError),
+    /// This side holds an invite, and so accepts no connections: it could not tell who the peer is. A retry does not
+    /// help.
+    #[error("this side holds an invite, with which it can dial but not accept")]
+    HoldsInvite,
+    /// The acceptor has not proved that it knows the secret of this side's invite: it may be another holder of the
+    /// same invite that poses as a member. Nothing that it said was believed. A retry helps only if another peer
+    /// answers.
+    #[error("the peer {identity} has not proved that it is a core member of the cluster")]
+    NotCore {
+        /// The identity that the peer proved.
+        identity: Identity,
+    },
     /// The peer proved its identity, but is not trusted. If the peer dialled, it has been told so
     /// ([`Refusal::Key`]). A retry does not help until the identity is on the list of trusted keys.
     #[error("the peer {identity} is not trusted")]
@@ -213,11 +230,15 @@ impl HandshakeError {
             Self::UnsupportedVersion { .. } => AcceptFailure::Version,
             Self::SuiteNotAllowed { .. } | Self::Decrypt => AcceptFailure::Secret,
             Self::ClaimsNotAccepted
+            | Self::HoldsInvite
+            | Self::NotCore { .. }
             | Self::UntrustedPeer { .. }
             | Self::PeerRefused { .. }
             | Self::Refused { .. } => AcceptFailure::NotTrusted,
             Self::NoCommonProtocol => AcceptFailure::NoCommonProtocol,
-            Self::Oversized { .. } | Self::Malformed { .. } => AcceptFailure::Malformed,
+            Self::Claims(_) | Self::Oversized { .. } | Self::Malformed { .. } => {
+                AcceptFailure::Malformed
+            }
             Self::Config(_) | Self::Internal { .. } => AcceptFailure::Other,
         }
     }

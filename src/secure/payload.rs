@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::{Buf, BufMut};
 
 use super::error::HandshakeError;
-use crate::credential::Refusal;
+use crate::credential::{Challenge, CoreProof, Refusal};
 use crate::net::Alpn;
 
 /// The kinds of address. The kind is one byte, which the IP address and the port follow.
@@ -102,6 +102,8 @@ pub(super) struct Closing {
     pub(super) rekey_after: u64,
     /// The address at which the dialler says that it can be dialled.
     pub(super) stated_addr: Option<SocketAddr>,
+    /// What a dialler with an invite asks a core member to answer.
+    pub(super) challenge: Option<[u8; Challenge::LEN]>,
 }
 
 impl Closing {
@@ -109,19 +111,42 @@ impl Closing {
         let mut payload = Vec::new();
         payload.put_u64(self.rekey_after);
         encode_addr(&mut payload, self.stated_addr);
+        payload.extend(self.challenge.into_iter().flatten());
         payload
     }
 
-    pub(super) fn decode(mut payload: &[u8]) -> Result<Self, HandshakeError> {
-        Ok(Self {
+    /// Decodes the dialler's payload, which contains a challenge if the dialler has presented an invite.
+    pub(super) fn decode(mut payload: &[u8], has_challenge: bool) -> Result<Self, HandshakeError> {
+        let mut closing = Self {
             rekey_after: decode_rekey(&mut payload)?,
             stated_addr: decode_addr(&mut payload)?,
-        })
+            challenge: None,
+        };
+        if has_challenge {
+            let challenge = payload.first_chunk();
+            closing.challenge =
+                Some(*challenge.ok_or(HandshakeError::Malformed { what: CUT_SHORT })?);
+        }
+        Ok(closing)
     }
 }
 
-/// Decodes the plaintext of the confirmation record: empty if the dialler is accepted, otherwise the
-/// code of a refusal.
+/// Encodes the plaintext of the confirmation record: the proof of a core member if the dialler has asked for it, and
+/// then nothing if the dialler is accepted, otherwise the code of a refusal.
+pub(super) fn encode_confirmation(proof: Option<&CoreProof>, refusal: Option<Refusal>) -> Vec<u8> {
+    let mut plaintext = Vec::new();
+    plaintext.extend(proof.into_iter().flat_map(CoreProof::as_bytes));
+    plaintext.extend(refusal.map(Refusal::code));
+    plaintext
+}
+
+/// Takes the proof of a core member off the plaintext of a confirmation record, whose rest is one without a proof.
+/// Returns `None` if it is too short.
+pub(super) fn split_proof(plaintext: &[u8]) -> Option<(&[u8], &[u8])> {
+    plaintext.split_at_checked(CoreProof::LEN)
+}
+
+/// Decodes the plaintext of the confirmation record, without a proof.
 pub(super) fn decode_confirmation(plaintext: &[u8]) -> Result<(), Refusal> {
     match plaintext.first() {
         None => Ok(()),
@@ -237,8 +262,12 @@ mod tests {
     }
 
     prop_compose! {
-        fn closing()(rekey_after in 1..=u64::MAX, stated_addr in addr()) -> Closing {
-            Closing { rekey_after, stated_addr }
+        fn closing()(
+            rekey_after in 1..=u64::MAX,
+            stated_addr in addr(),
+            challenge: Option<[u8; 32]>,
+        ) -> Closing {
+            Closing { rekey_after, stated_addr, challenge }
         }
     }
 
@@ -273,7 +302,10 @@ mod tests {
             check(&offer, &offer.encode().unwrap(), &later, Offer::decode);
             let offered = [reply.alpn.clone()];
             check(&reply, &reply.encode(), &later, |payload| Reply::decode(payload, &offered));
-            check(&closing, &closing.encode(), &later, Closing::decode);
+            let has_challenge = closing.challenge.is_some();
+            check(&closing, &closing.encode(), &later, |payload| {
+                Closing::decode(payload, has_challenge)
+            });
         }
 
         #[test]
@@ -282,7 +314,9 @@ mod tests {
             if let Ok(offer) = offer {
                 prop_assert!(offer.alpns.len() <= 255);
             }
-            let _ = Closing::decode(&bytes);
+            let _ = Closing::decode(&bytes, false);
+            let _ = Closing::decode(&bytes, true);
+            let _ = split_proof(&bytes);
             // Random bytes rarely name the protocol that was offered, so it is made from them.
             let named = decode_alpn(&mut bytes.as_slice());
             let offered: Vec<_> = named.into_iter().collect();
@@ -318,8 +352,18 @@ mod tests {
         let closing = Closing {
             rekey_after: 1 << 20,
             stated_addr: None,
+            challenge: None,
         };
         assert_eq!(closing.encode(), b"\0\0\0\0\0\x10\0\0\0");
+        let challenge = Some([7; 32]);
+        let asking = Closing {
+            challenge,
+            ..closing
+        };
+        assert_eq!(asking.encode(), [&closing.encode(), &[7; 32][..]].concat());
+        let refusal = Some(Refusal::Revoked);
+        assert_eq!(encode_confirmation(None, None), b"");
+        assert_eq!(encode_confirmation(None, refusal), [2]);
     }
 
     #[test]
@@ -330,10 +374,10 @@ mod tests {
         };
         for kind in (0..=255_u8).filter(|kind| ![0, 4, 6].contains(kind)) {
             let payload = [&[0, 0, 0, 0, 0, 0, 0, 1, kind][..], &[0; 40]].concat();
-            let error = Closing::decode(&payload).unwrap_err();
+            let error = Closing::decode(&payload, false).unwrap_err();
             assert_eq!(malformed(error), "unknown kind of address");
         }
-        let error = Closing::decode(&[0; 9]).unwrap_err();
+        let error = Closing::decode(&[0; 9], false).unwrap_err();
         assert_eq!(malformed(error), "a rekey interval of zero");
         let error = Offer::decode(&[1, 0]).unwrap_err();
         assert_eq!(malformed(error), "a protocol without a name");

@@ -2,9 +2,10 @@
 //!
 //! The preface is sent in the clear and negotiates nothing: an acceptor takes the suite or refuses. To
 //! a preface of another version it answers once, with the version that it speaks, so that the dialler
-//! can report it; the dialler never tries another version by itself.
-//! Invariant: every byte of it is in the Noise prologue of both sides. A handshake therefore
-//! succeeds only if both have seen the same preface, which rules out a downgrade.
+//! can report it; the dialler never tries another version by itself. If it announces an invite, the claims of
+//! that follow in a second frame.
+//! Invariant: every byte of it, and of the claims, is in the Noise prologue of both sides. A handshake
+//! therefore succeeds only if both have seen the same, which rules out a downgrade.
 
 use super::error::HandshakeError;
 use super::suite::Suite;
@@ -28,23 +29,32 @@ const AES_GCM: u8 = 0b01;
 /// The bit of the suite's code that is set if a cluster secret is used.
 const SECRET: u8 = 0b10;
 /// The bit of the suite's code that is set if a second frame follows the preface, with the claims of
-/// an invite: at most 512 bytes, covered by the prologue. Reserved: this version neither sends nor
-/// accepts it.
+/// an invite: at most 512 bytes, covered by the prologue. Not together with [`SECRET`].
 const CLAIMS: u8 = 0b100;
 
 /// Hashed before the preface, so that no other protocol's transcript matches.
 const PROLOGUE_LABEL: &[u8; 27] = b"gossip-transport handshake\0";
 
-/// The suite that a dialler asks for, and whether it uses a cluster secret.
+/// The suite that a dialler asks for, and the pre-shared key that it uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Preface {
     pub(super) suite: Suite,
-    pub(super) with_secret: bool,
+    pub(super) psk: PskKind,
+}
+
+/// The pre-shared key of a handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PskKind {
+    /// None.
+    None,
+    /// That of a cluster secret.
+    Secret,
+    /// That of an invite, whose claims follow the preface.
+    Invite,
 }
 
 impl Preface {
     pub(super) const LEN: usize = MAGIC.len() + 2;
-    pub(super) const PROLOGUE_LEN: usize = PROLOGUE_LABEL.len() + Self::LEN;
 
     pub(super) fn encode(self) -> [u8; Self::LEN] {
         let [a, b, c] = MAGIC;
@@ -68,20 +78,18 @@ impl Preface {
         let &[suite] = rest else {
             return Err(HandshakeError::NotOurProtocol);
         };
-        if suite & !(AES_GCM | SECRET | CLAIMS) != 0 {
-            return Err(HandshakeError::SuiteNotAllowed { suite });
-        }
-        if suite & CLAIMS != 0 {
-            return Err(HandshakeError::ClaimsNotAccepted);
-        }
-        Ok(Self {
-            suite: if suite & AES_GCM != 0 {
-                Suite::AesGcm
-            } else {
-                Suite::ChaChaPoly
-            },
-            with_secret: suite & SECRET != 0,
-        })
+        let psk = match suite & !AES_GCM {
+            0 => PskKind::None,
+            SECRET => PskKind::Secret,
+            CLAIMS => PskKind::Invite,
+            _ => return Err(HandshakeError::SuiteNotAllowed { suite }),
+        };
+        let suite = if suite & AES_GCM != 0 {
+            Suite::AesGcm
+        } else {
+            Suite::ChaChaPoly
+        };
+        Ok(Self { suite, psk })
     }
 
     /// Returns the suite's code, the last byte of the preface.
@@ -90,16 +98,18 @@ impl Preface {
             Suite::AesGcm => AES_GCM,
             Suite::ChaChaPoly => 0,
         };
-        cipher | if self.with_secret { SECRET } else { 0 }
+        let psk = match self.psk {
+            PskKind::None => 0,
+            PskKind::Secret => SECRET,
+            PskKind::Invite => CLAIMS,
+        };
+        cipher | psk
     }
 
-    /// Returns the bytes that both sides hash before the first Noise message.
-    pub(super) fn prologue(self) -> [u8; Self::PROLOGUE_LEN] {
-        let mut prologue = [0; Self::PROLOGUE_LEN];
-        let (label, preface) = prologue.split_at_mut(PROLOGUE_LABEL.len());
-        label.copy_from_slice(PROLOGUE_LABEL);
-        preface.copy_from_slice(&self.encode());
-        prologue
+    /// Returns the bytes that both sides hash before the first Noise message. `claims` is the second frame, or
+    /// empty if there is none. The preface has a fixed length, so no two of them with claims have the same bytes.
+    pub(super) fn prologue(self, claims: &[u8]) -> Vec<u8> {
+        [PROLOGUE_LABEL, self.encode().as_slice(), claims].concat()
     }
 }
 
@@ -139,15 +149,17 @@ mod tests {
     use super::*;
     use crate::secure::frame::FrameBuffer;
 
-    const ALL: [Preface; 4] = {
-        const fn preface(suite: Suite, with_secret: bool) -> Preface {
-            Preface { suite, with_secret }
+    const ALL: [Preface; 6] = {
+        const fn preface(suite: Suite, psk: PskKind) -> Preface {
+            Preface { suite, psk }
         }
         [
-            preface(Suite::AesGcm, false),
-            preface(Suite::AesGcm, true),
-            preface(Suite::ChaChaPoly, false),
-            preface(Suite::ChaChaPoly, true),
+            preface(Suite::AesGcm, PskKind::None),
+            preface(Suite::AesGcm, PskKind::Secret),
+            preface(Suite::AesGcm, PskKind::Invite),
+            preface(Suite::ChaChaPoly, PskKind::None),
+            preface(Suite::ChaChaPoly, PskKind::Secret),
+            preface(Suite::ChaChaPoly, PskKind::Invite),
         ]
     };
 
@@ -156,8 +168,10 @@ mod tests {
         for (i, a) in ALL.iter().enumerate() {
             assert_eq!(Preface::decode(&a.encode()).unwrap(), *a);
             for b in &ALL[..i] {
-                assert_ne!(a.prologue(), b.prologue());
+                assert_ne!(a.prologue(b""), b.prologue(b""));
+                assert_ne!(a.prologue(b"claims"), b.prologue(b"claims"));
             }
+            assert_ne!(a.prologue(b"claims"), a.prologue(b"claim"));
         }
     }
 
@@ -170,9 +184,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_not_a_preface_are_refused_with_the_right_error() {
-        use HandshakeError::{
-            ClaimsNotAccepted, NotOurProtocol, SuiteNotAllowed, UnsupportedVersion,
-        };
+        use HandshakeError::{NotOurProtocol, SuiteNotAllowed, UnsupportedVersion};
         let decode = |bytes: &[u8]| Preface::decode(bytes).unwrap_err();
         assert!(matches!(decode(b""), NotOurProtocol));
         assert!(matches!(decode(b"GET / HTTP/1.1"), NotOurProtocol));
@@ -183,11 +195,7 @@ mod tests {
         assert!(matches!(older, UnsupportedVersion { theirs: 1, ours: 2 }));
         let newer = decode(b"\xA7GT\x03 anything after that");
         assert!(matches!(newer, UnsupportedVersion { theirs: 3, ours: 2 }));
-        for suite in 0b100..0b1000 {
-            let claims = decode(&[0xA7, b'G', b'T', 2, suite]);
-            assert!(matches!(claims, ClaimsNotAccepted), "{suite}");
-        }
-        for suite in 0b1000..=255 {
+        for suite in 0b110..=255 {
             let unknown = decode(&[0xA7, b'G', b'T', 2, suite]);
             assert!(matches!(unknown, SuiteNotAllowed { suite: s } if s == suite));
         }

@@ -36,6 +36,15 @@ pub struct DuplicateIdentity {
     pub addr: SocketAddr,
 }
 
+/// The peer has refused a connection because this side's invite, or all holders of invites together, have as many
+/// connections as they may. A retry may help later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{addr} refused the connection because the holders of invites have as many as they may")]
+pub struct QuotaReached {
+    /// The address of the peer.
+    pub addr: SocketAddr,
+}
+
 /// A dial was answered with our own key: the address leads back to this socket, or another program uses
 /// the same key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -27,7 +27,9 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 pub use config::{IncomingConfig, OverflowPolicy, QueueConfig, TransportLayerConfig};
-pub use error::{ClosedError, DuplicateIdentity, OwnIdentity, SendError, WrongIdentity};
+pub use error::{
+    ClosedError, DuplicateIdentity, OwnIdentity, QuotaReached, SendError, WrongIdentity,
+};
 pub use outgoing::OutgoingConnection;
 pub use received::{ConnectedPeer, Received};
 pub use socket::{ShutdownReport, TransportLayerSocket};

@@ -1,8 +1,9 @@
 //! What is known of a peer: with each message that it sent, and while it is connected.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use crate::credential::{Identity, Role};
+use crate::credential::{Claims, Identity, Role};
 use crate::net::Alpn;
 use crate::rt::Instant;
 
@@ -35,6 +36,10 @@ pub struct ConnectedPeer {
     pub addr: SocketAddr,
     /// The identity that it has proved.
     pub identity: Identity,
+    /// Its role in the cluster.
+    pub role: Role,
+    /// The claims of its invite, if it is a [`Role::Leaf`].
+    pub invite: Option<Arc<Claims>>,
     /// The application protocol of its connection.
     pub alpn: Alpn,
 }

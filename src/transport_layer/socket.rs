@@ -60,7 +60,8 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
         if advertised.port() == 0 {
             advertised.set_port(local_addr.port());
         }
-        if is_dialable(advertised) {
+        // A leaf accepts no connections, so it is known by its key.
+        if is_dialable(advertised) && credential.trust().held_invite().is_none() {
             credential.state_addr(advertised);
         }
         let intake = Intake::new(transport, credential, local_addr, config);

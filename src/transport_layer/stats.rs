@@ -146,6 +146,9 @@ pub struct SocketStats {
     pub dials_failed: u64,
     /// Incoming connections whose handshake succeeded.
     pub accepted: u64,
+    /// Connections of peers with invites that were accepted and closed, because the invite, their host or all leaves
+    /// together had as many as they may.
+    pub leaves_refused: u64,
     /// Incoming connections whose handshake failed or was refused.
     pub accept_failed: u64,
     /// The same by reason. Their sum is `accept_failed`.

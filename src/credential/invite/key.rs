@@ -26,6 +26,11 @@ impl InviteKey {
         Self(hkdf::derive(secret.as_bytes(), Self::LABEL, claims))
     }
 
+    /// Returns a copy of the key, to be mixed into a handshake.
+    pub(crate) fn psk(&self) -> Zeroizing<[u8; Self::LEN]> {
+        self.0.clone()
+    }
+
     /// Returns the key.
     pub(crate) fn as_bytes(&self) -> &[u8; Self::LEN] {
         &self.0

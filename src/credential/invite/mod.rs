@@ -20,13 +20,14 @@
 //! | file | content |
 //! |---|---|
 //! | `claims`, `id`, `holder`, `name_prefix`, `quotas` | what an invite claims, and the bytes of that |
-//! | `key`, `cluster_key` | the keys that are derived from a cluster secret |
+//! | `key` | the key that belongs to the claims |
+//! | `core_proof` | how a core member shows a holder that it is one |
 //! | `word` | the word and its checksum |
 //! | `text`, `reader` | the texts and other parts of which both consist |
 //! | `error` | why an invite cannot be issued or read |
 
 mod claims;
-mod cluster_key;
+mod core_proof;
 mod error;
 mod holder;
 mod id;
@@ -45,11 +46,12 @@ use std::str::FromStr;
 use zeroize::Zeroizing;
 
 use self::reader::Reader;
+use super::cluster_key::PublicClusterKey;
 use super::error::CredentialError;
 use super::secret::ClusterSecret;
 
 pub use claims::Claims;
-pub(crate) use cluster_key::{ClusterKey, PublicClusterKey};
+pub(crate) use core_proof::{Challenge, CoreProof};
 pub use error::{ClaimsError, InviteTextError, IssueError};
 pub use holder::Holder;
 pub use id::InviteId;
@@ -126,11 +128,17 @@ impl Invite {
         }
         Ok(Self {
             key: InviteKey::derive(secret, &claims.encode()),
-            cluster_key: ClusterKey::derive(secret).public(),
+            cluster_key: secret.cluster_key().public(),
             claims,
             cluster_id,
             seeds,
         })
+    }
+
+    /// Returns whether it was issued with `secret`, as a handshake shows.
+    pub(crate) fn is_of(&self, secret: &ClusterSecret) -> bool {
+        let key = InviteKey::derive(secret, &self.claims.encode());
+        key == self.key && secret.cluster_key().public() == self.cluster_key
     }
 
     /// Returns the claims.
@@ -138,12 +146,10 @@ impl Invite {
         &self.claims
     }
     /// Returns the key that belongs to the claims.
-    #[allow(dead_code, reason = "for the handshake")]
     pub(crate) fn key(&self) -> &InviteKey {
         &self.key
     }
     /// Returns the key by which a core member of the cluster is known.
-    #[allow(dead_code, reason = "for the handshake")]
     pub(crate) fn cluster_key(&self) -> &PublicClusterKey {
         &self.cluster_key
     }

@@ -1,11 +1,10 @@
 //! A [`NetConnection`] over frames.
 //!
-//! Reading and writing have a lock each and never wait for each other. Every future that waits (for
-//! a lock, the carrier or the peer) also waits for the connection's end, so closing wakes them all.
-//! No task runs here: a frame is read only while a caller is in `recv`. That caller also writes the
-//! answers to probes, between two reads and without waiting; see `owed`. Invariant: state that must
-//! survive a dropped future (a message received in part, sealed bytes not written yet, a probe that is
-//! not answered yet) belongs to the connection, never to the future.
+//! Reading and writing have a lock each and never wait for each other. Every future that waits (for a lock, the
+//! carrier or the peer) also waits for the connection's end, so closing wakes them all. No task runs here: a frame
+//! is read only while a caller is in `recv`. That caller also writes the answers to probes, between two reads and
+//! without waiting; see `owed`. Invariant: state that must survive a dropped future (a message received in part,
+//! sealed bytes not written yet, a probe that is not answered yet) belongs to the connection, never to the future.
 
 mod closing;
 #[cfg(test)]
@@ -25,7 +24,7 @@ use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
 use futures::lock::Mutex;
 
-use crate::credential::{Grounds, Identity};
+use crate::credential::{Claims, Grounds, Identity, Proved};
 use crate::net::{Alpn, CloseCode, CloseReason, NetConnection, canonical};
 use crate::rt::sync::yield_now;
 use crate::rt::{self, Instant};
@@ -44,25 +43,25 @@ use crate::secure::writing::{WriteGuard, Writing};
 /// The largest number of messages that one call of `recv_many` returns.
 const RECV_MANY: usize = 1024;
 
-/// Frames without a whole message, and control words, that one call of `recv` takes in a row before
-/// other tasks get their turn. A peer could send them faster than they are read.
+/// Frames without a whole message, and control words, that one call of `recv` takes in a row before other tasks get
+/// their turn. A peer could send them faster than they are read.
 const YIELD_AFTER: u32 = 64;
 
 /// A secure, ordered stream of messages in both directions.
 ///
 /// Clones share the connection. Dropping the last clone drops the carrier without a goodbye.
 ///
-/// All methods of [`NetConnection`] fail with a [`FrameError`]. The peer's goodbye and a broken
-/// carrier are noticed only while a caller waits in `recv` or `recv_many`. Several tasks may receive
-/// at the same time; each message goes to one of them.
+/// All methods of [`NetConnection`] fail with a [`FrameError`]. The peer's goodbye and a broken carrier are noticed
+/// only while a caller waits in `recv` or `recv_many`. Several tasks may receive at the same time; each message goes
+/// to one of them.
 pub struct SecureConnection<R, W>(Arc<Inner<R, W>>);
 
 struct Inner<R, W> {
     local_addr: SocketAddr,
     remote_addr: SocketAddr,
-    local_identity: Identity,
+    local_identity: Arc<Identity>,
     remote_identity: Identity,
-    grounds: Grounds,
+    proved: Proved,
     stated_addr: Option<SocketAddr>,
     alpn: Alpn,
     max_message_len: usize,
@@ -108,9 +107,9 @@ impl<R: FrameReader, W: FrameWriter> SecureConnection<R, W> {
         Self(Arc::new(Inner {
             local_addr: canonical(established.observed_addr.unwrap_or(endpoints.local)),
             remote_addr: canonical(endpoints.remote),
-            local_identity: params.credential.identity(),
+            local_identity: Arc::clone(params.credential.shared_identity()),
             remote_identity: established.remote_identity,
-            grounds: established.grounds,
+            proved: established.proved,
             stated_addr: established.stated_addr,
             alpn: established.alpn,
             max_message_len: params.config.max_message_len,
@@ -143,7 +142,7 @@ impl<R, W> fmt::Debug for SecureConnection<R, W> {
             .field("local_addr", &self.0.local_addr)
             .field("remote_addr", &self.0.remote_addr)
             .field("remote_identity", &self.0.remote_identity)
-            .field("grounds", &self.0.grounds)
+            .field("grounds", &self.0.proved.grounds())
             .field("stated_addr", &self.0.stated_addr)
             .field("alpn", &self.0.alpn)
             .field("end", &self.0.ending.get())
@@ -159,13 +158,16 @@ impl<R: FrameReader, W: FrameWriter> NetConnection for SecureConnection<R, W> {
         self.0.remote_addr
     }
     fn local_identity(&self) -> Identity {
-        self.0.local_identity
+        *self.0.local_identity
     }
     fn remote_identity(&self) -> Identity {
         self.0.remote_identity
     }
     fn grounds(&self) -> Grounds {
-        self.0.grounds
+        self.0.proved.grounds()
+    }
+    fn claims(&self) -> Option<&Arc<Claims>> {
+        self.0.proved.claims()
     }
     fn stated_addr(&self) -> Option<SocketAddr> {
         self.0.stated_addr
@@ -347,8 +349,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
             return;
         };
         if matches!(self.poll_owed(&mut writing, cx), Poll::Ready(Err(_))) {
-            // Messages and a goodbye may still be on their way here, and are read first. Whoever
-            // writes next is told of the error.
+            // Messages and a goodbye may still be on their way here, and are read first. Whoever writes next is told.
             self.owed.take();
         }
     }
@@ -545,16 +546,14 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
         }
     }
 
-    /// Releases the reading half. If a call of `recv` holds it, that call releases it when it
-    /// returns.
+    /// Releases the reading half. If a call of `recv` holds it, that call releases it when it returns.
     fn drop_reader(&self) {
         if let Some(mut reading) = self.reading.try_lock() {
             reading.end();
         }
     }
 
-    /// Ends the connection with `error`. Returns the error of its first end, which may be an earlier
-    /// one.
+    /// Ends the connection with `error`. Returns the error of its first end, which may be an earlier one.
     fn lose(&self, error: FrameError) -> FrameError {
         if matches!(error, FrameError::Tampered | FrameError::Malformed { .. }) {
             self.memory.partials().count_rejected_record();
@@ -569,9 +568,8 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
         }
     }
 
-    /// Waits for `future`, or fails with the error of the connection's end if that comes first.
-    /// Cancel-safe if `future` is. It is a pinned reference unless it is small, since an async
-    /// function keeps what it is passed twice.
+    /// Waits for `future`, or fails with the error of the connection's end if that comes first. Cancel-safe if
+    /// `future` is. It is a pinned reference unless it is small, since an async function keeps what it is passed twice.
     async fn until_end<F>(&self, mut future: F) -> Result<F::Output, FrameError>
     where
         F: Future + Unpin,

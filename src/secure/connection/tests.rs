@@ -1,7 +1,7 @@
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::credential::{Grounds, NetCredential, Trust};
+use crate::credential::{NetCredential, Proved, Trust};
 use crate::secure::frame::FrameBuffer;
 use crate::secure::record::Sealer;
 use crate::secure::stream::Outbox;
@@ -72,7 +72,7 @@ fn receiver(
         },
         Established {
             remote_identity: Identity::UNPROVED,
-            grounds: Grounds::Identity,
+            proved: Proved::IDENTITY,
             alpn: Alpn::from_static(b"test"),
             observed_addr: None,
             stated_addr: None,

@@ -1,4 +1,4 @@
-//! One Noise handshake: `XX` over 25519 and BLAKE2s, with `psk0` if there is a cluster secret.
+//! One Noise handshake: `XX` over 25519 and BLAKE2s, with `psk0` if there is a pre-shared key.
 //!
 //! snow computes the handshake. This file chooses the pattern, refuses public keys that prove
 //! nothing, wipes the keys that snow would leave in memory, and passes the split keys to our record
@@ -151,6 +151,13 @@ impl Noise {
             .ok_or(HandshakeError::Internal {
                 what: "the peer's key is not known yet".to_owned(),
             })
+    }
+
+    /// Returns the hash of all that both sides have sent so far. It differs in each handshake, and whoever knows it
+    /// has taken part in it.
+    pub(super) fn hash(&self) -> [u8; 32] {
+        let hash = self.state.get_handshake_hash();
+        hash.try_into().unwrap_or_default()
     }
 
     /// Ends the handshake and returns the record layer of both directions. Each direction changes

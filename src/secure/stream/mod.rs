@@ -26,7 +26,7 @@ use super::owed::{Owed, Words};
 use super::partial::{Partial, PartialMessages};
 use super::plaintext::Plaintext;
 use super::record::{MAX_PLAINTEXT_LEN, Sealer};
-use crate::credential::{Identity, Refusal};
+use crate::credential::Identity;
 use crate::net::CloseCode;
 
 /// The first control word. A header at or above it is not a length.
@@ -81,13 +81,11 @@ impl Outbox {
         }
     }
 
-    /// Seals the acceptor's confirmation: an empty record, or one with the code of a refusal.
-    pub(super) fn confirmation(&mut self, refusal: Option<Refusal>) -> Result<(), FrameError> {
+    /// Seals the acceptor's confirmation as a record of its own.
+    pub(super) fn confirmation(&mut self, plaintext: &[u8]) -> Result<(), FrameError> {
         let mut record = OpenRecord::new(&mut self.frames, &mut self.sealer);
         record.open();
-        if let Some(refusal) = refusal {
-            record.append_whole(&[refusal.code()])?;
-        }
+        record.append_whole(plaintext)?;
         record.seal()
     }
 

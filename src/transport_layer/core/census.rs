@@ -1,4 +1,4 @@
-//! Counts of connections, by identity and by host.
+//! Counts of connections, by identity, by host and by invite.
 //!
 //! Connections with and without a proved identity are counted apart, so that those without take no place
 //! of those with one. Invariant: an owner and a host without connections take no memory.
@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use litemap::LiteMap;
 
-use crate::credential::Identity;
+use crate::credential::{Identity, InviteId};
 use crate::host::Host;
 use crate::transport_layer::core::pool::Pool;
 
@@ -40,21 +40,32 @@ impl Owner {
 pub(super) struct Census {
     owners: Counts<Owner>,
     hosts: Counts<(Pool, Host)>,
+    invites: Counts<InviteId>,
+    leaves: usize,
     proved: usize,
     unproved: usize,
 }
 
 impl Census {
-    pub(super) fn add(&mut self, owner: Owner, host: Host) {
+    /// Counts a connection. `invite` is that of its peer, if it holds one.
+    pub(super) fn add(&mut self, owner: Owner, host: Host, invite: Option<InviteId>) {
         self.owners.add(owner);
         self.hosts.add((owner.pool(), host));
         *self.pool(owner.pool()) += 1;
+        if let Some(invite) = invite {
+            self.invites.add(invite);
+            self.leaves += 1;
+        }
     }
 
-    pub(super) fn remove(&mut self, owner: Owner, host: Host) {
+    pub(super) fn remove(&mut self, owner: Owner, host: Host, invite: Option<InviteId>) {
         self.owners.remove(owner);
         self.hosts.remove((owner.pool(), host));
         *self.pool(owner.pool()) -= 1;
+        if let Some(invite) = invite {
+            self.invites.remove(invite);
+            self.leaves -= 1;
+        }
     }
 
     fn pool(&mut self, pool: Pool) -> &mut usize {
@@ -70,6 +81,19 @@ impl Census {
 
     pub(super) fn of_host(&self, pool: Pool, host: Host) -> usize {
         self.hosts.count((pool, host))
+    }
+
+    pub(super) fn of_invite(&self, invite: InviteId) -> usize {
+        self.invites.count(invite)
+    }
+
+    /// Returns the number of connections of peers that hold invites.
+    pub(super) fn leaves(&self) -> usize {
+        self.leaves
+    }
+
+    pub(super) fn has_leaves(&self) -> bool {
+        self.leaves > 0
     }
 
     pub(super) fn of_pool(&self, pool: Pool) -> usize {
@@ -122,18 +146,23 @@ mod tests {
     #[test]
     fn an_owner_and_a_host_without_connections_take_no_memory() {
         let mut census = Census::default();
+        let lifetime = std::time::Duration::from_secs(60);
+        let invite = InviteId::generate(lifetime, lifetime).unwrap();
         let addr = ([10, 0, 0, 1], 7000).into();
         let (owner, host) = (Owner::of(Identity::UNPROVED, addr), Host::of(addr.ip()));
-        census.add(owner, host);
-        census.add(owner, host);
-        census.remove(owner, host);
+        let invite = Some(invite);
+        census.add(owner, host, None);
+        census.add(owner, host, invite);
+        assert_eq!((census.leaves(), census.has_leaves()), (1, true));
+        census.remove(owner, host, invite);
         let of_host = |census: &Census, pool| census.of_host(pool, host);
         assert_eq!(census.of_owner(owner), 1);
         assert_eq!(of_host(&census, Pool::Unproved), 1);
         assert_eq!(of_host(&census, Pool::Proved), 0);
         assert_eq!(census.of_pool(Pool::Unproved), 1);
-        census.remove(owner, host);
+        census.remove(owner, host, None);
         assert_eq!(census.of_pool(Pool::Unproved), 0);
         assert!(census.owners.0.is_empty() && census.hosts.0.is_empty());
+        assert!(census.invites.0.is_empty() && !census.has_leaves());
     }
 }

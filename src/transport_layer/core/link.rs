@@ -7,6 +7,7 @@ use super::census::Owner;
 use super::doubt::{self, Doubt};
 use super::silence::{SilenceCheck, Verdict};
 use super::trusted::Trusted;
+use crate::credential::{Grounds, InviteId};
 use crate::host::Host;
 use crate::net::{CloseCode, NetConnection, canonical};
 use crate::rt::Instant;
@@ -147,6 +148,14 @@ impl<C: NetConnection> Link<C> {
     fn made(&self) -> Instant {
         let delay = Duration::from_micros(self.delay.into());
         self.since.checked_sub(delay).unwrap_or(self.since)
+    }
+
+    /// Returns the invite of the peer, if it holds one.
+    pub(super) fn invite(&self) -> Option<InviteId> {
+        match self.conn.grounds() {
+            Grounds::Invite { id, .. } => Some(id),
+            _ => None,
+        }
     }
 
     /// Returns whether the network has made this connection before another one.

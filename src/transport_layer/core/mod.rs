@@ -47,7 +47,7 @@ mod trusted;
 pub(super) use inbox::{InHand, Inbox, Origin, ReaderPlace, Source};
 pub(super) use link::{LinkEnd, Reading};
 pub(super) use names::Own;
-pub(super) use peers::{Judged, Peers};
+pub(super) use peers::{Judged, Of, Peers};
 pub(super) use queue::BATCH_BYTES;
 pub(super) use requests::{DirectWrite, Offered, SenderPlace, Wanted, Writer};
 pub(super) use step::{Effects, LinkLife, NewDial, NewPeer, NewReader, PeerKey, Step};

@@ -15,7 +15,7 @@ use futures::future::{Either, select};
 
 use super::decoding::Work;
 use super::shared::Shared;
-use crate::credential::{Identity, Role};
+use crate::credential::Identity;
 use crate::message::Message;
 use crate::net::{CloseReason, NetConnection, NetTransport};
 use crate::rt::sync::yield_now;
@@ -71,10 +71,7 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
             direction,
         } = new;
         let identity = conn.remote_identity();
-        let role = match identity {
-            Identity::UNPROVED => Role::Unauthenticated,
-            _ => Role::Core,
-        };
+        let role = conn.grounds().role(&identity);
         let origin = Origin { identity, role };
         let (addr, identity) = (key.addr, origin.identity.short());
         if origin.identity == Identity::UNPROVED {

@@ -4,6 +4,7 @@ mod cancellation;
 mod carrier;
 mod common;
 mod handshake;
+mod invites;
 mod keyring;
 mod leaving;
 mod lifetime;

@@ -130,22 +130,6 @@ async fn an_acceptor_of_version_1_closes_and_the_error_names_that_cause() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_preface_that_announces_claims_is_refused_with_an_error_of_its_own() {
-    for suite in 4..8 {
-        let meeting = Meeting::of_anyone();
-        meeting.to_acceptor.inject(&[0xA7, b'G', b'T', 2, suite]);
-        meeting.to_acceptor.inject(&[1; 512]);
-        meeting.to_acceptor.inject(&FIRST_MESSAGE);
-        let error = refused(soon(meeting.accept()).await);
-        assert!(
-            matches!(error, HandshakeError::ClaimsNotAccepted),
-            "{error}"
-        );
-        assert!(meeting.to_dialler.log().is_empty());
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn an_acceptor_that_refuses_waits_until_the_dialler_has_closed_but_not_for_long() {
     // The limits are a second, and the time that is left for the handshake.
     for (timeout, limit) in [(10_000, 1000), (400, 400)] {

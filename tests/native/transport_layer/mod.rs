@@ -5,6 +5,7 @@ mod connections;
 mod flood;
 mod half_record;
 mod hostile;
+mod invites;
 mod isolation;
 mod lifecycle;
 mod misbehaviour;

@@ -5,7 +5,6 @@ use proptest::sample::Index;
 use super::{any_claims, fixed_claims, longest_claims};
 use crate::credential::error::CredentialError;
 use crate::credential::invite::Invite;
-use crate::credential::invite::cluster_key::ClusterKey;
 use crate::credential::invite::error::{ClaimsError, InviteTextError, IssueError};
 use crate::credential::invite::key::InviteKey;
 use crate::credential::invite::word;
@@ -56,7 +55,7 @@ fn an_invite_has_the_keys_of_its_secret_and_claims() {
     let invite = issue("demo", &["a"]).unwrap();
     assert_eq!(invite.claims(), &claims);
     assert_eq!(invite.key(), &InviteKey::derive(&secret, &claims.encode()));
-    assert_eq!(invite.cluster_key(), &ClusterKey::derive(&secret).public());
+    assert_eq!(invite.cluster_key(), &secret.cluster_key().public());
     assert_eq!(invite.cluster_id(), "demo");
     assert_eq!(invite.seeds(), ["a"]);
     // Issued twice, it is the same.

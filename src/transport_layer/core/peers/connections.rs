@@ -15,7 +15,7 @@ use crate::transport_layer::core::link::{Link, LinkEnd, LinkRole, Reading};
 use crate::transport_layer::core::peer::{ActiveReader, DialPlace, Failure, Peer};
 use crate::transport_layer::core::pool::Pool;
 use crate::transport_layer::core::step::{Effects, EndedLink, LinkLife, NewReader, PeerKey};
-use crate::transport_layer::error::DuplicateIdentity;
+use crate::transport_layer::error::{DuplicateIdentity, QuotaReached};
 use crate::transport_layer::stats::Direction;
 
 /// The loss of a dialled connection counts as a failed dial if the connection lived for less than
@@ -35,6 +35,9 @@ pub(super) enum Need {
     /// A dial of an address that has failed: the dial of a peer that is connected.
     Redial(Host),
 }
+
+/// The rank of a leaf's connection: less than that of dials which are of no use, more than any number of connections.
+const LEAF: usize = usize::MAX - 3;
 
 /// A use of one of the `max_connections` places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +104,11 @@ impl<C: NetConnection> Peers<C> {
             fx.close.push((link.conn, code));
             return;
         }
-        self.make_room_for(&link, now, fx);
+        if !self.has_room_for_leaf(addr, &link, now, fx) || !self.make_room_for(&link, now, fx) {
+            self.folded.leaves_refused += 1;
+            fx.close.push((link.conn, CloseCode::QUOTA));
+            return;
+        }
         self.ensure(addr, now, fx);
         self.admit(addr, &mut link, now, fx);
         let Some(peer) = self.map.get_mut(&addr) else {
@@ -114,7 +121,7 @@ impl<C: NetConnection> Peers<C> {
             self.names.identities.insert(key, addr);
         }
         peer.host = Some(link.host);
-        self.census.add(link.owner, link.host);
+        self.census.add(link.owner, link.host, link.invite());
         self.connections += 1;
         // A network gives an address to one connection at a time, so of two connections without
         // authentication that came from one address, the peer has lost the older.
@@ -205,11 +212,15 @@ impl<C: NetConnection> Peers<C> {
         let (min, max) = (self.config.backoff_min, self.config.backoff_max);
         let link = self.take_link(addr, link, now, fx)?;
         let age = now.saturating_duration_since(link.since);
-        let refused = *end == LinkEnd::Remote(CloseCode::DUPLICATE);
+        let refused = match end {
+            LinkEnd::Remote(CloseCode::DUPLICATE) => Some(DuplicateIdentity { addr }.into()),
+            LinkEnd::Remote(CloseCode::QUOTA) => Some(QuotaReached { addr }.into()),
+            _ => None,
+        };
         let is_refused_renewal = link.role == LinkRole::Standby;
-        let failure = refused.then(|| Failure {
+        let failure = refused.map(|error| Failure {
             id: self.next_id(),
-            error: Arc::new(DuplicateIdentity { addr }.into()),
+            error: Arc::new(error),
             permanent: false,
         });
         if let Some(peer) = self.map.get_mut(&addr) {
@@ -261,7 +272,7 @@ impl<C: NetConnection> Peers<C> {
             let aliases = std::mem::take(&mut peer.aliases);
             self.names.forget_aliases(addr, &aliases);
         }
-        self.census.remove(link.owner, link.host);
+        self.census.remove(link.owner, link.host, link.invite());
         self.connections += 1;
         self.link_lost(addr, &link, now, fx);
         Some(link)
@@ -303,8 +314,9 @@ impl<C: NetConnection> Peers<C> {
     }
 
     /// Makes room for `link`: by the limit of its identity first, then by that of its host, then by
-    /// that of the socket for connections with, or without, a proved identity.
-    fn make_room_for(&mut self, link: &Link<C>, now: Instant, fx: &mut Effects<C>) {
+    /// that of the socket for connections with, or without, a proved identity. Returns false if `link` is that of a
+    /// leaf, whose host has as many connections as it may, all of members.
+    fn make_room_for(&mut self, link: &Link<C>, now: Instant, fx: &mut Effects<C>) -> bool {
         let (owner, host) = (link.owner, link.host);
         let pool = owner.pool();
         while self.census.of_owner(owner) >= self.config.max_connections_per_identity {
@@ -315,14 +327,18 @@ impl<C: NetConnection> Peers<C> {
             self.evict_link(addr, id, "its identity has too many connections", now, fx);
         }
         while self.census.of_host(pool, host) >= self.config.max_connections_per_host {
-            let is_own = |link: &Link<C>| link.host == host && link.owner.pool() == pool;
+            let is_leaf = link.invite().is_some();
+            let is_own = |own: &Link<C>| {
+                own.host == host && own.owner.pool() == pool && (!is_leaf || own.invite().is_some())
+            };
             let own = self.least_recently_used(&is_own);
             let Some((addr, Place::Link(id))) = own else {
-                break;
+                return !is_leaf;
             };
             self.evict_link(addr, id, "its host has too many connections", now, fx);
         }
         self.make_room(pool, Need::Connection, now, fx);
+        true
     }
 
     /// Makes room for one more connection of `pool`, or dial, within its limit. Returns whether there is
@@ -352,7 +368,7 @@ impl<C: NetConnection> Peers<C> {
         true
     }
 
-    fn evict_link(
+    pub(super) fn evict_link(
         &mut self,
         addr: SocketAddr,
         link: u64,
@@ -393,8 +409,8 @@ impl<C: NetConnection> Peers<C> {
         self.uncount(&dial);
     }
 
-    /// Returns the least recently used of the connections that `filter` accepts. Those that wait or drain
-    /// come first, and those whose peer has messages queued last.
+    /// Returns the least recently used of the connections that `filter` accepts. Those of leaves come first, then those
+    /// that wait or drain, and those whose peer has messages queued last.
     fn least_recently_used(
         &self,
         filter: &dyn Fn(&Link<C>) -> bool,
@@ -404,7 +420,9 @@ impl<C: NetConnection> Peers<C> {
             let own = peer.links.iter().filter(|link| filter(link));
             own.map(move |link| {
                 let active = link.role == LinkRole::Active;
-                ((active, busy, link.used), (*addr, Place::Link(link.id)))
+                let is_member = link.invite().is_none();
+                let rank = (is_member, active, busy, link.used);
+                (rank, (*addr, Place::Link(link.id)))
             })
         });
         links.min_by_key(|(rank, _)| *rank).map(|(_, found)| found)
@@ -412,8 +430,8 @@ impl<C: NetConnection> Peers<C> {
 
     /// Returns the connection or dial to evict for `need` when there are too many in `pool`: the dial of a
     /// connected peer, for a dial one of a host that has more, for a first dial one that repeats a failed dial,
-    /// or else the least recently used connection of the identity that has the most, and then of the host that
-    /// has the most, so that those which exceed the limit pay for it. Those whose peer has messages queued come
+    /// or else the least recently used connection of a leaf, or of the identity that has the most, and then of the host
+    /// that has the most, so that those which exceed the limit pay for it. Those whose peer has messages queued come
     /// last. Without a proved identity, peers that this side has dialled come after those that have come by
     /// themselves, which may be as many as someone forges addresses.
     fn first_to_evict(&self, pool: Pool, need: Need) -> Option<(SocketAddr, Place)> {
@@ -438,7 +456,10 @@ impl<C: NetConnection> Peers<C> {
                 link.owner.pool() == pool && may_end
             });
             let links = links.map(move |link| {
-                let most = self.census.of_owner(link.owner);
+                let most = match link.invite() {
+                    Some(_) => LEAF,
+                    None => self.census.of_owner(link.owner),
+                };
                 let of_host = self.census.of_host(pool, link.host);
                 let is_chosen = pool == Pool::Unproved && link.direction == Direction::Outgoing;
                 let rank = (Reverse((most, of_host)), is_chosen, busy, link.used);

@@ -9,6 +9,7 @@
 mod conflicts;
 mod connections;
 mod intake;
+mod leaves;
 mod names;
 mod order;
 mod overflow;
@@ -16,7 +17,7 @@ mod registration;
 mod tasks;
 mod trusted;
 
-pub(in crate::transport_layer) use trusted::Judged;
+pub(in crate::transport_layer) use trusted::{Judged, Of};
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -204,9 +205,12 @@ impl<C: NetConnection> Peers<C> {
         *seen = self.connections;
         let peers = self.map.iter().filter_map(|(addr, peer)| {
             let conn = &peer.active()?.conn;
+            let identity = conn.remote_identity();
             Some(ConnectedPeer {
                 addr: *addr,
-                identity: conn.remote_identity(),
+                identity,
+                role: conn.grounds().role(&identity),
+                invite: conn.claims().cloned(),
                 alpn: conn.alpn_negotiated().clone(),
             })
         });
@@ -351,7 +355,7 @@ impl<C: NetConnection> Peers<C> {
         fx.wakers.extend(peer.queue.senders.all());
         fx.wakers.extend(peer.observers.all());
         for link in peer.links.drain(..) {
-            self.census.remove(link.owner, link.host);
+            self.census.remove(link.owner, link.host, link.invite());
             fx.close.push((link.conn, CloseCode::GOING_AWAY));
         }
         if let Some(dial) = &peer.dial {

@@ -78,6 +78,10 @@ impl<C: NetConnection> Peers<C> {
     /// Returns whether the peer of `conn` may have `stated`, an address in its canonical form.
     pub(super) fn may_have(&self, conn: &C, stated: SocketAddr) -> bool {
         let key = conn.remote_identity().address();
+        if conn.claims().is_some() && stated != key {
+            // A leaf is known by its key alone.
+            return false;
+        }
         let Own {
             identity,
             local_addr,

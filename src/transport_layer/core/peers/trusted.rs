@@ -25,6 +25,16 @@ use crate::transport_layer::core::trusted::Trusted;
 /// a millisecond of CPU time on each.
 const MAX_RENEWALS: usize = 16;
 
+/// The connections to judge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::transport_layer) enum Of {
+    All,
+    /// Those of one identity.
+    Identity(Identity),
+    /// Those of peers that hold an invite.
+    Leaves,
+}
+
 /// A connection whose trust is to be judged.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::transport_layer) struct ToJudge {
@@ -47,8 +57,11 @@ pub(in crate::transport_layer) struct Judged {
 }
 
 impl<C: NetConnection> Peers<C> {
-    /// Returns the connections to judge: all, or those of one identity.
-    pub(in crate::transport_layer) fn to_judge(&self, of: Option<Identity>) -> Vec<ToJudge> {
+    /// Returns the connections to judge.
+    pub(in crate::transport_layer) fn to_judge(&self, of: Of) -> Vec<ToJudge> {
+        if of == Of::Leaves && !self.census.has_leaves() {
+            return Vec::new();
+        }
         let links = self.map.values().flat_map(|peer| &peer.links);
         let links = links.map(|link| ToJudge {
             link: link.id,
@@ -56,7 +69,11 @@ impl<C: NetConnection> Peers<C> {
             grounds: link.conn.grounds(),
         });
         links
-            .filter(|link| of.is_none_or(|of| link.identity == of))
+            .filter(|link| match of {
+                Of::All => true,
+                Of::Identity(identity) => link.identity == identity,
+                Of::Leaves => matches!(link.grounds, Grounds::Invite { .. }),
+            })
             .collect()
     }
 

@@ -5,6 +5,7 @@ mod claims;
 mod conflicts;
 mod dials;
 mod hostile;
+mod leaves;
 mod life;
 mod life_of_many;
 mod limits;
@@ -26,7 +27,7 @@ use super::{
     DirectWrite, Effects, LinkEnd, NewDial, NewPeer, Offered, Own, PeerKey, Peers, Reading, Step,
     Wanted, Writer,
 };
-use crate::credential::{ClusterSecret, Grounds, Identity};
+use crate::credential::{Claims, ClusterSecret, Grounds, Identity};
 use crate::net::{Alpn, CloseCode, CloseReason, ConnectError, NetConnection};
 use crate::rt::Instant;
 use crate::transport_layer::TransportLayerConfig;
@@ -42,6 +43,7 @@ struct Conn {
     addr: SocketAddr,
     stated: Option<SocketAddr>,
     grounds: Grounds,
+    claims: Option<Arc<Claims>>,
 }
 
 static ALPN: Alpn = Alpn::from_static(b"test");
@@ -73,6 +75,9 @@ impl NetConnection for Conn {
     }
     fn grounds(&self) -> Grounds {
         self.grounds
+    }
+    fn claims(&self) -> Option<&Arc<Claims>> {
+        self.claims.as_ref()
     }
     fn stated_addr(&self) -> Option<SocketAddr> {
         self.stated
@@ -160,6 +165,7 @@ impl Fixture {
             addr: to,
             stated: Some(to),
             grounds: Grounds::Unknown,
+            claims: None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::credential::{Refusal, Standing};
-use crate::transport_layer::core::Judged;
+use crate::transport_layer::core::{Judged, Of};
 
 fn fixture() -> Fixture {
     Fixture::new(TransportLayerConfig::default())
@@ -23,7 +23,7 @@ impl Fixture {
 
     /// Judges all connections.
     pub(super) fn judge(&mut self, judge: impl Fn(Grounds) -> Standing) -> Judged {
-        let links = self.peers.to_judge(None);
+        let links = self.peers.to_judge(Of::All);
         let mut standings: Vec<_> = links.iter().map(|l| (l.link, judge(l.grounds))).collect();
         standings.sort_unstable_by_key(|(link, _)| *link);
         self.peers.judged(&standings, self.now, &mut self.fx)

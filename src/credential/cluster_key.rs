@@ -7,9 +7,8 @@ use std::fmt;
 
 use snow::types::Dh as _;
 
-use crate::credential::base32;
-use crate::credential::hkdf;
-use crate::credential::secret::ClusterSecret;
+use super::base32;
+use super::hkdf;
 use crate::rt::crypto::X25519;
 
 /// The X25519 key pair of a cluster secret.
@@ -19,12 +18,17 @@ pub(crate) struct ClusterKey(X25519);
 impl ClusterKey {
     const LABEL: &'static [u8] = b"gossip-transport core 1";
 
-    /// Derives the key pair of `secret`: the private half is HKDF over BLAKE2s, with a label as its "info".
-    pub(crate) fn derive(secret: &ClusterSecret) -> Self {
-        let private = hkdf::derive(secret.as_bytes(), Self::LABEL, &[]);
+    /// Derives the key pair of a cluster secret: the private half is HKDF over BLAKE2s, with a label as its "info".
+    pub(super) fn derive(secret: &[u8]) -> Self {
+        let private = hkdf::derive(secret, Self::LABEL, &[]);
         let mut pair = X25519::default();
         pair.set(private.as_slice());
         Self(pair)
+    }
+
+    /// Returns the pair, for proofs.
+    pub(super) fn pair(&self) -> &X25519 {
+        &self.0
     }
 
     /// Returns the public half, which is part of every invite.
@@ -75,8 +79,7 @@ mod tests {
         // mac = lambda key, data: hmac.new(key, data, hashlib.blake2s).digest()
         // private = mac(mac(b"", bytes(32 * [7])), b"gossip-transport core 1" + b"\x01")
         // The public half is the Montgomery ladder of RFC 7748, section 5, in Python's integers.
-        let secret = ClusterSecret::from_bytes(&[7; 32]).unwrap();
-        let key = ClusterKey::derive(&secret);
+        let key = ClusterKey::derive(&[7; 32]);
         let private = "28ed58e874ae0333b7b37b2c21b2589c9f294066d4ac476bea05eb8b39e5f032";
         assert_eq!(HEXLOWER.encode(key.0.privkey()), private);
         let public = "bcde5ed51c615d95c15c6639ac9749d0f39e205dd97fcb3fadc65786dbbfa253";
@@ -85,10 +88,9 @@ mod tests {
 
     #[test]
     fn each_secret_has_one_key_pair_whose_private_half_is_not_printed() {
-        let [a, b] = [7, 8].map(|n| ClusterSecret::from_bytes(&[n; 32]).unwrap());
-        let key = ClusterKey::derive(&a);
-        assert_eq!(ClusterKey::derive(&a).public(), key.public());
-        assert_ne!(ClusterKey::derive(&b).public(), key.public());
+        let key = ClusterKey::derive(&[7; 32]);
+        assert_eq!(ClusterKey::derive(&[7; 32]).public(), key.public());
+        assert_ne!(ClusterKey::derive(&[8; 32]).public(), key.public());
         let public = base32::encode(key.public().as_bytes());
         assert_eq!(format!("{key:?}"), format!("ClusterKey({public})"));
     }
@@ -98,7 +100,7 @@ mod tests {
     fn a_key_pair_is_wiped_when_it_is_dropped() {
         use crate::rt::crypto::tests::assert_wiped_on_drop;
 
-        let key = ClusterKey::derive(&ClusterSecret::generate());
+        let key = ClusterKey::derive(&crate::rt::crypto::tests::secret::<32>());
         let private = key.0.privkey().to_vec();
         assert_wiped_on_drop(key, &private);
     }

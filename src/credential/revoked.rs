@@ -1,0 +1,131 @@
+//! The invites that have been revoked.
+//!
+//! An id is kept until its invite has expired everywhere, and then forgotten. Invariant: there are at most
+//! [`MAX_REVOKED`], and none of them expires later than an invite can.
+
+use std::time::Duration;
+
+use super::invite::InviteId;
+
+/// The largest number of revoked invites. More of them say that the secret should be replaced.
+pub(super) const MAX_REVOKED: usize = 4096;
+
+/// The ids of revoked invites, sorted, and so in the order in which they expire.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Revoked(Vec<InviteId>);
+
+impl Revoked {
+    /// Adds an id. Returns false if it is there already, or its invite has expired. `now` is the time since
+    /// 1970-01-01 UTC.
+    pub(super) fn add(&mut self, id: InviteId, now: Duration) -> Result<bool, RevokeError> {
+        if id.is_too_far_ahead(now) {
+            return Err(RevokeError::TooFarAhead { id });
+        }
+        let expired = self.0.partition_point(|known| known.is_expired(now));
+        self.0.drain(..expired);
+        let Err(place) = self.0.binary_search(&id) else {
+            return Ok(false);
+        };
+        if id.is_expired(now) {
+            return Ok(false);
+        }
+        if self.0.len() >= MAX_REVOKED {
+            return Err(RevokeError::TooMany { max: MAX_REVOKED });
+        }
+        self.0.insert(place, id);
+        Ok(true)
+    }
+
+    pub(super) fn contains(&self, id: InviteId) -> bool {
+        self.0.binary_search(&id).is_ok()
+    }
+
+    /// Returns the ids in the order in which their invites expire, without those that have.
+    pub(super) fn ids(&self, now: Duration) -> impl Iterator<Item = InviteId> {
+        let ids = self.0.iter().copied();
+        ids.skip_while(move |id| id.is_expired(now))
+    }
+}
+
+/// An invite cannot be revoked. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RevokeError {
+    /// As many invites are revoked as can be, and none of them has expired. Replacing the secret invalidates all
+    /// invites that were issued with it.
+    #[error("{max} invites are revoked already; replace the secret that they were issued with")]
+    TooMany {
+        /// The largest number of revoked invites.
+        max: usize,
+    },
+    /// The id claims a time of expiry that no invite has, which was issued by now. The id is wrong, or the clock of
+    /// this machine or of the issuer is.
+    #[error(
+        "the invite {id} would expire in more than 30 days, which none does; check the id and the clock"
+    )]
+    TooFarAhead {
+        /// The id.
+        id: InviteId,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1_800_000_000);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn id(lifetime: Duration) -> InviteId {
+        InviteId::generate(NOW, lifetime).unwrap()
+    }
+
+    #[test]
+    fn an_id_is_kept_until_its_invite_has_expired_with_the_skew_allowed() {
+        let mut revoked = Revoked::default();
+        let (soon, later) = (id(HOUR), id(2 * HOUR));
+        assert_eq!(revoked.add(later, NOW), Ok(true));
+        assert_eq!(revoked.add(soon, NOW), Ok(true));
+        assert_eq!(revoked.add(soon, NOW), Ok(false));
+        assert!(revoked.contains(soon) && revoked.contains(later));
+        assert!(revoked.ids(NOW).eq([soon, later]));
+        let last = NOW + HOUR + InviteId::CLOCK_SKEW - Duration::from_secs(1);
+        assert!(revoked.ids(last).eq([soon, later]));
+        let after = last + Duration::from_secs(1);
+        assert!(revoked.ids(after).eq([later]));
+        // It is forgotten with the next change.
+        assert_eq!(revoked.add(soon, after), Ok(false));
+        assert!(!revoked.contains(soon));
+    }
+
+    #[test]
+    fn as_many_as_the_limit_are_kept_and_those_that_have_expired_make_room() {
+        let mut revoked = Revoked::default();
+        for n in 0..MAX_REVOKED {
+            let lifetime = if n == 0 { HOUR } else { 2 * HOUR };
+            assert_eq!(revoked.add(id(lifetime), NOW), Ok(true));
+        }
+        let max = MAX_REVOKED;
+        let more = id(2 * HOUR);
+        assert_eq!(revoked.add(more, NOW), Err(RevokeError::TooMany { max }));
+        let after = NOW + HOUR + InviteId::CLOCK_SKEW;
+        assert_eq!(revoked.add(more, after), Ok(true));
+        let another = id(2 * HOUR);
+        assert_eq!(
+            revoked.add(another, after),
+            Err(RevokeError::TooMany { max })
+        );
+    }
+
+    #[test]
+    fn an_id_that_no_invite_has_by_now_is_refused() {
+        let mut revoked = Revoked::default();
+        let latest = InviteId::MAX_LIFETIME;
+        let skewed = NOW - InviteId::CLOCK_SKEW;
+        let id = InviteId::generate(NOW, latest).unwrap();
+        assert_eq!(revoked.add(id, skewed), Ok(true));
+        let earlier = skewed - Duration::from_secs(1);
+        let refused = Err(RevokeError::TooFarAhead { id });
+        assert_eq!(Revoked::default().add(id, earlier), refused);
+    }
+}

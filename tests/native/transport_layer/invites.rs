@@ -1,0 +1,318 @@
+//! Holders of invites, over TCP: the role that their messages have, and when their connections end.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use gossip_transport::credential::{Claims, Grounds, Invite, InviteId, Keyring, Quotas, Role};
+use gossip_transport::net::{Alpn, NetTransport};
+use gossip_transport::rt::unix_time;
+use gossip_transport::secure::{HandshakeError, Refusal};
+use gossip_transport::tcp::TcpTransport;
+use gossip_transport::transport_layer::{
+    TransportLayerConfig, TransportLayerSocket, TransportLayerTransport,
+};
+use gossip_transport::{ClusterSecret, NetCredential, Trust};
+use tokio::time::Instant;
+
+use crate::support::layer::{config, number, numbered, secs, until};
+use crate::support::log::Log;
+use crate::support::tab::{Tab, tab_at};
+use crate::support::{ANY_PORT, PATIENCE, soon};
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// The time within which a change has taken effect.
+const EFFECT: Duration = Duration::from_secs(2);
+
+type Socket = TransportLayerSocket<TcpTransport, Bytes>;
+type Leaf = TransportLayerSocket<Tab<TcpTransport>, Bytes>;
+
+fn issue(secret: &ClusterSecret, claims: Claims) -> Invite {
+    Invite::issue(secret, claims, "cluster".to_owned(), Vec::new()).unwrap()
+}
+
+/// Returns claims that are valid for so long, beyond the two minutes that are allowed for clocks.
+fn claims(valid_for: Duration) -> Claims {
+    let issued = unix_time() + valid_for - HOUR;
+    let id = InviteId::generate(issued, HOUR - InviteId::CLOCK_SKEW).unwrap();
+    Claims::new(id)
+}
+
+async fn member_with(trust: &Trust, config: TransportLayerConfig) -> Socket {
+    let credential = NetCredential::generate(trust.clone());
+    let network = TcpTransport::default();
+    let transport = TransportLayerTransport::with_config(network, credential, config);
+    transport.open(ANY_PORT).await.unwrap()
+}
+
+async fn leaf(trust: &Trust) -> Leaf {
+    let credential = NetCredential::generate(trust.clone());
+    tab_at(TcpTransport::default(), &credential).await
+}
+
+/// A member that accepts invites, and a holder of one that has sent it a message.
+struct Guests {
+    secret: ClusterSecret,
+    members: Trust,
+    guests: Trust,
+    member: Socket,
+    guest: Leaf,
+    claims: Claims,
+}
+
+impl Guests {
+    async fn with(claims: Claims) -> Self {
+        let secret = ClusterSecret::generate();
+        let members = Trust::secret(secret.clone()).accepting_invites();
+        let guests = Trust::invite(issue(&secret, claims.clone()));
+        let member = member_with(&members, config()).await;
+        let guest = leaf(&guests).await;
+        let met = Self {
+            secret,
+            members,
+            guests,
+            member,
+            guest,
+            claims,
+        };
+        met.reach(0).await;
+        met
+    }
+
+    /// Sends a message to the member, and one back.
+    async fn reach(&self, n: u64) {
+        let to = self.member.local_addr();
+        self.guest.send(to, numbered(n, 8)).await.unwrap();
+        let received = soon(self.member.recv_detailed()).await.unwrap();
+        assert_eq!(number(&received.message), n);
+        assert_eq!(received.role, Role::Leaf);
+        assert_eq!(received.from, self.guest.local_identity().address());
+        self.member
+            .send(received.from, numbered(n, 8))
+            .await
+            .unwrap();
+        let received = soon(self.guest.recv_detailed()).await.unwrap();
+        assert_eq!((received.role, received.from), (Role::Core, to));
+    }
+
+    /// Waits until the connection has ended, and returns why the next dial fails.
+    async fn refused(&self) -> Refusal {
+        until(&self.member, |s| s.connections.is_empty()).await;
+        let to = self.member.local_addr();
+        until(&self.guest, |s| s.connections.is_empty()).await;
+        self.guest.send(to, numbered(0, 8)).await.unwrap();
+        until(&self.guest, |s| s.dials_failed > 0).await;
+        let network = TcpTransport::default();
+        let credential = NetCredential::generate(self.guests.clone());
+        let error = network.connect(to, &[ALPN], &credential).await.unwrap_err();
+        match error.downcast_ref() {
+            Some(HandshakeError::Refused { reason }) => *reason,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The protocol of sockets whose messages are bytes.
+const ALPN: Alpn = <Bytes as gossip_transport::Message>::ALPN;
+
+#[tokio::test]
+async fn a_holder_is_known_by_its_key_and_its_role_and_each_side_knows_the_invite() {
+    let met = Guests::with(claims(HOUR)).await;
+    let peers = met.member.connected_peers(&mut 0).unwrap();
+    assert_eq!(peers[0].role, Role::Leaf);
+    assert_eq!(peers[0].invite.as_deref(), Some(&met.claims));
+    let peers = met.guest.connected_peers(&mut 0).unwrap();
+    assert_eq!((peers[0].role, &peers[0].invite), (Role::Core, &None));
+    let (id, secret) = (met.claims.id(), met.secret.id());
+    let grounds = |connections: Vec<gossip_transport::transport_layer::ConnectionInfo>| {
+        connections.iter().map(|c| c.grounds).collect::<Vec<_>>()
+    };
+    let of_guest = grounds(met.member.stats().connections);
+    assert_eq!(of_guest, [Grounds::Invite { id, secret }]);
+    let of_member = grounds(met.guest.stats().connections);
+    assert_eq!(of_member, [Grounds::Core { invite: id }]);
+}
+
+#[tokio::test]
+async fn a_native_holder_listens_to_nobody_and_is_known_by_its_key() {
+    let secret = ClusterSecret::generate();
+    let members = Trust::secret(secret.clone()).accepting_invites();
+    let member = member_with(&members, config()).await;
+    let guests = Trust::invite(issue(&secret, claims(HOUR)));
+    let guest = member_with(&guests, config()).await;
+    assert_eq!(guest.advertised_addr(), guest.local_identity().address());
+    guest
+        .send(member.local_addr(), numbered(1, 8))
+        .await
+        .unwrap();
+    let received = soon(member.recv_detailed()).await.unwrap();
+    assert_eq!(received.from, guest.advertised_addr());
+    let other = member_with(&members, config()).await;
+    other
+        .send(guest.local_addr(), numbered(1, 8))
+        .await
+        .unwrap();
+    until(&guest, |s| s.accept_failed > 0).await;
+    assert!(other.stats().connections.is_empty());
+}
+
+#[tokio::test]
+async fn a_revoked_invite_ends_its_connections_and_no_other() {
+    let met = Guests::with(claims(HOUR)).await;
+    let other = Trust::invite(issue(&met.secret, claims(HOUR)));
+    let other = leaf(&other).await;
+    let to = met.member.local_addr();
+    other.send(to, numbered(1, 8)).await.unwrap();
+    soon(met.member.recv()).await.unwrap();
+    let start = Instant::now();
+    assert_eq!(met.members.revoke(met.claims.id()), Ok(true));
+    assert_eq!(met.members.revoked(), [met.claims.id()]);
+    let stats = until(&met.member, |s| s.connections.len() == 1).await;
+    assert!(start.elapsed() < EFFECT, "{:?}", start.elapsed());
+    assert_eq!(stats.connections[0].remote_identity, other.local_identity());
+    drop(other);
+    assert_eq!(met.refused().await, Refusal::Revoked);
+}
+
+#[tokio::test]
+async fn an_invite_that_expires_ends_its_connections() {
+    let start = Instant::now();
+    let met = Guests::with(claims(secs(3))).await;
+    assert_eq!(met.refused().await, Refusal::Expired);
+    let after = start.elapsed();
+    assert!((secs(1)..secs(6)).contains(&after), "{after:?}");
+}
+
+#[tokio::test]
+async fn removing_a_secret_ends_the_connections_of_its_invites_alone() {
+    let met = Guests::with(claims(HOUR)).await;
+    let next = ClusterSecret::generate();
+    let both = Keyring::new([next.clone(), met.secret.clone()]).unwrap();
+    met.members.set_keyring(both);
+    met.reach(1).await;
+    let start = Instant::now();
+    met.members.set_keyring(next);
+    until(&met.member, |s| s.connections.is_empty()).await;
+    assert!(start.elapsed() < EFFECT, "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn an_invite_is_renewed_on_the_open_connection_without_losing_a_message() {
+    let met = Guests::with(claims(HOUR)).await;
+    let to = met.member.local_addr();
+    let from = met.guest.local_identity().address();
+    for round in 0..20_u64 {
+        let next = claims(HOUR);
+        let id = next.id();
+        for n in 0..50 {
+            met.guest.send(to, numbered(n, 8)).await.unwrap();
+            met.member.send(from, numbered(n, 8)).await.unwrap();
+            if n == 10 {
+                let renewed = met.guests.set_invite(issue(&met.secret, next.clone()));
+                assert_eq!(renewed, Ok(true));
+            }
+        }
+        for n in 0..50 {
+            let (_, message) = soon(met.member.recv()).await.unwrap();
+            assert_eq!(number(&message), n, "{round}");
+            let (_, message) = soon(met.guest.recv()).await.unwrap();
+            assert_eq!(number(&message), n, "{round}");
+        }
+        until(&met.member, |s| {
+            let secret = met.secret.id();
+            s.connections.len() == 1 && s.connections[0].grounds == Grounds::Invite { id, secret }
+        })
+        .await;
+        let peers = met.member.connected_peers(&mut 0).unwrap();
+        assert_eq!(peers[0].invite.as_deref(), Some(&next));
+    }
+    // The first one can be revoked now.
+    met.members.revoke(met.claims.id()).unwrap();
+    met.reach(1).await;
+    for stats in [met.member.stats(), met.guest.stats()] {
+        assert_eq!(stats.total.dropped.total(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_member_takes_no_invite_and_a_holder_becomes_a_member_with_the_secret() {
+    let met = Guests::with(claims(HOUR)).await;
+    let word = issue(&met.secret, claims(HOUR));
+    assert!(met.members.set_invite(word.clone()).is_err());
+    assert!(
+        Trust::dangerously_anyone()
+            .set_invite(word.clone())
+            .is_err()
+    );
+    met.reach(1).await;
+    met.guests.set_keyring(met.secret.clone());
+    assert!(met.guests.set_invite(word).is_err());
+    until(&met.member, |s| {
+        s.connections.len() == 1 && s.connections[0].grounds == Grounds::Secret(met.secret.id())
+    })
+    .await;
+    let to = met.member.local_addr();
+    met.guest.send(to, numbered(2, 8)).await.unwrap();
+    let received = soon(met.member.recv_detailed()).await.unwrap();
+    assert_eq!(received.role, Role::Core);
+}
+
+#[tokio::test]
+async fn an_invite_used_by_many_tabs_has_its_connections_and_members_keep_theirs() {
+    const MAX: usize = 8;
+    let secret = ClusterSecret::generate();
+    let members = Trust::secret(secret.clone()).accepting_invites();
+    let member = member_with(&members, config()).await;
+    let other = member_with(&members, config()).await;
+    other
+        .send(member.local_addr(), numbered(1, 8))
+        .await
+        .unwrap();
+    soon(member.recv()).await.unwrap();
+    let quotas = Quotas::default().with_max_connections(u32::try_from(MAX).unwrap());
+    let guests = Trust::invite(issue(&secret, claims(HOUR).with_quotas(quotas)));
+    let mut tabs = Vec::new();
+    for _ in 0..3 * MAX {
+        let tab = leaf(&guests).await;
+        tab.send(member.local_addr(), numbered(2, 8)).await.unwrap();
+        tabs.push(tab);
+    }
+    let stats = until(&member, |s| s.leaves_refused >= 2 * MAX as u64).await;
+    assert_eq!(stats.connections.len(), MAX + 1);
+    // One that leaves makes room for one that tries again.
+    let connected = |tab: &Leaf| !tab.stats().connections.is_empty();
+    let start = Instant::now();
+    while tabs.iter().filter(|tab| connected(tab)).count() < MAX {
+        assert!(start.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let place = tabs.iter().position(connected).unwrap();
+    drop(tabs.remove(place));
+    let to = member.local_addr();
+    for tab in &tabs {
+        let _ = tab.send(to, numbered(3, 8)).await;
+    }
+    until(&member, |s| s.connections.len() == MAX + 1).await;
+    other.send(to, numbered(4, 8)).await.unwrap();
+    let from_other = async {
+        loop {
+            let (from, message) = member.recv().await.unwrap();
+            if from == other.local_addr() {
+                break number(&message);
+            }
+        }
+    };
+    assert_eq!(soon(from_other).await, 4);
+}
+
+#[tokio::test]
+async fn the_log_contains_no_word() {
+    let log = Log::collect("gossip_transport=trace");
+    let met = Guests::with(claims(HOUR)).await;
+    met.members.revoke(met.claims.id()).unwrap();
+    met.refused().await;
+    let log = log.take();
+    assert!(log.contains("the trust has changed"), "{log}");
+    assert!(!log.contains("gossip-invite-"), "{log}");
+    let secret = met.secret.to_text();
+    assert!(!log.contains(&secret["gossip-secret-".len()..]), "{log}");
+}
