@@ -229,6 +229,12 @@ pub(crate) fn render(
             engine.refused_keys,
         ),
         (
+            "gossip_refused_reserved_keys_total",
+            "counter",
+            "Keys that only this software may set and that no member with a cluster secret has set.",
+            engine.refused_reserved_keys,
+        ),
+        (
             "gossip_foreign_syns_total",
             "counter",
             "Messages of members of other clusters.",

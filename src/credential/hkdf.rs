@@ -21,7 +21,7 @@ pub(super) fn derive(secret: &[u8], label: &[u8], context: &[u8]) -> Zeroizing<[
     hmac(&extracted, &[label, context, &[1]])
 }
 
-fn hmac(key: &[u8; KEY_LEN], parts: &[&[u8]]) -> Zeroizing<[u8; KEY_LEN]> {
+pub(super) fn hmac(key: &[u8; KEY_LEN], parts: &[&[u8]]) -> Zeroizing<[u8; KEY_LEN]> {
     let inner = hash(key, INNER, parts);
     hash(key, OUTER, &[inner.as_slice()])
 }

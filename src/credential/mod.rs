@@ -16,6 +16,7 @@
 //! | `invite` | [`Invite`]: what a cluster gives to strangers |
 //! | `grounds`, `role` | what a connection rests on, and what its peer may do |
 //! | `revoked` | the invites that have been revoked |
+//! | `reserved` | the keys with which core members authenticate what they say about the cluster |
 //! | `trust` | [`Trust`]: which peers may connect, and which of their connections may stay |
 //! | `refusal` | [`Refusal`]: why a peer may not |
 //! | `base32`, `random`, `hkdf` | printed forms; random bytes; derived keys |
@@ -31,6 +32,7 @@ mod invite;
 mod keyring;
 mod random;
 mod refusal;
+mod reserved;
 mod revoked;
 mod role;
 mod secret;
@@ -59,6 +61,7 @@ pub use invite::{
 };
 pub use keyring::{Keyring, KeyringError};
 pub use refusal::Refusal;
+pub(crate) use reserved::ReservedKeys;
 pub use revoked::RevokeError;
 pub use role::Role;
 pub use secret::{ClusterSecret, SecretId};

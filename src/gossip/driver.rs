@@ -22,6 +22,8 @@ use crate::transport_layer::{ClosedError, Received};
 /// Messages are handled in a row for at least this time before other tasks run: those of peers that flood this
 /// member are refused quickly, and others wait behind some of them.
 const YIELD_AFTER: Duration = Duration::from_millis(1);
+/// Differs from every number of changes.
+const NOTHING_SEEN: u64 = u64::MAX;
 /// At least so many messages are handled in a row, however long they take.
 const FEWEST_IN_A_ROW: u32 = 16;
 
@@ -31,6 +33,8 @@ pub(super) struct Driver<T: NetTransport> {
     _ending: Ending<T>,
     /// The epoch of the connections that the engine knows.
     connections: u64,
+    /// The changes of the socket's trust up to which the engine knows its secrets.
+    trust: u64,
     has_heard: bool,
     /// The members that were live after the last round.
     live: BTreeSet<SocketAddr>,
@@ -41,23 +45,28 @@ pub(super) struct Driver<T: NetTransport> {
 }
 
 impl<T: NetTransport> Driver<T> {
+    /// Returns the task, after it has passed the secrets to the engine.
     pub(super) fn new(shared: Arc<Shared<T>>) -> Self {
-        Self {
+        let mut driver = Self {
             _ending: Ending(Arc::clone(&shared)),
             shared,
             connections: 0,
+            trust: NOTHING_SEEN,
             has_heard: false,
             live: BTreeSet::new(),
             is_stale: false,
             rounds: Rest::default(),
             rumours: Rest::default(),
-        }
+        };
+        driver.note_trust();
+        driver
     }
 
     /// Runs until the socket is closed, or the participant counts as left.
     pub(super) async fn run(mut self) {
         let (mut in_a_row, mut since) = (0, self.shared.now());
         loop {
+            self.note_trust();
             self.note_connections();
             let epoch = self.shared.deadlines.current();
             if self.shared.changes.has_left() {
@@ -103,7 +112,10 @@ impl<T: NetTransport> Driver<T> {
         // Deadlines are checked after each message as well: the timers of a hidden tab may fire only
         // once a minute, but its messages arrive.
         let timer = std::pin::pin!(rt::sleep(limit));
-        let changed = std::pin::pin!(self.shared.deadlines.later_than(epoch));
+        let moved = std::pin::pin!(self.shared.deadlines.later_than(epoch));
+        let trust = self.shared.socket.trust();
+        let trust_changed = std::pin::pin!(trust.changed_since(self.trust));
+        let changed = select(moved, trust_changed);
         let received = std::pin::pin!(self.shared.socket.recv_detailed());
         match select(received, select(timer, changed)).await {
             Either::Left((received, _)) => Some(received),
@@ -157,6 +169,21 @@ impl<T: NetTransport> Driver<T> {
             self.shared.socket.suspect(*addr);
         }
         self.live = live;
+    }
+
+    /// Passes the secrets to the engine if they may have changed.
+    fn note_trust(&mut self) {
+        let trust = self.shared.socket.trust();
+        let changes = trust.changes();
+        if std::mem::replace(&mut self.trust, changes) == changes {
+            return;
+        }
+        let now = self.shared.now();
+        let keyring = trust.keyring();
+        let mut engine = self.shared.engine();
+        if engine.set_secrets(keyring.as_deref(), now) {
+            tracing::debug!("reserved keys follow the secrets");
+        }
     }
 
     /// Passes the connections to the engine if they have changed.

@@ -34,6 +34,12 @@ pub enum SetError {
         /// The limit, in bytes.
         max: usize,
     },
+    /// The name of the key begins with `gossip-transport/`. Such keys belong to this crate.
+    #[error("key {key:?} is reserved: use a name that does not begin with \"gossip-transport/\"")]
+    Reserved {
+        /// The key.
+        key: String,
+    },
     /// The participant has left the cluster, or one of its tasks has ended.
     #[error("the participant has left the cluster")]
     Left,
@@ -46,6 +52,12 @@ pub enum DeleteError {
     /// There is no such key, or it is deleted already.
     #[error("there is no key {key:?}")]
     NoSuchKey {
+        /// The key.
+        key: String,
+    },
+    /// The name of the key begins with `gossip-transport/`. Such keys belong to this crate.
+    #[error("key {key:?} is reserved: use a name that does not begin with \"gossip-transport/\"")]
+    Reserved {
         /// The key.
         key: String,
     },

@@ -14,7 +14,7 @@ use super::error::{ClosedError, SendError};
 use super::outgoing::OutgoingConnection;
 use super::received::{ConnectedPeer, Received};
 use super::stats::SocketStats;
-use crate::credential::{Identity, NetCredential};
+use crate::credential::{Identity, NetCredential, Trust};
 use crate::message::{ChitchatMessage, Message};
 use crate::net::{NetListener, NetTransport, canonical, is_dialable};
 use crate::rt::sync::Ticket;
@@ -112,6 +112,11 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
     /// Returns our identity, which peers see.
     pub fn local_identity(&self) -> Identity {
         self.shared.credential.identity()
+    }
+
+    /// Returns the peers that the socket trusts.
+    pub(crate) fn trust(&self) -> &Trust {
+        self.shared.credential.trust()
     }
 
     /// Returns the network on which the socket is open.

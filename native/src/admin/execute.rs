@@ -139,7 +139,8 @@ pub(super) fn delete(node: &Node, delete: &Delete) -> Result<Deleted, Failure> {
             })
         }
         Err(DeleteError::NoSuchKey { .. }) => Err(no_such_key(&id, key)),
-        Err(_) => Err(leaving()),
+        Err(DeleteError::Left) => Err(leaving()),
+        Err(error) => Err(Failure::new(Code::Refused, error.to_string())),
     }
 }
 

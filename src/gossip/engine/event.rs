@@ -99,4 +99,8 @@ pub struct EngineCounts {
     /// the limit of one member, or the limit of all members together; or the versions of the changes
     /// do not rise, or a key begins with a character that would crash members of the published crate.
     pub refused_keys: u64,
+    /// Reserved keys of members at addresses of their own that no core member has set: keys whose names
+    /// begin with `gossip-transport/`, without a proof by a cluster secret. They are passed on as ordinary keys, and
+    /// mean nothing. 0 in a cluster without secrets.
+    pub refused_reserved_keys: u64,
 }

@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use super::entries::Entry;
 use super::node_state::NodeState;
+use super::reserved::is_reserved;
 use crate::message::{ChitchatId, DeletionStatus, Version};
 
 /// A member of the cluster, as this participant sees it.
@@ -23,7 +25,7 @@ pub struct Member {
     pub heartbeat: u64,
     /// The highest version known.
     pub max_version: Version,
-    /// The keys and their values, without those that are deleted.
+    /// The keys and their values, without those that are deleted or reserved.
     pub key_values: BTreeMap<String, MemberValue>,
 }
 
@@ -61,9 +63,10 @@ impl Liveness {
     }
 }
 
-/// Returns the keys of `state` that are not deleted.
+/// Returns the keys of `state` that are neither deleted nor reserved.
 pub(super) fn visible_keys(state: &NodeState) -> BTreeMap<String, MemberValue> {
-    let entries = state.entries().filter(|entry| entry.is_visible());
+    let is_shown = |entry: &Entry<'_>| entry.is_visible() && !is_reserved(entry.key);
+    let entries = state.entries().filter(is_shown);
     let mut visible = BTreeMap::new();
     visible.extend(entries.map(|entry| {
         let value = MemberValue {

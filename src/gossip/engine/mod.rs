@@ -34,6 +34,9 @@
 //!   change. After
 //!   [`marked_for_deletion_grace_period`](GossipConfig::marked_for_deletion_grace_period) it is
 //!   removed. A member that missed it until then is sent the whole state again.
+//! - **Reserved keys.** Keys whose names begin with `gossip-transport/` are what members of this crate say about the
+//!   cluster. Users can neither set nor see them. With a cluster secret ([`Engine::set_secrets`]), a member proves that it
+//!   has set such a key itself, and believes others only with that proof.
 //! - **Rumours.** Changes do not wait for a round: they are pushed at once, as Acks without a
 //!   preceding SynAck, to a few live members, which push them on ([`RumourConfig`]). Who sends to whom
 //!   follows a fixed pattern in which everyone receives a change equally often; a member that does not
@@ -137,6 +140,7 @@ mod order;
 mod own_keys;
 mod places;
 mod protocol;
+mod reserved;
 mod routes;
 mod rumours;
 mod schedule;

@@ -80,6 +80,12 @@ impl NodeState {
         self.entries.get(key)
     }
 
+    /// Returns the entry whose latest change has this version.
+    pub(super) fn at_version(&self, version: Version) -> Option<Entry<'_>> {
+        let first = self.stale_entries(version.checked_sub(1)?).next();
+        first.filter(|entry| entry.version == version)
+    }
+
     /// Returns the entries with a version above `floor`, sorted by version.
     pub(super) fn stale_entries(&self, floor: Version) -> impl Iterator<Item = Entry<'_>> {
         self.entries.above(floor)

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::cluster::Cluster;
 use super::entries::entry_len;
+use super::reserved::{OWN_ROOM, PREFIX, is_reserved, split};
 use crate::gossip::error::{DeleteError, SetError};
 use crate::message::{DeletionStatus, DeltaBuilder, Version, is_harmless_key};
 
@@ -40,13 +41,49 @@ pub(super) fn set(
     }
     let own = cluster.own();
     let replaced = own.entry(key).map_or(0, |entry| entry.len());
-    let len = own.bytes().saturating_sub(replaced) + entry_len(key, value);
-    let max = limits.max_bytes;
+    let mut len = own.bytes().saturating_sub(replaced) + entry_len(key, value);
+    let mut max = limits.max_bytes;
+    if is_reserved(key) {
+        max = max.saturating_add(OWN_ROOM);
+    } else if len > max {
+        // Those of this crate take nothing from the user's.
+        let reserved = own.entries().filter(|entry| is_reserved(entry.key));
+        len = len.saturating_sub(reserved.map(|entry| entry.len()).sum());
+    }
     if len > max {
         return Err(SetError::StateTooLarge { len, max });
     }
     let above = own.max_version;
     Ok(own.set(key, value, status, now).then_some(above))
+}
+
+/// Sets the reserved key `name`. Returns the version above which it has changed, or `None` if it has that payload
+/// already.
+pub(super) fn set_reserved(
+    cluster: &mut Cluster,
+    (name, payload): (&str, &str),
+    limits: OwnLimits,
+    now: Duration,
+) -> Result<Option<Version>, SetError> {
+    let key = format!("{PREFIX}{name}");
+    let own = cluster.own();
+    if own.get(&key).map(|value| split(value).0) == Some(payload) {
+        return Ok(None);
+    }
+    let version = own.max_version.saturating_add(1);
+    let value = cluster.reserved_value(&key, payload, version);
+    let status = DeletionStatus::Set;
+    let above = set(cluster, (&key, &value), status, limits, now)?;
+    cluster.note_own_reserved(above);
+    Ok(above)
+}
+
+/// Deletes the reserved key `name`. Returns the version above which it has changed, or `None` if there is no such
+/// key.
+pub(super) fn delete_reserved(cluster: &mut Cluster, name: &str, now: Duration) -> Option<Version> {
+    let above = delete(cluster, &format!("{PREFIX}{name}"), now).ok();
+    cluster.note_own_reserved(above);
+    above
 }
 
 /// Deletes a key of this member. Returns the version above which it has changed.

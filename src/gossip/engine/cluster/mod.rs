@@ -6,6 +6,7 @@
 //! digests create members, deltas never do; only this member changes its own keys; the memory that
 //! other members can make us use is bounded.
 
+mod reserved;
 mod stale;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use super::config::MAX_NAME_LEN;
 use super::forgotten::Forgotten;
 use super::node_state::{Applied, Limits, NodeState};
 use super::order::{self, Members};
+use super::reserved::Reserved;
 use crate::message::{
     ChitchatId, Delta, DeltaBuilder, Digest, NodeDigest, ProtocolVersion, Version,
 };
@@ -37,6 +39,7 @@ pub(super) struct Cluster {
     digest_cursor: Option<ChitchatId>,
     // The size of all keys and values of other members.
     foreign_bytes: usize,
+    reserved: Reserved,
     /// Counts members that were refused because there is no room, or because their name is too long.
     pub(super) refused_members: u64,
     /// Counts deltas of a member that were applied only in part or not at all, because there is no
@@ -64,6 +67,7 @@ impl Cluster {
             limits,
             digest_cursor: None,
             foreign_bytes: 0,
+            reserved: Reserved::default(),
             refused_members: 0,
             refused_keys: 0,
         }
@@ -186,6 +190,7 @@ impl Cluster {
         }
         if earlier_life && floor <= MAX_CREDIBLE {
             own.start_afresh_above(floor);
+            self.renew_reserved();
         }
     }
 
@@ -218,6 +223,8 @@ impl Cluster {
             };
             let is_faulty = NodeState::is_faulty(&node_delta);
             let applied = state.apply(node_delta, limits, now);
+            let new_above = if applied == Applied::Reset { 0 } else { known };
+            self.reserved.note(&id, state, new_above, |_, _, _| {});
             let is_truncated = matches!(applied, Applied::Truncated { .. });
             if is_truncated || is_faulty && applied != Applied::Rejected {
                 self.refused_keys += 1;
@@ -429,6 +436,7 @@ impl Cluster {
             forgotten.put(id.clone(), state.heartbeat);
             false
         });
+        self.reserved.forget(ids);
     }
 
     /// Returns for each member, in the order of [`nodes`](Self::nodes), whether another one with the
@@ -478,6 +486,7 @@ impl Cluster {
         // It is not a member that others could bring back.
         self.forgotten.put(before, MAX_CREDIBLE);
         self.nodes.insert(self.self_id.clone(), own);
+        self.renew_reserved();
     }
 
     /// Returns the position of a member in the order of [`nodes`](Self::nodes).

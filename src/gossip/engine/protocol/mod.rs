@@ -1,13 +1,15 @@
 //! [`Engine`]: handles events, and decides what to send and what to believe.
 //!
 //! It combines the other files of this folder and leaves the rules of each to them. Its parts are
-//! the answers to messages (`exchange`), our generation (`generation`), the pushing of changes (`push`), and connections (`reach`).
+//! the answers to messages (`exchange`), our generation (`generation`), the pushing of changes (`push`), connections (`reach`), and
+//! the keys that only this crate sets (`reserved`).
 //! Invariant: an output never contains a message above the configured length.
 
 mod exchange;
 mod generation;
 mod push;
 mod reach;
+mod reserved;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +28,7 @@ use super::load::Load;
 use super::member::{Liveness, Member, visible_keys};
 use super::order;
 use super::own_keys::{self, OwnLimits};
+use super::reserved::is_reserved;
 use super::routes::Routes;
 use super::rumours::Rumours;
 use super::schedule::Schedule;
@@ -211,8 +214,13 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// Fails if there is no such key.
+    /// Fails if there is no such key, or if it is reserved.
     pub fn delete(&mut self, key: &str, now: Duration) -> Result<(), DeleteError> {
+        if is_reserved(key) {
+            return Err(DeleteError::Reserved {
+                key: key.to_owned(),
+            });
+        }
         let above = own_keys::delete(&mut self.cluster, key, now)?;
         self.note_change(above, now);
         Ok(())
@@ -220,12 +228,15 @@ impl Engine {
 
     /// Returns the value of a key of this member.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.cluster.own_ref()?.get(key)
+        self.member_value(self.id(), key)
     }
 
     /// Returns the value of a key of `member`, or `None` if either is unknown.
     pub fn member_value(&self, member: &ChitchatId, key: &str) -> Option<&str> {
-        self.cluster.get(member)?.get(key)
+        self.cluster
+            .get(member)?
+            .get(key)
+            .filter(|_| !is_reserved(key))
     }
 
     /// Returns a snapshot of all known members, this one included, sorted by id.
@@ -308,6 +319,7 @@ impl Engine {
         EngineCounts {
             refused_members: self.cluster.refused_members,
             refused_keys: self.cluster.refused_keys,
+            refused_reserved_keys: self.cluster.refused_reserved(),
             ..self.counts
         }
     }
@@ -319,15 +331,24 @@ impl Engine {
         status: DeletionStatus,
         now: Duration,
     ) -> Result<bool, SetError> {
-        let limits = OwnLimits {
-            delta_room: self.delta_room(0),
-            max_bytes: self.config.max_bytes_per_member,
-        };
+        if is_reserved(key) {
+            return Err(SetError::Reserved {
+                key: key.to_owned(),
+            });
+        }
+        let limits = self.own_limits();
         let above = own_keys::set(&mut self.cluster, (key, value), status, limits, now)?;
         if let Some(above) = above {
             self.note_change(above, now);
         }
         Ok(above.is_some())
+    }
+
+    fn own_limits(&self) -> OwnLimits {
+        OwnLimits {
+            delta_room: self.delta_room(0),
+            max_bytes: self.config.max_bytes_per_member,
+        }
     }
 
     /// Notes a change of this member's keys above version `above`, to be pushed.
