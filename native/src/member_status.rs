@@ -13,6 +13,9 @@ pub(crate) struct MemberStatus {
     pub(crate) generation: u64,
     pub(crate) addr: SocketAddr,
     pub(crate) live: bool,
+    /// Nodes of earlier versions do not say it.
+    #[serde(default)]
+    pub(crate) left: bool,
     pub(crate) superseded: bool,
     #[serde(rename = "self")]
     pub(crate) myself: bool,
@@ -27,7 +30,8 @@ impl From<Member> for MemberStatus {
             id: member.id.node_id.to_string(),
             generation: member.id.generation_id,
             addr: member.id.addr(),
-            live: member.liveness != Liveness::Dead,
+            live: member.liveness.is_live(),
+            left: member.liveness == Liveness::Left,
             superseded: member.superseded,
             myself: member.liveness == Liveness::Myself,
             heartbeat: member.heartbeat,

@@ -1,4 +1,4 @@
-//! The log of members that join, die and come back. One line for each change; keys are not logged.
+//! The log of members that join, leave, die and come back. One line for each change; keys are not logged.
 //!
 //! A message can name thousands of members. Invariant: there are at most [`BURST`] lines at once, and
 //! [`PER_SECOND`] in the long run; changes beyond that are counted.
@@ -75,6 +75,7 @@ impl Log {
 enum Change {
     Discovered(ChitchatId),
     Live(ChitchatId),
+    Left(ChitchatId),
     Dead(ChitchatId),
     Forgotten(ChitchatId),
 }
@@ -84,6 +85,7 @@ impl Change {
         let (id, change) = match self {
             Self::Discovered(id) => (id, "discovered"),
             Self::Live(id) => (id, Liveness::Live.as_str()),
+            Self::Left(id) => (id, Liveness::Left.as_str()),
             Self::Dead(id) => (id, Liveness::Dead.as_str()),
             Self::Forgotten(id) => (id, "forgotten"),
         };
@@ -113,6 +115,9 @@ fn changes(
                 changes.push(Change::Live(id.clone()));
             }
             (Some(Liveness::Live), Liveness::Dead) => changes.push(Change::Dead(id.clone())),
+            (Some(Liveness::Live | Liveness::Dead), Liveness::Left) => {
+                changes.push(Change::Left(id.clone()));
+            }
             // A member counts as dead until its first heartbeats, but it has not died.
             (None, _) => changes.push(Change::Discovered(id.clone())),
             _ => {}
@@ -155,6 +160,9 @@ mod tests {
         assert_eq!(step(Some(Liveness::Live)), []);
         assert_eq!(step(Some(Liveness::Dead)), [Change::Dead(id.clone())]);
         assert_eq!(step(Some(Liveness::Dead)), []);
+        assert_eq!(step(Some(Liveness::Live)), [Change::Live(id.clone())]);
+        assert_eq!(step(Some(Liveness::Left)), [Change::Left(id.clone())]);
+        assert_eq!(step(Some(Liveness::Left)), []);
         assert_eq!(step(Some(Liveness::Live)), [Change::Live(id.clone())]);
         assert_eq!(step(None), [Change::Forgotten(id.clone())]);
         assert_eq!(step(None), []);

@@ -23,13 +23,19 @@ pub(crate) fn render(
     http: &HttpStats,
 ) -> String {
     let mut text = Exposition(String::new());
-    let live = members
-        .iter()
-        .filter(|member| member.liveness != Liveness::Dead)
-        .count();
-    let dead = members.len().saturating_sub(live);
+    let count = |is_counted: fn(Liveness) -> bool| {
+        let counted = members.iter().filter(|member| is_counted(member.liveness));
+        counted.count()
+    };
+    let live = count(Liveness::is_live);
+    let left = count(|liveness| liveness == Liveness::Left);
+    let dead = members.len().saturating_sub(live + left);
     text.metric("gossip_members", "gauge", "Known members, by liveness.");
-    for (liveness, count) in [(Liveness::Live, live), (Liveness::Dead, dead)] {
+    for (liveness, count) in [
+        (Liveness::Live, live),
+        (Liveness::Left, left),
+        (Liveness::Dead, dead),
+    ] {
         text.sample("gossip_members", ("state", liveness.as_str()), count as u64);
     }
 

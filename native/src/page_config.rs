@@ -41,6 +41,6 @@ fn accepts_pages(member: &Member) -> bool {
     match member.liveness {
         Liveness::Myself => true,
         Liveness::Live => kind::is_node(member) && is_dialable(member.id.addr()),
-        Liveness::Dead => false,
+        Liveness::Left | Liveness::Dead => false,
     }
 }

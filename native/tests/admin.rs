@@ -202,7 +202,11 @@ fn get_reads_keys_of_other_members_also_of_dead_ones() {
         (!output.stderr.is_empty()).then_some(output)
     });
     assert_eq!(output.stdout, b"red\n");
-    assert!(stderr(&output).contains("a is dead"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("a is not live"),
+        "{}",
+        stderr(&output)
+    );
     assert_eq!(
         objects(&b.run(&["get", "color", "--node", "a", "--json"]))[0]["live"],
         false

@@ -320,8 +320,8 @@ fn a_signal_ends_the_node_within_two_seconds_with_exit_code_0_and_frees_its_port
     }
 }
 
-/// The protocol has no message for leaving yet: others are told the last change and that the connection ends, and
-/// find the node dead later. A node that is killed says neither.
+/// Others are told the last change, that the node leaves, and that the connection ends. A node that is killed says
+/// none of it.
 #[test]
 fn others_see_a_node_leave_in_the_same_way_whichever_signal_ends_it() {
     let leaving = ["TERM", "INT", "HUP"].map(|signal| {
@@ -348,9 +348,11 @@ fn others_see_a_node_leave_in_the_same_way_whichever_signal_ends_it() {
         });
         assert!(end.contains("the peer said goodbye"), "SIG{signal}: {end}");
         assert_eq!(a.key_of("b", "last").as_deref(), Some(signal));
-        wait_for("b to be found dead", || {
-            (a.live_members() == ["a"]).then_some(())
-        });
+        // With the same message as the last change.
+        assert_eq!(a.live_members(), ["a"]);
+        let members = a.run(&["members"]);
+        assert!(members.contains("b   left"), "{members}");
+        assert!(a.log().contains("membership_log: left "), "{}", a.log());
     }
 }
 

@@ -178,12 +178,7 @@ impl<T: NetTransport> Driver<T> {
         if std::mem::replace(&mut self.trust, changes) == changes {
             return;
         }
-        let now = self.shared.now();
-        let keyring = trust.keyring();
-        let mut engine = self.shared.engine();
-        if engine.set_secrets(keyring.as_deref(), now) {
-            tracing::debug!("reserved keys follow the secrets");
-        }
+        self.shared.follow_trust();
     }
 
     /// Passes the connections to the engine if they have changed.
@@ -201,7 +196,8 @@ impl<T: NetTransport> Driver<T> {
     }
 
     fn receive(&mut self, received: Received<ChitchatMessage>) {
-        // The engine knows of a connection before it hears from the peer.
+        // The engine knows of a connection, and of the secret that was used, before it hears from the peer.
+        self.note_trust();
         self.note_connections();
         self.is_stale |= self.shared.handle(Event::Message {
             from: received.from,

@@ -21,7 +21,7 @@ use crate::credential::is_key_address;
 use crate::message::{ChitchatId, ChitchatMessage};
 use crate::net::{NetTransport, canonical, is_dialable};
 use crate::rt::sync::{Epoch, Mutex};
-use crate::rt::{self, Instant, Task};
+use crate::rt::{self, Instant, MaybeSend, Task};
 use crate::transport_layer::{SocketStats, TransportLayerSocket};
 
 /// The time after which the seeds are resolved again.
@@ -251,25 +251,36 @@ impl<T: NetTransport> Participant<T> {
         self.shared.engine().counts()
     }
 
-    /// Pushes the latest state of this member to a few live members, closes every connection within
-    /// `deadline`, and stops. The protocol has no message for leaving: other members find this one
+    /// Tells all connected members that this one leaves, and returns at once: what the connections take is sent
+    /// before that. For a page that is closed, which has no time to [`leave`](Self::leave). If this member
+    /// goes on nevertheless, it is live again with its next round.
+    pub fn announce_leaving(&self) {
+        self.shared.announce_leaving();
+    }
+
+    /// Tells all connected members that this one leaves, closes every connection within `deadline`, and stops. What
+    /// the connections take at once is sent before the future is returned.
+    /// Members of this crate show it as [`Liveness::Left`] at once. Those of the published crate find it
     /// dead by its silence.
     ///
     /// # Errors
     ///
     /// Fails if the participant had stopped by itself. Its connections are closed in any case.
-    pub async fn leave(mut self, deadline: Duration) -> Result<(), LeaveError> {
+    pub fn leave(
+        mut self,
+        deadline: Duration,
+    ) -> impl Future<Output = Result<(), LeaveError>> + MaybeSend {
         let had_stopped = self.shared.changes.has_left();
         self.driver.take();
         self.seeds.take();
-        let now = self.shared.now();
-        let farewell = self.shared.engine().farewell(now);
-        self.shared.perform(farewell);
-        self.shared.socket.shutdown(deadline).await;
-        if had_stopped {
-            return Err(LeaveError::Stopped);
+        self.shared.announce_leaving();
+        async move {
+            self.shared.socket.shutdown(deadline).await;
+            if had_stopped {
+                return Err(LeaveError::Stopped);
+            }
+            Ok(())
         }
-        Ok(())
     }
 }
 

@@ -62,6 +62,24 @@ impl<T: NetTransport> Shared<T> {
         }
     }
 
+    /// Passes the secrets of the socket's trust to the engine.
+    pub(super) fn follow_trust(&self) {
+        let now = self.now();
+        let keyring = self.socket.trust().keyring();
+        let changed = self.engine().set_secrets(keyring.as_deref(), now);
+        // Which members have left may have changed, too.
+        self.own_keys_changed(changed);
+    }
+
+    /// Tells all connected members that this one leaves.
+    pub(super) fn announce_leaving(&self) {
+        // The driver may not have noticed a change yet, or be gone.
+        self.follow_trust();
+        let now = self.now();
+        let farewell = self.engine().leave(now);
+        self.perform(farewell);
+    }
+
     /// Passes an event to the engine and performs its outputs. Returns true if the membership has changed.
     pub(super) fn handle(&self, event: Event) -> bool {
         let now = self.now();

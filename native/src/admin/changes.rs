@@ -18,6 +18,7 @@ pub(super) struct Known(BTreeMap<ChitchatId, KnownMember>);
 #[derive(Debug)]
 struct KnownMember {
     live: bool,
+    left: bool,
     superseded: bool,
     /// The version of each key. A member's versions rise with each change.
     versions: BTreeMap<String, Version>,
@@ -54,6 +55,7 @@ impl Known {
         } = seen;
         let now = KnownMember {
             live: status.live,
+            left: status.left,
             superseded: status.superseded,
             versions,
         };
@@ -82,10 +84,12 @@ impl Known {
 impl KnownMember {
     fn changes(&self, now: &Self, mut status: MemberStatus, member: &Subject) -> Vec<Event> {
         let mut events = Vec::new();
-        if (self.live, self.superseded) != (now.live, now.superseded) {
+        let state = |of: &Self| (of.live, of.left, of.superseded);
+        if state(self) != state(now) {
             events.push(Event::State(State {
                 member: member.clone(),
                 live: now.live,
+                left: now.left,
                 superseded: now.superseded,
             }));
         }
@@ -129,6 +133,7 @@ mod tests {
                 generation: 7,
                 addr: id.addr(),
                 live: true,
+                left: false,
                 superseded: false,
                 myself: false,
                 heartbeat: 1,
@@ -182,17 +187,20 @@ mod tests {
 
         let mut dead = third;
         dead.status.live = false;
-        let state = |live, superseded| {
+        let state = |left, superseded| {
             Event::State(State {
                 member: member.clone(),
-                live,
+                live: false,
+                left,
                 superseded,
             })
         };
         assert_eq!(known.update(dead.clone()), [state(false, false)]);
+        dead.status.left = true;
+        assert_eq!(known.update(dead.clone()), [state(true, false)]);
         dead.status.superseded = true;
         dead.status.heartbeat = 9;
-        assert_eq!(known.update(dead.clone()), [state(false, true)]);
+        assert_eq!(known.update(dead.clone()), [state(true, true)]);
         assert_eq!(known.update(dead), []);
 
         assert_eq!(known.forget_unless(|_| true), []);

@@ -231,7 +231,10 @@ impl Printer<'_> {
 fn value(entry: &Entry) -> io::Result<()> {
     if !entry.live {
         let name = output::printable(&entry.member.id);
-        let _ = writeln!(io::stderr(), "note: {name} is dead, this is its last value");
+        let _ = writeln!(
+            io::stderr(),
+            "note: {name} is not live, this is its last value"
+        );
     }
     if io::stdout().is_terminal() {
         print(&output::printable(&entry.value))

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a command that fails has changed nothing.
 
-use gossip_transport::gossip::{DeleteError, Liveness, Member, SetError};
+use gossip_transport::gossip::{DeleteError, Member, SetError};
 use gossip_transport::message::ChitchatId;
 
 use super::items::{Deleted, Entry, Subject};
@@ -71,7 +71,7 @@ fn named(node: &Node, name: &str, key: &str) -> Result<Option<Named>, Failure> {
         let members = members.into_iter();
         let members = members.filter(|member| &*member.id.node_id == name);
         named.extend(members.map(|mut member| Named {
-            is_live: member.liveness != Liveness::Dead,
+            is_live: member.liveness.is_live(),
             is_superseded: member.superseded,
             value: member.key_values.remove(key).map(|value| value.value),
             id: member.id,

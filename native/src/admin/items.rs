@@ -51,6 +51,9 @@ pub(super) struct State {
     #[serde(flatten)]
     pub(super) member: Subject,
     pub(super) live: bool,
+    /// Nodes of earlier versions do not say it.
+    #[serde(default)]
+    pub(super) left: bool,
     pub(super) superseded: bool,
 }
 
@@ -84,7 +87,7 @@ pub(super) enum Event {
     Member(MemberStatus),
     /// All members at the beginning of the watch have been reported. Changes follow.
     Current {},
-    /// A member was found live or dead, or takes precedence or not.
+    /// A member was found live or dead, has left, or takes precedence or not.
     State(State),
     /// A dead member was forgotten.
     Forgotten(Subject),

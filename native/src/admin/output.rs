@@ -56,6 +56,7 @@ fn state(member: &MemberStatus) -> &'static str {
             superseded: true, ..
         } => "superseded",
         MemberStatus { live: true, .. } => "live",
+        MemberStatus { left: true, .. } => "left",
         MemberStatus { .. } => "dead",
     }
 }
@@ -89,12 +90,14 @@ pub(super) fn event(event: &Event) -> String {
         Event::State(State {
             member,
             live,
+            left,
             superseded,
         }) => {
-            let state = match (superseded, live) {
-                (true, _) => "superseded",
-                (false, true) => "live",
-                (false, false) => "dead",
+            let state = match (superseded, live, left) {
+                (true, _, _) => "superseded",
+                (false, true, _) => "live",
+                (false, false, true) => "left",
+                (false, false, false) => "dead",
             };
             format!("{state} {} {}", name(member), member.addr)
         }
@@ -167,6 +170,7 @@ mod tests {
             generation: 1,
             addr: ([127, 0, 0, 1], port).into(),
             live: true,
+            left: false,
             superseded: false,
             myself: false,
             heartbeat: 1,
@@ -190,6 +194,8 @@ mod tests {
                        n\u{e4}me  live   127.0.0.1:12345  0\n\
                        c     dead   127.0.0.1:3      1\n";
         assert_eq!(table(&members, Keys::Counted), counted);
+        members[2].left = true;
+        assert!(table(&members, Keys::Counted).contains("c     left   "));
         members[2].superseded = true;
         let listed = table(&members, Keys::Listed);
         assert!(

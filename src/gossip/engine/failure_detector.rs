@@ -17,6 +17,9 @@ use super::config::FailureDetectorConfig;
 use super::order::{self, Members};
 use crate::message::ChitchatId;
 
+/// A member that has left is mentioned for this part of the time for which a dead one is: all members learn of it at
+/// once, and not one by one.
+const LEFT_PART: u32 = 3;
 /// The number of samples that the prior counts for.
 const PRIOR_WEIGHT: f64 = 5.0;
 
@@ -33,6 +36,8 @@ struct Record {
     standing: Standing,
     /// Since when the member is dead, if the last judgement found it dead.
     died: Option<Duration>,
+    /// True if it is dead because it has left, as it or another member has said.
+    has_left: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +115,39 @@ impl FailureDetector {
         record.is_some_and(|record| record.standing != Standing::Dead)
     }
 
+    /// Notes that members have left. Returns true if one of them had not before.
+    pub(super) fn depart(&mut self, ids: &[ChitchatId], now: Duration) -> bool {
+        let mut changed = false;
+        for id in ids {
+            let record = self.records.entry(id.clone()).or_default();
+            changed |= record.depart(now);
+        }
+        changed
+    }
+
+    /// Returns true if `id` has left, and no higher heartbeat has shown since that it is alive.
+    pub(super) fn has_left(&self, id: &ChitchatId) -> bool {
+        self.records.get(id).is_some_and(|record| record.has_left)
+    }
+
+    /// Returns a number that is higher for members that take precedence: live ones, and then those that have
+    /// left. A newcomer, which is not live yet, has the lowest, so that a page that is reloaded is never
+    /// shown as dead.
+    pub(super) fn standing(&self, id: &ChitchatId) -> u8 {
+        self.records.get(id).map_or(0, |record| {
+            if record.standing != Standing::Dead {
+                2
+            } else {
+                u8::from(record.has_left)
+            }
+        })
+    }
+
+    /// Returns when the heartbeat of `id` has last risen.
+    pub(super) fn last_heartbeat(&self, id: &ChitchatId) -> Option<Duration> {
+        self.records.get(id)?.window.last_heartbeat
+    }
+
     /// Returns the members that the last judgement found live, to select from.
     ///
     /// Those found live since then are not among them. As soon as one member is live, the selection
@@ -156,6 +194,11 @@ impl FailureDetector {
     /// Returns true if `id` is dead and has been silent for longer than `after`.
     fn is_silent(&self, id: &ChitchatId, after: Duration, now: Duration) -> bool {
         self.records.get(id).is_some_and(|record| {
+            let after = if record.has_left {
+                after / LEFT_PART
+            } else {
+                after
+            };
             let since = record.died.max(record.window.last_heartbeat);
             let is_dead = record.standing == Standing::Dead;
             is_dead && since.is_some_and(|since| now.saturating_sub(since) > after)
@@ -180,11 +223,17 @@ impl FailureDetector {
         self.records.retain(|id, _| ids.binary_search(id).is_err());
     }
 
-    /// Removes and returns the members that have been dead for the whole grace period, sorted by id.
-    pub(super) fn take_forgotten(&mut self, now: Duration) -> Vec<ChitchatId> {
-        let grace = self.config.dead_node_grace_period;
+    /// Removes and returns the members that have been dead for the whole grace period, or have left and been so for
+    /// `left_for`, sorted by id.
+    pub(super) fn take_forgotten(&mut self, left_for: Duration, now: Duration) -> Vec<ChitchatId> {
+        let grace_of_dead = self.config.dead_node_grace_period;
         let mut forgotten = Vec::new();
         self.records.retain(|id, record| {
+            let grace = if record.has_left {
+                left_for.min(grace_of_dead)
+            } else {
+                grace_of_dead
+            };
             let is_over = |died| now.saturating_sub(died) >= grace;
             let is_kept = !record.died.is_some_and(is_over);
             if !is_kept {
@@ -229,7 +278,24 @@ impl Record {
         if rises {
             self.standing = Standing::Risen;
         }
+        if rises && std::mem::take(&mut self.has_left) {
+            // It was live and is back, for example since a proxy has restarted. Changes reach it at once.
+            self.standing = Standing::Live;
+            self.died = None;
+        }
         rises
+    }
+
+    /// Notes that the member has left. Returns true if it had not before.
+    fn depart(&mut self, now: Duration) -> bool {
+        let is_new = !self.has_left;
+        self.standing = Standing::Dead;
+        self.window.forget_intervals();
+        self.has_left = true;
+        if is_new || self.died.is_none() {
+            self.died = Some(now);
+        }
+        is_new
     }
 
     /// Returns true if the member is newly found live or dead.
@@ -401,8 +467,15 @@ mod tests {
         let day = seconds(24 * 3600);
         assert!(!detector.is_scheduled_for_deletion(&id(), seconds(1000) + day / 2));
         assert!(detector.is_scheduled_for_deletion(&id(), seconds(1001) + day / 2));
-        assert!(detector.take_forgotten(seconds(999) + day).is_empty());
-        assert_eq!(detector.take_forgotten(seconds(1000) + day), [id()]);
+        assert!(
+            detector
+                .take_forgotten(Duration::MAX, seconds(999) + day)
+                .is_empty()
+        );
+        assert_eq!(
+            detector.take_forgotten(Duration::MAX, seconds(1000) + day),
+            [id()]
+        );
     }
 
     #[test]

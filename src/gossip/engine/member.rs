@@ -19,7 +19,7 @@ pub struct Member {
     pub liveness: Liveness,
     /// True if another member with the same name takes precedence: this is an earlier or a failed
     /// generation of a member that has restarted. A live generation takes precedence over those that
-    /// are not live, and otherwise the latest does. The others stay listed until they are forgotten.
+    /// are not live, one that has left over those that are dead or not live yet, and otherwise the latest does. The others stay listed until they are forgotten.
     pub superseded: bool,
     /// The highest known heartbeat.
     pub heartbeat: u64,
@@ -41,23 +41,32 @@ pub struct MemberValue {
     pub status: DeletionStatus,
 }
 
-/// Whether a member is live, according to the failure detector.
+/// Whether a member is live, according to the failure detector and to what members say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Liveness {
     /// This participant itself.
     Myself,
     /// Its heartbeat keeps rising.
     Live,
+    /// It has left, as it has said itself, or as those say who have lost the connection to it. It is live
+    /// again as soon as its heartbeat rises.
+    Left,
     /// Its heartbeat has not risen for too long, or has not risen often enough yet.
     Dead,
 }
 
 impl Liveness {
+    /// Returns true for a live member, and for this participant itself.
+    pub fn is_live(self) -> bool {
+        matches!(self, Self::Myself | Self::Live)
+    }
+
     /// Returns a name for metrics and logs, in lower-case letters.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Myself => "myself",
             Self::Live => "live",
+            Self::Left => "left",
             Self::Dead => "dead",
         }
     }

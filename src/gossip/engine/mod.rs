@@ -37,6 +37,9 @@
 //! - **Reserved keys.** Keys whose names begin with `gossip-transport/` are what members of this crate say about the
 //!   cluster. Users can neither set nor see them. With a cluster secret ([`Engine::set_secrets`]), a member proves that it
 //!   has set such a key itself, and believes others only with that proof.
+//! - **Presence.** A member that leaves says so in a reserved key ([`Engine::leave`]), and one that loses the last
+//!   connection to a leaf says so for it some seconds later, unless its heartbeat rises. All others show it as
+//!   [`Left`](Liveness::Left) at once, treat it as a dead one and soon forget it. A higher heartbeat revives it.
 //! - **Rumours.** Changes do not wait for a round: they are pushed at once, as Acks without a
 //!   preceding SynAck, to a few live members, which push them on ([`RumourConfig`]). Who sends to whom
 //!   follows a fixed pattern in which everyone receives a change equally often; a member that does not
@@ -139,6 +142,7 @@ mod node_state;
 mod order;
 mod own_keys;
 mod places;
+mod presence;
 mod protocol;
 mod reserved;
 mod routes;

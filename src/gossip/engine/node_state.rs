@@ -18,6 +18,8 @@ pub(super) struct NodeState {
     pub(super) heartbeat: u64,
     pub(super) max_version: Version,
     pub(super) last_gc_version: Version,
+    /// The heartbeat with which the member has left, or 0. Up to there, a heartbeat shows nothing.
+    pub(super) left_at: u64,
     entries: Entries,
 }
 
@@ -54,15 +56,22 @@ impl NodeState {
         }
     }
 
-    /// Notes a heartbeat. Returns true if it shows that the member is alive: it has risen, and is
-    /// not the first one, which may belong to a member that died long ago.
+    /// Notes a heartbeat. Returns true if it shows that the member is alive: it has risen, is
+    /// not the first one, which may belong to a member that died long ago, and is above the one with which it
+    /// has left.
     pub(super) fn note_heartbeat(&mut self, heartbeat: u64) -> bool {
         let first = self.heartbeat == 0;
         let rises = heartbeat > self.heartbeat;
         if rises {
             self.heartbeat = heartbeat;
         }
-        rises && !first
+        rises && !first && heartbeat > self.left_at
+    }
+
+    /// Notes that the member has left with this heartbeat. Returns true unless a later one is known.
+    pub(super) fn note_left(&mut self, heartbeat: u64) -> bool {
+        self.left_at = self.left_at.max(heartbeat);
+        self.left_at >= self.heartbeat
     }
 
     /// Returns every key with its entry, tombstones included, sorted by key.
@@ -145,6 +154,7 @@ impl NodeState {
         if applied == Applied::Reset {
             *self = Self {
                 heartbeat: self.heartbeat,
+                left_at: self.left_at,
                 last_gc_version: delta.last_gc_version,
                 ..Self::default()
             };

@@ -17,6 +17,7 @@
 use super::entries::Entry;
 use super::node_state::NodeState;
 use super::order::Members;
+use super::presence::Said;
 use crate::credential::{ReservedKeys, is_key_address};
 use crate::message::{ChitchatId, DeletionStatus, Version};
 
@@ -86,14 +87,14 @@ impl Reserved {
         true
     }
 
-    /// Notes the changes of a member above version `above`, which is 0 if its state was replaced. Calls `heard`
-    /// with the name and the payload of each reserved key among them that is believed.
+    /// Notes the changes of a member above version `above`, which is 0 if its state was replaced, and what the
+    /// reserved keys among them that are believed say about departures.
     pub(super) fn note(
         &mut self,
         id: &ChitchatId,
         state: &NodeState,
         above: Version,
-        mut heard: impl FnMut(&str, &str, Proof),
+        said: &mut Said,
     ) {
         if above == 0 {
             self.members.remove(id);
@@ -110,11 +111,13 @@ impl Reserved {
                 self.refused += 1;
                 continue;
             };
+            let (payload, _) = split(entry.value);
+            said.note_left(id, name, payload);
             if proof == Proof::Core {
                 let known = self.members.entry(id.clone());
                 known.or_default().add(entry.version, state);
+                said.note_departed(name, payload);
             }
-            heard(name, split(entry.value).0, proof);
         }
     }
 
@@ -256,18 +259,22 @@ mod tests {
         state.set(key, value, DeletionStatus::Set, Duration::ZERO);
     }
 
-    /// Returns what is heard of `value`, set by `owner` as the third change.
-    fn heard(by: &mut Reserved, owner: &ChitchatId, value: &str) -> Vec<(String, Proof)> {
+    /// Returns what is believed of `value`, set by `owner` as the third change: that it has left with a heartbeat.
+    fn heard(by: &mut Reserved, owner: &ChitchatId, value: &str) -> Vec<(u64, Proof)> {
         let mut state = NodeState::default();
         for (key, value) in [("a", ""), ("b", ""), (KEY, value)] {
             set(&mut state, key, value);
         }
-        let mut heard = Vec::new();
-        by.note(owner, &state, 0, |name, payload, proof| {
-            assert_eq!(name, "left");
-            heard.push((payload.to_owned(), proof));
-        });
-        heard
+        let mut said = Said::default();
+        by.note(owner, &state, 0, &mut said);
+        let is_core = by.versions().any(|(id, _)| id == owner);
+        let proof = if is_core { Proof::Core } else { Proof::Own };
+        let left = said.left.into_iter();
+        left.map(|(id, heartbeat)| {
+            assert_eq!(id, *owner);
+            (heartbeat, proof)
+        })
+        .collect()
     }
 
     #[test]
@@ -285,7 +292,7 @@ mod tests {
         let value = reserved(&[7]).value(&node(), KEY, "12", 3);
         for secrets in [&[7][..], &[8, 7]] {
             let mut us = reserved(secrets);
-            let expected = [("12".to_owned(), Proof::Core)];
+            let expected = [(12, Proof::Core)];
             assert_eq!(heard(&mut us, &node(), &value), expected);
             assert_eq!((us.refused, us.versions().count()), (0, 1));
         }
@@ -319,13 +326,13 @@ mod tests {
     #[test]
     fn a_leaf_is_believed_about_itself_and_is_no_core_member() {
         let mut us = reserved(&[7]);
-        let own = [("12".to_owned(), Proof::Own)];
+        let own = [(12, Proof::Own)];
         assert_eq!(heard(&mut us, &leaf(), "12"), own);
         let forged = reserved(&[8]).value(&leaf(), KEY, "12", 3);
         assert_eq!(heard(&mut us, &leaf(), &forged), own);
         assert_eq!((us.refused, us.versions().count()), (0, 0));
         let value = us.value(&leaf(), KEY, "12", 3);
-        let core = [("12".to_owned(), Proof::Core)];
+        let core = [(12, Proof::Core)];
         assert_eq!(heard(&mut us, &leaf(), &value), core);
     }
 
@@ -334,9 +341,9 @@ mod tests {
         let mut us = reserved(&[]);
         let value = reserved(&[7]).value(&node(), KEY, "12", 3);
         for value in [value.as_str(), "12"] {
-            let core = [("12".to_owned(), Proof::Core)];
+            let core = [(12, Proof::Core)];
             assert_eq!(heard(&mut us, &node(), value), core);
-            let own = [("12".to_owned(), Proof::Own)];
+            let own = [(12, Proof::Own)];
             assert_eq!(heard(&mut us, &leaf(), value), own);
         }
         assert_eq!(us.value(&node(), KEY, "12", 3), "12");
@@ -350,7 +357,7 @@ mod tests {
             let key = format!("{PREFIX}{}", n % 10);
             let value = us.value(&id, &key, &n.to_string(), n + 1);
             set(&mut state, &key, &value);
-            us.note(&id, &state, n, |_, _, _| {});
+            us.note(&id, &state, n, &mut Said::default());
         }
         let (_, versions) = us.versions().next().unwrap();
         assert!(versions.len() <= 2 * 10 + SPARE, "{}", versions.len());

@@ -10,6 +10,7 @@ mod load;
 mod many_tabs;
 mod page_loads;
 mod participant;
+mod presence;
 mod restarts;
 mod rotation;
 mod rumours;

@@ -214,6 +214,7 @@ impl World {
         found.map_or(Liveness::Dead, |member| member.liveness)
     }
 
+    /// Returns whether nobody finds another one dead. A tab that is away for three seconds has left meanwhile.
     fn everyone_is_live(&self) -> bool {
         let all = 0..self.engines.len();
         all.clone().all(|of| {

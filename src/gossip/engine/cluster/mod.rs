@@ -18,6 +18,7 @@ use super::config::MAX_NAME_LEN;
 use super::forgotten::Forgotten;
 use super::node_state::{Applied, Limits, NodeState};
 use super::order::{self, Members};
+use super::presence::Said;
 use super::reserved::Reserved;
 use crate::message::{
     ChitchatId, Delta, DeltaBuilder, Digest, NodeDigest, ProtocolVersion, Version,
@@ -224,7 +225,7 @@ impl Cluster {
             let is_faulty = NodeState::is_faulty(&node_delta);
             let applied = state.apply(node_delta, limits, now);
             let new_above = if applied == Applied::Reset { 0 } else { known };
-            self.reserved.note(&id, state, new_above, |_, _, _| {});
+            self.reserved.note(&id, state, new_above, &mut learnt.said);
             let is_truncated = matches!(applied, Applied::Truncated { .. });
             if is_truncated || is_faulty && applied != Applied::Rejected {
                 self.refused_keys += 1;
@@ -433,17 +434,26 @@ impl Cluster {
                 return true;
             }
             *bytes = bytes.saturating_sub(state.bytes());
-            forgotten.put(id.clone(), state.heartbeat);
+            forgotten.put(id.clone(), state.heartbeat.max(state.left_at));
             false
         });
         self.reserved.forget(ids);
     }
 
+    /// Notes that a member has left with this heartbeat. Returns true unless a later one is known.
+    pub(super) fn note_left(&mut self, id: &ChitchatId, heartbeat: u64) -> bool {
+        let state = self.nodes.get_mut(id).filter(|_| *id != self.self_id);
+        state.is_some_and(|state| state.note_left(heartbeat))
+    }
+
     /// Returns for each member, in the order of [`nodes`](Self::nodes), whether another one with the
-    /// same name takes precedence: it is live and this one is not, or it has a later generation and
-    /// this one is not live either.
-    pub(super) fn superseded(&self, is_live: impl Fn(&ChitchatId) -> bool) -> Vec<bool> {
-        let rank = |id: &ChitchatId| (*id == self.self_id || is_live(id), id.generation_id);
+    /// same name takes precedence: it has a higher `standing`, or the same and a later generation.
+    pub(super) fn superseded(&self, standing: impl Fn(&ChitchatId) -> u8) -> Vec<bool> {
+        let rank = |id: &ChitchatId| {
+            let is_own = *id == self.self_id;
+            let standing = if is_own { u8::MAX } else { standing(id) };
+            (standing, id.generation_id)
+        };
         let ids: Vec<_> = self.nodes.keys().collect();
         let mut superseded = Vec::with_capacity(ids.len());
         // Ids are sorted by name first: those of the same name are adjacent.
@@ -508,6 +518,8 @@ pub(super) struct Learnt {
     pub(super) copies: Vec<(ChitchatId, Version)>,
     /// True if the delta contained changes that are missing here and could not be applied.
     pub(super) has_gap: bool,
+    /// What was said about departures.
+    pub(super) said: Said,
 }
 
 /// The result of noting all heartbeats of a digest.

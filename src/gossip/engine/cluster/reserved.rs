@@ -7,24 +7,26 @@ use std::time::Duration;
 
 use super::Cluster;
 use crate::credential::ReservedKeys;
+use crate::gossip::engine::presence::Said;
 use crate::gossip::engine::reserved::{ReservedKey, is_reserved, key_at, split};
 use crate::message::{DeletionStatus, Version};
 
 impl Cluster {
-    /// Replaces the keys of the cluster secrets. Returns false if they are the same. Otherwise our reserved keys
-    /// have changed, and those of all members are judged again.
+    /// Replaces the keys of the cluster secrets. Returns `None` if they are the same. Otherwise our reserved keys
+    /// have changed, and those of all members are judged again: returns what they say about departures.
     pub(in crate::gossip::engine) fn set_reserved_keys(
         &mut self,
         keys: Option<ReservedKeys>,
-    ) -> bool {
+    ) -> Option<Said> {
         if !self.reserved.set_keys(keys) {
-            return false;
+            return None;
         }
         self.renew_reserved();
+        let mut said = Said::default();
         for (id, state) in self.nodes.iter().filter(|(id, _)| **id != self.self_id) {
-            self.reserved.note(id, state, 0, |_, _, _| {});
+            self.reserved.note(id, state, 0, &mut said);
         }
-        true
+        Some(said)
     }
 
     /// Returns the reserved keys of all members, this one included, that core members have set.
@@ -61,7 +63,8 @@ impl Cluster {
         if let Some(above) = above
             && let Some(own) = self.nodes.get(&self.self_id)
         {
-            self.reserved.note(&self.self_id, own, above, |_, _, _| {});
+            let mut said = Said::default();
+            self.reserved.note(&self.self_id, own, above, &mut said);
         }
     }
 

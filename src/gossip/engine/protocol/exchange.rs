@@ -103,6 +103,7 @@ impl Engine {
                     return false;
                 }
                 self.note_heard(from);
+                self.note_software(from, now);
                 let changed = self.note_digest(from, &digest, false, now);
                 self.catch_up.note_claim(self.missing(from, &digest));
                 let (message, len) = self.syn_ack(from, version, &digest, now);
@@ -116,9 +117,11 @@ impl Engine {
                 delta,
             } => {
                 self.note_heard(from);
+                self.note_software(from, now);
                 let mut changed = self.note_digest(from, &digest, is_more, now);
                 let len = rumours::approximate_len(&delta);
                 let learnt = self.cluster.apply(delta, now);
+                self.note_said(&learnt.said, now);
                 let missing = self.missing(from, &digest);
                 // What was missing for long is no news to others.
                 if !is_more && missing.is_none() {
@@ -146,6 +149,7 @@ impl Engine {
                 self.note_heard(from);
                 let len = rumours::approximate_len(&delta);
                 let learnt = self.cluster.apply(delta, now);
+                self.note_said(&learnt.said, now);
                 let missing = self.catch_up.take_claim(from).filter(|claim| {
                     let state = self.cluster.get(&claim.id);
                     state.is_some_and(|state| state.max_version < claim.version)
@@ -228,6 +232,9 @@ impl Engine {
         let risen = noted.risen.into_iter().filter(counts);
         let risen = self.detector.heartbeats(risen, now);
         let replaced = self.replace_dead(&noted.without_room);
+        if noted.has_new || replaced {
+            self.presence.note_new();
+        }
         noted.has_new || risen || replaced
     }
 
@@ -304,7 +311,7 @@ impl Engine {
         (message, len)
     }
 
-    fn software(&self, addr: SocketAddr) -> Software {
+    pub(super) fn software(&self, addr: SocketAddr) -> Software {
         if self.routes.is_ours(addr) {
             Software::Ours
         } else {
@@ -325,7 +332,13 @@ impl Engine {
         self.cluster.digest(version, room, skip)
     }
 
-    fn delta(&mut self, software: Software, theirs: &Digest, room: usize, now: Duration) -> Delta {
+    pub(super) fn delta(
+        &mut self,
+        software: Software,
+        theirs: &Digest,
+        room: usize,
+        now: Duration,
+    ) -> Delta {
         let detector = &self.detector;
         let silence = self.mentioned_for(software, TAUGHT_INTERVALS);
         let skip = detector.omission(silence, now);

@@ -1,12 +1,13 @@
 //! [`Engine`]: handles events, and decides what to send and what to believe.
 //!
 //! It combines the other files of this folder and leaves the rules of each to them. Its parts are
-//! the answers to messages (`exchange`), our generation (`generation`), the pushing of changes (`push`), connections (`reach`), and
-//! the keys that only this crate sets (`reserved`).
+//! the answers to messages (`exchange`), our generation (`generation`), the pushing of changes (`push`), connections (`reach`), members
+//! that leave (`presence`), and the keys that only this crate sets (`reserved`).
 //! Invariant: an output never contains a message above the configured length.
 
 mod exchange;
 mod generation;
+mod presence;
 mod push;
 mod reach;
 mod reserved;
@@ -28,6 +29,7 @@ use super::load::Load;
 use super::member::{Liveness, Member, visible_keys};
 use super::order;
 use super::own_keys::{self, OwnLimits};
+use super::presence::Presence;
 use super::reserved::is_reserved;
 use super::routes::Routes;
 use super::rumours::Rumours;
@@ -59,6 +61,7 @@ pub struct Engine {
     schedule: Schedule,
     rumours: Rumours,
     catch_up: CatchUp,
+    presence: Presence,
     /// When this member last raised its generation.
     raised: Option<Duration>,
     /// Limits of the answers to Syns, and of those to SynAcks.
@@ -93,6 +96,7 @@ impl Engine {
             detector: FailureDetector::new(config.failure_detector.clone()),
             contacts: Contacts::new(patience),
             catch_up: CatchUp::new(patience),
+            presence: Presence::default(),
             raised: None,
             cluster,
             routes: Routes::new(config.dial, config.gossip_interval),
@@ -248,7 +252,7 @@ impl Engine {
     /// one, and further ones as long as the keys and values of all those before are fewer than
     /// `max_bytes`. Empty at the end. Whoever goes through all members this way holds few at a time.
     pub fn members_after(&self, after: Option<&ChitchatId>, max_bytes: usize) -> Vec<Member> {
-        let superseded = self.cluster.superseded(|id| self.detector.is_live(id));
+        let superseded = self.cluster.superseded(|id| self.detector.standing(id));
         let nodes = self.cluster.nodes().zip(superseded);
         let follows = |id: &ChitchatId| after.is_none_or(|after| id > after);
         let mut bytes = 0_usize;
@@ -361,6 +365,8 @@ impl Engine {
             Liveness::Myself
         } else if self.detector.is_live(id) {
             Liveness::Live
+        } else if self.detector.has_left(id) {
+            Liveness::Left
         } else {
             Liveness::Dead
         }
@@ -393,7 +399,8 @@ impl Engine {
         chosen.retain(|addr| !catch_up.is_going_on(*addr, now));
         self.ask(&chosen, now, outputs);
         changed |= self.detector.judge(self.cluster.others(), now);
-        let forgotten = self.detector.take_forgotten(now);
+        changed |= self.watch_leaves(now);
+        let forgotten = self.detector.take_forgotten(self.left_for(now), now);
         changed |= !forgotten.is_empty();
         self.cluster.forget(&forgotten);
         changed

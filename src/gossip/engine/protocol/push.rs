@@ -1,23 +1,33 @@
-//! Messages that answer nothing: rumours, and the farewell of a member that leaves.
+//! Messages that answer nothing: rumours, and the state of a member that leaves.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Engine;
 use crate::gossip::engine::event::Output;
+use crate::gossip::engine::order::Members;
 use crate::gossip::engine::rumours::{self, Audience};
 use crate::gossip::engine::selection;
-use crate::message::{ChitchatId, ChitchatMessage, Delta, ProtocolVersion};
+use crate::message::{ChitchatId, ChitchatMessage, Delta, ProtocolVersion, Version};
 
 impl Engine {
-    /// Returns messages that push the whole state of this member to a few live members, for a
-    /// participant that leaves. If the state exceeds a message, they contain its newest changes.
-    pub fn farewell(&mut self, now: Duration) -> Vec<Output> {
-        let delta = self.cluster.own_delta(self.delta_room(0));
+    /// Pushes the changes of this member above `floor` to all that are connected, and then its whole state to a few
+    /// live members, which may lack more. If the state exceeds a message, the few get its newest changes. The first
+    /// message is short, so that it is written at once, also by a page that has no time left.
+    pub(super) fn farewell(&mut self, floor: Version, now: Duration) -> Vec<Output> {
+        let room = self.delta_room(0);
+        let mut outputs = Vec::new();
+        let connected: Vec<_> = self.routes.connected().iter().copied().collect();
+        let mut floors = Members::new();
+        floors.insert(self.id().clone(), floor);
+        let news = self
+            .cluster
+            .delta_above(&floors, room, |_| false, &mut self.rng);
+        self.push(&connected, &news, &mut outputs);
         let candidates = self.candidates(now);
         let chosen = selection::choose_live(&candidates, &mut self.rng);
-        let mut outputs = Vec::new();
-        self.push(&chosen, &delta, &mut outputs);
+        let whole = self.cluster.own_delta(room);
+        self.push(&chosen, &whole, &mut outputs);
         outputs
     }
 

@@ -36,6 +36,7 @@ impl Engine {
         if !change.new.is_empty() {
             self.rumours.unpark(now);
         }
+        self.note_leaves(&change, now);
         let own = self.id().addr();
         let mut greeted = Vec::new();
         for addr in change.new {
@@ -86,7 +87,7 @@ impl Engine {
         let mut dead = BTreeSet::new();
         if judged_dead.peek().is_some() {
             let cluster = &self.cluster;
-            let superseded = cluster.superseded(|id| self.detector.is_live(id));
+            let superseded = cluster.superseded(|id| self.detector.standing(id));
             let is_superseded = |id: &ChitchatId| {
                 let position = cluster.position(id);
                 position.is_some_and(|n| superseded.get(n) == Some(&true))

@@ -17,13 +17,15 @@ impl Engine {
     /// Returns false if the secrets are those that the engine has already. It has none at first.
     pub fn set_secrets(&mut self, secrets: Option<&Keyring>, now: Duration) -> bool {
         let before = self.cluster.own().max_version;
-        let changed = self
-            .cluster
-            .set_reserved_keys(secrets.map(ReservedKeys::of));
+        let keys = secrets.map(ReservedKeys::of);
+        let Some(said) = self.cluster.set_reserved_keys(keys) else {
+            return false;
+        };
+        self.note_said(&said, now);
         if self.cluster.own().max_version != before {
             self.note_change(before, now);
         }
-        changed
+        true
     }
 
     /// Sets the reserved key `name` of this member, which is the key without its prefix. Returns false if it has that
@@ -32,7 +34,6 @@ impl Engine {
     /// # Errors
     ///
     /// Fails if the key or the payload breaks a limit.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for presence"))]
     pub(crate) fn set_reserved(
         &mut self,
         name: &str,
@@ -48,7 +49,6 @@ impl Engine {
     }
 
     /// Deletes the reserved key `name` of this member. Returns false if there is none.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for presence"))]
     pub(crate) fn delete_reserved(&mut self, name: &str, now: Duration) -> bool {
         let above = own_keys::delete_reserved(&mut self.cluster, name, now);
         if let Some(above) = above {
@@ -58,14 +58,14 @@ impl Engine {
     }
 
     /// Returns the reserved keys of all members, this one included, that core members have set.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for presence"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "for relays"))]
     pub(crate) fn reserved(&self) -> impl Iterator<Item = ReservedKey<'_>> {
         self.cluster.reserved()
     }
 
     /// Returns a number that rises with each change of what [`reserved`](Self::reserved) returns, and now and then
     /// without one.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for presence"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "for relays"))]
     pub(crate) fn reserved_changes(&self) -> u64 {
         self.cluster.reserved_changes()
     }

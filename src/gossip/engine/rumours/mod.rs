@@ -205,6 +205,12 @@ impl Rumours {
         }
     }
 
+    /// Returns the version above which changes of `id` are being pushed, if there are such changes.
+    pub(super) fn floor(&self, id: &ChitchatId) -> Option<Version> {
+        let pending = self.pending.get(id)?;
+        pending.stretches.first().map(|stretch| stretch.above)
+    }
+
     /// Returns when the next transmission is due, or `None` while nothing is pending.
     pub(super) fn due(&self) -> Option<Duration> {
         if self.is_parked {

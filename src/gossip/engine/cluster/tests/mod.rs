@@ -45,7 +45,7 @@ impl Cluster {
     }
 
     fn is_superseded(&self, id: &ChitchatId) -> bool {
-        let superseded = self.superseded(none);
+        let superseded = self.superseded(|_| 0);
         self.position(id).is_some_and(|n| superseded[n])
     }
 }
@@ -307,7 +307,7 @@ fn a_live_generation_supersedes_those_that_are_dead_and_a_later_one_those_that_a
     }
     us.note_heartbeat(&ChitchatId::new("b", 1, ([127, 0, 0, 1], 9).into()), 1);
     let current = |live: &[u64]| {
-        let superseded = us.superseded(|id| live.contains(&id.generation_id));
+        let superseded = us.superseded(|id| live.contains(&id.generation_id).into());
         let nodes = us.nodes().zip(superseded);
         let current =
             nodes.filter(|((id, _), is_superseded)| !is_superseded && *id.node_id == *"a");

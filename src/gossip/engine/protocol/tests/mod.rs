@@ -1,6 +1,7 @@
 mod counts;
 mod cut_off;
 mod dead;
+mod presence;
 mod snapshot;
 
 use std::collections::BTreeMap;
@@ -379,7 +380,7 @@ fn a_farewell_sends_the_whole_own_state_to_live_members() {
     let mut us = engine(1);
     beat(&mut us, &id(2), 1, 5);
     us.set("last", "words", SECOND * 5).unwrap();
-    let outputs = us.farewell(Duration::ZERO);
+    let outputs = us.leave(Duration::ZERO);
     let (to, message) = reply(&outputs);
     assert_eq!(to, addr(2));
     let ChitchatMessage::Ack { delta, .. } = message else {
@@ -415,7 +416,7 @@ fn rumours_and_farewells_go_to_a_member_that_answers() {
     us.set("k", "v", SECOND * 60).unwrap();
     let pushed = us.handle(Event::Rumours, SECOND * 60);
     assert_eq!(reply(&pushed).0, addr(2));
-    assert_eq!(reply(&us.farewell(SECOND * 60)).0, addr(2));
+    assert_eq!(reply(&us.leave(SECOND * 60)).0, addr(2));
 }
 
 #[test]

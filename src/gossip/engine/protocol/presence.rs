@@ -1,0 +1,161 @@
+//! Members that leave: how this one says so, what it says about leaves, and what it believes.
+//!
+//! Invariant: nothing that is said about this member changes how it sees itself.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Engine;
+use super::exchange::Software;
+use crate::credential::is_key_address;
+use crate::gossip::engine::config::DialPolicy;
+use crate::gossip::engine::event::Output;
+use crate::gossip::engine::order;
+use crate::gossip::engine::presence::{DEPARTED, Departure, LEFT, Presence, Said};
+use crate::gossip::engine::routes::Change;
+use crate::message::ChitchatId;
+
+/// A member that has left is forgotten after this many times the initial interval of the failure detector (5 intervals
+/// by default). That is longer than it is mentioned, so that nobody teaches it to those that have forgotten it.
+const LEFT_INTERVALS: u32 = 6;
+/// While a member of the published crate was heard within this many, those that have left are forgotten as dead ones
+/// are: it would send their state to everyone that does not mention them.
+const UPSTREAM_INTERVALS: u32 = 60;
+
+impl Engine {
+    /// Sets the reserved key that says that this member has left, and returns messages that tell all connected
+    /// members, which pass it on. A few also get the whole state of this member. If it goes on nevertheless, its next
+    /// heartbeat revives it.
+    pub fn leave(&mut self, now: Duration) -> Vec<Output> {
+        let own = self.cluster.own();
+        let (heartbeat, version) = (own.heartbeat, own.max_version);
+        let unsent = self.rumours.floor(self.id());
+        if let Err(error) = self.set_reserved(LEFT, &heartbeat.to_string(), now) {
+            tracing::debug!(%error, "cannot say that this member leaves");
+        }
+        let floor = unsent.map_or(version, |unsent| unsent.min(version));
+        self.farewell(floor, now)
+    }
+
+    /// Notes what members say about departures. Returns true if one has left that had not before.
+    pub(super) fn note_said(&mut self, said: &Said, now: Duration) -> bool {
+        if said.is_empty() {
+            return false;
+        }
+        let mut left = Vec::new();
+        for (id, heartbeat) in &said.left {
+            if self.cluster.note_left(id, *heartbeat) {
+                left.push(id.clone());
+            }
+        }
+        let mut departed = Vec::new();
+        if !said.departed.is_empty() {
+            let others = self.cluster.others();
+            let leaves = others.filter(|id| is_key_address(id.addr()));
+            // Whoever is connected to a leaf knows better.
+            let leaves = leaves.filter(|id| !self.routes.is_connected(id.addr()));
+            for id in leaves {
+                let of_this = said.departed.iter().filter(|departure| departure.is_of(id));
+                if let Some(heartbeat) = of_this.map(|departure| departure.heartbeat).max() {
+                    departed.push((id.clone(), heartbeat));
+                }
+            }
+        }
+        for (id, heartbeat) in departed {
+            if self.cluster.note_left(&id, heartbeat) {
+                left.push(id);
+            }
+        }
+        self.detector.depart(&left, now)
+    }
+
+    /// Notes the leaves that have lost their last connection to this member, or have one again.
+    pub(super) fn note_leaves(&mut self, change: &Change, now: Duration) {
+        for addr in &change.new {
+            self.presence.note_connected(*addr);
+        }
+        // A member that only its own connections reach is in no position to tell.
+        if self.config.dial == DialPolicy::SeedsOnly || is_key_address(self.id().addr()) {
+            return;
+        }
+        let is_leaf = |addr: &&SocketAddr| is_key_address(**addr);
+        for addr in change.lost.iter().filter(is_leaf) {
+            self.presence.note_lost(*addr, now);
+        }
+    }
+
+    /// Says of leaves that have lost their connection and are silent that they are gone, and withdraws what was
+    /// said long ago. Returns true if a member has left that had not before.
+    pub(super) fn watch_leaves(&mut self, now: Duration) -> bool {
+        for number in self.presence.take_expired(now) {
+            self.delete_reserved(&format!("{DEPARTED}{number}"), now);
+        }
+        let mut changed = false;
+        if self.presence.take_new() {
+            let mut said = Said::default();
+            for key in self.cluster.reserved() {
+                said.note_departed(key.name, key.payload);
+            }
+            changed |= self.note_said(&said, now);
+        }
+        if !self.presence.watches_any() {
+            return changed;
+        }
+        if self.routes.connected().is_empty() {
+            // The others may be fine.
+            self.presence.note_cut_off(now);
+            return changed;
+        }
+        let silence = Presence::silence(self.config.gossip_interval);
+        let gone = self.silent_leaves(silence, now);
+        let gone_addrs: BTreeSet<_> = order::set(gone.iter().map(ChitchatId::addr));
+        let is_gone = |addr| gone_addrs.contains(&addr);
+        self.presence.watch_others(is_gone, silence, now);
+        for id in &gone {
+            self.state_departure(id, now);
+        }
+        self.detector.depart(&gone, now) || changed
+    }
+
+    /// Returns the live leaves that have lost their connection to this member, and whose heartbeat has not risen for
+    /// `silence` since, sorted by id.
+    fn silent_leaves(&self, silence: Duration, now: Duration) -> Vec<ChitchatId> {
+        let is_silent = |id: &&ChitchatId| {
+            let lost = self.presence.lost(id.addr());
+            let since = lost.max(self.detector.last_heartbeat(id));
+            let is_silent = since.is_some_and(|since| now.saturating_sub(since) >= silence);
+            lost.is_some() && is_silent && self.detector.is_live(id)
+        };
+        self.cluster.others().filter(is_silent).cloned().collect()
+    }
+
+    /// Says that a leaf is gone.
+    fn state_departure(&mut self, id: &ChitchatId, now: Duration) {
+        let heartbeat = self.cluster.get(id).map_or(0, |state| state.heartbeat);
+        self.cluster.note_left(id, heartbeat);
+        let number = self.presence.take_number(now);
+        let payload = Departure::of(id, heartbeat).payload();
+        if let Err(error) = self.set_reserved(&format!("{DEPARTED}{number}"), &payload, now) {
+            tracing::debug!(%error, "cannot say that a leaf is gone");
+        }
+    }
+
+    /// Notes whether a peer that takes part in exchanges may be of the published crate.
+    pub(super) fn note_software(&mut self, from: SocketAddr, now: Duration) {
+        if self.software(from) == Software::Unknown {
+            self.presence.note_upstream(now);
+        }
+    }
+
+    /// Returns the time after which a member that has left is forgotten.
+    pub(super) fn left_for(&self, now: Duration) -> Duration {
+        let initial = self.config.failure_detector.initial_interval;
+        let recently = initial.saturating_mul(UPSTREAM_INTERVALS);
+        if self.presence.has_upstream(recently, now) {
+            Duration::MAX
+        } else {
+            initial.saturating_mul(LEFT_INTERVALS)
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! Members that leave, and leaves that are gone.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::ClusterSecret;
+use crate::credential::Keyring;
+
+const VERSION: ProtocolVersion = ProtocolVersion::V1;
+
+fn leaf_id(generation: u64) -> ChitchatId {
+    ChitchatId::new("tab", generation, Identity::from_bytes([1; 32]).address())
+}
+
+fn core(n: u16, secret: u8) -> Engine {
+    let secret = ClusterSecret::from_bytes(&[secret; 32]).unwrap();
+    let mut engine = engine(n);
+    engine.set_secrets(Some(&Keyring::from(secret)), Duration::ZERO);
+    engine
+}
+
+fn connect(us: &mut Engine, to: &[SocketAddr], now: Duration) -> Vec<Output> {
+    let connections = to.iter().map(|addr| Connection {
+        addr: *addr,
+        reads_v1: true,
+        invite: None,
+    });
+    us.handle(Event::Connections(connections.collect()), now)
+}
+
+/// Passes in a heartbeat of `of`, as a peer that is connected lists it, and a round if `of` has died by it.
+fn hear(us: &mut Engine, of: &ChitchatId, heartbeat: u64, now: Duration) -> Vec<Output> {
+    let listed = syn("cluster", VERSION, digest(&[(of.clone(), heartbeat)]));
+    us.handle(received(addr(9), listed), now)
+}
+
+/// Makes the members `of` live with five heartbeats, one each second.
+fn make_live(us: &mut Engine, of: &[ChitchatId]) {
+    for at in 1..=5 {
+        let now = SECOND * u32::try_from(at).unwrap();
+        for id in of {
+            hear(us, id, at, now);
+        }
+        us.handle(Event::Round, now);
+    }
+}
+
+/// Passes the whole state of `from` to `to`, as if `from` had pushed it.
+fn push(from: &Engine, to: &mut Engine, now: Duration) -> Vec<Output> {
+    let delta = from.cluster.own_delta(60_000);
+    let message = ChitchatMessage::Ack {
+        version: VERSION,
+        delta,
+    };
+    to.handle(received(from.id().addr(), message), now)
+}
+
+/// Runs rounds, one each second, after `from` up to `to`, with a member that is connected and alive.
+fn rounds(us: &mut Engine, from: u32, to: u32) {
+    for at in from + 1..=to {
+        hear(us, &id(9), at.into(), SECOND * at);
+        us.handle(Event::Round, SECOND * at);
+    }
+}
+
+/// Returns a leaf without a secret that has left after heartbeat 5.
+fn left_leaf() -> Engine {
+    let mut leaf = Engine::new(config(), leaf_id(1), Duration::ZERO).unwrap();
+    leaf.cluster.own().heartbeat = 5;
+    leaf.set("k", "v", SECOND).unwrap();
+    leaf.leave(SECOND * 5);
+    leaf
+}
+
+#[test]
+fn a_member_that_leaves_tells_all_that_are_connected_and_is_shown_as_left_at_once() {
+    let (mut us, mut peer) = (core(1, 7), core(2, 7));
+    make_live(&mut peer, &[id(1)]);
+    us.set("k", "v", SECOND).unwrap();
+    // Live members get the whole state, and all that are connected what is new.
+    make_live(&mut us, &[id(3)]);
+    let tabs = (1..=20).map(|n| Identity::from_bytes([n; 32]).address());
+    let tabs: Vec<_> = tabs.collect();
+    connect(&mut us, &[&tabs[..], &[addr(3)]].concat(), SECOND * 5);
+    us.handle(Event::Rumours, SECOND * 5);
+    us.set("unsent", "v", SECOND * 5).unwrap();
+    let outputs = us.leave(SECOND * 5);
+    let told = sends(&outputs);
+    assert_eq!(told.len(), tabs.len() + 2);
+    let (news, whole) = told.split_at(tabs.len() + 1);
+    let all: BTreeSet<_> = news.iter().map(|(to, _)| *to).collect();
+    assert_eq!(all.len(), tabs.len() + 1);
+    assert_eq!(whole[0].0, addr(3));
+    for (n, (_, message)) in told.iter().enumerate() {
+        let ChitchatMessage::Ack { delta, .. } = message else {
+            panic!("{message:?}");
+        };
+        let keys = delta.node_deltas[0].key_values.iter();
+        let keys: Vec<_> = keys.map(|kv| kv.key.as_str()).collect();
+        let news_keys = ["unsent", "gossip-transport/left"];
+        let whole_keys = ["k", "unsent", "gossip-transport/left"];
+        let expected = if n < news.len() {
+            &news_keys[..]
+        } else {
+            &whole_keys
+        };
+        assert_eq!(keys, expected, "{n}");
+    }
+    assert_eq!(liveness(&peer, &id(1)), Liveness::Live);
+    let outputs = push(&us, &mut peer, SECOND * 6);
+    assert!(outputs.contains(&Output::MembershipChanged));
+    assert_eq!(liveness(&peer, &id(1)), Liveness::Left);
+    assert!(peer.live_addrs().is_empty());
+    assert!(peer.next_rumours().is_some(), "it is passed on");
+}
+
+#[test]
+fn a_higher_heartbeat_revives_a_member_that_has_left_and_no_other_does() {
+    for (heartbeat, expected) in [
+        (6, Liveness::Left),
+        (8, Liveness::Left),
+        (9, Liveness::Live),
+    ] {
+        let (mut us, mut peer) = (core(1, 7), core(2, 7));
+        make_live(&mut peer, &[id(1)]);
+        us.cluster.own().heartbeat = 8;
+        us.leave(SECOND * 6);
+        push(&us, &mut peer, SECOND * 6);
+        hear(&mut peer, &id(1), heartbeat, SECOND * 7);
+        peer.handle(Event::Round, SECOND * 7);
+        assert_eq!(liveness(&peer, &id(1)), expected, "{heartbeat}");
+        // Nor is it shown as left by an old word of it.
+        push(&us, &mut peer, SECOND * 8);
+        assert_eq!(liveness(&peer, &id(1)), expected, "{heartbeat}");
+    }
+}
+
+#[test]
+fn a_later_generation_is_another_member() {
+    let leaf = left_leaf();
+    let mut us = core(1, 7);
+    make_live(&mut us, &[leaf_id(1)]);
+    push(&leaf, &mut us, SECOND * 6);
+    let shown = |us: &Engine| {
+        let members = us.members();
+        let mut shown = members
+            .iter()
+            .filter(|m| &*m.id.node_id == "tab" && !m.superseded);
+        let member = shown.next().unwrap();
+        assert!(shown.next().is_none());
+        (member.id.generation_id, member.liveness)
+    };
+    assert_eq!(shown(&us), (1, Liveness::Left));
+    hear(&mut us, &leaf_id(2), 1, SECOND * 7);
+    us.handle(Event::Round, SECOND * 7);
+    assert_eq!(
+        shown(&us),
+        (1, Liveness::Left),
+        "the new one is not live yet"
+    );
+    hear(&mut us, &leaf_id(2), 2, SECOND * 8);
+    hear(&mut us, &leaf_id(2), 3, SECOND * 9);
+    assert_eq!(shown(&us), (2, Liveness::Live));
+}
+
+#[test]
+fn the_word_of_a_leaf_counts_about_itself_and_that_of_others_needs_the_secret() {
+    let leaf = left_leaf();
+    let mut us = core(1, 7);
+    make_live(&mut us, &[leaf_id(1), id(2)]);
+    push(&leaf, &mut us, SECOND * 6);
+    assert_eq!(liveness(&us, &leaf_id(1)), Liveness::Left);
+    // A member at an address of its own that does not know the secret.
+    let mut stranger = engine(2);
+    stranger.cluster.own().heartbeat = 9;
+    stranger.leave(SECOND * 6);
+    push(&stranger, &mut us, SECOND * 6);
+    assert_eq!(liveness(&us, &id(2)), Liveness::Live);
+    assert_eq!(us.counts().refused_reserved_keys, 1);
+    // In a cluster without a secret it is believed.
+    let mut open = engine(3);
+    make_live(&mut open, &[id(2)]);
+    push(&stranger, &mut open, SECOND * 6);
+    assert_eq!(liveness(&open, &id(2)), Liveness::Left);
+}
+
+/// Returns a core member that has lost a leaf with heartbeat 5 at the fifth second, and whose rounds have passed
+/// until `until`.
+fn after_loss(until: u32) -> Engine {
+    let mut us = core(1, 7);
+    make_live(&mut us, &[leaf_id(1)]);
+    connect(&mut us, &[leaf_id(1).addr(), addr(9)], SECOND * 5);
+    connect(&mut us, &[addr(9)], SECOND * 5);
+    rounds(&mut us, 5, until);
+    us
+}
+
+fn stated(us: &Engine) -> Vec<String> {
+    let keys = us.reserved().filter(|key| key.owner == us.id());
+    keys.map(|key| format!("{}={}", key.name, key.payload))
+        .collect()
+}
+
+#[test]
+fn a_leaf_that_is_lost_and_silent_for_three_seconds_is_stated_to_be_gone() {
+    let us = after_loss(7);
+    assert_eq!(liveness(&us, &leaf_id(1)), Liveness::Live);
+    assert_eq!(stated(&us), [""; 0]);
+    let mut us = after_loss(8);
+    assert_eq!(liveness(&us, &leaf_id(1)), Liveness::Left);
+    let ip = leaf_id(1).addr().ip();
+    assert_eq!(stated(&us), [format!("departed/0=5 1 {ip}")]);
+    assert!(us.next_rumours().is_some());
+    // It is withdrawn after a minute.
+    rounds(&mut us, 8, 67);
+    assert_eq!(stated(&us).len(), 1);
+    rounds(&mut us, 67, 68);
+    assert_eq!(stated(&us), [""; 0]);
+}
+
+#[test]
+fn a_leaf_that_returns_or_is_heard_of_in_time_is_not_stated_to_be_gone() {
+    let mut us = after_loss(7);
+    connect(&mut us, &[addr(9), leaf_id(1).addr()], SECOND * 7);
+    rounds(&mut us, 7, 12);
+    assert_eq!(stated(&us), [""; 0]);
+    let mut us = after_loss(7);
+    for at in 8..20 {
+        hear(&mut us, &leaf_id(1), at.into(), SECOND * at);
+        us.handle(Event::Round, SECOND * at);
+    }
+    assert_eq!(stated(&us), [""; 0]);
+    // Its heartbeat stops soon afterwards.
+    rounds(&mut us, 19, 22);
+    assert_eq!(stated(&us).len(), 1);
+}
+
+#[test]
+fn a_member_without_any_connection_states_nothing_until_it_has_been_connected_for_three_seconds() {
+    let mut us = after_loss(6);
+    connect(&mut us, &[], SECOND * 6);
+    for at in 7..=20 {
+        us.handle(Event::Round, SECOND * at);
+    }
+    connect(&mut us, &[addr(9)], SECOND * 20);
+    rounds(&mut us, 20, 22);
+    assert_eq!(stated(&us), [""; 0]);
+    rounds(&mut us, 22, 23);
+    assert_eq!(stated(&us).len(), 1);
+}
+
+#[test]
+fn what_a_core_member_says_of_a_leaf_is_believed_unless_it_is_connected_here() {
+    let us = after_loss(8);
+    let seen = |mut peer: Engine, connected: &[SocketAddr]| {
+        make_live(&mut peer, &[leaf_id(1), id(1)]);
+        connect(&mut peer, connected, SECOND * 5);
+        push(&us, &mut peer, SECOND * 8);
+        liveness(&peer, &leaf_id(1))
+    };
+    assert_eq!(seen(core(2, 7), &[addr(1)]), Liveness::Left);
+    assert_eq!(seen(core(2, 7), &[leaf_id(1).addr()]), Liveness::Live);
+    assert_eq!(seen(core(2, 8), &[addr(1)]), Liveness::Live, "no proof");
+    // A leaf cannot check it, and has it from core members.
+    let leaf = ChitchatId::new("other", 1, Identity::from_bytes([2; 32]).address());
+    let leaf = Engine::new(config(), leaf, Duration::ZERO).unwrap();
+    assert_eq!(seen(leaf, &[addr(1)]), Liveness::Left);
+}
+
+#[test]
+fn a_leaf_says_nothing_about_others() {
+    let mut liar = Engine::new(
+        config(),
+        ChitchatId::new("liar", 1, Identity::from_bytes([2; 32]).address()),
+        Duration::ZERO,
+    )
+    .unwrap();
+    let ip = leaf_id(1).addr().ip();
+    let payload = format!("5 1 {ip}");
+    liar.set_reserved("departed/0", &payload, SECOND).unwrap();
+    for mut us in [core(1, 7), engine(1)] {
+        make_live(&mut us, &[leaf_id(1), liar.id().clone()]);
+        connect(&mut us, &[addr(9)], SECOND * 5);
+        push(&liar, &mut us, SECOND * 6);
+        assert_eq!(liveness(&us, &leaf_id(1)), Liveness::Live);
+    }
+    // Nor does it state what it sees.
+    make_live(&mut liar, &[leaf_id(1)]);
+    connect(&mut liar, &[leaf_id(1).addr(), addr(9)], SECOND * 5);
+    connect(&mut liar, &[addr(9)], SECOND * 5);
+    let before = liar.reserved_changes();
+    rounds(&mut liar, 5, 9);
+    assert_eq!(liar.reserved_changes(), before);
+}
+
+#[test]
+fn a_leaf_that_becomes_known_after_it_was_stated_to_be_gone_has_left() {
+    let us = after_loss(8);
+    let mut peer = core(2, 7);
+    make_live(&mut peer, &[id(1)]);
+    connect(&mut peer, &[addr(1)], SECOND * 5);
+    push(&us, &mut peer, SECOND * 8);
+    hear(&mut peer, &leaf_id(1), 4, SECOND * 9);
+    peer.handle(Event::Round, SECOND * 9);
+    assert_eq!(liveness(&peer, &leaf_id(1)), Liveness::Left);
+}
+
+#[test]
+fn a_member_that_has_left_is_soon_neither_mentioned_nor_remembered_and_does_not_come_back() {
+    let leaf = left_leaf();
+    let mut us = core(1, 7);
+    connect(&mut us, &[addr(9)], Duration::ZERO);
+    make_live(&mut us, &[leaf_id(1)]);
+    push(&leaf, &mut us, SECOND * 5);
+    let mentions = |us: &mut Engine, at: u32| {
+        let digest = us.digest(Software::Ours, VERSION, 60_000, SECOND * at);
+        let taught = us.delta(Software::Ours, &Digest::default(), 60_000, SECOND * at);
+        let mut taught = taught.node_deltas.iter();
+        (
+            digest.node_digests.contains_key(&leaf_id(1)),
+            taught.any(|node| node.chitchat_id == leaf_id(1)),
+        )
+    };
+    for (at, expected) in [
+        (20, (true, true)),
+        (21, (true, false)),
+        (25, (true, false)),
+        (26, (false, false)),
+    ] {
+        assert_eq!(mentions(&mut us, at), expected, "{at}");
+    }
+    rounds(&mut us, 5, 34);
+    assert_eq!(us.members().len(), 3);
+    rounds(&mut us, 34, 35);
+    assert_eq!(us.members().len(), 2);
+    // Someone who has not heard of it still lists it.
+    hear(&mut us, &leaf_id(1), 5, SECOND * 36);
+    assert_eq!(us.members().len(), 2);
+    hear(&mut us, &leaf_id(1), 6, SECOND * 36);
+    assert_eq!(us.members().len(), 3);
+}
+
+#[test]
+fn beside_members_of_upstream_one_that_has_left_is_remembered_as_a_dead_one_is() {
+    let leaf = left_leaf();
+    let mut us = core(1, 7);
+    make_live(&mut us, &[leaf_id(1)]);
+    push(&leaf, &mut us, SECOND * 5);
+    // Nothing says that member 9 is of this crate.
+    rounds(&mut us, 5, 60);
+    assert_eq!(us.members().len(), 3);
+    connect(&mut us, &[addr(9)], SECOND * 60);
+    rounds(&mut us, 60, 359);
+    assert_eq!(us.members().len(), 3);
+    rounds(&mut us, 359, 362);
+    assert_eq!(us.members().len(), 2);
+}
+
+#[test]
+fn a_newcomer_takes_the_place_of_a_member_that_has_left() {
+    let config = GossipConfig {
+        max_members: 3,
+        ..config()
+    };
+    let mut us = Engine::new(config, id(1), Duration::ZERO).unwrap();
+    make_live(&mut us, &[leaf_id(1), id(2)]);
+    push(&left_leaf(), &mut us, SECOND * 6);
+    let hello = syn("cluster", VERSION, digest(&[(id(3), 1)]));
+    us.handle(received(addr(3), hello), SECOND * 6);
+    let ids: Vec<_> = us.members().into_iter().map(|member| member.id).collect();
+    assert_eq!(ids, [id(1), id(2), id(3)]);
+}
+
+#[test]
+fn what_is_said_of_this_member_changes_nothing_here() {
+    let mut us = core(1, 7);
+    make_live(&mut us, &[id(9)]);
+    let mut peer = core(2, 7);
+    hear(&mut us, &id(2), 1, SECOND);
+    let leaf = Engine::new(config(), leaf_id(1), Duration::ZERO).unwrap();
+    let ip = leaf.id().addr().ip();
+    let payload = format!("{} 1 {ip}", u64::MAX);
+    peer.set_reserved("departed/0", &payload, SECOND).unwrap();
+    let mut tab = leaf;
+    hear(&mut tab, &id(2), 1, SECOND);
+    push(&peer, &mut tab, SECOND * 6);
+    assert_eq!(liveness(&tab, &leaf_id(1)), Liveness::Myself);
+    assert_eq!(tab.cluster.own_ref().unwrap().left_at, 0);
+}
+
+#[test]
+fn a_leaf_that_is_back_is_selected_again_before_the_next_round() {
+    let mut us = after_loss(8);
+    connect(&mut us, &[addr(9), leaf_id(1).addr()], SECOND * 9);
+    hear(&mut us, &leaf_id(1), 6, SECOND * 9);
+    assert_eq!(liveness(&us, &leaf_id(1)), Liveness::Live);
+    us.set("k", "v", SECOND * 9).unwrap();
+    let pushed = us.handle(Event::Rumours, SECOND * 9);
+    let receivers: BTreeSet<_> = sends(&pushed).into_iter().map(|(to, _)| to).collect();
+    assert!(receivers.contains(&leaf_id(1).addr()), "{receivers:?}");
+}
