@@ -36,6 +36,16 @@ pub(crate) struct Shares {
     pub(crate) handshakes: usize,
     /// Gossip connections, dials included.
     pub(crate) connections: usize,
+    /// Whether there would be more of them if more files could be open.
+    are_scarce: bool,
+}
+
+/// The numbers of connections that were asked for. The others depend on what is free.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) http: Option<usize>,
+    pub(crate) handshakes: Option<usize>,
+    pub(crate) connections: Option<usize>,
 }
 
 /// Too few files may be open.
@@ -63,13 +73,14 @@ impl Shares {
     ///
     /// # Errors
     ///
-    /// Fails if the limit is too low for a node.
-    pub(crate) fn of_this_process(admin: usize) -> Result<Self, TooFew> {
+    /// Fails if the limit is too low for a node, or for what is wanted.
+    pub(crate) fn of_this_process(admin: usize, wanted: Wanted) -> Result<Self, TooFew> {
         let Some(limit) = raise_limit() else {
-            return Self::of(usize::MAX, 0);
+            return Ok(Self::unlimited(wanted));
         };
-        let shares = Self::of(limit, open().saturating_add(PORTS).saturating_add(admin))?;
-        if shares.connections < MAX_CONNECTIONS {
+        let open = open().saturating_add(PORTS).saturating_add(admin);
+        let shares = Self::of(limit, open, wanted)?;
+        if shares.are_scarce {
             tracing::warn!(
                 limit,
                 connections = shares.connections,
@@ -82,32 +93,62 @@ impl Shares {
     /// Returns the shares of a node with trusted proxies, whose connections take descriptors before their
     /// handshakes, too: until the proxy has stated its client. If there are enough for all, nothing changes.
     pub(crate) fn behind_proxies(self) -> Self {
-        let are_scarce = self.connections < MAX_CONNECTIONS;
-        let handshakes = if are_scarce {
-            self.handshakes / 2
+        let handshakes = if self.are_scarce {
+            (self.handshakes / 2).max(1)
         } else {
             self.handshakes
         };
         Self { handshakes, ..self }
     }
 
-    /// Shares out `limit` descriptors of which `open` are taken.
-    fn of(limit: usize, open: usize) -> Result<Self, TooFew> {
-        let taken = open.saturating_add(RESERVE);
-        let least = MIN_HTTP * PER_HTTP_CONNECTION + MIN_HANDSHAKES + MIN_CONNECTIONS;
-        let free = limit.saturating_sub(taken);
-        if free < least {
-            let needed = taken.saturating_add(least);
-            return Err(TooFew { limit, needed });
+    /// Returns the shares of a process that may have any number of files open.
+    pub(crate) fn unlimited(wanted: Wanted) -> Self {
+        Self {
+            http: wanted.http.unwrap_or(MAX_HTTP),
+            handshakes: wanted.handshakes.unwrap_or(MAX_HANDSHAKES),
+            connections: wanted.connections.unwrap_or(MAX_CONNECTIONS),
+            are_scarce: false,
         }
+    }
+
+    /// Shares out `limit` descriptors of which `open` are taken.
+    fn of(limit: usize, open: usize, wanted: Wanted) -> Result<Self, TooFew> {
+        let taken = open.saturating_add(RESERVE);
+        let least = Self {
+            http: wanted.http.unwrap_or(MIN_HTTP),
+            handshakes: wanted.handshakes.unwrap_or(MIN_HANDSHAKES),
+            connections: wanted.connections.unwrap_or(MIN_CONNECTIONS),
+            are_scarce: true,
+        };
+        let free = limit.saturating_sub(taken);
+        let Some(spare) = free.checked_sub(least.descriptors()) else {
+            let needed = taken.saturating_add(least.descriptors());
+            return Err(TooFew { limit, needed });
+        };
         let http = (free / 10).clamp(MIN_HTTP, MAX_HTTP);
         let handshakes = (free / 6).clamp(MIN_HANDSHAKES, MAX_HANDSHAKES);
-        let rest = free - http * PER_HTTP_CONNECTION - handshakes;
-        Ok(Self {
-            http,
-            handshakes,
-            connections: rest.min(MAX_CONNECTIONS),
-        })
+        let mut shares = Self {
+            // What is wanted of the others comes first.
+            http: wanted.http.unwrap_or(http.min(MIN_HTTP + spare / 4)),
+            handshakes: wanted
+                .handshakes
+                .unwrap_or(handshakes.min(MIN_HANDSHAKES + spare / 4)),
+            ..least
+        };
+        if wanted.connections.is_none() {
+            let others = shares.descriptors().saturating_sub(shares.connections);
+            let rest = free.saturating_sub(others);
+            shares.connections = rest.min(MAX_CONNECTIONS);
+            shares.are_scarce = rest < MAX_CONNECTIONS;
+        }
+        Ok(shares)
+    }
+
+    /// Returns the number of descriptors that all of these connections take.
+    fn descriptors(&self) -> usize {
+        let http = self.http.saturating_mul(PER_HTTP_CONNECTION);
+        http.saturating_add(self.handshakes)
+            .saturating_add(self.connections)
     }
 }
 
@@ -147,7 +188,7 @@ mod tests {
     #[test]
     fn the_shares_are_no_more_than_what_is_free() {
         for limit in 40..3000 {
-            let Ok(shares) = Shares::of(limit, 14) else {
+            let Ok(shares) = Shares::of(limit, 14, Wanted::default()) else {
                 assert!(limit < 44, "{limit}");
                 continue;
             };
@@ -163,17 +204,65 @@ mod tests {
             http: MAX_HTTP,
             handshakes: MAX_HANDSHAKES,
             connections: MAX_CONNECTIONS,
+            are_scarce: false,
         };
-        assert_eq!(Shares::of(4096, 20), Ok(most));
-        assert_eq!(Shares::of(usize::MAX, 0), Ok(most));
+        assert_eq!(Shares::of(4096, 20, Wanted::default()), Ok(most));
+        assert_eq!(Shares::unlimited(Wanted::default()), most);
     }
 
     #[test]
     fn a_limit_that_is_too_low_says_what_is_needed() {
-        let error = Shares::of(32, 14).unwrap_err();
+        let error = Shares::of(32, 14, Wanted::default()).unwrap_err();
         assert_eq!(
             error.to_string(),
             "this process may have 32 files open, and needs 44: raise the limit (ulimit -n)"
+        );
+    }
+
+    #[test]
+    fn what_is_wanted_is_granted_or_refused_and_the_others_share_the_rest() {
+        let all = [None, Some(1), Some(50), Some(3000)];
+        for limit in (40..6000).step_by(13) {
+            for (http, handshakes) in all
+                .into_iter()
+                .flat_map(|http| all.map(|other| (http, other)))
+            {
+                for connections in all {
+                    let wanted = Wanted {
+                        http,
+                        handshakes,
+                        connections,
+                    };
+                    let Ok(shares) = Shares::of(limit, 14, wanted) else {
+                        continue;
+                    };
+                    assert!(
+                        14 + RESERVE + shares.descriptors() <= limit,
+                        "{limit}: {shares:?}"
+                    );
+                    assert_eq!(http.unwrap_or(shares.http), shares.http);
+                    assert_eq!(handshakes.unwrap_or(shares.handshakes), shares.handshakes);
+                    assert_eq!(
+                        connections.unwrap_or(shares.connections),
+                        shares.connections
+                    );
+                }
+            }
+        }
+        let wanted = Wanted {
+            connections: Some(3000),
+            ..Wanted::default()
+        };
+        assert_eq!(
+            Shares::of(1024, 14, wanted),
+            Err(TooFew {
+                limit: 1024,
+                needed: 3036
+            })
+        );
+        assert_eq!(
+            Shares::of(3036, 14, wanted).map(|shares| shares.connections),
+            Ok(3000)
         );
     }
 }

@@ -9,12 +9,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use gossip_transport::gossip::GossipConfig;
 use gossip_transport::net::NetTransport as _;
 use gossip_transport::rt::{self, Instant};
-use gossip_transport::tcp::{TcpConfig, TcpTransport};
+use gossip_transport::tcp::TcpTransport;
 use gossip_transport::udp::PlaintextUdpTransport;
-use gossip_transport::{NetCredential, TransportLayerConfig, TransportLayerTransport};
+use gossip_transport::{NetCredential, TransportLayerTransport};
 use tokio::net::TcpListener;
 
 use crate::admin::{self, Port, PortKind};
@@ -22,7 +21,6 @@ use crate::any_network::{AnySocket, Bridge};
 use crate::args::Args;
 use crate::descriptors::Shares;
 use crate::http::Server;
-use crate::kind::{KIND_KEY, KIND_NODE};
 use crate::node::Node;
 use crate::own_address::own_address;
 use crate::ready_file::Ready;
@@ -30,9 +28,6 @@ use crate::shutdown::Shutdown;
 use crate::trust_files::TrustFiles;
 use crate::{credential_file, membership_log, name_log, ready_file, seed_log};
 
-/// The number of members that a bridge remembers, and so tells upstream nodes of. With names of 40
-/// bytes and IPv6 addresses, an upstream node survives 703.
-const MAX_BRIDGED_MEMBERS: usize = 700;
 /// The time in which queued messages may be sent when the node leaves.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(1);
 /// The time that leaving may take in all, should the library exceed its deadline.
@@ -47,8 +42,10 @@ const RESOLVE_LIMIT: Duration = Duration::from_secs(1);
 ///
 /// Fails if a port is in use, a file cannot be read, or the configuration is refused.
 pub(crate) async fn run(args: &Args) -> anyhow::Result<Instant> {
-    let mut shares =
-        Shares::of_this_process(args.admin.as_ref().map_or(0, |_| admin::DESCRIPTORS))?;
+    let mut shares = Shares::of_this_process(
+        args.admin.as_ref().map_or(0, |_| admin::DESCRIPTORS),
+        args.wanted(),
+    )?;
     if !(args.proxy_protocol_from.is_empty() && args.forwarded_for_from.is_empty()) {
         shares = shares.behind_proxies();
     }
@@ -61,6 +58,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Instant> {
     let trust_files = TrustFiles::read(args)?;
     let credential = credential_file::credential(args, trust_files.trust().clone())?;
     let identity = credential.identity();
+    let default_id = format!("node-{}", identity.short());
     // Not before, since files that are pipes, or on a server that is away, can take for ever to read, and
     // nothing must be left yet.
     let mut shutdown = Shutdown::catch().context("cannot catch signals")?;
@@ -77,12 +75,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Instant> {
         Some(path) => Some(Port::bind(path, admin_kind(args)).await?),
         None => None,
     };
-    let tcp = TcpTransport::new(
-        TcpConfig::default()
-            .with_max_unauthenticated(shares.handshakes)
-            .with_proxy_protocol_from(args.proxy_protocol_from.clone())
-            .with_forwarded_for_from(args.forwarded_for_from.clone()),
-    );
+    let tcp = TcpTransport::new(args.tcp_config(&shares));
     let socket = open(args, &shares, tcp.clone(), credential.clone())
         .await
         .with_context(|| cannot_listen("gossip", args.listen, "--listen"))?;
@@ -96,7 +89,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Instant> {
     let own = socket.advertised_addr();
     let seeds = seed_log::unresolved(&args.seeds, own, &tcp, RESOLVE_LIMIT);
     let participant = tokio::select! {
-        joined = socket.join(gossip_config(args, &credential)) => {
+        joined = socket.join(args.gossip_config(&default_id)) => {
             joined.context("cannot join the cluster")?
         }
         signal = shutdown.requested() => {
@@ -112,7 +105,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Instant> {
         participant,
         &identity.to_string(),
         &args.cluster,
-        args.gossip_interval.get(),
+        args.gossip.gossip_interval.get(),
     );
     let log = membership_log::start(node.clone(), watch);
     let entry = seed_log::entry(node.clone());
@@ -167,40 +160,14 @@ async fn open(
     tcp: TcpTransport,
     credential: NetCredential,
 ) -> anyhow::Result<AnySocket> {
-    let config = TransportLayerConfig::default()
-        .with_max_connections(shares.connections)
-        .with_max_connections_per_host(shares.connections)
-        .with_max_pending_handshakes(shares.handshakes)
-        .with_interval(args.gossip_interval.get())
-        .with_advertise_addr(advertised(args, &tcp).await?);
+    let config = args.socket_config(shares, advertised(args, &tcp).await?);
     if !args.udp {
         let network = TransportLayerTransport::with_config(tcp, credential, config);
         return Ok(AnySocket::Tcp(network.open(args.listen).await?));
     }
-    let network = Bridge::new(tcp, PlaintextUdpTransport::default());
+    let network = Bridge::new(tcp, PlaintextUdpTransport::new(args.udp_config()));
     let network = TransportLayerTransport::with_config(network, credential, config);
     Ok(AnySocket::Bridge(network.open(args.listen).await?))
-}
-
-fn gossip_config(args: &Args, credential: &NetCredential) -> GossipConfig {
-    let id = match &args.id {
-        Some(id) => id.clone(),
-        None => format!("node-{}", credential.identity().short()),
-    };
-    let mut config =
-        GossipConfig::new(args.cluster.clone(), id).with_interval(args.gossip_interval.get());
-    config.seeds = args.seeds.clone();
-    let bridged = args.udp.then_some(MAX_BRIDGED_MEMBERS);
-    if let Some(max_members) = args.max_members.or(bridged) {
-        config.max_members = max_members;
-    }
-    config.initial_key_values = args.set.clone();
-    if !args.set.iter().any(|(key, _)| key == KIND_KEY) {
-        config
-            .initial_key_values
-            .push((KIND_KEY.to_owned(), KIND_NODE.to_owned()));
-    }
-    config
 }
 
 /// Returns the address to advertise, or `None` if it is the bound one.

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use gossip_transport::gossip::GossipConfig;
 
+use super::units::Period;
+
 const MIN: Duration = Duration::from_millis(10);
 const MAX: Duration = Duration::from_secs(3600);
 
-/// Time between gossip rounds, from 10 ms to 60 minutes. Its text is a number with a unit, such as
-/// `200ms`, `1.5s` or `2m`.
+/// Time between gossip rounds, from 10 ms to 60 minutes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Interval(Duration);
 
@@ -28,7 +29,7 @@ impl Default for Interval {
 
 impl fmt::Display for Interval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0)
+        Period(self.0).fmt(f)
     }
 }
 
@@ -36,24 +37,11 @@ impl FromStr for Interval {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const EXPECTED: &str = "must be a time such as 200ms, 1s or 1.5s";
-        let digits = text
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .ok_or(EXPECTED)?;
-        let (number, unit) = text.split_at(digits);
-        let unit_seconds = match unit {
-            "ms" => 0.001,
-            "s" => 1.0,
-            "m" => 60.0,
-            _ => return Err(EXPECTED.to_owned()),
-        };
-        let number: f64 = number.parse().map_err(|_| EXPECTED)?;
-        let duration = Duration::try_from_secs_f64(number * unit_seconds)
-            .map_err(|error| error.to_string())?;
-        if !(MIN..=MAX).contains(&duration) {
+        let Period(interval) = text.parse()?;
+        if !(MIN..=MAX).contains(&interval) {
             return Err("must be between 10ms and 60m".to_owned());
         }
-        Ok(Self(duration))
+        Ok(Self(interval))
     }
 }
 
@@ -68,11 +56,12 @@ mod tests {
             ("1s", 1000),
             ("1.5s", 1500),
             ("2m", 120_000),
+            ("1h", 3_600_000),
         ] {
             let interval = Interval(Duration::from_millis(millis));
             assert_eq!(text.parse(), Ok(interval));
         }
-        for text in ["", "1", "s", "1h", "-1s", "1..5s", "0s", "1ms", "999m"] {
+        for text in ["", "1", "s", "2h", "-1s", "1..5s", "0s", "1ms", "999m"] {
             assert!(text.parse::<Interval>().is_err(), "{text}");
         }
     }

@@ -1,0 +1,262 @@
+//! The command line: its options, their valid combinations, and the help text.
+//!
+//! Reads no file and opens nothing; a host name is looked up once. Invariant: an [`Args`] that passes [`Args::check`] names the
+//! peers to trust, and the library accepts its values.
+
+mod configs;
+mod gossip;
+mod help;
+mod interval;
+mod invalid;
+mod limits;
+#[cfg(test)]
+mod tests;
+mod times;
+mod units;
+mod values;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
+use gossip_transport::credential::Identity;
+use gossip_transport::net::{ConnectError, check_listenable, is_dialable};
+use gossip_transport::tcp::Network;
+
+use crate::admin::AdminCommand;
+use crate::hidden;
+use crate::http::HostName;
+use gossip::GossipOptions;
+use help::{AFTER_HELP, LONG_ABOUT};
+pub(crate) use invalid::Invalid;
+use limits::Limits;
+use times::Times;
+use values::{parse_addr, parse_key_value, parse_seed, path};
+
+const NO_TRUST: &str = "no peer is trusted by default: give one of these options
+  --secret FILE      peers that know the cluster's secret; make one with
+                     gossip-node --make-secret FILE
+  --trust KEY        peers with exactly these identities (repeatable)
+  --trust-file FILE  the same, one on each line of a file
+  --trust-anyone     every peer that can reach the port; for demonstrations
+See gossip-node --help.";
+
+/// The headings of options that `-h` does not list.
+const LONG_HELP_ONLY: [&str; 3] = ["Limits", "Times", "Gossip"];
+/// The options under these headings that it lists nevertheless.
+const COMMON: [&str; 3] = ["gossip_interval", "max_connections", "max_members"];
+
+/// The parsed command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "gossip-node",
+    version,
+    about = "A native member of a gossip cluster",
+    long_about = LONG_ABOUT,
+    after_long_help = AFTER_HELP,
+    after_help = "--help shows all options, with limits and times, and examples.",
+    args_conflicts_with_subcommands = true
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Option<AdminCommand>,
+
+    /// Address to listen on for nodes and browser tabs; port 0 takes any free port
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7946", value_parser = parse_addr)]
+    pub(crate) listen: SocketAddr,
+
+    /// Also use plaintext UDP on the same port, as the published chitchat crate does
+    ///
+    /// UDP is not encrypted, and every peer that can send a datagram to the port becomes a member.
+    /// Use it to join a cluster that already runs on UDP. Browser tabs and other nodes of this
+    /// program join through this node, over connections that stay encrypted.
+    #[arg(long)]
+    pub(crate) udp: bool,
+
+    /// Address under which others reach this node [default: the bound address]
+    ///
+    /// Needed behind a NAT. With --listen on 0.0.0.0 and no --advertise, it is the address of the
+    /// interface that leads to the first seed, or to other machines in general.
+    #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
+    pub(crate) advertise: Option<SocketAddr>,
+
+    /// A TCP proxy (address or network) that sends PROXY protocol v2; may be given several times
+    ///
+    /// Each connection from it must then begin with that header, and is limited by the address of its
+    /// client. The header is refused from everyone else.
+    #[arg(long, value_name = "NET")]
+    pub(crate) proxy_protocol_from: Vec<Network>,
+
+    /// An HTTP proxy (address or network) whose X-Forwarded-For is believed; may be given several times
+    ///
+    /// For browser tabs that come through it: they are then limited by their own addresses. The list is
+    /// read from the right, past all of these proxies.
+    #[arg(long, value_name = "NET")]
+    pub(crate) forwarded_for_from: Vec<Network>,
+
+    /// A member to contact first; may be given several times
+    ///
+    /// A host name is resolved again from time to time, so the address of a seed may change.
+    #[arg(long = "seed", value_name = "HOST:PORT", value_parser = parse_seed)]
+    pub(crate) seeds: Vec<String>,
+
+    /// Name of the cluster; members of different clusters ignore each other
+    #[arg(long, value_name = "NAME", default_value = "gossip")]
+    pub(crate) cluster: String,
+
+    /// Name of this node, unique in the cluster [default: derived from its identity]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) id: Option<String>,
+
+    /// File of this node's secret key, created with mode 0600 if missing [default: a new key at each start]
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    pub(crate) key: Option<PathBuf>,
+
+    /// An identity to trust; may be given several times
+    #[arg(long = "trust", value_name = "KEY")]
+    pub(crate) trusted: Vec<Identity>,
+
+    /// File of identities to trust, one on each line, besides those of --trust; changes take effect
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    pub(crate) trust_file: Option<PathBuf>,
+
+    /// File of the cluster's secret; peers that know it are trusted; changes take effect
+    ///
+    /// It may have up to four secrets, one on each line: the first is used for dialling, all are accepted.
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    pub(crate) secret: Option<PathBuf>,
+
+    /// Trust every peer that can reach the port; for demonstrations
+    #[arg(long, conflicts_with_all = ["trusted", "trust_file", "secret"])]
+    pub(crate) trust_anyone: bool,
+
+    /// Write a new cluster secret to FILE (mode 0600, never overwritten), and exit
+    #[arg(long, value_name = "FILE", value_parser = path(), exclusive = true)]
+    pub(crate) make_secret: Option<PathBuf>,
+
+    /// A key to set at the start; may be given several times
+    ///
+    /// Every node also sets the key "kind" to "node", by which a page tells nodes from tabs, unless it is
+    /// given here.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_key_value)]
+    pub(crate) set: Vec<(String, String)>,
+
+    /// Address for /status, /metrics and the page
+    #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
+    pub(crate) http: Option<SocketAddr>,
+
+    /// A name under which others reach --http, for example through a proxy; may be given several times
+    ///
+    /// Requests for another host than this machine's own address or localhost get no /status and no
+    /// /metrics, since they may come from a page of another site.
+    #[arg(long = "http-host", value_name = "NAME", requires = "http", value_parser = HostName::parse)]
+    pub(crate) http_hosts: Vec<HostName>,
+
+    /// Directory of static files to serve at /
+    #[arg(long, value_name = "DIR", value_parser = path(), requires = "http")]
+    pub(crate) web_root: Option<PathBuf>,
+
+    /// Unix socket to create for the subcommands, which only this user and root may use
+    ///
+    /// A socket that a dead node has left behind is replaced.
+    #[arg(long, value_name = "PATH", value_parser = path())]
+    pub(crate) admin: Option<PathBuf>,
+
+    /// Make --admin a file with a loopback port and a token, as on systems without Unix sockets
+    #[arg(long, requires = "admin")]
+    pub(crate) admin_loopback: bool,
+
+    /// File to write once everything is bound, as JSON: gossip, http, identity, pid
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    pub(crate) ready_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) limits: Limits,
+
+    #[command(flatten)]
+    pub(crate) times: Times,
+
+    #[command(flatten)]
+    pub(crate) gossip: GossipOptions,
+}
+
+impl Args {
+    /// Parses the command line. Ends the process if that fails, or for `--help`.
+    pub(crate) fn from_command_line() -> Self {
+        let matches = command().try_get_matches();
+        let args = matches.and_then(|matches| Self::from_arg_matches(&matches));
+        args.unwrap_or_else(|error| without_secret(with_order(error)).exit())
+    }
+
+    /// Returns whether a list of trusted keys was given.
+    pub(crate) fn has_trusted_keys(&self) -> bool {
+        !self.trusted.is_empty() || self.trust_file.is_some()
+    }
+
+    /// Checks the combinations of options that clap cannot check.
+    ///
+    /// # Errors
+    ///
+    /// Fails with a text that says what to change.
+    pub(crate) fn check(&self) -> Result<(), Invalid> {
+        if !self.has_trusted_keys() && self.secret.is_none() && !self.trust_anyone {
+            return Err(Invalid {
+                option: None,
+                reason: NO_TRUST.to_owned(),
+            });
+        }
+        if let Some(advertise) = self.advertise
+            && !is_dialable(advertise)
+        {
+            let error = ConnectError::NotDialable { addr: advertise };
+            let reason = format!("{error}: give an address and port that others can reach");
+            return Err(Invalid::new("advertise", reason));
+        }
+        let listens = [("listen", Some(self.listen)), ("http", self.http)];
+        for (option, addr) in listens {
+            let checked = addr.map_or(Ok(()), check_listenable);
+            checked.map_err(|error| Invalid::new(option, error.to_string()))?;
+        }
+        self.check_bounds()
+    }
+}
+
+/// Returns the definition of the command line.
+fn command() -> clap::Command {
+    Args::command().mut_args(|arg| {
+        let heading = arg.get_help_heading().unwrap_or_default();
+        let is_rare = LONG_HELP_ONLY.iter().any(|name| heading.starts_with(name));
+        let is_rare = is_rare && !COMMON.iter().any(|name| arg.get_id() == *name);
+        arg.hide_short_help(is_rare)
+    })
+}
+
+/// Adds to the error of an option before a subcommand that options follow the subcommand.
+fn with_order(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(command)) = error.get(ContextKind::InvalidSubcommand) else {
+        return error;
+    };
+    if error.kind() == ErrorKind::ArgumentConflict {
+        let tip = format!("the options of a subcommand follow it: gossip-node {command} [OPTIONS]");
+        let tip = ContextValue::StyledStrs(vec![tip.into()]);
+        error.insert(ContextKind::Suggested, tip);
+    }
+    error
+}
+
+/// Hides a value that contains a secret, which would otherwise be printed and end in the log of a service.
+fn without_secret(mut error: clap::Error) -> clap::Error {
+    for kind in [
+        ContextKind::InvalidValue,
+        ContextKind::InvalidArg,
+        ContextKind::InvalidSubcommand,
+    ] {
+        if matches!(error.get(kind), Some(ContextValue::String(value)) if hidden::has_secret(value))
+        {
+            let hidden = "(a secret, which belongs into the file of --secret or --key)";
+            error.insert(kind, ContextValue::String(hidden.to_owned()));
+        }
+    }
+    error
+}

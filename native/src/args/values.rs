@@ -1,0 +1,97 @@
+//! Parsers of single values: addresses, keys and paths.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use gossip_transport::net::{NetTransport as _, canonical, is_link_local};
+use gossip_transport::tcp::TcpTransport;
+
+use crate::hidden;
+
+/// Returns a parser of paths. It refuses a secret in the place of the file with it, whose name would be printed.
+pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|path| {
+        if path.is_empty() {
+            return Err("is empty".to_owned());
+        }
+        if hidden::has_secret(&path.to_string_lossy()) {
+            return Err(
+                "must be the path of a file; other users can read a command line".to_owned(),
+            );
+        }
+        Ok(PathBuf::from(path))
+    })
+}
+
+/// Parses an address into its canonical form. Of a host name, it takes the first IPv4 address, or else
+/// the first one.
+pub(super) fn parse_addr(text: &str) -> Result<SocketAddr, String> {
+    const EXPECTED: &str = "must be IP:PORT or HOST:PORT, such as 127.0.0.1:7946 or localhost:7946";
+    refuse_link_local(text)?;
+    let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    if !matches!(port, Some(Ok(_))) {
+        return Err(EXPECTED.to_owned());
+    }
+    let addrs = text
+        .to_socket_addrs()
+        .map_err(|error| format!("{EXPECTED}: {error}"))?;
+    preferred(addrs).ok_or_else(|| "the host name has no address".to_owned())
+}
+
+/// Returns the canonical form of the first IPv4 address, or else of the first one that is not link-local.
+fn preferred(addrs: impl Iterator<Item = SocketAddr>) -> Option<SocketAddr> {
+    let addrs = addrs.map(canonical).filter(|addr| !is_link_local(*addr));
+    let addrs: Vec<_> = addrs.collect();
+    let first_ipv4 = addrs.iter().find(|addr| addr.is_ipv4());
+    first_ipv4.or(addrs.first()).copied()
+}
+
+pub(super) fn parse_seed(text: &str) -> Result<String, String> {
+    refuse_link_local(text)?;
+    let checked = TcpTransport::default().check_name(text);
+    checked.map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
+}
+
+/// Fails with an explanation if `text` is an address that is valid on one interface only, whether the
+/// interface is named (`%eth0`), numbered or left out.
+fn refuse_link_local(text: &str) -> Result<(), String> {
+    let has_scope = text.starts_with('[') && text.contains('%');
+    if has_scope || text.parse().is_ok_and(is_link_local) {
+        return Err(
+            "link-local addresses mean another machine on each network, and members cannot pass \
+             them on: use a global or unique local IPv6 address, or IPv4"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+pub(super) fn parse_key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some(_) if hidden::has_secret(text) => {
+            Err("all members can read keys, and a secret is none for them".to_owned())
+        }
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("must be KEY=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_addresses_of_a_host_name_the_first_ipv4_address_is_taken() {
+        let preferred = |addrs: &[&str]| {
+            let first = preferred(addrs.iter().map(|addr| addr.parse().unwrap()));
+            first.map(|addr| addr.to_string())
+        };
+        let first = preferred(&["[2001:db8::1]:7", "192.0.2.1:7", "192.0.2.2:7"]);
+        assert_eq!(first.as_deref(), Some("192.0.2.1:7"));
+        let first = preferred(&["[fe80::1]:7", "[2001:db8::1]:7", "[2001:db8::2]:7"]);
+        assert_eq!(first.as_deref(), Some("[2001:db8::1]:7"));
+        assert_eq!(preferred(&["[fe80::1]:7"]), None);
+    }
+}
