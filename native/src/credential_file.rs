@@ -28,18 +28,22 @@ pub(crate) fn credential(args: &Args, trust: Trust) -> anyhow::Result<NetCredent
     }
 }
 
+/// Returns the credential with the key that the arguments name, or `None` if [`credential`] would make a new one.
+///
+/// # Errors
+///
+/// Fails if the file cannot be read or parsed.
+pub(crate) fn existing(args: &Args, trust: Trust) -> anyhow::Result<Option<NetCredential>> {
+    args.key
+        .as_ref()
+        .map_or(Ok(None), |path| read_key(path, trust))
+}
+
 /// Reads the key. Creates the file with a new key if it does not exist.
 fn key(path: &Path, trust: Trust) -> anyhow::Result<NetCredential> {
-    match read_private(path) {
-        Ok(text) => NetCredential::from_secret_text(&text, trust).with_context(|| {
-            format!(
-                "{} {} a key: restore the file from a backup, or delete it to get a new key, and \
-                     with it a new identity, at the next start",
-                path.display(),
-                lacks(&text)
-            )
-        }),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
+    match read_key(path, trust.clone())? {
+        Some(credential) => Ok(credential),
+        None => {
             let credential = NetCredential::generate(trust);
             write_new(path, &credential.to_secret_text()).map_err(|error| {
                 let exists = error.kind() == ErrorKind::AlreadyExists;
@@ -57,6 +61,25 @@ fn key(path: &Path, trust: Trust) -> anyhow::Result<NetCredential> {
             tracing::info!(?path, "created a new key");
             Ok(credential)
         }
+    }
+}
+
+/// Reads the key, if its file exists.
+fn read_key(path: &Path, trust: Trust) -> anyhow::Result<Option<NetCredential>> {
+    match read_private(path) {
+        Ok(text) => {
+            let credential = NetCredential::from_secret_text(&text, trust);
+            let credential = credential.with_context(|| {
+                format!(
+                    "{} {} a key: restore the file from a backup, or delete it to get a new key, and \
+                     with it a new identity, at the next start",
+                    path.display(),
+                    lacks(&text)
+                )
+            });
+            credential.map(Some)
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => {
             Err(anyhow!(error).context(format!("cannot read the key {}", path.display())))
         }

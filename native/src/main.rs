@@ -8,10 +8,10 @@
 mod admin;
 mod any_network;
 mod args;
+mod check_config;
 mod credential_file;
 mod descriptors;
 mod headers;
-mod hidden;
 mod http;
 mod http_stats;
 mod kind;
@@ -27,6 +27,7 @@ mod private_file;
 mod ready_file;
 mod run;
 mod seed_log;
+mod shown;
 mod shutdown;
 mod status;
 mod trust_files;
@@ -35,7 +36,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::args::Args;
+use crate::args::{ArgsError, CommandLine};
 use crate::log::StderrLog;
 
 /// Exit code of a failure at run time. The reason is on stderr.
@@ -50,7 +51,12 @@ const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(200);
 const LAST_LINES: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
-    let args = Args::from_command_line();
+    let line = match CommandLine::parse(std::env::args_os().collect()) {
+        Ok(line) => line,
+        Err(ArgsError::Malformed(error)) => error.exit(),
+        Err(ArgsError::File(error)) => return refuse(&[error.to_string()]),
+    };
+    let args = &line.args;
     if let Some(command) = &args.command {
         return ExitCode::from(command.run());
     }
@@ -59,9 +65,20 @@ fn main() -> ExitCode {
             let _ = writeln!(std::io::stderr(), "wrote {}", path.display());
         }));
     }
-    if let Err(help) = args.check() {
-        let _ = writeln!(std::io::stderr(), "error: {help}");
-        return ExitCode::from(EXIT_USAGE);
+    if args.check_config {
+        let log = StderrLog::start();
+        let checked = check_config::check(&line);
+        // Warnings about the files.
+        if let Ok(log) = log {
+            log.flush(LAST_LINES);
+        }
+        return match checked {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(errors) => refuse(&errors),
+        };
+    }
+    if let Err(error) = line.check() {
+        return refuse(&[error]);
     }
     let started = StderrLog::start().and_then(|log| {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -71,7 +88,7 @@ fn main() -> ExitCode {
         Ok(started) => started,
         Err(error) => return report(Err(error.into())),
     };
-    let outcome = runtime.block_on(run::run(&args));
+    let outcome = runtime.block_on(run::run(args));
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
     if let Err(error) = &outcome {
         log.line(&describe(error));
@@ -81,6 +98,14 @@ fn main() -> ExitCode {
         Err(_) => SHUTDOWN,
     });
     code(&outcome)
+}
+
+/// Prints what is wrong with the arguments.
+fn refuse(errors: &[String]) -> ExitCode {
+    for error in errors {
+        let _ = writeln!(std::io::stderr(), "error: {error}");
+    }
+    ExitCode::from(EXIT_USAGE)
 }
 
 fn report(outcome: anyhow::Result<()>) -> ExitCode {

@@ -42,10 +42,7 @@ const RESOLVE_LIMIT: Duration = Duration::from_secs(1);
 ///
 /// Fails if a port is in use, a file cannot be read, or the configuration is refused.
 pub(crate) async fn run(args: &Args) -> anyhow::Result<Instant> {
-    let mut shares = Shares::of_this_process(
-        args.admin.as_ref().map_or(0, |_| admin::DESCRIPTORS),
-        args.wanted(),
-    )?;
+    let mut shares = Shares::of_this_process(admin_descriptors(args), args.wanted())?;
     if !(args.proxy_protocol_from.is_empty() && args.forwarded_for_from.is_empty()) {
         shares = shares.behind_proxies();
     }
@@ -200,7 +197,7 @@ async fn first_seed(args: &Args, tcp: &TcpTransport) -> Vec<SocketAddr> {
 }
 
 /// Fails if `path` is not a directory that can be read, since every page would then be missing.
-fn check_web_root(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn check_web_root(path: &Path) -> anyhow::Result<()> {
     std::fs::read_dir(path)
         .map(drop)
         .with_context(|| format!("cannot read the directory {} (--web-root)", path.display()))
@@ -217,6 +214,11 @@ async fn bind_http(addr: SocketAddr) -> anyhow::Result<TcpListener> {
             (/metrics), unencrypted and without a password");
     }
     Ok(listener)
+}
+
+/// Returns the number of descriptors that the admin port takes.
+pub(crate) fn admin_descriptors(args: &Args) -> usize {
+    args.admin.as_ref().map_or(0, |_| admin::DESCRIPTORS)
 }
 
 fn admin_kind(args: &Args) -> PortKind {

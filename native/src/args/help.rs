@@ -43,6 +43,11 @@ Examples
     gossip-node --udp --secret cluster.secret --cluster NAME --listen 192.0.2.7:7280 \\
         --seed 192.0.2.1:7280 --http 127.0.0.1:8080 --web-root DIR
 
+Files of options (--config)
+  TOML with the names of options, such as listen = \"0.0.0.0:7946\", seed = [\"a:7946\", \"b:7946\"]
+  and udp = true. The command line takes precedence, for lists as a whole. Relative paths are relative to
+  the directory of the file. --check-config prints what would be used, as such a file.
+
 Addresses (ADDR)
   IP:PORT or HOST:PORT. A host name is looked up once, and its first IPv4 address is taken, or else its
   first one.

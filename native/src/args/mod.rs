@@ -3,6 +3,8 @@
 //! Reads no file and opens nothing; a host name is looked up once. Invariant: an [`Args`] that passes [`Args::check`] names the
 //! peers to trust, and the library accepts its values.
 
+mod command_line;
+mod config_file;
 mod configs;
 mod gossip;
 mod help;
@@ -18,15 +20,15 @@ mod values;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory as _, FromArgMatches as _, Parser};
+use clap::{CommandFactory as _, Parser};
 use gossip_transport::credential::Identity;
 use gossip_transport::net::{ConnectError, check_listenable, is_dialable};
 use gossip_transport::tcp::Network;
 
 use crate::admin::AdminCommand;
-use crate::hidden;
 use crate::http::HostName;
+pub(crate) use command_line::{ArgsError, CommandLine, Setting, Source};
+pub(crate) use config_file::Form;
 use gossip::GossipOptions;
 use help::{AFTER_HELP, LONG_ABOUT};
 pub(crate) use invalid::Invalid;
@@ -135,6 +137,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", value_parser = path(), exclusive = true)]
     pub(crate) make_secret: Option<PathBuf>,
 
+    /// File of options in TOML, such as listen = "0.0.0.0:7946"; those of the command line take precedence
+    ///
+    /// The names are those of the options without dashes at the beginning. Options without a value are true or
+    /// false, numbers and sizes may be numbers, and options that may be given several times are lists. Relative
+    /// paths are relative to the directory of the file.
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Check the options and files, print the options that would be used, and exit with code 0 or 2
+    #[arg(long)]
+    pub(crate) check_config: bool,
+
     /// A key to set at the start; may be given several times
     ///
     /// Every node also sets the key "kind" to "node", by which a page tells nodes from tabs, unless it is
@@ -182,13 +196,6 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Parses the command line. Ends the process if that fails, or for `--help`.
-    pub(crate) fn from_command_line() -> Self {
-        let matches = command().try_get_matches();
-        let args = matches.and_then(|matches| Self::from_arg_matches(&matches));
-        args.unwrap_or_else(|error| without_secret(with_order(error)).exit())
-    }
-
     /// Returns whether a list of trusted keys was given.
     pub(crate) fn has_trusted_keys(&self) -> bool {
         !self.trusted.is_empty() || self.trust_file.is_some()
@@ -230,33 +237,4 @@ fn command() -> clap::Command {
         let is_rare = is_rare && !COMMON.iter().any(|name| arg.get_id() == *name);
         arg.hide_short_help(is_rare)
     })
-}
-
-/// Adds to the error of an option before a subcommand that options follow the subcommand.
-fn with_order(mut error: clap::Error) -> clap::Error {
-    let Some(ContextValue::String(command)) = error.get(ContextKind::InvalidSubcommand) else {
-        return error;
-    };
-    if error.kind() == ErrorKind::ArgumentConflict {
-        let tip = format!("the options of a subcommand follow it: gossip-node {command} [OPTIONS]");
-        let tip = ContextValue::StyledStrs(vec![tip.into()]);
-        error.insert(ContextKind::Suggested, tip);
-    }
-    error
-}
-
-/// Hides a value that contains a secret, which would otherwise be printed and end in the log of a service.
-fn without_secret(mut error: clap::Error) -> clap::Error {
-    for kind in [
-        ContextKind::InvalidValue,
-        ContextKind::InvalidArg,
-        ContextKind::InvalidSubcommand,
-    ] {
-        if matches!(error.get(kind), Some(ContextValue::String(value)) if hidden::has_secret(value))
-        {
-            let hidden = "(a secret, which belongs into the file of --secret or --key)";
-            error.insert(kind, ContextValue::String(hidden.to_owned()));
-        }
-    }
-    error
 }

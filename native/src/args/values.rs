@@ -7,7 +7,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use gossip_transport::net::{NetTransport as _, canonical, is_link_local};
 use gossip_transport::tcp::TcpTransport;
 
-use crate::hidden;
+use crate::shown;
 
 /// Returns a parser of paths. It refuses a secret in the place of the file with it, whose name would be printed.
 pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
@@ -15,9 +15,9 @@ pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
         if path.is_empty() {
             return Err("is empty".to_owned());
         }
-        if hidden::has_secret(&path.to_string_lossy()) {
+        if shown::has_secret(&path.to_string_lossy()) {
             return Err(
-                "must be the path of a file; other users can read a command line".to_owned(),
+                "must be the path of a file, and not a secret, which would be printed".to_owned(),
             );
         }
         Ok(PathBuf::from(path))
@@ -50,7 +50,7 @@ fn preferred(addrs: impl Iterator<Item = SocketAddr>) -> Option<SocketAddr> {
 pub(super) fn parse_seed(text: &str) -> Result<String, String> {
     refuse_link_local(text)?;
     let checked = TcpTransport::default().check_name(text);
-    checked.map_err(|error| error.to_string())?;
+    checked.map_err(|error| shown::hide(&error.to_string()).into_owned())?;
     Ok(text.to_owned())
 }
 
@@ -70,7 +70,7 @@ fn refuse_link_local(text: &str) -> Result<(), String> {
 
 pub(super) fn parse_key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some(_) if hidden::has_secret(text) => {
+        Some(_) if shown::has_secret(text) => {
             Err("all members can read keys, and a secret is none for them".to_owned())
         }
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),

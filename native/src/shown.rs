@@ -1,6 +1,7 @@
-//! Secrets in texts that are printed, such as an argument in the wrong place.
+//! What is printed and logged of texts that others have written.
 //!
-//! Invariant: what [`hide`] returns contains no cluster secret, key or invite in its printed form.
+//! Invariant: no cluster secret, key or invite in its printed form is in what [`hide`] and [`brief`] return, and what
+//! [`brief`] returns is short and on one line.
 
 use std::borrow::Cow;
 
@@ -11,6 +12,29 @@ const PREFIXES: [&str; 3] = ["gossip-secret-", "gossip-key-", "gossip-invite-"];
 const MIN_LEN: usize = 16;
 /// What is printed instead.
 const HIDDEN: &str = "(a secret)";
+
+/// The most characters that [`brief`] returns of a text.
+const MAX_CHARS: usize = 80;
+
+/// Returns the beginning of `text` on one line, without secrets, and its length if that is not all of it.
+pub(crate) fn brief(text: &str) -> String {
+    // Hiding looks at all of its text.
+    let end = text.char_indices().nth(MAX_CHARS * 2).map(|(at, _)| at);
+    let begins = hide(text.get(..end.unwrap_or(text.len())).unwrap_or_default());
+    let mut chars = begins.chars();
+    let mut shown = String::new();
+    for c in chars.by_ref().take(MAX_CHARS) {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    if chars.next().is_some() {
+        shown.push_str(&format!("... ({} bytes)", text.len()));
+    }
+    shown
+}
 
 /// Returns whether `text` contains a secret.
 pub(crate) fn has_secret(text: &str) -> bool {
@@ -72,5 +96,18 @@ mod tests {
             assert!(!has_secret(text), "{text}");
             assert_eq!(hide(text), text);
         }
+    }
+
+    #[test]
+    fn a_long_text_or_one_of_several_lines_is_a_short_line() {
+        assert_eq!(brief("color"), "color");
+        assert_eq!(brief("a\nb\u{1b}"), "a\\nb\\u{1b}");
+        let long = "\u{e4}".repeat(60_000);
+        let shown = brief(&long);
+        assert!(shown.ends_with("... (120000 bytes)"), "{shown}");
+        assert!(shown.chars().count() < 100, "{shown}");
+        // A secret at the end of what is shown.
+        let secret = format!("{}gossip-secret-{}", "x".repeat(60), "a2".repeat(26));
+        assert!(!brief(&secret).contains("a2a2"), "{}", brief(&secret));
     }
 }

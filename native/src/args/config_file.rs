@@ -1,0 +1,356 @@
+//! The file of `--config`: options in TOML, which become words of a command line.
+//!
+//! It knows options by the definition of the command line only. Invariants: at most [`MAX_LEN`] bytes are read, and an
+//! error names the file, the line and the option, and contains no secret that is in the file.
+
+use std::any::TypeId;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, Command, ValueHint};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::units::Size;
+use crate::shown::brief;
+
+/// The longest file that is read, in bytes: thousands of seeds and keys.
+const MAX_LEN: u64 = 1 << 20;
+/// The options that only a command line can have.
+const COMMAND_LINE_ONLY: [&str; 5] = ["config", "check-config", "make-secret", "help", "version"];
+
+/// The options of a file.
+#[derive(Debug)]
+pub(super) struct ConfigFile {
+    path: PathBuf,
+    entries: Vec<Entry>,
+}
+
+/// An option in a file.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Its name, without dashes at the beginning.
+    pub(super) name: String,
+    line: usize,
+    /// What stands for it on a command line: nothing for `false` and for an empty list.
+    pub(super) words: Vec<OsString>,
+}
+
+/// The form of a value of an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// No value on a command line, and a boolean in a file.
+    Flag,
+    Text,
+    Path,
+    Integer,
+    /// An integer, or a string with a unit.
+    Size,
+    Number,
+}
+
+/// The reason for which a file of options cannot be used.
+#[derive(Debug)]
+pub(crate) struct ConfigFileError {
+    path: PathBuf,
+    /// The line, unless it is about all of the file.
+    line: Option<usize>,
+    problem: Problem,
+}
+
+/// What is wrong with a file of options.
+#[derive(Debug)]
+enum Problem {
+    Unreadable(io::Error),
+    TooLong,
+    NotUtf8,
+    /// It is not TOML. The text says why.
+    Syntax(String),
+    UnknownOption {
+        name: String,
+        similar: Option<String>,
+    },
+    /// The option makes sense on a command line only.
+    NotInFile {
+        name: String,
+    },
+    WrongType {
+        name: String,
+        expected: String,
+        found: &'static str,
+    },
+    BadValue {
+        name: String,
+        reason: String,
+    },
+}
+
+impl fmt::Display for ConfigFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match self.line {
+            Some(line) => write!(f, "{path}:{line}: {}", self.problem),
+            None => write!(f, "{path}: {}", self.problem),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(error) => write!(f, "cannot be read (--config): {error}"),
+            Self::TooLong => write!(f, "is longer than {MAX_LEN} bytes"),
+            Self::NotUtf8 => f.write_str("is not UTF-8"),
+            Self::Syntax(reason) => write!(f, "is not TOML: {}", brief(reason)),
+            Self::UnknownOption { name, similar } => {
+                write!(f, "there is no option {}", brief(name))?;
+                match similar {
+                    Some(similar) => write!(f, "; is {similar} meant?"),
+                    None => Ok(()),
+                }
+            }
+            Self::NotInFile { name } => write!(f, "{name} is an option of the command line only"),
+            Self::WrongType {
+                name,
+                expected,
+                found,
+            } => write!(f, "{name} must be {expected}, and not {found}"),
+            Self::BadValue { name, reason } => {
+                write!(f, "the value of {name} is not valid: {}", brief(reason))
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigFileError {}
+
+impl ConfigFile {
+    /// Reads a file with options of `command`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be read, is not TOML, or has something that is not an option or not a value of it.
+    pub(super) fn read(path: &Path, command: &Command) -> Result<Self, ConfigFileError> {
+        let fail = |line, problem| ConfigFileError {
+            path: path.to_path_buf(),
+            line,
+            problem,
+        };
+        let bytes = read(path).map_err(|error| fail(None, Problem::Unreadable(error)))?;
+        if bytes.len() as u64 > MAX_LEN {
+            return Err(fail(None, Problem::TooLong));
+        }
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            fail(Some(line_at(error.as_bytes(), valid)), Problem::NotUtf8)
+        })?;
+        let line_of = |at: usize| line_at(text.as_bytes(), at);
+        let table = DeTable::parse(&text).map_err(|error| {
+            let line = error.span().map(|span| line_of(span.start));
+            fail(line, Problem::Syntax(error.message().to_owned()))
+        })?;
+        let directory =
+            directory_of(path).map_err(|error| fail(None, Problem::Unreadable(error)))?;
+        let mut entries = Vec::new();
+        for (key, value) in table.get_ref() {
+            let line = line_of(key.span().start);
+            let words = words(command, &directory, key.get_ref(), value);
+            let words = words.map_err(|problem| fail(Some(line), problem))?;
+            entries.push(Entry {
+                name: key.get_ref().to_string(),
+                line,
+                words,
+            });
+        }
+        entries.sort_by_key(|entry| entry.line);
+        Ok(Self {
+            path: path.to_path_buf(),
+            entries,
+        })
+    }
+
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Returns the file and the line in which an option is given, if it is.
+    pub(super) fn place_of(&self, name: &str) -> Option<String> {
+        let mut entries = self.entries.iter();
+        let entry = entries.find(|entry| entry.name == name && !entry.words.is_empty())?;
+        Some(format!("{}:{}", self.path.display(), entry.line))
+    }
+}
+
+impl Form {
+    /// Returns whether an option can be in a file.
+    pub(super) fn is_in_file(option: &str) -> bool {
+        !COMMAND_LINE_ONLY.contains(&option)
+    }
+
+    /// Returns the form of the values of an option.
+    pub(super) fn of(arg: &Arg) -> Self {
+        let parsed = arg.get_value_parser().type_id();
+        if matches!(arg.get_action(), ArgAction::SetTrue) {
+            Self::Flag
+        } else if arg.get_value_hint() == ValueHint::AnyPath {
+            Self::Path
+        } else if parsed == TypeId::of::<usize>() || parsed == TypeId::of::<u64>() {
+            Self::Integer
+        } else if parsed == TypeId::of::<Size>() {
+            Self::Size
+        } else if parsed == TypeId::of::<f64>() {
+            Self::Number
+        } else {
+            Self::Text
+        }
+    }
+
+    fn expected(self) -> &'static str {
+        match self {
+            Self::Flag => "true or false",
+            Self::Text | Self::Path => "a string",
+            Self::Integer => "an integer",
+            Self::Size => "an integer, or a string with a unit",
+            Self::Number => "a number",
+        }
+    }
+
+    /// Returns the text of a value on a command line, or `None` if it has another type.
+    fn text(self, value: &DeValue<'_>) -> Option<String> {
+        Some(match (self, value) {
+            (Self::Flag, DeValue::Boolean(given)) => given.to_string(),
+            (Self::Text | Self::Path | Self::Size, DeValue::String(text)) => text.to_string(),
+            (Self::Integer | Self::Size | Self::Number, DeValue::Integer(number)) => {
+                match i128::from_str_radix(number.as_str(), number.radix()) {
+                    Ok(number) => number.to_string(),
+                    // Too large for any option, which says so.
+                    Err(_) => number.as_str().to_owned(),
+                }
+            }
+            (Self::Number, DeValue::Float(number)) => number.as_str().to_owned(),
+            _ => return None,
+        })
+    }
+}
+
+/// Returns what stands for an option on a command line.
+fn words(
+    command: &Command,
+    directory: &Path,
+    name: &str,
+    value: &Spanned<DeValue<'_>>,
+) -> Result<Vec<OsString>, Problem> {
+    let name = name.to_owned();
+    if !Form::is_in_file(&name) {
+        return Err(Problem::NotInFile { name });
+    }
+    let mut options = command.get_arguments();
+    let Some(arg) = options.find(|arg| arg.get_long() == Some(&name)) else {
+        let similar = similar(command, &name);
+        return Err(Problem::UnknownOption { name, similar });
+    };
+    let form = Form::of(arg);
+    let is_list = matches!(arg.get_action(), ArgAction::Append);
+    let wrong = |value: &DeValue<'_>| Problem::WrongType {
+        name: name.clone(),
+        expected: if is_list {
+            format!("a list, each {}", form.expected())
+        } else {
+            form.expected().to_owned()
+        },
+        found: type_of(value),
+    };
+    let values: Vec<_> = match (value.get_ref(), is_list) {
+        (DeValue::Array(values), true) => values.iter().map(Spanned::get_ref).collect(),
+        (other, true) => return Err(wrong(other)),
+        (value, false) => vec![value],
+    };
+    let mut words = Vec::new();
+    for value in values {
+        let text = form.text(value).ok_or_else(|| wrong(value))?;
+        let word = match form {
+            Form::Flag if text == "true" => OsString::from(format!("--{name}")),
+            Form::Flag => continue,
+            Form::Path if !text.is_empty() => {
+                let mut word = OsString::from(format!("--{name}="));
+                word.push(directory.join(&text));
+                word
+            }
+            _ => OsString::from(format!("--{name}={text}")),
+        };
+        check(command, &name, &word)?;
+        words.push(word);
+    }
+    Ok(words)
+}
+
+/// Checks a single option, whatever else it may need or contradict.
+fn check(command: &Command, name: &str, word: &OsString) -> Result<(), Problem> {
+    let words = [OsString::from("gossip-node"), word.clone()];
+    let Err(error) = command.clone().try_get_matches_from(words) else {
+        return Ok(());
+    };
+    if matches!(
+        error.kind(),
+        ErrorKind::MissingRequiredArgument | ErrorKind::ArgumentConflict
+    ) {
+        return Ok(());
+    }
+    let source = std::error::Error::source(&error).map(ToString::to_string);
+    let reason = source.unwrap_or_else(|| match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(valid)) => format!("must be one of {}", valid.join(", ")),
+        _ => error.kind().to_string(),
+    });
+    Err(Problem::BadValue {
+        name: name.to_owned(),
+        reason,
+    })
+}
+
+fn type_of(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// Returns the option that differs from `name` in case, underscores or one letter at the end, as in `seeds`.
+fn similar(command: &Command, name: &str) -> Option<String> {
+    let normal = name.to_lowercase().replace('_', "-");
+    let mut names = command.get_arguments().filter_map(Arg::get_long);
+    let found = names.find(|known| {
+        *known == normal
+            || normal.strip_suffix('s') == Some(known)
+            || known.strip_suffix('s') == Some(&normal)
+    });
+    found.map(str::to_owned)
+}
+
+/// Reads one byte more than a file may have.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(MAX_LEN.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn directory_of(path: &Path) -> io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    Ok(path.parent().map(Path::to_path_buf).unwrap_or_default())
+}
+
+/// Returns the number of the line with the byte at `at`.
+fn line_at(text: &[u8], at: usize) -> usize {
+    let before = text.get(..at).unwrap_or(text);
+    before.iter().filter(|byte| **byte == b'\n').count() + 1
+}

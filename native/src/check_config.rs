@@ -1,0 +1,150 @@
+//! `--check-config`: checks what a node would start with, and prints it as a file of options.
+//!
+//! Opens no port and creates nothing. Invariant: nothing secret is printed.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+
+use gossip_transport::credential::ClusterSecret;
+
+use crate::args::{Args, CommandLine, Form, Setting, Source};
+use crate::descriptors::Shares;
+use crate::run::{admin_descriptors, check_web_root};
+use crate::shown::hide;
+use crate::trust_files::TrustFiles;
+use crate::{credential_file, ready_file};
+
+/// Checks the arguments and the files that they name. Prints the arguments if all are valid.
+///
+/// # Errors
+///
+/// Fails with everything that is wrong.
+pub(crate) fn check(line: &CommandLine) -> Result<(), Vec<String>> {
+    line.check().map_err(|error| vec![error])?;
+    let facts = facts(&line.args)?;
+    let mut text = facts;
+    for setting in &line.settings {
+        let _ = writeln!(text, "{}", row(setting));
+    }
+    let mut stdout = std::io::stdout();
+    let _ = stdout.write_all(text.as_bytes());
+    let _ = stdout.flush();
+    Ok(())
+}
+
+/// Reads all files, and returns what is public in those that are secret, as comments.
+fn facts(args: &Args) -> Result<String, Vec<String>> {
+    let mut text = String::new();
+    let mut errors = Vec::new();
+    let mut note = |result: anyhow::Result<String>| match result {
+        Ok(fact) if fact.is_empty() => {}
+        Ok(fact) => {
+            let _ = writeln!(text, "# {fact}");
+        }
+        Err(error) => errors.push(format!("{error:#}")),
+    };
+    let shares = Shares::of_this_process(admin_descriptors(args), args.wanted());
+    note(shares.map_err(Into::into).map(|shares| {
+        format!(
+            "connections: {}, handshakes: {}, HTTP connections: {}",
+            shares.connections, shares.handshakes, shares.http
+        )
+    }));
+    if let Some(path) = &args.web_root {
+        note(check_web_root(path).map(|()| String::new()));
+    }
+    if let Some(path) = &args.ready_file {
+        note(ready_file::check(path).map(|()| String::new()));
+        note(in_directory(path, "--ready-file"));
+    }
+    if let Some(path) = &args.admin {
+        note(in_directory(path, "--admin"));
+    }
+    match TrustFiles::read(args) {
+        Ok(files) => {
+            if let Some(keyring) = files.trust().keyring() {
+                let ids: Vec<_> = keyring.secrets().map(ClusterSecret::id).collect();
+                let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+                note(Ok(format!("cluster secrets: {}", ids.join(", "))));
+            }
+            let identity = credential_file::existing(args, files.trust().clone());
+            note(identity.map(|credential| match credential {
+                Some(credential) => format!("identity: {}", credential.identity()),
+                None => "identity: a new one".to_owned(),
+            }));
+            if let Some(path) = &args.key {
+                note(in_directory(path, "--key"));
+            }
+        }
+        Err(error) => note(Err(error)),
+    }
+    if errors.is_empty() {
+        Ok(text)
+    } else {
+        Err(errors)
+    }
+}
+
+/// Checks that a file could be created.
+fn in_directory(path: &Path, option: &str) -> anyhow::Result<String> {
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let is_there = std::fs::metadata(directory).is_ok_and(|found| found.is_dir());
+    anyhow::ensure!(
+        is_there,
+        "there is no directory {} ({option})",
+        directory.display()
+    );
+    Ok(String::new())
+}
+
+/// Returns a line of a file of options, or a comment if the option has no value.
+fn row(setting: &Setting) -> String {
+    let values = setting.values.iter().map(|value| match setting.form {
+        Form::Flag | Form::Integer | Form::Number => value.clone(),
+        Form::Text | Form::Path | Form::Size => quoted(&hide(value)),
+    });
+    let values: Vec<_> = values.collect();
+    let value = if setting.is_list {
+        format!("[{}]", values.join(", "))
+    } else {
+        values.concat()
+    };
+    let name = &setting.name;
+    match &setting.source {
+        Source::Default if setting.values.is_empty() => format!("# {name} is not given"),
+        Source::Default => format!("{name} = {value} # default"),
+        Source::CommandLine => format!("{name} = {value} # command line"),
+        Source::File(place) => format!("{name} = {value} # {}", place.escape_debug()),
+    }
+}
+
+/// Returns a string of TOML.
+fn quoted(text: &str) -> String {
+    let mut quoted = "\"".to_owned();
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => {
+                let _ = write!(quoted, "\\u{:04X}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_string_of_toml_has_no_line_of_its_own() {
+        assert_eq!(quoted("a\"b\\c"), r#""a\"b\\c""#);
+        assert_eq!(quoted("a\nb\u{1b}"), r#""a\u000Ab\u001B""#);
+    }
+}
