@@ -13,7 +13,7 @@ use crate::descriptors::Shares;
 use crate::run::{admin_descriptors, check_web_root};
 use crate::shown::hide;
 use crate::trust_files::TrustFiles;
-use crate::{credential_file, ready_file};
+use crate::{credential_file, private_file, ready_file, state_dir};
 
 /// Checks the arguments and the files that they name. Prints the arguments if all are valid.
 ///
@@ -51,6 +51,10 @@ fn facts(args: &Args) -> Result<String, Vec<String>> {
             shares.connections, shares.handshakes, shares.http
         )
     }));
+    if let Some(path) = &args.state_dir {
+        let checked = state_dir::check(path).map_err(Into::into);
+        note(checked.map(|()| String::new()));
+    }
     if let Some(path) = &args.web_root {
         note(check_web_root(path).map(|()| String::new()));
     }
@@ -88,10 +92,7 @@ fn facts(args: &Args) -> Result<String, Vec<String>> {
 
 /// Checks that a file could be created.
 fn in_directory(path: &Path, option: &str) -> anyhow::Result<String> {
-    let directory = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
+    let directory = private_file::directory_of(path);
     let is_there = std::fs::metadata(directory).is_ok_and(|found| found.is_dir());
     anyhow::ensure!(
         is_there,

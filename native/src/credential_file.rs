@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow};
 use gossip_transport::credential::{ClusterSecret, NetCredential, Trust};
 
 use crate::args::Args;
-use crate::private_file::{read_private, write_new};
+use crate::private_file::{read_private, remove_drafts_of, write_new};
 use crate::trust_files::lacks;
 
 /// Returns the credential with the key that the arguments name, or with a new one.
@@ -19,10 +19,10 @@ use crate::trust_files::lacks;
 ///
 /// Fails if the file cannot be read, created or parsed.
 pub(crate) fn credential(args: &Args, trust: Trust) -> anyhow::Result<NetCredential> {
-    match &args.key {
-        Some(path) => key(path, trust),
+    match args.key_path() {
+        Some(path) => key(&path, trust),
         None => {
-            tracing::info!("no --key: using a new identity for this run");
+            tracing::info!("no --key and no --state-dir: using a new identity for this run");
             Ok(NetCredential::generate(trust))
         }
     }
@@ -34,13 +34,13 @@ pub(crate) fn credential(args: &Args, trust: Trust) -> anyhow::Result<NetCredent
 ///
 /// Fails if the file cannot be read or parsed.
 pub(crate) fn existing(args: &Args, trust: Trust) -> anyhow::Result<Option<NetCredential>> {
-    args.key
-        .as_ref()
-        .map_or(Ok(None), |path| read_key(path, trust))
+    let path = args.key_path();
+    path.map_or(Ok(None), |path| read_key(&path, trust))
 }
 
 /// Reads the key. Creates the file with a new key if it does not exist.
 fn key(path: &Path, trust: Trust) -> anyhow::Result<NetCredential> {
+    remove_drafts_of(path);
     match read_key(path, trust.clone())? {
         Some(credential) => Ok(credential),
         None => {
@@ -92,6 +92,7 @@ fn read_key(path: &Path, trust: Trust) -> anyhow::Result<Option<NetCredential>> 
 ///
 /// Fails if the file exists or cannot be written.
 pub(crate) fn make_secret(path: &Path) -> anyhow::Result<()> {
+    remove_drafts_of(path);
     write_new(path, &ClusterSecret::generate().to_text()).map_err(|error| {
         let exists = error.kind() == ErrorKind::AlreadyExists;
         let error = anyhow!(error).context(format!("cannot create the secret {}", path.display()));

@@ -29,6 +29,7 @@ mod run;
 mod seed_log;
 mod shown;
 mod shutdown;
+mod state_dir;
 mod status;
 mod trust_files;
 

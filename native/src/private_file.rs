@@ -4,14 +4,20 @@
 //! as it exists, and never replaces another one. One that is replaced keeps its owner and mode, and is there at
 //! any time, with its old content or with the new one.
 
+use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use gossip_transport::rt;
 
 /// The longest file that is read, in bytes: 19,000 keys.
 pub(crate) const MAX_LEN: usize = 1 << 20;
+/// The time after which a draft is one that a killed process has left.
+const DRAFT_TIME: Duration = Duration::from_secs(60);
+/// The most names of a directory that are looked at for drafts.
+const MAX_NAMES: usize = 10_000;
 
 /// Reads a file of text.
 ///
@@ -130,11 +136,46 @@ pub(crate) fn readable_by_others(_path: &Path) -> bool {
 }
 
 /// Returns a name beside `path` that no other process uses, in this container or another one.
-fn draft_of(path: &Path) -> PathBuf {
+pub(crate) fn draft_of(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     let now = rt::unix_time().as_nanos();
     name.push(format!(".{}-{now}.tmp", std::process::id()));
     path.with_file_name(name)
+}
+
+/// Returns whether `name` is one that [`draft_of`] returns.
+pub(crate) fn is_draft(name: &OsStr) -> bool {
+    begun_at(&name.to_string_lossy()).is_some()
+}
+
+/// Returns the time at which the draft `name` was begun, in nanoseconds since 1970.
+fn begun_at(name: &str) -> Option<u128> {
+    let (_, numbers) = name.strip_suffix(".tmp")?.rsplit_once('.')?;
+    let (pid, nanos) = numbers.split_once('-')?;
+    pid.parse::<u32>().ok()?;
+    nanos.parse().ok()
+}
+
+/// Removes drafts of the file `path` that processes have left which were killed. They contain a key or secrets.
+pub(crate) fn remove_drafts_of(path: &Path) {
+    let (Some(name), Ok(entries)) = (path.file_name(), std::fs::read_dir(directory_of(path)))
+    else {
+        return;
+    };
+    let begin = format!("{}.", name.to_string_lossy());
+    let now = rt::unix_time().as_nanos();
+    for entry in entries.take(MAX_NAMES).flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let rest = name.strip_prefix(&begin).map(|rest| format!(".{rest}"));
+        let begun = rest.filter(|rest| rest.matches('.').count() == 2);
+        let begun = begun.and_then(|rest| begun_at(&rest));
+        let is_old = begun.is_some_and(|begun| now.abs_diff(begun) > DRAFT_TIME.as_nanos());
+        let is_file = entry.file_type().is_ok_and(|found| found.is_file());
+        if is_old && is_file && std::fs::remove_file(entry.path()).is_ok() {
+            tracing::info!(path = ?entry.path(), "removed a file that was not finished");
+        }
+    }
 }
 
 /// Moves `draft` to `path`, unless there is a file already.
@@ -150,17 +191,21 @@ fn publish(draft: &Path, path: &Path) -> std::io::Result<()> {
 
 /// Makes the new name last over a crash of the machine, where the system can.
 fn sync_directory_of(path: &Path) {
-    let directory = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    if let Ok(directory) = File::open(directory) {
+    if let Ok(directory) = File::open(directory_of(path)) {
         let _ = directory.sync_all();
     }
 }
 
+/// Returns the directory with the file `path`.
+pub(crate) fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
 #[cfg(unix)]
-fn create_private(path: &Path) -> std::io::Result<File> {
+pub(crate) fn create_private(path: &Path) -> std::io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     OpenOptions::new()
         .write(true)
@@ -170,7 +215,7 @@ fn create_private(path: &Path) -> std::io::Result<File> {
 }
 
 #[cfg(not(unix))]
-fn create_private(path: &Path) -> std::io::Result<File> {
+pub(crate) fn create_private(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().write(true).create_new(true).open(path)
 }
 
@@ -215,5 +260,37 @@ mod tests {
         let missing = replace(&dir.path().join("none"), "new").unwrap_err();
         assert_eq!(missing.kind(), ErrorKind::NotFound);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn old_drafts_of_a_file_are_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.key");
+        let now = rt::unix_time().as_nanos();
+        let hour = 3_600_000_000_000;
+        let old = [
+            format!("node.key.7-{}.tmp", now - hour),
+            "node.key.7-1.tmp".to_owned(),
+        ];
+        let others = [
+            format!("node.key.7-{now}.tmp"),
+            "other.key.7-1.tmp".to_owned(),
+            "node.key.old.7-1.tmp".to_owned(),
+            "node.key.7.tmp".to_owned(),
+            "node.key.tmp".to_owned(),
+            "node.key.7-1".to_owned(),
+            "node.key".to_owned(),
+        ];
+        for name in old.iter().chain(&others) {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        remove_drafts_of(&path);
+        for name in &old {
+            assert!(!dir.path().join(name).exists(), "{name}");
+        }
+        for name in &others {
+            assert!(dir.path().join(name).exists(), "{name}");
+        }
+        assert!(is_draft(draft_of(&path).file_name().unwrap()));
     }
 }

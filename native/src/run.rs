@@ -25,8 +25,9 @@ use crate::node::Node;
 use crate::own_address::own_address;
 use crate::ready_file::Ready;
 use crate::shutdown::Shutdown;
+use crate::state_dir::StateDir;
 use crate::trust_files::TrustFiles;
-use crate::{credential_file, membership_log, name_log, ready_file, seed_log};
+use crate::{credential_file, membership_log, name_log, private_file, ready_file, seed_log};
 
 /// The time in which queued messages may be sent when the node leaves.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(1);
@@ -51,6 +52,10 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Instant> {
     }
     if let Some(path) = &args.ready_file {
         ready_file::check(path)?;
+    }
+    let state_dir = args.state_dir.as_deref().map(StateDir::open).transpose()?;
+    if let Some(path) = &args.secret {
+        private_file::remove_drafts_of(path);
     }
     let trust_files = TrustFiles::read(args)?;
     let credential = credential_file::credential(args, trust_files.trust().clone())?;
@@ -148,6 +153,8 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Instant> {
     if let Some(path) = &args.ready_file {
         ready.remove(path);
     }
+    // Not before the ports are free.
+    drop(state_dir);
     left.map(|()| leaving)
 }
 

@@ -27,6 +27,7 @@ use gossip_transport::tcp::Network;
 
 use crate::admin::AdminCommand;
 use crate::http::HostName;
+use crate::state_dir;
 pub(crate) use command_line::{ArgsError, CommandLine, Setting, Source};
 pub(crate) use config_file::Form;
 use gossip::GossipOptions;
@@ -111,9 +112,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     pub(crate) id: Option<String>,
 
-    /// File of this node's secret key, created with mode 0600 if missing [default: a new key at each start]
+    /// File of this node's secret key, created with mode 0600 if missing [default: "key" in --state-dir, or a new key at each start]
     #[arg(long, value_name = "FILE", value_parser = path())]
     pub(crate) key: Option<PathBuf>,
+
+    /// Directory that this node owns, created with mode 0700 if missing: its key (unless --key is given) and its state
+    ///
+    /// One node can use it at a time. Nobody but its user and root may write to it.
+    #[arg(long, value_name = "DIR", value_parser = path())]
+    pub(crate) state_dir: Option<PathBuf>,
 
     /// An identity to trust; may be given several times
     #[arg(long = "trust", value_name = "KEY")]
@@ -199,6 +206,12 @@ impl Args {
     /// Returns whether a list of trusted keys was given.
     pub(crate) fn has_trusted_keys(&self) -> bool {
         !self.trusted.is_empty() || self.trust_file.is_some()
+    }
+
+    /// Returns the path of the key, if it is kept.
+    pub(crate) fn key_path(&self) -> Option<PathBuf> {
+        let in_state_dir = self.state_dir.as_deref().map(state_dir::key_in);
+        self.key.clone().or(in_state_dir)
     }
 
     /// Checks the combinations of options that clap cannot check.
