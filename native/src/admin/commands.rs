@@ -9,7 +9,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::client::{Client, ClientError};
-use super::items::{Deleted, Entry, Event, Secret};
+use super::items::{Connection, Deleted, Entry, Event, Secret};
 use super::output::{self, Keys};
 use super::protocol::{Command, Delete, Failure, Get, Set};
 use super::secret_command::SecretCommand;
@@ -70,6 +70,11 @@ pub(crate) enum AdminCommand {
         #[command(flatten)]
         target: Target,
     },
+    /// List the open connections of a running node, with the queues of their peers
+    Connections {
+        #[command(flatten)]
+        target: Target,
+    },
     /// List and change the cluster secrets of a running node, and its file of secrets
     Secret {
         #[command(subcommand)]
@@ -124,7 +129,8 @@ impl AdminCommand {
             | Self::Set { target, .. }
             | Self::Delete { target, .. }
             | Self::Members { target, .. }
-            | Self::Watch { target } => target,
+            | Self::Watch { target }
+            | Self::Connections { target } => target,
             Self::Secret { command } => command.target(),
         }
     }
@@ -145,6 +151,7 @@ impl AdminCommand {
             Self::Delete { key, .. } => Command::Delete(Delete { key: key.clone() }),
             Self::Members { .. } => Command::Members,
             Self::Watch { .. } => Command::Watch,
+            Self::Connections { .. } => Command::Connections,
             Self::Secret { command } => command.request().map_err(Stop::Input)?,
         })
     }
@@ -160,6 +167,7 @@ impl AdminCommand {
             json: target.json,
             members: Vec::new(),
             secrets: Vec::new(),
+            connections: Vec::new(),
         };
         let mut printed = Ok(());
         let ended = client.run(&request, |item| {
@@ -187,6 +195,7 @@ struct Printer<'a> {
     members: Vec<MemberStatus>,
     /// The same of secrets.
     secrets: Vec<Secret>,
+    connections: Vec<Connection>,
 }
 
 impl Printer<'_> {
@@ -200,6 +209,10 @@ impl Printer<'_> {
             AdminCommand::Delete { .. } => print(&output::deleted(&read::<Deleted>(item)?)),
             AdminCommand::Members { .. } => {
                 self.members.push(read(item)?);
+                Ok(())
+            }
+            AdminCommand::Connections { .. } => {
+                self.connections.push(read(item)?);
                 Ok(())
             }
             AdminCommand::Watch { .. } => print(&output::event(&read::<Event>(item)?)),
@@ -218,6 +231,9 @@ impl Printer<'_> {
             AdminCommand::Members { keys, .. } if !self.json => {
                 let keys = if *keys { Keys::Listed } else { Keys::Counted };
                 print(output::table(&self.members, keys).trim_end())
+            }
+            AdminCommand::Connections { .. } if !self.json => {
+                print(output::connections(&self.connections).trim_end())
             }
             AdminCommand::Secret {
                 command: SecretCommand::List { .. },

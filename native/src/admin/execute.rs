@@ -117,10 +117,7 @@ pub(super) fn set(node: &Node, set: &Set) -> Result<Entry, Failure> {
         (node.id(), set)
     })?;
     match set {
-        Ok(()) => {
-            tracing::info!(?key, expire, "set by an admin command");
-            Ok(entry(&id, true, key, value.clone()))
-        }
+        Ok(()) => Ok(entry(&id, true, key, value.clone())),
         Err(SetError::Left) => Err(leaving()),
         Err(error) => Err(Failure::new(Code::Refused, error.to_string())),
     }
@@ -131,13 +128,10 @@ pub(super) fn delete(node: &Node, delete: &Delete) -> Result<Deleted, Failure> {
     let key = &delete.key;
     let (id, deleted) = with(node, |node| (node.id(), node.delete(key)))?;
     match deleted {
-        Ok(()) => {
-            tracing::info!(?key, "deleted by an admin command");
-            Ok(Deleted {
-                member: Subject::from(&id),
-                key: key.clone(),
-            })
-        }
+        Ok(()) => Ok(Deleted {
+            member: Subject::from(&id),
+            key: key.clone(),
+        }),
         Err(DeleteError::NoSuchKey { .. }) => Err(no_such_key(&id, key)),
         Err(DeleteError::Left) => Err(leaving()),
         Err(error) => Err(Failure::new(Code::Refused, error.to_string())),

@@ -79,6 +79,41 @@ pub(super) enum SecretState {
     Removed,
 }
 
+/// An open connection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Connection {
+    /// The address under which the peer is known.
+    pub(super) addr: SocketAddr,
+    /// The other end on the network, which may be a proxy.
+    pub(super) network_addr: SocketAddr,
+    pub(super) local_addr: SocketAddr,
+    /// The identity of the peer. None with plaintext UDP.
+    pub(super) identity: Option<String>,
+    /// `noise` (encrypted, over TCP or WebSocket) or `udp`.
+    pub(super) protocol: String,
+    /// The id of the cluster secret that it was made with.
+    pub(super) secret: Option<String>,
+    pub(super) direction: Side,
+    pub(super) age_seconds: f64,
+    /// The time since anything was received.
+    pub(super) silence_seconds: f64,
+    /// Messages that wait to be sent to the peer, over all its connections.
+    pub(super) queued: u64,
+    pub(super) queued_bytes: u64,
+    /// Received messages of the peer that wait to be handled.
+    pub(super) incoming_queued: u64,
+}
+
+/// The side that has dialled a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Side {
+    /// The peer.
+    Incoming,
+    /// The node itself.
+    Outgoing,
+}
+
 /// What a watch reports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]

@@ -13,7 +13,9 @@
 //! | `port/` | listening on a socket or a loopback port, and what becomes of the file of a dead node |
 //! | `server` | accepting connections, and which one gives way when there are too many |
 //! | `session` | one connection: its requests, its replies and their time limits |
+//! | `audit` | the log of what is done, and by whom |
 //! | `execute` | what the commands do to the node |
+//! | `connections` | what the command about connections does |
 //! | `secrets` | what the commands about cluster secrets do |
 //! | `commands` | the subcommands, and their exit codes |
 //! | `secret_command` | those of `secret` |
@@ -21,9 +23,11 @@
 //! | `client` | the connection of a subcommand |
 //! | `output` | what people read |
 
+mod audit;
 mod changes;
 mod client;
 mod commands;
+mod connections;
 mod execute;
 mod items;
 mod output;

@@ -5,8 +5,11 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::items::{Deleted, Entry, Event, Secret, SecretState, State, Subject};
+use super::items::{Connection, Deleted, Entry, Event, Secret, SecretState, Side, State, Subject};
 use crate::member_status::MemberStatus;
+
+/// The characters of an identity in a table, as in the log.
+const SHORT_IDENTITY: usize = 10;
 
 /// The keys in a table of members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +75,48 @@ pub(super) fn secrets(secrets: &[Secret]) -> String {
         };
         let (id, connections) = (printable(&secret.secret), secret.connections);
         let _ = writeln!(text, "{id:8}  {state:8}  {connections}");
+    }
+    text
+}
+
+/// Returns a table of connections.
+pub(super) fn connections(connections: &[Connection]) -> String {
+    let head = [
+        "ADDRESS",
+        "IDENTITY",
+        "DIRECTION",
+        "PROTOCOL",
+        "SILENCE",
+        "QUEUED",
+        "RECEIVED",
+    ];
+    let mut rows = vec![head.map(str::to_owned)];
+    rows.extend(connections.iter().map(|connection| {
+        let identity = connection.identity.as_deref().unwrap_or("-");
+        [
+            connection.addr.to_string(),
+            printable(identity).chars().take(SHORT_IDENTITY).collect(),
+            match connection.direction {
+                Side::Incoming => "incoming",
+                Side::Outgoing => "outgoing",
+            }
+            .to_owned(),
+            printable(&connection.protocol).into_owned(),
+            format!("{:.1}s", connection.silence_seconds),
+            connection.queued.to_string(),
+            connection.incoming_queued.to_string(),
+        ]
+    }));
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: [usize; 7] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row.iter().zip(widths);
+        let cells = cells.map(|(cell, width)| format!("{cell:width$}"));
+        let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
     }
     text
 }
@@ -203,6 +248,32 @@ mod tests {
             "{listed}"
         );
         assert!(listed.contains("superseded"), "{listed}");
+    }
+
+    #[test]
+    fn a_table_of_connections_is_aligned() {
+        let connection = |addr: &str, identity: Option<&str>| Connection {
+            addr: addr.parse().unwrap(),
+            network_addr: addr.parse().unwrap(),
+            local_addr: addr.parse().unwrap(),
+            identity: identity.map(str::to_owned),
+            protocol: if identity.is_some() { "noise" } else { "udp" }.to_owned(),
+            secret: None,
+            direction: Side::Incoming,
+            age_seconds: 7.0,
+            silence_seconds: 0.25,
+            queued: 3,
+            queued_bytes: 300,
+            incoming_queued: 0,
+        };
+        let listed = connections(&[
+            connection("127.0.0.1:1", Some("abcdefghijklmnop")),
+            connection("192.0.2.200:7946", None),
+        ]);
+        let expected = "ADDRESS           IDENTITY    DIRECTION  PROTOCOL  SILENCE  QUEUED  RECEIVED\n\
+                        127.0.0.1:1       abcdefghij  incoming   noise     0.2s     3       0\n\
+                        192.0.2.200:7946  -           incoming   udp       0.2s     3       0\n";
+        assert_eq!(listed, expected);
     }
 
     #[test]

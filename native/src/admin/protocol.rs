@@ -32,6 +32,8 @@ pub(super) enum Command {
     Members,
     /// Returns all members, and then each change, until one side closes the connection.
     Watch,
+    /// Returns the open connections.
+    Connections,
     /// Returns the ids of the cluster secrets, and how many connections rest on each.
     SecretList,
     /// Accepts another cluster secret.
@@ -258,6 +260,7 @@ impl Command {
             Self::Delete(delete) => ("delete", serde_json::to_value(delete)?),
             Self::Members => ("members", Value::Null),
             Self::Watch => ("watch", Value::Null),
+            Self::Connections => ("connections", Value::Null),
             Self::SecretList => ("secret-list", Value::Null),
             Self::SecretAdd(add) => ("secret-add", serde_json::to_value(add)?),
             Self::SecretUse(named) => ("secret-use", serde_json::to_value(named)?),
@@ -280,6 +283,7 @@ impl Command {
             "delete" => Self::Delete(arguments(given)?),
             "members" => arguments(given).map(|Nothing {}| Self::Members)?,
             "watch" => arguments(given).map(|Nothing {}| Self::Watch)?,
+            "connections" => arguments(given).map(|Nothing {}| Self::Connections)?,
             "secret-list" => arguments(given).map(|Nothing {}| Self::SecretList)?,
             "secret-add" => Self::SecretAdd(arguments(given)?),
             "secret-use" => Self::SecretUse(arguments(given)?),
@@ -375,6 +379,7 @@ mod tests {
             Command::Delete(Delete { key: key() }),
             Command::Members,
             Command::Watch,
+            Command::Connections,
         ] {
             for token in [None, Some("secret")] {
                 let line = command.to_line(token).unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gossip_transport::rt::{self, Task};
 
-use super::port::{Access, Port, Stream};
+use super::port::{Access, Peer, Port, Stream};
 use super::session::{Activity, Session, refuse};
 use crate::node::Node;
 use crate::trust_files::TrustFiles;
@@ -53,7 +53,7 @@ impl Server {
     async fn run(mut self) {
         loop {
             match self.port.accept().await {
-                Ok(stream) => self.start(stream),
+                Ok((stream, peer)) => self.start(stream, peer),
                 Err(error) => {
                     self.failures = self.failures.saturating_add(1);
                     if self.failures.is_power_of_two() {
@@ -67,7 +67,7 @@ impl Server {
         }
     }
 
-    fn start(&mut self, stream: Box<dyn Stream>) {
+    fn start(&mut self, stream: Box<dyn Stream>, peer: Peer) {
         if !self.make_room() {
             tracing::warn!("refused an admin connection, there are too many");
             self.refusal = Some(Task::spawn(refuse(stream, MAX_CONNECTIONS)));
@@ -78,6 +78,7 @@ impl Server {
             node: self.node.clone(),
             trust_files: self.trust_files.clone(),
             access: self.access.clone(),
+            peer,
             activity: activity.clone(),
         };
         self.connections.push(Connection {

@@ -15,12 +15,13 @@ use tokio::io::{
     AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf,
 };
 
+use super::audit::Entry;
 use super::changes::{Known, Seen};
 use super::execute::{self, Pages};
 use super::items::Event;
-use super::port::{Access, Stream};
+use super::port::{Access, Peer, Stream};
 use super::protocol::{Code, Command, Failure, Item, MAX_REQUEST_LEN, Reply, Request};
-use super::secrets;
+use super::{connections, secrets};
 use crate::any_network::AnyParticipant;
 use crate::member_status::MemberStatus;
 use crate::node::Node;
@@ -56,6 +57,8 @@ pub(super) struct Session {
     pub(super) node: Node,
     pub(super) trust_files: TrustFiles,
     pub(super) access: Access,
+    /// Who has connected.
+    pub(super) peer: Peer,
     pub(super) activity: Activity,
 }
 
@@ -81,8 +84,14 @@ impl Session {
                     is_allowed |= self.access.allows(&request);
                     if is_allowed {
                         self.activity.set_busy(true);
-                        self.answer(request.command, &mut requests, &mut replies)
-                            .await
+                        let entry = Entry::begin(&request.command, self.peer);
+                        let answered = self
+                            .answer(request.command, &mut requests, &mut replies)
+                            .await;
+                        if let Ok(outcome) = &answered {
+                            entry.end(outcome);
+                        }
+                        answered
                     } else {
                         Ok(Err(Failure::new(
                             Code::Unauthorized,
@@ -131,6 +140,15 @@ impl Session {
                     }
                 }
             }
+            Command::Connections => match connections::list(node) {
+                Ok(connections) => {
+                    for connection in connections {
+                        replies.item(&connection).await?;
+                    }
+                    Ok(Ok(()))
+                }
+                Err(failure) => Ok(Err(failure)),
+            },
             Command::SecretList => match secrets::list(node, &self.trust_files) {
                 Ok(secrets) => {
                     for secret in secrets {

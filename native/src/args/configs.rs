@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use gossip_transport::TransportLayerConfig;
 use gossip_transport::config::ConfigError;
-use gossip_transport::gossip::GossipConfig;
 use gossip_transport::gossip::engine::Engine;
+use gossip_transport::gossip::{GossipConfig, SetError};
 use gossip_transport::message::ChitchatId;
 use gossip_transport::secure::SecureConfig;
 use gossip_transport::tcp::TcpConfig;
@@ -17,6 +17,7 @@ use super::Args;
 use super::invalid::Invalid;
 use crate::descriptors::{Shares, Wanted};
 use crate::kind::{KIND_KEY, KIND_NODE};
+use crate::shown::brief;
 
 /// The names of configuration fields that differ from those of their options. All others are the same with dashes.
 const OPTIONS: [(&str, &str); 15] = [
@@ -144,7 +145,16 @@ impl Args {
         })?;
         let id = ChitchatId::new(&*gossip.node_id, 1, (Ipv4Addr::LOCALHOST, 1).into());
         let engine = Engine::new(gossip, id, Duration::ZERO);
-        engine.map_err(|error| Invalid::new("set", format!("is refused: {error}")))?;
+        engine.map_err(|error| match error {
+            SetError::KeyNotAscii { key } => {
+                let key = brief(&key);
+                Invalid::new(
+                    "set",
+                    format!("is refused: key {key:?} must begin with an ASCII character"),
+                )
+            }
+            error => Invalid::new("set", format!("is refused: {error}")),
+        })?;
         Ok(())
     }
 }

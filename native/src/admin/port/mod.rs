@@ -6,6 +6,7 @@
 
 mod directory_lock;
 mod loopback;
+mod peer;
 mod token_file;
 #[cfg(unix)]
 mod unix;
@@ -16,6 +17,7 @@ use std::path::Path;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use loopback::LoopbackPort;
+pub(super) use peer::Peer;
 pub(super) use token_file::{Token, TokenFile};
 #[cfg(unix)]
 use unix::UnixPort;
@@ -67,11 +69,14 @@ impl Port {
     }
 
     /// Waits for the next connection that may use the port. Cancel-safe.
-    pub(super) async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+    pub(super) async fn accept(&self) -> io::Result<(Box<dyn Stream>, Peer)> {
         match self {
             #[cfg(unix)]
-            Self::Unix(port) => Ok(Box::new(port.accept().await?)),
-            Self::Loopback(port) => Ok(Box::new(port.accept().await?)),
+            Self::Unix(port) => {
+                let (stream, peer) = port.accept().await?;
+                Ok((Box::new(stream), peer))
+            }
+            Self::Loopback(port) => Ok((Box::new(port.accept().await?), Peer::TokenHolder)),
         }
     }
 

@@ -11,6 +11,7 @@ use gossip_transport::rt;
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
 use super::directory_lock::lock_directory_of;
+use super::peer::Peer;
 
 /// Connections that wait until they are accepted.
 const BACKLOG: u32 = 16;
@@ -51,14 +52,15 @@ impl UnixPort {
     }
 
     /// Waits for a connection of this user or root. Cancel-safe.
-    pub(super) async fn accept(&self) -> io::Result<UnixStream> {
+    pub(super) async fn accept(&self) -> io::Result<(UnixStream, Peer)> {
         loop {
             let (stream, _) = self.listener.accept().await?;
-            let peer = stream.peer_cred()?.uid();
-            if may_connect(peer, rustix::process::geteuid().as_raw()) {
-                return Ok(stream);
+            let peer = stream.peer_cred()?;
+            let (uid, pid) = (peer.uid(), peer.pid());
+            if may_connect(uid, rustix::process::geteuid().as_raw()) {
+                return Ok((stream, Peer::Process { uid, pid }));
             }
-            tracing::warn!(uid = peer, "refused an admin connection of another user");
+            tracing::warn!(uid, "refused an admin connection of another user");
         }
     }
 }
