@@ -167,3 +167,55 @@ fn an_http_address_that_others_can_reach_is_warned_of_once() {
         }
     }
 }
+
+#[test]
+fn a_pipe_or_a_device_among_the_files_holds_no_thread_and_a_long_path_is_no_error_of_the_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    std::fs::create_dir(path("sub")).unwrap();
+    for pipe in [path("pipe"), path("sub/index.html")] {
+        let made = std::process::Command::new("mkfifo").arg(pipe).status();
+        assert!(made.unwrap().success());
+    }
+    std::os::unix::fs::symlink("/dev/zero", path("zero")).unwrap();
+    std::fs::create_dir(path("a b")).unwrap();
+    std::fs::write(path("a b/index.html"), "index").unwrap();
+    std::fs::write(path("file.txt"), "file").unwrap();
+    std::os::unix::fs::symlink("file.txt", path("link.txt")).unwrap();
+    let root = dir.path().to_str().unwrap();
+    let node = Node::start(&["--trust-anyone", "--web-root", root]);
+    let threads = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", node.process.id()));
+        let status = status.unwrap();
+        let line = status.lines().find(|line| line.starts_with("Threads:"));
+        line.unwrap()[8..].trim().parse::<usize>().unwrap()
+    };
+    let get = |path: &str| get(node.http, path, "localhost").0;
+    for (path, code) in [
+        ("/file.txt", 200),
+        ("/link.txt", 200),
+        ("/a%20b/", 200),
+        ("/none", 404),
+    ] {
+        assert_eq!(get(path), code, "{path}");
+    }
+    let before = threads();
+    for _ in 0..20 {
+        for path in ["/pipe", "/sub/", "/zero", "/pip%65", "//pipe", "/./pipe"] {
+            assert_eq!(get(path), 404, "{path}");
+        }
+    }
+    let after = threads();
+    assert!(after < before + 20, "{before} threads, then {after}");
+    for path in [
+        format!("/{}", "x".repeat(300)),
+        format!("/{}", "x/".repeat(1500)),
+    ] {
+        assert_eq!(get(&path), 404);
+    }
+    assert_eq!(get(&format!("/{}", "x".repeat(10_000))), 414);
+    assert_eq!(get("/%2e%2e/file.txt"), 404);
+    assert_eq!(get("/file.txt/more"), 404);
+    let (code, _) = send(node.http, "POST /file.txt HTTP/1.1\r\nHost: localhost\r\n");
+    assert_eq!(code, 405);
+}

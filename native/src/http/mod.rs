@@ -10,6 +10,7 @@
 //! | `connections` | the connections, and which ones end when there are too many or others need their memory |
 //! | `progress` | whether a client reads and writes |
 //! | `bodies` | the bodies of long responses, and what they take in memory together |
+//! | `web_root` | the files of `--web-root` |
 //! | `hosts` | the hosts for which requests may read the members |
 
 mod bodies;
@@ -17,6 +18,7 @@ mod connections;
 mod hosts;
 mod progress;
 mod serve;
+mod web_root;
 
 use std::path::Path;
 
@@ -29,7 +31,6 @@ use axum::routing::get;
 use axum::{Json, Router};
 use gossip_transport::rt;
 use tokio::net::TcpListener;
-use tower_http::services::ServeDir;
 
 use crate::headers::HEADERS;
 use crate::metrics;
@@ -70,7 +71,7 @@ impl Server {
             .merge(for_own_hosts)
             .with_state(app);
         let router = match web_root {
-            Some(root) => router.fallback_service(ServeDir::new(root)),
+            Some(root) => router.fallback_service(web_root::serve(root)),
             None => router.route("/", get(no_page)),
         };
         Self {
