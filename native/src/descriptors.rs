@@ -53,15 +53,25 @@ pub(crate) struct Wanted {
 pub(crate) struct TooFew {
     limit: usize,
     needed: usize,
+    /// Whether numbers of connections were asked for.
+    for_wanted: bool,
 }
 
 impl fmt::Display for TooFew {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { limit, needed } = self;
+        let Self {
+            limit,
+            needed,
+            for_wanted,
+        } = self;
         write!(
             f,
             "this process may have {limit} files open, and needs {needed}: raise the limit (ulimit -n)"
-        )
+        )?;
+        if *for_wanted {
+            f.write_str(", or lower --max-connections and the like")?;
+        }
+        Ok(())
     }
 }
 
@@ -123,7 +133,11 @@ impl Shares {
         let free = limit.saturating_sub(taken);
         let Some(spare) = free.checked_sub(least.descriptors()) else {
             let needed = taken.saturating_add(least.descriptors());
-            return Err(TooFew { limit, needed });
+            return Err(TooFew {
+                limit,
+                needed,
+                for_wanted: wanted != Wanted::default(),
+            });
         };
         let http = (free / 10).clamp(MIN_HTTP, MAX_HTTP);
         let handshakes = (free / 6).clamp(MIN_HANDSHAKES, MAX_HANDSHAKES);
@@ -257,7 +271,8 @@ mod tests {
             Shares::of(1024, 14, wanted),
             Err(TooFew {
                 limit: 1024,
-                needed: 3036
+                needed: 3036,
+                for_wanted: true
             })
         );
         assert_eq!(

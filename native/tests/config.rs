@@ -13,12 +13,12 @@
 mod support;
 
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use tempfile::TempDir;
 
 use support::cluster::make_secret;
-use support::process::{Node, run, stderr, wait_for};
+use support::process::{Node, command, run, stderr, wait_for};
 
 /// A directory with a secret and a file of options.
 struct Files {
@@ -188,6 +188,16 @@ fn an_error_of_a_file_names_the_file_the_line_and_the_option() {
         ("dial-timeout = \"soon\"", 1, "must be a time such as"),
         ("protocol-version = \"v7\"", 1, "must be one of v0, v1"),
         ("max-bytes = \"4MB\"", 1, "must be a number of bytes"),
+        (
+            "seed = [\n\"a:1\",\n\"b\",\n\"c\"]",
+            3,
+            "the value of seed is not valid: \"b\" must be",
+        ),
+        (
+            "seed = [\n\"a:1\",\n7]",
+            3,
+            "seed must be a list, each a string",
+        ),
         (
             "config = \"other.toml\"",
             1,
@@ -363,4 +373,22 @@ fn check_config_reports_everything_that_is_wrong_with_the_files() {
     .unwrap();
     let text = stderr(&files.run(&["--check-config"]));
     assert!(text.contains("node.key does not contain a key"), "{text}");
+}
+
+#[test]
+fn a_wrong_value_at_the_end_of_a_long_list_is_found_soon() {
+    let seeds: String = (0..10_000).map(|n| format!("\"host-{n}:1\",\n")).collect();
+    let files = Files::new(&format!("trust-anyone = true\nseed = [\n{seeds}]\n"));
+    let mut check = command();
+    check.args(["--config", files.config(), "--check-config"]);
+    // It prints more than a pipe takes.
+    let checked = check.stdout(Stdio::null()).output().unwrap();
+    assert_eq!(checked.status.code(), Some(0), "{}", stderr(&checked));
+    let wrong = seeds.replace("host-9999:1", "host-9999");
+    std::fs::write(&files.config, format!("seed = [\n{wrong}]\n")).unwrap();
+    let text = stderr(&files.run(&["--check-config"]));
+    assert!(
+        text.contains("node.toml:10001: the value of seed is not valid"),
+        "{text}"
+    );
 }

@@ -264,6 +264,22 @@ fn a_node_that_may_open_too_few_files_says_how_many_it_needs() {
 }
 
 #[test]
+fn more_connections_than_may_be_open_are_refused_and_fewer_are_granted() {
+    let refused = command("256").args(["--max-connections", "500"]).output();
+    let refused = refused.unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&refused.stderr);
+    assert!(text.contains("may have 256 files open"), "{text}");
+    assert!(text.contains("or lower --max-connections"), "{text}");
+    let checked = command("256")
+        .args(["--max-connections", "100", "--check-config"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&checked.stdout);
+    assert!(text.contains("# connections: 100, "), "{text}");
+}
+
+#[test]
 fn the_admin_port_has_descriptors_of_its_own() {
     let needed = |admin: &[&str]| {
         let output = command("32").args(admin).output().unwrap();

@@ -159,7 +159,8 @@ impl ConfigFile {
         for (key, value) in table.get_ref() {
             let line = line_of(key.span().start);
             let words = words(command, &directory, key.get_ref(), value);
-            let words = words.map_err(|problem| fail(Some(line), problem))?;
+            let words =
+                words.map_err(|(at, problem)| fail(Some(at.map_or(line, line_of)), problem))?;
             entries.push(Entry {
                 name: key.get_ref().to_string(),
                 line,
@@ -237,21 +238,22 @@ impl Form {
     }
 }
 
-/// Returns what stands for an option on a command line.
+/// Returns what stands for an option on a command line. An error has the place of its value in the text, if that is
+/// part of a list.
 fn words(
     command: &Command,
     directory: &Path,
     name: &str,
     value: &Spanned<DeValue<'_>>,
-) -> Result<Vec<OsString>, Problem> {
+) -> Result<Vec<OsString>, (Option<usize>, Problem)> {
     let name = name.to_owned();
     if !Form::is_in_file(&name) {
-        return Err(Problem::NotInFile { name });
+        return Err((None, Problem::NotInFile { name }));
     }
     let mut options = command.get_arguments();
     let Some(arg) = options.find(|arg| arg.get_long() == Some(&name)) else {
         let similar = similar(command, &name);
-        return Err(Problem::UnknownOption { name, similar });
+        return Err((None, Problem::UnknownOption { name, similar }));
     };
     let form = Form::of(arg);
     let is_list = matches!(arg.get_action(), ArgAction::Append);
@@ -265,14 +267,16 @@ fn words(
         found: type_of(value),
     };
     let values: Vec<_> = match (value.get_ref(), is_list) {
-        (DeValue::Array(values), true) => values.iter().map(Spanned::get_ref).collect(),
-        (other, true) => return Err(wrong(other)),
-        (value, false) => vec![value],
+        (DeValue::Array(values), true) => values.iter().collect(),
+        (other, true) => return Err((None, wrong(other))),
+        (_, false) => vec![value],
     };
+    let place = |value: &Spanned<DeValue<'_>>| is_list.then(|| value.span().start);
     let mut words = Vec::new();
-    for value in values {
-        let text = form.text(value).ok_or_else(|| wrong(value))?;
-        let word = match form {
+    for value in &values {
+        let text = form.text(value.get_ref());
+        let text = text.ok_or_else(|| (place(value), wrong(value.get_ref())))?;
+        words.push(match form {
             Form::Flag if text == "true" => OsString::from(format!("--{name}")),
             Form::Flag => continue,
             Form::Path if !text.is_empty() => {
@@ -281,34 +285,43 @@ fn words(
                 word
             }
             _ => OsString::from(format!("--{name}={text}")),
-        };
-        check(command, &name, &word)?;
-        words.push(word);
+        });
     }
-    Ok(words)
+    let Some((valid, reason)) = first_refused(command, &words) else {
+        return Ok(words);
+    };
+    let at = values.get(valid).and_then(|value| place(value));
+    Err((at, Problem::BadValue { name, reason }))
 }
 
-/// Checks a single option, whatever else it may need or contradict.
-fn check(command: &Command, name: &str, word: &OsString) -> Result<(), Problem> {
-    let words = [OsString::from("gossip-node"), word.clone()];
-    let Err(error) = command.clone().try_get_matches_from(words) else {
-        return Ok(());
-    };
+/// Returns the number of words before the first that is not valid by itself, and the reason. Parses a long list a few
+/// times, and not once for each word.
+fn first_refused(command: &Command, words: &[OsString]) -> Option<(usize, String)> {
+    let parse = |count: usize| refusal(command, words.get(..count).unwrap_or(words));
+    parse(words.len())?;
+    let counts: Vec<_> = (1..=words.len()).collect();
+    let valid = counts.partition_point(|count| parse(*count).is_none());
+    let reason = parse(valid.saturating_add(1))?;
+    Some((valid, reason))
+}
+
+/// Returns the reason for which the values of one option are refused, whatever else it may need or contradict.
+fn refusal(command: &Command, words: &[OsString]) -> Option<String> {
+    let all = std::iter::once(OsString::from("gossip-node")).chain(words.iter().cloned());
+    let error = command.clone().try_get_matches_from(all).err()?;
     if matches!(
         error.kind(),
         ErrorKind::MissingRequiredArgument | ErrorKind::ArgumentConflict
     ) {
-        return Ok(());
+        return None;
     }
     let source = std::error::Error::source(&error).map(ToString::to_string);
-    let reason = source.unwrap_or_else(|| match error.get(ContextKind::ValidValue) {
-        Some(ContextValue::Strings(valid)) => format!("must be one of {}", valid.join(", ")),
-        _ => error.kind().to_string(),
-    });
-    Err(Problem::BadValue {
-        name: name.to_owned(),
-        reason,
-    })
+    Some(
+        source.unwrap_or_else(|| match error.get(ContextKind::ValidValue) {
+            Some(ContextValue::Strings(valid)) => format!("must be one of {}", valid.join(", ")),
+            _ => error.kind().to_string(),
+        }),
+    )
 }
 
 fn type_of(value: &DeValue<'_>) -> &'static str {
