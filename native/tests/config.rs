@@ -392,3 +392,14 @@ fn a_wrong_value_at_the_end_of_a_long_list_is_found_soon() {
         "{text}"
     );
 }
+
+#[test]
+fn the_example_of_the_readme_is_valid() {
+    let readme = include_str!("../../README.md");
+    let (_, example) = readme.split_once("```toml\n# node.toml").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let files = Files::new(&format!("#{example}"));
+    let checked = files.run(&["--check-config"]);
+    assert_eq!(checked.status.code(), Some(0), "{}", stderr(&checked));
+    assert!(stdout(&checked).contains("silence-timeout = \"2m\" # "));
+}

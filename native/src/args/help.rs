@@ -74,7 +74,8 @@ Open files
   connections, dials and handshakes leave each other theirs. Of 1,000 free ones, 128 are for 64 HTTP
   connections, 64 for handshakes, the rest for gossip connections, dials included (at most 1,024). An
   HTTP connection ends after 5 s without a request, or 10 s without progress. Ten more are for --admin,
-  which has 8 connections.
+  which has 8 connections. The numbers can be set (--max-connections, --max-pending-handshakes and
+  --max-http-connections); the node then starts only if so many files may be open.
 
 Times
   --gossip-interval scales the failure detector: its initial interval is 5 times and its maximal
