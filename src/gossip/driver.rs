@@ -12,7 +12,9 @@ use futures::FutureExt as _;
 use futures::future::{Either, select};
 
 use super::engine::{Connection, Event};
+use super::revocations;
 use super::shared::{Ending, Shared};
+use crate::credential::InviteId;
 use crate::message::{ALPN_V1, ChitchatMessage};
 use crate::net::NetTransport;
 use crate::rt;
@@ -22,6 +24,8 @@ use crate::transport_layer::{ClosedError, Received};
 /// Messages are handled in a row for at least this time before other tasks run: those of peers that flood this
 /// member are refused quickly, and others wait behind some of them.
 const YIELD_AFTER: Duration = Duration::from_millis(1);
+/// All revocations that are known are published at least so often.
+const PUBLISH_EVERY: Duration = Duration::from_secs(60);
 /// Differs from every number of changes.
 const NOTHING_SEEN: u64 = u64::MAX;
 /// At least so many messages are handled in a row, however long they take.
@@ -35,6 +39,12 @@ pub(super) struct Driver<T: NetTransport> {
     connections: u64,
     /// The changes of the socket's trust up to which the engine knows its secrets.
     trust: u64,
+    /// The time at which all revocations were published last.
+    published: Duration,
+    /// The revocations of other members since then.
+    heard: BTreeSet<InviteId>,
+    /// The changes of reserved keys that were looked at.
+    reserved: u64,
     has_heard: bool,
     /// The members that were live after the last round.
     live: BTreeSet<SocketAddr>,
@@ -52,6 +62,9 @@ impl<T: NetTransport> Driver<T> {
             shared,
             connections: 0,
             trust: NOTHING_SEEN,
+            published: Duration::ZERO,
+            heard: BTreeSet::new(),
+            reserved: 0,
             has_heard: false,
             live: BTreeSet::new(),
             is_stale: false,
@@ -66,6 +79,7 @@ impl<T: NetTransport> Driver<T> {
     pub(super) async fn run(mut self) {
         let (mut in_a_row, mut since) = (0, self.shared.now());
         loop {
+            self.note_reserved();
             self.note_trust();
             self.note_connections();
             let epoch = self.shared.deadlines.current();
@@ -171,14 +185,32 @@ impl<T: NetTransport> Driver<T> {
         self.live = live;
     }
 
-    /// Passes the secrets to the engine if they may have changed.
+    /// Passes the secrets to the engine if they may have changed, and publishes revocations: those of this member
+    /// at once, and those of others, and what has expired, now and then.
     fn note_trust(&mut self) {
         let trust = self.shared.socket.trust();
-        let changes = trust.changes();
-        if std::mem::replace(&mut self.trust, changes) == changes {
-            return;
+        let (changes, now) = (trust.changes(), self.shared.now());
+        let is_changed = std::mem::replace(&mut self.trust, changes) != changes;
+        if is_changed {
+            self.shared.follow_trust();
         }
-        self.shared.follow_trust();
+        let is_due = now.saturating_sub(self.published) >= PUBLISH_EVERY;
+        let is_news =
+            || is_changed && revocations::is_news(&self.shared.engine(), trust, &self.heard);
+        if is_due || is_news() {
+            self.published = now;
+            self.heard.clear();
+            self.shared.publish_revocations();
+        }
+    }
+
+    /// Applies what other core members have revoked, if their reserved keys have changed.
+    fn note_reserved(&mut self) {
+        let engine = self.shared.engine();
+        let changes = engine.reserved_changes();
+        if std::mem::replace(&mut self.reserved, changes) != changes {
+            revocations::adopt(&engine, self.shared.socket.trust(), &mut self.heard);
+        }
     }
 
     /// Passes the connections to the engine if they have changed.

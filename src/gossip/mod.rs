@@ -12,6 +12,7 @@
 //! | `participant` | runs an engine on a socket, with two tasks |
 //! | `driver` | the task that receives messages, and passes in rounds and rumours |
 //! | `shared` | what the tasks share; passes events to the engine, and performs its outputs |
+//! | `revocations` | revoked invites, as reserved keys of core members |
 //! | `seeds` | resolves the seeds, and tells why none can be reached |
 //! | `watch` | waits for changes of the membership |
 //! | `error` | the errors of all of these |
@@ -20,6 +21,7 @@ mod driver;
 pub mod engine;
 mod error;
 mod participant;
+mod revocations;
 mod seeds;
 mod shared;
 mod watch;

@@ -11,6 +11,7 @@ use futures::FutureExt as _;
 
 use super::engine::{Engine, Event, Output};
 use super::error::ConnectedError;
+use super::revocations;
 use super::seeds::{Outlook, Seeds};
 use super::watch::Changes;
 use crate::message::ChitchatMessage;
@@ -68,6 +69,13 @@ impl<T: NetTransport> Shared<T> {
         let keyring = self.socket.trust().keyring();
         let changed = self.engine().set_secrets(keyring.as_deref(), now);
         // Which members have left may have changed, too.
+        self.own_keys_changed(changed);
+    }
+
+    /// Tells other members what the socket's trust revokes.
+    pub(super) fn publish_revocations(&self) {
+        let now = self.now();
+        let changed = revocations::publish(&mut self.engine(), self.socket.trust(), now);
         self.own_keys_changed(changed);
     }
 

@@ -22,6 +22,8 @@ pub struct InviteId([u8; Self::LEN]);
 impl InviteId {
     /// Length of an id, in bytes.
     pub(super) const LEN: usize = 16;
+    /// Length of the printed form, in bytes.
+    pub(crate) const TEXT_LEN: usize = (Self::LEN * 8).div_ceil(5);
     /// The longest time for which an invite is valid. Revocations are kept for as long.
     pub const MAX_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
     /// The shortest time for which an invite is valid: times in ids are whole seconds.
@@ -70,6 +72,11 @@ impl InviteId {
     pub fn is_too_far_ahead(&self, now: Duration) -> bool {
         let latest = now.saturating_add(Self::MAX_LIFETIME);
         self.expires_at() > latest.saturating_add(Self::CLOCK_SKEW)
+    }
+
+    /// Returns a byte that is random, and by which ids can be spread over places.
+    pub(crate) fn random_byte(&self) -> u8 {
+        self.0.last().copied().unwrap_or_default()
     }
 
     pub(super) fn from_bytes(bytes: [u8; Self::LEN]) -> Self {

@@ -154,3 +154,4 @@ pub use config::{DialPolicy, FailureDetectorConfig, GossipConfig, RumourConfig};
 pub use event::{Connection, EngineCounts, Event, Output};
 pub use member::{Liveness, Member, MemberValue};
 pub use protocol::Engine;
+pub(crate) use reserved::ReservedKey;

@@ -12,6 +12,7 @@ mod page_loads;
 mod participant;
 mod presence;
 mod restarts;
+mod revocations;
 mod rotation;
 mod rumours;
 mod simulation;

@@ -58,14 +58,12 @@ impl Engine {
     }
 
     /// Returns the reserved keys of all members, this one included, that core members have set.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for relays"))]
     pub(crate) fn reserved(&self) -> impl Iterator<Item = ReservedKey<'_>> {
         self.cluster.reserved()
     }
 
     /// Returns a number that rises with each change of what [`reserved`](Self::reserved) returns, and now and then
     /// without one.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for relays"))]
     pub(crate) fn reserved_changes(&self) -> u64 {
         self.cluster.reserved_changes()
     }
