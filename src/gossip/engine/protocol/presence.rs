@@ -79,9 +79,15 @@ impl Engine {
         if self.config.dial == DialPolicy::SeedsOnly || is_key_address(self.id().addr()) {
             return;
         }
-        let is_leaf = |addr: &&SocketAddr| is_key_address(**addr);
-        for addr in change.lost.iter().filter(is_leaf) {
-            self.presence.note_lost(*addr, now);
+        if !change.lost.iter().any(|addr| is_key_address(*addr)) {
+            return;
+        }
+        // Only members, so that strangers who come and go take no memory.
+        for id in self.cluster.others() {
+            let is_lost = change.lost.binary_search(&id.addr()).is_ok();
+            if is_lost && is_key_address(id.addr()) && !self.detector.has_left(id) {
+                self.presence.note_lost(id.addr(), now);
+            }
         }
     }
 
@@ -118,14 +124,14 @@ impl Engine {
         self.detector.depart(&gone, now) || changed
     }
 
-    /// Returns the live leaves that have lost their connection to this member, and whose heartbeat has not risen for
-    /// `silence` since, sorted by id.
+    /// Returns the leaves that have lost their connection to this member, and whose heartbeat has not risen for
+    /// `silence` since, sorted by id. Also those that were not live yet, or not any more.
     fn silent_leaves(&self, silence: Duration, now: Duration) -> Vec<ChitchatId> {
         let is_silent = |id: &&ChitchatId| {
             let lost = self.presence.lost(id.addr());
             let since = lost.max(self.detector.last_heartbeat(id));
             let is_silent = since.is_some_and(|since| now.saturating_sub(since) >= silence);
-            lost.is_some() && is_silent && self.detector.is_live(id)
+            lost.is_some() && is_silent && !self.detector.has_left(id)
         };
         self.cluster.others().filter(is_silent).cloned().collect()
     }

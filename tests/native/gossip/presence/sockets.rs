@@ -14,7 +14,7 @@ use crate::support::tab::{Tab, nowhere};
 use crate::support::{ANY_PORT, PATIENCE, until};
 
 const MEMBERS: usize = 20;
-/// The time within which all members show that one has left.
+/// The time within which all members show that one has left, if the machine is not busy.
 const AT_ONCE: Duration = Duration::from_millis(300);
 
 /// A cluster of nodes that share a policy, of which the first is the seed of the others.
@@ -96,8 +96,16 @@ async fn nodes_and_tabs_that_leave_have_left_for_twenty_members_at_once() {
     for id in ids.chain(more.iter().map(Participant::id)) {
         cluster.all_see(&id, Liveness::Live).await;
     }
-    let (mut of_nodes, mut of_tabs) = (Vec::new(), Vec::new());
+    let (mut of_nodes, mut of_tabs, mut of_keys) = (Vec::new(), Vec::new(), Vec::new());
     for (node, tab) in more.into_iter().zip(tabs) {
+        let (start, id) = (Instant::now(), tab.id());
+        tab.set("k", "v").unwrap();
+        until("all to have a key", async || {
+            let has_it = |node: &Participant<_>| node.member_value(&id, "k").is_some();
+            cluster.nodes.iter().all(has_it)
+        })
+        .await;
+        of_keys.push(start.elapsed());
         let (start, id) = (Instant::now(), node.id());
         let leaving = node.leave(PATIENCE);
         cluster.all_see(&id, Liveness::Left).await;
@@ -110,11 +118,14 @@ async fn nodes_and_tabs_that_leave_have_left_for_twenty_members_at_once() {
         cluster.all_see(&id, Liveness::Left).await;
         of_tabs.push(start.elapsed());
     }
-    // The machine may be busy now and then.
+    of_keys.sort();
+    println!("keys: {of_keys:?}");
+    // On a busy machine, that takes as much longer as it takes a change of a key.
+    let limit = AT_ONCE.max(of_keys[LEAVING / 2] * 3);
     for mut times in [of_nodes, of_tabs] {
         times.sort();
         println!("{times:?}");
-        assert!(times[LEAVING / 2] < AT_ONCE, "{times:?}");
+        assert!(times[LEAVING / 2] < limit, "{times:?}");
     }
 }
 

@@ -399,3 +399,18 @@ fn a_leaf_that_is_back_is_selected_again_before_the_next_round() {
     let receivers: BTreeSet<_> = sends(&pushed).into_iter().map(|(to, _)| to).collect();
     assert!(receivers.contains(&leaf_id(1).addr()), "{receivers:?}");
 }
+
+#[test]
+fn a_leaf_that_was_not_live_yet_is_stated_to_be_gone_too_and_a_stranger_is_not() {
+    let mut us = core(1, 7);
+    let stranger = Identity::from_bytes([3; 32]).address();
+    hear(&mut us, &leaf_id(1), 1, SECOND * 5);
+    connect(&mut us, &[addr(9), leaf_id(1).addr(), stranger], SECOND * 5);
+    connect(&mut us, &[addr(9)], SECOND * 5);
+    assert!(us.presence.lost(leaf_id(1).addr()).is_some());
+    assert_eq!(us.presence.lost(stranger), None);
+    rounds(&mut us, 5, 8);
+    assert_eq!(stated(&us).len(), 1);
+    assert_eq!(liveness(&us, &leaf_id(1)), Liveness::Left);
+    assert!(!us.presence.watches_any());
+}
