@@ -22,12 +22,12 @@ export const shorten = (text, max) => (text.length > max ? `${text.slice(0, max)
 
 /** Returns the name of the member at each address. A live member comes before a dead one. */
 export function namesByAddr(members) {
-  const name = (member) => (member.live ? member.id : `${member.id} (dead)`);
+  const name = (member) => (member.live ? member.id : `${member.id} (${member.liveness})`);
   const sorted = [...members].sort((a, b) => Number(a.live) - Number(b.live));
   return new Map(sorted.map((member) => [member.addr, name(member)]));
 }
 
-/** Returns the current generation of each member: nodes, then tabs, each sorted by id. */
+/** Returns the current generation of each member that has not left: nodes, then tabs, each sorted by id. */
 export function newest(members) {
   const byId = new Map();
   for (const member of members) {
@@ -35,14 +35,15 @@ export function newest(members) {
     if (!known || !member.superseded) byId.set(member.id, member);
   }
   const rank = (member) => (kindOf(member) === "tab" ? 1 : 0);
-  return [...byId.values()].sort(
+  const present = [...byId.values()].filter((member) => member.liveness !== "left");
+  return present.sort(
     (a, b) => rank(a) - rank(b) || a.id.localeCompare(b.id, "en", { numeric: true }),
   );
 }
 
 /**
  * Returns the events between two results of `newest`: `{ kind, id, key?, value? }` with kind `joined`,
- * `died`, `back`, `forgotten`, `set` or `deleted`. `seen` is the set of ids that have been live, and
+ * `died`, `back`, `left`, `forgotten`, `set` or `deleted`. `seen` is the set of ids that have been live, and
  * is updated.
  */
 export function changes(before, after, seen) {
@@ -63,9 +64,10 @@ export function changes(before, after, seen) {
     }
     if (member.live) seen.add(id);
   }
-  for (const id of old.keys()) {
+  for (const [id, was] of old) {
     seen.delete(id);
-    events.push({ kind: "forgotten", id });
+    // A member that is live is not forgotten, unless it leaves.
+    events.push({ kind: was.live ? "left" : "forgotten", id });
   }
   return events;
 }

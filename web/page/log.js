@@ -36,6 +36,8 @@ function describe({ kind, id, key, value }) {
       return [name, " died: no heartbeat for too long"];
     case "back":
       return [name, " came back"];
+    case "left":
+      return [name, " left"];
     case "forgotten":
       return [name, " was forgotten"];
     case "deleted":

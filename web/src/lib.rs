@@ -10,6 +10,7 @@
 #![cfg(target_family = "wasm")]
 
 mod abort;
+mod closing;
 mod convert;
 mod node;
 mod options;

@@ -17,6 +17,7 @@ use wasm_bindgen::{JsCast as _, JsError, JsValue};
 use wasm_bindgen_futures::future_to_promise;
 
 use crate::abort::Abort;
+use crate::closing::Closing;
 use crate::convert;
 use crate::options::{self, JoinOptions, Options};
 use crate::types::{ChangeCallback, MemberArray, SeedArray};
@@ -27,7 +28,8 @@ const LEAVE_DEADLINE: Duration = Duration::from_secs(1);
 /// A member of a gossip cluster, until it leaves.
 ///
 /// `GossipNode.join` returns one. Call `leave()` when it is no longer needed: a node that is only
-/// dropped leaves without a goodbye, whenever the garbage collector runs. So does `free()`, at once.
+/// dropped leaves without a goodbye, whenever the garbage collector runs. So does `free()`, at once. A page
+/// that is closed, reloaded or left says goodbye by itself.
 #[wasm_bindgen]
 #[derive(Debug)]
 pub struct GossipNode {
@@ -43,6 +45,7 @@ struct Running {
     // `None` once it has left. Never borrowed across an await or a callback.
     participant: RefCell<Option<Participant<WebSocketTransport>>>,
     watcher: RefCell<Option<rt::Task>>,
+    closing: RefCell<Option<Closing>>,
 }
 
 #[wasm_bindgen]
@@ -75,11 +78,15 @@ impl GossipNode {
             Participant::join(socket, options.gossip).await
         };
         let participant = join.await.map_err(not_joined)?;
+        let running = Rc::new(Running {
+            participant: RefCell::new(Some(participant)),
+            watcher: RefCell::new(None),
+            closing: RefCell::new(None),
+        });
+        let closing = Closing::watch(Rc::downgrade(&running), Running::announce_leaving);
+        running.closing.replace(Some(closing));
         Ok(Self {
-            running: Rc::new(Running {
-                participant: RefCell::new(Some(participant)),
-                watcher: RefCell::new(None),
-            }),
+            running,
             id,
             identity,
         })
@@ -227,18 +234,20 @@ impl GossipNode {
         Ok(())
     }
 
-    /// Sends the latest state to a few peers, closes all connections and stops. Afterwards all other
-    /// methods throw. Does nothing if the node has already left.
+    /// Tells the others that this node leaves, closes all connections and stops. Afterwards all other
+    /// methods throw. Does nothing if the node has already left. The others are told before this returns, so
+    /// a page that is closed need not wait; it tells them by itself, too.
     ///
     /// In Node.js a process does not end by itself before its peers have closed their sides of the
     /// WebSockets: the platform waits for a peer that is frozen as long as its machine answers.
     #[wasm_bindgen(unchecked_return_type = "Promise<void>")]
     pub fn leave(&self) -> Promise {
         let participant = self.running.end();
+        let leaving = participant.map(|participant| participant.leave(LEAVE_DEADLINE));
         future_to_promise(async move {
-            if let Some(participant) = participant {
+            if let Some(leaving) = leaving {
                 // If its task has ended, it has left already.
-                let _ = participant.leave(LEAVE_DEADLINE).await;
+                let _ = leaving.await;
             }
             Ok(JsValue::UNDEFINED)
         })
@@ -249,7 +258,14 @@ impl Running {
     /// Ends the calls of the callback, and returns the participant that leaves.
     fn end(&self) -> Option<Participant<WebSocketTransport>> {
         drop(self.watcher.take());
+        drop(self.closing.take());
         self.participant.take()
+    }
+
+    fn announce_leaving(&self) {
+        if let Some(participant) = self.participant.borrow().as_ref() {
+            participant.announce_leaving();
+        }
     }
 }
 

@@ -52,8 +52,14 @@ export interface Member {
      * stays the same as long as the key does.
      */
     addr: string;
-    /** Whether the failure detector considers the member live. Always true for this node. */
+    /** Whether the member is live: `liveness` is `live` or `myself`. */
     live: boolean;
+    /**
+     * `myself` for this node, and otherwise `live` as long as the member's heartbeat keeps rising, `left` if it has
+     * said that it leaves or its connections have ended, and `dead` if its heartbeat has not risen for too
+     * long, or not often enough yet.
+     */
+    liveness: "myself" | "live" | "left" | "dead";
     /**
      * Whether another member with the same id takes precedence, since it is live or has a later
      * generation. This one is an earlier or failed generation of a member that has restarted.

@@ -203,7 +203,13 @@ async fn members_say_which_generation_of_a_restarted_node_is_superseded() {
         let named = members.iter().filter(|it| text(it, "id") == second.id());
         let flag = |it: &JsValue, name: &str| Reflect::get(it, &name.into()).unwrap().as_bool();
         named
-            .map(|it| (flag(&it, "self"), flag(&it, "superseded")))
+            .map(|it| {
+                (
+                    flag(&it, "self"),
+                    flag(&it, "superseded"),
+                    text(&it, "liveness"),
+                )
+            })
             .collect::<Vec<_>>()
     };
     let both = async {
@@ -215,8 +221,75 @@ async fn members_say_which_generation_of_a_restarted_node_is_superseded() {
     let (yes, no) = (Some(true), Some(false));
     let mut generations = generations();
     generations.sort();
-    assert_eq!(generations, [(no, yes), (yes, no)]);
+    let [left, myself] = ["left", "myself"].map(str::to_owned);
+    assert_eq!(generations, [(no, yes, left), (yes, no, myself)]);
     second.leave().await.unwrap();
+}
+
+/// Returns the liveness of the member `id`, as `node` shows it.
+fn liveness(node: &GossipNode, id: &str) -> String {
+    let members: js_sys::Array = node
+        .members()
+        .map_err(JsValue::from)
+        .unwrap()
+        .unchecked_into();
+    let member = members.iter().find(|it| text(it, "id") == id);
+    member.map_or_else(String::new, |member| text(&member, "liveness"))
+}
+
+#[wasm_bindgen_test]
+async fn a_page_that_is_closed_leaves_and_one_that_is_kept_does_not() {
+    let (closed, other) = (join("").await, join("").await);
+    let is_live = async {
+        while liveness(&other, &closed.id()) != "live" {
+            rt::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon(is_live).await;
+    let hide = |persisted: bool| {
+        let event = format!("new PageTransitionEvent('pagehide', {{ persisted: {persisted} }})");
+        js(&format!("dispatchEvent({event})"));
+    };
+    hide(true);
+    closed.set(&"k".into(), &"v".into()).unwrap();
+    let has_heard_more = async {
+        let has_it = || {
+            let members: js_sys::Array = other
+                .members()
+                .map_err(JsValue::from)
+                .unwrap()
+                .unchecked_into();
+            let mut of = members.iter().filter(|it| text(it, "id") == closed.id());
+            of.any(|it| text(&Reflect::get(&it, &"keys".into()).unwrap(), "k") == "v")
+        };
+        while !has_it() {
+            assert_ne!(liveness(&other, &closed.id()), "left");
+            rt::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(has_heard_more).await;
+    assert_ne!(liveness(&other, &closed.id()), "left");
+    // The page goes on nevertheless, so that its next round revives it.
+    let has_left = async {
+        loop {
+            hide(false);
+            for _ in 0..20 {
+                if liveness(&other, &closed.id()) == "left" {
+                    return;
+                }
+                rt::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    };
+    soon(has_left).await;
+    let is_back = async {
+        while liveness(&other, &closed.id()) != "live" {
+            rt::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon(is_back).await;
+    closed.leave().await.unwrap();
+    other.leave().await.unwrap();
 }
 
 #[wasm_bindgen_test]
