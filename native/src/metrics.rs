@@ -302,6 +302,15 @@ pub(crate) fn render(
         "Received messages that were not delivered, by reason.",
         &total.incoming_dropped,
     );
+    let name = "gossip_denied_total";
+    text.metric(
+        name,
+        "counter",
+        "Parts of gossip messages that were not applied because their sender may not say that, by reason.",
+    );
+    for (denial, count) in engine.denied.iter() {
+        text.sample(name, ("reason", denial.as_str()), count);
+    }
     let name = "gossip_udp_dropped_datagrams_total";
     text.metric(
         name,
@@ -377,6 +386,7 @@ mod tests {
             assert_eq!(value, "0", "{line}");
         }
         assert!(text.contains("gossip_dropped_messages_total{reason=\"overflow\"} 0"));
+        assert!(text.contains("gossip_denied_total{reason=\"new_member\"} 0"));
         assert!(text.ends_with('\n'));
     }
 }

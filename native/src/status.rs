@@ -26,6 +26,8 @@ pub(crate) struct Status {
     cluster: String,
     members: Vec<MemberStatus>,
     stats: StatsStatus,
+    /// Parts of gossip messages that were not applied, by reason.
+    denied: BTreeMap<&'static str, u64>,
     http: HttpStats,
 }
 
@@ -98,6 +100,12 @@ impl Status {
                 cluster: node.cluster.to_string(),
                 members: participant.members().into_iter().map(Into::into).collect(),
                 stats: (&participant.stats()).into(),
+                denied: participant
+                    .engine_counts()
+                    .denied
+                    .iter()
+                    .map(|(denial, count)| (denial.as_str(), count))
+                    .collect(),
                 http,
             }
         })

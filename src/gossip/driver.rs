@@ -78,6 +78,7 @@ impl<T: NetTransport> Driver<T> {
     /// Runs until the socket is closed, or the participant counts as left.
     pub(super) async fn run(mut self) {
         let (mut in_a_row, mut since) = (0, self.shared.now());
+        self.shared.handle(Event::UnixTime(rt::unix_time()));
         loop {
             self.note_reserved();
             self.note_trust();
@@ -155,6 +156,9 @@ impl<T: NetTransport> Driver<T> {
             _ => &mut self.rounds,
         };
         let start = self.shared.now();
+        if is_round {
+            self.shared.handle(Event::UnixTime(rt::unix_time()));
+        }
         self.is_stale |= self.shared.handle(event);
         rest.note(start, self.shared.now());
         if is_round {

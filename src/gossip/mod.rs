@@ -28,8 +28,8 @@ mod watch;
 
 #[doc(inline)]
 pub use engine::{
-    Connection, DialPolicy, Engine, EngineCounts, Event, FailureDetectorConfig, GossipConfig,
-    Liveness, Member, MemberValue, Output, RumourConfig,
+    Connection, Denial, DenialCounts, DialPolicy, Engine, EngineCounts, Event,
+    FailureDetectorConfig, GossipConfig, Liveness, Member, MemberValue, Output, RumourConfig,
 };
 pub use error::{ConnectedError, DeleteError, JoinError, LeaveError, SetError};
 pub use participant::Participant;

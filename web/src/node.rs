@@ -212,8 +212,9 @@ impl GossipNode {
 
     /// Returns a snapshot of this node's counters and connections. Throws if the node has left.
     pub fn stats(&self) -> Result<StatsObject, JsError> {
-        let stats = self.with(|participant| participant.stats())?;
-        Ok(gossip_web_values::stats(&stats))
+        let (stats, engine) =
+            self.with(|participant| (participant.stats(), participant.engine_counts()))?;
+        Ok(gossip_web_values::stats(&stats, Some(&engine.denied)))
     }
 
     /// Sets a callback for changes of members, of their liveness and of their keys. Several changes

@@ -70,6 +70,11 @@ pub struct GossipConfig {
     /// the same way; at least 1. Keys beyond it are refused and counted until there is room again.
     /// Default 64 MiB.
     pub max_bytes: usize,
+    /// The largest number of members of which this one tells peers over UDP in a day. Members at key addresses beyond it,
+    /// such as browser tabs, are not mentioned to them, and counted ([`Denial::Hidden`](super::Denial::Hidden)); all
+    /// others always are. Nodes of the published crate that use version 0 panic if they know of more than about 1,070
+    /// members, whose names are in part longer. 0 mentions no tab. Default 500.
+    pub max_udp_members: usize,
     /// Keys to set before the first round.
     pub initial_key_values: Vec<(String, String)>,
     /// The configuration of rumours, which push changes between rounds.
@@ -100,6 +105,7 @@ impl GossipConfig {
             max_members: 10_000,
             max_bytes_per_member: 4 << 20,
             max_bytes: 64 << 20,
+            max_udp_members: 500,
             initial_key_values: Vec::new(),
             rumours: RumourConfig::default(),
             rng_seed: None,
@@ -119,6 +125,7 @@ impl GossipConfig {
         with_max_members => max_members: usize,
         with_max_bytes_per_member => max_bytes_per_member: usize,
         with_max_bytes => max_bytes: usize,
+        with_max_udp_members => max_udp_members: usize,
         with_initial_key_values => initial_key_values: Vec<(String, String)>,
         with_rumours => rumours: RumourConfig,
         with_rng_seed => rng_seed: Option<u64>,

@@ -4,7 +4,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::policy::DenialCounts;
 use crate::credential::{Claims, Identity, Role};
 use crate::message::ChitchatMessage;
 
@@ -20,10 +22,10 @@ pub enum Event {
         /// The address of the sender, as the transport layer knows it.
         from: SocketAddr,
         /// The public key that the sender proved to own during the handshake, or
-        /// [`Identity::UNPROVED`] on a network without authentication, such as plain UDP. It
-        /// decides nothing yet.
+        /// [`Identity::UNPROVED`] on a network without authentication, such as plain UDP. A
+        /// [`Role::Leaf`] may change only the member at the address of this key.
         identity: Identity,
-        /// The role of the sender in the cluster, by its credential.
+        /// The role of the sender in the cluster, by its credential. It decides what of the message is applied.
         role: Role,
         /// The message.
         message: ChitchatMessage,
@@ -34,6 +36,10 @@ pub enum Event {
     /// this in, for example because its network has no connections, can reach every address as far
     /// as the engine knows.
     Connections(Vec<Connection>),
+    /// The time since 1970-01-01 UTC, which limits the generations of leaves. A driver passes it in before its first
+    /// message and in each round, since a clock may be set, and the engine's time may stand still while a machine
+    /// sleeps.
+    UnixTime(Duration),
 }
 
 /// A live connection to a peer.
@@ -103,4 +109,6 @@ pub struct EngineCounts {
     /// begin with `gossip-transport/`, without a proof by a cluster secret. They are passed on as ordinary keys, and
     /// mean nothing. 0 in a cluster without secrets.
     pub refused_reserved_keys: u64,
+    /// Parts of messages that were not applied because their sender may not say that.
+    pub denied: DenialCounts,
 }

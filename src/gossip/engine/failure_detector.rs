@@ -205,9 +205,18 @@ impl FailureDetector {
         })
     }
 
-    /// Returns up to `most` members that have been dead the longest, sorted by id.
-    pub(super) fn longest_dead(&self, most: usize) -> Vec<ChitchatId> {
-        let dead = self.records.iter().filter_map(|(id, record)| {
+    /// Returns up to `most` members that have been dead the longest, of those for which `may` returns true, sorted by
+    /// id.
+    pub(super) fn longest_dead(
+        &self,
+        most: usize,
+        may: impl Fn(&ChitchatId) -> bool,
+    ) -> Vec<ChitchatId> {
+        if most == 0 {
+            return Vec::new();
+        }
+        let records = self.records.iter().filter(|(id, _)| may(id));
+        let dead = records.filter_map(|(id, record)| {
             let died = record.died.filter(|_| record.standing == Standing::Dead)?;
             Some((id, died))
         });
@@ -488,10 +497,10 @@ mod tests {
         for at in 31..34 {
             detector.heartbeats([&id(4)].into_iter(), seconds(at));
         }
-        assert_eq!(detector.longest_dead(1), [id(2)]);
-        assert_eq!(detector.longest_dead(9), [id(1), id(2), id(3)]);
+        assert_eq!(detector.longest_dead(1, |_| true), [id(2)]);
+        assert_eq!(detector.longest_dead(9, |_| true), [id(1), id(2), id(3)]);
         detector.forget(&[id(1), id(2)]);
-        assert_eq!(detector.longest_dead(9), [id(3)]);
+        assert_eq!(detector.longest_dead(9, |_| true), [id(3)]);
     }
 
     #[test]

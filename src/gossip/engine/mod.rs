@@ -53,6 +53,11 @@
 //!   to live members are lost, since there are more members than connections, rounds and rumours use
 //!   those that exist, and few members are dialled. Time without
 //!   any connection is not counted against members that only a connection reaches, for a while.
+//! - **Roles.** What a message changes depends on the role of its sender ([`Event::Message`]), and is decided before
+//!   anything of it is noted. Core members may change everything. A leaf changes its own member only, within the limits
+//!   of its invite, which the driver passes in with its connection and with the time ([`Event::UnixTime`]). Peers over UDP
+//!   change only members that are reached in no other way, and are told of a limited number of leaves
+//!   ([`GossipConfig::max_udp_members`]). What is refused is counted ([`Denial`]).
 //!
 //! # Driver loop
 //!
@@ -131,6 +136,7 @@ mod churn;
 mod cluster;
 mod config;
 mod contacts;
+mod cores;
 mod entries;
 mod event;
 mod failure_detector;
@@ -142,6 +148,7 @@ mod node_state;
 mod order;
 mod own_keys;
 mod places;
+mod policy;
 mod presence;
 mod protocol;
 mod reserved;
@@ -153,5 +160,6 @@ mod selection;
 pub use config::{DialPolicy, FailureDetectorConfig, GossipConfig, RumourConfig};
 pub use event::{Connection, EngineCounts, Event, Output};
 pub use member::{Liveness, Member, MemberValue};
+pub use policy::{Denial, DenialCounts};
 pub use protocol::Engine;
 pub(crate) use reserved::ReservedKey;

@@ -208,7 +208,8 @@ impl NodeState {
         !rise || !changes.iter().all(|change| is_harmless_key(&change.key))
     }
 
-    fn judge(&self, delta: &NodeDelta) -> Applied {
+    /// Returns what [`apply`](Self::apply) would do, as far as limits allow.
+    pub(super) fn judge(&self, delta: &NodeDelta) -> Applied {
         if delta.from_version_excluded > self.max_version {
             // Changes in between are missing: the state was reset since the peer read our digest.
             return Applied::Rejected;

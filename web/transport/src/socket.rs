@@ -133,7 +133,7 @@ impl TransportSocket {
 
     /// Returns a snapshot of the counters and connections. Throws if the socket is closed.
     pub fn stats(&self) -> Result<StatsObject, JsError> {
-        Ok(gossip_web_values::stats(&self.socket()?.stats()))
+        Ok(gossip_web_values::stats(&self.socket()?.stats(), None))
     }
 
     /// Sends queued messages for at most a second, and closes all connections. Afterwards `send` and

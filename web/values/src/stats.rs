@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gossip_transport::gossip::DenialCounts;
 use gossip_transport::transport_layer::{
     ConnectionInfo, Direction, DropCounts, PeerStats, SocketStats,
 };
@@ -11,15 +12,19 @@ use wasm_bindgen::{JsCast as _, JsValue};
 
 use crate::Object;
 
-/// Converts a snapshot to a plain object.
-pub fn stats(stats: &SocketStats) -> StatsObject {
+/// Converts a snapshot to a plain object, with what the engine has denied if there is one.
+pub fn stats(stats: &SocketStats, denied: Option<&DenialCounts>) -> StatsObject {
+    let object = match denied {
+        Some(denied) => Object::new().value("denied", &denials(denied)),
+        None => Object::new(),
+    };
     let peers: Array = stats
         .peers
         .iter()
         .map(|(addr, peer)| counters(peer).text("addr", &addr.to_string()).into_js())
         .collect();
     let connections: Array = stats.connections.iter().map(connection).collect();
-    Object::new()
+    object
         .value("total", &counters(&stats.total).into_js())
         .value("peers", &peers)
         .value("connections", &connections)
@@ -56,6 +61,14 @@ fn drops(counts: &DropCounts) -> JsValue {
             object.count(reason.as_str(), count)
         })
         .into_js()
+}
+
+fn denials(counts: &DenialCounts) -> JsValue {
+    let mut object = Object::new();
+    for (denial, count) in counts.iter() {
+        object = object.count(denial.as_str(), count);
+    }
+    object.into_js()
 }
 
 fn connection(connection: &ConnectionInfo) -> JsValue {
@@ -123,6 +136,8 @@ export interface Stats {
     connections: Connection[];
     dials: number;
     dialsFailed: number;
+    /** Parts of gossip messages that were not applied because their sender may not say that, by reason. Of nodes only. */
+    denied?: Record<string, number>;
 }
 "#;
 

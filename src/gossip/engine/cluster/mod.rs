@@ -6,6 +6,7 @@
 //! digests create members, deltas never do; only this member changes its own keys; the memory that
 //! other members can make us use is bounded.
 
+mod owners;
 mod reserved;
 mod stale;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::config::MAX_NAME_LEN;
+use super::cores::{Cores, Owner};
 use super::forgotten::Forgotten;
 use super::node_state::{Applied, Limits, NodeState};
 use super::order::{self, Members};
@@ -41,6 +43,14 @@ pub(super) struct Cluster {
     // The size of all keys and values of other members.
     foreign_bytes: usize,
     reserved: Reserved,
+    // The part of it that is of leaves.
+    leaf_bytes: usize,
+    /// Where the core members are that have sent messages.
+    pub(super) cores: Cores,
+    // Generations of leaves that were removed since the last call of `take_replaced`.
+    replaced: Vec<ChitchatId>,
+    /// Counts leaves that were refused because there is no room for more of them.
+    pub(super) refused_leaves: usize,
     /// Counts members that were refused because there is no room, or because their name is too long.
     pub(super) refused_members: u64,
     /// Counts deltas of a member that were applied only in part or not at all, because there is no
@@ -69,6 +79,10 @@ impl Cluster {
             digest_cursor: None,
             foreign_bytes: 0,
             reserved: Reserved::default(),
+            leaf_bytes: 0,
+            cores: Cores::default(),
+            replaced: Vec::new(),
+            refused_leaves: 0,
             refused_members: 0,
             refused_keys: 0,
         }
@@ -127,16 +141,20 @@ impl Cluster {
             self.catch_up_with_own_past(known);
         }
         let mut added = Vec::new();
+        let mut room = None;
         for (id, heartbeat) in unknown {
-            match self.judge_newcomer(id, heartbeat, from) {
-                Newcomer::Refused => {}
-                Newcomer::Unproved if self.room() > added.len() => added.push((id, heartbeat)),
-                Newcomer::Alive if self.room() > added.len() => added.push((id, heartbeat)),
-                Newcomer::Alive => beats.without_room.push((id, heartbeat)),
-                Newcomer::Unproved => {
-                    self.refused_members += 1;
-                    self.forgotten.put(id.clone(), heartbeat);
-                }
+            let judged = self.judge_newcomer(id, heartbeat, from);
+            if matches!(judged, Newcomer::Refused) {
+                continue;
+            }
+            let owner = self.owner(id);
+            if room.get_or_insert_with(|| self.free_room()).take(owner) {
+                added.push((id, heartbeat));
+            } else if matches!(judged, Newcomer::Alive) {
+                beats.without_room.push((id, heartbeat));
+            } else {
+                self.note_refused(owner);
+                self.forgotten.put(id.clone(), heartbeat);
             }
         }
         beats.has_new = !added.is_empty();
@@ -157,18 +175,35 @@ impl Cluster {
         }
     }
 
-    /// Returns the number of members that can be added.
-    fn room(&self) -> usize {
-        self.limits.max_members.saturating_sub(self.nodes.len())
+    fn note_refused(&mut self, owner: Owner) {
+        self.refused_members += 1;
+        self.refused_leaves += usize::from(owner == Owner::Leaf);
     }
 
     /// Adds members with their heartbeats, which must be sorted by id and unknown. If there is no room
-    /// for all, adds the first of them and counts the others.
+    /// for all, adds the first of them and counts the others. A later generation of a leaf takes the place of
+    /// the one before.
     pub(super) fn add(&mut self, newcomers: &[(&ChitchatId, u64)]) {
-        let (added, refused) = newcomers.split_at(self.room().min(newcomers.len()));
-        self.refused_members += refused.len() as u64;
-        let mut new = Vec::with_capacity(added.len());
-        for (id, heartbeat) in added {
+        if newcomers.is_empty() {
+            return;
+        }
+        let settled;
+        let mut newcomers = newcomers;
+        if newcomers
+            .iter()
+            .any(|(id, _)| self.owner(id) == Owner::Leaf)
+        {
+            settled = self.settle(newcomers);
+            newcomers = &settled;
+        }
+        let mut room = self.free_room();
+        let mut new = Vec::with_capacity(newcomers.len());
+        for (id, heartbeat) in newcomers {
+            let owner = self.owner(id);
+            if !room.take(owner) {
+                self.note_refused(owner);
+                continue;
+            }
             self.forgotten.take(id);
             let mut state = NodeState::default();
             state.note_heartbeat(*heartbeat);
@@ -208,6 +243,8 @@ impl Cluster {
                 continue;
             }
             let id = node_delta.chitchat_id.clone();
+            let owner = self.owner(&id);
+            let most = self.most_bytes(owner);
             let Some(state) = self.nodes.get_mut(&id) else {
                 learnt.has_gap = true;
                 continue;
@@ -216,11 +253,17 @@ impl Cluster {
             let above = node_delta.from_version_excluded.min(known);
             let claimed = node_delta.max_version;
             let bytes_of_others = self.foreign_bytes.saturating_sub(state.bytes());
+            let is_leaf = owner == Owner::Leaf;
+            let of_other_leaves = self.leaf_bytes.saturating_sub(state.bytes());
+            let room = self.limits.max_bytes.saturating_sub(bytes_of_others);
+            let room = match is_leaf {
+                true => room.min(most.saturating_sub(of_other_leaves)),
+                false => room,
+            };
             let limits = Limits {
                 // Twice the limit of a member: only the last change of each key is sent, so that a
                 // key that grew may arrive before the one that made room for it.
-                max_bytes: (self.limits.max_bytes_per_member.saturating_mul(2))
-                    .min(self.limits.max_bytes.saturating_sub(bytes_of_others)),
+                max_bytes: (self.limits.max_bytes_per_member.saturating_mul(2)).min(room),
             };
             let is_faulty = NodeState::is_faulty(&node_delta);
             let applied = state.apply(node_delta, limits, now);
@@ -244,6 +287,9 @@ impl Cluster {
                 Applied::Truncated { changed } => learnt.changed |= changed,
             }
             self.foreign_bytes = bytes_of_others + state.bytes();
+            if is_leaf {
+                self.leaf_bytes = of_other_leaves + state.bytes();
+            }
         }
         learnt
     }
@@ -418,6 +464,11 @@ impl Cluster {
         }
         let all: usize = self.nodes.values().map(NodeState::bytes).sum();
         self.foreign_bytes = all.saturating_sub(self.own().bytes());
+        let leaves = self
+            .nodes
+            .iter()
+            .filter(|(id, _)| self.owner(id) == Owner::Leaf);
+        self.leaf_bytes = leaves.map(|(_, state)| state.bytes()).sum();
         removed_visible
     }
 
@@ -429,11 +480,15 @@ impl Cluster {
         }
         let self_id = &self.self_id;
         let (forgotten, bytes) = (&mut self.forgotten, &mut self.foreign_bytes);
+        let (cores, leaf_bytes) = (&self.cores, &mut self.leaf_bytes);
         self.nodes.retain(|id, state| {
             if id == self_id || ids.binary_search(id).is_err() {
                 return true;
             }
             *bytes = bytes.saturating_sub(state.bytes());
+            if cores.owner(id.addr()) == Owner::Leaf {
+                *leaf_bytes = leaf_bytes.saturating_sub(state.bytes());
+            }
             forgotten.put(id.clone(), state.heartbeat.max(state.left_at));
             false
         });
@@ -444,29 +499,6 @@ impl Cluster {
     pub(super) fn note_left(&mut self, id: &ChitchatId, heartbeat: u64) -> bool {
         let state = self.nodes.get_mut(id).filter(|_| *id != self.self_id);
         state.is_some_and(|state| state.note_left(heartbeat))
-    }
-
-    /// Returns for each member, in the order of [`nodes`](Self::nodes), whether another one with the
-    /// same name takes precedence: it has a higher `standing`, or the same and a later generation.
-    pub(super) fn superseded(&self, standing: impl Fn(&ChitchatId) -> u8) -> Vec<bool> {
-        let rank = |id: &ChitchatId| {
-            let is_own = *id == self.self_id;
-            let standing = if is_own { u8::MAX } else { standing(id) };
-            (standing, id.generation_id)
-        };
-        let ids: Vec<_> = self.nodes.keys().collect();
-        let mut superseded = Vec::with_capacity(ids.len());
-        // Ids are sorted by name first: those of the same name are adjacent.
-        for same_name in ids.chunk_by(|a, b| a.node_id == b.node_id) {
-            if same_name.len() == 1 {
-                superseded.push(false);
-                continue;
-            }
-            let ranks: Vec<_> = same_name.iter().map(|id| rank(id)).collect();
-            let highest = ranks.iter().max().copied();
-            superseded.extend(ranks.into_iter().map(|rank| Some(rank) < highest));
-        }
-        superseded
     }
 
     /// Returns the highest generation above ours that a digest lists for a member with our name. Those

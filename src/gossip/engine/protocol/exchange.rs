@@ -8,6 +8,7 @@ use super::push::push_send;
 use crate::gossip::engine::catch_up::Claim;
 use crate::gossip::engine::cluster::Learnt;
 use crate::gossip::engine::event::Output;
+use crate::gossip::engine::policy::{Known, Sender};
 use crate::gossip::engine::rumours;
 use crate::message::{ChitchatId, ChitchatMessage, Delta, Digest, ProtocolVersion, syn_overhead};
 
@@ -17,7 +18,7 @@ const MIN_DELTA_ROOM: usize = 4 << 10;
 /// A dead member is no longer listed in digests for members of this crate once it has been dead for
 /// this many times the initial interval of the failure detector (5 intervals by default). Every page
 /// that is closed leaves a dead member, and to list them all would be most of what members send.
-const MENTIONED_INTERVALS: u32 = 12;
+pub(super) const MENTIONED_INTERVALS: u32 = 12;
 /// The changes of a dead member are no longer sent to members of this crate after this many. They are
 /// fewer than [`MENTIONED_INTERVALS`], so that members which find it dead at different times do not
 /// send its state to those that have stopped to list it.
@@ -34,8 +35,11 @@ impl Engine {
         let routes = &self.routes;
         let is_ours = |addr: &SocketAddr| routes.is_ours(*addr);
         let (ours, others): (Vec<_>, Vec<_>) = addrs.iter().copied().partition(is_ours);
+        let may_be_udp = |addr: &SocketAddr| self.may_be_udp(*addr);
+        let (udp, others): (Vec<_>, Vec<_>) = others.into_iter().partition(may_be_udp);
         let otherwise = self.config.protocol_version;
         let parts = [
+            (Software::Udp, otherwise, udp),
             (Software::Unknown, otherwise, others),
             (Software::Ours, ProtocolVersion::V1, ours),
         ];
@@ -66,15 +70,15 @@ impl Engine {
         }
     }
 
-    /// Handles a message from `from`. Returns true if the membership has changed.
+    /// Handles a message. Returns true if the membership has changed.
     pub(super) fn message(
         &mut self,
-        from: SocketAddr,
-        is_proved: bool,
-        message: ChitchatMessage,
+        sender: Sender,
+        mut message: ChitchatMessage,
         now: Duration,
         outputs: &mut Vec<Output>,
     ) -> bool {
+        let (from, is_proved) = (sender.addr, sender.is_proved());
         self.contacts.note_heard(from);
         if !self.may_handle(from, is_proved, &message, now) {
             self.counts.limited += 1;
@@ -88,6 +92,13 @@ impl Engine {
         if !is_more {
             self.beat();
         }
+        self.note_sender(sender);
+        // Whatever the message does below, it does with what its sender may say.
+        let known = Known {
+            cluster: &self.cluster,
+            detector: &self.detector,
+        };
+        let reported = self.policy.restrict(sender, &mut message, known, now);
         match message {
             ChitchatMessage::Syn {
                 version,
@@ -103,9 +114,10 @@ impl Engine {
                     return false;
                 }
                 self.note_heard(from);
+                let reported = reported.as_ref().unwrap_or(&digest);
                 self.note_software(from, now);
-                let changed = self.note_digest(from, &digest, false, now);
-                self.catch_up.note_claim(self.missing(from, &digest));
+                let changed = self.note_digest(sender, &digest, reported, false, now);
+                self.catch_up.note_claim(self.missing(from, reported));
                 let (message, len) = self.syn_ack(from, version, &digest, now);
                 self.load.note_answer(from, is_proved, len, now);
                 outputs.push(Output::Send { to: from, message });
@@ -117,12 +129,13 @@ impl Engine {
                 delta,
             } => {
                 self.note_heard(from);
+                let reported = reported.as_ref().unwrap_or(&digest);
                 self.note_software(from, now);
-                let mut changed = self.note_digest(from, &digest, is_more, now);
+                let mut changed = self.note_digest(sender, &digest, reported, is_more, now);
                 let len = rumours::approximate_len(&delta);
                 let learnt = self.cluster.apply(delta, now);
                 self.note_said(&learnt.said, now);
-                let missing = self.missing(from, &digest);
+                let missing = self.missing(from, reported);
                 // What was missing for long is no news to others.
                 if !is_more && missing.is_none() {
                     self.spread(from, &learnt, now);
@@ -212,43 +225,33 @@ impl Engine {
         self.rejected_by.remove(&from);
     }
 
-    /// Notes the members, heartbeats and versions that the digest of a peer lists. Returns true if a
-    /// member is new or is live that was not before.
+    /// Notes the members, heartbeats and versions that the digest of a peer lists, of which only those in
+    /// `reported` are believed. Returns true if a member is new or is live that was not before.
     ///
     /// If the digest is one of many in a second (`is_more`), it is no measure of how often the
     /// heartbeat of the peer itself rises, since it rises with each message.
     fn note_digest(
         &mut self,
-        from: SocketAddr,
+        sender: Sender,
         digest: &Digest,
+        reported: &Digest,
         is_more: bool,
         now: Duration,
     ) -> bool {
+        let from = sender.addr;
         let listed = &digest.node_digests;
         let version = |id: &ChitchatId| listed.get(id).map(|node| node.max_version);
         self.rumours.note_digest(from, version);
-        let noted = self.cluster.note_heartbeats(digest, from);
+        let noted = self.cluster.note_heartbeats(reported, from);
         let counts = |id: &&ChitchatId| !(is_more && id.addr() == from);
         let risen = noted.risen.into_iter().filter(counts);
         let risen = self.detector.heartbeats(risen, now);
-        let replaced = self.replace_dead(&noted.without_room);
+        let replaced = self.replace_dead(sender, &noted.without_room);
+        self.forget_replaced();
         if noted.has_new || replaced {
             self.presence.note_new();
         }
         noted.has_new || risen || replaced
-    }
-
-    /// Adds members that are alive and for which there is no room, in place of those that have been
-    /// dead the longest. Returns true if there were any.
-    fn replace_dead(&mut self, newcomers: &[(&ChitchatId, u64)]) -> bool {
-        if newcomers.is_empty() {
-            return false;
-        }
-        let longest_dead = self.detector.longest_dead(newcomers.len());
-        self.detector.forget(&longest_dead);
-        self.cluster.forget(&longest_dead);
-        self.cluster.add(newcomers);
-        !longest_dead.is_empty()
     }
 
     /// Notes the new changes of a delta from `from` to be pushed.
@@ -314,6 +317,8 @@ impl Engine {
     pub(super) fn software(&self, addr: SocketAddr) -> Software {
         if self.routes.is_ours(addr) {
             Software::Ours
+        } else if self.may_be_udp(addr) {
+            Software::Udp
         } else {
             Software::Unknown
         }
@@ -326,9 +331,13 @@ impl Engine {
         room: usize,
         now: Duration,
     ) -> Digest {
-        let detector = &self.detector;
+        if software == Software::Udp {
+            self.introduce(now);
+        }
+        let hidden = self.hidden_from(software);
         let silence = self.mentioned_for(software, MENTIONED_INTERVALS);
-        let skip = detector.omission(silence, now);
+        let omitted = self.detector.omission(silence, now);
+        let skip = |id: &ChitchatId| hidden.contains(id) || omitted(id);
         self.cluster.digest(version, room, skip)
     }
 
@@ -339,19 +348,20 @@ impl Engine {
         room: usize,
         now: Duration,
     ) -> Delta {
-        let detector = &self.detector;
+        let hidden = self.hidden_from(software);
         let silence = self.mentioned_for(software, TAUGHT_INTERVALS);
-        let skip = detector.omission(silence, now);
+        let omitted = self.detector.omission(silence, now);
+        let skip = |id: &ChitchatId| hidden.contains(id) || omitted(id);
         self.cluster.delta(theirs, room, skip, &mut self.rng)
     }
 
     /// Returns the silence after which a dead member is omitted from messages to members
     /// with `software`, if it is `intervals` for those of this crate.
-    fn mentioned_for(&self, software: Software, intervals: u32) -> Option<Duration> {
+    pub(super) fn mentioned_for(&self, software: Software, intervals: u32) -> Option<Duration> {
         let initial = self.config.failure_detector.initial_interval;
         match software {
             Software::Ours => Some(initial.saturating_mul(intervals)),
-            Software::Unknown => None,
+            Software::Unknown | Software::Udp => None,
         }
     }
 }
@@ -364,6 +374,8 @@ pub(super) enum Software {
     /// Perhaps the published crate, which sends the state of a dead member to everyone that does not
     /// mention it.
     Unknown,
+    /// The same, and it may be reached over UDP: it is told of few leaves.
+    Udp,
 }
 
 #[cfg(test)]

@@ -1,18 +1,21 @@
 //! [`Engine`]: handles events, and decides what to send and what to believe.
 //!
 //! It combines the other files of this folder and leaves the rules of each to them. Its parts are
-//! the answers to messages (`exchange`), our generation (`generation`), the pushing of changes (`push`), connections (`reach`), members
-//! that leave (`presence`), and the keys that only this crate sets (`reserved`).
+//! the answers to messages (`exchange`), our generation (`generation`), members for which there is no room
+//! (`newcomers`), the pushing of changes (`push`), connections (`reach`), members that leave (`presence`), the keys
+//! that only this crate sets (`reserved`), and what peers over UDP are told (`udp`).
 //! Invariant: an output never contains a message above the configured length.
 
 mod exchange;
 mod generation;
+mod newcomers;
 mod presence;
 mod push;
 mod reach;
 mod reserved;
 #[cfg(test)]
 mod tests;
+mod udp;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -27,15 +30,17 @@ use super::failure_detector::FailureDetector;
 use super::limiter::Limiter;
 use super::load::Load;
 use super::member::{Liveness, Member, visible_keys};
+#[cfg(test)]
+use super::node_state::NodeState;
 use super::order;
 use super::own_keys::{self, OwnLimits};
+use super::policy::{Denial, Introductions, Policy, Sender};
 use super::presence::Presence;
 use super::reserved::is_reserved;
 use super::routes::Routes;
 use super::rumours::Rumours;
 use super::schedule::Schedule;
 use super::selection;
-use crate::credential::Identity;
 use crate::gossip::error::{DeleteError, SetError};
 use crate::message::{ChitchatId, DeletionStatus, HEADER_LEN, Version, canonical};
 
@@ -68,6 +73,8 @@ pub struct Engine {
     syns: Limiter,
     syn_acks: Limiter,
     load: Load,
+    policy: Policy,
+    introductions: Introductions,
     counts: EngineCounts,
 }
 
@@ -108,6 +115,8 @@ impl Engine {
             syns: Limiter::new(config.gossip_interval),
             syn_acks: Limiter::new(config.gossip_interval),
             load: Load::new(),
+            policy: Policy::new(now),
+            introductions: Introductions::new(config.max_udp_members),
             counts: EngineCounts::default(),
             config,
         };
@@ -151,18 +160,19 @@ impl Engine {
                 self.ask_for_more(now, &mut outputs);
                 false
             }
-            // Every sender may change everything so far, whatever its identity and role, except our
-            // generation.
             Event::Message {
                 from,
                 identity,
+                role,
                 message,
-                ..
             } => {
-                let from = canonical(from);
-                let is_proved = identity != Identity::UNPROVED;
-                let raised = is_proved && self.outlive_own_past(&message, now);
-                self.message(from, is_proved, message, now, &mut outputs) || raised
+                let sender = Sender {
+                    addr: canonical(from),
+                    identity,
+                    role,
+                };
+                let raised = sender.is_proved_core() && self.outlive_own_past(&message, now);
+                self.message(sender, message, now, &mut outputs) || raised
             }
             Event::Seeds(seeds) => {
                 let own = self.id().addr();
@@ -178,7 +188,12 @@ impl Engine {
                 for connection in &mut connections {
                     connection.addr = canonical(connection.addr);
                 }
+                self.policy.connect(&connections, now);
                 self.connections(&connections, now, &mut outputs);
+                false
+            }
+            Event::UnixTime(unix) => {
+                self.policy.set_clock(unix, now);
                 false
             }
         };
@@ -320,12 +335,21 @@ impl Engine {
 
     /// Returns the counters.
     pub fn counts(&self) -> EngineCounts {
+        let mut denied = self.policy.denied;
+        denied.add(Denial::Room, self.cluster.refused_leaves);
         EngineCounts {
+            denied,
             refused_members: self.cluster.refused_members,
             refused_keys: self.cluster.refused_keys,
             refused_reserved_keys: self.cluster.refused_reserved(),
             ..self.counts
         }
+    }
+
+    /// Returns all that is known of a member, for tests of other files.
+    #[cfg(test)]
+    pub(super) fn state_of(&self, id: &ChitchatId) -> Option<&NodeState> {
+        self.cluster.get(id)
     }
 
     fn set_with(
@@ -381,6 +405,8 @@ impl Engine {
         }
         self.excuse_outage(now);
         self.forget_versions();
+        self.cluster.forget_cores();
+        self.policy.forget_gone(now);
         self.routes.begin_interval();
         self.syns.forget_idle(now);
         self.syn_acks.forget_idle(now);

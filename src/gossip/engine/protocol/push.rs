@@ -70,6 +70,22 @@ impl Engine {
     }
 
     fn push(&self, to: &[SocketAddr], delta: &Delta, outputs: &mut Vec<Output>) {
+        let may_be_udp = |addr: &SocketAddr| self.may_be_udp(*addr);
+        let (udp, others): (Vec<_>, Vec<_>) = to.iter().copied().partition(may_be_udp);
+        let mut shown = delta.clone();
+        if !udp.is_empty() {
+            self.hide(&mut shown);
+        }
+        if shown.node_deltas.len() == delta.node_deltas.len() {
+            return self.push_all(to, delta, outputs);
+        }
+        self.push_all(&others, delta, outputs);
+        if !shown.node_deltas.is_empty() {
+            self.push_all(&udp, &shown, outputs);
+        }
+    }
+
+    fn push_all(&self, to: &[SocketAddr], delta: &Delta, outputs: &mut Vec<Output>) {
         for (version, to) in self.by_version(to) {
             let delta = delta.clone();
             push_send(to, ChitchatMessage::Ack { version, delta }, outputs);

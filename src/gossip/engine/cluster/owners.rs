@@ -1,0 +1,184 @@
+//! What depends on the owners of members: names, room, generations and precedence.
+//!
+//! Invariants: a key address has at most one member, unless it is core; leaves never have more than their share of the
+//! members and bytes.
+
+use std::collections::BTreeSet;
+
+use super::Cluster;
+use crate::gossip::engine::cores::{Owner, Room};
+use crate::gossip::engine::order;
+use crate::message::ChitchatId;
+
+/// The part of all members, and of their bytes, that leaves may have together: a quarter is left to core members,
+/// of which a cluster has far fewer, however many pages are open.
+const LEAVES_OF_FOUR: usize = 3;
+
+impl Cluster {
+    /// Returns what is known about the owner of `id`. This member itself is core once another core member is known,
+    /// and so are its earlier generations.
+    pub(in crate::gossip::engine) fn owner(&self, id: &ChitchatId) -> Owner {
+        if id.addr() != self.self_id.addr() {
+            return self.cores.owner(id.addr());
+        }
+        match self.cores.is_empty() {
+            true => Owner::Unproved,
+            false => Owner::Core,
+        }
+    }
+
+    /// Forgets the addresses of core members that are none of members any more.
+    pub(in crate::gossip::engine) fn forget_cores(&mut self) {
+        if self.cores.len() > self.nodes.len() {
+            let addrs = order::set(self.nodes.keys().map(ChitchatId::addr));
+            self.cores.retain(&addrs);
+        }
+    }
+
+    /// Returns the members named `name`.
+    pub(in crate::gossip::engine) fn named(&self, name: &str) -> impl Iterator<Item = &ChitchatId> {
+        let places = self.first_named(name)..self.nodes.len();
+        let members = places.map_while(|place| self.nodes.get_indexed(place));
+        let ids = members.map(|(id, _)| id);
+        ids.take_while(move |id| *id.node_id == *name)
+    }
+
+    /// Returns the place of the first member whose name is not less than `name`. Ids are sorted by name first.
+    fn first_named(&self, name: &str) -> usize {
+        let (mut low, mut high) = (0, self.nodes.len());
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            let is_before = self
+                .nodes
+                .get_indexed(middle)
+                .is_some_and(|(id, _)| *id.node_id < *name);
+            if is_before {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// Returns the room for members.
+    pub(super) fn free_room(&self) -> Room {
+        let all = self.limits.max_members;
+        let others = self.nodes.keys().filter(|id| **id != self.self_id);
+        let leaves = others.filter(|id| self.owner(id) == Owner::Leaf).count();
+        Room {
+            all: all.saturating_sub(self.nodes.len()),
+            leaves: share_of_leaves(all).saturating_sub(leaves),
+        }
+    }
+
+    /// Returns the bytes that the members of an owner may have together.
+    pub(super) fn most_bytes(&self, owner: Owner) -> usize {
+        let all = self.limits.max_bytes;
+        match owner {
+            Owner::Leaf => share_of_leaves(all),
+            Owner::Core | Owner::Unproved => all,
+        }
+    }
+
+    /// Returns the newcomers that are not replaced by a later generation of the same leaf, and removes the
+    /// generations that they replace.
+    pub(super) fn settle<'a>(
+        &mut self,
+        newcomers: &[(&'a ChitchatId, u64)],
+    ) -> Vec<(&'a ChitchatId, u64)> {
+        let is_leaf = |id: &ChitchatId| self.owner(id) == Owner::Leaf;
+        let (mut addrs, mut contested) = (BTreeSet::new(), BTreeSet::new());
+        for (id, _) in newcomers.iter().filter(|(id, _)| is_leaf(id)) {
+            if !addrs.insert(id.addr()) {
+                contested.insert(id.addr());
+            }
+        }
+        let others = self.nodes.keys().filter(|id| **id != self.self_id);
+        let present: Vec<_> = others.filter(|id| addrs.contains(&id.addr())).collect();
+        contested.extend(present.iter().map(|id| id.addr()));
+        if contested.is_empty() {
+            return newcomers.to_vec();
+        }
+        let is_latest = |id: &ChitchatId| {
+            let rank = |id: &ChitchatId| (id.generation_id, id.node_id.clone());
+            let new = newcomers.iter().map(|(id, _)| *id);
+            // Of two with the same generation, the one that is known stays.
+            let is_beaten =
+                |other: &ChitchatId| other.addr() == id.addr() && rank(other) > rank(id);
+            let is_old = |other: &&ChitchatId| {
+                other.addr() == id.addr() && other.generation_id >= id.generation_id
+            };
+            !new.clone().any(is_beaten) && !present.iter().any(is_old)
+        };
+        let (kept, late): (Vec<_>, Vec<_>) = newcomers
+            .iter()
+            .copied()
+            .partition(|(id, _)| !contested.contains(&id.addr()) || is_latest(id));
+        let is_replaced = |old: &&&ChitchatId| kept.iter().any(|(id, _)| id.addr() == old.addr());
+        let replaced: Vec<_> = present
+            .iter()
+            .filter(is_replaced)
+            .map(|id| (*id).clone())
+            .collect();
+        for (id, _) in late {
+            self.forgotten.put(id.clone(), u64::MAX);
+        }
+        self.forget(&replaced);
+        for id in &replaced {
+            // Peers that have not heard of the new generation do not bring it back.
+            self.forgotten.put(id.clone(), u64::MAX);
+        }
+        self.replaced.extend(replaced);
+        kept
+    }
+
+    /// Returns and forgets the members that a later generation has replaced.
+    pub(in crate::gossip::engine) fn take_replaced(&mut self) -> Vec<ChitchatId> {
+        std::mem::take(&mut self.replaced)
+    }
+
+    /// Returns for each member, in the order of [`nodes`](Self::nodes), whether another one with the
+    /// same name takes precedence: it has a higher `standing`, or the same and a later generation.
+    ///
+    /// Both must be core, or of both nothing must be proved, as in a cluster over UDP. A leaf has one member only,
+    /// and chooses its name itself: it takes no precedence over anyone.
+    pub(in crate::gossip::engine) fn superseded(
+        &self,
+        standing: impl Fn(&ChitchatId) -> u8,
+    ) -> Vec<bool> {
+        let rank = |id: &ChitchatId| {
+            let is_own = *id == self.self_id;
+            let standing = if is_own { u8::MAX } else { standing(id) };
+            (standing, id.generation_id)
+        };
+        let ids: Vec<_> = self.nodes.keys().collect();
+        let mut superseded = Vec::with_capacity(ids.len());
+        // Ids are sorted by name first: those of the same name are adjacent.
+        for same_name in ids.chunk_by(|a, b| a.node_id == b.node_id) {
+            if same_name.len() == 1 {
+                superseded.push(false);
+                continue;
+            }
+            let ranked: Vec<_> = same_name
+                .iter()
+                .map(|id| (self.owner(id), rank(id)))
+                .collect();
+            let highest = |of: Owner| {
+                let of_owner = ranked.iter().filter(|(owner, _)| *owner == of);
+                of_owner.map(|(_, rank)| *rank).max()
+            };
+            let (core, unproved) = (highest(Owner::Core), highest(Owner::Unproved));
+            superseded.extend(ranked.iter().map(|(owner, rank)| match owner {
+                Owner::Core => Some(*rank) < core,
+                Owner::Unproved => Some(*rank) < unproved,
+                Owner::Leaf => false,
+            }));
+        }
+        superseded
+    }
+}
+
+fn share_of_leaves(all: usize) -> usize {
+    all / 4 * LEAVES_OF_FOUR + all % 4 * LEAVES_OF_FOUR / 4
+}

@@ -1,0 +1,88 @@
+//! Limits how many members a bridge introduces to members that are reached over UDP.
+//!
+//! A node of the published crate that uses version 0 panics as soon as its digest does not fit into a datagram, which
+//! it does with about 1,070 members. Pages come and go, and each of them stays in such a node for a day. So
+//! leaves are mentioned to peers over UDP only while there is room; core members and those over UDP always are, and
+//! count first. Nothing is sent here. Invariant: in each [`WINDOW`], at most as many different leaves are mentioned as
+//! the limit leaves beside all other members.
+
+use std::time::Duration;
+
+use super::super::cluster::Cluster;
+use super::super::cores::Owner;
+use super::super::order::Members;
+use crate::message::ChitchatId;
+
+/// The time for which a member that was mentioned counts: nodes of the published crate remember a dead member for a
+/// day.
+const WINDOW: Duration = Duration::from_secs(24 * 3600);
+
+/// The leaves that were mentioned to peers over UDP, and those that were not.
+#[derive(Debug)]
+pub(in crate::gossip::engine) struct Introductions {
+    most: usize,
+    leaves: Members<Standing>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It was last mentioned then.
+    Shown(Duration),
+    /// There was no room.
+    Hidden,
+}
+
+impl Introductions {
+    /// Returns a value for a bridge that introduces at most this many members.
+    pub(in crate::gossip::engine) fn new(most: usize) -> Self {
+        Self {
+            most,
+            leaves: Members::new(),
+        }
+    }
+
+    /// Chooses which leaves of `cluster` a message to a peer over UDP may mention. Those in the second half of the room
+    /// must be live, so that pages that are loaded and closed at once do not take it. Those that are `gone` are not
+    /// mentioned for the first time. Returns the number of leaves that are
+    /// hidden from now on and were not before.
+    pub(in crate::gossip::engine) fn update(
+        &mut self,
+        cluster: &Cluster,
+        is_live: impl Fn(&ChitchatId) -> bool,
+        is_gone: impl Fn(&ChitchatId) -> bool,
+        now: Duration,
+    ) -> usize {
+        self.leaves.retain(|id, standing| match standing {
+            Standing::Shown(at) => now.saturating_sub(*at) < WINDOW,
+            Standing::Hidden => cluster.get(id).is_some(),
+        });
+        let is_leaf = |id: &&ChitchatId| cluster.owner(id) == Owner::Leaf;
+        let all = cluster.nodes().len();
+        let leaves = cluster.others().filter(is_leaf).count();
+        let room = self.most.saturating_sub(all - leaves);
+        let is_shown = |standing: &&Standing| matches!(standing, Standing::Shown(_));
+        let mut shown = self.leaves.values().filter(is_shown).count();
+        let mut hidden = 0;
+        for id in cluster.others().filter(is_leaf) {
+            match self.leaves.get_mut(id) {
+                Some(Standing::Shown(at)) => *at = now,
+                standing => {
+                    let may = shown < room && (is_live(id) || shown < room / 2 && !is_gone(id));
+                    if may {
+                        shown += 1;
+                        self.leaves.insert(id.clone(), Standing::Shown(now));
+                    } else if standing.is_none() && shown >= room {
+                        hidden += 1;
+                        self.leaves.insert(id.clone(), Standing::Hidden);
+                    }
+                }
+            }
+        }
+        hidden
+    }
+
+    /// Returns true if a message to a peer over UDP may mention the leaf `id`.
+    pub(in crate::gossip::engine) fn is_shown(&self, id: &ChitchatId) -> bool {
+        matches!(self.leaves.get(id), Some(Standing::Shown(_)))
+    }
+}

@@ -1,0 +1,281 @@
+//! The leaves that are connected, what their invites allow, and how much of it they have used.
+//!
+//! A leaf's last messages may wait while its connection ends, so its claims are kept for a while. Nothing here looks
+//! into a message. Hosts are not limited here: a leaf is known by its key alone, and the transport layer limits the
+//! connections of a host. Invariants: a bounded number of leaves is remembered; a leaf that comes and goes gains
+//! nothing by it, since what it has used is kept for longer than it counts.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use litemap::LiteMap;
+
+use crate::credential::{Claims, InviteId, Quotas};
+use crate::gossip::engine::event::Connection;
+use crate::gossip::engine::order;
+
+/// The time for which the claims of a leaf are kept after its connection has gone. It is also that in which
+/// generations are counted.
+pub(super) const KEPT: Duration = Duration::from_secs(60);
+/// The number of leaves that are remembered: as many as peers that have a limit of their own elsewhere in the engine,
+/// and eight times the connections that a socket has by default. Of others, nothing is applied.
+pub(super) const MOST_LEAVES: usize = 8_192;
+/// The number of generations of a leaf in [`KEPT`]. A page that is reloaded again and again by hand has fewer.
+pub(super) const MOST_GENERATIONS: usize = 6;
+
+/// The leaves, by their key addresses.
+#[derive(Debug, Default)]
+pub(super) struct Leaves {
+    leaves: LiteMap<SocketAddr, Leaf>,
+    /// The invites of these leaves.
+    invites: LiteMap<InviteId, OfInvite>,
+}
+
+/// A leaf that is connected, or was a short time ago.
+#[derive(Debug)]
+pub(super) struct Leaf {
+    pub(super) claims: Arc<Claims>,
+    /// When its connection had gone.
+    gone: Option<Duration>,
+    /// When its latest generations began, the oldest first.
+    generations: [Option<Duration>; MOST_GENERATIONS],
+    pub(super) changes: Changes,
+    /// What its member has, as far as the leaf itself has sent it.
+    pub(super) holds: Holds,
+}
+
+/// The keys of a member, and their bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Holds {
+    pub(super) keys: usize,
+    pub(super) bytes: usize,
+}
+
+/// What all holders of an invite do and have together.
+#[derive(Debug)]
+pub(super) struct OfInvite {
+    pub(super) changes: Changes,
+    pub(super) holds: Holds,
+}
+
+impl Leaves {
+    /// Replaces the connections.
+    pub(super) fn connect(&mut self, connections: &[Connection], now: Duration) {
+        let with_invite = connections.iter().filter(|c| c.invite.is_some());
+        if self.leaves.is_empty() && with_invite.clone().next().is_none() {
+            return;
+        }
+        let connected = order::set(with_invite.clone().map(|connection| connection.addr));
+        for (addr, leaf) in &mut self.leaves {
+            match connected.contains(addr) {
+                true => leaf.gone = None,
+                false => leaf.gone = leaf.gone.or(Some(now)),
+            }
+        }
+        self.forget_gone(now);
+        for connection in with_invite {
+            let Some(claims) = &connection.invite else {
+                continue;
+            };
+            if let Some(leaf) = self.leaves.get_mut(&connection.addr) {
+                // It may have renewed its invite.
+                leaf.claims = Arc::clone(claims);
+            } else if self.has_room() {
+                let leaf = Leaf::new(Arc::clone(claims), now);
+                self.leaves.insert(connection.addr, leaf);
+            }
+        }
+        self.count_holds(now);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.leaves.is_empty()
+    }
+
+    /// Forgets the leaves that have been gone for long.
+    pub(super) fn forget_gone(&mut self, now: Duration) {
+        let is_kept = |leaf: &Leaf| leaf.gone.is_none_or(|gone| now.saturating_sub(gone) < KEPT);
+        self.leaves.retain(|_, leaf| is_kept(leaf));
+        self.count_holds(now);
+    }
+
+    /// Adds up what the holders of each invite have, and forgets invites without holders.
+    fn count_holds(&mut self, now: Duration) {
+        for (_, invite) in &mut self.invites {
+            invite.holds = Holds::default();
+        }
+        let mut used = BTreeSet::new();
+        for leaf in self.leaves.values() {
+            used.insert(leaf.claims.id());
+            let invite = self.invites.entry(leaf.claims.id());
+            let invite = invite.or_insert_with(|| OfInvite::new(leaf.claims.quotas(), now));
+            invite.holds = invite.holds.with(leaf.holds);
+        }
+        self.invites.retain(|id, _| used.contains(id));
+    }
+
+    /// Returns true if there is room for a leaf, after the one that has gone first was forgotten if necessary.
+    fn has_room(&mut self) -> bool {
+        if self.leaves.len() >= MOST_LEAVES {
+            let gone = self
+                .leaves
+                .iter()
+                .filter_map(|(addr, leaf)| Some((leaf.gone?, *addr)));
+            if let Some((_, addr)) = gone.min() {
+                self.leaves.remove(&addr);
+            }
+        }
+        self.leaves.len() < MOST_LEAVES
+    }
+
+    /// Returns the leaf at `addr`, and its invite.
+    pub(super) fn get_mut(
+        &mut self,
+        addr: SocketAddr,
+        now: Duration,
+    ) -> Option<(&mut Leaf, &mut OfInvite)> {
+        let leaf = self.leaves.get_mut(&addr)?;
+        let invite = self.invites.entry(leaf.claims.id());
+        let quotas = leaf.claims.quotas();
+        let invite = invite.or_insert_with(|| OfInvite::new(quotas, now));
+        Some((leaf, invite))
+    }
+}
+
+impl Leaf {
+    fn new(claims: Arc<Claims>, now: Duration) -> Self {
+        let changes = Changes::new(Pace::of_one(claims.quotas()), now);
+        Self {
+            claims,
+            gone: None,
+            generations: [None; MOST_GENERATIONS],
+            changes,
+            holds: Holds::default(),
+        }
+    }
+
+    /// Returns true if another generation may begin now, and counts it.
+    pub(super) fn may_begin(&mut self, now: Duration) -> bool {
+        let [oldest, ..] = &mut self.generations;
+        if oldest.is_some_and(|at| now.saturating_sub(at) < KEPT) {
+            return false;
+        }
+        *oldest = Some(now);
+        self.generations.rotate_left(1);
+        true
+    }
+}
+
+impl OfInvite {
+    fn new(quotas: Quotas, now: Duration) -> Self {
+        Self {
+            changes: Changes::new(Pace::of_all(quotas), now),
+            holds: Holds::default(),
+        }
+    }
+}
+
+impl Holds {
+    /// Returns what one holder may have.
+    pub(super) fn most_of(quotas: Quotas) -> Self {
+        Self {
+            keys: size(quotas.max_keys()),
+            bytes: size(quotas.max_bytes()),
+        }
+    }
+
+    /// Returns what all holders may have: as much as the number of them that may be connected at a time.
+    pub(super) fn most_of_all(quotas: Quotas) -> Self {
+        let (one, holders) = (Self::most_of(quotas), size(quotas.max_connections()));
+        Self {
+            keys: one.keys.saturating_mul(holders),
+            bytes: one.bytes.saturating_mul(holders),
+        }
+    }
+
+    pub(super) fn with(self, other: Self) -> Self {
+        Self {
+            keys: self.keys.saturating_add(other.keys),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+
+    pub(super) fn without(self, other: Self) -> Self {
+        Self {
+            keys: self.keys.saturating_sub(other.keys),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
+    }
+}
+
+/// The changes that may be made now: a whole state at once, and then so many in each second.
+#[derive(Debug)]
+pub(super) struct Changes {
+    /// In millionths.
+    left: u64,
+    at: Duration,
+}
+
+/// How many changes may be made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    per_second: u64,
+    at_once: u64,
+}
+
+const MILLION: u64 = 1_000_000;
+
+impl Pace {
+    /// Returns the pace of `holders` of an invite together. Each may send its whole state at once, unless that takes
+    /// longer to earn than [`KEPT`].
+    fn of(quotas: Quotas, holders: u32) -> Self {
+        let per_second = quotas.max_changes_per_second();
+        let earned = u64::from(per_second).saturating_mul(KEPT.as_secs());
+        let at_once = u64::from(quotas.max_keys())
+            .min(earned)
+            .max(per_second.into());
+        Self {
+            per_second: u64::from(per_second).saturating_mul(holders.into()),
+            at_once: at_once
+                .saturating_mul(holders.into())
+                .saturating_mul(MILLION),
+        }
+    }
+
+    pub(super) fn of_one(quotas: Quotas) -> Self {
+        Self::of(quotas, 1)
+    }
+
+    pub(super) fn of_all(quotas: Quotas) -> Self {
+        Self::of(quotas, quotas.max_connections())
+    }
+}
+
+impl Changes {
+    fn new(pace: Pace, now: Duration) -> Self {
+        Self {
+            left: pace.at_once,
+            at: now,
+        }
+    }
+
+    /// Returns the number of changes that may be made now.
+    pub(super) fn left(&mut self, pace: Pace, now: Duration) -> usize {
+        let micros = u64::try_from(now.saturating_sub(self.at).as_micros()).unwrap_or(u64::MAX);
+        let more = micros.saturating_mul(pace.per_second);
+        self.left = self.left.saturating_add(more).min(pace.at_once);
+        self.at = self.at.max(now);
+        usize::try_from(self.left / MILLION).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn take(&mut self, changes: usize) {
+        let changes = u64::try_from(changes).unwrap_or(u64::MAX);
+        self.left = self.left.saturating_sub(changes.saturating_mul(MILLION));
+    }
+}
+
+fn size(value: u32) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}

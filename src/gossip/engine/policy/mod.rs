@@ -1,0 +1,445 @@
+//! What a peer may change: decides for each message which of its parts are applied, by the role of its sender.
+//!
+//! | from | may change |
+//! |---|---|
+//! | core | everything |
+//! | leaf | the member at its own key address. Its name begins with the prefix of the invite and is not that of a core member; its generation is at most two minutes ahead; heartbeats and versions are below 2^53; there are at most six generations in a minute, and as many keys, bytes and changes per second as the invite allows; of the reserved keys, it may set only the one that says that it has left |
+//! | unauthenticated | members that are reached over UDP only: none at a key address or at the address of a core member; no new one with the name or address of a live core member; no reserved keys. Of the receiver itself, what a restart needs. A receiver that has met no peer with an identity reaches everyone over UDP |
+//!
+//! What is left out is counted ([`Denial`]). A digest has two uses: it says what the sender knows, which determines
+//! what is sent to it, and it reports members. Only the reports are restricted, so a leaf is sent what it lacks.
+//!
+//! A core member is a peer that has proved to know the cluster's secret. Where one has been is remembered
+//! ([`Cores`](super::cores::Cores)) until it is found dead and its address sends plain datagrams: then it
+//! is reached over UDP now.
+//!
+//! This module sends nothing, and changes no member; `rules` has the table as a pure function, and
+//! `introductions` limits what members over UDP hear of leaves. Invariants: a message of a core member is neither
+//! copied nor searched; whatever others send, no core member changes by it, nor what it says about itself.
+
+mod denial;
+mod introductions;
+mod leaves;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::cluster::Cluster;
+use super::cores::Owner;
+use super::entries::{Entry, entry_len};
+use super::event::Connection;
+use super::failure_detector::FailureDetector;
+use super::node_state::{Applied, NodeState};
+use super::order;
+use crate::credential::{Identity, NamePrefix, Role};
+use crate::message::{ChitchatId, ChitchatMessage, Delta, Digest, NodeDelta, NodeDigest};
+
+pub use denial::{Denial, DenialCounts};
+pub(super) use introductions::Introductions;
+use leaves::{Holds, Leaves, Pace};
+use rules::{MayLearn, Speaker, Subject};
+
+/// The time for which a member learns from unauthenticated peers what it was before it restarted. Those that knew it
+/// say so in the first exchange, a round after its start.
+const RESTART: Duration = Duration::from_secs(60);
+/// The time by which the clocks of honest leaves may be ahead.
+const CLOCK_SKEW: Duration = Duration::from_secs(2 * 60);
+
+/// The sender of a message.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sender {
+    pub(super) addr: SocketAddr,
+    pub(super) identity: Identity,
+    pub(super) role: Role,
+}
+
+impl Sender {
+    /// Returns true if the sender has an identity, so that nobody else can send from its address.
+    pub(super) fn is_proved(&self) -> bool {
+        self.identity != Identity::UNPROVED
+    }
+
+    pub(super) fn is_proved_core(&self) -> bool {
+        self.role == Role::Core && self.is_proved()
+    }
+}
+
+/// What the receiver knows.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) detector: &'a FailureDetector,
+}
+
+/// Decides what is applied, and remembers what it needs for that.
+#[derive(Debug)]
+pub(super) struct Policy {
+    leaves: Leaves,
+    start: Duration,
+    /// The time since 1970 at a time of the engine, once the driver has said it.
+    clock: Option<Clock>,
+    pub(super) denied: DenialCounts,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    unix: Duration,
+    at: Duration,
+}
+
+impl Policy {
+    pub(super) fn new(start: Duration) -> Self {
+        Self {
+            leaves: Leaves::default(),
+            start,
+            clock: None,
+            denied: DenialCounts::default(),
+        }
+    }
+
+    /// Notes the time since 1970.
+    pub(super) fn set_clock(&mut self, unix: Duration, now: Duration) {
+        self.clock = Some(Clock { unix, at: now });
+    }
+
+    /// Notes the connections, some of which may be of leaves.
+    pub(super) fn connect(&mut self, connections: &[Connection], now: Duration) {
+        self.leaves.connect(connections, now);
+    }
+
+    /// Takes out of the delta of `message` what its sender may not change. Returns the part of its digest
+    /// that may be applied, or `None` if that is all of it.
+    pub(super) fn restrict(
+        &mut self,
+        sender: Sender,
+        message: &mut ChitchatMessage,
+        known: Known<'_>,
+        now: Duration,
+    ) -> Option<Digest> {
+        if sender.role == Role::Core {
+            return None;
+        }
+        let (digest, delta) = match message {
+            ChitchatMessage::Syn { digest, .. } => (Some(digest), None),
+            ChitchatMessage::SynAck { digest, delta, .. } => (Some(digest), Some(delta)),
+            ChitchatMessage::Ack { delta, .. } => (None, Some(delta)),
+            ChitchatMessage::BadCluster { .. } => (None, None),
+        };
+        match sender.role {
+            Role::Leaf => self.restrict_leaf(sender, digest, delta, known, now),
+            _ => self.restrict_unauthenticated(digest, delta, known, now),
+        }
+    }
+
+    fn restrict_unauthenticated(
+        &mut self,
+        digest: Option<&mut Digest>,
+        delta: Option<&mut Delta>,
+        known: Known<'_>,
+        now: Duration,
+    ) -> Option<Digest> {
+        let is_alone = known.cluster.cores.is_empty() && self.leaves.is_empty();
+        let past = match is_alone || now < self.start.saturating_add(RESTART) {
+            true => MayLearn::Yes,
+            false => MayLearn::No,
+        };
+        let speaker = Speaker::Unauthenticated { past };
+        let denied = &mut self.denied;
+        // A member that has met no peer with an identity reaches everyone over UDP only, those behind bridges too.
+        let subject_of = |id: &ChitchatId, is_known: bool| match known.subject(id, is_known) {
+            Subject::Known(_) if is_alone => Subject::Known(Owner::Unproved),
+            Subject::Unknown { is_taken, .. } if is_alone => Subject::Unknown {
+                owner: Owner::Unproved,
+                is_taken,
+            },
+            subject => subject,
+        };
+        let digest = digest.map(|digest| {
+            select(digest, known, denied, |id, state, listed| {
+                let subject = subject_of(id, state.is_some());
+                let denial = rules::denial(speaker, id, subject);
+                // Any version was accepted by members of clusters without identities, and still is.
+                let is_credible = is_alone || subject != Subject::Receiver;
+                denial.or_else(|| {
+                    let is_faulty = !is_credible && !rules::is_credible(listed);
+                    is_faulty.then_some(Denial::Receiver)
+                })
+            })
+        });
+        let delta = delta.map(|delta| &mut delta.node_deltas);
+        if let Some(deltas) = delta {
+            deltas.retain_mut(|delta| {
+                let id = &delta.chitchat_id;
+                let subject = subject_of(id, known.cluster.get(id).is_some());
+                let is_past = subject == Subject::Receiver;
+                let is_faulty = is_past && !is_alone && !rules::are_credible(delta);
+                if rules::denial(speaker, id, subject).is_some() || is_faulty {
+                    denied.add(of_changes(subject), 1);
+                    return false;
+                }
+                // Another peer may have the key for sure, and must not find it known already.
+                let place = delta.key_values.iter().position(rules::is_reserved);
+                let cut = rules::cut(delta, place.unwrap_or(usize::MAX));
+                denied.add(Denial::ReservedKey, cut);
+                cut == 0 || !delta.key_values.is_empty()
+            });
+        }
+        digest
+    }
+
+    fn restrict_leaf(
+        &mut self,
+        sender: Sender,
+        digest: Option<&mut Digest>,
+        delta: Option<&mut Delta>,
+        known: Known<'_>,
+        now: Duration,
+    ) -> Option<Digest> {
+        let own = sender.identity.address();
+        let latest = self.latest_generation(now);
+        let claims = self.leaves.get_mut(own, now);
+        let claims = claims.map(|(leaf, _)| leaf.claims.clone());
+        let prefix = claims.as_ref().map(|claims| claims.name_prefix());
+        // Nobody proves the placeholder.
+        let prefix: Option<&NamePrefix> = prefix.filter(|_| sender.is_proved());
+        let speaker = Speaker::Leaf {
+            own,
+            prefix,
+            latest,
+        };
+        let mut accepted = None;
+        let digest = digest.map(|digest| {
+            let mut current = None;
+            let (leaves, mut generations) = (&mut self.leaves, DenialCounts::default());
+            let selected = select(digest, known, &mut self.denied, |id, state, listed| {
+                let subject = known.subject(id, state.is_some());
+                let denial = rules::denial(speaker, id, subject);
+                let denial = denial.or_else(|| known.denial_of_leaf(id));
+                if denial.is_some() {
+                    return denial;
+                }
+                if !rules::is_credible(listed) {
+                    return Some(Denial::Version);
+                }
+                if state.is_some() {
+                    return None;
+                }
+                // The generation that it had before may still be listed as well, which is no lie.
+                let current = current.get_or_insert_with(|| known.generation_at(own));
+                if current.is_some_and(|current| id.generation_id <= current) {
+                    return Some(Denial::Heartbeat);
+                }
+                let leaf = leaves.get_mut(own, now);
+                if leaf.is_some_and(|(leaf, _)| leaf.may_begin(now)) {
+                    *current = Some(id.generation_id);
+                    accepted = Some(id.clone());
+                    return None;
+                }
+                generations.add(Denial::Generation, 1);
+                Some(Denial::Heartbeat)
+            });
+            self.denied
+                .add(Denial::Generation, size(generations.total()));
+            selected
+        });
+        if let Some(delta) = delta {
+            let mut kept = std::mem::take(&mut delta.node_deltas);
+            kept.retain_mut(|delta| {
+                let id = &delta.chitchat_id;
+                let state = known.cluster.get(id);
+                let is_new = accepted.as_ref() == Some(id);
+                let subject = known.subject(id, state.is_some() || is_new);
+                let denial = rules::denial(speaker, id, subject);
+                if let Some(denial) = denial.or_else(|| known.denial_of_leaf(id)) {
+                    let denial = match id.addr() == own {
+                        true => denial,
+                        false => of_changes(subject),
+                    };
+                    self.denied.add(denial, 1);
+                    return false;
+                }
+                if !rules::are_credible(delta) {
+                    self.denied.add(Denial::Version, 1);
+                    return false;
+                }
+                self.limit(own, delta, state, now)
+            });
+            delta.node_deltas = kept;
+        }
+        digest
+    }
+
+    /// Takes out of `delta`, which a leaf has sent about itself, what exceeds the quotas of its invite. Returns false
+    /// if nothing is left.
+    fn limit(
+        &mut self,
+        own: SocketAddr,
+        delta: &mut NodeDelta,
+        state: Option<&NodeState>,
+        now: Duration,
+    ) -> bool {
+        let reserved = delta.key_values.len();
+        delta
+            .key_values
+            .retain(|change| !rules::is_denied_to_leaf(change));
+        let reserved = reserved - delta.key_values.len();
+        self.denied.add(Denial::ReservedKey, reserved);
+        let Some((leaf, all)) = self.leaves.get_mut(own, now) else {
+            return false;
+        };
+        let quotas = leaf.claims.quotas();
+        let nothing = NodeState::default();
+        let state = state.unwrap_or(&nothing);
+        let state = match state.judge(delta) {
+            // Nothing is used by it.
+            Applied::Rejected => return true,
+            // What it has is dropped first.
+            Applied::Reset => &nothing,
+            Applied::Changed | Applied::Truncated { .. } => state,
+        };
+        let most = Holds::most_of(quotas);
+        let changes = leaf.changes.left(Pace::of_one(quotas), now);
+        let changes = changes.min(all.changes.left(Pace::of_all(quotas), now));
+        let most_of_all = Holds::most_of_all(quotas);
+        let others = all.holds.without(leaf.holds);
+        let mut holds = Holds {
+            keys: state.entries().count(),
+            bytes: state.bytes(),
+        };
+        let (mut made, mut denial) = (0, None);
+        let is_new = |version| version > state.max_version;
+        let place = delta.key_values.iter().position(|change| {
+            if !is_new(change.version) {
+                return false;
+            }
+            let before = state.entry(&change.key);
+            let replaced = before.as_ref().map_or(0, Entry::len);
+            let after = Holds {
+                keys: holds.keys + usize::from(before.is_none()),
+                bytes: (holds.bytes + entry_len(&change.key, &change.value)) - replaced,
+            };
+            let together = others.with(after);
+            denial = if made >= changes {
+                Some(Denial::Rate)
+            } else if after.keys > most.keys || together.keys > most_of_all.keys {
+                Some(Denial::Keys)
+            } else if after.bytes > most.bytes || together.bytes > most_of_all.bytes {
+                Some(Denial::Bytes)
+            } else {
+                made += 1;
+                holds = after;
+                None
+            };
+            denial.is_some()
+        });
+        leaf.changes.take(made);
+        all.changes.take(made);
+        all.holds = others.with(holds);
+        leaf.holds = holds;
+        let cut = rules::cut(delta, place.unwrap_or(usize::MAX));
+        if let Some(denial) = denial {
+            self.denied.add(denial, cut);
+        }
+        cut == 0 || made > 0
+    }
+
+    /// Returns the highest generation that a leaf may have: the time in two minutes, in microseconds since 1970.
+    fn latest_generation(&self, now: Duration) -> u64 {
+        let Some(clock) = self.clock else {
+            return rules::END_OF_VERSIONS - 1;
+        };
+        let passed = now.saturating_sub(clock.at);
+        let latest = clock.unix.saturating_add(passed).saturating_add(CLOCK_SKEW);
+        u64::try_from(latest.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Forgets leaves that have been gone for long.
+    pub(super) fn forget_gone(&mut self, now: Duration) {
+        self.leaves.forget_gone(now);
+    }
+}
+
+impl Known<'_> {
+    fn subject(&self, id: &ChitchatId, is_known: bool) -> Subject {
+        let cluster = self.cluster;
+        if *id == *cluster.self_id() {
+            return Subject::Receiver;
+        }
+        let owner = cluster.owner(id);
+        if is_known {
+            return Subject::Known(owner);
+        }
+        let is_taken = !cluster.cores.is_empty()
+            && (id.addr() == cluster.self_id().addr() || self.is_name_of_core(id, true));
+        Subject::Unknown { owner, is_taken }
+    }
+
+    /// Returns true if a core member has the name of `id`, or this one.
+    fn is_name_of_core(&self, id: &ChitchatId, is_live: bool) -> bool {
+        let mut same_name = self.cluster.named(&id.node_id);
+        same_name.any(|other| {
+            let is_own = *other == *self.cluster.self_id();
+            let is_core = self.cluster.owner(other) == Owner::Core;
+            is_own || is_core && (!is_live || self.detector.is_live(other))
+        })
+    }
+
+    fn denial_of_leaf(&self, id: &ChitchatId) -> Option<Denial> {
+        let is_taken = self.cluster.owner(id) != Owner::Core && self.is_name_of_core(id, false);
+        is_taken.then_some(Denial::Name)
+    }
+
+    /// Returns the highest generation of the members at `addr`.
+    fn generation_at(&self, addr: SocketAddr) -> Option<u64> {
+        let members = self.cluster.others().filter(|id| id.addr() == addr);
+        members.map(|id| id.generation_id).max()
+    }
+}
+
+/// Returns the members of `digest` that `denial` denies nothing. Counts the others if they would have changed anything.
+fn select(
+    digest: &Digest,
+    known: Known<'_>,
+    denied: &mut DenialCounts,
+    mut denial: impl FnMut(&ChitchatId, Option<&NodeState>, &NodeDigest) -> Option<Denial>,
+) -> Digest {
+    let mut selected = Digest::default();
+    // Both are sorted by id: they are walked once, without a search for each.
+    let mut members = known.cluster.nodes().peekable();
+    for (id, listed) in &digest.node_digests {
+        let state = order::advance(&mut members, id);
+        match denial(id, state, listed) {
+            None => {
+                selected.node_digests.insert(id.clone(), *listed);
+            }
+            Some(Denial::Heartbeat) => {
+                let is_later = state.is_some_and(|state| listed.heartbeat > state.heartbeat);
+                denied.add(Denial::Heartbeat, usize::from(is_later));
+            }
+            Some(Denial::Receiver) => {
+                let is_later = state.is_none_or(|state| {
+                    let floor = listed.max_version.max(listed.last_gc_version);
+                    listed.heartbeat > state.heartbeat || floor > state.max_version
+                });
+                denied.add(Denial::Receiver, usize::from(is_later));
+            }
+            Some(other) => denied.add(other, 1),
+        }
+    }
+    selected
+}
+
+/// Returns what is counted if a delta is about a member that the sender may not change.
+fn of_changes(subject: Subject) -> Denial {
+    match subject {
+        Subject::Receiver => Denial::Receiver,
+        Subject::Known(_) | Subject::Unknown { .. } => Denial::Changes,
+    }
+}
+
+fn size(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}

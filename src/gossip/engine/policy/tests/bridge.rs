@@ -1,0 +1,250 @@
+//! Peers over UDP: what they may change, and which leaves they are told of.
+
+use super::*;
+
+fn over_udp(n: u16) -> ChitchatId {
+    ChitchatId::new(format!("udp-{n}"), 1, addr(n))
+}
+
+/// Returns core member 1, long after its start, which knows the live core member 2 and the leaf 1.
+fn bridge() -> (Engine, Duration) {
+    let mut us = engine_with(1, config(1));
+    let mut now = SECOND * 100;
+    for heartbeat in 1..=4 {
+        now += SECOND;
+        let both = [(core(2), listed(heartbeat)), (leaf(1), listed(heartbeat))];
+        us.handle(from_core(2, syn(&both)), now);
+    }
+    (us, now)
+}
+
+#[test]
+fn peers_over_udp_change_members_that_are_reached_over_udp_only() {
+    let (mut us, now) = bridge();
+    let before: Vec<_> = us.members().into_iter().skip(1).collect();
+    let version = us.members()[0].max_version;
+    let same_name = ChitchatId::new("core-2", 9, addr(6));
+    let own_name = ChitchatId::new("core-1", u64::MAX, addr(6));
+    let same_addr = ChitchatId::new("udp-7", 9, addr(2));
+    let own_addr = ChitchatId::new("udp-7", 9, addr(1));
+    let known = [core(1), core(2), leaf(1)];
+    let unknown = [same_name, own_name, same_addr, own_addr, leaf(2)];
+    let forged: Vec<_> = known.into_iter().chain(unknown).collect();
+    let high = NodeDigest {
+        heartbeat: 1 << 40,
+        last_gc_version: 1 << 40,
+        max_version: 1 << 40,
+    };
+    let all: Vec<_> = forged.iter().map(|id| (id.clone(), high)).collect();
+    us.handle(from_udp(5, syn(&all)), now);
+    let changes = |id: &ChitchatId| node_delta(id, 0, vec![set("k", "forged", 1 << 40)]);
+    us.handle(from_udp(5, ack(forged.iter().map(changes).collect())), now);
+    let after: Vec<_> = us.members().into_iter().skip(1).collect();
+    assert_eq!(after, before);
+    assert_eq!(us.members()[0].max_version, version);
+    assert_eq!(us.id(), &core(1));
+    let counts = [
+        Denial::Heartbeat,
+        Denial::NewMember,
+        Denial::Name,
+        Denial::Receiver,
+    ];
+    assert_eq!(counts.map(|denial| denied(&us, denial)), [2, 3, 2, 2]);
+    assert_eq!(denied(&us, Denial::Changes), 7);
+    // Its own member, and one that it reports.
+    us.handle(
+        from_udp(5, syn(&[5, 6].map(|n| (over_udp(n), listed(1))))),
+        now,
+    );
+    us.handle(
+        from_udp(5, ack([5, 6].map(|n| changes(&over_udp(n))).to_vec())),
+        now,
+    );
+    assert_eq!([5, 6].map(|n| keys(&us, &over_udp(n)).len()), [1, 1]);
+}
+
+#[test]
+fn peers_over_udp_set_no_reserved_keys_and_what_follows_them_is_not_claimed_to_be_known() {
+    let (mut us, now) = bridge();
+    us.handle(from_udp(5, syn(&[(over_udp(5), listed(1))])), now);
+    let changes = vec![
+        set("a", "v", 1),
+        set("gossip-transport/left", "v", 2),
+        set("b", "v", 3),
+    ];
+    us.handle(
+        from_udp(5, ack(vec![node_delta(&over_udp(5), 0, changes.clone())])),
+        now,
+    );
+    let member = find(&us, &over_udp(5)).unwrap();
+    assert_eq!(
+        (keys(&us, &over_udp(5)), member.max_version),
+        (vec!["a".to_owned()], 1)
+    );
+    assert_eq!(denied(&us, Denial::ReservedKey), 2);
+    us.handle(
+        from_core(2, ack(vec![node_delta(&over_udp(5), 0, changes)])),
+        now,
+    );
+    assert_eq!(keys(&us, &over_udp(5)).len(), 3);
+}
+
+#[test]
+fn a_member_that_restarts_learns_from_peers_over_udp_what_it_was() {
+    let past = NodeDigest {
+        heartbeat: 500,
+        last_gc_version: 0,
+        max_version: 500,
+    };
+    let told = |knows_core: bool, past: NodeDigest, now: Duration| {
+        let mut us = engine_with(1, config(1));
+        if knows_core {
+            us.handle(from_core(2, syn(&[(core(2), listed(1))])), SECOND);
+        }
+        us.handle(from_udp(5, syn(&[(core(1), past)])), now);
+        us.members()[0].max_version > 500
+    };
+    let minute = SECOND * 60;
+    assert!(told(true, past, minute - Duration::from_millis(1)));
+    assert!(!told(true, past, minute));
+    // In a cluster over UDP only, as in upstream's.
+    assert!(told(false, past, minute * 99));
+    let faulty = NodeDigest {
+        max_version: END_OF_VERSIONS,
+        ..past
+    };
+    assert!(!told(true, faulty, SECOND * 2));
+    assert!(told(false, faulty, SECOND * 2));
+}
+
+#[test]
+fn a_core_member_that_is_dead_and_speaks_plaintext_now_is_one_over_udp() {
+    let (mut us, now) = bridge();
+    let restarted = ChitchatId {
+        generation_id: START + 1,
+        ..core(2)
+    };
+    us.handle(from_udp(2, syn(&[(restarted.clone(), listed(1))])), now);
+    assert!(find(&us, &restarted).is_none(), "it is live");
+    us.handle(Event::Round, now + SECOND * 900);
+    // Another peer may not say so.
+    us.handle(
+        from_udp(5, syn(&[(restarted.clone(), listed(1))])),
+        now + SECOND * 900,
+    );
+    assert!(find(&us, &restarted).is_none());
+    us.handle(
+        from_udp(2, syn(&[(restarted.clone(), listed(1))])),
+        now + SECOND * 900,
+    );
+    assert!(find(&us, &restarted).is_some());
+}
+
+/// Returns the leaves that a message lists, or has changes of.
+fn mentioned(outputs: &[Output], to: SocketAddr) -> usize {
+    let mut leaves = 0;
+    let is_leaf = |id: &&ChitchatId| id.node_id.starts_with("tab-");
+    for output in outputs {
+        let (receivers, message) = match output {
+            Output::Send { to, message } => (std::slice::from_ref(to), message),
+            Output::SendToAll { to, message } => (to.as_slice(), message),
+            Output::MembershipChanged => continue,
+        };
+        if !receivers.contains(&to) {
+            continue;
+        }
+        let (digest, delta) = match message {
+            ChitchatMessage::Syn { digest, .. } => (Some(digest), None),
+            ChitchatMessage::SynAck { digest, delta, .. } => (Some(digest), Some(delta)),
+            ChitchatMessage::Ack { delta, .. } => (None, Some(delta)),
+            ChitchatMessage::BadCluster { .. } => (None, None),
+        };
+        let listed = digest
+            .into_iter()
+            .flat_map(|digest| digest.node_digests.keys());
+        let deltas = delta.into_iter().flat_map(|delta| &delta.node_deltas);
+        let changed = deltas.map(|node| &node.chitchat_id);
+        leaves = leaves.max(listed.filter(is_leaf).count());
+        leaves = leaves.max(changed.filter(is_leaf).count());
+    }
+    leaves
+}
+
+#[test]
+fn a_bridge_tells_members_over_udp_of_a_bounded_number_of_leaves_in_a_day() {
+    let config = GossipConfig {
+        max_udp_members: 10,
+        ..config(1)
+    };
+    let mut us = engine_with(1, config);
+    let heard = |us: &mut Engine, from: u8, at: u32| {
+        let leaves = (from..from + 8).map(|n| (leaf(n), listed(at.into())));
+        let all: Vec<_> = leaves.chain([(core(2), listed(at.into()))]).collect();
+        us.handle(from_core(2, syn(&all)), SECOND * at);
+        us.handle(Event::Round, SECOND * at);
+    };
+    let tell = |us: &mut Engine, now: Duration| {
+        let udp = us.handle(from_udp(5, syn(&[(over_udp(5), listed(1))])), now);
+        let core = us.handle(from_core(2, syn(&[])), now);
+        (mentioned(&udp, addr(5)), mentioned(&core, addr(2)))
+    };
+    // Three others count first, and only live leaves get the second half of what is left.
+    heard(&mut us, 10, 1);
+    assert_eq!(tell(&mut us, SECOND), (3, 8));
+    for at in 2..6 {
+        heard(&mut us, 10, at);
+    }
+    assert_eq!(tell(&mut us, SECOND * 5), (7, 8));
+    assert_eq!(denied(&us, Denial::Hidden), 1);
+    // Each further one is counted once.
+    for at in 6..12 {
+        heard(&mut us, 20, at);
+    }
+    for _ in 0..3 {
+        assert_eq!(tell(&mut us, SECOND * 11), (7, 16));
+    }
+    assert_eq!(denied(&us, Denial::Hidden), 9);
+    // An address of which nothing is known may be one of UDP.
+    us.handle(Event::Seeds(vec![addr(77), addr(2)]), SECOND * 11);
+    let mut to = [0, 0];
+    for at in 12..40 {
+        let outputs = us.handle(Event::Round, SECOND * at);
+        for (most, n) in to.iter_mut().zip([77, 2]) {
+            *most = mentioned(&outputs, addr(n)).max(*most);
+        }
+    }
+    assert_eq!(to, [7, 16]);
+    // Nor do rumours tell of those.
+    let change = ack((20..28)
+        .map(|n| node_delta(&leaf(n), 0, vec![set("k", "v", 1)]))
+        .collect());
+    us.handle(from_core(3, change), SECOND * 41);
+    let outputs = us.handle(Event::Rumours, SECOND * 41);
+    assert_eq!(mentioned(&outputs, addr(77)), 0);
+    // A day later, there is room again: the others are forgotten.
+    let day = SECOND * (24 * 3600 + 42);
+    for at in 0..6 {
+        let leaves = (20..28).map(|n| (leaf(n), listed(99 + u64::from(at))));
+        us.handle(
+            from_core(2, syn(&leaves.collect::<Vec<_>>())),
+            day + SECOND * at,
+        );
+    }
+    us.handle(Event::Round, day + SECOND * 6);
+    assert_eq!(tell(&mut us, day + SECOND * 6).0, 8);
+}
+
+#[test]
+fn a_member_that_has_met_peers_over_udp_only_hears_of_tabs_from_them() {
+    let mut us = engine_with(1, config(1));
+    let hear = |us: &mut Engine, n: u8| {
+        us.handle(from_udp(5, syn(&[(leaf(n), listed(1))])), SECOND);
+        find(us, &leaf(n)).is_some()
+    };
+    assert!(hear(&mut us, 1));
+    connect(&mut us, &[(9, claims(Quotas::default()))], SECOND);
+    assert!(!hear(&mut us, 2));
+    let mut us = engine_with(1, config(1));
+    us.handle(from_core(2, syn(&[(core(2), listed(1))])), SECOND);
+    assert!(!hear(&mut us, 1));
+}

@@ -1,0 +1,372 @@
+//! Each limit of a leaf, at its bound and beyond it, through the engine.
+
+use super::*;
+
+const NOW: Duration = SECOND;
+
+/// Passes in a digest of leaf 1 that lists `id` only. Returns true if it is known then.
+fn listing(us: &mut Engine, id: &ChitchatId, digest: NodeDigest, now: Duration) -> bool {
+    us.handle(from_leaf(1, syn(&[(id.clone(), digest)])), now);
+    find(us, id).is_some()
+}
+
+#[test]
+fn a_leaf_changes_its_own_member_and_nothing_else() {
+    let mut us = beside_leaf(Quotas::default());
+    us.handle(from_core(2, syn(&[(core(2), listed(5))])), NOW);
+    let all = [
+        (core(1), listed(900)),
+        (core(2), listed(900)),
+        (core(3), listed(900)),
+        (leaf(1), listed(900)),
+        (leaf(2), listed(900)),
+    ];
+    us.handle(from_leaf(1, syn(&all)), NOW);
+    let changes = |id| node_delta(&id, 0, vec![set("k", "v", 1)]);
+    let deltas = [core(1), core(2), core(3), leaf(1), leaf(2)].map(changes);
+    us.handle(from_leaf(1, ack(deltas.to_vec())), NOW);
+    let members = us.members();
+    let ids: Vec<_> = members.iter().map(|member| member.id.clone()).collect();
+    assert_eq!(ids, [core(1), core(2), leaf(1)]);
+    let heartbeats: Vec<_> = members[1..].iter().map(|member| member.heartbeat).collect();
+    assert_eq!(heartbeats, [5, 900]);
+    assert_eq!(
+        (keys(&us, &core(2)).len(), keys(&us, &leaf(1)).len()),
+        (0, 1)
+    );
+    assert_eq!(denied(&us, Denial::Heartbeat), 1);
+    assert_eq!(denied(&us, Denial::NewMember), 2);
+    assert_eq!(denied(&us, Denial::Receiver), 2);
+    assert_eq!(denied(&us, Denial::Changes), 3);
+}
+
+#[test]
+fn a_leaf_is_sent_what_its_whole_digest_lacks() {
+    let mut us = beside_leaf(Quotas::default());
+    us.set("k", "v", NOW).unwrap();
+    let known = NodeDigest {
+        max_version: 1,
+        ..listed(900)
+    };
+    for (digest, expected) in [(listed(0), 1), (known, 0)] {
+        let outputs = us.handle(from_leaf(1, syn(&[(core(1), digest)])), NOW);
+        let sent = outputs.iter().find_map(|output| match output {
+            Output::Send {
+                message: ChitchatMessage::SynAck { delta, .. },
+                ..
+            } => Some(delta.node_deltas.len()),
+            _ => None,
+        });
+        assert_eq!(sent, Some(expected), "{digest:?}");
+    }
+}
+
+#[test]
+fn the_answer_of_a_leaf_is_restricted_as_its_question_is() {
+    let mut us = beside_leaf(Quotas::default());
+    let answer = ChitchatMessage::SynAck {
+        version: ProtocolVersion::V1,
+        digest: Digest::from(vec![(leaf(1), listed(3)), (leaf(2), listed(3))]),
+        delta: Delta {
+            node_deltas: vec![
+                node_delta(&leaf(1), 0, vec![set("k", "v", 1)]),
+                node_delta(&core(1), 0, vec![set("k", "v", 1)]),
+            ],
+        },
+    };
+    us.handle(from_leaf(1, answer), NOW);
+    assert_eq!(us.members().len(), 2);
+    assert_eq!(keys(&us, &leaf(1)), ["k"]);
+    assert_eq!(us.get("k"), None);
+}
+
+#[test]
+fn the_name_of_a_leaf_has_the_prefix_of_its_invite_and_is_not_that_of_a_core_member() {
+    let mut us = beside_leaf(Quotas::default());
+    let own = identity(1).address();
+    let named = |name: &str| ChitchatId::new(name, START, own);
+    assert!(!listing(&mut us, &named("core-1"), listed(1), NOW));
+    assert_eq!(denied(&us, Denial::Name), 1);
+    let of_core = ChitchatId::new("tab-2", START - 9, addr(2));
+    us.handle(from_core(2, syn(&[(of_core, listed(1))])), NOW);
+    assert!(!listing(&mut us, &named("tab-2"), listed(1), NOW));
+    assert_eq!(denied(&us, Denial::Name), 2);
+    // Another leaf, and a member of which nothing is proved, may have the same.
+    us.handle(
+        from_udp(3, syn(&[(ChitchatId::new("tab-3", 1, addr(3)), listed(1))])),
+        NOW,
+    );
+    assert!(listing(&mut us, &named("tab-3"), listed(1), NOW));
+    // A core member that comes later has it to itself: nothing more of the leaf is applied.
+    let of_core = ChitchatId::new("tab-3", START, addr(4));
+    us.handle(from_core(4, syn(&[(of_core, listed(1))])), NOW);
+    listing(&mut us, &named("tab-3"), listed(9), NOW);
+    us.handle(
+        from_leaf(
+            1,
+            ack(vec![node_delta(&named("tab-3"), 0, vec![set("k", "v", 1)])]),
+        ),
+        NOW,
+    );
+    let member = find(&us, &named("tab-3")).unwrap();
+    assert_eq!((member.heartbeat, member.key_values.len()), (1, 0));
+}
+
+#[test]
+fn a_generation_is_at_most_two_minutes_ahead() {
+    let mut us = beside_leaf(Quotas::default());
+    let at = |generation_id| ChitchatId {
+        generation_id,
+        ..leaf(1)
+    };
+    let now = SECOND * 10;
+    let latest = START + 130 * 1_000_000;
+    assert!(!listing(&mut us, &at(latest + 1), listed(1), now));
+    assert_eq!(denied(&us, Denial::Generation), 1);
+    assert!(listing(&mut us, &at(latest), listed(1), now));
+    // The clock was set, or the machine has slept.
+    let later = Duration::from_micros(START) + SECOND * 3_000;
+    us.handle(Event::UnixTime(later), now);
+    assert!(listing(&mut us, &at(latest + 1), listed(1), now));
+}
+
+#[test]
+fn without_a_clock_generations_are_limited_as_versions_are() {
+    let mut us = Engine::new(config(1), core(1), Duration::ZERO).unwrap();
+    connect(&mut us, &[(1, claims(Quotas::default()))], Duration::ZERO);
+    for (generation_id, expected) in [(END_OF_VERSIONS, false), (END_OF_VERSIONS - 1, true)] {
+        let id = ChitchatId {
+            generation_id,
+            ..leaf(1)
+        };
+        assert_eq!(listing(&mut us, &id, listed(1), NOW), expected);
+    }
+}
+
+#[test]
+fn heartbeats_and_versions_of_a_leaf_end_below_2_to_the_53rd() {
+    let mut us = beside_leaf(Quotas::default());
+    assert!(!listing(&mut us, &leaf(1), listed(END_OF_VERSIONS), NOW));
+    assert!(listing(&mut us, &leaf(1), listed(END_OF_VERSIONS - 1), NOW));
+    let change = |version| ack(vec![node_delta(&leaf(1), 0, vec![set("k", "v", version)])]);
+    us.handle(from_leaf(1, change(END_OF_VERSIONS)), NOW);
+    assert!(keys(&us, &leaf(1)).is_empty());
+    assert_eq!(denied(&us, Denial::Version), 2);
+    us.handle(from_leaf(1, change(END_OF_VERSIONS - 1)), NOW);
+    assert_eq!(keys(&us, &leaf(1)), ["k"]);
+}
+
+#[test]
+fn a_generation_replaces_the_one_before_at_once_and_there_are_six_in_a_minute() {
+    let mut us = beside_leaf(Quotas::default());
+    // A leaf may have another name each time, too.
+    let at = |n: u64| ChitchatId::new(format!("tab-{n}"), START + n, identity(1).address());
+    for n in 0..6 {
+        assert!(
+            listing(&mut us, &at(n), listed(7), NOW + SECOND * n as u32),
+            "{n}"
+        );
+        assert_eq!(us.members().len(), 2);
+    }
+    let sixty = NOW + SECOND * 60;
+    assert!(!listing(
+        &mut us,
+        &at(6),
+        listed(7),
+        sixty - Duration::from_millis(1)
+    ));
+    assert_eq!(denied(&us, Denial::Generation), 1);
+    assert!(find(&us, &at(5)).is_some());
+    assert!(listing(&mut us, &at(6), listed(7), sixty));
+    // Neither the leaf nor a core member that has not heard of it brings an earlier one back.
+    assert!(!listing(&mut us, &at(5), listed(99), sixty + SECOND * 60));
+    us.handle(
+        from_core(2, syn(&[(at(4), listed(99)), (at(5), listed(99))])),
+        sixty,
+    );
+    let ids: Vec<_> = us.members().into_iter().map(|member| member.id).collect();
+    assert_eq!(ids, [core(1), at(6)]);
+    // What core members report replaces it as well.
+    us.handle(
+        from_core(2, syn(&[(at(7), listed(1)), (at(8), listed(1))])),
+        sixty,
+    );
+    assert!(find(&us, &at(6)).is_none() && find(&us, &at(7)).is_none());
+    assert!(find(&us, &at(8)).is_some());
+}
+
+#[test]
+fn a_leaf_has_as_many_keys_and_bytes_as_its_invite_allows() {
+    let quotas = Quotas::default().with_max_keys(2).with_max_bytes(300);
+    let send = |us: &mut Engine, from, changes| {
+        us.handle(
+            from_leaf(1, ack(vec![node_delta(&leaf(1), from, changes)])),
+            NOW,
+        );
+    };
+    let mut us = beside_leaf(quotas);
+    listing(&mut us, &leaf(1), listed(1), NOW);
+    send(
+        &mut us,
+        0,
+        vec![set("a", "", 1), set("b", "", 2), set("c", "", 3)],
+    );
+    assert_eq!(keys(&us, &leaf(1)), ["a", "b"]);
+    assert_eq!(find(&us, &leaf(1)).unwrap().max_version, 2);
+    assert_eq!(denied(&us, Denial::Keys), 1);
+    // 64 bytes more are counted for each key.
+    let fits = "x".repeat(300 - 2 * 65);
+    send(&mut us, 2, vec![set("b", &(fits.clone() + "x"), 3)]);
+    assert_eq!(denied(&us, Denial::Bytes), 1);
+    send(&mut us, 2, vec![set("b", &fits, 3)]);
+    let value = |us: &Engine| us.member_value(&leaf(1), "b").map(str::len);
+    assert_eq!(value(&us), Some(fits.len()));
+    // A reset makes room.
+    let reset = NodeDelta {
+        last_gc_version: 9,
+        ..node_delta(&leaf(1), 0, vec![set("c", "", 10), set("d", "", 11)])
+    };
+    let mut us = beside_leaf(quotas.with_max_changes_per_second(20));
+    listing(&mut us, &leaf(1), listed(1), NOW);
+    send(&mut us, 0, vec![set("a", "", 1), set("b", "", 2)]);
+    us.handle(from_leaf(1, ack(vec![reset])), NOW);
+    assert_eq!(keys(&us, &leaf(1)), ["c", "d"]);
+}
+
+#[test]
+fn a_leaf_sends_its_whole_state_at_once_and_then_so_many_changes_in_a_second() {
+    let quotas = Quotas::default()
+        .with_max_keys(8)
+        .with_max_changes_per_second(5);
+    let mut us = beside_leaf(quotas);
+    listing(&mut us, &leaf(1), listed(1), NOW);
+    let mut sent = |from: u64, to: u64, now| {
+        let changes = (from + 1..=to).map(|version| set("k", &version.to_string(), version));
+        let delta = node_delta(&leaf(1), from, changes.collect());
+        us.handle(from_leaf(1, ack(vec![delta])), now);
+        (
+            find(&us, &leaf(1)).unwrap().max_version,
+            denied(&us, Denial::Rate),
+        )
+    };
+    assert_eq!(sent(0, 10, NOW), (8, 2));
+    assert_eq!(
+        sent(8, 20, NOW + SECOND - Duration::from_millis(1)),
+        (12, 10)
+    );
+    assert_eq!(sent(12, 20, NOW + SECOND), (13, 17));
+    // What is known already, costs nothing.
+    assert_eq!(sent(0, 13, NOW + SECOND), (13, 17));
+    // No more is saved up than for a whole state.
+    assert_eq!(sent(13, 30, NOW + SECOND * 99), (21, 26));
+}
+
+#[test]
+fn an_invite_that_allows_no_changes_allows_none() {
+    let mut us = beside_leaf(Quotas::default().with_max_changes_per_second(0));
+    listing(&mut us, &leaf(1), listed(1), NOW);
+    us.handle(
+        from_leaf(1, ack(vec![node_delta(&leaf(1), 0, vec![set("k", "", 1)])])),
+        NOW,
+    );
+    assert!(keys(&us, &leaf(1)).is_empty());
+    assert_eq!(denied(&us, Denial::Rate), 1);
+}
+
+#[test]
+fn the_holders_of_an_invite_together_have_what_may_be_connected_at_a_time() {
+    let quotas = Quotas::default().with_max_keys(2).with_max_connections(2);
+    let (shared, other) = (claims(quotas), claims(quotas));
+    let mut us = engine_with(1, config(1));
+    let all = [(1, &shared), (2, &shared), (3, &shared), (4, &other)];
+    let all = all.map(|(n, claims)| (n, Arc::clone(claims)));
+    connect(&mut us, &all, Duration::ZERO);
+    for n in 1..=4 {
+        let changes = vec![set("a", "", 1), set("b", "", 2)];
+        us.handle(from_leaf(n, syn(&[(leaf(n), listed(1))])), NOW);
+        // The changes are limited as well, and a second is enough for all.
+        let now = NOW + SECOND * n.into();
+        us.handle(
+            from_leaf(n, ack(vec![node_delta(&leaf(n), 0, changes)])),
+            now,
+        );
+    }
+    let held: Vec<_> = (1..=4).map(|n| keys(&us, &leaf(n)).len()).collect();
+    assert_eq!(held, [2, 2, 0, 2]);
+    assert_eq!(denied(&us, Denial::Keys), 2);
+    // A minute after one has gone, its part is free.
+    connect(&mut us, &all[1..], SECOND * 10);
+    let changes = || vec![set("a", "", 1), set("b", "", 2)];
+    for (at, expected) in [(69, 0), (70, 2)] {
+        us.handle(Event::Round, SECOND * at);
+        us.handle(
+            from_leaf(3, ack(vec![node_delta(&leaf(3), 0, changes())])),
+            SECOND * at,
+        );
+        assert_eq!(keys(&us, &leaf(3)).len(), expected, "{at}");
+    }
+}
+
+#[test]
+fn of_the_reserved_keys_a_leaf_may_say_that_it_has_left() {
+    let mut us = beside_leaf(Quotas::default());
+    listing(&mut us, &leaf(1), listed(1), NOW);
+    let changes = vec![
+        set("gossip-transport/core", "v", 1),
+        set("gossip-transport/left", "v", 2),
+        set("gossip-transport/left2", "v", 3),
+        set("gossip-transport", "v", 4),
+        set("gossip-transport/", "v", 5),
+    ];
+    us.handle(
+        from_leaf(1, ack(vec![node_delta(&leaf(1), 0, changes)])),
+        NOW,
+    );
+    assert_eq!(
+        keys(&us, &leaf(1)),
+        ["gossip-transport", "gossip-transport/left"]
+    );
+    assert_eq!(denied(&us, Denial::ReservedKey), 3);
+}
+
+#[test]
+fn the_claims_of_a_leaf_are_known_for_a_minute_after_its_connection_has_gone() {
+    let mut us = engine_with(1, config(1));
+    assert!(!listing(&mut us, &leaf(1), listed(1), NOW));
+    assert_eq!(denied(&us, Denial::Claims), 1);
+    connect(&mut us, &[(1, claims(Quotas::default()))], NOW);
+    connect(&mut us, &[], NOW);
+    let minute = NOW + SECOND * 60;
+    us.handle(Event::Round, minute - Duration::from_millis(1));
+    assert!(listing(
+        &mut us,
+        &leaf(1),
+        listed(1),
+        minute - Duration::from_millis(1)
+    ));
+    us.handle(Event::Round, minute);
+    listing(&mut us, &leaf(1), listed(9), minute);
+    assert_eq!(find(&us, &leaf(1)).unwrap().heartbeat, 1);
+    assert_eq!(denied(&us, Denial::Claims), 2);
+}
+
+#[test]
+fn a_leaf_without_a_proved_identity_changes_nothing() {
+    let mut us = engine_with(1, config(1));
+    let placeholder = Identity::UNPROVED.address();
+    let connection = Connection {
+        addr: placeholder,
+        reads_v1: false,
+        invite: Some(claims(Quotas::default())),
+    };
+    us.handle(Event::Connections(vec![connection]), NOW);
+    let id = ChitchatId::new("tab-0", START, placeholder);
+    let event = Event::Message {
+        from: placeholder,
+        identity: Identity::UNPROVED,
+        role: Role::Leaf,
+        message: syn(&[(id, listed(1))]),
+    };
+    us.handle(event, NOW);
+    assert_eq!(us.members().len(), 1);
+}
