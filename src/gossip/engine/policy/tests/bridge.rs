@@ -215,14 +215,18 @@ fn a_bridge_tells_members_over_udp_of_a_bounded_number_of_leaves_in_a_day() {
     }
     assert_eq!(to, [7, 16]);
     // Nor do rumours tell of those.
-    let change = ack((20..28)
-        .map(|n| node_delta(&leaf(n), 0, vec![set("k", "v", 1)]))
-        .collect());
-    us.handle(from_core(3, change), SECOND * 41);
-    let outputs = us.handle(Event::Rumours, SECOND * 41);
-    assert_eq!(mentioned(&outputs, addr(77)), 0);
+    for heartbeat in 2..5 {
+        let now = SECOND * (38 + heartbeat as u32);
+        us.handle(from_udp(5, syn(&[(over_udp(5), listed(heartbeat))])), now);
+    }
+    us.handle(Event::Round, SECOND * 43);
+    let changed = [10].into_iter().chain(20..28);
+    let changes = changed.map(|n| node_delta(&leaf(n), 0, vec![set("k", "v", 1)]));
+    us.handle(from_core(3, ack(changes.collect())), SECOND * 43);
+    let outputs = us.handle(Event::Rumours, SECOND * 43);
+    assert_eq!(mentioned(&outputs, addr(5)), 1);
     // A day later, there is room again: the others are forgotten.
-    let day = SECOND * (24 * 3600 + 42);
+    let day = SECOND * (24 * 3600 + 50);
     for at in 0..6 {
         let leaves = (20..28).map(|n| (leaf(n), listed(99 + u64::from(at))));
         us.handle(

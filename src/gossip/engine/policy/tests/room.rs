@@ -165,12 +165,17 @@ fn members_supersede_others_of_the_same_kind_only() {
     let mut us = crowded(99);
     let named = |n: u64, at: SocketAddr| ChitchatId::new("core-2", n, at);
     let of_leaf = named(9, identity(1).address());
+    let of_older_leaf = named(0, identity(2).address());
     let (older, newer) = (named(1, addr(2)), named(2, addr(3)));
     let over_udp = named(3, addr(4));
     us.handle(
         from_core(
             2,
-            syn(&[(older.clone(), listed(1)), (of_leaf.clone(), listed(1))]),
+            syn(&[
+                (older.clone(), listed(1)),
+                (of_leaf, listed(1)),
+                (of_older_leaf, listed(1)),
+            ]),
         ),
         SECOND,
     );
