@@ -1,7 +1,8 @@
 //! Measures how long a change on one member takes to reach all others, in a cluster of this crate
-//! and in one of upstream's, and how much both send while nothing changes.
+//! and in one of upstream's, how much both send while nothing changes, and how long it takes until all members of this
+//! crate have seen that one leaves. Upstream has no such message.
 //!
-//! `spread [--members N] [--sets N] [--seeds N] [--svg FILE]`: both clusters live in one process
+//! `spread [--members N] [--sets N] [--leaves N] [--seeds N] [--svg FILE]`: both clusters live in one process
 //! and take turns. Times are exact to about 2 ms, since the members are checked every millisecond.
 
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ const REST: Duration = Duration::from_secs(10);
 struct Options {
     members: usize,
     sets: usize,
+    leaves: usize,
     seeds: u64,
     svg: Option<String>,
 }
@@ -28,12 +30,14 @@ struct Measured {
     times: Vec<f64>,
     bytes: Vec<f64>,
     start: Vec<f64>,
+    leaves: Vec<f64>,
 }
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
     let options = options()?;
     let mut rows = String::new();
+    let mut leaves = String::new();
     let mut results = Vec::new();
     let mut curves = Vec::new();
     for version in [Version::V0, Version::V1] {
@@ -43,10 +47,14 @@ async fn main() -> anyhow::Result<()> {
             measure(&options, version, seed, &mut ours, &mut theirs).await?;
         }
         for (name, measured) in [(OurCluster::NAME, ours), (UpstreamCluster::NAME, theirs)] {
+            if !measured.leaves.is_empty() {
+                leaves.push_str(&left(&format!("{name}, {version:?}"), &measured.leaves));
+            }
             rows.push_str(&row(&format!("{name}, {version:?}"), &measured));
             results.push(json!({
                 "cluster": name, "version": format!("{version:?}"), "members": options.members,
                 "times_ms": measured.times, "bytes_at_rest": measured.bytes, "cold_start_s": measured.start,
+                "leaves_ms": measured.leaves,
             }));
             if version == Version::V0 {
                 curves.push((name.to_owned(), measured.times));
@@ -59,6 +67,11 @@ async fn main() -> anyhow::Result<()> {
         options.members,
         options.sets * options.seeds as usize,
     );
+    if !leaves.is_empty() {
+        println!(
+            "Until all have seen that a member leaves:\n\n| | p50 | p90 | p99 | max |\n|---|--:|--:|--:|--:|\n{leaves}"
+        );
+    }
     if let Some(path) = &options.svg {
         let title = format!(
             "One change, {} members on one machine, rounds of 1 s",
@@ -79,7 +92,7 @@ async fn measure(
     theirs: &mut Measured,
 ) -> anyhow::Result<()> {
     let members = options.members;
-    let our_cluster = start::<OurCluster>(members, version, ours).await?;
+    let mut our_cluster = start::<OurCluster>(members, version, ours).await?;
     let their_cluster = start::<UpstreamCluster>(members, version, theirs).await?;
     // At the same time, since neither disturbs the other while nothing changes.
     let (our_bytes, their_bytes) = tokio::join!(
@@ -98,6 +111,11 @@ async fn measure(
         // Changes must fall at all moments of a round.
         tokio::time::sleep(Duration::from_millis(rng.u64(0..1000))).await;
     }
+    for _ in 0..options.leaves {
+        let time = our_cluster.leave().await?;
+        ours.leaves.push(time.as_secs_f64() * 1e3);
+        tokio::time::sleep(Duration::from_millis(rng.u64(0..1000))).await;
+    }
     Ok(())
 }
 
@@ -111,6 +129,11 @@ async fn start<C: Cluster>(
     let took = clusters::complete(&cluster, begin).await?;
     measured.start.push(took.as_secs_f64());
     Ok(cluster)
+}
+
+fn left(name: &str, times: &[f64]) -> String {
+    let [p50, p90, p99, max] = [0.5, 0.9, 0.99, 1.0].map(|share| quantile(times, share));
+    format!("| {name} | {p50:.0} ms | {p90:.0} ms | {p99:.0} ms | {max:.0} ms |\n")
 }
 
 fn row(name: &str, measured: &Measured) -> String {
@@ -130,6 +153,7 @@ fn options() -> anyhow::Result<Options> {
     let mut options = Options {
         members: 100,
         sets: 40,
+        leaves: 20,
         seeds: 3,
         svg: None,
     };
@@ -138,6 +162,7 @@ fn options() -> anyhow::Result<Options> {
         match name.as_str() {
             "--members" => options.members = value.parse()?,
             "--sets" => options.sets = value.parse()?,
+            "--leaves" => options.leaves = value.parse()?,
             "--seeds" => options.seeds = value.parse()?,
             "--svg" => options.svg = Some(value),
             _ => anyhow::bail!("{name}: unknown"),

@@ -1,16 +1,41 @@
 //! A cluster of this crate's participants over encrypted TCP.
 
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
 use gossip_transport::gossip::{GossipConfig, Liveness, Participant};
 use gossip_transport::message::{ChitchatMessage, ProtocolVersion};
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::{NetCredential, TransportLayerTransport, Trust};
 
-use super::{Cluster, STAGGER, Version};
+use super::{Cluster, LOOK_EVERY, PATIENCE, STAGGER, Version};
 use crate::peers::secret;
 
 /// A cluster of this crate.
 #[derive(Debug)]
 pub struct OurCluster(Vec<Participant<TcpTransport>>);
+
+impl OurCluster {
+    /// Lets the last member leave; returns the time until every other one has seen that it has left.
+    pub async fn leave(&mut self) -> anyhow::Result<Duration> {
+        let leaving = self.0.pop().context("nobody is left")?;
+        let left = (leaving.id(), Liveness::Left);
+        let start = Instant::now();
+        let leaving = leaving.leave(PATIENCE);
+        let mut waiting: Vec<_> = self.0.iter().collect();
+        loop {
+            waiting.retain(|member| !member.liveness_of_members().contains(&left));
+            if waiting.is_empty() {
+                break;
+            }
+            anyhow::ensure!(start.elapsed() < PATIENCE, "not all see a member leave");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let took = start.elapsed();
+        leaving.await?;
+        Ok(took)
+    }
+}
 
 impl Cluster for OurCluster {
     const NAME: &'static str = "gossip-transport, TCP, encrypted";
@@ -45,9 +70,7 @@ impl Cluster for OurCluster {
     async fn is_complete(&self) -> bool {
         self.0.iter().all(|participant| {
             let members = participant.members();
-            let alive = members
-                .iter()
-                .filter(|member| member.liveness != Liveness::Dead);
+            let alive = members.iter().filter(|member| member.liveness.is_live());
             alive.count() == self.0.len()
         })
     }
