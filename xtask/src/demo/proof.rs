@@ -278,7 +278,7 @@ impl Proof<'_> {
             }
             Ok(())
         })?;
-        let title = "the generations of tab 1 before its reloads are found dead";
+        let title = "the generations of tab 1 before its reloads are not live any more";
         self.step(title, |proof| {
             let limit = BACK_WITHIN.max(joined.detection_limit());
             proof.all_see_live_once(&joined.all, limit)
@@ -294,7 +294,11 @@ impl Proof<'_> {
     ) -> anyhow::Result<()> {
         let (id, addr) = (&joined.tabs[0], joined.kept_addr);
         wait::until(limit, || {
-            let now = self.newest_at_nodes(id)?;
+            // Between two generations it has left.
+            let now = match self.newest_at_nodes(id) {
+                Ok(now) => now,
+                Err(error) => return Ok(Err(format!("{error:#}"))),
+            };
             for (now, before) in now.iter().zip(before) {
                 ensure!(now.addr == addr, "{id} is at {}, not {addr}", now.addr);
                 if now.generation <= before.generation {
