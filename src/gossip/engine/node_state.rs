@@ -458,12 +458,13 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_keeps_the_heartbeat() {
+    fn a_reset_keeps_the_heartbeat_and_that_the_member_has_left() {
         let mut state = state(&[("a", "v")]);
         state.heartbeat = 7;
+        assert!(state.note_left(8));
         let reset = delta(0, 9, &[("b", "v", 10)]);
         assert_eq!(state.apply(reset, LIMITS, NOW), Applied::Reset);
-        assert_eq!(state.heartbeat, 7);
+        assert_eq!((state.heartbeat, state.left_at), (7, 8));
     }
 
     #[test]

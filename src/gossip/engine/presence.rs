@@ -260,6 +260,10 @@ mod tests {
     #[test]
     fn numbers_are_used_again_and_at_most_a_thousand_at_a_time() {
         let mut presence = Presence::default();
+        assert_eq!(presence.take_number(Duration::ZERO), 0);
+        assert_eq!(presence.take_expired(STATED_FOR), [0]);
+        assert_eq!(presence.take_number(STATED_FOR), 0);
+        let mut presence = Presence::default();
         for n in 0..1_000 {
             assert_eq!(presence.take_number(SECOND * (1 + n / 500)), n as usize);
         }

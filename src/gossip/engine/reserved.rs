@@ -350,6 +350,16 @@ mod tests {
     }
 
     #[test]
+    fn what_was_believed_before_a_state_was_replaced_says_nothing_about_the_new_one() {
+        let mut us = reserved(&[7]);
+        let value = us.value(&node(), KEY, "12", 3);
+        assert_eq!(heard(&mut us, &node(), &value).len(), 1);
+        // Another value at the same version.
+        assert_eq!(heard(&mut us, &node(), "13"), []);
+        assert_eq!(us.versions().count(), 0);
+    }
+
+    #[test]
     fn keys_that_change_again_and_again_leave_no_versions_behind() {
         let mut us = reserved(&[7]);
         let (id, mut state) = (node(), NodeState::default());

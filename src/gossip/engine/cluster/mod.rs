@@ -495,9 +495,9 @@ impl Cluster {
         self.reserved.forget(ids);
     }
 
-    /// Notes that a member has left with this heartbeat. Returns true unless a later one is known.
+    /// Notes that another member has left with this heartbeat. Returns true unless a later one is known.
     pub(super) fn note_left(&mut self, id: &ChitchatId, heartbeat: u64) -> bool {
-        let state = self.nodes.get_mut(id).filter(|_| *id != self.self_id);
+        let state = self.nodes.get_mut(id);
         state.is_some_and(|state| state.note_left(heartbeat))
     }
 

@@ -284,13 +284,40 @@ fn a_leaf_says_nothing_about_others() {
         push(&liar, &mut us, SECOND * 6);
         assert_eq!(liveness(&us, &leaf_id(1)), Liveness::Live);
     }
-    // Nor does it state what it sees.
-    make_live(&mut liar, &[leaf_id(1)]);
-    connect(&mut liar, &[leaf_id(1).addr(), addr(9)], SECOND * 5);
-    connect(&mut liar, &[addr(9)], SECOND * 5);
-    let before = liar.reserved_changes();
-    rounds(&mut liar, 5, 9);
-    assert_eq!(liar.reserved_changes(), before);
+}
+
+#[test]
+fn a_leaf_does_not_state_what_it_sees() {
+    let leaf = ChitchatId::new("other", 1, Identity::from_bytes([2; 32]).address());
+    let seeds_only = GossipConfig {
+        dial: crate::gossip::engine::config::DialPolicy::SeedsOnly,
+        ..config()
+    };
+    let at_key_address = Engine::new(config(), leaf, Duration::ZERO).unwrap();
+    for mut us in [
+        at_key_address,
+        Engine::new(seeds_only, id(1), Duration::ZERO).unwrap(),
+    ] {
+        make_live(&mut us, &[leaf_id(1)]);
+        connect(&mut us, &[leaf_id(1).addr(), addr(9)], SECOND * 5);
+        connect(&mut us, &[addr(9)], SECOND * 5);
+        rounds(&mut us, 5, 9);
+        assert_eq!(us.reserved_changes(), 0);
+        assert_eq!(liveness(&us, &leaf_id(1)), Liveness::Live);
+    }
+}
+
+#[test]
+fn an_old_word_of_a_core_member_does_not_count_against_a_later_heartbeat() {
+    let us = after_loss(8);
+    for (heartbeat, expected) in [(5, Liveness::Left), (6, Liveness::Live)] {
+        let mut peer = core(2, 7);
+        make_live(&mut peer, &[leaf_id(1), id(1)]);
+        connect(&mut peer, &[addr(1)], SECOND * 5);
+        hear(&mut peer, &leaf_id(1), heartbeat, SECOND * 8);
+        push(&us, &mut peer, SECOND * 8);
+        assert_eq!(liveness(&peer, &leaf_id(1)), expected, "{heartbeat}");
+    }
 }
 
 #[test]
@@ -338,6 +365,22 @@ fn a_member_that_has_left_is_soon_neither_mentioned_nor_remembered_and_does_not_
     assert_eq!(us.members().len(), 2);
     hear(&mut us, &leaf_id(1), 6, SECOND * 36);
     assert_eq!(us.members().len(), 3);
+}
+
+#[test]
+fn a_member_that_has_left_does_not_come_back_with_a_heartbeat_from_before_that_was_unknown_here() {
+    let mut leaf = left_leaf();
+    leaf.cluster.own().heartbeat = 8;
+    leaf.leave(SECOND * 5);
+    let mut us = core(1, 7);
+    connect(&mut us, &[addr(9)], Duration::ZERO);
+    make_live(&mut us, &[leaf_id(1)]);
+    push(&leaf, &mut us, SECOND * 5);
+    rounds(&mut us, 5, 35);
+    for (heartbeat, members) in [(8, 2), (9, 3)] {
+        hear(&mut us, &leaf_id(1), heartbeat, SECOND * 36);
+        assert_eq!(us.members().len(), members, "{heartbeat}");
+    }
 }
 
 #[test]
