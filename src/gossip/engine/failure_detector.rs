@@ -125,6 +125,19 @@ impl FailureDetector {
         changed
     }
 
+    /// Notes that `old` was replaced by the next generation of the same member, which has just been heard. If the old
+    /// one was live or had left, the new one is live at once: a page that is reloaded is never found dead.
+    pub(super) fn succeed(&mut self, old: &ChitchatId, new: &ChitchatId, now: Duration) {
+        let Some(mut record) = self.records.remove(old) else {
+            return;
+        };
+        if record.standing == Standing::Dead && !record.has_left {
+            return;
+        }
+        record.heartbeat(&self.config, now);
+        self.records.insert(new.clone(), record);
+    }
+
     /// Returns true if `id` has left, and no higher heartbeat has shown since that it is alive.
     pub(super) fn has_left(&self, id: &ChitchatId) -> bool {
         self.records.get(id).is_some_and(|record| record.has_left)

@@ -247,7 +247,7 @@ impl Engine {
         let risen = noted.risen.into_iter().filter(counts);
         let risen = self.detector.heartbeats(risen, now);
         let replaced = self.replace_dead(sender, &noted.without_room);
-        self.forget_replaced();
+        self.forget_replaced(now);
         if noted.has_new || replaced {
             self.presence.note_new();
         }

@@ -3,6 +3,8 @@
 //! Invariants: a leaf replaces leaves only; a member that may be live is replaced only if it is a leaf, and the newcomer
 //! a core member that has come itself.
 
+use std::time::Duration;
+
 use super::Engine;
 use crate::credential::Role;
 use crate::gossip::engine::cores::Owner;
@@ -67,12 +69,14 @@ impl Engine {
         }
     }
 
-    /// Forgets the generations of leaves that later ones have replaced, everywhere else.
-    pub(super) fn forget_replaced(&mut self) {
-        let mut replaced = self.cluster.take_replaced();
-        if !replaced.is_empty() {
-            replaced.sort_unstable();
-            self.detector.forget(&replaced);
+    /// Puts the later generations of leaves everywhere else in the place of those that they have replaced.
+    pub(super) fn forget_replaced(&mut self, now: Duration) {
+        for old in self.cluster.take_replaced() {
+            let mut others = self.cluster.others();
+            match others.find(|id| id.addr() == old.addr()) {
+                Some(new) => self.detector.succeed(&old, new, now),
+                None => self.detector.forget(&[old]),
+            }
         }
     }
 }

@@ -149,7 +149,7 @@ impl Engine {
 
     /// Notes whether a peer that takes part in exchanges may be of the published crate.
     pub(super) fn note_software(&mut self, from: SocketAddr, now: Duration) {
-        if self.software(from) == Software::Unknown {
+        if self.software(from) != Software::Ours {
             self.presence.note_upstream(now);
         }
     }

@@ -313,7 +313,7 @@ fn of_the_reserved_keys_a_leaf_may_say_that_it_has_left() {
     listing(&mut us, &leaf(1), listed(1), NOW);
     let changes = vec![
         set("gossip-transport/core", "v", 1),
-        set("gossip-transport/left", "v", 2),
+        set("gossip-transport/left", "1", 2),
         set("gossip-transport/left2", "v", 3),
         set("gossip-transport", "v", 4),
         set("gossip-transport/", "v", 5),
@@ -322,10 +322,9 @@ fn of_the_reserved_keys_a_leaf_may_say_that_it_has_left() {
         from_leaf(1, ack(vec![node_delta(&leaf(1), 0, changes)])),
         NOW,
     );
-    assert_eq!(
-        keys(&us, &leaf(1)),
-        ["gossip-transport", "gossip-transport/left"]
-    );
+    assert_eq!(keys(&us, &leaf(1)), ["gossip-transport"]);
+    let member = find(&us, &leaf(1)).unwrap();
+    assert_eq!(member.liveness, crate::gossip::Liveness::Left);
     assert_eq!(denied(&us, Denial::ReservedKey), 3);
 }
 

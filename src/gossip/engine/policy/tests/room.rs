@@ -154,8 +154,10 @@ fn a_leaf_takes_the_place_of_a_dead_one_or_its_own() {
     let ids: Vec<_> = us.members().into_iter().map(|member| member.id).collect();
     assert_eq!(ids[1].generation_id, START + 1);
     assert_eq!(names(&us), ["core-1", "tab-1", "tab-2", "tab-3"]);
-    us.handle(Event::Round, SECOND * 900);
-    us.handle(ours(9, 2, START), SECOND * 900);
+    for at in 6..=60 {
+        us.handle(Event::Round, SECOND * at);
+    }
+    us.handle(ours(9, 2, START), SECOND * 60);
     assert_eq!(names(&us).len(), 4);
     assert!(find(&us, &leaf(9)).is_some());
 }
