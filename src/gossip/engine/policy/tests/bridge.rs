@@ -183,6 +183,11 @@ fn a_bridge_tells_members_over_udp_of_a_bounded_number_of_leaves_in_a_day() {
         let leaves = (from..from + 8).map(|n| (leaf(n), listed(at.into())));
         let all: Vec<_> = leaves.chain([(core(2), listed(at.into()))]).collect();
         us.handle(from_core(2, syn(&all)), SECOND * at);
+        let state = |n| node_delta(&leaf(n), 0, vec![set("k", "v", 1)]);
+        us.handle(
+            from_core(2, ack((from..from + 8).map(state).collect())),
+            SECOND * at,
+        );
         us.handle(Event::Round, SECOND * at);
     };
     let tell = |us: &mut Engine, now: Duration| {
@@ -223,10 +228,11 @@ fn a_bridge_tells_members_over_udp_of_a_bounded_number_of_leaves_in_a_day() {
     }
     us.handle(Event::Round, SECOND * 43);
     let changed = [10].into_iter().chain(20..28);
-    let changes = changed.map(|n| node_delta(&leaf(n), 0, vec![set("k", "v", 1)]));
+    let changes = changed.map(|n| node_delta(&leaf(n), 1, vec![set("k", "w", 2)]));
     us.handle(from_core(3, ack(changes.collect())), SECOND * 43);
     let outputs = us.handle(Event::Rumours, SECOND * 43);
-    assert_eq!(mentioned(&outputs, addr(5)), 1);
+    // With what is still to be told of the others that may be mentioned.
+    assert_eq!(mentioned(&outputs, addr(5)), 7);
     // A day later, there is room again: the others are forgotten.
     let day = SECOND * (24 * 3600 + 50);
     for at in 0..6 {
