@@ -8,21 +8,21 @@ use std::path::Path;
 
 use gossip_transport::credential::ClusterSecret;
 
-use crate::args::{Args, CommandLine, Form, Setting, Source};
+use crate::args::{CommandLine, Form, Setting, Source};
 use crate::descriptors::Shares;
 use crate::run::{admin_descriptors, check_web_root};
 use crate::shown::hide;
 use crate::trust_files::TrustFiles;
-use crate::{credential_file, private_file, ready_file, state_dir};
+use crate::{credential_file, private_file, ready_file, rfc3339, state_dir};
 
 /// Checks the arguments and the files that they name. Prints the arguments if all are valid.
 ///
 /// # Errors
 ///
 /// Fails with everything that is wrong.
-pub(crate) fn check(line: &CommandLine) -> Result<(), Vec<String>> {
+pub(crate) fn check(line: &mut CommandLine) -> Result<(), Vec<String>> {
     line.check().map_err(|error| vec![error])?;
-    let facts = facts(&line.args)?;
+    let facts = facts(line)?;
     let mut text = facts;
     for setting in &line.settings {
         let _ = writeln!(text, "{}", row(setting));
@@ -34,9 +34,18 @@ pub(crate) fn check(line: &CommandLine) -> Result<(), Vec<String>> {
 }
 
 /// Reads all files, and returns what is public in those that are secret, as comments.
-fn facts(args: &Args) -> Result<String, Vec<String>> {
+fn facts(line: &mut CommandLine) -> Result<String, Vec<String>> {
+    let files = TrustFiles::read(&line.args);
+    let mut unsuitable = None;
+    if let Ok(files) = &files
+        && let Some(invite) = files.trust().held_invite()
+    {
+        let joined = line.join_with(&invite);
+        unsuitable = joined.err().map(|error| line.describe(&error));
+    }
+    let args = &line.args;
     let mut text = String::new();
-    let mut errors = Vec::new();
+    let mut errors = Vec::from_iter(unsuitable);
     let mut note = |result: anyhow::Result<String>| match result {
         Ok(fact) if fact.is_empty() => {}
         Ok(fact) => {
@@ -65,12 +74,17 @@ fn facts(args: &Args) -> Result<String, Vec<String>> {
     if let Some(path) = &args.admin {
         note(in_directory(path, "--admin"));
     }
-    match TrustFiles::read(args) {
+    match files {
         Ok(files) => {
             if let Some(keyring) = files.trust().keyring() {
                 let ids: Vec<_> = keyring.secrets().map(ClusterSecret::id).collect();
                 let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
                 note(Ok(format!("cluster secrets: {}", ids.join(", "))));
+            }
+            if let Some(invite) = files.trust().held_invite() {
+                let id = invite.claims().id();
+                let expires = rfc3339::utc(id.expires_at());
+                note(Ok(format!("invite: {id}, expires {expires}")));
             }
             let identity = credential_file::existing(args, files.trust().clone());
             note(identity.map(|credential| match credential {
@@ -118,6 +132,7 @@ fn row(setting: &Setting) -> String {
     match &setting.source {
         Source::Default if setting.values.is_empty() => format!("# {name} is not given"),
         Source::Default => format!("{name} = {value} # default"),
+        Source::Invite => format!("{name} = {value} # invite"),
         Source::CommandLine => format!("{name} = {value} # command line"),
         Source::File(place) => format!("{name} = {value} # {}", place.escape_debug()),
     }

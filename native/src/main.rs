@@ -25,6 +25,8 @@ mod own_address;
 mod page_config;
 mod private_file;
 mod ready_file;
+mod revocations;
+mod rfc3339;
 mod run;
 mod seed_log;
 mod shown;
@@ -32,12 +34,14 @@ mod shutdown;
 mod state_dir;
 mod status;
 mod trust_files;
+mod units;
+mod values;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::args::{ArgsError, CommandLine};
+use crate::args::{ArgsError, CommandLine, Invalid};
 use crate::log::StderrLog;
 
 /// Exit code of a failure at run time. The reason is on stderr.
@@ -52,23 +56,22 @@ const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(200);
 const LAST_LINES: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
-    let line = match CommandLine::parse(std::env::args_os().collect()) {
+    let mut line = match CommandLine::parse(std::env::args_os().collect()) {
         Ok(line) => line,
         Err(ArgsError::Malformed(error)) => error.exit(),
         Err(ArgsError::File(error)) => return refuse(&[error.to_string()]),
     };
-    let args = &line.args;
-    if let Some(command) = &args.command {
+    if let Some(command) = &line.args.command {
         return ExitCode::from(command.run());
     }
-    if let Some(path) = &args.make_secret {
+    if let Some(path) = &line.args.make_secret {
         return report(credential_file::make_secret(path).map(|()| {
             let _ = writeln!(std::io::stderr(), "wrote {}", path.display());
         }));
     }
-    if args.check_config {
+    if line.args.check_config {
         let log = StderrLog::start();
-        let checked = check_config::check(&line);
+        let checked = check_config::check(&mut line);
         // Warnings about the files.
         if let Ok(log) = log {
             log.flush(LAST_LINES);
@@ -89,10 +92,13 @@ fn main() -> ExitCode {
         Ok(started) => started,
         Err(error) => return report(Err(error.into())),
     };
-    let outcome = runtime.block_on(run::run(args));
+    let outcome = runtime.block_on(run::run(&mut line.args));
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
     if let Err(error) = &outcome {
-        log.line(&describe(error));
+        log.line(&match error.downcast_ref::<Invalid>() {
+            Some(invalid) => format!("error: {}", line.describe(invalid)),
+            None => describe(error),
+        });
     }
     log.flush(match &outcome {
         Ok(signalled) => LAST_LINES.min(SHUTDOWN.saturating_sub(signalled.elapsed())),
@@ -123,6 +129,8 @@ fn describe(error: &anyhow::Error) -> String {
 fn code<T>(outcome: &anyhow::Result<T>) -> ExitCode {
     match outcome {
         Ok(_) => ExitCode::SUCCESS,
+        // Arguments that do not fit to the content of a file.
+        Err(error) if error.is::<Invalid>() => ExitCode::from(EXIT_USAGE),
         Err(_) => ExitCode::from(EXIT_FAILURE),
     }
 }

@@ -10,6 +10,7 @@ use gossip_transport::transport_layer::{DropCounts, SocketStats};
 
 use crate::any_network::BridgeCounts;
 use crate::http_stats::HttpStats;
+use crate::status::leaves;
 
 /// The content type of the response.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -21,6 +22,7 @@ pub(crate) fn render(
     engine: &EngineCounts,
     bridge: &BridgeCounts,
     http: &HttpStats,
+    revoked: usize,
 ) -> String {
     let mut text = Exposition(String::new());
     let count = |is_counted: fn(Liveness) -> bool| {
@@ -71,6 +73,18 @@ pub(crate) fn render(
             "counter",
             "Incoming connections that failed or were refused.",
             stats.accept_failed,
+        ),
+        (
+            "gossip_leaves",
+            "gauge",
+            "Connected peers that hold an invite.",
+            leaves(stats),
+        ),
+        (
+            "gossip_revoked_invites",
+            "gauge",
+            "Revoked invites that have not expired.",
+            revoked as u64,
         ),
         (
             "gossip_leaves_refused_total",
@@ -374,6 +388,7 @@ mod tests {
             &EngineCounts::default(),
             &BridgeCounts::default(),
             &HttpStats::default(),
+            0,
         );
         let declared: Vec<_> = text.lines().filter(|l| l.starts_with("# TYPE")).collect();
         let mut unique = declared.clone();

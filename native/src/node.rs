@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use gossip_transport::credential::Trust;
 use gossip_transport::gossip::LeaveError;
 
 use crate::any_network::AnyParticipant;
@@ -18,6 +19,8 @@ pub(crate) struct Node {
     pub(crate) cluster: Arc<str>,
     /// Time between gossip rounds.
     pub(crate) gossip_interval: Duration,
+    /// Which peers may connect, and which invites are revoked.
+    pub(crate) trust: Trust,
 }
 
 impl Node {
@@ -27,12 +30,14 @@ impl Node {
         identity: &str,
         cluster: &str,
         gossip_interval: Duration,
+        trust: Trust,
     ) -> Self {
         Self {
             participant: Arc::new(Mutex::new(Some(participant))),
             identity: identity.into(),
             cluster: cluster.into(),
             gossip_interval,
+            trust,
         }
     }
 

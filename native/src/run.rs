@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use gossip_transport::credential::Invite;
 use gossip_transport::net::NetTransport as _;
 use gossip_transport::rt::{self, Instant};
 use gossip_transport::tcp::TcpTransport;
@@ -18,16 +19,19 @@ use tokio::net::TcpListener;
 
 use crate::admin::{self, Port, PortKind};
 use crate::any_network::{AnySocket, Bridge};
-use crate::args::Args;
+use crate::args::{Args, default_id, node_seeds};
 use crate::descriptors::Shares;
 use crate::http::Server;
 use crate::node::Node;
 use crate::own_address::own_address;
 use crate::ready_file::Ready;
+use crate::revocations::Revocations;
 use crate::shutdown::Shutdown;
 use crate::state_dir::StateDir;
 use crate::trust_files::TrustFiles;
-use crate::{credential_file, membership_log, name_log, private_file, ready_file, seed_log};
+use crate::{
+    credential_file, membership_log, name_log, private_file, ready_file, rfc3339, seed_log,
+};
 
 /// The time in which queued messages may be sent when the node leaves.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(1);
@@ -42,7 +46,7 @@ const RESOLVE_LIMIT: Duration = Duration::from_secs(1);
 /// # Errors
 ///
 /// Fails if a port is in use, a file cannot be read, or the configuration is refused.
-pub(crate) async fn run(args: &Args) -> anyhow::Result<Instant> {
+pub(crate) async fn run(args: &mut Args) -> anyhow::Result<Instant> {
     let mut shares = Shares::of_this_process(admin_descriptors(args), args.wanted())?;
     if !(args.proxy_protocol_from.is_empty() && args.forwarded_for_from.is_empty()) {
         shares = shares.behind_proxies();
@@ -58,9 +62,16 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Instant> {
         private_file::remove_drafts_of(path);
     }
     let trust_files = TrustFiles::read(args)?;
+    let invite = trust_files.trust().held_invite();
+    if let Some(invite) = &invite {
+        args.join_with(invite)?;
+        log_invite(invite);
+    }
+    let args = &*args;
+    let revocations = Revocations::read(trust_files.trust().clone(), state_dir.clone())?;
     let credential = credential_file::credential(args, trust_files.trust().clone())?;
     let identity = credential.identity();
-    let default_id = format!("node-{}", identity.short());
+    let default_id = default_id(&identity, invite.as_deref());
     // Not before, since files that are pipes, or on a server that is away, can take for ever to read, and
     // nothing must be left yet.
     let mut shutdown = Shutdown::catch().context("cannot catch signals")?;
@@ -90,8 +101,11 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Instant> {
 
     let own = socket.advertised_addr();
     let seeds = seed_log::unresolved(&args.seeds, own, &tcp, RESOLVE_LIMIT);
+    let mut gossip = args.gossip_config(&default_id);
+    // A leaf accepts no connection, so it has no address that others could dial.
+    gossip.advertise_addr = invite.is_some().then(|| identity.address());
     let participant = tokio::select! {
-        joined = socket.join(args.gossip_config(&default_id)) => {
+        joined = socket.join(gossip) => {
             joined.context("cannot join the cluster")?
         }
         signal = shutdown.requested() => {
@@ -108,6 +122,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Instant> {
         &identity.to_string(),
         &args.cluster,
         args.gossip.gossip_interval.get(),
+        trust_files.trust().clone(),
     );
     let log = membership_log::start(node.clone(), watch);
     let entry = seed_log::entry(node.clone());
@@ -117,8 +132,9 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Instant> {
         let server = Server::new(node.clone(), names, args.web_root.as_deref());
         server.serve(listener, shares.http)
     });
-    let watch_files = trust_files.watch();
-    let admin = admin_port.map(|port| admin::serve(port, node.clone(), trust_files));
+    let watch_files = trust_files.watch(&me.node_id);
+    let keep = revocations.keep();
+    let admin = admin_port.map(|port| admin::serve(port, node.clone(), trust_files, revocations));
 
     let running = async {
         announce(&ready).await;
@@ -138,7 +154,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Instant> {
         }
     }
     let leaving = Instant::now();
-    drop((server, admin, watch_files, log, entry, names, seeds));
+    drop((server, admin, watch_files, keep, log, entry, names, seeds));
     let left = tokio::select! {
         left = node.leave(LEAVE_DEADLINE) => left.map_err(anyhow::Error::from),
         signal = shutdown.requested() => {
@@ -172,6 +188,25 @@ async fn open(
     let network = Bridge::new(tcp, PlaintextUdpTransport::new(args.udp_config()));
     let network = TransportLayerTransport::with_config(network, credential, config);
     Ok(AnySocket::Bridge(network.open(args.listen).await?))
+}
+
+/// Logs which invite the node joins with, and what a node cannot use of it.
+fn log_invite(invite: &Invite) {
+    let id = invite.claims().id();
+    let expires = rfc3339::utc(id.expires_at());
+    tracing::info!(
+        id = id.to_string(),
+        expires,
+        cluster = invite.cluster_id(),
+        "joining with an invite, as a leaf"
+    );
+    let skipped = invite
+        .seeds()
+        .len()
+        .saturating_sub(node_seeds(invite).len());
+    if skipped > 0 {
+        tracing::info!(skipped, "the invite also names seeds for browser tabs");
+    }
 }
 
 /// Returns the address to advertise, or `None` if it is the bound one.

@@ -146,14 +146,18 @@ impl StateDir {
         Ok(Self(Arc::new(Locked { path, _lock: lock })))
     }
 
+    /// Returns the path of the file `name`.
+    pub(crate) fn path_of(&self, name: &str) -> PathBuf {
+        self.0.path.join(name)
+    }
+
     /// Reads the file `name`, or returns `None` if there is none. Blocks.
     ///
     /// # Errors
     ///
     /// Fails if it cannot be read, or is longer than `max_len` bytes.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for revocations"))]
     pub(crate) fn read(&self, name: &str, max_len: usize) -> io::Result<Option<Vec<u8>>> {
-        let file = match File::open(self.0.path.join(name)) {
+        let file = match File::open(self.path_of(name)) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             opened => opened?,
         };
@@ -173,9 +177,8 @@ impl StateDir {
     /// # Errors
     ///
     /// Fails if it cannot be written. The file has the old content or the new one then, and after a crash either.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for revocations"))]
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let path = self.0.path.join(name);
+        let path = self.path_of(name);
         let draft = private_file::draft_of(&path);
         let mut file = private_file::create_private(&draft)?;
         let written = file

@@ -2,7 +2,7 @@
 //!
 //! Converts the participant's snapshot to serializable values; HTTP is elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use gossip_transport::Identity;
@@ -28,6 +28,8 @@ pub(crate) struct Status {
     stats: StatsStatus,
     /// Parts of gossip messages that were not applied, by reason.
     denied: BTreeMap<&'static str, u64>,
+    /// Revoked invites that have not expired.
+    revoked_invites: usize,
     http: HttpStats,
 }
 
@@ -36,6 +38,10 @@ struct StatsStatus {
     total: CountersStatus,
     peers: BTreeMap<SocketAddr, CountersStatus>,
     connections: Vec<ConnectionStatus>,
+    /// Connected peers that hold an invite.
+    leaves: u64,
+    /// Connections of such peers that were closed for a quota.
+    leaves_refused: u64,
     dials: u64,
     dials_failed: u64,
     accepted: u64,
@@ -82,6 +88,9 @@ struct ConnectionStatus {
     /// The id of the cluster secret that it was made with.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
+    /// The id of the invite that it rests on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invite: Option<String>,
     direction: &'static str,
     age_seconds: f64,
     silence_seconds: f64,
@@ -106,10 +115,20 @@ impl Status {
                     .iter()
                     .map(|(denial, count)| (denial.as_str(), count))
                     .collect(),
+                revoked_invites: node.trust.revoked().len(),
                 http,
             }
         })
     }
+}
+
+/// Returns the number of connected peers that hold an invite.
+pub(crate) fn leaves(stats: &SocketStats) -> u64 {
+    let leaves = stats.connections.iter().filter_map(|connection| {
+        let is_leaf = matches!(connection.grounds, Grounds::Invite { .. });
+        is_leaf.then_some(connection.remote_addr)
+    });
+    leaves.collect::<BTreeSet<_>>().len() as u64
 }
 
 impl From<&SocketStats> for StatsStatus {
@@ -122,6 +141,8 @@ impl From<&SocketStats> for StatsStatus {
                 .map(|(addr, peer)| (*addr, peer.into()))
                 .collect(),
             connections: stats.connections.iter().map(Into::into).collect(),
+            leaves: leaves(stats),
+            leaves_refused: stats.leaves_refused,
             dials: stats.dials,
             dials_failed: stats.dials_failed,
             accepted: stats.accepted,
@@ -183,6 +204,10 @@ impl From<&ConnectionInfo> for ConnectionStatus {
             },
             secret: match connection.grounds {
                 Grounds::Secret(id) => Some(id.to_string()),
+                _ => None,
+            },
+            invite: match connection.grounds {
+                Grounds::Invite { id, .. } | Grounds::Core { invite: id } => Some(id.to_string()),
                 _ => None,
             },
             direction: match connection.direction {

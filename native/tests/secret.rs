@@ -302,8 +302,11 @@ fn a_changed_file_survives_a_restart() {
     let node = Node::start(&args);
     assert_eq!(secrets(&node), before);
     let table = node.run(&["secret", "list"]);
-    let expected =
-        format!("ID        STATE     CONNECTIONS\n{new_id}  dials     0\n{old_id}  accepted  0\n");
+    let expected = format!(
+        "ID        STATE     CONNECTIONS  LEAVES\n\
+         {new_id}  dials     0            0\n\
+         {old_id}  accepted  0            0\n"
+    );
     assert_eq!(table, expected);
 }
 

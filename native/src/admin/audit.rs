@@ -1,7 +1,8 @@
 //! The log of what is done over the admin port, and by whom.
 //!
 //! Invariant: each command that can change something is one line at the level `info`, whether it was carried out or
-//! not, and one that only reads is a line at the level `debug`. No line contains a value or a secret.
+//! not, and one that only reads is a line at the level `debug`. No line contains a value, a secret or the word of an
+//! invite.
 
 use super::port::Peer;
 use super::protocol::{Command, Failure};
@@ -10,7 +11,7 @@ use crate::shown::brief;
 /// What a command does, for the log.
 struct Action {
     name: &'static str,
-    /// The key, or the id of the secret, that it is about.
+    /// The key, or the id of the secret or invite, that it is about.
     about: Option<String>,
     effect: Effect,
 }
@@ -37,6 +38,10 @@ impl Action {
             Command::SecretAdd(add) => ("secret-add", Some(add.secret.id().to_string()), Changes),
             Command::SecretUse(named) => ("secret-use", Some(named.id.clone()), Changes),
             Command::SecretRemove(named) => ("secret-remove", Some(named.id.clone()), Changes),
+            // Nothing has changed, but somebody can join who could not before. The id comes later.
+            Command::Invite(_) => ("invite", None, Changes),
+            Command::Revoke(revoke) => ("revoke", Some(revoke.id.to_string()), Changes),
+            Command::RevokeList => ("revoke-list", None, Reads),
         };
         Self {
             name,
@@ -61,6 +66,11 @@ impl Entry {
             peer,
             outcome: None,
         }
+    }
+
+    /// Adds what the command is about, for one that makes that itself.
+    pub(super) fn about(&mut self, about: &str) {
+        self.action.about = Some(brief(about));
     }
 
     /// Logs how the command has ended.

@@ -9,7 +9,8 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::client::{Client, ClientError};
-use super::items::{Connection, Deleted, Entry, Event, Secret};
+use super::invite_command::{InviteCommand, RevokeCommand};
+use super::items::{Connection, Deleted, Entry, Event, Issued, Revoked, Secret};
 use super::output::{self, Keys};
 use super::protocol::{Command, Delete, Failure, Get, Set};
 use super::secret_command::SecretCommand;
@@ -75,6 +76,13 @@ pub(crate) enum AdminCommand {
         #[command(flatten)]
         target: Target,
     },
+    /// Print a new invite, with which a stranger can join the cluster as a leaf
+    ///
+    /// The word goes to stdout, and what it means to stderr. Everyone who has it can use it, unless it names its only
+    /// holder.
+    Invite(InviteCommand),
+    /// Revoke an invite, whose connections end within two seconds, or list those that are revoked
+    Revoke(RevokeCommand),
     /// List and change the cluster secrets of a running node, and its file of secrets
     Secret {
         #[command(subcommand)]
@@ -131,6 +139,8 @@ impl AdminCommand {
             | Self::Members { target, .. }
             | Self::Watch { target }
             | Self::Connections { target } => target,
+            Self::Invite(command) => command.target(),
+            Self::Revoke(command) => command.target(),
             Self::Secret { command } => command.target(),
         }
     }
@@ -152,11 +162,19 @@ impl AdminCommand {
             Self::Members { .. } => Command::Members,
             Self::Watch { .. } => Command::Watch,
             Self::Connections { .. } => Command::Connections,
+            Self::Invite(command) => command.request(),
+            Self::Revoke(command) => command.request(),
             Self::Secret { command } => command.request().map_err(Stop::Input)?,
         })
     }
 
     fn exchange(&self, target: &Target) -> Result<(), Stop> {
+        if let Self::Invite(command) = self
+            && let Some(issued) = command.issue()
+        {
+            let issued = issued.map_err(Stop::Input)?;
+            return invite(&issued, target.json).map_err(Stop::Output);
+        }
         let path = target
             .path(env::var_os("XDG_RUNTIME_DIR"))
             .map_err(Stop::Usage)?;
@@ -168,6 +186,7 @@ impl AdminCommand {
             members: Vec::new(),
             secrets: Vec::new(),
             connections: Vec::new(),
+            revoked: Vec::new(),
         };
         let mut printed = Ok(());
         let ended = client.run(&request, |item| {
@@ -196,6 +215,7 @@ struct Printer<'a> {
     /// The same of secrets.
     secrets: Vec<Secret>,
     connections: Vec<Connection>,
+    revoked: Vec<Revoked>,
 }
 
 impl Printer<'_> {
@@ -214,6 +234,18 @@ impl Printer<'_> {
             AdminCommand::Connections { .. } => {
                 self.connections.push(read(item)?);
                 Ok(())
+            }
+            AdminCommand::Invite(_) => invite(&read(item)?, false),
+            AdminCommand::Revoke(RevokeCommand { list: true, .. }) => {
+                self.revoked.push(read(item)?);
+                Ok(())
+            }
+            AdminCommand::Revoke(_) => {
+                let (line, note) = RevokeCommand::done(&read(item)?);
+                if let Some(note) = note {
+                    let _ = writeln!(io::stderr(), "{note}");
+                }
+                print(&line)
             }
             AdminCommand::Watch { .. } => print(&output::event(&read::<Event>(item)?)),
             AdminCommand::Secret {
@@ -235,12 +267,24 @@ impl Printer<'_> {
             AdminCommand::Connections { .. } if !self.json => {
                 print(output::connections(&self.connections).trim_end())
             }
+            AdminCommand::Revoke(RevokeCommand { list: true, .. }) if !self.json => {
+                print(output::revoked(&self.revoked).trim_end())
+            }
             AdminCommand::Secret {
                 command: SecretCommand::List { .. },
             } if !self.json => print(output::secrets(&self.secrets).trim_end()),
             _ => Ok(()),
         }
     }
+}
+
+/// Prints an invite: the word alone on stdout.
+fn invite(issued: &Issued, json: bool) -> io::Result<()> {
+    if json {
+        return print(&serde_json::to_string(issued)?);
+    }
+    let _ = writeln!(io::stderr(), "{}", InviteCommand::meaning(issued));
+    print(&output::printable(&issued.word))
 }
 
 /// Prints a value: as it is for programs, without control characters for people.

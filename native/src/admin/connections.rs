@@ -36,6 +36,10 @@ fn connection(open: &ConnectionInfo, stats: &SocketStats) -> Connection {
             Grounds::Secret(id) => Some(id.to_string()),
             _ => None,
         },
+        invite: match open.grounds {
+            Grounds::Invite { id, .. } | Grounds::Core { invite: id } => Some(id.to_string()),
+            _ => None,
+        },
         direction: match open.direction {
             Direction::Outgoing => Side::Outgoing,
             Direction::Incoming => Side::Incoming,

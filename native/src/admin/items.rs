@@ -65,6 +65,9 @@ pub(super) struct Secret {
     pub(super) state: SecretState,
     /// The open connections that were made with it.
     pub(super) connections: u64,
+    /// The open connections of peers with invites that were issued with it. Nodes of earlier versions do not say it.
+    #[serde(default)]
+    pub(super) leaves: u64,
 }
 
 /// What a node does with a cluster secret.
@@ -93,6 +96,9 @@ pub(super) struct Connection {
     pub(super) protocol: String,
     /// The id of the cluster secret that it was made with.
     pub(super) secret: Option<String>,
+    /// The id of the invite that it rests on. Nodes of earlier versions do not say it.
+    #[serde(default)]
+    pub(super) invite: Option<String>,
     pub(super) direction: Side,
     pub(super) age_seconds: f64,
     /// The time since anything was received.
@@ -102,6 +108,61 @@ pub(super) struct Connection {
     pub(super) queued_bytes: u64,
     /// Received messages of the peer that wait to be handled.
     pub(super) incoming_queued: u64,
+}
+
+/// An invite that was issued.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Issued {
+    pub(super) id: String,
+    /// The time in RFC 3339.
+    pub(super) expires: String,
+    /// What its holder needs.
+    pub(super) word: String,
+    pub(super) claims: ClaimsItem,
+    pub(super) cluster: String,
+    pub(super) seeds: Vec<String>,
+}
+
+impl std::fmt::Debug for Issued {
+    /// Prints the id.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Issued({})", self.id)
+    }
+}
+
+/// What an invite restricts, defaults included.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ClaimsItem {
+    /// The prefix of the names of holders, which may be empty.
+    pub(super) name: String,
+    /// The identity of the only holder.
+    pub(super) holder: Option<String>,
+    pub(super) max_keys: u32,
+    pub(super) max_bytes: u32,
+    /// Per second.
+    pub(super) max_changes: u32,
+    pub(super) max_connections: u32,
+}
+
+/// An invite that was revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Revoked {
+    pub(super) id: String,
+    /// The time in RFC 3339 at which the invite expires, and its revocation with it.
+    pub(super) expires: String,
+    pub(super) kept: KeptWhere,
+}
+
+/// How long a node remembers a revocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum KeptWhere {
+    /// Also over restarts.
+    Disk,
+    /// Until it ends: it has no state directory.
+    Memory,
+    /// Not at all, since the invite has expired.
+    Nowhere,
 }
 
 /// The side that has dialled a connection.

@@ -17,8 +17,10 @@
 //! | `execute` | what the commands do to the node |
 //! | `connections` | what the command about connections does |
 //! | `secrets` | what the commands about cluster secrets do |
+//! | `invites` | what the commands about invites do |
 //! | `commands` | the subcommands, and their exit codes |
 //! | `secret_command` | those of `secret` |
+//! | `invite_command` | `invite` and `revoke` |
 //! | `target` | which node is meant, and how the result is printed |
 //! | `client` | the connection of a subcommand |
 //! | `output` | what people read |
@@ -29,6 +31,8 @@ mod client;
 mod commands;
 mod connections;
 mod execute;
+mod invite_command;
+mod invites;
 mod items;
 mod output;
 mod port;

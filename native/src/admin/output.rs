@@ -5,7 +5,10 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::items::{Connection, Deleted, Entry, Event, Secret, SecretState, Side, State, Subject};
+use super::items::{
+    Connection, Deleted, Entry, Event, KeptWhere, Revoked, Secret, SecretState, Side, State,
+    Subject,
+};
 use crate::member_status::MemberStatus;
 
 /// The characters of an identity in a table, as in the log.
@@ -66,15 +69,31 @@ fn state(member: &MemberStatus) -> &'static str {
 
 /// Returns a table of secrets.
 pub(super) fn secrets(secrets: &[Secret]) -> String {
-    let mut text = "ID        STATE     CONNECTIONS\n".to_owned();
+    let mut text = "ID        STATE     CONNECTIONS  LEAVES\n".to_owned();
     for secret in secrets {
         let state = match secret.state {
             SecretState::Dials => "dials",
             SecretState::Accepted => "accepted",
             SecretState::Removed => "removed",
         };
-        let (id, connections) = (printable(&secret.secret), secret.connections);
-        let _ = writeln!(text, "{id:8}  {state:8}  {connections}");
+        let (connections, leaves) = (secret.connections, secret.leaves);
+        let id = printable(&secret.secret);
+        let _ = writeln!(text, "{id:8}  {state:8}  {connections:<11}  {leaves}");
+    }
+    text
+}
+
+/// Returns a table of revoked invites.
+pub(super) fn revoked(revoked: &[Revoked]) -> String {
+    let mut text = "ID                          EXPIRES               KEPT\n".to_owned();
+    for revoked in revoked {
+        let kept = match revoked.kept {
+            KeptWhere::Disk => "on disk",
+            KeptWhere::Memory => "until the node ends",
+            KeptWhere::Nowhere => "no",
+        };
+        let (id, expires) = (printable(&revoked.id), printable(&revoked.expires));
+        let _ = writeln!(text, "{id:26}  {expires:20}  {kept}");
     }
     text
 }
@@ -89,6 +108,7 @@ pub(super) fn connections(connections: &[Connection]) -> String {
         "SILENCE",
         "QUEUED",
         "RECEIVED",
+        "INVITE",
     ];
     let mut rows = vec![head.map(str::to_owned)];
     rows.extend(connections.iter().map(|connection| {
@@ -105,13 +125,14 @@ pub(super) fn connections(connections: &[Connection]) -> String {
             format!("{:.1}s", connection.silence_seconds),
             connection.queued.to_string(),
             connection.incoming_queued.to_string(),
+            printable(connection.invite.as_deref().unwrap_or("-")).into_owned(),
         ]
     }));
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
-    let widths: [usize; 7] = std::array::from_fn(width);
+    let widths: [usize; 8] = std::array::from_fn(width);
     let mut text = String::new();
     for row in &rows {
         let cells = row.iter().zip(widths);
@@ -259,6 +280,7 @@ mod tests {
             identity: identity.map(str::to_owned),
             protocol: if identity.is_some() { "noise" } else { "udp" }.to_owned(),
             secret: None,
+            invite: identity.map(|_| "aaaaaadljhqbabyha4dqobyha4".to_owned()),
             direction: Side::Incoming,
             age_seconds: 7.0,
             silence_seconds: 0.25,
@@ -270,9 +292,9 @@ mod tests {
             connection("127.0.0.1:1", Some("abcdefghijklmnop")),
             connection("192.0.2.200:7946", None),
         ]);
-        let expected = "ADDRESS           IDENTITY    DIRECTION  PROTOCOL  SILENCE  QUEUED  RECEIVED\n\
-                        127.0.0.1:1       abcdefghij  incoming   noise     0.2s     3       0\n\
-                        192.0.2.200:7946  -           incoming   udp       0.2s     3       0\n";
+        let expected = "ADDRESS           IDENTITY    DIRECTION  PROTOCOL  SILENCE  QUEUED  RECEIVED  INVITE\n\
+                        127.0.0.1:1       abcdefghij  incoming   noise     0.2s     3       0         aaaaaadljhqbabyha4dqobyha4\n\
+                        192.0.2.200:7946  -           incoming   udp       0.2s     3       0         -\n";
         assert_eq!(listed, expected);
     }
 

@@ -5,7 +5,8 @@
 //! `{"item":{..}}`, and then `{"done":{}}` or `{"error":{"code":"..","message":".."}}`. Invariant: a request
 //! with anything that this version does not know is refused, and not carried out in part.
 
-use gossip_transport::credential::ClusterSecret;
+use gossip_transport::Identity;
+use gossip_transport::credential::{ClusterSecret, InviteId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -42,6 +43,12 @@ pub(super) enum Command {
     SecretUse(SecretNamed),
     /// Does not accept a cluster secret any more.
     SecretRemove(SecretNamed),
+    /// Issues an invite.
+    Invite(InviteOrder),
+    /// Refuses an invite from now on.
+    Revoke(Revoke),
+    /// Returns the invites that are revoked and have not expired.
+    RevokeList,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +89,84 @@ pub(super) struct SecretAdd {
 pub(super) struct SecretNamed {
     /// The id, or its first characters.
     pub(super) id: String,
+}
+
+/// What an invite is to say. What is not there is not restricted, or has its default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct InviteOrder {
+    pub(super) lifetime_seconds: u64,
+    /// The prefix of the names of holders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "optional")]
+    pub(super) holder: Option<Identity>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) max_keys: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) max_bytes: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) max_changes: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) max_connections: Option<u32>,
+    /// The members to contact first. If there are none, the issuing node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) seeds: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Revoke {
+    #[serde(with = "printed")]
+    pub(super) id: InviteId,
+}
+
+/// A value in its printed form.
+mod printed {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+/// The same of a value that may be missing.
+mod optional {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserializer, Serializer};
+
+    use super::printed;
+
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        value: &Option<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => printed::serialize(value, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<T>, D::Error> {
+        printed::deserialize(deserializer).map(Some)
+    }
 }
 
 /// The printed form of a secret in a request.
@@ -191,8 +276,10 @@ pub(super) enum Code {
     InvalidFile,
     /// The file of secrets cannot be replaced.
     NotWritable,
-    /// The command may still be carried out.
+    /// The command may still be carried out, or has been in part.
     Unfinished,
+    /// As many invites are revoked as can be.
+    TooManyRevocations,
     /// The node is leaving the cluster.
     Leaving,
 }
@@ -219,6 +306,7 @@ impl Code {
             Self::InvalidFile => "invalid-file",
             Self::NotWritable => "not-writable",
             Self::Unfinished => "unfinished",
+            Self::TooManyRevocations => "too-many-revocations",
             Self::Leaving => "leaving",
         }
     }
@@ -265,6 +353,9 @@ impl Command {
             Self::SecretAdd(add) => ("secret-add", serde_json::to_value(add)?),
             Self::SecretUse(named) => ("secret-use", serde_json::to_value(named)?),
             Self::SecretRemove(named) => ("secret-remove", serde_json::to_value(named)?),
+            Self::Invite(order) => ("invite", serde_json::to_value(order)?),
+            Self::Revoke(revoke) => ("revoke", serde_json::to_value(revoke)?),
+            Self::RevokeList => ("revoke-list", Value::Null),
         };
         let line = Line {
             version: VERSION,
@@ -288,6 +379,9 @@ impl Command {
             "secret-add" => Self::SecretAdd(arguments(given)?),
             "secret-use" => Self::SecretUse(arguments(given)?),
             "secret-remove" => Self::SecretRemove(arguments(given)?),
+            "invite" => Self::Invite(arguments(given)?),
+            "revoke" => Self::Revoke(arguments(given)?),
+            "revoke-list" => arguments(given).map(|Nothing {}| Self::RevokeList)?,
             _ => {
                 let message = format!("this node knows no command {name:?}");
                 return Err(Failure::new(Code::UnknownCommand, message));
@@ -364,7 +458,22 @@ mod tests {
             expire,
         };
         let secret = || SecretNamed { id: key() };
+        let order = |holder: Option<Identity>, seeds: &[&str]| InviteOrder {
+            lifetime_seconds: 3600,
+            name: holder.map(|_| "tab-".to_owned()),
+            holder,
+            max_keys: holder.map(|_| 7),
+            max_bytes: None,
+            max_changes: holder.map(|_| 0),
+            max_connections: None,
+            seeds: seeds.iter().map(|seed| (*seed).to_owned()).collect(),
+        };
+        let id = InviteId::generate(std::time::Duration::ZERO, InviteId::MAX_LIFETIME);
         for command in [
+            Command::Invite(order(None, &[])),
+            Command::Invite(order(Some(Identity::from_bytes([7; 32])), &["a:1"])),
+            Command::Revoke(Revoke { id: id.unwrap() }),
+            Command::RevokeList,
             Command::SecretList,
             Command::SecretAdd(SecretAdd {
                 secret: ClusterSecret::generate(),

@@ -81,7 +81,7 @@ impl SecretCommand {
         match self {
             Self::List { .. } | Self::Add { .. } => format!("added {id}"),
             Self::Use { .. } => format!("using {id}"),
-            Self::Remove { .. } => match secret.connections {
+            Self::Remove { .. } => match secret.connections.saturating_add(secret.leaves) {
                 0 => format!("removed {id}"),
                 count => format!(
                     "removed {id}, which {count} open connections use: they end within two seconds"
@@ -141,9 +141,10 @@ mod tests {
                 secret: "57iue7ms".to_owned(),
                 state: SecretState::Removed,
                 connections,
+                leaves: connections,
             })
         };
         assert_eq!(removed(0), "removed 57iue7ms");
-        assert!(removed(2).contains("which 2 open connections use"));
+        assert!(removed(2).contains("which 4 open connections use"));
     }
 }

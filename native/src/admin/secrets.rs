@@ -52,13 +52,24 @@ pub(super) async fn change(
     Ok(item(id, &keyring, connections))
 }
 
+/// The open connections that rest on a secret.
+#[derive(Debug, Clone, Copy, Default)]
+struct Resting {
+    /// Those that were made with it.
+    members: u64,
+    /// Those of peers with invites that were issued with it.
+    leaves: u64,
+}
+
 /// Returns the number of open connections that rest on each secret.
-fn connections(node: &Node) -> Result<BTreeMap<SecretId, u64>, Failure> {
+fn connections(node: &Node) -> Result<BTreeMap<SecretId, Resting>, Failure> {
     let stats = with(node, AnyParticipant::stats)?;
-    let mut counts = BTreeMap::new();
+    let mut counts: BTreeMap<_, Resting> = BTreeMap::new();
     for connection in stats.connections {
-        if let Grounds::Secret(id) = connection.grounds {
-            *counts.entry(id).or_default() += 1;
+        match connection.grounds {
+            Grounds::Secret(id) => counts.entry(id).or_default().members += 1,
+            Grounds::Invite { secret, .. } => counts.entry(secret).or_default().leaves += 1,
+            _ => {}
         }
     }
     Ok(counts)
@@ -69,7 +80,7 @@ fn keyring(files: &TrustFiles) -> Result<Arc<Keyring>, Failure> {
     keyring.ok_or_else(|| failure(&ChangeError::NoFile))
 }
 
-fn item(id: SecretId, keyring: &Keyring, connections: u64) -> Secret {
+fn item(id: SecretId, keyring: &Keyring, connections: Resting) -> Secret {
     let state = if id == keyring.first().id() {
         SecretState::Dials
     } else if keyring.get(id).is_some() {
@@ -80,7 +91,8 @@ fn item(id: SecretId, keyring: &Keyring, connections: u64) -> Secret {
     Secret {
         secret: id.to_string(),
         state,
-        connections,
+        connections: connections.members,
+        leaves: connections.leaves,
     }
 }
 

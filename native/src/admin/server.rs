@@ -10,6 +10,7 @@ use gossip_transport::rt::{self, Task};
 use super::port::{Access, Peer, Port, Stream};
 use super::session::{Activity, Session, refuse};
 use crate::node::Node;
+use crate::revocations::Revocations;
 use crate::trust_files::TrustFiles;
 
 /// The largest number of connections. Each subcommand takes one.
@@ -20,12 +21,18 @@ pub(crate) const DESCRIPTORS: usize = MAX_CONNECTIONS + 2;
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves `port` until the returned task is dropped, which ends its connections and removes its file.
-pub(crate) fn serve(port: Port, node: Node, trust_files: TrustFiles) -> Task {
+pub(crate) fn serve(
+    port: Port,
+    node: Node,
+    trust_files: TrustFiles,
+    revocations: Revocations,
+) -> Task {
     let server = Server {
         access: port.access(),
         port,
         node,
         trust_files,
+        revocations,
         connections: Vec::new(),
         refusal: None,
         failures: 0,
@@ -38,6 +45,7 @@ struct Server {
     access: Access,
     node: Node,
     trust_files: TrustFiles,
+    revocations: Revocations,
     connections: Vec<Connection>,
     /// Tells the latest connection that there was no room for it.
     refusal: Option<Task>,
@@ -77,6 +85,7 @@ impl Server {
         let session = Session {
             node: self.node.clone(),
             trust_files: self.trust_files.clone(),
+            revocations: self.revocations.clone(),
             access: self.access.clone(),
             peer,
             activity: activity.clone(),

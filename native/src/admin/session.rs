@@ -21,10 +21,11 @@ use super::execute::{self, Pages};
 use super::items::Event;
 use super::port::{Access, Peer, Stream};
 use super::protocol::{Code, Command, Failure, Item, MAX_REQUEST_LEN, Reply, Request};
-use super::{connections, secrets};
+use super::{connections, invites, secrets};
 use crate::any_network::AnyParticipant;
 use crate::member_status::MemberStatus;
 use crate::node::Node;
+use crate::revocations::Revocations;
 use crate::trust_files::{Change, TrustFiles};
 
 /// The time in which a request must arrive.
@@ -56,6 +57,7 @@ impl Activity {
 pub(super) struct Session {
     pub(super) node: Node,
     pub(super) trust_files: TrustFiles,
+    pub(super) revocations: Revocations,
     pub(super) access: Access,
     /// Who has connected.
     pub(super) peer: Peer,
@@ -84,9 +86,9 @@ impl Session {
                     is_allowed |= self.access.allows(&request);
                     if is_allowed {
                         self.activity.set_busy(true);
-                        let entry = Entry::begin(&request.command, self.peer);
+                        let mut entry = Entry::begin(&request.command, self.peer);
                         let answered = self
-                            .answer(request.command, &mut requests, &mut replies)
+                            .answer(request.command, &mut entry, &mut requests, &mut replies)
                             .await;
                         if let Ok(outcome) = &answered {
                             entry.end(outcome);
@@ -118,6 +120,7 @@ impl Session {
     async fn answer(
         &self,
         command: Command,
+        entry: &mut Entry,
         requests: &mut Requests,
         replies: &mut Replies,
     ) -> Result<Result<(), Failure>, Gone> {
@@ -162,6 +165,23 @@ impl Session {
             Command::SecretUse(named) => self.change_secrets(Change::Use(named.id), replies).await,
             Command::SecretRemove(named) => {
                 self.change_secrets(Change::Remove(named.id), replies).await
+            }
+            Command::Invite(order) => {
+                let issued = invites::issue_by(node, order);
+                if let Ok(issued) = &issued {
+                    entry.about(&issued.id);
+                }
+                replies.only(issued).await
+            }
+            Command::Revoke(revoke) => {
+                let revoked = invites::revoke(node, &self.revocations, revoke.id).await;
+                replies.only(revoked).await
+            }
+            Command::RevokeList => {
+                for revoked in invites::revoked(&self.revocations) {
+                    replies.item(&revoked).await?;
+                }
+                Ok(Ok(()))
             }
             Command::Watch => tokio::select! {
                 ended = self.watch(replies) => ended.map(Err),

@@ -10,8 +10,10 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, FromArgMatches as _};
+use gossip_transport::credential::Invite;
 
 use super::config_file::{ConfigFile, ConfigFileError, Form};
+use super::invalid::Invalid;
 use super::{Args, command};
 use crate::shown;
 
@@ -43,6 +45,8 @@ pub(crate) enum Source {
     CommandLine,
     /// The file of `--config` and the line in it, as text.
     File(String),
+    /// The invite with which the node joins.
+    Invite,
 }
 
 /// The reason for which arguments cannot be used.
@@ -122,10 +126,14 @@ impl CommandLine {
                 source,
             })
         });
-        Ok(Self {
-            settings: settings.collect(),
-            args: Args::from_arg_matches(matches)?,
-        })
+        let settings: Vec<_> = settings.collect();
+        let mut given = settings
+            .iter()
+            .filter(|setting| setting.source != Source::Default);
+        let gives_cluster = given.any(|setting| setting.name == "cluster");
+        let mut args = Args::from_arg_matches(matches)?;
+        args.gives_cluster = gives_cluster;
+        Ok(Self { args, settings })
     }
 
     /// Checks what clap cannot check.
@@ -134,14 +142,38 @@ impl CommandLine {
     ///
     /// Fails with a text that says what to change, and in which line of the file if it is there.
     pub(crate) fn check(&self) -> Result<(), String> {
-        self.args.check().map_err(|error| {
-            let mut settings = self.settings.iter();
-            let setting = settings.find(|setting| Some(&setting.name) == error.option.as_ref());
-            match setting.map(|setting| &setting.source) {
-                Some(Source::File(place)) => format!("{place}: {error}"),
-                _ => error.to_string(),
+        self.args.check().map_err(|error| self.describe(&error))
+    }
+
+    /// Returns the text of an error, with the line of the file if the option is there.
+    pub(crate) fn describe(&self, error: &Invalid) -> String {
+        let mut settings = self.settings.iter();
+        let setting = settings.find(|setting| Some(&setting.name) == error.option.as_ref());
+        match setting.map(|setting| &setting.source) {
+            Some(Source::File(place)) => format!("{place}: {error}"),
+            _ => error.to_string(),
+        }
+    }
+
+    /// Takes what is not given from the invite with which the node joins.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`Args::join_with`] does.
+    pub(crate) fn join_with(&mut self, invite: &Invite) -> Result<(), Invalid> {
+        self.args.join_with(invite)?;
+        for setting in &mut self.settings {
+            let values = match &*setting.name {
+                "cluster" => vec![self.args.cluster.clone()],
+                "seed" => self.args.seeds.clone(),
+                _ => continue,
+            };
+            if setting.source == Source::Default {
+                setting.source = Source::Invite;
+                setting.values = values;
             }
-        })
+        }
+        Ok(())
     }
 }
 
@@ -224,7 +256,7 @@ fn without_secret(mut error: clap::Error) -> clap::Error {
     ] {
         if matches!(error.get(kind), Some(ContextValue::String(value)) if shown::has_secret(value))
         {
-            let hidden = "(a secret, which belongs into the file of --secret or --key)";
+            let hidden = "(a secret, which belongs into the file of --secret, --key or --invite)";
             error.insert(kind, ContextValue::String(hidden.to_owned()));
         }
     }

@@ -15,8 +15,8 @@ use clap::{Arg, ArgAction, Command, ValueHint};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::units::Size;
 use crate::shown::brief;
+use crate::units::Size;
 
 /// The longest file that is read, in bytes: thousands of seeds and keys.
 const MAX_LEN: u64 = 1 << 20;

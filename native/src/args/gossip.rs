@@ -7,7 +7,7 @@ use gossip_transport::gossip::{DialPolicy, GossipConfig};
 use gossip_transport::message::ProtocolVersion;
 
 use super::interval::Interval;
-use super::units::{Period, Size};
+use crate::units::{Period, Size};
 
 static GOSSIP: LazyLock<GossipConfig> = LazyLock::new(|| GossipConfig::new("", ""));
 

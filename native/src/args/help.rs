@@ -14,6 +14,7 @@ Trusted peers
     --trust KEY        peers with exactly these identities; a node prints its own when it starts
     --trust-file FILE  the same, one on each line of a file
     --trust-anyone     every peer that can reach the port; for demonstrations
+    --invite FILE      the members of the cluster that has issued the invite; this node is a leaf then
   With both --secret and --trust a peer must satisfy both.
 
 Changing secrets and keys
@@ -26,6 +27,13 @@ Changing secrets and keys
     gossip-node secret use ID                 dial with it, once every node accepts it
     gossip-node secret remove OLD_ID          once no node lists a connection with the old one
   gossip-node secret list shows the ids and the connections of each. The commands also change the file.
+
+Invites
+  A node with --secret also accepts peers that hold an invite (unless --refuse-invites): strangers, such as
+  browser tabs. They are leaves: believed only about themselves, within the limits of the invite.
+    gossip-node invite --secret cluster.secret --for 1h --seed HOST:PORT > word   or --admin instead of --secret
+    gossip-node --invite word                 join with it
+    gossip-node revoke ID                     end it; --state-dir keeps that over restarts
 
 Examples
   Make a secret, and start a first node with its page and status on port 8080:

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gossip_transport::gossip::GossipConfig;
 
-use super::units::Period;
+use crate::units::Period;
 
 const MIN: Duration = Duration::from_millis(10);
 const MAX: Duration = Duration::from_secs(3600);

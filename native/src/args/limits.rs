@@ -9,7 +9,7 @@ use gossip_transport::tcp::TcpConfig;
 use gossip_transport::transport_layer::{IncomingConfig, QueueConfig};
 use gossip_transport::udp::UdpConfig;
 
-use super::units::Size;
+use crate::units::Size;
 
 /// The number of members that a bridge remembers, and so tells upstream nodes of. With names of 40
 /// bytes and IPv6 addresses, an upstream node survives 703.

@@ -10,12 +10,11 @@ mod gossip;
 mod help;
 mod interval;
 mod invalid;
+mod invite;
 mod limits;
 #[cfg(test)]
 mod tests;
 mod times;
-mod units;
-mod values;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,14 +27,15 @@ use gossip_transport::tcp::Network;
 use crate::admin::AdminCommand;
 use crate::http::HostName;
 use crate::state_dir;
+use crate::values::{DEFAULT_CLUSTER, parse_addr, parse_key_value, parse_seed, path};
 pub(crate) use command_line::{ArgsError, CommandLine, Setting, Source};
 pub(crate) use config_file::Form;
 use gossip::GossipOptions;
 use help::{AFTER_HELP, LONG_ABOUT};
 pub(crate) use invalid::Invalid;
+pub(crate) use invite::{default_id, node_seeds};
 use limits::Limits;
 use times::Times;
-use values::{parse_addr, parse_key_value, parse_seed, path};
 
 const NO_TRUST: &str = "no peer is trusted by default: give one of these options
   --secret FILE      peers that know the cluster's secret; make one with
@@ -43,6 +43,7 @@ const NO_TRUST: &str = "no peer is trusted by default: give one of these options
   --trust KEY        peers with exactly these identities (repeatable)
   --trust-file FILE  the same, one on each line of a file
   --trust-anyone     every peer that can reach the port; for demonstrations
+  --invite FILE      the members of the cluster that has issued the invite
 See gossip-node --help.";
 
 /// The headings of options that `-h` does not list.
@@ -105,8 +106,12 @@ pub(crate) struct Args {
     pub(crate) seeds: Vec<String>,
 
     /// Name of the cluster; members of different clusters ignore each other
-    #[arg(long, value_name = "NAME", default_value = "gossip")]
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_CLUSTER)]
     pub(crate) cluster: String,
+
+    /// Whether the name of the cluster was given.
+    #[arg(skip)]
+    pub(crate) gives_cluster: bool,
 
     /// Name of this node, unique in the cluster [default: derived from its identity]
     #[arg(long, value_name = "NAME")]
@@ -139,6 +144,18 @@ pub(crate) struct Args {
     /// Trust every peer that can reach the port; for demonstrations
     #[arg(long, conflicts_with_all = ["trusted", "trust_file", "secret"])]
     pub(crate) trust_anyone: bool,
+
+    /// File of an invite, with which this node joins as a leaf; changes take effect
+    ///
+    /// Cluster and seeds are those of the invite, unless they are given. The node's name must begin as the invite
+    /// says; a derived one does. The file contains the word that gossip-node invite prints.
+    #[arg(long, value_name = "FILE", value_parser = path(),
+        conflicts_with_all = ["secret", "trusted", "trust_file", "trust_anyone", "udp", "advertise"])]
+    pub(crate) invite: Option<PathBuf>,
+
+    /// Accept no peers that hold an invite which was issued with the cluster's secret
+    #[arg(long)]
+    pub(crate) refuse_invites: bool,
 
     /// Write a new cluster secret to FILE (mode 0600, never overwritten), and exit
     #[arg(long, value_name = "FILE", value_parser = path(), exclusive = true)]
@@ -220,11 +237,16 @@ impl Args {
     ///
     /// Fails with a text that says what to change.
     pub(crate) fn check(&self) -> Result<(), Invalid> {
-        if !self.has_trusted_keys() && self.secret.is_none() && !self.trust_anyone {
+        let trusts_any = self.has_trusted_keys() || self.secret.is_some() || self.trust_anyone;
+        if !trusts_any && self.invite.is_none() {
             return Err(Invalid {
                 option: None,
                 reason: NO_TRUST.to_owned(),
             });
+        }
+        if self.refuse_invites && self.secret.is_none() {
+            let reason = "is for nodes with --secret: there are no invites without one";
+            return Err(Invalid::new("refuse-invites", reason));
         }
         if let Some(advertise) = self.advertise
             && !is_dialable(advertise)

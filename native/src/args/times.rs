@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use gossip_transport::TransportLayerConfig;
 use gossip_transport::secure::SecureConfig;
 
-use super::units::Period;
+use crate::units::Period;
 
 static TRANSPORT: LazyLock<TransportLayerConfig> = LazyLock::new(TransportLayerConfig::default);
 static SECURE: LazyLock<SecureConfig> = LazyLock::new(SecureConfig::default);

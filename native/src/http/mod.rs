@@ -142,6 +142,7 @@ async fn prometheus(State(app): State<App>, Extension(client): Extension<Client>
                 &participant.engine_counts(),
                 &participant.bridge_counts(),
                 &app.counters.stats(),
+                app.node.trust.revoked().len(),
             );
             text.into_bytes()
         })

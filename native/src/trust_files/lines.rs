@@ -3,7 +3,7 @@
 //! Empty lines mean nothing, and neither does what follows a `#`. The entries are parsed elsewhere.
 
 /// Returns the entries of a file, each with the number of its line, which counts from 1.
-pub(super) fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(crate) fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = (1..).zip(text.lines());
     lines.filter_map(|(number, line)| Some((number, entry(line)?)))
 }

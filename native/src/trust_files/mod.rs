@@ -1,4 +1,4 @@
-//! The files of cluster secrets and trusted keys, which may change while the node runs.
+//! The files of cluster secrets, trusted keys and an invite, which may change while the node runs.
 //!
 //! They are looked at every second, and the secrets can be changed by commands as well. The library closes what
 //! is not trusted any more. All files are read and written by blocking tasks, one at a time, since a file system
@@ -9,11 +9,12 @@
 //! | file | contents |
 //! |---|---|
 //! | `lines` | text files with one entry on each line |
-//! | `secret_file`, `key_file` | the content of the two files |
+//! | `secret_file`, `key_file`, `invite_file` | the content of these files |
 //! | `watched_file` | a file that is read again when it has changed |
 //! | `change` | changes of the secrets, and the reasons for which one is not possible |
 
 mod change;
+mod invite_file;
 mod key_file;
 mod lines;
 mod secret_file;
@@ -25,15 +26,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use gossip_transport::credential::{ClusterSecret, Identity, Keyring, SecretId, Trust};
+use gossip_transport::credential::{ClusterSecret, Identity, Invite, Keyring, SecretId, Trust};
 use gossip_transport::rt::{self, Task};
 
 use crate::args::Args;
 use crate::private_file;
 pub(crate) use change::{Change, ChangeError};
-pub(crate) use lines::lacks;
+pub(crate) use lines::{entries, lacks};
 use secret_file::SecretFile;
-pub(crate) use secret_file::only_secret;
+pub(crate) use secret_file::{first_secret, only_secret};
 use watched_file::{Look, WatchedFile};
 
 /// The time between two looks at the files.
@@ -64,6 +65,7 @@ struct Shared {
 struct Files {
     secret: Option<WatchedFile>,
     keys: Option<WatchedFile>,
+    invite: Option<WatchedFile>,
     /// The keys of the command line, which are trusted besides those of the file.
     given_keys: Vec<Identity>,
 }
@@ -93,8 +95,20 @@ impl TrustFiles {
             keyring = Some(parsed.keyring().clone());
             files.secret = watch(path, &text);
         }
+        let keys = args.has_trusted_keys().then_some(keys);
+        let trust = match &args.invite {
+            Some(path) => {
+                let text = private_file::read_private(path);
+                let text =
+                    text.with_context(|| format!("cannot read the invite {}", path.display()))?;
+                let parsed = in_file(path, invite_file::parse(&text));
+                files.invite = watch(path, &text);
+                Trust::invite(parsed.map_err(anyhow::Error::msg)?)
+            }
+            None => trust(args, keyring, keys),
+        };
         Ok(Self {
-            trust: trust(args, keyring, args.has_trusted_keys().then_some(keys)),
+            trust,
             shared: Arc::new(Shared {
                 secret_path: args.secret.clone(),
                 files: Mutex::new(Some(files)),
@@ -108,10 +122,15 @@ impl TrustFiles {
         &self.trust
     }
 
-    /// Applies changes of the files until the returned task is dropped.
-    pub(crate) fn watch(&self) -> Task {
+    /// Applies changes of the files until the returned task is dropped. The node has the name `node_id`, which a new
+    /// invite must allow.
+    pub(crate) fn watch(&self, node_id: &str) -> Task {
         let files = self.clone();
-        let is_any = |files: &mut Files| files.secret.is_some() || files.keys.is_some();
+        let node_id: Arc<str> = node_id.into();
+        let is_any = |files: &mut Files| {
+            let files = [&files.secret, &files.keys, &files.invite];
+            files.iter().any(|file| file.is_some())
+        };
         let is_any = self.shared.with(Duration::ZERO, is_any);
         Task::spawn(async move {
             if is_any == Some(false) {
@@ -120,8 +139,9 @@ impl TrustFiles {
             let mut wait = LOOK_EVERY;
             loop {
                 rt::sleep(wait).await;
-                let looking = files.clone();
-                let looked = tokio::task::spawn_blocking(move || looking.look()).await;
+                let (looking, node_id) = (files.clone(), Arc::clone(&node_id));
+                let look = move || looking.look(&node_id);
+                let looked = tokio::task::spawn_blocking(look).await;
                 wait = match looked {
                     Ok(Settled::No) => SETTLE,
                     Ok(Settled::Yes) | Err(_) => LOOK_EVERY,
@@ -185,7 +205,7 @@ impl TrustFiles {
     }
 
     /// Looks at the files, and applies what has changed. Does nothing while a command changes them.
-    fn look(&self) -> Settled {
+    fn look(&self, node_id: &str) -> Settled {
         let looked = self.shared.with(Duration::ZERO, |files| {
             let mut settled = Settled::Yes;
             if let Some(file) = &mut files.secret {
@@ -201,6 +221,13 @@ impl TrustFiles {
                     Look::Same => {}
                     Look::Unsettled => settled = Settled::No,
                     Look::New(text) => self.apply_keys(file.path(), text, given),
+                }
+            }
+            if let Some(file) = &mut files.invite {
+                match file.look() {
+                    Look::Same => {}
+                    Look::Unsettled => settled = Settled::No,
+                    Look::New(text) => self.apply_invite(file.path(), text, node_id),
                 }
             }
             settled
@@ -220,6 +247,38 @@ impl TrustFiles {
                 tracing::warn!(reason, "the secrets stay as they are");
             }
         }
+    }
+
+    fn apply_invite(&self, path: &Path, text: Result<String, String>, node_id: &str) {
+        let invite = text.and_then(|text| {
+            let invite = invite_file::parse(&text)?;
+            self.check_next(&invite, node_id)?;
+            Ok(invite)
+        });
+        match in_file(path, invite) {
+            Ok(invite) => {
+                let id = invite.claims().id().to_string();
+                // The trust of a node with such a file was made with an invite.
+                let changed = self.trust.set_invite(invite).unwrap_or_default();
+                tracing::info!(id, changed, "read the invite again");
+            }
+            Err(reason) => tracing::warn!(reason, "the invite stays as it is"),
+        }
+    }
+
+    /// Fails if the running node cannot go on with another invite.
+    fn check_next(&self, invite: &Invite, node_id: &str) -> Result<(), String> {
+        let held = self.trust.held_invite();
+        if held.is_some_and(|held| held.cluster_id() != invite.cluster_id()) {
+            return Err(" is of another cluster: restart the node to join that".to_owned());
+        }
+        let prefix = invite.claims().name_prefix();
+        if !prefix.allows(node_id) {
+            return Err(format!(
+                " demands names that begin with {prefix:?}: restart the node with such an --id"
+            ));
+        }
+        Ok(())
     }
 
     fn apply_keys(&self, path: &Path, text: Result<String, String>, given: &[Identity]) {
@@ -270,7 +329,7 @@ impl Shared {
 }
 
 fn trust(args: &Args, keyring: Option<Keyring>, keys: Option<Vec<Identity>>) -> Trust {
-    match (keyring, keys) {
+    let trust = match (keyring, keys) {
         _ if args.trust_anyone => {
             tracing::warn!("--trust-anyone: every peer that can reach this port is accepted");
             Trust::dangerously_anyone()
@@ -278,6 +337,12 @@ fn trust(args: &Args, keyring: Option<Keyring>, keys: Option<Vec<Identity>>) -> 
         (Some(keyring), None) => Trust::secrets(keyring),
         (Some(keyring), Some(keys)) => Trust::keys_and_secret(keys, keyring),
         (None, keys) => Trust::keys(keys.unwrap_or_default()),
+    };
+    // Without a secret, there is no invite to accept.
+    if args.refuse_invites {
+        trust
+    } else {
+        trust.accepting_invites()
     }
 }
 
@@ -381,7 +446,10 @@ mod tests {
         assert_eq!(trusted, [true, true, false]);
         // A file without keys is valid while the command line has one.
         std::fs::write(&path, "# none\n").unwrap();
-        assert_eq!([files.look(), files.look()], [Settled::No, Settled::Yes]);
+        assert_eq!(
+            [files.look("a"), files.look("a")],
+            [Settled::No, Settled::Yes]
+        );
         let trusted = [1, 2].map(|n| files.trust().allows(&key(n)));
         assert_eq!(trusted, [true, false]);
     }

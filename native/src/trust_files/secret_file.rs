@@ -205,6 +205,16 @@ pub(crate) fn only_secret(name: &str, text: &str) -> Result<ClusterSecret, Strin
     }
 }
 
+/// Returns the first secret in the text of the file `name`, which is the one for dialling.
+///
+/// # Errors
+///
+/// Fails with a text that says what to do.
+pub(crate) fn first_secret(name: &str, text: &str) -> Result<ClusterSecret, String> {
+    let file = SecretFile::parse(text).map_err(|reason| format!("{name}{reason}"))?;
+    Ok(file.keyring().first().clone())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,4 +7,5 @@
 
 pub(crate) mod admin;
 pub(crate) mod cluster;
+pub(crate) mod invites;
 pub(crate) mod process;

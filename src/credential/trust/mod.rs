@@ -342,12 +342,12 @@ impl Trust {
     }
 
     /// Returns the number of changes so far, to be passed to [`changed_since`](Self::changed_since).
-    pub(crate) fn changes(&self) -> u64 {
+    pub fn changes(&self) -> u64 {
         self.shared.changes.current()
     }
 
     /// Completes once there are more changes than `seen`. Cancel-safe.
-    pub(crate) async fn changed_since(&self, seen: u64) {
+    pub async fn changed_since(&self, seen: u64) {
         self.shared.changes.later_than(seen).await;
     }
 }

@@ -9,8 +9,11 @@ use gossip_transport::tcp::TcpTransport;
 
 use crate::shown;
 
+/// The name of a cluster that is given no other.
+pub(crate) const DEFAULT_CLUSTER: &str = "gossip";
+
 /// Returns a parser of paths. It refuses a secret in the place of the file with it, whose name would be printed.
-pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
+pub(crate) fn path() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(|path| {
         if path.is_empty() {
             return Err("is empty".to_owned());
@@ -26,7 +29,7 @@ pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
 
 /// Parses an address into its canonical form. Of a host name, it takes the first IPv4 address, or else
 /// the first one.
-pub(super) fn parse_addr(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn parse_addr(text: &str) -> Result<SocketAddr, String> {
     const EXPECTED: &str = "must be IP:PORT or HOST:PORT, such as 127.0.0.1:7946 or localhost:7946";
     refuse_link_local(text)?;
     let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
@@ -47,7 +50,7 @@ fn preferred(addrs: impl Iterator<Item = SocketAddr>) -> Option<SocketAddr> {
     first_ipv4.or(addrs.first()).copied()
 }
 
-pub(super) fn parse_seed(text: &str) -> Result<String, String> {
+pub(crate) fn parse_seed(text: &str) -> Result<String, String> {
     refuse_link_local(text)?;
     let checked = TcpTransport::default().check_name(text);
     checked.map_err(|error| shown::hide(&error.to_string()).into_owned())?;
@@ -68,7 +71,7 @@ fn refuse_link_local(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-pub(super) fn parse_key_value(text: &str) -> Result<(String, String), String> {
+pub(crate) fn parse_key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some(_) if shown::has_secret(text) => {
             Err("all members can read keys, and a secret is none for them".to_owned())

@@ -1,0 +1,268 @@
+//! The subcommands of `gossip-node` about invites.
+//!
+//! With a file of secrets an invite is issued here, and otherwise by the node. Invariant: the word of an invite goes to
+//! stdout alone, so that it can be piped; what it means goes to stderr.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::builder::{StringValueParser, TypedValueParser as _};
+use gossip_transport::Identity;
+use gossip_transport::credential::{Invite, InviteId, NamePrefix};
+
+use super::invites;
+use super::items::{Issued, KeptWhere, Revoked};
+use super::output::printable;
+use super::protocol::{Command, InviteOrder, Revoke};
+use super::target::Target;
+use crate::units::{Period, Size};
+use crate::values::{DEFAULT_CLUSTER, parse_seed, path};
+use crate::{private_file, trust_files};
+
+/// The beginning of the word of an invite.
+const WORD: &str = "gossip-invite-";
+
+/// What `gossip-node invite` is given.
+#[derive(Debug, clap::Args)]
+pub(crate) struct InviteCommand {
+    /// Issue it with the first secret of this file, without a node [default: the running node issues it]
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    secret: Option<PathBuf>,
+
+    /// Time for which it is valid, such as 1h; at most 30d
+    #[arg(long = "for", value_name = "TIME", value_parser = lifetime)]
+    lifetime: Duration,
+
+    /// How the names of its holders must begin
+    #[arg(long, value_name = "PREFIX", value_parser = StringValueParser::new().try_map(|text| text.parse::<NamePrefix>()))]
+    name: Option<NamePrefix>,
+
+    /// Most keys of a holder [default: 64]
+    #[arg(long, value_name = "N")]
+    max_keys: Option<u32>,
+
+    /// Most bytes of all keys and values of a holder, 64 more for each key [default: 16KiB]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    max_bytes: Option<u32>,
+
+    /// Most keys that a holder may change in a second [default: 20]
+    #[arg(long, value_name = "N")]
+    max_changes: Option<u32>,
+
+    /// Most connections of all holders together to a node [default: 256]
+    #[arg(long, value_name = "N")]
+    max_connections: Option<u32>,
+
+    /// The identity of the only holder; without it, everyone who has the word is one
+    #[arg(long, value_name = "IDENTITY")]
+    holder: Option<Identity>,
+
+    /// A member to contact first, as its holder reaches it: HOST:PORT, or a ws:// or wss:// URL for tabs; up to four
+    /// [default: the running node]
+    #[arg(long = "seed", value_name = "URL", value_parser = seed)]
+    seeds: Vec<String>,
+
+    /// Name of the cluster, with --secret [default: gossip]
+    #[arg(long, value_name = "NAME", requires = "secret")]
+    cluster: Option<String>,
+
+    #[command(flatten)]
+    target: Target,
+}
+
+/// What `gossip-node revoke` is given.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RevokeCommand {
+    /// The whole id of the invite, which its issuer was told, or its word
+    #[arg(value_parser = invite_id, required_unless_present = "list")]
+    id: Option<InviteId>,
+
+    /// List the invites that are revoked and have not expired
+    #[arg(long, conflicts_with = "id")]
+    pub(super) list: bool,
+
+    #[command(flatten)]
+    target: Target,
+}
+
+impl InviteCommand {
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Returns the request for a node.
+    pub(super) fn request(&self) -> Command {
+        Command::Invite(self.order())
+    }
+
+    /// Issues the invite without a node, or returns `None` if a node is to issue it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the secret cannot be read, or does not suit, with a text that says what to do.
+    pub(super) fn issue(&self) -> Option<Result<Issued, String>> {
+        let path = self.secret.as_ref()?;
+        Some(self.issue_with(path))
+    }
+
+    fn issue_with(&self, path: &Path) -> Result<Issued, String> {
+        let shown = path.display();
+        let text = private_file::read(path);
+        let text = text.map_err(|error| format!("cannot read the secret {shown}: {error}"))?;
+        let secret = trust_files::first_secret(&shown.to_string(), &text)?;
+        let cluster = self.cluster.as_deref().unwrap_or(DEFAULT_CLUSTER);
+        invites::issue(&secret, &self.order(), cluster)
+    }
+
+    fn order(&self) -> InviteOrder {
+        InviteOrder {
+            lifetime_seconds: self.lifetime.as_secs(),
+            name: self.name.as_ref().map(|name| name.as_str().to_owned()),
+            holder: self.holder,
+            max_keys: self.max_keys,
+            max_bytes: self.max_bytes,
+            max_changes: self.max_changes,
+            max_connections: self.max_connections,
+            seeds: self.seeds.clone(),
+        }
+    }
+
+    /// Returns what an invite means, for people.
+    pub(super) fn meaning(issued: &Issued) -> String {
+        let holders = match &issued.claims.holder {
+            Some(holder) => format!("only {} can use it", printable(holder)),
+            None => "everyone who has the word can use it".to_owned(),
+        };
+        let id = printable(&issued.id);
+        let mut text = format!(
+            "invite {id} to the cluster {}, valid until {}\n\
+             {holders}; gossip-node revoke {id} ends it",
+            printable(&issued.cluster),
+            printable(&issued.expires),
+        );
+        let loopback = issued.seeds.iter().all(|seed| is_loopback(seed));
+        if issued.seeds.is_empty() {
+            text.push_str("\nnote: it names no seed, so its holders must be told one (--seed)");
+        } else if loopback {
+            text.push_str(
+                "\nnote: its seeds lead nowhere from other machines: name others with --seed",
+            );
+        }
+        text
+    }
+}
+
+impl RevokeCommand {
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    pub(super) fn request(&self) -> Command {
+        match self.id {
+            Some(id) => Command::Revoke(Revoke { id }),
+            None => Command::RevokeList,
+        }
+    }
+
+    /// Returns a line about the invite, and a note on what is missing.
+    pub(super) fn done(revoked: &Revoked) -> (String, Option<&'static str>) {
+        let (id, expires) = (printable(&revoked.id), printable(&revoked.expires));
+        let note = "note: this node has no --state-dir, and forgets this when it restarts";
+        match revoked.kept {
+            KeptWhere::Disk => (format!("revoked {id}"), None),
+            KeptWhere::Memory => (format!("revoked {id}"), Some(note)),
+            KeptWhere::Nowhere => (format!("{id} has expired already ({expires})"), None),
+        }
+    }
+}
+
+fn is_loopback(seed: &str) -> bool {
+    let addr: Result<std::net::SocketAddr, _> = seed.parse();
+    addr.is_ok_and(|addr| addr.ip().to_canonical().is_loopback()) || seed.starts_with("localhost:")
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let Period(lifetime) = text.parse()?;
+    if lifetime < Duration::from_secs(1) || lifetime > InviteId::MAX_LIFETIME {
+        return Err("must be between 1s and 30d".to_owned());
+    }
+    Ok(lifetime)
+}
+
+fn bytes(text: &str) -> Result<u32, String> {
+    let Size(bytes) = text.parse()?;
+    u32::try_from(bytes).map_err(|_| "must be less than 4GiB".to_owned())
+}
+
+/// Checks a seed for a node or for a tab.
+fn seed(text: &str) -> Result<String, String> {
+    match ["ws://", "wss://"]
+        .iter()
+        .find_map(|scheme| text.strip_prefix(scheme))
+    {
+        Some(rest) if !rest.is_empty() => Ok(text.to_owned()),
+        _ => parse_seed(text),
+    }
+}
+
+/// Parses an id, or takes that of a word. No error contains the text.
+fn invite_id(text: &str) -> Result<InviteId, String> {
+    let text = text.trim();
+    if text.starts_with(WORD) {
+        let invite: Result<Invite, _> = text.parse();
+        return invite
+            .map(|invite| invite.claims().id())
+            .map_err(|error| error.to_string());
+    }
+    let id: Result<InviteId, _> = text.parse();
+    id.map_err(|error| {
+        format!("{error}, or the word of the invite; the first characters are not enough")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invite_is_valid_for_a_second_to_thirty_days() {
+        assert_eq!(lifetime("1s"), Ok(Duration::from_secs(1)));
+        assert_eq!(lifetime("30d"), Ok(InviteId::MAX_LIFETIME));
+        for wrong in ["0s", "999ms", "31d", "721h", "1"] {
+            assert!(lifetime(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn seeds_are_addresses_or_urls_of_web_sockets() {
+        for good in [
+            "a.example:7946",
+            "127.0.0.1:1",
+            "wss://a.example/gossip",
+            "ws://[::1]:1",
+        ] {
+            assert_eq!(seed(good).as_deref(), Ok(good));
+        }
+        for wrong in ["", "a.example", "wss://", "http://a.example"] {
+            assert!(seed(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_given_as_a_whole_and_an_error_does_not_contain_a_word() {
+        let id = InviteId::generate(Duration::ZERO, Duration::from_secs(60)).unwrap();
+        assert_eq!(invite_id(&format!(" {id}\n")), Ok(id));
+        let begin = &id.to_string()[..10];
+        let error = invite_id(begin).unwrap_err();
+        assert!(
+            error.contains("not enough") && !error.contains(begin),
+            "{error}"
+        );
+        let word = format!("{WORD}{}", "a2".repeat(40));
+        let error = invite_id(&word).unwrap_err();
+        assert!(
+            error.contains("incomplete") && !error.contains("a2a2"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,326 @@
+//! The revoked invites, which a node remembers over restarts in the file `revocations` of `--state-dir`.
+//!
+//! What is revoked takes effect through [`Trust`], also if another member has revoked it; a task writes it down. The
+//! file has an id on each line, and those that have expired are left out the next time. Invariants: nothing is accepted
+//! before the file has been read; one thread writes at a time, since a file system may never answer; what
+//! [`Revocations::revoke`] calls kept is on the disk.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gossip_transport::credential::{InviteId, RevokeError, Trust};
+use gossip_transport::rt::{self, Task};
+use tokio::sync::{Notify, watch};
+
+use crate::state_dir::StateDir;
+use crate::trust_files::entries;
+
+/// The name of the file.
+const FILE: &str = "revocations";
+/// The longest file that is read, in bytes: 4,096 ids take 108 KiB, and comments may be added.
+const MAX_LEN: usize = 1 << 20;
+/// The time after which writing is tried again that has failed.
+const RETRY: Duration = Duration::from_secs(5);
+/// The time after which a client is told that its revocation is not written. A client waits for 10 s.
+const WRITE_LIMIT: Duration = Duration::from_secs(7);
+
+/// The revoked invites of a node, and where they are kept. Clones share both.
+#[derive(Clone)]
+pub(crate) struct Revocations {
+    trust: Trust,
+    state_dir: Option<StateDir>,
+    /// Wakes the task that writes.
+    wanted: Arc<Notify>,
+    progress: Arc<watch::Sender<Progress>>,
+}
+
+/// How far the task that writes has come.
+#[derive(Debug, Clone, Default)]
+struct Progress {
+    /// The ids that are in the file.
+    written: Vec<InviteId>,
+    failures: u64,
+    /// The reason of the last failure, unless it was followed by a success.
+    failure: Option<String>,
+}
+
+/// What has become of a revocation that has taken effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// It is on the disk.
+    OnDisk,
+    /// The node has no state directory, and forgets it when it ends.
+    InMemory,
+    /// The invite has expired, so nothing needs to be remembered.
+    NotNeeded,
+}
+
+/// The reason for which an invite is not revoked, or not for good.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum RevokeFailure {
+    Refused(RevokeError),
+    /// It is revoked until the node ends, and is not written, for this reason.
+    NotWritten(String),
+}
+
+impl Revocations {
+    /// Reads the file, and revokes what is in it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be read, or if a line is not an id.
+    pub(crate) fn read(trust: Trust, state_dir: Option<StateDir>) -> anyhow::Result<Self> {
+        let mut written = Vec::new();
+        if let Some(dir) = &state_dir {
+            let bytes = dir.read(FILE, MAX_LEN).map_err(|error| {
+                let path = dir.path_of(FILE);
+                anyhow::anyhow!(
+                    "cannot read the revoked invites {}: {error}",
+                    path.display()
+                )
+            })?;
+            let text = bytes.unwrap_or_default();
+            written = revoke_all(&trust, &String::from_utf8_lossy(&text)).map_err(|reason| {
+                let path = dir.path_of(FILE);
+                anyhow::anyhow!("{}{reason}", path.display())
+            })?;
+        }
+        let progress = Progress {
+            written,
+            ..Progress::default()
+        };
+        Ok(Self {
+            trust,
+            state_dir,
+            wanted: Arc::default(),
+            progress: Arc::new(watch::Sender::new(progress)),
+        })
+    }
+
+    /// Returns the ids that are revoked and have not expired, in the order in which they will.
+    pub(crate) fn ids(&self) -> Vec<InviteId> {
+        self.trust.revoked()
+    }
+
+    /// Returns where a revocation is kept that has taken effect.
+    pub(crate) fn kept(&self, id: InviteId) -> Kept {
+        if self.progress.borrow().written.contains(&id) {
+            Kept::OnDisk
+        } else {
+            Kept::InMemory
+        }
+    }
+
+    /// Revokes an invite and writes that down. If the future is dropped, that is done nevertheless.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the id cannot be revoked, or if it cannot be written within seconds.
+    pub(crate) async fn revoke(&self, id: InviteId) -> Result<Kept, RevokeFailure> {
+        let mut progress = self.progress.subscribe();
+        let failures = progress.borrow_and_update().failures;
+        self.trust.revoke(id).map_err(RevokeFailure::Refused)?;
+        if id.is_expired(rt::unix_time()) {
+            return Ok(Kept::NotNeeded);
+        }
+        if self.state_dir.is_none() {
+            return Ok(Kept::InMemory);
+        }
+        self.wanted.notify_one();
+        let is_decided = |now: &Progress| now.written.contains(&id) || now.failures > failures;
+        let decided = rt::timeout(WRITE_LIMIT, progress.wait_for(is_decided)).await;
+        match decided {
+            Ok(Ok(now)) if now.written.contains(&id) => Ok(Kept::OnDisk),
+            Ok(Ok(now)) => {
+                let reason = now.failure.clone().unwrap_or_default();
+                Err(RevokeFailure::NotWritten(reason))
+            }
+            Ok(Err(_)) | Err(_) => Err(RevokeFailure::NotWritten(
+                "the file system does not answer".to_owned(),
+            )),
+        }
+    }
+
+    /// Writes down what is revoked, here or by other members, until the returned task is dropped.
+    pub(crate) fn keep(&self) -> Option<Task> {
+        let dir = self.state_dir.clone()?;
+        Some(Task::spawn(self.clone().run(dir)))
+    }
+
+    async fn run(self, dir: StateDir) {
+        loop {
+            // In this order, so that no change is missed.
+            let seen = self.trust.changes();
+            let ids = self.trust.revoked();
+            let before = self.progress.borrow().clone();
+            let mut has_failed = false;
+            if ids != before.written {
+                let (dir, text) = (dir.clone(), text(&ids));
+                let write = move || dir.write(FILE, text.as_bytes());
+                let written = tokio::task::spawn_blocking(write).await;
+                let written = written.unwrap_or_else(|error| Err(io::Error::other(error)));
+                has_failed = written.is_err();
+                self.note(ids, written, &before);
+            }
+            let retry = async {
+                if has_failed {
+                    rt::sleep(RETRY).await;
+                } else {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                () = self.trust.changed_since(seen) => {}
+                () = self.wanted.notified() => {}
+                () = retry => {}
+            }
+        }
+    }
+
+    fn note(&self, ids: Vec<InviteId>, written: io::Result<()>, before: &Progress) {
+        let next = match written {
+            Ok(()) => {
+                let new: Vec<_> = ids
+                    .iter()
+                    .filter(|id| !before.written.contains(id))
+                    .collect();
+                let shown: Vec<_> = new
+                    .iter()
+                    .take(MAX_LOGGED)
+                    .map(ToString::to_string)
+                    .collect();
+                if !new.is_empty() {
+                    let (new, ids) = (new.len(), shown.join(", "));
+                    tracing::info!(new, ids, "wrote down revoked invites");
+                }
+                Progress {
+                    written: ids,
+                    failures: before.failures,
+                    failure: None,
+                }
+            }
+            Err(error) => {
+                if before.failure.is_none() {
+                    tracing::warn!(
+                        %error,
+                        "cannot write down revoked invites, which hold until the node ends; will try again"
+                    );
+                }
+                Progress {
+                    written: before.written.clone(),
+                    failures: before.failures.saturating_add(1),
+                    failure: Some(error.to_string()),
+                }
+            }
+        };
+        self.progress.send_replace(next);
+    }
+}
+
+/// The most ids in a line of the log.
+const MAX_LOGGED: usize = 10;
+
+/// Revokes the ids in the text of a file, and returns those that have not expired.
+///
+/// # Errors
+///
+/// Fails with a text that follows the name of the file.
+fn revoke_all(trust: &Trust, text: &str) -> Result<Vec<InviteId>, String> {
+    for (line, entry) in entries(text) {
+        let id: InviteId = entry.parse().map_err(|_| {
+            format!(
+                ", line {line}: not the id of an invite, which is 26 characters of base32 (a-z, 2-7): the file is \
+                 damaged; restore it, or remove the line, with which an invite may become valid again"
+            )
+        })?;
+        trust
+            .revoke(id)
+            .map_err(|error| format!(", line {line}: {error}"))?;
+    }
+    Ok(trust.revoked())
+}
+
+fn text(ids: &[InviteId]) -> String {
+    let lines = ids.iter().map(|id| format!("{id}\n"));
+    lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trust() -> Trust {
+        Trust::secret(gossip_transport::ClusterSecret::generate())
+    }
+
+    fn id(seconds: u64) -> InviteId {
+        InviteId::generate(rt::unix_time(), Duration::from_secs(seconds)).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_a_damaged_line_is_named() {
+        let (a, b) = (id(60), id(3600));
+        let read = trust();
+        assert_eq!(revoke_all(&read, &text(&[a, b])), Ok(vec![a, b]));
+        assert_eq!(read.revoked(), [a, b]);
+        assert_eq!(revoke_all(&trust(), "# none\n\n"), Ok(Vec::new()));
+        let half = &a.to_string()[..20];
+        for damaged in [half, "gossip", "\u{fffd}"] {
+            let error = revoke_all(&trust(), &format!("{b}\n{damaged}\n")).unwrap_err();
+            assert!(error.starts_with(", line 2: not the id"), "{error}");
+        }
+        // An id of a time that no invite has by now.
+        let later = rt::unix_time() + InviteId::MAX_LIFETIME;
+        let far = InviteId::generate(later, Duration::from_secs(3600))
+            .unwrap()
+            .to_string();
+        let error = revoke_all(&trust(), &far).unwrap_err();
+        assert!(
+            error.contains("line 1") && error.contains("clock"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_expired_id_is_read_and_not_kept() {
+        let past = InviteId::generate(Duration::from_secs(1_700_000_000), Duration::from_secs(60));
+        let text = text(&[past.unwrap()]);
+        assert_eq!(revoke_all(&trust(), &text), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn the_largest_file_that_is_written_can_be_read() {
+        assert!(text(&[id(60)]).len() * 4096 <= MAX_LEN);
+    }
+
+    #[tokio::test]
+    async fn a_revocation_that_cannot_be_written_is_reported_and_written_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let revocations = Revocations::read(trust(), Some(state)).unwrap();
+        let task = revocations.keep();
+        // A directory is in the way.
+        let path = dir.path().join(FILE);
+        std::fs::create_dir(&path).unwrap();
+        let (a, b) = (id(60), id(60));
+        let failed = revocations.revoke(a).await;
+        assert!(
+            matches!(failed, Err(RevokeFailure::NotWritten(_))),
+            "{failed:?}"
+        );
+        assert_eq!(revocations.ids(), [a], "it holds nevertheless");
+        std::fs::remove_dir(&path).unwrap();
+        assert_eq!(revocations.revoke(b).await, Ok(Kept::OnDisk));
+        let read = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(read, text(&revocations.ids()));
+        assert_eq!(read.lines().count(), 2);
+        // Those of other members are written as well.
+        let other = id(60);
+        revocations.trust.revoke(other).unwrap();
+        let mut progress = revocations.progress.subscribe();
+        let written = progress.wait_for(|now| now.written.contains(&other)).await;
+        drop(written.unwrap());
+        drop(task);
+    }
+}

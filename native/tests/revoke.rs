@@ -1,0 +1,202 @@
+//! Revoked invites of `gossip-node`, with real processes, also over restarts.
+#![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "a test fails by panicking, and runs natively"
+)]
+
+mod support;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use gossip_transport::credential::InviteId;
+use support::admin::objects;
+use support::invites::{Files, id_of, invites, wait_for_members, wait_for_refusal, word_of};
+use support::process::{Node, run, stderr, wait_for};
+
+/// The time in which a revocation takes effect.
+const REVOKED_WITHIN: Duration = Duration::from_secs(2);
+
+#[test]
+fn a_revoked_invite_ends_its_connections_and_is_refused_after_a_restart() {
+    let files = Files::new();
+    let state = files.path("state");
+    let a = files.core("a", &["--state-dir", &state]);
+    let listen = a.gossip.to_string();
+    let word = word_of(&a, &["--for", "1h"]);
+    let kept = word_of(&a, &["--for", "1h"]);
+    let leaf = files.leaf("leaf", &word, &[]);
+    let other = files.leaf("other", &kept, &[]);
+    wait_for_members(&[&a, &leaf, &other], &["a", "leaf", "other"]);
+    let id = id_of(&word);
+    // Its first characters could mean another one.
+    let part = a.admin(&["revoke", &id[..20]]);
+    assert_eq!(part.status.code(), Some(2), "{}", stderr(&part));
+    let start = Instant::now();
+    let revoked = a.run(&["revoke", &id]);
+    assert_eq!(revoked, format!("revoked {id}\n"));
+    // Written before it was acknowledged.
+    assert_eq!(files.read("state/revocations"), format!("{id}\n"));
+    wait_for("the connection to end", || {
+        (!invites(&a).contains(&id)).then_some(())
+    });
+    let took = start.elapsed();
+    assert!(took < REVOKED_WITHIN, "{took:?}");
+    assert_eq!(invites(&a), [id_of(&kept)]);
+    let (_, metrics) = a.request("GET", "/metrics", "", "");
+    assert!(
+        metrics.contains("\ngossip_revoked_invites 1\n"),
+        "{metrics}"
+    );
+    drop(leaf);
+    a.signal("KILL");
+    a.ended();
+
+    let a = files.core("a", &["--state-dir", &state, "--listen", &listen]);
+    assert_eq!(a.json("/status")["revoked_invites"], 1);
+    let leaf = files.leaf("leaf", &word, &[]);
+    wait_for_refusal(&leaf, "revoked");
+    wait_for_members(&[&other], &["a", "other"]);
+    let listed = objects(&a.run(&["revoke", "--list", "--json"]));
+    assert_eq!((listed.len(), &listed[0]["id"]), (1, &(*id).into()));
+    assert_eq!(listed[0]["kept"], "disk");
+    assert!(a.run(&["revoke", "--list"]).contains(&id));
+    // Revoking it again is no error, and the word will do.
+    assert_eq!(a.run(&["revoke", &word]), format!("revoked {id}\n"));
+    let line = wait_for("the line of the log", || {
+        let log = a.log();
+        let mut lines = log.lines();
+        lines
+            .find(|line| line.contains("command=\"revoke\""))
+            .map(str::to_owned)
+    });
+    assert!(line.contains(&format!("about=\"{id}\"")), "{line}");
+}
+
+#[test]
+fn a_revocation_that_cannot_be_kept_is_reported_as_such() {
+    let files = Files::new();
+    let state = files.path("state");
+    let a = files.core("a", &["--state-dir", &state]);
+    let b = files.core("b", &[]);
+    let id = |node: &Node| id_of(&word_of(node, &["--for", "1h"]));
+    // A directory is in the way of the file.
+    std::fs::create_dir(files.path("state/revocations")).unwrap();
+    let failed = a.admin(&["revoke", &id(&a), "--json"]);
+    let text = stderr(&failed);
+    assert_eq!(failed.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("\"unfinished\"") && text.contains("until this node restarts"),
+        "{text}"
+    );
+    assert_eq!(a.json("/status")["revoked_invites"], 1);
+    std::fs::remove_dir(files.path("state/revocations")).unwrap();
+    let second = id(&a);
+    a.run(&["revoke", &second]);
+    assert_eq!(files.read("state/revocations").lines().count(), 2);
+    // Without a state directory.
+    let revoked = b.admin(&["revoke", &id(&b)]);
+    assert!(revoked.status.success());
+    let text = stderr(&revoked);
+    assert!(text.contains("--state-dir"), "{text}");
+    let listed = objects(&b.run(&["revoke", "--list", "--json"]));
+    assert_eq!(listed[0]["kept"], "memory");
+}
+
+#[test]
+fn a_damaged_file_of_revocations_ends_the_start_with_its_line() {
+    let files = Files::new();
+    let (secret, state) = (files.path("secret"), files.path("state"));
+    drop(files.core("a", &["--state-dir", &state]));
+    let id = files.issue(&["--for", "1h"])["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    files.write("state/revocations", &format!("{id}\n{}\n", &id[..9]));
+    let args = [
+        "--secret",
+        &secret,
+        "--state-dir",
+        &state,
+        "--listen",
+        "127.0.0.1:0",
+    ];
+    let refused = run(&args);
+    let text = stderr(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("state/revocations, line 2: not the id"),
+        "{text}"
+    );
+}
+
+#[test]
+fn more_revocations_than_the_limit_are_refused_with_what_to_do() {
+    let files = Files::new();
+    let state = files.path("state");
+    drop(files.core("a", &["--state-dir", &state]));
+    let now = gossip_transport::rt::unix_time();
+    let id = || InviteId::generate(now, Duration::from_secs(3600)).unwrap();
+    let ids: String = (0..4096).map(|_| format!("{}\n", id())).collect();
+    files.write("state/revocations", &ids);
+    let a = files.core("a", &["--state-dir", &state]);
+    let refused = a.admin(&["revoke", &id().to_string(), "--json"]);
+    let text = stderr(&refused);
+    assert!(
+        text.contains("\"too-many-revocations\"") && text.contains("--make-secret"),
+        "{text}"
+    );
+    assert_eq!(a.run(&["revoke", "--list", "--json"]).lines().count(), 4096);
+}
+
+#[test]
+#[ignore = "needs revocations to spread"]
+fn a_revocation_by_one_of_five_nodes_takes_effect_on_all_and_is_written_by_all() {
+    const IDS: [&str; 5] = ["a", "b", "c", "d", "e"];
+    let files = Files::new();
+    let state = |id: &str| files.path(&format!("{id}.state"));
+    let mut nodes: Vec<Node> = Vec::new();
+    for id in IDS {
+        let seeds = nodes.iter().map(|node| node.gossip.to_string());
+        let seeds: Vec<_> = seeds.flat_map(|addr| ["--seed".to_owned(), addr]).collect();
+        let state = state(id);
+        let mut args = vec!["--state-dir", &*state];
+        args.extend(seeds.iter().map(String::as_str));
+        nodes.push(files.core(id, &args));
+    }
+    let refs: Vec<&Node> = nodes.iter().collect();
+    wait_for_members(&refs, &IDS);
+
+    let mut leaves = Vec::new();
+    let word = word_of(&nodes[0], &["--for", "1h"]);
+    for node in &nodes {
+        let seed = node.gossip.to_string();
+        let name = format!("leaf-{}", leaves.len());
+        leaves.push(files.leaf(&name, &word, &["--seed", &seed]));
+    }
+    for node in &nodes {
+        wait_for("its leaf", || (!invites(node).is_empty()).then_some(()));
+    }
+    let start = Instant::now();
+    nodes[3].run(&["revoke", &word]);
+    for node in &nodes {
+        wait_for("the connections to end", || {
+            invites(node).is_empty().then_some(())
+        });
+    }
+    let took = start.elapsed();
+    assert!(took < REVOKED_WITHIN, "{took:?}");
+    for id in IDS {
+        let path = PathBuf::from(state(id)).join("revocations");
+        wait_for("the file", || {
+            let text = std::fs::read_to_string(&path).ok()?;
+            (text == format!("{}\n", id_of(&word))).then_some(())
+        });
+    }
+}
