@@ -15,6 +15,7 @@
 //! | `cluster_key` | the key pair of a cluster secret, by which strangers know members |
 //! | `invite` | [`Invite`]: what a cluster gives to strangers |
 //! | `grounds`, `role` | what a connection rests on, and what its peer may do |
+//! | `renewal` | renewing the invite of this side before it expires |
 //! | `revoked` | the invites that have been revoked |
 //! | `reserved` | the keys with which core members authenticate what they say about the cluster |
 //! | `trust` | [`Trust`]: which peers may connect, and which of their connections may stay |
@@ -32,6 +33,7 @@ mod invite;
 mod keyring;
 mod random;
 mod refusal;
+mod renewal;
 mod reserved;
 mod revoked;
 mod role;
@@ -61,6 +63,7 @@ pub use invite::{
 };
 pub use keyring::{Keyring, KeyringError};
 pub use refusal::Refusal;
+pub use renewal::renew_invites;
 pub(crate) use reserved::ReservedKeys;
 pub use revoked::RevokeError;
 pub use role::Role;

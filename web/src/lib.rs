@@ -11,9 +11,11 @@
 
 mod abort;
 mod closing;
+mod console;
 mod convert;
 mod node;
 mod options;
+mod renewal;
 mod types;
 
 pub use gossip_web_values::{generate_cluster_secret, generate_secret_key};

@@ -18,8 +18,10 @@ use wasm_bindgen_futures::future_to_promise;
 
 use crate::abort::Abort;
 use crate::closing::Closing;
+use crate::console;
 use crate::convert;
 use crate::options::{self, JoinOptions, Options};
+use crate::renewal;
 use crate::types::{ChangeCallback, MemberArray, SeedArray};
 
 /// The time in which queued messages may be sent when the node leaves.
@@ -45,6 +47,7 @@ struct Running {
     // `None` once it has left. Never borrowed across an await or a callback.
     participant: RefCell<Option<Participant<WebSocketTransport>>>,
     watcher: RefCell<Option<rt::Task>>,
+    renewer: RefCell<Option<rt::Task>>,
     closing: RefCell<Option<Closing>>,
 }
 
@@ -67,6 +70,7 @@ impl GossipNode {
         let options = Options::read(&options).map_err(invalid)?;
         let identity = options.credential.identity().to_string();
         let id = options.gossip.node_id.clone();
+        let trust = options.credential.trust().clone();
         let network = WebSocketTransport::new(WebSocketConfig::default());
         let transport = TransportLayerTransport::with_config(
             network,
@@ -78,9 +82,12 @@ impl GossipNode {
             Participant::join(socket, options.gossip).await
         };
         let participant = join.await.map_err(not_joined)?;
+        let renew = options.renew_invite;
+        let renewer = renew.map(|renew| renewal::start(trust, renew));
         let running = Rc::new(Running {
             participant: RefCell::new(Some(participant)),
             watcher: RefCell::new(None),
+            renewer: RefCell::new(renewer),
             closing: RefCell::new(None),
         });
         let closing = Closing::watch(Rc::downgrade(&running), Running::announce_leaving);
@@ -259,6 +266,7 @@ impl Running {
     /// Ends the calls of the callback, and returns the participant that leaves.
     fn end(&self) -> Option<Participant<WebSocketTransport>> {
         drop(self.watcher.take());
+        drop(self.renewer.take());
         drop(self.closing.take());
         self.participant.take()
     }
@@ -283,8 +291,7 @@ impl GossipNode {
         Some(rt::Task::spawn(async move {
             while watch.changed().await {
                 if let Err(thrown) = callback.call0(&JsValue::UNDEFINED) {
-                    // If the page has replaced the function by one that throws, it knows.
-                    let _ = console_error(&thrown);
+                    console::error(&thrown);
                 }
                 // The callback may have ended this task, which ends with this poll, or changed keys: it is
                 // called for them once the page has had its turn.
@@ -292,13 +299,6 @@ impl GossipNode {
             }
         }))
     }
-}
-
-#[wasm_bindgen]
-extern "C" {
-    /// `console.error`, which a page may have replaced.
-    #[wasm_bindgen(catch, js_namespace = console, js_name = error)]
-    fn console_error(thrown: &JsValue) -> Result<(), JsValue>;
 }
 
 /// Converts the error of joining to a `TypeError` that names the option as JavaScript does.

@@ -9,7 +9,7 @@ use gossip_transport::credential::NetCredential;
 use gossip_transport::gossip::{DialPolicy, GossipConfig};
 use gossip_transport::transport_layer::TransportLayerConfig;
 use gossip_web_values::Fields;
-use js_sys::Reflect;
+use js_sys::{Function, Reflect};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast as _, JsValue};
 use web_sys::AbortSignal;
@@ -24,6 +24,7 @@ extern "C" {
 /// The configuration that the options describe.
 pub(crate) struct Options {
     pub(crate) credential: NetCredential,
+    pub(crate) renew_invite: Option<Function>,
     pub(crate) transport_layer: TransportLayerConfig,
     pub(crate) gossip: GossipConfig,
 }
@@ -36,16 +37,33 @@ impl Options {
     /// Fails with the name of the field that is missing or invalid.
     pub(crate) fn read(options: &JsValue) -> anyhow::Result<Self> {
         let fields = Fields::of(options, "join")?;
-        let cluster = fields.text("cluster")?.context("cluster is missing")?;
+        let cluster = fields.text("cluster")?;
         let id = fields.text("id")?.context("id is missing")?;
         ensure!(!id.is_empty(), "id is empty");
-        let seeds = fields.texts("seeds")?.context("seeds is missing")?;
+        let seeds = fields.texts("seeds")?;
+        let credential = gossip_web_values::credential(fields)?;
+        let invite = credential.trust().held_invite();
+        let invite = invite.as_deref();
+        let of_invite = || invite.map(|invite| invite.cluster_id().to_owned());
+        let cluster = cluster.or_else(of_invite).context("cluster is missing")?;
+        let of_invite = || invite.map(|invite| invite.seeds().to_vec());
+        let seeds = seeds.or_else(of_invite).context("seeds is missing")?;
         ensure!(
             !seeds.is_empty(),
             "seeds is empty: a browser cannot be the first member, so at least one native member is needed"
         );
-
-        let credential = gossip_web_values::credential(fields)?;
+        if let Some(invite) = invite {
+            let prefix = invite.claims().name_prefix().as_str();
+            ensure!(
+                id.starts_with(prefix),
+                "id must begin with {prefix:?}, as the invite demands"
+            );
+        }
+        let renew_invite = fields.instance("renewInvite", "Function")?;
+        ensure!(
+            renew_invite.is_none() || invite.is_some(),
+            "renewInvite needs an invite"
+        );
         let interval = interval(fields)?;
 
         let gossip = GossipConfig::new(cluster, id).with_interval(interval);
@@ -54,6 +72,7 @@ impl Options {
         gossip.initial_key_values = fields.entries("keyValues")?;
         Ok(Self {
             credential,
+            renew_invite,
             transport_layer: TransportLayerConfig::default().with_interval(interval),
             gossip,
         })

@@ -7,12 +7,18 @@ use wasm_bindgen::prelude::wasm_bindgen;
 const TYPES: &str = r#"
 /** The options of `GossipNode.join`. */
 export interface JoinOptions extends CredentialOptions {
-    /** Name of the cluster. Members of different clusters ignore each other. */
-    cluster: string;
-    /** Name of this node, unique in the cluster. */
+    /** Name of the cluster. Members of different clusters ignore each other. Default: that of the invite. */
+    cluster?: string;
+    /** Name of this node, unique in the cluster. It begins with the prefix of the invite, if that has one. */
     id: string;
-    /** Native members to contact first: `host:port`, `ws://…` or `wss://…`. */
-    seeds: string[];
+    /** Native members to contact first: `host:port`, `ws://…` or `wss://…`. Default: those of the invite. */
+    seeds?: string[];
+    /**
+     * Called before `invite` expires, when a fifth of its time is left: resolves to a new one, for example from the
+     * page's server. Open connections stay. If it rejects, or the new one expires no later, it is called again after a
+     * while, of at least 10 s, and the reason is in the console.
+     */
+    renewInvite?: () => Promise<string>;
     /**
      * Time between gossip rounds in milliseconds, 10 to 3,600,000. Default: 1,000. The failure
      * detector's initial interval is 5 times and its maximal interval 10 times as long. All members

@@ -1,6 +1,6 @@
 //! Keys and secrets: reading them from options, and generating them.
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use gossip_transport::credential::{ClusterSecret, Identity, NetCredential, Trust};
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -8,8 +8,14 @@ use crate::Fields;
 
 #[wasm_bindgen(typescript_custom_section)]
 const TYPES: &str = r#"
-/** The peers to trust, and this side's key. Give `secret`, `trust`, both, or `trustAnyone`. */
+/** The peers to trust, and this side's key. Give `invite`, `secret`, `trust`, the last two, or `trustAnyone`. */
 export interface CredentialOptions {
+    /**
+     * An invite to the cluster, as a word that begins with `gossip-invite-`. Members that prove to know the secret of
+     * its cluster are trusted, and let this side change what the invite allows. For pages of strangers: unlike
+     * `secret`, it expires, and can be revoked. Not together with `secret`, `trust` or `trustAnyone`.
+     */
+    invite?: string;
     /** The cluster's secret. Peers that know it are trusted. */
     secret?: string;
     /** Identities to trust. With `secret`, a peer must satisfy both. */
@@ -42,7 +48,7 @@ pub fn generate_cluster_secret() -> String {
     ClusterSecret::generate().to_text()
 }
 
-/// Reads the options `secretKey` (default: a new key), `secret`, `trust` and `trustAnyone`.
+/// Reads the options `secretKey` (default: a new key), `invite`, `secret`, `trust` and `trustAnyone`.
 ///
 /// # Errors
 ///
@@ -57,6 +63,15 @@ pub fn credential(fields: Fields<'_>) -> anyhow::Result<NetCredential> {
 }
 
 fn trust(fields: Fields<'_>) -> anyhow::Result<Trust> {
+    if let Some(word) = fields.text("invite")? {
+        let invite = word.parse().context("invite")?;
+        let others = fields.text("secret")?.is_some() || fields.texts("trust")?.is_some();
+        ensure!(
+            !others && !fields.flag("trustAnyone")?,
+            "invite contradicts secret, trust and trustAnyone: its holder trusts the members of its cluster"
+        );
+        return Ok(Trust::invite(invite));
+    }
     let secret = match fields.text("secret")? {
         Some(text) => Some(text.trim().parse::<ClusterSecret>().context("secret")?),
         None => None,
@@ -77,7 +92,9 @@ fn trust(fields: Fields<'_>) -> anyhow::Result<Trust> {
         (Some(secret), Some(keys), false) => Trust::keys_and_secret(keys, secret),
         (None, None, true) => Trust::dangerously_anyone(),
         (None, None, false) => {
-            bail!("no peer is trusted: give secret, trust, both, or trustAnyone: true")
+            bail!(
+                "no peer is trusted: give invite, secret, trust, the last two, or trustAnyone: true"
+            )
         }
         (_, _, true) => bail!("trustAnyone contradicts secret and trust"),
     })

@@ -54,6 +54,8 @@ pub(crate) struct Cluster {
     // Dropped before the folder, which the nodes use.
     nodes: Vec<Node>,
     pub(crate) secret: String,
+    /// An invite for tabs, which is valid for a day.
+    invite: String,
     program: PathBuf,
     /// The program of an upstream node, if all nodes but the first run it.
     upstream: Option<PathBuf>,
@@ -87,9 +89,14 @@ impl Cluster {
         make.arg("--make-secret").arg(&file).stderr(Stdio::null());
         command::run(&mut make)?;
         let secret = std::fs::read_to_string(&file).context("the node wrote no secret")?;
+        let mut invite = Command::new(&program);
+        invite.arg("invite").arg("--secret").arg(&file);
+        invite.args(["--for", "24h", "--cluster", NAME]);
+        let invite = command::run_for_output(&mut invite)?;
         Ok(Self {
             nodes: Vec::new(),
             secret: secret.trim().to_owned(),
+            invite: invite.trim().to_owned(),
             program,
             upstream,
             web_root: web_root.map(Path::to_path_buf),
@@ -231,11 +238,10 @@ impl Cluster {
         }
     }
 
-    /// Returns the page's address. Its fragment, which browsers never send to a server, is the
-    /// secret.
+    /// Returns the page's address. Its fragment, which browsers never send to a server, is an invite.
     pub(crate) fn page_url(&self) -> anyhow::Result<String> {
         let first = self.nodes.first().context("no node serves the page")?;
-        Ok(format!("http://{}/#secret={}", first.http, self.secret))
+        Ok(format!("http://{}/#invite={}", first.http, self.invite))
     }
 
     /// Returns what is known of a node that has exited by itself, if there is one.

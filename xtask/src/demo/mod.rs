@@ -92,7 +92,7 @@ fn announce(cluster: &Cluster, took: Duration) -> anyhow::Result<()> {
     );
     println!("\n  {}\n", cluster.page_url()?);
     println!(
-        "Ready after {:.1} s. Every tab that opens this address joins the cluster. It contains the secret: share it only with those who may join.",
+        "Ready after {:.1} s. Every tab that opens this address joins the cluster. It contains an invite, which expires in a day: share it with those who may join.",
         took.as_secs_f64()
     );
     Ok(())

@@ -37,7 +37,8 @@ pub(crate) struct Setup {
     program: PathBuf,
     /// The file of the cluster's secret.
     secret_file: PathBuf,
-    pub(crate) secret: String,
+    /// An invite for tabs, which is valid for a day.
+    pub(crate) invite: String,
     /// The folder of the page's files, which the first node serves.
     page: PathBuf,
     pub(crate) gossip_interval: Duration,
@@ -67,11 +68,14 @@ impl Setup {
         let mut make = Command::new(&program);
         make.arg("--make-secret").arg(&secret_file);
         command::run(make.stderr(Stdio::null()))?;
-        let secret = std::fs::read_to_string(&secret_file).context("the node wrote no secret")?;
+        let mut invite = Command::new(&program);
+        invite.arg("invite").arg("--secret").arg(&secret_file);
+        invite.args(["--for", "24h", "--cluster", CLUSTER]);
+        let invite = command::run_for_output(&mut invite)?;
         Ok(Self {
             program,
             secret_file,
-            secret: secret.trim().to_owned(),
+            invite: invite.trim().to_owned(),
             page,
             gossip_interval,
         })

@@ -60,7 +60,7 @@ pub(crate) struct Stage<'a> {
     pub(crate) nodes: Nodes<'a>,
     pub(crate) members: Members,
     pub(crate) gossip_interval: Duration,
-    /// The page that is opened in tabs, with the secret.
+    /// The page that is opened in tabs, with an invite.
     pub(crate) url: String,
     /// The URLs that tabs can dial.
     pub(crate) reachable: BTreeSet<String>,
@@ -114,7 +114,7 @@ impl<'a> Stage<'a> {
             nodes,
             members,
             gossip_interval: setup.gossip_interval,
-            url: format!("{page}/#secret={}", setup.secret),
+            url: format!("{page}/#invite={}", setup.invite),
             reachable,
             changes_made: 0,
             start: Start::Complete,
