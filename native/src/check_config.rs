@@ -13,7 +13,7 @@ use crate::descriptors::Shares;
 use crate::run::{admin_descriptors, check_web_root};
 use crate::shown::hide;
 use crate::trust_files::TrustFiles;
-use crate::{credential_file, private_file, ready_file, rfc3339, state_dir};
+use crate::{credential_file, private_file, ready_file, revocations, rfc3339, state_dir};
 
 /// Checks the arguments and the files that they name. Prints the arguments if all are valid.
 ///
@@ -61,7 +61,8 @@ fn facts(line: &mut CommandLine) -> Result<String, Vec<String>> {
         )
     }));
     if let Some(path) = &args.state_dir {
-        let checked = state_dir::check(path).map_err(Into::into);
+        let checked = state_dir::check(path).map_err(anyhow::Error::from);
+        let checked = checked.and_then(|()| revocations::check(path));
         note(checked.map(|()| String::new()));
     }
     if let Some(path) = &args.web_root {

@@ -6,13 +6,16 @@
 //! [`Revocations::revoke`] calls kept is on the disk.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::{Context as _, anyhow};
 use gossip_transport::credential::{InviteId, RevokeError, Trust};
 use gossip_transport::rt::{self, Task};
 use tokio::sync::{Notify, watch};
 
+use crate::private_file;
 use crate::state_dir::StateDir;
 use crate::trust_files::entries;
 
@@ -38,7 +41,7 @@ pub(crate) struct Revocations {
 /// How far the task that writes has come.
 #[derive(Debug, Clone, Default)]
 struct Progress {
-    /// The ids that are in the file.
+    /// The ids that are in the file, sorted.
     written: Vec<InviteId>,
     failures: u64,
     /// The reason of the last failure, unless it was followed by a success.
@@ -64,6 +67,12 @@ pub(crate) enum RevokeFailure {
     NotWritten(String),
 }
 
+impl Progress {
+    fn has(&self, id: InviteId) -> bool {
+        self.written.binary_search(&id).is_ok()
+    }
+}
+
 impl Revocations {
     /// Reads the file, and revokes what is in it.
     ///
@@ -71,21 +80,13 @@ impl Revocations {
     ///
     /// Fails if it cannot be read, or if a line is not an id.
     pub(crate) fn read(trust: Trust, state_dir: Option<StateDir>) -> anyhow::Result<Self> {
-        let mut written = Vec::new();
-        if let Some(dir) = &state_dir {
-            let bytes = dir.read(FILE, MAX_LEN).map_err(|error| {
-                let path = dir.path_of(FILE);
-                anyhow::anyhow!(
-                    "cannot read the revoked invites {}: {error}",
-                    path.display()
-                )
-            })?;
-            let text = bytes.unwrap_or_default();
-            written = revoke_all(&trust, &String::from_utf8_lossy(&text)).map_err(|reason| {
-                let path = dir.path_of(FILE);
-                anyhow::anyhow!("{}{reason}", path.display())
-            })?;
-        }
+        let written = match &state_dir {
+            Some(dir) => {
+                let read = dir.read(FILE, MAX_LEN);
+                in_file(&dir.path_of(FILE), &trust, read)?
+            }
+            None => Vec::new(),
+        };
         let progress = Progress {
             written,
             ..Progress::default()
@@ -105,7 +106,7 @@ impl Revocations {
 
     /// Returns where a revocation is kept that has taken effect.
     pub(crate) fn kept(&self, id: InviteId) -> Kept {
-        if self.progress.borrow().written.contains(&id) {
+        if self.progress.borrow().has(id) {
             Kept::OnDisk
         } else {
             Kept::InMemory
@@ -128,10 +129,10 @@ impl Revocations {
             return Ok(Kept::InMemory);
         }
         self.wanted.notify_one();
-        let is_decided = |now: &Progress| now.written.contains(&id) || now.failures > failures;
+        let is_decided = |now: &Progress| now.has(id) || now.failures > failures;
         let decided = rt::timeout(WRITE_LIMIT, progress.wait_for(is_decided)).await;
         match decided {
-            Ok(Ok(now)) if now.written.contains(&id) => Ok(Kept::OnDisk),
+            Ok(Ok(now)) if now.has(id) => Ok(Kept::OnDisk),
             Ok(Ok(now)) => {
                 let reason = now.failure.clone().unwrap_or_default();
                 Err(RevokeFailure::NotWritten(reason))
@@ -181,10 +182,7 @@ impl Revocations {
     fn note(&self, ids: Vec<InviteId>, written: io::Result<()>, before: &Progress) {
         let next = match written {
             Ok(()) => {
-                let new: Vec<_> = ids
-                    .iter()
-                    .filter(|id| !before.written.contains(id))
-                    .collect();
+                let new: Vec<_> = ids.iter().filter(|id| !before.has(**id)).collect();
                 let shown: Vec<_> = new
                     .iter()
                     .take(MAX_LOGGED)
@@ -220,6 +218,33 @@ impl Revocations {
 
 /// The most ids in a line of the log.
 const MAX_LOGGED: usize = 10;
+
+/// Checks the file in the state directory `dir`, if it is there, without using the directory.
+///
+/// # Errors
+///
+/// Fails as [`Revocations::read`] does.
+pub(crate) fn check(dir: &Path) -> anyhow::Result<()> {
+    let path = dir.join(FILE);
+    let read = match private_file::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        read => read.map(String::into_bytes),
+    };
+    in_file(&path, &Trust::keys([]), read.map(Some)).map(drop)
+}
+
+/// Revokes what was read from the file `path`, and returns the ids that have not expired.
+fn in_file(
+    path: &Path,
+    trust: &Trust,
+    read: io::Result<Option<Vec<u8>>>,
+) -> anyhow::Result<Vec<InviteId>> {
+    let path = path.display();
+    let bytes = read.with_context(|| format!("cannot read the revoked invites {path}"))?;
+    let bytes = bytes.unwrap_or_default();
+    let ids = revoke_all(trust, &String::from_utf8_lossy(&bytes));
+    ids.map_err(|reason| anyhow!("{path}{reason}"))
+}
 
 /// Revokes the ids in the text of a file, and returns those that have not expired.
 ///
@@ -319,7 +344,7 @@ mod tests {
         let other = id(60);
         revocations.trust.revoke(other).unwrap();
         let mut progress = revocations.progress.subscribe();
-        let written = progress.wait_for(|now| now.written.contains(&other)).await;
+        let written = progress.wait_for(|now| now.has(other)).await;
         drop(written.unwrap());
         drop(task);
     }

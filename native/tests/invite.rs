@@ -202,6 +202,7 @@ fn options_that_do_not_fit_to_the_invite_are_refused_at_the_start() {
         ),
         (&["--invite", word], "and not a secret"),
         (&["--trust-anyone", "--refuse-invites"], "--secret"),
+        (&["--invite", "-"], "must be a file"),
     ] {
         for more in [&["--listen", "127.0.0.1:0"][..], &["--check-config"]] {
             let refused = run(&[args, more].concat());

@@ -127,13 +127,15 @@ fn a_damaged_file_of_revocations_ends_the_start_with_its_line() {
         "--listen",
         "127.0.0.1:0",
     ];
-    let refused = run(&args);
-    let text = stderr(&refused);
-    assert_eq!(refused.status.code(), Some(1), "{text}");
-    assert!(
-        text.contains("state/revocations, line 2: not the id"),
-        "{text}"
-    );
+    for (more, code) in [(&[][..], 1), (&["--check-config"], 2)] {
+        let refused = run(&[&args[..], more].concat());
+        let text = stderr(&refused);
+        assert_eq!(refused.status.code(), Some(code), "{text}");
+        assert!(
+            text.contains("state/revocations, line 2: not the id"),
+            "{text}"
+        );
+    }
 }
 
 #[test]

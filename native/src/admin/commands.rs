@@ -12,7 +12,7 @@ use super::client::{Client, ClientError};
 use super::invite_command::{InviteCommand, RevokeCommand};
 use super::items::{Connection, Deleted, Entry, Event, Issued, Revoked, Secret};
 use super::output::{self, Keys};
-use super::protocol::{Command, Delete, Failure, Get, Set};
+use super::protocol::{Code, Command, Delete, Failure, Get, Set};
 use super::secret_command::SecretCommand;
 use super::target::Target;
 use crate::member_status::MemberStatus;
@@ -112,7 +112,7 @@ impl AdminCommand {
         };
         let (exit, failure) = match error {
             Stop::Usage(message) => (EXIT_USAGE, failure("usage", message)),
-            Stop::Input(message) => (EXIT_REFUSED, failure("input", message)),
+            Stop::Input(message) => (EXIT_REFUSED, Failure::new(Code::Input, message)),
             Stop::Client(ClientError::Refused(failure)) => (EXIT_REFUSED, failure),
             Stop::Client(ClientError::Unreachable(message)) => {
                 (EXIT_UNREACHABLE, failure("unreachable", message))
@@ -172,7 +172,7 @@ impl AdminCommand {
         if let Self::Invite(command) = self
             && let Some(issued) = command.issue()
         {
-            let issued = issued.map_err(Stop::Input)?;
+            let issued = issued.map_err(|failure| Stop::Client(ClientError::Refused(failure)))?;
             return invite(&issued, target.json).map_err(Stop::Output);
         }
         let path = target

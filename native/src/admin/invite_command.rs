@@ -13,7 +13,7 @@ use gossip_transport::credential::{Invite, InviteId, NamePrefix};
 use super::invites;
 use super::items::{Issued, KeptWhere, Revoked};
 use super::output::printable;
-use super::protocol::{Command, InviteOrder, Revoke};
+use super::protocol::{Code, Command, Failure, InviteOrder, Revoke};
 use super::target::Target;
 use crate::units::{Period, Size};
 use crate::values::{DEFAULT_CLUSTER, parse_seed, path};
@@ -100,16 +100,17 @@ impl InviteCommand {
     /// # Errors
     ///
     /// Fails if the secret cannot be read, or does not suit, with a text that says what to do.
-    pub(super) fn issue(&self) -> Option<Result<Issued, String>> {
+    pub(super) fn issue(&self) -> Option<Result<Issued, Failure>> {
         let path = self.secret.as_ref()?;
         Some(self.issue_with(path))
     }
 
-    fn issue_with(&self, path: &Path) -> Result<Issued, String> {
+    fn issue_with(&self, path: &Path) -> Result<Issued, Failure> {
         let shown = path.display();
         let text = private_file::read(path);
-        let text = text.map_err(|error| format!("cannot read the secret {shown}: {error}"))?;
-        let secret = trust_files::first_secret(&shown.to_string(), &text)?;
+        let text = text.map_err(|error| format!("cannot read the secret {shown}: {error}"));
+        let secret = text.and_then(|text| trust_files::first_secret(&shown.to_string(), &text));
+        let secret = secret.map_err(|reason| Failure::new(Code::Input, reason))?;
         let cluster = self.cluster.as_deref().unwrap_or(DEFAULT_CLUSTER);
         invites::issue(&secret, &self.order(), cluster)
     }

@@ -23,14 +23,14 @@ use crate::trust_files::ChangeError;
 ///
 /// # Errors
 ///
-/// Fails with a text that says what to change.
+/// Fails with [`Code::Refused`] and a text that says what to change.
 pub(super) fn issue(
     secret: &ClusterSecret,
     order: &InviteOrder,
     cluster: &str,
-) -> Result<Issued, String> {
+) -> Result<Issued, Failure> {
     let lifetime = Duration::from_secs(order.lifetime_seconds);
-    let id = InviteId::generate(rt::unix_time(), lifetime).map_err(|error| explain(&error))?;
+    let id = InviteId::generate(rt::unix_time(), lifetime).map_err(|error| refused(&error))?;
     let mut quotas = Quotas::default();
     if let Some(keys) = order.max_keys {
         quotas = quotas.with_max_keys(keys);
@@ -46,14 +46,14 @@ pub(super) fn issue(
     }
     let mut claims = Claims::new(id).with_quotas(quotas);
     if let Some(name) = &order.name {
-        let prefix = name.parse();
-        claims = claims.with_name_prefix(prefix.map_err(|error| format!("{error}"))?);
+        let prefix = name.parse().map_err(IssueError::Malformed);
+        claims = claims.with_name_prefix(prefix.map_err(|error| refused(&error))?);
     }
     if let Some(holder) = order.holder {
         claims = claims.with_holder(Holder::Only(holder));
     }
     let invite = Invite::issue(secret, claims, cluster.to_owned(), order.seeds.clone());
-    let invite = invite.map_err(|error| explain(&error))?;
+    let invite = invite.map_err(|error| refused(&error))?;
     Ok(Issued {
         id: id.to_string(),
         expires: rfc3339::utc(id.expires_at()),
@@ -81,14 +81,15 @@ impl From<&Claims> for ClaimsItem {
     }
 }
 
-fn explain(error: &IssueError) -> String {
-    match error {
+fn refused(error: &IssueError) -> Failure {
+    let message = match error {
         IssueError::SecretNotGenerated { id } => format!(
             "the secret {id} was not made by gossip-node --make-secret of this version, and holders of an invite \
              could guess it: make a new one, and replace it on all nodes (gossip-node secret add, use, remove)"
         ),
         error => error.to_string(),
-    }
+    };
+    Failure::new(Code::Refused, message)
 }
 
 /// Issues an invite with the secret for dialling. Its only seed is the node itself, unless others are named.
@@ -103,7 +104,6 @@ pub(super) fn issue_by(node: &Node, mut order: InviteOrder) -> Result<Issued, Fa
     }
     let keyring = node.trust.keyring().ok_or_else(no_secret)?;
     issue(keyring.first(), &order, &node.cluster)
-        .map_err(|reason| Failure::new(Code::Refused, reason))
 }
 
 /// Revokes an invite.
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_secret_that_was_not_generated_is_refused_with_what_to_do() {
         let secret = ClusterSecret::from_bytes(&[7; 32]).unwrap();
-        let error = issue(&secret, &order(), "c").unwrap_err();
+        let error = issue(&secret, &order(), "c").unwrap_err().message;
         let id = secret.id().to_string();
         assert!(
             error.contains(&id) && error.contains("--make-secret"),

@@ -278,6 +278,8 @@ pub(super) enum Code {
     NotWritable,
     /// The command may still be carried out, or has been in part.
     Unfinished,
+    /// What the command needs cannot be read. A subcommand says so, and no node.
+    Input,
     /// As many invites are revoked as can be.
     TooManyRevocations,
     /// The node is leaving the cluster.
@@ -306,6 +308,7 @@ impl Code {
             Self::InvalidFile => "invalid-file",
             Self::NotWritable => "not-writable",
             Self::Unfinished => "unfinished",
+            Self::Input => "input",
             Self::TooManyRevocations => "too-many-revocations",
             Self::Leaving => "leaving",
         }

@@ -17,7 +17,7 @@ mod tests;
 mod times;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory as _, Parser};
 use gossip_transport::credential::Identity;
@@ -243,6 +243,12 @@ impl Args {
                 option: None,
                 reason: NO_TRUST.to_owned(),
             });
+        }
+        if self.invite.as_deref() == Some(Path::new("-")) {
+            return Err(Invalid::new(
+                "invite",
+                "must be a file, which a restart can read again",
+            ));
         }
         if self.refuse_invites && self.secret.is_none() {
             let reason = "is for nodes with --secret: there are no invites without one";
