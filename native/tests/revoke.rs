@@ -158,7 +158,6 @@ fn more_revocations_than_the_limit_are_refused_with_what_to_do() {
 }
 
 #[test]
-#[ignore = "needs revocations to spread"]
 fn a_revocation_by_one_of_five_nodes_takes_effect_on_all_and_is_written_by_all() {
     const IDS: [&str; 5] = ["a", "b", "c", "d", "e"];
     let files = Files::new();

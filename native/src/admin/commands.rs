@@ -81,7 +81,7 @@ pub(crate) enum AdminCommand {
     /// The word goes to stdout, and what it means to stderr. Everyone who has it can use it, unless it names its only
     /// holder.
     Invite(InviteCommand),
-    /// Revoke an invite, whose connections end within two seconds, or list those that are revoked
+    /// Revoke an invite on all nodes, whose connections with it end within two seconds, or list those that are revoked
     Revoke(RevokeCommand),
     /// List and change the cluster secrets of a running node, and its file of secrets
     Secret {

@@ -33,7 +33,7 @@ Invites
   browser tabs. They are leaves: believed only about themselves, within the limits of the invite.
     gossip-node invite --secret cluster.secret --for 1h --seed HOST:PORT > word   or --admin instead of --secret
     gossip-node --invite word                 join with it
-    gossip-node revoke ID                     end it; --state-dir keeps that over restarts
+    gossip-node revoke ID                     end it on all nodes; --state-dir keeps that over restarts
 
 Examples
   Make a secret, and start a first node with its page and status on port 8080:
