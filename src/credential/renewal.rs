@@ -47,7 +47,8 @@ where
             Ok(invite) if invite.claims().expires_at() > expires => {
                 let id = invite.claims().id();
                 if trust.set_invite(invite).is_ok() {
-                    tracing::info!(%id, "the invite was renewed");
+                    let id = id.to_string();
+                    tracing::info!(id, "the invite was renewed");
                 }
             }
             Ok(_) => tracing::warn!("the new invite expires no later than the old one"),

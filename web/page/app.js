@@ -47,22 +47,22 @@ initKeys(() => schedule());
 start().catch(fail);
 
 async function start() {
-  const { secret, id: wanted } = readFragment();
+  const { invite, id: wanted } = readFragment();
   window.addEventListener("hashchange", () => location.reload());
   // A page that is restored from the browser's cache has let go of its name and key, and has left the
   // cluster if it had joined, so it starts again.
   window.addEventListener("pageshow", (event) => {
     if (event.persisted) location.reload();
   });
-  if (secret === "") {
+  if (invite === "") {
     showStatus(
       "disconnected",
-      "This link has no secret.",
-      "Open the complete link, which ends in #secret=…",
+      "This link has no invite.",
+      "Open the complete link, which ends in #invite=…",
     );
     return;
   }
-  showInvite(secret);
+  showInvite(invite);
   const [, loaded] = await Promise.all([init(), loadConfig()]);
   config = loaded;
   setText(byId("cluster"), config.cluster);
@@ -81,7 +81,7 @@ async function start() {
       cluster: config.cluster,
       id,
       seeds: config.seeds,
-      secret,
+      invite,
       secretKey,
       gossipIntervalMs: config.gossip_interval_ms,
       keyValues: { kind: "tab" },
@@ -191,11 +191,11 @@ async function loadConfig() {
   }
 }
 
-function showInvite(secret) {
-  const link = inviteLink(secret);
-  const invite = byId("invite");
-  invite.href = link;
-  invite.hidden = false;
+function showInvite(invite) {
+  const link = inviteLink(invite);
+  const anchor = byId("invite");
+  anchor.href = link;
+  anchor.hidden = false;
   const copy = byId("copy-link");
   // Browsers offer the clipboard in secure contexts only.
   copy.hidden = !navigator.clipboard;

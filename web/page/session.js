@@ -1,6 +1,6 @@
-// The secret in this tab's link, and who this tab is.
+// The invite in this tab's link, and who this tab is.
 //
-// The secret stays in the link's fragment, which browsers never send to a server.
+// The invite stays in the link's fragment, which browsers never send to a server.
 
 import { claimIdentity } from "./identity.js";
 
@@ -9,16 +9,16 @@ const ID = "gossip-transport.id";
 // it for as long as it is open.
 const CLAIM_MS = 800;
 
-/** Returns the values in the link's fragment, `#secret=…&id=…`. */
+/** Returns the values in the link's fragment, `#invite=…&id=…`. */
 export function readFragment() {
   const fragment = new URLSearchParams(location.hash.slice(1));
-  return { secret: fragment.get("secret") ?? "", id: fragment.get("id") ?? "" };
+  return { invite: fragment.get("invite") ?? "", id: fragment.get("id") ?? "" };
 }
 
 /** Returns the link with which another tab joins. */
-export function inviteLink(secret) {
+export function inviteLink(invite) {
   const url = new URL(location.href);
-  url.hash = new URLSearchParams({ secret }).toString();
+  url.hash = new URLSearchParams({ invite }).toString();
   return url.href;
 }
 

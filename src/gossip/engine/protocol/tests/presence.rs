@@ -206,10 +206,10 @@ fn a_leaf_that_is_lost_and_silent_for_three_seconds_is_stated_to_be_gone() {
     let ip = leaf_id(1).addr().ip();
     assert_eq!(stated(&us), [format!("departed/0=5 1 {ip}")]);
     assert!(us.next_rumours().is_some());
-    // It is withdrawn after a minute.
-    rounds(&mut us, 8, 67);
+    // It is withdrawn after 20 s.
+    rounds(&mut us, 8, 27);
     assert_eq!(stated(&us).len(), 1);
-    rounds(&mut us, 67, 68);
+    rounds(&mut us, 27, 28);
     assert_eq!(stated(&us), [""; 0]);
 }
 
