@@ -24,12 +24,13 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::cluster::Cluster;
 use super::cores::Owner;
-use super::entries::{Entry, entry_len};
+use super::entries::entry_len;
 use super::event::Connection;
 use super::failure_detector::FailureDetector;
 use super::node_state::{Applied, NodeState};
@@ -310,16 +311,19 @@ impl Policy {
             bytes: state.bytes(),
         };
         let (mut made, mut denial) = (0, None);
+        // The lengths of the entries that this delta has changed, each of which it may change again.
+        let mut changed: BTreeMap<&str, usize> = BTreeMap::new();
         let is_new = |version| version > state.max_version;
         let place = delta.key_values.iter().position(|change| {
             if !is_new(change.version) {
                 return false;
             }
-            let before = state.entry(&change.key);
-            let replaced = before.as_ref().map_or(0, Entry::len);
+            let before = || state.entry(&change.key).map(|entry| entry.len());
+            let before = changed.get(&*change.key).copied().or_else(before);
+            let len = entry_len(&change.key, &change.value);
             let after = Holds {
                 keys: holds.keys + usize::from(before.is_none()),
-                bytes: (holds.bytes + entry_len(&change.key, &change.value)) - replaced,
+                bytes: holds.bytes.saturating_sub(before.unwrap_or(0)) + len,
             };
             let together = others.with(after);
             denial = if made >= changes {
@@ -331,6 +335,7 @@ impl Policy {
             } else {
                 made += 1;
                 holds = after;
+                changed.insert(&change.key, len);
                 None
             };
             denial.is_some()

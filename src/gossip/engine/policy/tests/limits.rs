@@ -262,6 +262,34 @@ fn a_leaf_sends_its_whole_state_at_once_and_then_so_many_changes_in_a_second() {
 }
 
 #[test]
+fn a_key_that_a_delta_changes_several_times_frees_its_bytes_once() {
+    let quotas = Quotas::default().with_max_bytes(2_500);
+    let mut us = beside_leaf(quotas);
+    listing(&mut us, &leaf(1), listed(1), NOW);
+    let (long, short) = ("v".repeat(900), "");
+    let mut send = |above: Version, changes: &[(&str, &str)], now| {
+        let changes = (above + 1..).zip(changes);
+        let changes = changes.map(|(version, (key, value))| set(key, value, version));
+        let delta = node_delta(&leaf(1), above, changes.collect());
+        us.handle(from_leaf(1, ack(vec![delta])), now);
+        (keys(&us, &leaf(1)).join(""), denied(&us, Denial::Bytes))
+    };
+    assert_eq!(send(0, &[("a", &long), ("b", &long)], NOW).1, 0);
+    let changes = [
+        ("a", short),
+        ("a", short),
+        ("a", short),
+        ("c", &long),
+        ("d", &long),
+    ];
+    assert_eq!(send(2, &changes, NOW * 60), ("abc".to_owned(), 1));
+    // What it has set in the same delta counts as well, once.
+    let medium = "v".repeat(300);
+    let changes = [("e", short), ("e", &medium), ("e", short), ("e", &medium)];
+    assert_eq!(send(6, &changes, NOW * 120), ("abce".to_owned(), 1));
+}
+
+#[test]
 fn an_invite_that_allows_no_changes_allows_none() {
     let mut us = beside_leaf(Quotas::default().with_max_changes_per_second(0));
     listing(&mut us, &leaf(1), listed(1), NOW);
