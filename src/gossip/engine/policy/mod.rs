@@ -340,8 +340,15 @@ impl Policy {
             };
             denial.is_some()
         });
-        leaf.changes.take(made);
-        all.changes.take(made);
+        // A version without a key, or a state that is dropped, is passed on to all members as a change is.
+        let is_bare = made == 0 && place.is_none();
+        if is_bare && changes == 0 {
+            self.denied.add(Denial::Rate, 1);
+            return false;
+        }
+        let taken = made + usize::from(is_bare);
+        leaf.changes.take(taken);
+        all.changes.take(taken);
         all.holds = others.with(holds);
         leaf.holds = holds;
         let cut = rules::cut(delta, place.unwrap_or(usize::MAX));

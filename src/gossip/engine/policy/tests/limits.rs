@@ -290,6 +290,33 @@ fn a_key_that_a_delta_changes_several_times_frees_its_bytes_once() {
 }
 
 #[test]
+fn a_version_without_a_key_is_a_change() {
+    let quotas = Quotas::default().with_max_keys(2);
+    let mut us = beside_leaf(quotas.with_max_changes_per_second(4));
+    listing(&mut us, &leaf(1), listed(1), NOW);
+    let mut send = |above, last_gc_version, max_version| {
+        let delta = NodeDelta {
+            last_gc_version,
+            max_version,
+            ..node_delta(&leaf(1), above, Vec::new())
+        };
+        us.handle(from_leaf(1, ack(vec![delta])), NOW);
+        let state = us.state_of(&leaf(1)).unwrap();
+        (state.max_version, denied(&us, Denial::Rate))
+    };
+    for version in 1..=2 {
+        assert_eq!(send(version - 1, 0, version), (version, 0));
+    }
+    assert_eq!(send(0, 0, 2), (2, 0), "it is known");
+    // A state that is dropped is a change, too.
+    for version in 3..=4 {
+        assert_eq!(send(0, version, version), (version, 0));
+    }
+    assert_eq!(send(4, 0, 5), (4, 1));
+    assert_eq!(send(0, 5, 5), (4, 2));
+}
+
+#[test]
 fn an_invite_that_allows_no_changes_allows_none() {
     let mut us = beside_leaf(Quotas::default().with_max_changes_per_second(0));
     listing(&mut us, &leaf(1), listed(1), NOW);
