@@ -2,16 +2,23 @@
 //!
 //! A member is *core* if a peer with the role of a core member has sent a message from its address. It is a *leaf*
 //! if it has the key address of an identity, which nobody can dial, and is not core. Of all others nothing is
-//! proved: they are reached over UDP, or have not been met yet. Invariant: what others report makes no member core.
+//! proved: they are reached over UDP, or have not been met yet. What a core member was the first to report may be either,
+//! and nobody over UDP speaks for it until it has sent a datagram itself. Invariant: what others report makes no member
+//! core.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use crate::credential::is_key_address;
 
-/// The addresses from which core members have sent messages.
+/// The addresses of core members, and of those that may be.
 #[derive(Debug, Default)]
-pub(super) struct Cores(BTreeSet<SocketAddr>);
+pub(super) struct Cores {
+    /// Core members have sent messages from these.
+    met: BTreeSet<SocketAddr>,
+    /// Core members were the first to report members at these.
+    reported: BTreeSet<SocketAddr>,
+}
 
 /// What is known about the owner of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,30 +32,49 @@ pub(super) enum Owner {
 impl Cores {
     /// Notes that a core member has sent a message from `addr`.
     pub(super) fn mark(&mut self, addr: SocketAddr) {
-        self.0.insert(addr);
+        self.met.insert(addr);
+        self.reported.remove(&addr);
+    }
+
+    /// Notes that a core member has reported a member at `addr`, of which nobody had before.
+    pub(super) fn note_reported(&mut self, addr: SocketAddr) {
+        if self.owner(addr) == Owner::Unproved {
+            self.reported.insert(addr);
+        }
+    }
+
+    /// Notes a plain datagram from `addr`.
+    pub(super) fn note_datagram(&mut self, addr: SocketAddr) {
+        self.reported.remove(&addr);
+    }
+
+    /// Returns true if only core members have reported members at `addr`, and none has sent anything from there.
+    pub(super) fn is_reported(&self, addr: SocketAddr) -> bool {
+        self.reported.contains(&addr)
     }
 
     /// Forgets `addr`, which is reached in another way now.
     pub(super) fn unmark(&mut self, addr: SocketAddr) {
-        self.0.remove(&addr);
+        self.met.remove(&addr);
     }
 
     pub(super) fn contains(&self, addr: SocketAddr) -> bool {
-        self.0.contains(&addr)
+        self.met.contains(&addr)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.met.is_empty() && self.reported.is_empty()
     }
 
     /// Returns the number of addresses.
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.met.len() + self.reported.len()
     }
 
     /// Forgets the addresses that are not among `kept`.
     pub(super) fn retain(&mut self, kept: &BTreeSet<SocketAddr>) {
-        self.0.retain(|addr| kept.contains(addr));
+        self.met.retain(|addr| kept.contains(addr));
+        self.reported.retain(|addr| kept.contains(addr));
     }
 
     pub(super) fn owner(&self, addr: SocketAddr) -> Owner {

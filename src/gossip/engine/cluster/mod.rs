@@ -158,6 +158,11 @@ impl Cluster {
             }
         }
         beats.has_new = !added.is_empty();
+        if self.cores.contains(from) {
+            for (id, _) in added.iter().chain(&beats.without_room) {
+                self.cores.note_reported(id.addr());
+            }
+        }
         self.add(&added);
         beats
     }

@@ -11,7 +11,8 @@
 //!
 //! A core member is a peer that has proved to know the cluster's secret. Where one has been is remembered
 //! ([`Cores`](super::cores::Cores)) until it is found dead and its address sends plain datagrams: then it
-//! is reached over UDP now.
+//! is reached over UDP now. A member that a core member was the first to report may be core as well, and is treated so
+//! until its address sends plain datagrams.
 //!
 //! This module sends nothing, and changes no member; `rules` has the table as a pure function, and
 //! `introductions` limits what members over UDP hear of leaves. Invariants: a message of a core member is neither
@@ -380,7 +381,11 @@ impl Known<'_> {
         if *id == *cluster.self_id() {
             return Subject::Receiver;
         }
-        let owner = cluster.owner(id);
+        let owner = match cluster.cores.is_reported(id.addr()) {
+            // It may be.
+            true => Owner::Core,
+            false => cluster.owner(id),
+        };
         if is_known {
             return Subject::Known(owner);
         }
@@ -395,6 +400,8 @@ impl Known<'_> {
         same_name.any(|other| {
             let is_own = *other == *self.cluster.self_id();
             let is_core = self.cluster.owner(other) == Owner::Core;
+            let may_be_core = is_live && self.cluster.cores.is_reported(other.addr());
+            let is_core = is_core || may_be_core;
             is_own || is_core && (!is_live || self.detector.is_live(other))
         })
     }

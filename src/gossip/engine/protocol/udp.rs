@@ -19,7 +19,13 @@ impl Engine {
     pub(super) fn note_sender(&mut self, sender: Sender) {
         if sender.is_proved_core() {
             self.cluster.cores.mark(sender.addr);
-        } else if sender.role == Role::Unauthenticated && self.cluster.cores.contains(sender.addr) {
+            return;
+        }
+        if sender.role != Role::Unauthenticated {
+            return;
+        }
+        self.cluster.cores.note_datagram(sender.addr);
+        if self.cluster.cores.contains(sender.addr) {
             // The transport layer has dialled the core member in vain. While others hear from it, it is only this
             // member that cannot reach it.
             let others = self.cluster.others();

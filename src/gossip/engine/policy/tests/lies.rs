@@ -393,3 +393,32 @@ fn a_million_lies_of_leaves_and_of_peers_over_udp_change_no_core_member_and_no_h
 fn nor_do_they_if_the_table_of_members_is_full() {
     lies_change_nothing(LIES / 2, 24);
 }
+
+#[test]
+fn nobody_over_udp_changes_a_member_that_only_core_members_have_reported() {
+    let mut us = engine_with(1, config(1));
+    let known = [(core(2), listed(5)), (core(3), listed(5))];
+    us.handle(from_core(2, syn(&known)), SECOND);
+    let truth = node_delta(&core(3), 0, vec![set("k", "truth", 1)]);
+    us.handle(from_core(2, ack(vec![truth])), SECOND);
+    let restarted = ChitchatId::new("core-3", START + 1, addr(3));
+    let lies = [(core(3), listed(u64::MAX)), (restarted.clone(), listed(1))];
+    let lie = |version| {
+        let lie = vec![set("k", "lie", version)];
+        ack(vec![node_delta(&core(3), 1, lie)])
+    };
+    let now = SECOND * 99;
+    us.handle(from_udp(66, syn(&lies)), now);
+    us.handle(from_udp(66, lie(u64::MAX)), now);
+    let of_three = |us: &Engine| {
+        let heartbeat = find(us, &core(3)).unwrap().heartbeat;
+        let value = us.member_value(&core(3), "k").map(str::to_owned);
+        (heartbeat, value.unwrap(), find(us, &restarted).is_some())
+    };
+    assert_eq!(of_three(&us), (5, "truth".to_owned(), false));
+    // It is reached over UDP by another core member, and now by this one.
+    us.handle(from_udp(3, syn(&[(core(3), listed(6))])), now);
+    us.handle(from_udp(66, syn(&[(core(3), listed(7))])), now);
+    us.handle(from_udp(66, lie(2)), now);
+    assert_eq!(of_three(&us), (7, "lie".to_owned(), false));
+}
