@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::push::push_send;
+use crate::credential::Role;
 use crate::gossip::engine::catch_up::Claim;
 use crate::gossip::engine::cluster::Learnt;
 use crate::gossip::engine::event::Output;
@@ -185,6 +186,8 @@ impl Engine {
                 }
                 learnt.changed
             }
+            // A leaf has no say in which cluster this is.
+            ChitchatMessage::BadCluster { .. } if sender.role == Role::Leaf => false,
             ChitchatMessage::BadCluster { .. } => {
                 self.counts.rejections += 1;
                 if self.rejected_by.len() < MAX_REJECTIONS {

@@ -113,6 +113,15 @@ fn the_name_of_a_leaf_has_the_prefix_of_its_invite_and_is_not_that_of_a_core_mem
 }
 
 #[test]
+fn a_leaf_does_not_say_that_this_is_another_cluster() {
+    let mut us = beside_leaf(Quotas::default());
+    let version = ProtocolVersion::V1;
+    us.handle(from_leaf(1, ChitchatMessage::BadCluster { version }), NOW);
+    assert!(!us.is_rejected_by(0));
+    assert_eq!(us.counts().rejections, 0);
+}
+
+#[test]
 fn a_generation_is_at_most_two_minutes_ahead() {
     let mut us = beside_leaf(Quotas::default());
     let at = |generation_id| ChitchatId {
