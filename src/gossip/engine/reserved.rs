@@ -87,6 +87,11 @@ impl Reserved {
         true
     }
 
+    /// Returns true if there are keys that make and check MACs.
+    pub(super) fn has_keys(&self) -> bool {
+        self.keys.is_some()
+    }
+
     /// Notes the changes of a member above version `above`, which is 0 if its state was replaced, and what the
     /// reserved keys among them that are believed say about departures.
     pub(super) fn note(

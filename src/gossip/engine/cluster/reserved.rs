@@ -38,6 +38,11 @@ impl Cluster {
         })
     }
 
+    /// Returns true if this member knows a cluster secret.
+    pub(in crate::gossip::engine) fn has_secrets(&self) -> bool {
+        self.reserved.has_keys()
+    }
+
     /// Returns a number that rises with each change of a reserved key.
     pub(in crate::gossip::engine) fn reserved_changes(&self) -> u64 {
         self.reserved.changes

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | core | everything |
 //! | leaf | the member at its own key address. Its name begins with the prefix of the invite and is not that of a core member; its generation is at most two minutes ahead; heartbeats and versions are below 2^53; there are at most six generations in a minute, and as many keys, bytes and changes per second as the invite allows; of the reserved keys, it may set only the one that says that it has left |
-//! | unauthenticated | members that are reached over UDP only: none at a key address or at the address of a core member; no new one with the name or address of a live core member; no reserved keys. Of the receiver itself, what a restart needs. A receiver that has met no peer with an identity reaches everyone over UDP |
+//! | unauthenticated | members that are reached over UDP only: none at a key address or at the address of a core member; no new one with the name or address of a live core member; no reserved keys. Of the receiver itself, what a restart needs. A receiver that has no cluster secret and has met no peer with an identity reaches everyone over UDP |
 //!
 //! What is left out is counted ([`Denial`]). A digest has two uses: it says what the sender knows, which determines
 //! what is sent to it, and it reports members. Only the reports are restricted, so a leaf is sent what it lacks.
@@ -143,14 +143,15 @@ impl Policy {
         known: Known<'_>,
         now: Duration,
     ) -> Option<Digest> {
-        let is_alone = known.cluster.cores.is_empty() && self.leaves.is_empty();
+        let has_met = !known.cluster.cores.is_empty() || !self.leaves.is_empty();
+        let is_alone = !has_met && !known.cluster.has_secrets();
         let past = match is_alone || now < self.start.saturating_add(RESTART) {
             true => MayLearn::Yes,
             false => MayLearn::No,
         };
         let speaker = Speaker::Unauthenticated { past };
         let denied = &mut self.denied;
-        // A member that has met no peer with an identity reaches everyone over UDP only, those behind bridges too.
+        // A member that expects no peer with an identity reaches everyone over UDP only, those behind bridges too.
         let subject_of = |id: &ChitchatId, is_known: bool| match known.subject(id, is_known) {
             Subject::Known(_) if is_alone => Subject::Known(Owner::Unproved),
             Subject::Unknown { is_taken, .. } if is_alone => Subject::Unknown {

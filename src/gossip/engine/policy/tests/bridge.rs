@@ -260,3 +260,23 @@ fn a_member_that_has_met_peers_over_udp_only_hears_of_tabs_from_them() {
     us.handle(from_core(2, syn(&[(core(2), listed(1))])), SECOND);
     assert!(!hear(&mut us, 1));
 }
+
+#[test]
+fn nobody_over_udp_keeps_a_leaf_out_that_comes_to_a_member_with_a_secret() {
+    let secret = crate::ClusterSecret::from_bytes(&[7; 32]).unwrap();
+    let mut us = engine_with(1, config(1));
+    us.set_secrets(Some(&secret.into()), Duration::ZERO);
+    let last = ChitchatId {
+        generation_id: u64::MAX,
+        ..leaf(1)
+    };
+    us.handle(from_udp(5, syn(&[(last.clone(), listed(1))])), SECOND);
+    assert!(find(&us, &last).is_none());
+    assert_eq!(denied(&us, Denial::NewMember), 1);
+    connect(&mut us, &[(1, claims(Quotas::default()))], SECOND);
+    us.handle(from_leaf(1, syn(&[(leaf(1), listed(1))])), SECOND);
+    assert!(find(&us, &leaf(1)).is_some());
+    // Others that are reached over UDP are heard of.
+    us.handle(from_udp(5, syn(&[(over_udp(6), listed(1))])), SECOND);
+    assert!(find(&us, &over_udp(6)).is_some());
+}
