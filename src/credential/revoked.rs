@@ -1,6 +1,7 @@
 //! The invites that have been revoked.
 //!
-//! An id is kept until its invite has expired everywhere, and then forgotten. Invariant: there are at most
+//! An id is kept until its invite has expired everywhere, and for a day longer, since a clock that was ahead may be set
+//! back. Invariant: there are at most
 //! [`MAX_REVOKED`], and none of them expires later than an invite can.
 
 use std::time::Duration;
@@ -9,6 +10,9 @@ use super::invite::InviteId;
 
 /// The largest number of revoked invites. More of them say that the secret should be replaced.
 pub(super) const MAX_REVOKED: usize = 4096;
+
+/// How long an id is kept after its invite has expired, unless its place is needed.
+const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// The ids of revoked invites, sorted, and so in the order in which they expire.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,19 +25,28 @@ impl Revoked {
         if id.is_too_far_ahead(now) {
             return Err(RevokeError::TooFarAhead { id });
         }
-        let expired = self.0.partition_point(|known| known.is_expired(now));
-        self.0.drain(..expired);
+        self.forget_expired(now.saturating_sub(KEPT_FOR));
         let Err(place) = self.0.binary_search(&id) else {
             return Ok(false);
         };
         if id.is_expired(now) {
             return Ok(false);
         }
+        let known = self.0.len();
+        if self.0.len() >= MAX_REVOKED {
+            self.forget_expired(now);
+        }
         if self.0.len() >= MAX_REVOKED {
             return Err(RevokeError::TooMany { max: MAX_REVOKED });
         }
+        let place = place.saturating_sub(known.saturating_sub(self.0.len()));
         self.0.insert(place, id);
         Ok(true)
+    }
+
+    fn forget_expired(&mut self, now: Duration) {
+        let expired = self.0.partition_point(|known| known.is_expired(now));
+        self.0.drain(..expired);
     }
 
     pub(super) fn contains(&self, id: InviteId) -> bool {
@@ -93,8 +106,10 @@ mod tests {
         assert!(revoked.ids(last).eq([soon, later]));
         let after = last + Duration::from_secs(1);
         assert!(revoked.ids(after).eq([later]));
-        // It is forgotten with the next change.
-        assert_eq!(revoked.add(soon, after), Ok(false));
+        // If the clock was ahead, and is set back, it is still there.
+        assert_eq!(revoked.add(later, after), Ok(false));
+        assert!(revoked.ids(NOW).eq([soon, later]));
+        assert_eq!(revoked.add(later, after + KEPT_FOR), Ok(false));
         assert!(!revoked.contains(soon));
     }
 

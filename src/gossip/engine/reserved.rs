@@ -108,14 +108,17 @@ impl Reserved {
             let Some(name) = entry.key.strip_prefix(PREFIX) else {
                 continue;
             };
-            self.changes += 1;
             if entry.status != DeletionStatus::Set {
+                self.changes += 1;
                 continue;
             }
             let Some(proof) = self.proof(id, entry) else {
+                self.changes += 1;
                 self.refused += 1;
                 continue;
             };
+            // What a leaf says about itself is not returned, and so changes nothing that is.
+            self.changes += u64::from(proof == Proof::Core);
             let (payload, _) = split(entry.value);
             said.note_left(id, name, payload);
             if proof == Proof::Core {
