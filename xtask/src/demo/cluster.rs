@@ -55,7 +55,7 @@ pub(crate) struct Cluster {
     nodes: Vec<Node>,
     pub(crate) secret: String,
     /// An invite for tabs, which is valid for a day.
-    invite: String,
+    pub(crate) invite: String,
     program: PathBuf,
     /// The program of an upstream node, if all nodes but the first run it.
     upstream: Option<PathBuf>,

@@ -26,6 +26,9 @@ pub(crate) struct MemberStatus {
     pub(crate) generation: u64,
     pub(crate) addr: SocketAddr,
     pub(crate) live: bool,
+    /// Whether it has left; pages do not show members that have.
+    #[serde(default)]
+    pub(crate) left: bool,
     #[serde(rename = "self")]
     pub(crate) myself: bool,
     pub(crate) keys: std::collections::BTreeMap<String, String>,

@@ -3,6 +3,7 @@
 //! Two tabs and the nodes are observed from outside: the tabs by what their pages show, the nodes
 //! by their `/status`. Each step waits for its condition, with a limit.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use crate::demo::detection;
 use crate::demo::node::{MemberStatus, Node};
 use crate::demo::tab::{Device, Tab, Viewport};
 use crate::demo::view::Observers;
+use crate::host::command;
 use crate::host::http::Client;
 use crate::host::interrupt::Interrupted;
 use crate::host::wait;
@@ -44,6 +46,8 @@ const PHONE: Viewport = Viewport {
     height: 844,
     device: Device::Phone,
 };
+/// Limit until all nodes show that a page which is closed has left.
+const LEFT_WITHIN: Duration = Duration::from_millis(300);
 /// Lines of each node's log that are shown with a failure.
 const LOG_LINES: usize = 12;
 
@@ -70,7 +74,7 @@ pub(crate) fn run(
         client: Client::new(),
         passed: 0,
     };
-    let outcome = proof.steps(&pictures);
+    let outcome = proof.steps(workspace, &pictures);
     let passed = proof.passed;
     if let Err(error) = &outcome
         && !error.is::<Interrupted>()
@@ -116,14 +120,21 @@ impl Joined {
     }
 }
 
+/// A member as a node knows it: its id, its generation and its keys.
+type Known = (String, u64, BTreeMap<String, String>);
+
 impl Proof<'_> {
-    fn steps(&mut self, pictures: &Path) -> anyhow::Result<()> {
+    fn steps(&mut self, workspace: &Workspace, pictures: &Path) -> anyhow::Result<()> {
         let joined = self.join()?;
         self.keys(&joined)?;
         self.crash_and_restart(&joined)?;
         self.reload(&joined)?;
         self.reopen(&joined)?;
         self.reload_without_locks(&joined)?;
+        if self.cluster.other_nodes() == OtherNodes::Ours {
+            self.departure(&joined)?;
+            self.lies(workspace)?;
+        }
         self.step("both tabs still gossip after all that", |proof| {
             proof.tabs[0].set_key("mood", "sunny")?;
             proof.tabs[1].set_key("mood", "calm")?;
@@ -346,6 +357,61 @@ impl Proof<'_> {
 
     /// Checks that the pages have logged no errors, except those of the browser about WebSockets to the
     /// node that was killed.
+    fn departure(&mut self, joined: &Joined) -> anyhow::Result<()> {
+        let title = format!(
+            "tab 2 leaves its page: all nodes show that it has left within {} ms",
+            LEFT_WITHIN.as_millis()
+        );
+        let id = &joined.tabs[1];
+        let url = self.cluster.page_url()?;
+        self.step(&title, |proof| {
+            proof.tabs[1].open("about:blank")?;
+            // The page has told the nodes before the browser says that it is gone.
+            let start = Instant::now();
+            wait::until(LEFT_WITHIN, || {
+                for node in proof.cluster.nodes() {
+                    let status = node.status(&proof.client)?;
+                    let mut own = status.members.iter().filter(|member| member.id == *id);
+                    if own.clone().any(|member| member.live) || !own.any(|member| member.left) {
+                        return Ok(Err(format!("{} does not show that {id} has left", node.id)));
+                    }
+                }
+                Ok(Ok(()))
+            })?;
+            println!(
+                "     seen by all nodes {} ms after",
+                start.elapsed().as_millis()
+            );
+            proof.tabs[1].open(&url)?;
+            proof.all_see_live_once(&joined.all, BACK_WITHIN)
+        })
+    }
+
+    /// Has a leaf lie about all members, and checks that it has changed none of them.
+    fn lies(&mut self, workspace: &Workspace) -> anyhow::Result<()> {
+        self.step("a leaf lies about all members: nothing changes", |proof| {
+            let node = proof.last_node()?.gossip.to_string();
+            let before = proof.all_members()?;
+            let mut leaf = workspace.cargo(&["run", "--quiet", "--example", "lying_leaf", "--"]);
+            let told = command::run_for_output(leaf.args([&proof.cluster.invite, &node]))?;
+            let after = proof.all_members()?;
+            ensure!(before == after, "{before:?} became {after:?}");
+            println!("     {} lies", told.trim());
+            Ok(())
+        })
+    }
+
+    /// Returns what each node knows of each member that is live: its generation and its keys.
+    fn all_members(&self) -> anyhow::Result<Vec<Known>> {
+        let mut all = Vec::new();
+        for node in self.cluster.nodes() {
+            let members = node.status(&self.client)?.members.into_iter();
+            let live = members.filter(|member| member.live);
+            all.extend(live.map(|m| (m.id, m.generation, m.keys)));
+        }
+        Ok(all)
+    }
+
     fn consoles(&mut self) -> anyhow::Result<()> {
         let killed = format!("'ws://{}/'", self.last_node()?.gossip);
         self.step("no page has an error on its console", |proof| {
