@@ -8,7 +8,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self' 'wa
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The headers of every response. `Referrer-Policy` is a precaution, since the fragment of the
-/// page's address is the cluster secret.
+/// page's address is an invite.
 pub(crate) const HEADERS: [(HeaderName, HeaderValue); 5] = [
     (
         header::CONTENT_SECURITY_POLICY,
