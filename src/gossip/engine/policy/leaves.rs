@@ -58,6 +58,8 @@ pub(super) struct Holds {
 pub(super) struct OfInvite {
     pub(super) changes: Changes,
     pub(super) holds: Holds,
+    /// When the minute began in which generations are counted, and their number since.
+    begun: (Duration, usize),
 }
 
 impl Leaves {
@@ -173,7 +175,24 @@ impl OfInvite {
         Self {
             changes: Changes::new(Pace::of_all(quotas), now),
             holds: Holds::default(),
+            begun: (now, 0),
         }
+    }
+
+    /// Returns true if another generation of any holder may begin now, and counts it: as many as those who may be
+    /// connected at a time may begin. Without this, one invite with ever new identities would fill the table of
+    /// members with some that are gone.
+    pub(super) fn may_begin(&mut self, quotas: Quotas, now: Duration) -> bool {
+        let (since, count) = &mut self.begun;
+        if now.saturating_sub(*since) >= KEPT {
+            (*since, *count) = (now, 0);
+        }
+        let most = size(quotas.max_connections()).saturating_mul(MOST_GENERATIONS);
+        if *count >= most {
+            return false;
+        }
+        *count += 1;
+        true
     }
 }
 

@@ -205,6 +205,29 @@ fn a_generation_replaces_the_one_before_at_once_and_there_are_six_in_a_minute() 
 }
 
 #[test]
+fn the_holders_of_an_invite_begin_six_generations_in_a_minute_for_each_connection() {
+    let claims = claims(Quotas::default().with_max_connections(2));
+    let mut us = engine_with(1, config(1));
+    let joins = |us: &mut Engine, n: u8, now| {
+        // The one before has gone.
+        connect(us, &[(n, Arc::clone(&claims))], now);
+        us.handle(from_leaf(n, syn(&[(leaf(n), listed(7))])), now);
+        find(us, &leaf(n)).is_some()
+    };
+    for n in 1..=12 {
+        assert!(joins(&mut us, n, NOW + SECOND * u32::from(n)), "{n}");
+    }
+    let last = NOW + SECOND * 59;
+    assert!(!joins(&mut us, 13, last));
+    assert_eq!(denied(&us, Denial::Generation), 1);
+    // Those who are there are not held up.
+    connect(&mut us, &[(12, Arc::clone(&claims))], last);
+    us.handle(from_leaf(12, syn(&[(leaf(12), listed(8))])), last);
+    assert_eq!(find(&us, &leaf(12)).unwrap().heartbeat, 8);
+    assert!(joins(&mut us, 13, NOW + SECOND * 62));
+}
+
+#[test]
 fn a_leaf_has_as_many_keys_and_bytes_as_its_invite_allows() {
     let quotas = Quotas::default().with_max_keys(2).with_max_bytes(300);
     let send = |us: &mut Engine, from, changes| {
