@@ -255,7 +255,7 @@ impl Trust {
     }
 
     /// Checks whether a peer may connect that has proved `identity` and, if there are secrets, knowledge of
-    /// one. For a peer that has presented an invite, see [`check_claims`](Self::check_claims).
+    /// one. What the claims of an invite say is not checked here, but in the handshake.
     ///
     /// # Errors
     ///
