@@ -37,10 +37,17 @@ impl Options {
     /// Fails with the name of the field that is missing or invalid.
     pub(crate) fn read(options: &JsValue) -> anyhow::Result<Self> {
         let fields = Fields::of(options, "join")?;
+        let has_invite = fields.text("invite")?.is_some();
         let cluster = fields.text("cluster")?;
+        ensure!(cluster.is_some() || has_invite, "cluster is missing");
         let id = fields.text("id")?.context("id is missing")?;
         ensure!(!id.is_empty(), "id is empty");
         let seeds = fields.texts("seeds")?;
+        ensure!(seeds.is_some() || has_invite, "seeds is missing");
+        ensure!(
+            seeds.as_ref().is_none_or(|seeds| !seeds.is_empty()),
+            "seeds is empty: a browser cannot be the first member, so at least one native member is needed"
+        );
         let credential = gossip_web_values::credential(fields)?;
         let invite = credential.trust().held_invite();
         let invite = invite.as_deref();
@@ -50,7 +57,7 @@ impl Options {
         let seeds = seeds.or_else(of_invite).context("seeds is missing")?;
         ensure!(
             !seeds.is_empty(),
-            "seeds is empty: a browser cannot be the first member, so at least one native member is needed"
+            "seeds is missing: the invite names no member to contact first"
         );
         if let Some(invite) = invite {
             let prefix = invite.claims().name_prefix().as_str();

@@ -58,6 +58,14 @@ async fn an_invalid_option_is_named_in_the_error() {
             "trust",
         ),
         (
+            r#"{"id":"i","invite":"gossip-invite-a"}"#,
+            "invite: the invite is incomplete or mistyped",
+        ),
+        (
+            r#"{"id":"i","invite":"gossip-secret-a"}"#,
+            "invite: this is not an invite",
+        ),
+        (
             r#"{"cluster":"c","id":"i","seeds":["s"],"trustAnyone":1}"#,
             "true or false",
         ),
