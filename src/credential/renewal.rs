@@ -27,19 +27,15 @@ where
     R: Future<Output = anyhow::Result<Invite>>,
 {
     while let Some(held) = trust.held_invite() {
+        let is_held = || trust.held_invite().as_ref() == Some(&held);
         let expires = held.claims().expires_at();
         let due = renewal_due(unix_time(), expires);
-        loop {
-            let left = due.saturating_sub(unix_time());
-            if left.is_zero() {
-                break;
-            }
+        let mut left = due.saturating_sub(unix_time());
+        while !left.is_zero() && is_held() {
             rt::sleep(left.min(LOOK_EVERY)).await;
-            if trust.held_invite().as_ref() != Some(&held) {
-                break;
-            }
+            left = due.saturating_sub(unix_time());
         }
-        if trust.held_invite().as_ref() != Some(&held) {
+        if !is_held() {
             // Someone else has replaced it.
             continue;
         }

@@ -108,7 +108,7 @@ impl Peers {
             "scripted": scripted.facts,
             "gossip": {
                 "addr": node.gossip,
-                "secret": cluster.secret,
+                "secret": cluster.secret.text()?,
                 "cluster": cluster::NAME,
             },
         });

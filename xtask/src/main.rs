@@ -23,6 +23,7 @@ mod bench;
 mod browser;
 mod browser_tests;
 mod check;
+mod cluster_secret;
 mod demo;
 mod dependencies;
 mod host;

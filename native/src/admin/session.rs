@@ -59,7 +59,7 @@ pub(super) struct Session {
     pub(super) trust_files: TrustFiles,
     pub(super) revocations: Revocations,
     pub(super) access: Access,
-    /// Who has connected.
+    /// The client at the other end.
     pub(super) peer: Peer,
     pub(super) activity: Activity,
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::policy::DenialCounts;
+use super::denial::DenialCounts;
 use crate::credential::{Claims, Identity, Role};
 use crate::message::ChitchatMessage;
 

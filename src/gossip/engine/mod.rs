@@ -137,6 +137,7 @@ mod cluster;
 mod config;
 mod contacts;
 mod cores;
+mod denial;
 mod entries;
 mod event;
 mod failure_detector;
@@ -158,8 +159,8 @@ mod schedule;
 mod selection;
 
 pub use config::{DialPolicy, FailureDetectorConfig, GossipConfig, RumourConfig};
+pub use denial::{Denial, DenialCounts};
 pub use event::{Connection, EngineCounts, Event, Output};
 pub use member::{Liveness, Member, MemberValue};
-pub use policy::{Denial, DenialCounts};
 pub use protocol::Engine;
 pub(crate) use reserved::ReservedKey;

@@ -33,7 +33,12 @@ const SPARE: usize = 16;
 
 /// Returns true if only this crate may set `key`.
 pub(super) fn is_reserved(key: &str) -> bool {
-    key.starts_with(PREFIX)
+    name_of(key).is_some()
+}
+
+/// Returns the name of a reserved key, which follows [`PREFIX`].
+pub(super) fn name_of(key: &str) -> Option<&str> {
+    key.strip_prefix(PREFIX)
 }
 
 /// A reserved key that a core member has set.
@@ -105,7 +110,7 @@ impl Reserved {
             self.members.remove(id);
         }
         for entry in state.stale_entries(above) {
-            let Some(name) = entry.key.strip_prefix(PREFIX) else {
+            let Some(name) = name_of(entry.key) else {
                 continue;
             };
             if entry.status != DeletionStatus::Set {
@@ -197,7 +202,7 @@ pub(super) fn key_at<'a>(
     let entry = state.at_version(version)?;
     Some(ReservedKey {
         owner,
-        name: entry.key.strip_prefix(PREFIX)?,
+        name: name_of(entry.key)?,
         payload: split(entry.value).0,
     })
 }

@@ -92,10 +92,6 @@ impl Census {
         self.leaves
     }
 
-    pub(super) fn has_leaves(&self) -> bool {
-        self.leaves > 0
-    }
-
     pub(super) fn of_pool(&self, pool: Pool) -> usize {
         match pool {
             Pool::Proved => self.proved,
@@ -153,7 +149,7 @@ mod tests {
         let invite = Some(invite);
         census.add(owner, host, None);
         census.add(owner, host, invite);
-        assert_eq!((census.leaves(), census.has_leaves()), (1, true));
+        assert_eq!(census.leaves(), 1);
         census.remove(owner, host, invite);
         let of_host = |census: &Census, pool| census.of_host(pool, host);
         assert_eq!(census.of_owner(owner), 1);
@@ -163,6 +159,6 @@ mod tests {
         census.remove(owner, host, None);
         assert_eq!(census.of_pool(Pool::Unproved), 0);
         assert!(census.owners.0.is_empty() && census.hosts.0.is_empty());
-        assert!(census.invites.0.is_empty() && !census.has_leaves());
+        assert!(census.invites.0.is_empty() && census.leaves() == 0);
     }
 }

@@ -13,6 +13,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 use tempfile::TempDir;
 
+use crate::cluster_secret::ClusterSecret;
 use crate::demo::node::{KeyAccess, Node};
 use crate::demo::ports::{LOOPBACK, Ports};
 use crate::host::process::Process;
@@ -53,9 +54,7 @@ struct Ready {
 pub(crate) struct Cluster {
     // Dropped before the folder, which the nodes use.
     nodes: Vec<Node>,
-    pub(crate) secret: String,
-    /// An invite for tabs, which is valid for a day.
-    pub(crate) invite: String,
+    pub(crate) secret: ClusterSecret,
     program: PathBuf,
     /// The program of an upstream node, if all nodes but the first run it.
     upstream: Option<PathBuf>,
@@ -84,19 +83,10 @@ impl Cluster {
             .join(format!("gossip-node{}", std::env::consts::EXE_SUFFIX));
 
         let dir = workspace::private_folder("gossip-demo.")?;
-        let file = dir.path().join("secret");
-        let mut make = Command::new(&program);
-        make.arg("--make-secret").arg(&file).stderr(Stdio::null());
-        command::run(&mut make)?;
-        let secret = std::fs::read_to_string(&file).context("the node wrote no secret")?;
-        let mut invite = Command::new(&program);
-        invite.arg("invite").arg("--secret").arg(&file);
-        invite.args(["--for", "24h", "--cluster", NAME]);
-        let invite = command::run_for_output(&mut invite)?;
+        let secret = ClusterSecret::make(&program, dir.path(), NAME)?;
         Ok(Self {
             nodes: Vec::new(),
-            secret: secret.trim().to_owned(),
-            invite: invite.trim().to_owned(),
+            secret,
             program,
             upstream,
             web_root: web_root.map(Path::to_path_buf),
@@ -174,7 +164,7 @@ impl Cluster {
                 command
                     .args(["--gossip-interval", &format!("{interval}ms")])
                     .arg("--secret")
-                    .arg(self.dir.path().join("secret"))
+                    .arg(&self.secret.file)
                     .arg("--key")
                     .arg(self.file(node, "key"));
                 if upstream.is_some() {
@@ -241,7 +231,10 @@ impl Cluster {
     /// Returns the page's address. Its fragment, which browsers never send to a server, is an invite.
     pub(crate) fn page_url(&self) -> anyhow::Result<String> {
         let first = self.nodes.first().context("no node serves the page")?;
-        Ok(format!("http://{}/#invite={}", first.http, self.invite))
+        Ok(format!(
+            "http://{}/#invite={}",
+            first.http, self.secret.invite
+        ))
     }
 
     /// Returns what is known of a node that has exited by itself, if there is one.

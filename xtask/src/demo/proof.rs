@@ -393,7 +393,7 @@ impl Proof<'_> {
             let node = proof.last_node()?.gossip.to_string();
             let before = proof.all_members()?;
             let mut leaf = workspace.cargo(&["run", "--quiet", "--example", "lying_leaf", "--"]);
-            let told = command::run_for_output(leaf.args([&proof.cluster.invite, &node]))?;
+            let told = command::run_for_output(leaf.args([&proof.cluster.secret.invite, &node]))?;
             let after = proof.all_members()?;
             ensure!(before == after, "{before:?} became {after:?}");
             println!("     {} lies", told.trim());

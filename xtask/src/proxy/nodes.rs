@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
+use crate::cluster_secret::ClusterSecret;
 use crate::demo::node::MemberStatus;
 use crate::host::command;
 use crate::host::http::Client;
@@ -35,10 +36,7 @@ pub(crate) enum Profile {
 #[derive(Debug)]
 pub(crate) struct Setup {
     program: PathBuf,
-    /// The file of the cluster's secret.
-    secret_file: PathBuf,
-    /// An invite for tabs, which is valid for a day.
-    pub(crate) invite: String,
+    pub(crate) secret: ClusterSecret,
     /// The folder of the page's files, which the first node serves.
     page: PathBuf,
     pub(crate) gossip_interval: Duration,
@@ -64,18 +62,10 @@ impl Setup {
         };
         command::run(&mut cargo)?;
         let program = workspace.target.join(folder_of_profile).join("gossip-node");
-        let secret_file = folder.join("secret");
-        let mut make = Command::new(&program);
-        make.arg("--make-secret").arg(&secret_file);
-        command::run(make.stderr(Stdio::null()))?;
-        let mut invite = Command::new(&program);
-        invite.arg("invite").arg("--secret").arg(&secret_file);
-        invite.args(["--for", "24h", "--cluster", CLUSTER]);
-        let invite = command::run_for_output(&mut invite)?;
+        let secret = ClusterSecret::make(&program, folder, CLUSTER)?;
         Ok(Self {
             program,
-            secret_file,
-            invite: invite.trim().to_owned(),
+            secret,
             page,
             gossip_interval,
         })
@@ -154,7 +144,7 @@ impl<'a> Nodes<'a> {
                 .arg("--gossip-interval")
                 .arg(format!("{}ms", setup.gossip_interval.as_millis()))
                 .arg("--secret")
-                .arg(&setup.secret_file)
+                .arg(&setup.secret.file)
                 .arg("--admin")
                 .arg(&admin)
                 .stdin(Stdio::null())

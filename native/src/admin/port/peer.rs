@@ -1,4 +1,4 @@
-//! Who has connected to the port.
+//! The client at the other end of a connection to the port.
 
 use std::fmt;
 

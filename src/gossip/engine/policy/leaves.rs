@@ -76,7 +76,7 @@ impl Leaves {
                 false => leaf.gone = leaf.gone.or(Some(now)),
             }
         }
-        self.forget_gone(now);
+        self.remove_gone(now);
         for connection in with_invite {
             let Some(claims) = &connection.invite else {
                 continue;
@@ -96,11 +96,15 @@ impl Leaves {
         self.leaves.is_empty()
     }
 
-    /// Forgets the leaves that have been gone for long.
+    /// Forgets the leaves that have been gone for long, and counts again what the others have.
     pub(super) fn forget_gone(&mut self, now: Duration) {
+        self.remove_gone(now);
+        self.count_holds(now);
+    }
+
+    fn remove_gone(&mut self, now: Duration) {
         let is_kept = |leaf: &Leaf| leaf.gone.is_none_or(|gone| now.saturating_sub(gone) < KEPT);
         self.leaves.retain(|_, leaf| is_kept(leaf));
-        self.count_holds(now);
     }
 
     /// Adds up what the holders of each invite have, and forgets invites without holders.

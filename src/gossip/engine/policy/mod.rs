@@ -18,7 +18,6 @@
 //! `introductions` limits what members over UDP hear of leaves. Invariants: a message of a core member is neither
 //! copied nor searched; whatever others send, no core member changes by it, nor what it says about itself.
 
-mod denial;
 mod introductions;
 mod leaves;
 mod rules;
@@ -31,6 +30,7 @@ use std::time::Duration;
 
 use super::cluster::Cluster;
 use super::cores::Owner;
+use super::denial::{Denial, DenialCounts};
 use super::entries::entry_len;
 use super::event::Connection;
 use super::failure_detector::FailureDetector;
@@ -39,7 +39,6 @@ use super::order;
 use crate::credential::{Identity, NamePrefix, Role};
 use crate::message::{ChitchatId, ChitchatMessage, Delta, Digest, NodeDelta, NodeDigest};
 
-pub use denial::{Denial, DenialCounts};
 pub(super) use introductions::Introductions;
 use leaves::{Holds, Leaves, Pace};
 use rules::{MayLearn, Speaker, Subject};

@@ -5,15 +5,13 @@
 
 use std::net::SocketAddr;
 
-use super::denial::Denial;
 use crate::credential::NamePrefix;
 use crate::gossip::engine::cores::Owner;
+use crate::gossip::engine::denial::Denial;
+use crate::gossip::engine::presence::LEFT;
+use crate::gossip::engine::reserved;
 use crate::message::{ChitchatId, KeyValueMutation, NodeDelta, NodeDigest, Version};
 
-/// The prefix of keys that are reserved for core members.
-pub(super) const RESERVED: &str = "gossip-transport/";
-/// The reserved key that a leaf may set for itself: that it has left.
-pub(super) const LEFT: &str = "gossip-transport/left";
 /// Heartbeats and versions of a leaf are below this: JavaScript counts exactly up to here, and no honest counting gets
 /// near it.
 pub(super) const END_OF_VERSIONS: u64 = 1 << 53;
@@ -116,14 +114,14 @@ pub(super) fn are_credible(delta: &NodeDelta) -> bool {
         .all(|version| version < END_OF_VERSIONS)
 }
 
-/// Returns true if a leaf may not set this key.
+/// Returns true if a leaf may not set this key: of the reserved ones, it may say that it has left.
 pub(super) fn is_denied_to_leaf(change: &KeyValueMutation) -> bool {
-    change.key.starts_with(RESERVED) && change.key != LEFT
+    reserved::name_of(&change.key).is_some_and(|name| name != LEFT)
 }
 
 /// Returns true if the key is reserved.
 pub(super) fn is_reserved(change: &KeyValueMutation) -> bool {
-    change.key.starts_with(RESERVED)
+    reserved::is_reserved(&change.key)
 }
 
 /// Cuts off the changes of `delta` from `place` on, so that it does not claim to contain them. Returns how many there

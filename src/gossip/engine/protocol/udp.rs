@@ -10,8 +10,9 @@ use super::Engine;
 use super::exchange::{MENTIONED_INTERVALS, Software};
 use crate::credential::{Role, is_key_address};
 use crate::gossip::engine::cores::Owner;
+use crate::gossip::engine::denial::Denial;
 use crate::gossip::engine::order;
-use crate::gossip::engine::policy::{Denial, Sender};
+use crate::gossip::engine::policy::Sender;
 use crate::message::{ChitchatId, Delta};
 
 impl Engine {

@@ -59,7 +59,7 @@ pub(in crate::transport_layer) struct Judged {
 impl<C: NetConnection> Peers<C> {
     /// Returns the connections to judge.
     pub(in crate::transport_layer) fn to_judge(&self, of: Of) -> Vec<ToJudge> {
-        if of == Of::Leaves && !self.census.has_leaves() {
+        if of == Of::Leaves && self.census.leaves() == 0 {
             return Vec::new();
         }
         let links = self.map.values().flat_map(|peer| &peer.links);

@@ -101,10 +101,8 @@ impl World {
             }
         }
         while let Some((from, output)) = queue.pop_front() {
-            let (receivers, message) = match output {
-                Output::Send { to, message } => (vec![to], message),
-                Output::SendToAll { to, message } => (to, message),
-                Output::MembershipChanged => continue,
+            let Some((receivers, message)) = sending(output) else {
+                continue;
             };
             for to in receivers {
                 let Some(to) = (1..=CORES).find(|n| addr(*n) == to) else {

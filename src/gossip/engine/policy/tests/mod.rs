@@ -35,6 +35,15 @@ fn core(n: u16) -> ChitchatId {
 }
 
 /// Returns the id of the leaf with identity `n`.
+/// Returns the receivers of an output and what they are sent, if it sends something.
+fn sending(output: Output) -> Option<(Vec<SocketAddr>, ChitchatMessage)> {
+    match output {
+        Output::Send { to, message } => Some((vec![to], message)),
+        Output::SendToAll { to, message } => Some((to, message)),
+        Output::MembershipChanged => None,
+    }
+}
+
 fn leaf(n: u8) -> ChitchatId {
     ChitchatId::new(format!("tab-{n}"), START, identity(n).address())
 }

@@ -54,10 +54,8 @@ impl World {
                     queue.extend(outputs.into_iter().map(|output| (*at, output)));
                 }
                 while let Some((from, output)) = queue.pop_front() {
-                    let (receivers, message) = match output {
-                        Output::Send { to, message } => (vec![to], message),
-                        Output::SendToAll { to, message } => (to, message),
-                        Output::MembershipChanged => continue,
+                    let Some((receivers, message)) = sending(output) else {
+                        continue;
                     };
                     for to in receivers {
                         let link = [(from, to), (to, from)];

@@ -1,0 +1,40 @@
+//! The secret of a cluster for one run, and an invite to it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::Context as _;
+
+use crate::host::command;
+
+/// A secret that was made for one run.
+#[derive(Debug)]
+pub(crate) struct ClusterSecret {
+    pub(crate) file: PathBuf,
+    /// An invite for tabs, which is valid for a day.
+    pub(crate) invite: String,
+}
+
+impl ClusterSecret {
+    /// Has `gossip-node` make a secret in `folder`, and an invite to the cluster `cluster`.
+    pub(crate) fn make(program: &Path, folder: &Path, cluster: &str) -> anyhow::Result<Self> {
+        let file = folder.join("secret");
+        let mut make = Command::new(program);
+        make.arg("--make-secret").arg(&file);
+        command::run(make.stderr(Stdio::null()))?;
+        let mut invite = Command::new(program);
+        invite.arg("invite").arg("--secret").arg(&file);
+        invite.args(["--for", "24h", "--cluster", cluster]);
+        let invite = command::run_for_output(&mut invite)?;
+        Ok(Self {
+            file,
+            invite: invite.trim().to_owned(),
+        })
+    }
+
+    /// Returns the secret itself, in its printed form.
+    pub(crate) fn text(&self) -> anyhow::Result<String> {
+        let text = std::fs::read_to_string(&self.file).context("the node wrote no secret")?;
+        Ok(text.trim().to_owned())
+    }
+}
