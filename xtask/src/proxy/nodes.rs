@@ -16,11 +16,14 @@ use crate::demo::node::MemberStatus;
 use crate::host::command;
 use crate::host::http::Client;
 use crate::host::process::Process;
+use crate::host::wait;
 use crate::host::workspace::{self, Workspace};
 use crate::proxy::membership_log;
 use crate::proxy::namespaces::Namespace;
 use crate::proxy::network::{self, NodeAddress};
 
+/// Limit until a node that was started answers.
+const LISTENING_WITHIN: Duration = Duration::from_secs(10);
 /// The cluster's name.
 pub(crate) const CLUSTER: &str = "proxy";
 
@@ -118,7 +121,8 @@ struct NodeMark {
 }
 
 impl<'a> Nodes<'a> {
-    /// Starts `count` nodes with their logs in `folder`. The seeds of each are the nodes before it.
+    /// Starts `count` nodes with their logs in `folder`, and waits until all answer. The seeds of each are the nodes
+    /// before it.
     pub(crate) fn start(
         setup: &'a Setup,
         inner: &'a Namespace,
@@ -166,6 +170,11 @@ impl<'a> Nodes<'a> {
                 process,
             });
         }
+        // A node that has just been started may not listen yet.
+        wait::until(LISTENING_WITHIN, || {
+            let answers = nodes.statuses();
+            Ok(answers.map(|_| ()).map_err(|error| format!("{error:#}")))
+        })?;
         Ok(nodes)
     }
 
