@@ -1,23 +1,41 @@
-//! [`Cores`]: which members belong to core peers and which are leaves.
+//! [`Cores`]: which members belong to core peers, which are leaves, and which were heard of over UDP only.
 //!
-//! A member is *core* if a peer with the role of a core member has sent a message from its address. It is a *leaf*
-//! if it has the key address of an identity, which nobody can dial, and is not core. Of all others nothing is
-//! proved: they are reached over UDP, or have not been met yet. What a core member was the first to report may be either,
-//! and nobody over UDP speaks for it until it has sent a datagram itself. Invariant: what others report makes no member
-//! core.
+//! A member is *core* if a peer with the role of a core member has sent a message from its address, or if a core member
+//! has passed on its [proof](super::reserved::CORE). It is a *leaf* if it has the key address of an identity, which
+//! nobody can dial, and is not core. Of all others nothing is proved: they are reached over UDP, or have not been met yet.
+//!
+//! | first reported by | until | what it may be |
+//! |---|---|---|
+//! | a core member: *reported* | it has sent a datagram; in a cluster with secrets also for so long that its proof would have arrived | core: nobody over UDP speaks for it |
+//! | a peer over UDP: *unconfirmed* | the next digest of a core member, if it has sent a datagram itself, or else for a while; none of these digests lists its address | core: nobody but peers over UDP is told of it. If a core member lists it, all that was said of it before is dropped |
+//!
+//! Invariant: what others report over UDP makes no member core, and reaches no core member that knows better.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::credential::is_key_address;
 
-/// The addresses of core members, and of those that may be.
+/// The addresses of core members, of those that may be, and of those that are reached over UDP.
 #[derive(Debug, Default)]
 pub(super) struct Cores {
-    /// Core members have sent messages from these.
-    met: BTreeSet<SocketAddr>,
-    /// Core members were the first to report members at these.
-    reported: BTreeSet<SocketAddr>,
+    /// Core members have sent messages from these, or have proved that they have them; most recently at that time.
+    known: BTreeMap<SocketAddr, Duration>,
+    /// Core members were the first to report members at these, at that time.
+    reported: BTreeMap<SocketAddr, Duration>,
+    /// Peers over UDP were the first to report members at these, and core members may know better.
+    unconfirmed: BTreeMap<SocketAddr, Unconfirmed>,
+    /// Members at these are reached over UDP.
+    over_udp: BTreeSet<SocketAddr>,
+}
+
+/// What is known of an address that only peers over UDP have reported.
+#[derive(Debug, Clone, Copy)]
+struct Unconfirmed {
+    since: Duration,
+    /// A datagram has come from it, which may be forged.
+    has_sent: bool,
 }
 
 /// What is known about the owner of a member.
@@ -29,52 +47,130 @@ pub(super) enum Owner {
     Unproved,
 }
 
+/// The kind of peer that has sent a digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reporter {
+    /// A core member with an identity.
+    Core,
+    /// An unauthenticated peer.
+    OverUdp,
+    /// A leaf, or a member of a network without identities.
+    Other,
+}
+
 impl Cores {
-    /// Notes that a core member has sent a message from `addr`.
-    pub(super) fn mark(&mut self, addr: SocketAddr) {
-        self.met.insert(addr);
+    /// Notes that a core member is at `addr`.
+    pub(super) fn mark(&mut self, addr: SocketAddr, now: Duration) {
+        self.known.insert(addr, now);
         self.reported.remove(&addr);
+        self.unconfirmed.remove(&addr);
+        self.over_udp.remove(&addr);
     }
 
-    /// Notes that a core member has reported a member at `addr`, of which nobody had before.
-    pub(super) fn note_reported(&mut self, addr: SocketAddr) {
-        if self.owner(addr) == Owner::Unproved {
-            self.reported.insert(addr);
+    /// Notes that a member at `addr`, of which nobody had before, was reported.
+    pub(super) fn note_first_report(&mut self, addr: SocketAddr, by: Reporter, now: Duration) {
+        let is_known = self.reported.contains_key(&addr) || self.is_over_udp(addr);
+        if is_known || self.owner(addr) != Owner::Unproved {
+            return;
+        }
+        match by {
+            Reporter::Core => {
+                self.reported.insert(addr, now);
+            }
+            Reporter::OverUdp => {
+                let has_sent = false;
+                let since = now;
+                self.unconfirmed
+                    .insert(addr, Unconfirmed { since, has_sent });
+            }
+            Reporter::Other => {}
         }
     }
 
-    /// Notes a plain datagram from `addr`.
-    pub(super) fn note_datagram(&mut self, addr: SocketAddr) {
-        self.reported.remove(&addr);
+    /// Notes that a core member has reported a member at `addr`, of which only peers over UDP had before.
+    pub(super) fn contradict(&mut self, addr: SocketAddr, now: Duration) {
+        self.unconfirmed.remove(&addr);
+        self.reported.insert(addr, now);
     }
 
-    /// Returns true if only core members have reported members at `addr`, and none has sent anything from there.
+    /// Notes a plain datagram from `addr`. If a core member has reported it for `patience`, it is reached over UDP.
+    pub(super) fn note_datagram(&mut self, addr: SocketAddr, patience: Duration, now: Duration) {
+        if let Some(unconfirmed) = self.unconfirmed.get_mut(&addr) {
+            unconfirmed.has_sent = true;
+        }
+        let since = self.reported.get(&addr);
+        if since.is_some_and(|since| now.saturating_sub(*since) >= patience) {
+            self.reported.remove(&addr);
+            self.over_udp.insert(addr);
+        }
+    }
+
+    /// Notes a digest of a core member that lists none of the unconfirmed addresses: those that have sent datagrams,
+    /// and those that have been unconfirmed for `patience`, are reached over UDP.
+    pub(super) fn confirm(&mut self, patience: Duration, now: Duration) {
+        let over_udp = &mut self.over_udp;
+        self.unconfirmed.retain(|addr, of| {
+            let is_settled = of.has_sent || now.saturating_sub(of.since) >= patience;
+            if is_settled {
+                over_udp.insert(*addr);
+            }
+            !is_settled
+        });
+    }
+
+    /// Returns true if only core members have reported members at `addr`, and it is not known to be reached over UDP.
     pub(super) fn is_reported(&self, addr: SocketAddr) -> bool {
-        self.reported.contains(&addr)
+        self.reported.contains_key(&addr)
     }
 
-    /// Forgets `addr`, which is reached in another way now.
+    /// Returns true if only peers over UDP have reported members at `addr`, and core members may know better.
+    pub(super) fn is_unconfirmed(&self, addr: SocketAddr) -> bool {
+        self.unconfirmed.contains_key(&addr)
+    }
+
+    /// Returns true if there are unconfirmed addresses.
+    pub(super) fn has_unconfirmed(&self) -> bool {
+        !self.unconfirmed.is_empty()
+    }
+
+    /// Returns true if peers over UDP may have said something about members at `addr` that was believed.
+    pub(super) fn is_over_udp(&self, addr: SocketAddr) -> bool {
+        self.is_unconfirmed(addr) || self.over_udp.contains(&addr)
+    }
+
+    /// Returns true if a core member is known to be at `addr`, from which none has been heard for `patience`.
+    pub(super) fn is_silent(&self, addr: SocketAddr, patience: Duration, now: Duration) -> bool {
+        let heard = self.known.get(&addr);
+        heard.is_some_and(|heard| now.saturating_sub(*heard) >= patience)
+    }
+
+    /// Notes that a member at `addr`, at which a core member was, is reached over UDP now.
     pub(super) fn unmark(&mut self, addr: SocketAddr) {
-        self.met.remove(&addr);
+        self.known.remove(&addr);
+        self.over_udp.insert(addr);
     }
 
     pub(super) fn contains(&self, addr: SocketAddr) -> bool {
-        self.met.contains(&addr)
+        self.known.contains_key(&addr)
     }
 
+    /// Returns true if no core member is known, not even one that may be.
     pub(super) fn is_empty(&self) -> bool {
-        self.met.is_empty() && self.reported.is_empty()
+        self.known.is_empty() && self.reported.is_empty()
     }
 
     /// Returns the number of addresses.
     pub(super) fn len(&self) -> usize {
-        self.met.len() + self.reported.len()
+        let unproved = self.reported.len() + self.unconfirmed.len() + self.over_udp.len();
+        self.known.len() + unproved
     }
 
     /// Forgets the addresses that are not among `kept`.
     pub(super) fn retain(&mut self, kept: &BTreeSet<SocketAddr>) {
-        self.met.retain(|addr| kept.contains(addr));
-        self.reported.retain(|addr| kept.contains(addr));
+        self.known.retain(|addr, _| kept.contains(addr));
+        self.reported.retain(|addr, _| kept.contains(addr));
+        self.unconfirmed.retain(|addr, _| kept.contains(addr));
+        self.over_udp.retain(|addr| kept.contains(addr));
     }
 
     pub(super) fn owner(&self, addr: SocketAddr) -> Owner {

@@ -20,7 +20,7 @@ pub enum Denial {
     Name,
     /// A generation that lies in the future, or that is the seventh of the same leaf in a minute.
     Generation,
-    /// A heartbeat or version of a leaf that is not below 2^53.
+    /// A heartbeat or version of a leaf, or of a member that is reached over UDP, that is not below 2^53.
     Version,
     /// A key that is reserved for core members.
     ReservedKey,

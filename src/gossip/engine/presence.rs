@@ -43,9 +43,11 @@ pub(super) struct Departure {
     pub(super) heartbeat: u64,
 }
 
-/// What members have said about departures.
+/// What members have said about departures, and proved about themselves.
 #[derive(Debug, Default)]
 pub(super) struct Said {
+    /// The addresses of those that are core members.
+    pub(super) core: Vec<SocketAddr>,
     /// Those that have left, each with its heartbeat.
     pub(super) left: Vec<(ChitchatId, u64)>,
     pub(super) departed: Vec<Departure>,
@@ -120,7 +122,7 @@ impl Said {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.left.is_empty() && self.departed.is_empty()
+        self.core.is_empty() && self.left.is_empty() && self.departed.is_empty()
     }
 }
 

@@ -23,6 +23,8 @@ use crate::message::{ChitchatId, DeletionStatus, Version};
 
 /// With what the names of reserved keys begin.
 pub(super) const PREFIX: &str = "gossip-transport/";
+/// The name of the reserved key that proves that its owner knows the cluster secret: it is a core member.
+pub(super) const CORE: &str = "core";
 /// What separates the payload of a value from its MAC.
 const SEPARATOR: &str = ";mac=";
 /// The size of all own reserved keys and values together that is allowed beside those of the user, in bytes: a
@@ -130,6 +132,9 @@ impl Reserved {
                 let known = self.members.entry(id.clone());
                 known.or_default().add(entry.version, state);
                 said.note_departed(name, payload);
+                if name == CORE && self.has_keys() {
+                    said.core.push(id.addr());
+                }
             }
         }
     }
@@ -145,6 +150,11 @@ impl Reserved {
     pub(super) fn versions(&self) -> impl Iterator<Item = (&ChitchatId, &[Version])> {
         let members = self.members.iter();
         members.map(|(id, known)| (id, known.versions.as_slice()))
+    }
+
+    /// Returns true if `id` has set one as a core member.
+    pub(super) fn has_set(&self, id: &ChitchatId) -> bool {
+        self.members.get(id).is_some()
     }
 
     /// Returns the value of an own key at `version`.

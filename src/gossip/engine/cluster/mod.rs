@@ -6,6 +6,7 @@
 //! digests create members, deltas never do; only this member changes its own keys; the memory that
 //! other members can make us use is bounded.
 
+mod contradiction;
 mod owners;
 mod reserved;
 mod stale;
@@ -16,7 +17,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::config::MAX_NAME_LEN;
-use super::cores::{Cores, Owner};
+use super::cores::{Cores, Owner, Reporter};
 use super::forgotten::Forgotten;
 use super::node_state::{Applied, Limits, NodeState};
 use super::order::{self, Members};
@@ -113,13 +114,15 @@ impl Cluster {
         self.nodes.keys().filter(|id| **id != self.self_id)
     }
 
-    /// Records the members and heartbeats that the digest of the peer at `from` lists. Also makes the
+    /// Records the members and heartbeats that the digest of the peer at `from`, which is `by`, lists. Also makes the
     /// own keys newer than those that the digest lists for this member, if they are from before a
     /// restart.
     pub(super) fn note_heartbeats<'a>(
         &mut self,
         digest: &'a Digest,
         from: SocketAddr,
+        by: Reporter,
+        now: Duration,
     ) -> Beats<'a> {
         let mut beats = Beats {
             risen: Vec::with_capacity(digest.node_digests.len()),
@@ -158,9 +161,9 @@ impl Cluster {
             }
         }
         beats.has_new = !added.is_empty();
-        if self.cores.contains(from) {
-            for (id, _) in added.iter().chain(&beats.without_room) {
-                self.cores.note_reported(id.addr());
+        for (id, _) in added.iter().chain(&beats.without_room) {
+            if id.addr() != self.self_id.addr() {
+                self.cores.note_first_report(id.addr(), by, now);
             }
         }
         self.add(&added);

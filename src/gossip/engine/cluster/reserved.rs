@@ -9,7 +9,7 @@ use super::Cluster;
 use crate::credential::ReservedKeys;
 use crate::gossip::engine::presence::Said;
 use crate::gossip::engine::reserved::{ReservedKey, is_reserved, key_at, split};
-use crate::message::{DeletionStatus, Version};
+use crate::message::{ChitchatId, DeletionStatus, Version};
 
 impl Cluster {
     /// Replaces the keys of the cluster secrets. Returns `None` if they are the same. Otherwise our reserved keys
@@ -41,6 +41,11 @@ impl Cluster {
     /// Returns true if this member knows a cluster secret.
     pub(in crate::gossip::engine) fn has_secrets(&self) -> bool {
         self.reserved.has_keys()
+    }
+
+    /// Returns true if `id` has reserved keys that only a core member can set.
+    pub(in crate::gossip::engine) fn has_proved(&self, id: &ChitchatId) -> bool {
+        self.reserved.has_keys() && self.reserved.has_set(id)
     }
 
     /// Returns a number that rises with each change of a reserved key.

@@ -4,15 +4,14 @@
 //! |---|---|
 //! | core | everything |
 //! | leaf | the member at its own key address. Its name begins with the prefix of the invite and is not that of a core member; its generation is at most two minutes ahead; heartbeats and versions are below 2^53; there are at most six generations in a minute, of all holders of an invite six times its connections, and as many keys, bytes and changes per second as the invite allows; of the reserved keys, it may set only the one that says that it has left |
-//! | unauthenticated | members that are reached over UDP only: none at a key address or at the address of a core member; no new one with the name or address of a live core member; no reserved keys. Of the receiver itself, what a restart needs. A receiver that has no cluster secret and has met no peer with an identity reaches everyone over UDP |
+//! | unauthenticated | members that are reached over UDP only: none at a key address or at the address of a core member; no new one with the name or address of a live core member; no reserved keys; heartbeats and versions are below 2^53. Of the receiver itself, what a restart needs. A receiver that has no cluster secret and has met no peer with an identity reaches everyone over UDP |
 //!
 //! What is left out is counted ([`Denial`]). A digest has two uses: it says what the sender knows, which determines
 //! what is sent to it, and it reports members. Only the reports are restricted, so a leaf is sent what it lacks.
 //!
-//! A core member is a peer that has proved to know the cluster's secret. Where one has been is remembered
-//! ([`Cores`](super::cores::Cores)) until it is found dead and its address sends plain datagrams: then it
-//! is reached over UDP now. A member that a core member was the first to report may be core as well, and is treated so
-//! until its address sends plain datagrams.
+//! A core member is a peer that has proved to know the cluster's secret, to us or to another core member. Where one has
+//! been is remembered ([`Cores`](super::cores::Cores), which has the rules for those that were not met yet) until it is found
+//! dead and its address sends plain datagrams: then its next generation is reached over UDP.
 //!
 //! This module sends nothing, and changes no member; `rules` has the table as a pure function, and
 //! `introductions` limits what members over UDP hear of leaves. Invariants: a message of a core member is neither
@@ -29,7 +28,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::cluster::Cluster;
-use super::cores::Owner;
+use super::cores::{Owner, Reporter};
 use super::denial::{Denial, DenialCounts};
 use super::entries::entry_len;
 use super::event::Connection;
@@ -65,6 +64,14 @@ impl Sender {
 
     pub(super) fn is_proved_core(&self) -> bool {
         self.role == Role::Core && self.is_proved()
+    }
+
+    pub(super) fn reporter(&self) -> Reporter {
+        match self.role {
+            Role::Core if self.is_proved() => Reporter::Core,
+            Role::Unauthenticated => Reporter::OverUdp,
+            _ => Reporter::Other,
+        }
     }
 }
 
@@ -164,10 +171,9 @@ impl Policy {
                 let subject = subject_of(id, state.is_some());
                 let denial = rules::denial(speaker, id, subject);
                 // Any version was accepted by members of clusters without identities, and still is.
-                let is_credible = is_alone || subject != Subject::Receiver;
                 denial.or_else(|| {
-                    let is_faulty = !is_credible && !rules::is_credible(listed);
-                    is_faulty.then_some(Denial::Receiver)
+                    let is_faulty = !is_alone && !rules::is_credible(listed);
+                    is_faulty.then_some(of_numbers(subject))
                 })
             })
         });
@@ -176,10 +182,12 @@ impl Policy {
             deltas.retain_mut(|delta| {
                 let id = &delta.chitchat_id;
                 let subject = subject_of(id, known.cluster.get(id).is_some());
-                let is_past = subject == Subject::Receiver;
-                let is_faulty = is_past && !is_alone && !rules::are_credible(delta);
-                if rules::denial(speaker, id, subject).is_some() || is_faulty {
+                if rules::denial(speaker, id, subject).is_some() {
                     denied.add(of_changes(subject), 1);
+                    return false;
+                }
+                if !is_alone && !rules::are_credible(delta) {
+                    denied.add(of_numbers(subject), 1);
                     return false;
                 }
                 // Another peer may have the key for sure, and must not find it known already.
@@ -384,8 +392,9 @@ impl Known<'_> {
         if *id == *cluster.self_id() {
             return Subject::Receiver;
         }
-        let owner = match cluster.cores.is_reported(id.addr()) {
-            // It may be.
+        // A generation that has proved it stays core, whoever sends datagrams from its address afterwards.
+        let may_be_core = cluster.cores.is_reported(id.addr()) || cluster.has_proved(id);
+        let owner = match may_be_core {
             true => Owner::Core,
             false => cluster.owner(id),
         };
@@ -459,6 +468,14 @@ fn of_changes(subject: Subject) -> Denial {
     match subject {
         Subject::Receiver => Denial::Receiver,
         Subject::Known(_) | Subject::Unknown { .. } => Denial::Changes,
+    }
+}
+
+/// Returns what is counted if a number that a peer over UDP states is not credible.
+fn of_numbers(subject: Subject) -> Denial {
+    match subject {
+        Subject::Receiver => Denial::Receiver,
+        Subject::Known(_) | Subject::Unknown { .. } => Denial::Version,
     }
 }
 

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::Engine;
 use super::push::push_send;
+use super::software::Software;
 use crate::credential::Role;
 use crate::gossip::engine::catch_up::Claim;
 use crate::gossip::engine::cluster::Learnt;
+use crate::gossip::engine::cores::Reporter;
 use crate::gossip::engine::event::Output;
 use crate::gossip::engine::policy::{Known, Sender};
 use crate::gossip::engine::rumours;
@@ -93,7 +95,7 @@ impl Engine {
         if !is_more {
             self.beat();
         }
-        self.note_sender(sender);
+        let forgot = self.note_sender(sender, &message, now);
         // Whatever the message does below, it does with what its sender may say.
         let known = Known {
             cluster: &self.cluster,
@@ -117,7 +119,7 @@ impl Engine {
                 self.note_heard(from);
                 let reported = reported.as_ref().unwrap_or(&digest);
                 self.note_software(from, now);
-                let changed = self.note_digest(sender, &digest, reported, false, now);
+                let changed = self.note_digest(sender, &digest, reported, false, now) || forgot;
                 self.catch_up.note_claim(self.missing(from, reported));
                 let (message, len) = self.syn_ack(from, version, &digest, now);
                 self.load.note_answer(from, is_proved, len, now);
@@ -133,6 +135,7 @@ impl Engine {
                 let reported = reported.as_ref().unwrap_or(&digest);
                 self.note_software(from, now);
                 let mut changed = self.note_digest(sender, &digest, reported, is_more, now);
+                changed |= forgot;
                 let len = rumours::approximate_len(&delta);
                 let learnt = self.cluster.apply(delta, now);
                 self.note_said(&learnt.said, now);
@@ -245,7 +248,9 @@ impl Engine {
         let listed = &digest.node_digests;
         let version = |id: &ChitchatId| listed.get(id).map(|node| node.max_version);
         self.rumours.note_digest(from, version);
-        let noted = self.cluster.note_heartbeats(reported, from);
+        let by = sender.reporter();
+        let forgot = by == Reporter::Core && self.compare_with_core(reported, now);
+        let noted = self.cluster.note_heartbeats(reported, from, by, now);
         let counts = |id: &&ChitchatId| !(is_more && id.addr() == from);
         let risen = noted.risen.into_iter().filter(counts);
         let risen = self.detector.heartbeats(risen, now);
@@ -254,7 +259,7 @@ impl Engine {
         if noted.has_new || replaced {
             self.presence.note_new();
         }
-        noted.has_new || risen || replaced
+        noted.has_new || risen || replaced || forgot
     }
 
     /// Notes the new changes of a delta from `from` to be pushed.
@@ -317,16 +322,6 @@ impl Engine {
         (message, len)
     }
 
-    pub(super) fn software(&self, addr: SocketAddr) -> Software {
-        if self.routes.is_ours(addr) {
-            Software::Ours
-        } else if self.may_be_udp(addr) {
-            Software::Udp
-        } else {
-            Software::Unknown
-        }
-    }
-
     pub(super) fn digest(
         &mut self,
         software: Software,
@@ -367,18 +362,6 @@ impl Engine {
             Software::Unknown | Software::Udp => None,
         }
     }
-}
-
-/// The software of a member, as far as it matters to what is sent to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Software {
-    /// This crate, which omits dead members as well.
-    Ours,
-    /// Perhaps the published crate, which sends the state of a dead member to everyone that does not
-    /// mention it.
-    Unknown,
-    /// The same, and it may be reached over UDP: it is told of few leaves.
-    Udp,
 }
 
 #[cfg(test)]

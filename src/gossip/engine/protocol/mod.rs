@@ -13,6 +13,7 @@ mod presence;
 mod push;
 mod reach;
 mod reserved;
+mod software;
 #[cfg(test)]
 mod tests;
 mod udp;

@@ -1,7 +1,7 @@
 //! Members that are heard of and for which there is no room: which others they replace.
 //!
-//! Invariants: a leaf replaces leaves only; a member that may be live is replaced only if it is a leaf, and the newcomer
-//! a core member that has come itself.
+//! Invariants: a leaf replaces leaves only; a member that may be live is replaced only if it is a leaf or reached over UDP,
+//! and the newcomer a core member that has come itself.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ impl Engine {
         if let Some(own) = own {
             let may_be_any = |_| true;
             if self.evict_dead(1, &may_be_any) == 0 {
-                self.evict_quietest_leaf();
+                self.evict_quietest();
             }
             self.cluster.add(&[own]);
         }
@@ -56,13 +56,16 @@ impl Engine {
         dead.len()
     }
 
-    /// Removes the leaf that was heard the longest ago, if there is one.
-    fn evict_quietest_leaf(&mut self) {
+    /// Removes the leaf that was heard the longest ago, or else the member of which only peers over UDP have told, if there
+    /// is one.
+    fn evict_quietest(&mut self) {
         let cluster = &self.cluster;
-        let leaves = cluster
-            .others()
-            .filter(|id| cluster.owner(id) == Owner::Leaf);
-        let quietest = leaves.min_by_key(|id| self.detector.last_heartbeat(id));
+        let quietest_of = |may: &dyn Fn(&ChitchatId) -> bool| {
+            let members = cluster.others().filter(|id| may(id));
+            members.min_by_key(|id| self.detector.last_heartbeat(id))
+        };
+        let leaf = quietest_of(&|id| cluster.owner(id) == Owner::Leaf);
+        let quietest = leaf.or_else(|| quietest_of(&|id| cluster.cores.is_over_udp(id.addr())));
         if let Some(quietest) = quietest.cloned() {
             self.detector.forget(std::slice::from_ref(&quietest));
             self.cluster.forget(std::slice::from_ref(&quietest));

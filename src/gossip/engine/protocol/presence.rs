@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Engine;
-use super::exchange::Software;
+use super::software::Software;
 use crate::credential::is_key_address;
 use crate::gossip::engine::config::DialPolicy;
 use crate::gossip::engine::event::Output;
@@ -38,10 +38,13 @@ impl Engine {
         self.farewell(floor, now)
     }
 
-    /// Notes what members say about departures. Returns true if one has left that had not before.
+    /// Notes what members say about departures, and which are core. Returns true if one has left that had not before.
     pub(super) fn note_said(&mut self, said: &Said, now: Duration) -> bool {
         if said.is_empty() {
             return false;
+        }
+        for addr in &said.core {
+            self.cluster.cores.mark(*addr, now);
         }
         let mut left = Vec::new();
         for (id, heartbeat) in &said.left {
@@ -149,7 +152,8 @@ impl Engine {
 
     /// Notes whether a peer that takes part in exchanges may be of the published crate.
     pub(super) fn note_software(&mut self, from: SocketAddr, now: Duration) {
-        if self.software(from) != Software::Ours {
+        // Not a leaf whose connection is gone already: it is one of ours.
+        if self.software(from) != Software::Ours && !is_key_address(from) {
             self.presence.note_upstream(now);
         }
     }

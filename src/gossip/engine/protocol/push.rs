@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Engine;
+use super::software::Software;
 use crate::gossip::engine::event::Output;
 use crate::gossip::engine::order::Members;
 use crate::gossip::engine::rumours::{self, Audience};
@@ -72,16 +73,26 @@ impl Engine {
     fn push(&self, to: &[SocketAddr], delta: &Delta, outputs: &mut Vec<Output>) {
         let may_be_udp = |addr: &SocketAddr| self.may_be_udp(*addr);
         let (udp, others): (Vec<_>, Vec<_>) = to.iter().copied().partition(may_be_udp);
-        let mut shown = delta.clone();
-        if !udp.is_empty() {
-            self.hide(&mut shown);
-        }
-        if shown.node_deltas.len() == delta.node_deltas.len() {
+        let shown_to = |software, to: &[SocketAddr]| {
+            let mut shown = delta.clone();
+            if !to.is_empty() {
+                self.hide_from(software, &mut shown);
+            }
+            shown
+        };
+        let parts = [(Software::Udp, udp), (Software::Unknown, others)];
+        let parts = parts.map(|(software, to)| (shown_to(software, &to), to));
+        let all = delta.node_deltas.len();
+        if parts
+            .iter()
+            .all(|(shown, _)| shown.node_deltas.len() == all)
+        {
             return self.push_all(to, delta, outputs);
         }
-        self.push_all(&others, delta, outputs);
-        if !shown.node_deltas.is_empty() {
-            self.push_all(&udp, &shown, outputs);
+        for (shown, to) in &parts {
+            if !shown.node_deltas.is_empty() {
+                self.push_all(to, shown, outputs);
+            }
         }
     }
 

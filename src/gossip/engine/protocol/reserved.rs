@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Engine;
 use crate::credential::{Keyring, ReservedKeys};
 use crate::gossip::engine::own_keys;
-use crate::gossip::engine::reserved::ReservedKey;
+use crate::gossip::engine::reserved::{CORE, ReservedKey};
 use crate::gossip::error::SetError;
 
 impl Engine {
@@ -22,6 +22,15 @@ impl Engine {
             return false;
         };
         self.note_said(&said, now);
+        let limits = self.own_limits();
+        if secrets.is_some() {
+            let set = own_keys::set_reserved(&mut self.cluster, (CORE, ""), limits, now);
+            if let Err(error) = set {
+                tracing::debug!(%error, "cannot prove to be a core member");
+            }
+        } else {
+            own_keys::delete_reserved(&mut self.cluster, CORE, now);
+        }
         if self.cluster.own().max_version != before {
             self.note_change(before, now);
         }
@@ -115,7 +124,7 @@ mod tests {
     }
 
     fn payloads(of: &Engine) -> Vec<(u16, String, String)> {
-        let keys = of.reserved();
+        let keys = of.reserved().filter(|key| key.name != CORE);
         let keys = keys.map(|key| {
             let port = key.owner.addr().port();
             (port, key.name.to_owned(), key.payload.to_owned())
@@ -181,7 +190,7 @@ mod tests {
         let mut us = core(1, &[7]);
         teach(&mut us, &stranger);
         assert_eq!(payloads(&us), []);
-        assert_eq!(us.counts().refused_reserved_keys, 1);
+        assert_eq!(us.counts().refused_reserved_keys, 2);
         let state = |engine: &Engine| {
             let state = engine.cluster.get(&id(3)).unwrap();
             let key = state.get("gossip-transport/url").map(str::to_owned);
@@ -237,12 +246,36 @@ mod tests {
         peer.set_secrets(Some(&keyring(&[8])), SECOND);
         assert_eq!(payloads(&peer), []);
         us.handle(Event::Rumours, SECOND * 60);
-        let mut idle = core(1, &[7]);
+        let mut idle = engine(1);
         assert_eq!(idle.next_rumours(), None);
-        idle.set_secrets(Some(&keyring(&[8])), SECOND);
+        idle.set_secrets(None, SECOND);
         assert_eq!(idle.next_rumours(), None, "it has no reserved key");
         us.set_secrets(Some(&keyring(&[8])), SECOND * 60);
         assert!(us.next_rumours().is_some());
+    }
+
+    #[test]
+    fn a_member_proves_that_it_is_core_as_long_as_it_has_secrets() {
+        let proved = |engine: &Engine| engine.cluster.cores.contains(addr(1));
+        let (mut us, mut peer, mut other) = (core(1, &[7]), core(2, &[7]), core(3, &[8]));
+        let has_key = |engine: &Engine| {
+            let keys = engine.cluster.reserved();
+            keys.filter(|key| *key.owner == id(1) && key.name == CORE)
+                .count()
+        };
+        assert_eq!(has_key(&us), 1);
+        for engine in [&mut peer, &mut other] {
+            teach(engine, &us);
+        }
+        assert!(proved(&peer) && !proved(&other));
+        let mut without = engine(4);
+        teach(&mut without, &us);
+        assert!(!proved(&without), "it cannot check the proof");
+        us.set_secrets(None, SECOND);
+        assert_eq!(has_key(&us), 0);
+        // Whoever learns of the secret later believes it then.
+        other.set_secrets(Some(&keyring(&[8, 7])), SECOND);
+        assert!(proved(&other));
     }
 
     #[test]

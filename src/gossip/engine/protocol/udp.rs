@@ -7,35 +7,81 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Engine;
-use super::exchange::{MENTIONED_INTERVALS, Software};
+use super::exchange::MENTIONED_INTERVALS;
+use super::software::Software;
 use crate::credential::{Role, is_key_address};
 use crate::gossip::engine::cores::Owner;
 use crate::gossip::engine::denial::Denial;
 use crate::gossip::engine::order;
 use crate::gossip::engine::policy::Sender;
-use crate::message::{ChitchatId, Delta};
+use crate::message::{ChitchatId, ChitchatMessage, Delta, Digest};
+
+/// The number of intervals in which all core members hear of a member, and what it has proved. What peers over UDP tell
+/// waits for so long until core members are told, unless the member has sent a datagram itself.
+const REPORT_INTERVALS: u32 = 10;
 
 impl Engine {
-    /// Notes the role in which a message was sent from an address.
-    pub(super) fn note_sender(&mut self, sender: Sender) {
+    /// Notes the role in which a message was sent from an address. Returns true if a member was forgotten, of which
+    /// peers over UDP had told.
+    pub(super) fn note_sender(
+        &mut self,
+        sender: Sender,
+        message: &ChitchatMessage,
+        now: Duration,
+    ) -> bool {
         if sender.is_proved_core() {
-            self.cluster.cores.mark(sender.addr);
-            return;
+            return self.meet(sender.addr, message, now);
         }
         if sender.role != Role::Unauthenticated {
-            return;
+            return false;
         }
-        self.cluster.cores.note_datagram(sender.addr);
-        if self.cluster.cores.contains(sender.addr) {
+        let patience = self.patience_with_reports();
+        let cores = &mut self.cluster.cores;
+        if cores.is_silent(sender.addr, patience, now) {
             // The transport layer has dialled the core member in vain. While others hear from it, it is only this
             // member that cannot reach it.
-            let others = self.cluster.others();
             let at_addr = |id: &&ChitchatId| id.addr() == sender.addr;
+            let others = self.cluster.others();
             let is_heard = others.filter(at_addr).any(|id| self.detector.is_live(id));
             if !is_heard {
                 self.cluster.cores.unmark(sender.addr);
             }
+            return false;
         }
+        // Without secrets, no proof follows.
+        let patience = match self.cluster.has_secrets() {
+            true => patience,
+            false => Duration::ZERO,
+        };
+        self.cluster.cores.note_datagram(sender.addr, patience, now);
+        false
+    }
+
+    /// Notes that a core member has sent `message` from `addr`.
+    fn meet(&mut self, addr: SocketAddr, message: &ChitchatMessage, now: Duration) -> bool {
+        let digest = match message {
+            ChitchatMessage::Syn { digest, .. } | ChitchatMessage::SynAck { digest, .. } => digest,
+            // The next digest of the peer says which of the members at its address is its own.
+            _ if self.cluster.cores.is_over_udp(addr) => return false,
+            _ => &Digest::default(),
+        };
+        let forgotten = self.cluster.meet(addr, digest, now);
+        self.detector.forget(&forgotten);
+        !forgotten.is_empty()
+    }
+
+    /// Compares the digest of a core member with what peers over UDP have told. Returns true if a member was forgotten.
+    pub(super) fn compare_with_core(&mut self, digest: &Digest, now: Duration) -> bool {
+        let forgotten = self.cluster.contradict(digest, now);
+        self.detector.forget(&forgotten);
+        let patience = self.patience_with_reports();
+        self.cluster.cores.confirm(patience, now);
+        !forgotten.is_empty()
+    }
+
+    /// Returns the time in which all core members hear of a member, and what it has proved.
+    fn patience_with_reports(&self) -> Duration {
+        self.config.gossip_interval.saturating_mul(REPORT_INTERVALS)
     }
 
     /// Returns true unless messages to `addr` are known to be encrypted.
@@ -56,22 +102,29 @@ impl Engine {
         self.policy.denied.add(Denial::Hidden, hidden);
     }
 
-    /// Returns the leaves that a member with `software` is not told of.
+    /// Returns the members that one with `software` is not told of: if it is over UDP, leaves for which there is no room,
+    /// and else those of which only peers over UDP have told, while core members may know better.
     pub(super) fn hidden_from(&self, software: Software) -> BTreeSet<ChitchatId> {
-        if software != Software::Udp {
+        if software != Software::Udp && !self.cluster.cores.has_unconfirmed() {
             return BTreeSet::new();
         }
-        let is_hidden = |id: &&ChitchatId| {
-            self.cluster.owner(id) == Owner::Leaf && !self.introductions.is_shown(id)
-        };
+        let is_hidden = |id: &&ChitchatId| self.is_hidden_from(software, id);
         order::set(self.cluster.others().filter(is_hidden).cloned())
     }
 
-    /// Takes the leaves out of `delta` that peers over UDP are not told of.
-    pub(super) fn hide(&self, delta: &mut Delta) {
-        delta.node_deltas.retain(|node| {
-            let id = &node.chitchat_id;
-            self.cluster.owner(id) != Owner::Leaf || self.introductions.is_shown(id)
-        });
+    /// Takes the members out of `delta` that a peer with `software` is not told of.
+    pub(super) fn hide_from(&self, software: Software, delta: &mut Delta) {
+        delta
+            .node_deltas
+            .retain(|node| !self.is_hidden_from(software, &node.chitchat_id));
+    }
+
+    fn is_hidden_from(&self, software: Software, id: &ChitchatId) -> bool {
+        match software {
+            Software::Udp => {
+                self.cluster.owner(id) == Owner::Leaf && !self.introductions.is_shown(id)
+            }
+            Software::Ours | Software::Unknown => self.cluster.cores.is_unconfirmed(id.addr()),
+        }
     }
 }

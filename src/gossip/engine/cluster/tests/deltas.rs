@@ -30,7 +30,7 @@ fn what_is_missing_most_is_that_of_another_member_of_which_a_peer_knows_more() {
         let digest = Digest {
             node_digests: listed.collect(),
         };
-        us.note_heartbeats(&digest, PEER);
+        us.note_heartbeats(&digest, PEER, Reporter::Other, NOW);
         let missing = us.missing(&digest);
         missing.map(|(id, version)| (id.clone(), version))
     };

@@ -36,7 +36,7 @@ impl Cluster {
         let digest = Digest {
             node_digests: [(id.clone(), known(heartbeat, 0))].into(),
         };
-        let beats = self.note_heartbeats(&digest, PEER);
+        let beats = self.note_heartbeats(&digest, PEER, Reporter::Other, NOW);
         match (beats.has_new, beats.risen.is_empty()) {
             (true, _) => Noted::New,
             (false, true) => Noted::Nothing,
@@ -129,7 +129,7 @@ fn a_newcomer_without_room_waits_for_it_once_it_has_proved_to_be_alive() {
         let digest = Digest {
             node_digests: listed.collect(),
         };
-        let beats = us.note_heartbeats(&digest, from);
+        let beats = us.note_heartbeats(&digest, from, Reporter::Other, NOW);
         let waiting = beats.without_room.iter().map(|(id, _)| (*id).clone());
         (waiting.collect::<Vec<_>>(), us.nodes().len())
     };
@@ -193,7 +193,7 @@ fn a_digest_adds_new_members_raises_heartbeats_and_catches_up_with_our_own_past(
         ]
         .into(),
     };
-    let beats = us.note_heartbeats(&digest, PEER);
+    let beats = us.note_heartbeats(&digest, PEER, Reporter::Other, NOW);
     assert_eq!(beats.risen, [&id(1)]);
     assert!(beats.has_new && us.get(&id(4)).is_some());
     assert_eq!(us.own().heartbeat, 50);
@@ -201,7 +201,10 @@ fn a_digest_adds_new_members_raises_heartbeats_and_catches_up_with_our_own_past(
         us.own().max_version > 9,
         "our keys must be newer than all that the peer knows of us"
     );
-    assert!(!us.note_heartbeats(&digest, PEER).has_new);
+    assert!(
+        !us.note_heartbeats(&digest, PEER, Reporter::Other, NOW)
+            .has_new
+    );
 }
 
 #[test]

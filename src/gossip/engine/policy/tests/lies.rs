@@ -11,8 +11,10 @@ const LIES: usize = if cfg!(debug_assertions) {
 } else {
     1_000_000
 };
-/// The number of core members.
+/// The number of core members at first.
 const CORES: u16 = 3;
+/// The core member that joins later, of which lies are told before.
+const LATE: u16 = CORES + 1;
 /// The leaf that tells the truth.
 const HONEST: u8 = 3;
 
@@ -34,6 +36,23 @@ struct Sight {
     last_gc_version: Version,
 }
 
+/// Returns core member `n`, which has keys of its own and seeds.
+fn core_member(n: u16, max_members: usize, now: Duration) -> Engine {
+    let config = GossipConfig {
+        max_members,
+        ..config(n)
+    };
+    let mut engine = Engine::new(config, core(n), now).unwrap();
+    let unix = Duration::from_micros(START) + now;
+    engine.handle(Event::UnixTime(unix), now);
+    engine.set_secrets(Some(&secret()), now);
+    engine.set("a", &format!("of {n}"), now).unwrap();
+    engine.set("gone", "", now).unwrap();
+    engine.delete("gone", now).unwrap();
+    engine.handle(Event::Seeds((1..=CORES).map(addr).collect()), now);
+    engine
+}
+
 impl World {
     fn new(seed: u64, max_members: usize) -> Self {
         let claims = claims(
@@ -43,16 +62,7 @@ impl World {
                 .with_max_changes_per_second(3),
         );
         let cores = (1..=CORES).map(|n| {
-            let config = GossipConfig {
-                max_members,
-                ..config(n)
-            };
-            let mut engine = engine_with(n, config);
-            engine.set("a", &format!("of {n}"), Duration::ZERO).unwrap();
-            engine.set("gone", "", Duration::ZERO).unwrap();
-            engine.delete("gone", Duration::ZERO).unwrap();
-            let seeds = (1..=CORES).map(addr).collect();
-            engine.handle(Event::Seeds(seeds), Duration::ZERO);
+            let mut engine = core_member(n, max_members, Duration::ZERO);
             let leaves = [1, 2, HONEST].map(|n| (identity(n).address(), true));
             let others = (1..=CORES).filter(|other| *other != n);
             let peers = others.map(|n| (addr(n), false)).chain(leaves);
@@ -105,10 +115,9 @@ impl World {
                 continue;
             };
             for to in receivers {
-                let Some(to) = (1..=CORES).find(|n| addr(*n) == to) else {
+                let Some(to) = self.cores.iter().position(|e| e.id().addr() == to) else {
                     continue;
                 };
-                let to = usize::from(to) - 1;
                 let event = from_core(from as u16 + 1, message.clone());
                 let outputs = self.cores[to].handle(event, self.now);
                 queue.extend(outputs.into_iter().map(|output| (to, output)));
@@ -129,7 +138,8 @@ impl World {
 
     /// Returns what each core member knows of all core members and the honest leaf, heartbeats aside.
     fn sights(&self) -> Vec<Vec<Sight>> {
-        let watched: Vec<_> = (1..=CORES).map(core).chain([leaf(HONEST)]).collect();
+        let ids = self.cores.iter().map(|engine| engine.id().clone());
+        let watched: Vec<_> = ids.chain([leaf(HONEST)]).collect();
         let of_engine = |engine: &Engine| {
             let members = engine.members().into_iter();
             let members = members.filter(|member| watched.contains(&member.id));
@@ -172,7 +182,7 @@ impl World {
 
     /// Returns the id of a member that exists, or differs from one that does.
     fn id(&mut self) -> ChitchatId {
-        let watched = self.rng.u16(1..=CORES);
+        let watched = self.rng.u16(1..=LATE);
         let name = match self.rng.u8(..6) {
             0..=2 => core(watched).node_id,
             3 => leaf(self.rng.u8(1..=HONEST)).node_id,
@@ -308,7 +318,7 @@ impl World {
             true => from_leaf(self.rng.u8(1..HONEST), message),
             // Some of them send from the address of a core member, or list themselves.
             false => from_udp(
-                self.rng.choice([1, 2, 600, 601, 602]).unwrap_or(600),
+                self.rng.choice([1, 2, LATE, 600, 601, 602]).unwrap_or(600),
                 message,
             ),
         };
@@ -325,24 +335,44 @@ impl World {
     }
 }
 
-fn lies_change_nothing(lies: usize, max_members: usize) {
-    let mut world = World::new(lies as u64, max_members);
+/// Lets the liars lie for a second, as fast as the limits of an engine allow.
+fn second_of_lies(world: &mut World) {
+    world.look_around();
+    for _ in 0..100 {
+        world.lie();
+        world.now += Duration::from_millis(10);
+    }
+    world.second();
+}
+
+/// Lets the liars tell `lies` lies, which do not change what the core members know.
+fn unchanged(world: &mut World, lies: usize) {
     let before = world.sights();
     for sights in &before {
-        assert_eq!(sights.len(), usize::from(CORES) + 1);
+        assert_eq!(sights.len(), world.cores.len() + 1);
         let lives = |sight: &Sight| sight.member.liveness != Liveness::Dead;
         assert!(sights.iter().all(lives), "{sights:?}");
     }
     while world.lies < lies {
-        world.look_around();
-        // As fast as the limits of an engine allow.
-        for _ in 0..100 {
-            world.lie();
-            world.now += Duration::from_millis(10);
-        }
-        world.second();
+        second_of_lies(world);
         assert_eq!(world.sights(), before, "after {} lies", world.lies);
     }
+}
+
+fn lies_change_nothing(lies: usize, max_members: usize) {
+    let mut world = World::new(lies as u64, max_members);
+    unchanged(&mut world, lies / 2);
+    // Lies were told of this one from the first, also from its own address.
+    let late = core_member(LATE, max_members, world.now);
+    world.cores.push(late);
+    (0..20).for_each(|_| second_of_lies(&mut world));
+    // It may have had to outlive them. Nothing else is left of them.
+    let late = world.cores[usize::from(CORES)].id();
+    for engine in &world.cores {
+        let value = engine.member_value(late, "a");
+        assert_eq!(value, Some("of 4"), "{late:?} {:?}", engine.id());
+    }
+    unchanged(&mut world, lies);
     for (n, engine) in world.cores.iter_mut().enumerate() {
         let counts = engine.counts();
         // Most were looked at, and each kind was refused.
@@ -376,8 +406,8 @@ fn lies_change_nothing(lies: usize, max_members: usize) {
     // Gossip goes on.
     (0..9).for_each(|_| world.second());
     for engine in &world.cores {
-        for n in 1..=CORES {
-            assert_eq!(engine.member_value(&core(n), "a"), Some("still"));
+        for other in &world.cores {
+            assert_eq!(engine.member_value(other.id(), "a"), Some("still"));
         }
     }
 }

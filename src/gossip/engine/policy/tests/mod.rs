@@ -3,6 +3,7 @@ mod lies;
 mod limits;
 mod room;
 mod spread;
+mod unmet;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use super::rules::{self, END_OF_VERSIONS, MayLearn, Speaker, Subject};
 use super::{Denial, Owner};
-use crate::credential::{Claims, Identity, InviteId, NamePrefix, Quotas, Role};
+use crate::credential::{Claims, Identity, InviteId, Keyring, NamePrefix, Quotas, Role};
 use crate::gossip::engine::{Connection, Engine, Event, GossipConfig, Member, Output};
 use crate::message::{
     ChitchatId, ChitchatMessage, DeletionStatus, Delta, Digest, KeyValueMutation, NodeDelta,
@@ -46,6 +47,10 @@ fn sending(output: Output) -> Option<(Vec<SocketAddr>, ChitchatMessage)> {
 
 fn leaf(n: u8) -> ChitchatId {
     ChitchatId::new(format!("tab-{n}"), START, identity(n).address())
+}
+
+fn secret() -> Keyring {
+    crate::ClusterSecret::from_bytes(&[7; 32]).unwrap().into()
 }
 
 fn claims(quotas: Quotas) -> Arc<Claims> {

@@ -6,7 +6,7 @@ mod snapshot;
 
 use std::collections::BTreeMap;
 
-use super::exchange::Software;
+use super::software::Software;
 use super::*;
 use crate::credential::{Identity, Role};
 use crate::gossip::engine::event::Connection;

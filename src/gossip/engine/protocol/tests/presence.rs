@@ -98,7 +98,12 @@ fn a_member_that_leaves_tells_all_that_are_connected_and_is_shown_as_left_at_onc
         let keys = delta.node_deltas[0].key_values.iter();
         let keys: Vec<_> = keys.map(|kv| kv.key.as_str()).collect();
         let news_keys = ["unsent", "gossip-transport/left"];
-        let whole_keys = ["k", "unsent", "gossip-transport/left"];
+        let whole_keys = [
+            "gossip-transport/core",
+            "k",
+            "unsent",
+            "gossip-transport/left",
+        ];
         let expected = if n < news.len() {
             &news_keys[..]
         } else {
@@ -192,6 +197,7 @@ fn after_loss(until: u32) -> Engine {
 
 fn stated(us: &Engine) -> Vec<String> {
     let keys = us.reserved().filter(|key| key.owner == us.id());
+    let keys = keys.filter(|key| key.name.starts_with("departed/"));
     keys.map(|key| format!("{}={}", key.name, key.payload))
         .collect()
 }

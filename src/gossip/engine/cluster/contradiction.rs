@@ -1,0 +1,77 @@
+//! What peers over UDP have said about members of which core members know better.
+//!
+//! Anyone over UDP may have said it, and may have said it first: before a core member has told us of the member, or
+//! before that has sent us a message itself. Invariant: once it has, nothing is left of what was said before.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Cluster;
+use crate::gossip::engine::node_state::NodeState;
+use crate::message::{ChitchatId, Digest};
+
+impl Cluster {
+    /// Drops what peers over UDP have said about the members at the addresses that `digest`, which a core member has
+    /// sent, lists and that no core member has listed before. Returns those members that it does not list, which are
+    /// forgotten, sorted by id.
+    pub(in crate::gossip::engine) fn contradict(
+        &mut self,
+        digest: &Digest,
+        now: Duration,
+    ) -> Vec<ChitchatId> {
+        if !self.cores.has_unconfirmed() {
+            return Vec::new();
+        }
+        let listed = digest.node_digests.keys().map(ChitchatId::addr);
+        let addrs: BTreeSet<_> = listed
+            .filter(|addr| self.cores.is_unconfirmed(*addr))
+            .collect();
+        for addr in &addrs {
+            self.cores.contradict(*addr, now);
+        }
+        self.drop_said(digest, |addr| addrs.contains(&addr))
+    }
+
+    /// Notes that a core member is at `addr`, and has sent `digest`. Drops what peers over UDP have said about the members
+    /// there. Returns those that `digest` does not list, which are forgotten, sorted by id.
+    pub(in crate::gossip::engine) fn meet(
+        &mut self,
+        addr: SocketAddr,
+        digest: &Digest,
+        now: Duration,
+    ) -> Vec<ChitchatId> {
+        let is_over_udp = self.cores.is_over_udp(addr);
+        self.cores.mark(addr, now);
+        if !is_over_udp {
+            return Vec::new();
+        }
+        self.drop_said(digest, |other| other == addr)
+    }
+
+    /// Forgets the states of the members at the addresses for which `is_there` returns true, and those that `digest`
+    /// does not list altogether: others may have made up their generations.
+    fn drop_said(
+        &mut self,
+        digest: &Digest,
+        is_there: impl Fn(SocketAddr) -> bool,
+    ) -> Vec<ChitchatId> {
+        let (mut emptied, mut forgotten) = (Vec::new(), Vec::new());
+        for (id, state) in self.nodes.iter_mut() {
+            if *id == self.self_id || !is_there(id.addr()) {
+                continue;
+            }
+            self.foreign_bytes = self.foreign_bytes.saturating_sub(state.bytes());
+            *state = NodeState::default();
+            match digest.node_digests.contains_key(id) {
+                true => emptied.push(id.clone()),
+                false => forgotten.push(id.clone()),
+            }
+        }
+        self.nodes
+            .retain(|id, _| forgotten.binary_search(id).is_err());
+        self.reserved.forget(&emptied);
+        self.reserved.forget(&forgotten);
+        forgotten
+    }
+}
