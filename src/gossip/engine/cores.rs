@@ -93,16 +93,26 @@ impl Cores {
         self.reported.insert(addr, now);
     }
 
-    /// Notes a plain datagram from `addr`. If a core member has reported it for `patience`, it is reached over UDP.
-    pub(super) fn note_datagram(&mut self, addr: SocketAddr, patience: Duration, now: Duration) {
+    /// Notes a plain datagram from `addr`. Returns true if a core member has reported it for `patience`, so that it is
+    /// reached over UDP unless it has proved to be core.
+    pub(super) fn note_datagram(
+        &mut self,
+        addr: SocketAddr,
+        patience: Duration,
+        now: Duration,
+    ) -> bool {
         if let Some(unconfirmed) = self.unconfirmed.get_mut(&addr) {
             unconfirmed.has_sent = true;
         }
         let since = self.reported.get(&addr);
-        if since.is_some_and(|since| now.saturating_sub(*since) >= patience) {
-            self.reported.remove(&addr);
-            self.over_udp.insert(addr);
-        }
+        since.is_some_and(|since| now.saturating_sub(*since) >= patience)
+    }
+
+    /// Notes that a member at `addr` is reached over UDP.
+    pub(super) fn note_over_udp(&mut self, addr: SocketAddr) {
+        self.known.remove(&addr);
+        self.reported.remove(&addr);
+        self.over_udp.insert(addr);
     }
 
     /// Notes a digest of a core member that lists none of the unconfirmed addresses: those that have sent datagrams,
@@ -142,12 +152,6 @@ impl Cores {
     pub(super) fn is_silent(&self, addr: SocketAddr, patience: Duration, now: Duration) -> bool {
         let heard = self.known.get(&addr);
         heard.is_some_and(|heard| now.saturating_sub(*heard) >= patience)
-    }
-
-    /// Notes that a member at `addr`, at which a core member was, is reached over UDP now.
-    pub(super) fn unmark(&mut self, addr: SocketAddr) {
-        self.known.remove(&addr);
-        self.over_udp.insert(addr);
     }
 
     pub(super) fn contains(&self, addr: SocketAddr) -> bool {

@@ -43,11 +43,9 @@ pub(super) struct Departure {
     pub(super) heartbeat: u64,
 }
 
-/// What members have said about departures, and proved about themselves.
+/// What members have said about departures.
 #[derive(Debug, Default)]
 pub(super) struct Said {
-    /// The addresses of those that are core members.
-    pub(super) core: Vec<SocketAddr>,
     /// Those that have left, each with its heartbeat.
     pub(super) left: Vec<(ChitchatId, u64)>,
     pub(super) departed: Vec<Departure>,
@@ -122,7 +120,7 @@ impl Said {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.core.is_empty() && self.left.is_empty() && self.departed.is_empty()
+        self.left.is_empty() && self.departed.is_empty()
     }
 }
 

@@ -115,6 +115,10 @@ impl Reserved {
             let Some(name) = name_of(entry.key) else {
                 continue;
             };
+            // Each core member has this one, and few members ever ask for the proof.
+            if name == CORE {
+                continue;
+            }
             if entry.status != DeletionStatus::Set {
                 self.changes += 1;
                 continue;
@@ -132,9 +136,6 @@ impl Reserved {
                 let known = self.members.entry(id.clone());
                 known.or_default().add(entry.version, state);
                 said.note_departed(name, payload);
-                if name == CORE && self.has_keys() {
-                    said.core.push(id.addr());
-                }
             }
         }
     }
@@ -152,9 +153,11 @@ impl Reserved {
         members.map(|(id, known)| (id, known.versions.as_slice()))
     }
 
-    /// Returns true if `id` has set one as a core member.
-    pub(super) fn has_set(&self, id: &ChitchatId) -> bool {
-        self.members.get(id).is_some()
+    /// Returns true if the state of `id` proves with a MAC that it is a core member.
+    pub(super) fn proves_core(&self, id: &ChitchatId, state: &NodeState) -> bool {
+        let key = state.entry(&format!("{PREFIX}{CORE}"));
+        let key = key.filter(|entry| entry.status == DeletionStatus::Set);
+        self.has_keys() && key.is_some_and(|entry| self.proof(id, entry) == Some(Proof::Core))
     }
 
     /// Returns the value of an own key at `version`.

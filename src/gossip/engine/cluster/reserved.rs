@@ -43,9 +43,10 @@ impl Cluster {
         self.reserved.has_keys()
     }
 
-    /// Returns true if `id` has reserved keys that only a core member can set.
+    /// Returns true if what is known of `id` proves that it is a core member.
     pub(in crate::gossip::engine) fn has_proved(&self, id: &ChitchatId) -> bool {
-        self.reserved.has_keys() && self.reserved.has_set(id)
+        let state = self.nodes.get(id);
+        state.is_some_and(|state| self.reserved.proves_core(id, state))
     }
 
     /// Returns a number that rises with each change of a reserved key.

@@ -392,12 +392,12 @@ impl Known<'_> {
         if *id == *cluster.self_id() {
             return Subject::Receiver;
         }
+        let mut owner = cluster.owner(id);
         // A generation that has proved it stays core, whoever sends datagrams from its address afterwards.
-        let may_be_core = cluster.cores.is_reported(id.addr()) || cluster.has_proved(id);
-        let owner = match may_be_core {
-            true => Owner::Core,
-            false => cluster.owner(id),
-        };
+        let may_be_core = || cluster.cores.is_reported(id.addr()) || cluster.has_proved(id);
+        if owner == Owner::Unproved && may_be_core() {
+            owner = Owner::Core;
+        }
         if is_known {
             return Subject::Known(owner);
         }

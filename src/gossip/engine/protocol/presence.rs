@@ -38,13 +38,10 @@ impl Engine {
         self.farewell(floor, now)
     }
 
-    /// Notes what members say about departures, and which are core. Returns true if one has left that had not before.
+    /// Notes what members say about departures. Returns true if one has left that had not before.
     pub(super) fn note_said(&mut self, said: &Said, now: Duration) -> bool {
         if said.is_empty() {
             return false;
-        }
-        for addr in &said.core {
-            self.cluster.cores.mark(*addr, now);
         }
         let mut left = Vec::new();
         for (id, heartbeat) in &said.left {

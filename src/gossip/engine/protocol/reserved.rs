@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Engine;
-use crate::credential::{Keyring, ReservedKeys};
+use crate::credential::{Keyring, ReservedKeys, is_key_address};
 use crate::gossip::engine::own_keys;
 use crate::gossip::engine::reserved::{CORE, ReservedKey};
 use crate::gossip::error::SetError;
@@ -23,7 +23,8 @@ impl Engine {
         };
         self.note_said(&said, now);
         let limits = self.own_limits();
-        if secrets.is_some() {
+        // Nobody over UDP may speak of a member at a key address in any case.
+        if secrets.is_some() && !is_key_address(self.id().addr()) {
             let set = own_keys::set_reserved(&mut self.cluster, (CORE, ""), limits, now);
             if let Err(error) = set {
                 tracing::debug!(%error, "cannot prove to be a core member");
@@ -82,6 +83,7 @@ impl Engine {
 mod tests {
     use super::*;
     use crate::ClusterSecret;
+    use crate::credential::Identity;
     use crate::gossip::engine::config::GossipConfig;
     use crate::gossip::engine::event::Event;
     use crate::gossip::engine::protocol::tests::{SECOND, addr, engine, id, received, syn};
@@ -124,7 +126,7 @@ mod tests {
     }
 
     fn payloads(of: &Engine) -> Vec<(u16, String, String)> {
-        let keys = of.reserved().filter(|key| key.name != CORE);
+        let keys = of.reserved();
         let keys = keys.map(|key| {
             let port = key.owner.addr().port();
             (port, key.name.to_owned(), key.payload.to_owned())
@@ -190,7 +192,7 @@ mod tests {
         let mut us = core(1, &[7]);
         teach(&mut us, &stranger);
         assert_eq!(payloads(&us), []);
-        assert_eq!(us.counts().refused_reserved_keys, 2);
+        assert_eq!(us.counts().refused_reserved_keys, 1);
         let state = |engine: &Engine| {
             let state = engine.cluster.get(&id(3)).unwrap();
             let key = state.get("gossip-transport/url").map(str::to_owned);
@@ -256,26 +258,26 @@ mod tests {
 
     #[test]
     fn a_member_proves_that_it_is_core_as_long_as_it_has_secrets() {
-        let proved = |engine: &Engine| engine.cluster.cores.contains(addr(1));
+        let proved = |engine: &Engine| engine.cluster.has_proved(&id(1));
         let (mut us, mut peer, mut other) = (core(1, &[7]), core(2, &[7]), core(3, &[8]));
-        let has_key = |engine: &Engine| {
-            let keys = engine.cluster.reserved();
-            keys.filter(|key| *key.owner == id(1) && key.name == CORE)
-                .count()
-        };
-        assert_eq!(has_key(&us), 1);
         for engine in [&mut peer, &mut other] {
             teach(engine, &us);
         }
-        assert!(proved(&peer) && !proved(&other));
+        assert!(proved(&us) && proved(&peer) && !proved(&other));
         let mut without = engine(4);
         teach(&mut without, &us);
         assert!(!proved(&without), "it cannot check the proof");
-        us.set_secrets(None, SECOND);
-        assert_eq!(has_key(&us), 0);
         // Whoever learns of the secret later believes it then.
         other.set_secrets(Some(&keyring(&[8, 7])), SECOND);
         assert!(proved(&other));
+        us.set_secrets(None, SECOND);
+        teach(&mut peer, &us);
+        assert!(!proved(&us) && !proved(&peer));
+        // A tab needs no proof: nobody over UDP may speak of it.
+        let tab = ChitchatId::new("tab", 1, Identity::from_bytes([1; 32]).address());
+        let mut tab = Engine::new(us.config.clone(), tab, SECOND).unwrap();
+        tab.set_secrets(Some(&keyring(&[7])), SECOND);
+        assert_eq!(tab.cluster.own_ref().unwrap().max_version, 0);
     }
 
     #[test]

@@ -35,16 +35,17 @@ impl Engine {
         if sender.role != Role::Unauthenticated {
             return false;
         }
+        let addr = sender.addr;
         let patience = self.patience_with_reports();
+        let at_addr = |id: &&ChitchatId| id.addr() == addr;
         let cores = &mut self.cluster.cores;
-        if cores.is_silent(sender.addr, patience, now) {
+        if cores.is_silent(addr, patience, now) {
             // The transport layer has dialled the core member in vain. While others hear from it, it is only this
             // member that cannot reach it.
-            let at_addr = |id: &&ChitchatId| id.addr() == sender.addr;
             let others = self.cluster.others();
-            let is_heard = others.filter(at_addr).any(|id| self.detector.is_live(id));
-            if !is_heard {
-                self.cluster.cores.unmark(sender.addr);
+            let is_live = others.filter(at_addr).any(|id| self.detector.is_live(id));
+            if !is_live {
+                self.cluster.cores.note_over_udp(addr);
             }
             return false;
         }
@@ -53,7 +54,16 @@ impl Engine {
             true => patience,
             false => Duration::ZERO,
         };
-        self.cluster.cores.note_datagram(sender.addr, patience, now);
+        let cores = &mut self.cluster.cores;
+        if cores.note_datagram(addr, patience, now) {
+            let others = self.cluster.others();
+            let is_core = others.filter(at_addr).any(|id| self.cluster.has_proved(id));
+            if is_core {
+                self.cluster.cores.mark(addr, now);
+            } else {
+                self.cluster.cores.note_over_udp(addr);
+            }
+        }
         false
     }
 
