@@ -7,7 +7,7 @@
 //! | first reported by | until | what it may be |
 //! |---|---|---|
 //! | a core member: *reported* | it has sent a datagram; in a cluster with secrets also for so long that its proof would have arrived | core: nobody over UDP speaks for it |
-//! | a peer over UDP: *unconfirmed* | the next digest of a core member, if it has sent a datagram itself, or else for a while; none of these digests lists its address | core: nobody but peers over UDP is told of it. If a core member lists it, all that was said of it before is dropped |
+//! | a peer over UDP: *unconfirmed* | the next digest of a core member, if it has sent a datagram itself, or else for a while; none of these digests lists its address. If no core member sends digests, for a shorter while | core: nobody but peers over UDP is told of it. If a core member lists it, all that was said of it before is dropped |
 //!
 //! Invariant: what others report over UDP makes no member core, and reaches no core member that knows better.
 
@@ -28,6 +28,8 @@ pub(super) struct Cores {
     unconfirmed: BTreeMap<SocketAddr, Unconfirmed>,
     /// Members at these are reached over UDP.
     over_udp: BTreeSet<SocketAddr>,
+    /// When a core member has last sent a digest.
+    last_digest: Duration,
 }
 
 /// What is known of an address that only peers over UDP have reported.
@@ -115,8 +117,18 @@ impl Cores {
         self.over_udp.insert(addr);
     }
 
-    /// Notes a digest of a core member that lists none of the unconfirmed addresses: those that have sent datagrams,
-    /// and those that have been unconfirmed for `patience`, are reached over UDP.
+    /// Notes a digest of a core member, or the start.
+    pub(super) fn note_digest(&mut self, now: Duration) {
+        self.last_digest = now;
+    }
+
+    /// Returns true if no core member has sent a digest for this time, so that none may be there.
+    pub(super) fn are_silent_for(&self, time: Duration, now: Duration) -> bool {
+        now.saturating_sub(self.last_digest) >= time
+    }
+
+    /// Ends the wait of those of which no core member has said otherwise: members at the unconfirmed addresses that have
+    /// sent datagrams, or have been unconfirmed for `patience`, are reached over UDP.
     pub(super) fn confirm(&mut self, patience: Duration, now: Duration) {
         let over_udp = &mut self.over_udp;
         self.unconfirmed.retain(|addr, of| {

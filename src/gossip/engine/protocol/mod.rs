@@ -100,6 +100,7 @@ impl Engine {
         };
         let mut cluster = Cluster::new(id, limits);
         cluster.own().heartbeat = 1;
+        cluster.cores.note_digest(now);
         let patience = config.gossip_interval.saturating_mul(ANSWER_INTERVALS);
         let mut engine = Self {
             detector: FailureDetector::new(config.failure_detector.clone()),
@@ -408,6 +409,7 @@ impl Engine {
         self.excuse_outage(now);
         self.forget_versions();
         self.cluster.forget_cores();
+        self.confirm_unopposed(now);
         self.policy.forget_gone(now);
         self.routes.begin_interval();
         self.syns.forget_idle(now);

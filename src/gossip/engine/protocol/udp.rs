@@ -19,6 +19,9 @@ use crate::message::{ChitchatId, ChitchatMessage, Delta, Digest};
 /// The number of intervals in which all core members hear of a member, and what it has proved. What peers over UDP tell
 /// waits for so long until core members are told, unless the member has sent a datagram itself.
 const REPORT_INTERVALS: u32 = 10;
+/// The number of intervals after which a core member that is there would have sent a digest: each is asked by a few
+/// others in each of them, and one that has just started asks its seeds at once.
+const SILENT_INTERVALS: u32 = 3;
 
 impl Engine {
     /// Notes the role in which a message was sent from an address. Returns true if a member was forgotten, of which
@@ -85,8 +88,20 @@ impl Engine {
         let forgotten = self.cluster.contradict(digest, now);
         self.detector.forget(&forgotten);
         let patience = self.patience_with_reports();
-        self.cluster.cores.confirm(patience, now);
+        let cores = &mut self.cluster.cores;
+        cores.note_digest(now);
+        cores.confirm(patience, now);
         !forgotten.is_empty()
+    }
+
+    /// Waits no longer for core members to say otherwise if none of them sends anything.
+    pub(super) fn confirm_unopposed(&mut self, now: Duration) {
+        let patience = self.patience_with_reports();
+        let silence = self.config.gossip_interval.saturating_mul(SILENT_INTERVALS);
+        let cores = &mut self.cluster.cores;
+        if cores.has_unconfirmed() && cores.are_silent_for(silence, now) {
+            cores.confirm(patience, now);
+        }
     }
 
     /// Returns the time in which all core members hear of a member, and what it has proved.

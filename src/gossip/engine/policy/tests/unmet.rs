@@ -194,7 +194,7 @@ fn core_members_hear_of_members_over_udp_once_they_could_have_contradicted() {
     let over_udp = us.handle(from_udp(6, syn(&[])), LATE);
     assert!(told(over_udp, 6).contains(&"udp-5".to_owned()));
     for _ in 0..9 {
-        let names = unasked(&mut us, 2, LATE);
+        let names = unasked(&mut us, 2, LATE + SECOND * 2);
         assert!(
             names.iter().all(|name| name.starts_with("core")),
             "{names:?}"
@@ -204,12 +204,37 @@ fn core_members_hear_of_members_over_udp_once_they_could_have_contradicted() {
         let answer = us.handle(from_core(2, syn(&[list(&core(2), 2, 0)])), now);
         told(answer, 2)
     };
-    assert_eq!(ask(&mut us, LATE), ["core-1", "core-2", "udp-4"]);
+    assert_eq!(
+        ask(&mut us, LATE + SECOND * 2),
+        ["core-1", "core-2", "udp-4"]
+    );
     let patience = SECOND * 10;
     let soon = LATE + patience - SECOND;
     assert_eq!(ask(&mut us, soon), ["core-1", "core-2", "udp-4"]);
     let later = LATE + patience;
     assert_eq!(ask(&mut us, later), ["core-1", "core-2", "udp-4", "udp-5"]);
+}
+
+#[test]
+fn a_bridge_without_other_core_members_tells_tabs_of_members_over_udp_after_three_rounds() {
+    let fourth = ChitchatId::new("udp-4", 1, addr(4));
+    let mut us = member(1);
+    let started = Duration::ZERO;
+    connect(&mut us, &[(1, claims(Quotas::default()))], started);
+    (0..2).for_each(|n| {
+        us.handle(from_udp(4, syn(&[list(&fourth, 1 + n, 0)])), started);
+    });
+    let mut told_at = |second: u32| {
+        let now = started + SECOND * second;
+        us.handle(Event::Round, now);
+        let outputs = us.handle(from_leaf(1, syn(&[list(&leaf(1), 1, 0)])), now);
+        let answer = outputs.into_iter().filter_map(sending).next().unwrap().1;
+        let ChitchatMessage::SynAck { digest, .. } = answer else {
+            panic!("{answer:?}");
+        };
+        digest.node_digests.contains_key(&fourth)
+    };
+    assert_eq!([1, 2, 3].map(&mut told_at), [false, false, true]);
 }
 
 #[test]
