@@ -35,7 +35,7 @@ use super::event::Connection;
 use super::failure_detector::FailureDetector;
 use super::node_state::{Applied, NodeState};
 use super::order;
-use crate::credential::{Identity, NamePrefix, Role};
+use crate::credential::{Identity, NamePrefix, Role, is_key_address};
 use crate::message::{ChitchatId, ChitchatMessage, Delta, Digest, NodeDelta, NodeDigest};
 
 pub(super) use introductions::Introductions;
@@ -411,11 +411,18 @@ impl Known<'_> {
         let mut same_name = self.cluster.named(&id.node_id);
         same_name.any(|other| {
             let is_own = *other == *self.cluster.self_id();
-            let is_core = self.cluster.owner(other) == Owner::Core;
+            let is_core = self.cluster.owner(other) == Owner::Core && self.has_name(other);
             let may_be_core = is_live && self.cluster.cores.is_reported(other.addr());
             let is_core = is_core || may_be_core;
             is_own || is_core && (!is_live || self.detector.is_live(other))
         })
+    }
+
+    /// Returns true if the core member at the address of `id` may have its name. Peers over UDP may have told of others
+    /// there before it came, and the one that it has proves that it is its own in a cluster with secrets.
+    fn has_name(&self, id: &ChitchatId) -> bool {
+        let cluster = self.cluster;
+        is_key_address(id.addr()) || !cluster.has_secrets() || cluster.has_proved(id)
     }
 
     fn denial_of_leaf(&self, id: &ChitchatId) -> Option<Denial> {

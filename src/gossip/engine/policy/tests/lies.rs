@@ -389,7 +389,7 @@ fn lies_change_nothing(lies: usize, max_members: usize) {
         for denial in often {
             assert!(counts.denied.count(denial) > 0, "{n}: none of {denial:?}");
         }
-        // Which quota a liar exceeds first is chance, and has tests of its own.
+        // Which quota a liar exceeds first is chance, and has tests of its own. No leaf is connected to the last one.
         let seldom = [
             Denial::Generation,
             Denial::Keys,
@@ -400,7 +400,8 @@ fn lies_change_nothing(lies: usize, max_members: usize) {
             .iter()
             .map(|denial| counts.denied.count(*denial))
             .sum();
-        assert!(seldom > 0 || LIES < 1_000_000, "{n}: {counts:?}");
+        let may_be_none = LIES < 1_000_000 || n == usize::from(CORES);
+        assert!(seldom > 0 || may_be_none, "{n}: {counts:?}");
         assert!(engine.set("a", "still", world.now).unwrap());
     }
     // Gossip goes on.

@@ -106,6 +106,30 @@ fn a_member_that_was_met_is_not_what_was_said_over_udp_before() {
 }
 
 #[test]
+fn a_core_member_takes_no_names_that_were_made_up_for_its_address() {
+    let mut us = member(1);
+    let made_up = ChitchatId::new("tab-1", 1, addr(3));
+    connect(&mut us, &[(1, claims(Quotas::default()))], LATE);
+    let third = ChitchatId::new("tab-3", START, addr(3));
+    let mut engine = Engine::new(config(3), third.clone(), Duration::ZERO).unwrap();
+    engine.set_secrets(Some(&secret()), Duration::ZERO);
+    // Another bridge was told of the member that is made up, and the core member has heard of it there.
+    let report = syn(&[list(&third, 6, 1), list(&made_up, 1, 0)]);
+    us.handle(from_core(3, report), LATE);
+    let key = "gossip-transport/core";
+    let proof = engine.state_of(&third).unwrap().get(key).unwrap();
+    let state = node_delta(&third, 0, vec![set(key, proof, 1)]);
+    us.handle(from_core(3, ack(vec![state])), LATE);
+    us.handle(from_leaf(1, syn(&[list(&leaf(1), 1, 0)])), LATE);
+    assert!(find(&us, &leaf(1)).is_some());
+    // Its own name stays its own.
+    let thief = ChitchatId::new("tab-3", START + 1, leaf(1).addr());
+    us.handle(from_leaf(1, syn(&[list(&thief, 1, 0)])), LATE);
+    assert!(find(&us, &thief).is_none());
+    assert_eq!(denied(&us, Denial::Name), 1);
+}
+
+#[test]
 fn a_proof_that_a_core_member_passes_on_outlasts_forged_datagrams() {
     let (mut us, mut third) = (member(1), member(3));
     third.set("k", "true", LATE).unwrap();
