@@ -5,6 +5,9 @@ use crate::credential::{Invite, InviteId, Trust};
 use std::sync::Arc;
 
 use futures::FutureExt as _;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
 
 #[test]
 fn a_carrier_that_the_peer_has_closed_is_told_from_one_that_has_failed() {
@@ -106,16 +109,53 @@ async fn pose(
     write(&mut writer, &mut outbox.frames).await.unwrap();
 }
 
+/// Returns the result of a holder of `invite` that dials a peer which poses as a core member.
+fn dial_poser(
+    invite: &Invite,
+    confirm: impl Fn(&[u8; 32], &[u8; 32]) -> Vec<u8>,
+) -> Result<Established, HandshakeError> {
+    let (to_acceptor, to_dialler) = (Pipe::default(), Pipe::default());
+    let credential = NetCredential::generate(Trust::invite(invite.clone()));
+    let config = crate::secure::SecureConfig::default();
+    let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+    let params = HandshakeParams {
+        endpoints: crate::secure::Endpoints {
+            local: addr,
+            remote: addr,
+        },
+        alpn: &[Alpn::from_static(b"a/1")],
+        credential: &credential,
+        config: &config,
+        memory: &config.receive_memory(),
+    };
+    let (mut reader, mut writer) = (to_dialler.clone(), to_acceptor.clone());
+    let dialling = dial(&mut reader, &mut writer, Suite::ChaChaPoly, &params);
+    let posing = pose((to_acceptor.clone(), to_dialler.clone()), invite, confirm);
+    let both = futures::future::join(dialling, posing);
+    let mut both = std::pin::pin!(both);
+    loop {
+        if let Some((result, ())) = both.as_mut().now_or_never() {
+            return result;
+        }
+    }
+}
+
+/// Returns an invite of the cluster with this secret.
+fn invite(secret: &ClusterSecret) -> Invite {
+    let time = std::time::Duration::from_secs(60);
+    let id = InviteId::generate(crate::rt::unix_time(), time).unwrap();
+    Invite::issue(secret, Claims::new(id), "cluster".into(), vec![]).unwrap()
+}
+
+fn proof(secret: &ClusterSecret, challenge: &[u8; 32], hash: &[u8; 32]) -> Vec<u8> {
+    let proof = CoreProof::new(secret.cluster_key(), challenge, hash).unwrap();
+    proof.as_bytes().to_vec()
+}
+
 #[test]
 fn a_holder_of_the_same_invite_cannot_pose_as_a_core_member() {
     let [own, other] = [(); 2].map(|()| ClusterSecret::generate());
-    let time = std::time::Duration::from_secs(60);
-    let id = InviteId::generate(crate::rt::unix_time(), time).unwrap();
-    let invite = Invite::issue(&own, Claims::new(id), "cluster".into(), vec![]).unwrap();
-    let proof = |secret: &ClusterSecret, challenge: &[u8; 32], hash: &[u8; 32]| {
-        let proof = CoreProof::new(secret.cluster_key(), challenge, hash).unwrap();
-        proof.as_bytes().to_vec()
-    };
+    let invite = invite(&own);
     type Expected = fn(&Result<Established, HandshakeError>) -> bool;
     type Confirm<'a> = &'a dyn Fn(&[u8; 32], &[u8; 32]) -> Vec<u8>;
     let with_proof: Confirm<'_> = &|challenge, hash| proof(&own, challenge, hash);
@@ -151,34 +191,75 @@ fn a_holder_of_the_same_invite_cannot_pose_as_a_core_member() {
         ),
     ];
     for (what, confirm, expected) in cases {
-        let (to_acceptor, to_dialler) = (Pipe::default(), Pipe::default());
-        let credential = NetCredential::generate(Trust::invite(invite.clone()));
-        let config = crate::secure::SecureConfig::default();
-        let addr = SocketAddr::from(([127, 0, 0, 1], 1));
-        let params = HandshakeParams {
-            endpoints: crate::secure::Endpoints {
-                local: addr,
-                remote: addr,
-            },
-            alpn: &[Alpn::from_static(b"a/1")],
-            credential: &credential,
-            config: &config,
-            memory: &config.receive_memory(),
-        };
-        let (mut reader, mut writer) = (to_dialler.clone(), to_acceptor.clone());
-        let dialling = dial(&mut reader, &mut writer, Suite::ChaChaPoly, &params);
-        let posing = pose((to_acceptor.clone(), to_dialler.clone()), &invite, confirm);
-        let both = futures::future::join(dialling, posing);
-        let mut both = std::pin::pin!(both);
-        let (result, ()) = loop {
-            if let Some(results) = both.as_mut().now_or_never() {
-                break results;
-            }
-        };
+        let result = dial_poser(&invite, confirm);
         assert!(expected(&result), "{what}: {:?}", result.err());
     }
 }
 
 fn is_not_core(result: &Result<Established, HandshakeError>) -> bool {
     matches!(result, Err(HandshakeError::NotCore { .. }))
+}
+
+/// What a holder seals instead of the proof, which it cannot compute. The proof is changed here to come as close to it as
+/// a holder could by luck.
+#[derive(Debug, Clone)]
+enum Pose {
+    Bytes(Vec<u8>),
+    Flipped(Index, u8),
+    Cut(Index),
+    OfHash([u8; 32]),
+    OfChallenge([u8; 32]),
+    OfCluster,
+}
+
+fn any_pose() -> impl Strategy<Value = Pose> {
+    prop_oneof![
+        vec(any::<u8>(), 0..100).prop_map(Pose::Bytes),
+        (any::<Index>(), 0..8_u8).prop_map(|(place, bit)| Pose::Flipped(place, bit)),
+        any::<Index>().prop_map(Pose::Cut),
+        any::<[u8; 32]>().prop_map(Pose::OfHash),
+        any::<[u8; 32]>().prop_map(Pose::OfChallenge),
+        Just(Pose::OfCluster),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_but_the_proof_is_believed_whatever_a_holder_seals(
+        pose in any_pose(),
+        end in vec(any::<u8>(), 0..40),
+    ) {
+        let [own, other] = [(); 2].map(|()| ClusterSecret::generate());
+        let result = dial_poser(&invite(&own), |challenge, hash| {
+            let mut sealed = proof(&own, challenge, hash);
+            match &pose {
+                Pose::Bytes(bytes) => sealed = bytes.clone(),
+                Pose::Flipped(place, bit) => sealed[place.index(CoreProof::LEN)] ^= 1 << bit,
+                // What follows could not be told from the rest of the proof.
+                Pose::Cut(place) => return sealed[..place.index(CoreProof::LEN)].to_vec(),
+                Pose::OfHash(hash) => sealed = proof(&own, challenge, hash),
+                Pose::OfChallenge(challenge) => sealed = proof(&own, challenge, hash),
+                Pose::OfCluster => sealed = proof(&other, challenge, hash),
+            }
+            [&sealed[..], &end].concat()
+        });
+        prop_assert!(is_not_core(&result), "{:?}", result.err());
+    }
+
+    #[test]
+    fn a_member_that_proves_itself_is_believed_whatever_it_says(end in vec(any::<u8>(), 0..40)) {
+        let own = ClusterSecret::generate();
+        let result = dial_poser(&invite(&own), |challenge, hash| {
+            [&proof(&own, challenge, hash)[..], &end].concat()
+        });
+        match (end.first(), result) {
+            (None, Ok(_)) => {}
+            (Some(code), Err(HandshakeError::Refused { reason })) => {
+                prop_assert_eq!(reason.code(), *code);
+            }
+            (_, result) => panic!("{:?}", result.err()),
+        }
+    }
 }

@@ -4,6 +4,7 @@ mod cancellation;
 mod carrier;
 mod common;
 mod handshake;
+mod hostile_invites;
 mod invites;
 mod keyring;
 mod leaving;
