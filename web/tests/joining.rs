@@ -11,58 +11,18 @@
     reason = "a test fails by panicking"
 )]
 
+mod support;
+
 use std::time::Duration;
 
 use gossip_transport::rt::{self, Instant};
 use gossip_web::{GossipNode, generate_cluster_secret};
-use js_sys::{Error, Function, Promise, Reflect, TypeError};
+use js_sys::{Error, Reflect, TypeError};
+use support::{join, js, liveness, options, soon, text};
 use wasm_bindgen::{JsCast as _, JsValue};
-use wasm_bindgen_futures::JsFuture;
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 wasm_bindgen_test_configure!(run_in_browser);
-
-/// Far longer than anything here takes.
-const DEADLINE: Duration = Duration::from_secs(20);
-
-/// Runs `code` as the body of a JavaScript function.
-fn js(code: &str) -> JsValue {
-    let function = Function::new_no_args(code);
-    function.call0(&JsValue::UNDEFINED).unwrap()
-}
-
-/// Returns the options with which a tab joins the native node, changed by `change`: JavaScript with
-/// `options`, the contents of node.json in `nodes`, and `port`, on which nobody listens at 127.0.0.77.
-async fn options(change: &str) -> JsValue {
-    let fetch = js("return fetch('/target/browser-test/node.json').then((it) => it.json())");
-    let nodes = JsFuture::from(fetch.unchecked_into::<Promise>()).await;
-    let body = format!(
-        "const {{ addr, secret, cluster }} = nodes.gossip;
-        const port = nodes.scripted.secure.split(':')[1];
-        const options = {{
-            cluster, secret, id: `tab-${{Math.random()}}`, seeds: [`ws://${{addr}}`], gossipIntervalMs: 100
-        }};
-        {change};
-        return options;"
-    );
-    let options = Function::new_with_args("nodes", &body);
-    options.call1(&JsValue::UNDEFINED, &nodes.unwrap()).unwrap()
-}
-
-async fn join(change: &str) -> GossipNode {
-    let node = GossipNode::join(options(change).await.unchecked_into()).await;
-    node.map_err(JsValue::from).unwrap()
-}
-
-async fn soon<F: IntoFuture>(future: F) -> F::Output {
-    let output = rt::timeout(DEADLINE, future.into_future()).await;
-    output.expect("the future should have completed by now")
-}
-
-fn text(object: &JsValue, field: &str) -> String {
-    let value = Reflect::get(object, &field.into()).unwrap();
-    value.as_string().unwrap_or_default()
-}
 
 #[wasm_bindgen_test]
 async fn a_malformed_seed_is_a_type_error_at_once() {
@@ -225,17 +185,6 @@ async fn a_page_that_has_left_is_not_superseded_by_one_of_its_name_with_another_
     let [left, myself] = ["left", "myself"].map(str::to_owned);
     assert_eq!(generations, [(no, no, left), (yes, no, myself)]);
     second.leave().await.unwrap();
-}
-
-/// Returns the liveness of the member `id`, as `node` shows it.
-fn liveness(node: &GossipNode, id: &str) -> String {
-    let members: js_sys::Array = node
-        .members()
-        .map_err(JsValue::from)
-        .unwrap()
-        .unchecked_into();
-    let member = members.iter().find(|it| text(it, "id") == id);
-    member.map_or_else(String::new, |member| text(&member, "liveness"))
 }
 
 #[wasm_bindgen_test]

@@ -22,12 +22,13 @@ const BROWSER_TIMEOUT_SECONDS: &str = "240";
 
 /// The test files that run in a browser, each with the folder of its package. A file that is not
 /// listed here does not run.
-const BROWSER_TESTS: [(&str, &str); 6] = [
+const BROWSER_TESTS: [(&str, &str); 7] = [
     (".", "browser_window"),
     (".", "browser_worker"),
     ("web", "arguments"),
     ("web", "join_options"),
     ("web", "joining"),
+    ("web", "renewal"),
     ("web/transport", "socket"),
 ];
 
