@@ -201,3 +201,34 @@ fn a_revocation_by_one_of_five_nodes_takes_effect_on_all_and_is_written_by_all()
         });
     }
 }
+
+#[test]
+fn a_word_on_stdin_is_revoked_without_being_in_the_command_line() {
+    let files = Files::new();
+    let a = files.core("a", &[]);
+    let word = word_of(&a, &["--for", "1h"]);
+    let leaf = files.leaf("leaf", &word, &[]);
+    wait_for_members(&[&a, &leaf], &["a", "leaf"]);
+    let revoke = |input: &str| a.admin_with_input(&["revoke", "-", "--json"], input);
+    for (input, reason) in [
+        ("", "stdin is empty"),
+        (&word[..60], "stdin, line 1: the invite is incomplete"),
+    ] {
+        let refused = revoke(input);
+        let text = stderr(&refused);
+        assert_eq!(refused.status.code(), Some(1), "{text}");
+        assert!(
+            text.contains(reason) && text.contains("\"input\""),
+            "{text}"
+        );
+        assert!(!text.contains(&word[14..40]), "{text}");
+    }
+    assert_eq!(invites(&a), [id_of(&word)]);
+    let revoked = revoke(&format!("# a guest\n{word}\n"));
+    assert!(revoked.status.success(), "{}", stderr(&revoked));
+    let printed = objects(&String::from_utf8(revoked.stdout).unwrap());
+    assert_eq!(printed[0]["id"], id_of(&word));
+    wait_for("the connection to end", || {
+        invites(&a).is_empty().then_some(())
+    });
+}

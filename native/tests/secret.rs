@@ -13,15 +13,13 @@
 
 mod support;
 
-use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::Path;
-use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use support::admin::objects;
 use support::cluster::{Cluster, IDS, Load, dials_with, make_secret, secrets};
-use support::process::{Node, stderr, subcommand, wait_for};
+use support::process::{Node, stderr, wait_for};
 
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
@@ -42,18 +40,6 @@ fn assert_hidden(nodes: &[Node], files: &[&Path]) {
             }
         }
     }
-}
-
-/// Runs a subcommand with something on its stdin.
-fn admin_with_input(node: &Node, args: &[&str], input: &str) -> Output {
-    let mut command = subcommand(&node.admin, args);
-    command.stdin(Stdio::piped());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut process = command.spawn().unwrap();
-    let mut stdin = process.stdin.take().unwrap();
-    stdin.write_all(input.as_bytes()).unwrap();
-    drop(stdin);
-    process.wait_with_output().unwrap()
 }
 
 /// Asserts that a node with this secret is kept out of a cluster.
@@ -285,7 +271,7 @@ fn a_changed_file_survives_a_restart() {
     let args = ["--secret", file.to_str().unwrap()];
     let node = Node::start(&args);
     let old_id = dials_with(&node);
-    let added = admin_with_input(&node, &["secret", "add", "--json"], &read(&new));
+    let added = node.admin_with_input(&["secret", "add", "--json"], &read(&new));
     assert!(added.status.success(), "{}", stderr(&added));
     let added = objects(&String::from_utf8(added.stdout).unwrap());
     let new_id = added[0]["secret"].as_str().unwrap().to_owned();
@@ -359,7 +345,7 @@ fn what_cannot_be_changed_is_refused_with_a_remedy_and_changes_nothing() {
         "input",
         "only the new one",
     );
-    let empty = admin_with_input(&node, &["secret", "add"], "");
+    let empty = node.admin_with_input(&["secret", "add"], "");
     assert!(
         stderr(&empty).contains("stdin is empty"),
         "{}",

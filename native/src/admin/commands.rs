@@ -163,7 +163,7 @@ impl AdminCommand {
             Self::Watch { .. } => Command::Watch,
             Self::Connections { .. } => Command::Connections,
             Self::Invite(command) => command.request(),
-            Self::Revoke(command) => command.request(),
+            Self::Revoke(command) => command.request().map_err(Stop::Input)?,
             Self::Secret { command } => command.request().map_err(Stop::Input)?,
         })
     }

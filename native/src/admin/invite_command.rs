@@ -3,6 +3,7 @@
 //! With a file of secrets an invite is issued here, and otherwise by the node. Invariant: the word of an invite goes to
 //! stdout alone, so that it can be piped; what it means goes to stderr.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use clap::builder::{StringValueParser, TypedValueParser as _};
 use gossip_transport::Identity;
 use gossip_transport::credential::{Invite, InviteId, NamePrefix};
 
+use super::input;
 use super::invites;
 use super::items::{Issued, KeptWhere, Revoked};
 use super::output::printable;
@@ -73,9 +75,10 @@ pub(crate) struct InviteCommand {
 /// What `gossip-node revoke` is given.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RevokeCommand {
-    /// The whole id of the invite, which its issuer was told, or its word
-    #[arg(value_parser = invite_id, required_unless_present = "list")]
-    id: Option<InviteId>,
+    /// The whole id of the invite, which its issuer was told, or its word; - reads it from stdin, which other users
+    /// cannot see
+    #[arg(value_parser = which, required_unless_present = "list")]
+    id: Option<Which>,
 
     /// List the invites that are revoked and have not expired
     #[arg(long, conflicts_with = "id")]
@@ -83,6 +86,14 @@ pub(crate) struct RevokeCommand {
 
     #[command(flatten)]
     target: Target,
+}
+
+/// The invite that is to be revoked.
+#[derive(Debug, Clone, Copy)]
+enum Which {
+    Id(InviteId),
+    /// The one on stdin.
+    Stdin,
 }
 
 impl InviteCommand {
@@ -158,11 +169,23 @@ impl RevokeCommand {
         &self.target
     }
 
-    pub(super) fn request(&self) -> Command {
-        match self.id {
-            Some(id) => Command::Revoke(Revoke { id }),
-            None => Command::RevokeList,
-        }
+    /// Returns the request.
+    ///
+    /// # Errors
+    ///
+    /// Fails if stdin is to have the id and has none, with a text that says what to do.
+    pub(super) fn request(&self) -> Result<Command, String> {
+        let id = match self.id {
+            Some(Which::Id(id)) => id,
+            Some(Which::Stdin) => {
+                let text = input::read(io::stdin());
+                let text =
+                    text.map_err(|error| format!("cannot read the invite from stdin: {error}"))?;
+                only_invite(&text)?
+            }
+            None => return Ok(Command::RevokeList),
+        };
+        Ok(Command::Revoke(Revoke { id }))
     }
 
     /// Returns a line about the invite, and a note on what is missing.
@@ -206,6 +229,28 @@ fn seed(text: &str) -> Result<String, String> {
     }
 }
 
+fn which(text: &str) -> Result<Which, String> {
+    match text {
+        "-" => Ok(Which::Stdin),
+        text => invite_id(text).map(Which::Id),
+    }
+}
+
+/// Returns the only invite in the text of stdin, which may have comments as the file of `--invite`.
+fn only_invite(text: &str) -> Result<InviteId, String> {
+    let mut entries = trust_files::entries(text);
+    let lacks = trust_files::lacks(text);
+    let (line, entry) = entries
+        .next()
+        .ok_or_else(|| format!("stdin {lacks} the id or the word of an invite"))?;
+    if let Some((second, _)) = entries.next() {
+        return Err(format!(
+            "stdin, line {second}: a second invite beside that on line {line}: revoke one at a time"
+        ));
+    }
+    invite_id(entry).map_err(|error| format!("stdin, line {line}: {error}"))
+}
+
 /// Parses an id, or takes that of a word. No error contains the text.
 fn invite_id(text: &str) -> Result<InviteId, String> {
     let text = text.trim();
@@ -246,6 +291,31 @@ mod tests {
         }
         for wrong in ["", "a.example", "wss://", "http://a.example"] {
             assert!(seed(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn stdin_has_one_invite_and_its_errors_name_the_line_and_not_the_word() {
+        let id = InviteId::generate(Duration::ZERO, Duration::from_secs(60)).unwrap();
+        assert_eq!(only_invite(&format!("# a guest\n{id} # b\n")), Ok(id));
+        let word = format!("{WORD}{}", "a2".repeat(40));
+        for (text, reason) in [
+            (String::new(), "stdin is empty and does not contain the id"),
+            ("# none\n".to_owned(), "stdin does not contain the id"),
+            (
+                format!("\n{word}"),
+                "stdin, line 2: the invite is incomplete",
+            ),
+            (
+                format!("{id}\n{id}\n"),
+                "stdin, line 2: a second invite beside that on line 1",
+            ),
+        ] {
+            let error = only_invite(&text).unwrap_err();
+            assert!(
+                error.starts_with(reason) && !error.contains("a2a2"),
+                "{error}"
+            );
         }
     }
 

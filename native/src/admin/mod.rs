@@ -21,6 +21,7 @@
 //! | `commands` | the subcommands, and their exit codes |
 //! | `secret_command` | those of `secret` |
 //! | `invite_command` | `invite` and `revoke` |
+//! | `input` | what subcommands read from files and stdin |
 //! | `target` | which node is meant, and how the result is printed |
 //! | `client` | the connection of a subcommand |
 //! | `output` | what people read |
@@ -31,6 +32,7 @@ mod client;
 mod commands;
 mod connections;
 mod execute;
+mod input;
 mod invite_command;
 mod invites;
 mod items;

@@ -3,19 +3,17 @@
 //! A new secret is read from a file or from stdin, since other users can read a command line. It goes to the node over
 //! the admin port only.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use gossip_transport::credential::ClusterSecret;
 
+use super::input::read;
 use super::items::Secret;
 use super::output;
 use super::protocol::{Command, SecretAdd, SecretNamed};
 use super::target::Target;
 use crate::trust_files;
-
-/// The longest input in bytes that may contain a secret.
-const MAX_LEN: u64 = 64 << 10;
 
 /// A subcommand of `secret`.
 #[derive(Debug, clap::Subcommand)]
@@ -114,12 +112,6 @@ fn new_secret(file: Option<&Path>) -> Result<ClusterSecret, String> {
         }
     };
     trust_files::only_secret(&name, &text)
-}
-
-fn read(input: impl io::Read) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    input.take(MAX_LEN).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ Invites
     gossip-node invite --secret cluster.secret --for 1h --seed HOST:PORT > word   or --admin instead of --secret
     gossip-node --invite word                 join with it
     gossip-node revoke ID                     end it on all nodes; --state-dir keeps that over restarts
+    gossip-node revoke - < word               the same by its word, which is then in no list of processes
 
 Examples
   Make a secret, and start a first node with its page and status on port 8080:

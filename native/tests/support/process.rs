@@ -112,6 +112,18 @@ impl Node {
         subcommand(&self.admin, args).output().unwrap()
     }
 
+    /// Runs a subcommand with this node, and with something on its stdin.
+    pub(crate) fn admin_with_input(&self, args: &[&str], input: &str) -> Output {
+        let mut command = subcommand(&self.admin, args);
+        command.stdin(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let mut stdin = process.stdin.take().unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        drop(stdin);
+        process.wait_with_output().unwrap()
+    }
+
     /// Returns an entry of the node's `/proc/PID/status` that is in kilobytes, such as `VmRSS`.
     pub(crate) fn memory(&self, entry: &str) -> u64 {
         let path = format!("/proc/{}/status", self.process.id());
