@@ -54,6 +54,16 @@ pub(crate) fn read_private(path: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
+/// Logs a warning if others than its owner can write to a file that says which peers are trusted.
+pub(crate) fn warn_if_writable(path: &Path) {
+    if writable_by_others(path) {
+        tracing::warn!(
+            ?path,
+            "other users of this machine can write to this file, and so decide which peers are trusted; chmod go-w it"
+        );
+    }
+}
+
 /// Creates a file with a line of text.
 ///
 /// # Errors
@@ -132,6 +142,18 @@ pub(crate) fn readable_by_others(path: &Path) -> bool {
 
 #[cfg(not(unix))]
 pub(crate) fn readable_by_others(_path: &Path) -> bool {
+    false
+}
+
+/// Returns whether `path` is a regular file to which others than its owner can write.
+#[cfg(unix)]
+fn writable_by_others(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.mode() & 0o022 != 0)
+}
+
+#[cfg(not(unix))]
+fn writable_by_others(_path: &Path) -> bool {
     false
 }
 

@@ -319,6 +319,36 @@ fn a_key_or_secret_that_others_can_read_is_warned_of_with_its_file() {
 }
 
 #[test]
+fn a_list_of_keys_or_options_that_others_can_write_to_is_warned_of_with_its_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let (keys, options) = (dir.path().join("keys"), dir.path().join("node.toml"));
+    let key = Node::start(&["--trust-anyone"]).identity.clone();
+    std::fs::write(&keys, format!("{key}\n")).unwrap();
+    std::fs::write(&options, "trust-file = \"keys\"\n").unwrap();
+    let options = options.to_str().unwrap();
+    let set_mode = |mode| {
+        for path in ["keys", "node.toml"] {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(dir.path().join(path), mode).unwrap();
+        }
+    };
+    // Keys are no secret, so that others may read them.
+    set_mode(0o644);
+    let node = Node::start(&["--config", options]);
+    assert!(!node.log().contains("other users"), "{}", node.log());
+    drop(node);
+    set_mode(0o664);
+    let log = Node::start(&["--config", options]).log();
+    let checked = stderr(&run(&["--config", options, "--check-config"]));
+    for path in [keys.to_str().unwrap(), options] {
+        let names = |line: &&str| line.contains("other users") && line.contains(path);
+        assert!(log.lines().any(|line| names(&line)), "{log}");
+        assert!(checked.lines().any(|line| names(&line)), "{checked}");
+    }
+}
+
+#[test]
 fn the_key_file_keeps_the_identity_and_is_readable_by_its_owner_only() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("node.key");

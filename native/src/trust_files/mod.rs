@@ -81,6 +81,10 @@ impl TrustFiles {
             given_keys: args.trusted.clone(),
             ..Files::default()
         };
+        // The file of options may name trusted keys, or anyone. Files with secrets are warned of when they are read.
+        for path in [&args.config, &args.trust_file].into_iter().flatten() {
+            private_file::warn_if_writable(path);
+        }
         let mut keys = args.trusted.clone();
         if let Some(path) = &args.trust_file {
             let text = private_file::read(path);
