@@ -280,6 +280,73 @@ fn the_word_goes_to_stdout_alone_and_into_no_log_status_or_error() {
 }
 
 #[test]
+fn a_word_that_is_written_to_a_file_is_for_its_owner_only_and_nowhere_else() {
+    use std::os::unix::fs::MetadataExt as _;
+    let files = Files::new();
+    let a = files.core("a", &[]);
+    let (secret, new) = (files.path("secret"), |name: &str| files.path(name));
+    let online = ["invite", "--for", "1h", "--out"];
+    let offline = ["invite", "--secret", &secret, "--for", "1h", "--out"];
+    let written = [
+        (
+            "online",
+            a.admin(&[&online[..], &[&*new("online")]].concat()),
+        ),
+        (
+            "offline",
+            run(&[&offline[..], &[&*new("offline")]].concat()),
+        ),
+        (
+            "json",
+            a.admin(&[&online[..], &[&*new("json"), "--json"]].concat()),
+        ),
+        (
+            "both",
+            run(&[&offline[..], &[&*new("both"), "--json"]].concat()),
+        ),
+    ];
+    for (name, output) in &written {
+        assert!(output.status.success(), "{name}: {}", stderr(output));
+        let mode = std::fs::metadata(new(name)).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+        let word = files.read(name);
+        let id = id_of(word.strip_suffix('\n').unwrap());
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let shown = format!("{printed}{}", stderr(output));
+        assert!(shown.contains(&id), "{name}: {shown}");
+        assert!(!shown.contains(&word[14..40]), "{name}: {shown}");
+        assert_eq!(
+            printed.is_empty(),
+            !matches!(*name, "json" | "both"),
+            "{name}"
+        );
+    }
+    let leaf = Node::start(&["--invite", &new("online"), "--id", "leaf"]);
+    wait_for_members(&[&a, &leaf], &["a", "leaf"]);
+    // No file is ever overwritten, and no invite is issued without a place for its word.
+    let kept = files.read("online");
+    let count = || a.log().matches("command=\"invite\"").count();
+    wait_for("two lines of the log", || (count() == 2).then_some(()));
+    for refused in [
+        a.admin(&[&online[..], &[&*new("online")]].concat()),
+        run(&[&offline[..], &[&*new("online")]].concat()),
+    ] {
+        let text = stderr(&refused);
+        assert_eq!(refused.status.code(), Some(1), "{text}");
+        assert!(text.contains("name another file"), "{text}");
+    }
+    assert_eq!(files.read("online"), kept);
+    assert_eq!(count(), 2);
+    let nowhere = run(&[&offline[..], &[&*new("none/word")]].concat());
+    let text = stderr(&nowhere);
+    assert_eq!(nowhere.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("cannot write the result: ") && text.contains("none/word"),
+        "{text}"
+    );
+}
+
+#[test]
 fn an_order_that_no_invite_can_meet_is_refused() {
     let files = Files::new();
     let secret = files.path("secret");

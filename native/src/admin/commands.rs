@@ -78,7 +78,7 @@ pub(crate) enum AdminCommand {
     },
     /// Print a new invite, with which a stranger can join the cluster as a leaf
     ///
-    /// The word goes to stdout, and what it means to stderr. Everyone who has it can use it, unless it names its only
+    /// The word goes to stdout or to --out, and what it means to stderr. Everyone who has it can use it, unless it names its only
     /// holder.
     Invite(InviteCommand),
     /// Revoke an invite on all nodes, whose connections with it end within two seconds, or list those that are revoked
@@ -169,11 +169,13 @@ impl AdminCommand {
     }
 
     fn exchange(&self, target: &Target) -> Result<(), Stop> {
-        if let Self::Invite(command) = self
-            && let Some(issued) = command.issue()
-        {
-            let issued = issued.map_err(|failure| Stop::Client(ClientError::Refused(failure)))?;
-            return invite(&issued, target.json).map_err(Stop::Output);
+        if let Self::Invite(command) = self {
+            command.check_out().map_err(Stop::Input)?;
+            if let Some(issued) = command.issue() {
+                let issued =
+                    issued.map_err(|failure| Stop::Client(ClientError::Refused(failure)))?;
+                return invite(command, &issued, target.json).map_err(Stop::Output);
+            }
         }
         let path = target
             .path(env::var_os("XDG_RUNTIME_DIR"))
@@ -220,10 +222,11 @@ struct Printer<'a> {
 
 impl Printer<'_> {
     fn item(&mut self, item: &RawValue) -> io::Result<()> {
-        if self.json {
-            return print(item.get());
-        }
         match self.command {
+            AdminCommand::Invite(command) if command.writes_word() => {
+                invite(command, &read(item)?, self.json)
+            }
+            _ if self.json => print(item.get()),
             AdminCommand::Get { .. } => value(&read::<Entry>(item)?),
             AdminCommand::Set { .. } => print(&output::was_set(&read::<Entry>(item)?)),
             AdminCommand::Delete { .. } => print(&output::deleted(&read::<Deleted>(item)?)),
@@ -235,7 +238,7 @@ impl Printer<'_> {
                 self.connections.push(read(item)?);
                 Ok(())
             }
-            AdminCommand::Invite(_) => invite(&read(item)?, false),
+            AdminCommand::Invite(command) => invite(command, &read(item)?, false),
             AdminCommand::Revoke(RevokeCommand { list: true, .. }) => {
                 self.revoked.push(read(item)?);
                 Ok(())
@@ -278,12 +281,21 @@ impl Printer<'_> {
     }
 }
 
-/// Prints an invite: the word alone on stdout.
-fn invite(issued: &Issued, json: bool) -> io::Result<()> {
+/// Prints an invite: the word alone on stdout, unless it goes to a file.
+fn invite(command: &InviteCommand, issued: &Issued, json: bool) -> io::Result<()> {
+    command.write_word(issued)?;
+    let in_file = command.writes_word();
     if json {
-        return print(&serde_json::to_string(issued)?);
+        let mut object = serde_json::to_value(issued)?;
+        if let (true, Some(fields)) = (in_file, object.as_object_mut()) {
+            fields.remove("word");
+        }
+        return print(&object.to_string());
     }
     let _ = writeln!(io::stderr(), "{}", InviteCommand::meaning(issued));
+    if in_file {
+        return Ok(());
+    }
     print(&output::printable(&issued.word))
 }
 

@@ -1,7 +1,8 @@
 //! The subcommands of `gossip-node` about invites.
 //!
-//! With a file of secrets an invite is issued here, and otherwise by the node. Invariant: the word of an invite goes to
-//! stdout alone, so that it can be piped; what it means goes to stderr.
+//! With a file of secrets an invite is issued here, and otherwise by the node. Invariant: the word of an invite goes
+//! either to stdout alone, so that it can be piped, or to a file that only its owner can read; what it means goes to
+//! stderr.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -68,6 +69,10 @@ pub(crate) struct InviteCommand {
     #[arg(long, value_name = "NAME", requires = "secret")]
     cluster: Option<String>,
 
+    /// Write the word to FILE (mode 0600, never overwritten) and not to stdout
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    out: Option<PathBuf>,
+
     #[command(flatten)]
     target: Target,
 }
@@ -104,6 +109,32 @@ impl InviteCommand {
     /// Returns the request for a node.
     pub(super) fn request(&self) -> Command {
         Command::Invite(self.order())
+    }
+
+    /// Returns whether the word goes to a file.
+    pub(super) fn writes_word(&self) -> bool {
+        self.out.is_some()
+    }
+
+    /// Fails if the file for the word exists, before an invite is issued that nobody would have. The text says what to do.
+    pub(super) fn check_out(&self) -> Result<(), String> {
+        match &self.out {
+            Some(path) if path.symlink_metadata().is_ok() => Err(format!(
+                "{} exists, and is never overwritten: name another file",
+                path.display()
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the word to its file, if there is one.
+    pub(super) fn write_word(&self, issued: &Issued) -> io::Result<()> {
+        let Some(path) = &self.out else {
+            return Ok(());
+        };
+        private_file::remove_drafts_of(path);
+        private_file::write_new(path, &issued.word)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
     }
 
     /// Issues the invite without a node, or returns `None` if a node is to issue it.

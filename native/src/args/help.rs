@@ -31,7 +31,8 @@ Changing secrets and keys
 Invites
   A node with --secret also accepts peers that hold an invite (unless --refuse-invites): strangers, such as
   browser tabs. They are leaves: believed only about themselves, within the limits of the invite.
-    gossip-node invite --secret cluster.secret --for 1h --seed HOST:PORT > word   or --admin instead of --secret
+    gossip-node invite --secret cluster.secret --for 1h --seed HOST:PORT --out word
+                                              --admin instead of --secret lets a running node issue it
     gossip-node --invite word                 join with it
     gossip-node revoke ID                     end it on all nodes; --state-dir keeps that over restarts
     gossip-node revoke - < word               the same by its word, which is then in no list of processes
