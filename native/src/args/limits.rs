@@ -122,6 +122,12 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "SIZE", default_value_t = Size(GOSSIP.max_bytes))]
     pub(crate) max_bytes: Size,
 
+    /// With --udp: most members of which chitchat nodes are told in a day; 0 tells them of no tab
+    ///
+    /// Tabs beyond it stay hidden from them, and are counted. All other members are always told of.
+    #[arg(long, value_name = "COUNT", requires = "udp", default_value_t = GOSSIP.max_udp_members)]
+    pub(crate) max_udp_members: usize,
+
     /// With --udp: most new addresses that wait to be accepted
     #[arg(long, value_name = "COUNT", requires = "udp", default_value_t = UDP.max_pending_flows)]
     pub(crate) udp_max_pending_flows: usize,
@@ -202,6 +208,7 @@ impl Limits {
             .with_max_members(self.max_members.unwrap_or(default))
             .with_max_bytes_per_member(self.max_bytes_per_member.0)
             .with_max_bytes(self.max_bytes.0)
+            .with_max_udp_members(self.max_udp_members)
     }
 
     /// Returns the limits of plaintext UDP.

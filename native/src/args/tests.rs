@@ -268,6 +268,7 @@ fn a_value_of_zero_is_refused_with_the_name_of_its_option_or_is_documented() {
     let documented = [
         "max-partial-bytes",
         "max-shared-record-bytes",
+        "max-udp-members",
         "udp-max-unechoed-bytes-per-second",
         "backoff-min",
         "outgoing-ttl",
