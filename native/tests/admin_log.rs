@@ -102,6 +102,7 @@ fn connections_are_a_table_or_an_object_each() {
     assert_eq!(connection["identity"], a.identity);
     assert_eq!(connection["direction"], "outgoing");
     assert_eq!(connection["protocol"], "noise");
+    assert_eq!(connection["alpn"], "chitchat/v1");
     for number in [
         "age_seconds",
         "silence_seconds",
@@ -117,11 +118,12 @@ fn connections_are_a_table_or_an_object_each() {
         .map(|line| line.split_whitespace().collect())
         .collect();
     assert_eq!(
-        rows[0][..4],
-        ["ADDRESS", "IDENTITY", "DIRECTION", "PROTOCOL"]
+        rows[0][..5],
+        ["ADDRESS", "IDENTITY", "DIRECTION", "PROTOCOL", "ALPN"]
     );
     let (addr, short) = (b.gossip.to_string(), &b.identity[..10]);
-    assert_eq!(rows[1][..4], [&addr, short, "incoming", "noise"], "{table}");
+    let row = [&addr, short, "incoming", "noise", "chitchat/v1"];
+    assert_eq!(rows[1][..5], row, "{table}");
     b.signal("KILL");
     drop(b);
     wait_for("the connection to end", || {

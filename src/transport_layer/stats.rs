@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::credential::{Grounds, Identity};
-use crate::net::{AcceptFailure, PartialStats};
+use crate::net::{AcceptFailure, Alpn, PartialStats};
 
 /// The reason why a message was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -276,6 +276,8 @@ pub struct ConnectionInfo {
     pub remote_identity: Identity,
     /// What else it has proved: that it knows a cluster secret, and which one.
     pub grounds: Grounds,
+    /// The application protocol that both sides have agreed on. Over UDP, where nothing is agreed on, that of chitchat.
+    pub alpn: Alpn,
     /// The side that dialled.
     pub direction: Direction,
     /// The time since the connection was established.

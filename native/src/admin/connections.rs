@@ -32,6 +32,7 @@ fn connection(open: &ConnectionInfo, stats: &SocketStats) -> Connection {
         local_addr: open.local_addr,
         identity: is_proved.then(|| open.remote_identity.to_string()),
         protocol: if is_proved { "noise" } else { "udp" }.to_owned(),
+        alpn: Some(open.alpn.to_string()),
         secret: match open.grounds {
             Grounds::Secret(id) => Some(id.to_string()),
             _ => None,

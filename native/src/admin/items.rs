@@ -94,6 +94,9 @@ pub(super) struct Connection {
     pub(super) identity: Option<String>,
     /// `noise` (encrypted, over TCP or WebSocket) or `udp`.
     pub(super) protocol: String,
+    /// The application protocol that both sides have agreed on. Nodes of earlier versions do not say it.
+    #[serde(default)]
+    pub(super) alpn: Option<String>,
     /// The id of the cluster secret that it was made with.
     pub(super) secret: Option<String>,
     /// The id of the invite that it rests on. Nodes of earlier versions do not say it.

@@ -105,6 +105,7 @@ pub(super) fn connections(connections: &[Connection]) -> String {
         "IDENTITY",
         "DIRECTION",
         "PROTOCOL",
+        "ALPN",
         "SILENCE",
         "QUEUED",
         "RECEIVED",
@@ -122,6 +123,7 @@ pub(super) fn connections(connections: &[Connection]) -> String {
             }
             .to_owned(),
             printable(&connection.protocol).into_owned(),
+            printable(connection.alpn.as_deref().unwrap_or("-")).into_owned(),
             format!("{:.1}s", connection.silence_seconds),
             connection.queued.to_string(),
             connection.incoming_queued.to_string(),
@@ -132,7 +134,7 @@ pub(super) fn connections(connections: &[Connection]) -> String {
         let cells = rows.iter().filter_map(|row| row.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
-    let widths: [usize; 8] = std::array::from_fn(width);
+    let widths: [usize; 9] = std::array::from_fn(width);
     let mut text = String::new();
     for row in &rows {
         let cells = row.iter().zip(widths);
@@ -279,6 +281,7 @@ mod tests {
             local_addr: addr.parse().unwrap(),
             identity: identity.map(str::to_owned),
             protocol: if identity.is_some() { "noise" } else { "udp" }.to_owned(),
+            alpn: identity.map(|_| "chitchat/v1".to_owned()),
             secret: None,
             invite: identity.map(|_| "aaaaaadljhqbabyha4dqobyha4".to_owned()),
             direction: Side::Incoming,
@@ -292,9 +295,9 @@ mod tests {
             connection("127.0.0.1:1", Some("abcdefghijklmnop")),
             connection("192.0.2.200:7946", None),
         ]);
-        let expected = "ADDRESS           IDENTITY    DIRECTION  PROTOCOL  SILENCE  QUEUED  RECEIVED  INVITE\n\
-                        127.0.0.1:1       abcdefghij  incoming   noise     0.2s     3       0         aaaaaadljhqbabyha4dqobyha4\n\
-                        192.0.2.200:7946  -           incoming   udp       0.2s     3       0         -\n";
+        let expected = "ADDRESS           IDENTITY    DIRECTION  PROTOCOL  ALPN         SILENCE  QUEUED  RECEIVED  INVITE\n\
+                        127.0.0.1:1       abcdefghij  incoming   noise     chitchat/v1  0.2s     3       0         aaaaaadljhqbabyha4dqobyha4\n\
+                        192.0.2.200:7946  -           incoming   udp       -            0.2s     3       0         -\n";
         assert_eq!(listed, expected);
     }
 

@@ -138,6 +138,7 @@ impl<C: NetConnection> Link<C> {
             local_addr: self.conn.local_addr(),
             remote_identity: self.conn.remote_identity(),
             grounds: self.conn.grounds(),
+            alpn: self.conn.alpn_negotiated().clone(),
             direction: self.direction,
             age: now.saturating_duration_since(self.since),
             silence: now.saturating_duration_since(self.conn.last_heard()),
