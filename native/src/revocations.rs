@@ -259,9 +259,13 @@ fn revoke_all(trust: &Trust, text: &str) -> Result<Vec<InviteId>, String> {
                  damaged; restore it, or remove the line, with which an invite may become valid again"
             )
         })?;
-        trust
-            .revoke(id)
-            .map_err(|error| format!(", line {line}: {error}"))?;
+        trust.revoke(id).map_err(|error| match error {
+            RevokeError::TooFarAhead { .. } => format!(
+                ", line {line}: {error}: correct the clock, or remove the line, with which an invite may become valid \
+                 again"
+            ),
+            error => format!(", line {line}: {error}"),
+        })?;
     }
     Ok(trust.revoked())
 }

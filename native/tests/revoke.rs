@@ -118,7 +118,9 @@ fn a_damaged_file_of_revocations_ends_the_start_with_its_line() {
         .as_str()
         .unwrap()
         .to_owned();
-    files.write("state/revocations", &format!("{id}\n{}\n", &id[..9]));
+    let now = gossip_transport::rt::unix_time();
+    let far = InviteId::generate(now + InviteId::MAX_LIFETIME, Duration::from_secs(3600));
+    let far = far.unwrap().to_string();
     let args = [
         "--secret",
         &secret,
@@ -127,14 +129,27 @@ fn a_damaged_file_of_revocations_ends_the_start_with_its_line() {
         "--listen",
         "127.0.0.1:0",
     ];
-    for (more, code) in [(&[][..], 1), (&["--check-config"], 2)] {
-        let refused = run(&[&args[..], more].concat());
-        let text = stderr(&refused);
-        assert_eq!(refused.status.code(), Some(code), "{text}");
-        assert!(
-            text.contains("state/revocations, line 2: not the id"),
-            "{text}"
-        );
+    for (second, reason, remedy) in [
+        (
+            &id[..9],
+            "not the id of an invite",
+            "restore it, or remove the line",
+        ),
+        // As if the clock had been set back since.
+        (
+            &*far,
+            "would expire in more than 30 days",
+            "correct the clock, or remove the line",
+        ),
+    ] {
+        let path = files.write("state/revocations", &format!("{id}\n{second}\n"));
+        for (more, code) in [(&[][..], 1), (&["--check-config"], 2)] {
+            let refused = run(&[&args[..], more].concat());
+            let text = stderr(&refused);
+            assert_eq!(refused.status.code(), Some(code), "{text}");
+            let (_, error) = text.split_once(&format!("{path}, line 2: ")).expect(&text);
+            assert!(error.contains(reason) && error.contains(remedy), "{text}");
+        }
     }
 }
 
