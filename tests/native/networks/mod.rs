@@ -3,6 +3,7 @@
 mod addresses;
 mod amplification;
 mod beside_tabs;
+mod bridged_pages;
 mod config;
 mod conformance;
 mod downgrade;
