@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: a cluster on this machine, and a page whose tabs join it.
 
 pub(crate) mod cluster;
+mod crowd;
 mod detection;
 pub(crate) mod node;
 pub(crate) mod ports;
@@ -45,6 +46,16 @@ pub(crate) struct Options {
     /// Prove in a headless browser that tabs and nodes form one cluster, then exit
     #[arg(long)]
     check: bool,
+
+    /// Open and close so many tabs in a headless browser [default: 200], and check that they leave no trace
+    #[arg(
+        long,
+        value_name = "TABS",
+        num_args = 0..=1,
+        default_missing_value = "200",
+        conflicts_with_all = ["check", "upstream"]
+    )]
+    crowd: Option<usize>,
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
@@ -59,14 +70,16 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let nodes = options.nodes.unwrap_or(default_nodes);
     ports.check_free(nodes)?;
     // First, so that a browser that cannot be installed is reported before the long build.
-    let browser = options.check.then(Programs::ensure).transpose()?;
+    let is_automatic = options.check || options.crowd.is_some();
+    let browser = is_automatic.then(Programs::ensure).transpose()?;
     let web_root = bundle::build(&workspace)?;
     let mut cluster = Cluster::prepare(&workspace, Some(&web_root), others)?;
     cluster.start(nodes, ports)?;
     announce(&cluster, start.elapsed())?;
-    match browser {
-        Some(browser) => proof::run(&workspace, &browser, cluster),
-        None => watch(cluster),
+    match (browser, options.crowd) {
+        (Some(browser), Some(tabs)) => crowd::run(&browser, &cluster, tabs),
+        (Some(browser), None) => proof::run(&workspace, &browser, cluster),
+        (None, _) => watch(cluster),
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use anyhow::Context as _;
 use serde::Deserialize;
 
 use crate::host::command;
@@ -61,6 +62,18 @@ impl Node {
     pub(crate) fn status(&self, client: &Client) -> anyhow::Result<Status> {
         let url = format!("http://{}/status", self.http);
         client.get(&url)?.json()
+    }
+
+    /// Returns the value of a metric of the node that has no labels.
+    pub(crate) fn metric(&self, client: &Client, name: &str) -> anyhow::Result<f64> {
+        let answer = client.get(&format!("http://{}/metrics", self.http))?;
+        answer.check()?;
+        let mut lines = answer.body.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = value.with_context(|| format!("{} has no metric {name}", self.id))?;
+        value
+            .parse()
+            .with_context(|| format!("{name} of {} is {value}", self.id))
     }
 
     /// Sets one of the node's own keys.

@@ -96,6 +96,17 @@ impl<'a> Tab<'a> {
         self.open(url)
     }
 
+    /// Opens another tab, which is empty.
+    pub(crate) fn open_another(&self) -> anyhow::Result<Self> {
+        let session = self.session()?;
+        Ok(Self::new(session, session.open_tab()?))
+    }
+
+    /// Closes the tab, as a user would.
+    pub(crate) fn close(self) -> anyhow::Result<()> {
+        self.session()?.close_window()
+    }
+
     /// Makes the tab one of a page that has no locks, as on plain http, from its next load on.
     pub(crate) fn disable_locks(&self) -> anyhow::Result<()> {
         const HIDE: &str =
