@@ -1,6 +1,6 @@
 //! Measures how long a change on one member takes to reach all others, in a cluster of this crate
 //! and in one of upstream's, how much both send while nothing changes, and how long it takes until all members of this
-//! crate have seen that one leaves. Upstream has no such message.
+//! crate have seen that one leaves, which has joined beside the others before. Upstream has no such message.
 //!
 //! `spread [--members N] [--sets N] [--leaves N] [--seeds N] [--svg FILE]`: both clusters live in one process
 //! and take turns. Times are exact to about 2 ms, since the members are checked every millisecond.
@@ -16,6 +16,8 @@ use gossip_benches::report::{median, quantile, write_json};
 use serde_json::json;
 
 const REST: Duration = Duration::from_secs(10);
+/// The number of members that join at a time, to leave one after the other.
+const TOGETHER: usize = 10;
 
 struct Options {
     members: usize,
@@ -111,7 +113,10 @@ async fn measure(
         // Changes must fall at all moments of a round.
         tokio::time::sleep(Duration::from_millis(rng.u64(0..1000))).await;
     }
-    for _ in 0..options.leaves {
+    for n in 0..options.leaves {
+        if n % TOGETHER == 0 {
+            our_cluster.grow(TOGETHER.min(options.leaves - n)).await?;
+        }
         let time = our_cluster.leave().await?;
         ours.leaves.push(time.as_secs_f64() * 1e3);
         tokio::time::sleep(Duration::from_millis(rng.u64(0..1000))).await;
