@@ -11,33 +11,37 @@
 //!
 //! Invariant: what others report over UDP makes no member core, and reaches no core member that knows better.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
+
+use litemap::LiteMap;
 
 use crate::credential::is_key_address;
 
 /// The addresses of core members, of those that may be, and of those that are reached over UDP.
 #[derive(Debug, Default)]
 pub(super) struct Cores {
-    /// Core members have sent messages from these, or have proved that they have them; most recently at that time.
-    known: BTreeMap<SocketAddr, Duration>,
-    /// Core members were the first to report members at these, at that time.
-    reported: BTreeMap<SocketAddr, Duration>,
-    /// Peers over UDP were the first to report members at these, and core members may know better.
-    unconfirmed: BTreeMap<SocketAddr, Unconfirmed>,
-    /// Members at these are reached over UDP.
-    over_udp: BTreeSet<SocketAddr>,
+    addrs: LiteMap<SocketAddr, Standing>,
+    /// The number of those that are or may be core, and of those that are unconfirmed.
+    core: usize,
+    unconfirmed: usize,
     /// When a core member has last sent a digest.
     last_digest: Duration,
 }
 
-/// What is known of an address that only peers over UDP have reported.
-#[derive(Debug, Clone, Copy)]
-struct Unconfirmed {
-    since: Duration,
-    /// A datagram has come from it, which may be forged.
-    has_sent: bool,
+/// What is known of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// A core member has sent a message from it, or has proved that it has it; most recently then.
+    Core(Duration),
+    /// Core members were the first to report a member at it, at that time.
+    Reported(Duration),
+    /// Peers over UDP were the first to report a member at it, at that time, and core members may know better. A
+    /// datagram may have come from it, which may be forged.
+    Unconfirmed { since: Duration, has_sent: bool },
+    /// Members at it are reached over UDP.
+    OverUdp,
 }
 
 /// What is known about the owner of a member.
@@ -63,36 +67,25 @@ pub(super) enum Reporter {
 impl Cores {
     /// Notes that a core member is at `addr`.
     pub(super) fn mark(&mut self, addr: SocketAddr, now: Duration) {
-        self.known.insert(addr, now);
-        self.reported.remove(&addr);
-        self.unconfirmed.remove(&addr);
-        self.over_udp.remove(&addr);
+        self.set(addr, Standing::Core(now));
     }
 
     /// Notes that a member at `addr`, of which nobody had before, was reported.
     pub(super) fn note_first_report(&mut self, addr: SocketAddr, by: Reporter, now: Duration) {
-        let is_known = self.reported.contains_key(&addr) || self.is_over_udp(addr);
-        if is_known || self.owner(addr) != Owner::Unproved {
+        if self.addrs.get(&addr).is_some() || is_key_address(addr) {
             return;
         }
+        let (since, has_sent) = (now, false);
         match by {
-            Reporter::Core => {
-                self.reported.insert(addr, now);
-            }
-            Reporter::OverUdp => {
-                let has_sent = false;
-                let since = now;
-                self.unconfirmed
-                    .insert(addr, Unconfirmed { since, has_sent });
-            }
+            Reporter::Core => self.set(addr, Standing::Reported(now)),
+            Reporter::OverUdp => self.set(addr, Standing::Unconfirmed { since, has_sent }),
             Reporter::Other => {}
         }
     }
 
     /// Notes that a core member has reported a member at `addr`, of which only peers over UDP had before.
     pub(super) fn contradict(&mut self, addr: SocketAddr, now: Duration) {
-        self.unconfirmed.remove(&addr);
-        self.reported.insert(addr, now);
+        self.set(addr, Standing::Reported(now));
     }
 
     /// Notes a plain datagram from `addr`. Returns true if a core member has reported it for `patience`, so that it is
@@ -103,18 +96,19 @@ impl Cores {
         patience: Duration,
         now: Duration,
     ) -> bool {
-        if let Some(unconfirmed) = self.unconfirmed.get_mut(&addr) {
-            unconfirmed.has_sent = true;
+        match self.addrs.get_mut(&addr) {
+            Some(Standing::Unconfirmed { has_sent, .. }) => {
+                *has_sent = true;
+                false
+            }
+            Some(Standing::Reported(since)) => now.saturating_sub(*since) >= patience,
+            _ => false,
         }
-        let since = self.reported.get(&addr);
-        since.is_some_and(|since| now.saturating_sub(*since) >= patience)
     }
 
     /// Notes that a member at `addr` is reached over UDP.
     pub(super) fn note_over_udp(&mut self, addr: SocketAddr) {
-        self.known.remove(&addr);
-        self.reported.remove(&addr);
-        self.over_udp.insert(addr);
+        self.set(addr, Standing::OverUdp);
     }
 
     /// Notes a digest of a core member, or the start.
@@ -130,63 +124,65 @@ impl Cores {
     /// Ends the wait of those of which no core member has said otherwise: members at the unconfirmed addresses that have
     /// sent datagrams, or have been unconfirmed for `patience`, are reached over UDP.
     pub(super) fn confirm(&mut self, patience: Duration, now: Duration) {
-        let over_udp = &mut self.over_udp;
-        self.unconfirmed.retain(|addr, of| {
-            let is_settled = of.has_sent || now.saturating_sub(of.since) >= patience;
-            if is_settled {
-                over_udp.insert(*addr);
+        if !self.has_unconfirmed() {
+            return;
+        }
+        for (_, standing) in &mut self.addrs {
+            if let Standing::Unconfirmed { since, has_sent } = *standing
+                && (has_sent || now.saturating_sub(since) >= patience)
+            {
+                *standing = Standing::OverUdp;
             }
-            !is_settled
-        });
+        }
+        self.count();
     }
 
     /// Returns true if only core members have reported members at `addr`, and it is not known to be reached over UDP.
     pub(super) fn is_reported(&self, addr: SocketAddr) -> bool {
-        self.reported.contains_key(&addr)
+        matches!(self.addrs.get(&addr), Some(Standing::Reported(_)))
     }
 
     /// Returns true if only peers over UDP have reported members at `addr`, and core members may know better.
     pub(super) fn is_unconfirmed(&self, addr: SocketAddr) -> bool {
-        self.unconfirmed.contains_key(&addr)
+        matches!(self.addrs.get(&addr), Some(Standing::Unconfirmed { .. }))
     }
 
     /// Returns true if there are unconfirmed addresses.
     pub(super) fn has_unconfirmed(&self) -> bool {
-        !self.unconfirmed.is_empty()
+        self.unconfirmed > 0
     }
 
     /// Returns true if peers over UDP may have said something about members at `addr` that was believed.
     pub(super) fn is_over_udp(&self, addr: SocketAddr) -> bool {
-        self.is_unconfirmed(addr) || self.over_udp.contains(&addr)
+        self.is_unconfirmed(addr) || self.addrs.get(&addr) == Some(&Standing::OverUdp)
     }
 
     /// Returns true if a core member is known to be at `addr`, from which none has been heard for `patience`.
     pub(super) fn is_silent(&self, addr: SocketAddr, patience: Duration, now: Duration) -> bool {
-        let heard = self.known.get(&addr);
-        heard.is_some_and(|heard| now.saturating_sub(*heard) >= patience)
+        match self.addrs.get(&addr) {
+            Some(Standing::Core(heard)) => now.saturating_sub(*heard) >= patience,
+            _ => false,
+        }
     }
 
     pub(super) fn contains(&self, addr: SocketAddr) -> bool {
-        self.known.contains_key(&addr)
+        matches!(self.addrs.get(&addr), Some(Standing::Core(_)))
     }
 
     /// Returns true if no core member is known, not even one that may be.
     pub(super) fn is_empty(&self) -> bool {
-        self.known.is_empty() && self.reported.is_empty()
+        self.core == 0
     }
 
     /// Returns the number of addresses.
     pub(super) fn len(&self) -> usize {
-        let unproved = self.reported.len() + self.unconfirmed.len() + self.over_udp.len();
-        self.known.len() + unproved
+        self.addrs.len()
     }
 
     /// Forgets the addresses that are not among `kept`.
     pub(super) fn retain(&mut self, kept: &BTreeSet<SocketAddr>) {
-        self.known.retain(|addr, _| kept.contains(addr));
-        self.reported.retain(|addr, _| kept.contains(addr));
-        self.unconfirmed.retain(|addr, _| kept.contains(addr));
-        self.over_udp.retain(|addr| kept.contains(addr));
+        self.addrs.retain(|addr, _| kept.contains(addr));
+        self.count();
     }
 
     pub(super) fn owner(&self, addr: SocketAddr) -> Owner {
@@ -197,6 +193,35 @@ impl Cores {
         } else {
             Owner::Unproved
         }
+    }
+
+    fn set(&mut self, addr: SocketAddr, standing: Standing) {
+        if let Some(before) = self.addrs.get(&addr) {
+            self.core -= usize::from(before.may_be_core());
+            self.unconfirmed -= usize::from(before.is_unconfirmed());
+        }
+        self.core += usize::from(standing.may_be_core());
+        self.unconfirmed += usize::from(standing.is_unconfirmed());
+        self.addrs.insert(addr, standing);
+    }
+
+    fn count(&mut self) {
+        let standings = self.addrs.values();
+        self.core = standings.filter(|standing| standing.may_be_core()).count();
+        let standings = self.addrs.values();
+        self.unconfirmed = standings
+            .filter(|standing| standing.is_unconfirmed())
+            .count();
+    }
+}
+
+impl Standing {
+    fn may_be_core(self) -> bool {
+        matches!(self, Self::Core(_) | Self::Reported(_))
+    }
+
+    fn is_unconfirmed(self) -> bool {
+        matches!(self, Self::Unconfirmed { .. })
     }
 }
 

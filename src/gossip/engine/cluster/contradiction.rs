@@ -3,12 +3,12 @@
 //! Anyone over UDP may have said it, and may have said it first: before a core member has told us of the member, or
 //! before that has sent us a message itself. Invariant: once it has, nothing is left of what was said before.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Cluster;
 use crate::gossip::engine::node_state::NodeState;
+use crate::gossip::engine::order;
 use crate::message::{ChitchatId, Digest};
 
 impl Cluster {
@@ -24,9 +24,7 @@ impl Cluster {
             return Vec::new();
         }
         let listed = digest.node_digests.keys().map(ChitchatId::addr);
-        let addrs: BTreeSet<_> = listed
-            .filter(|addr| self.cores.is_unconfirmed(*addr))
-            .collect();
+        let addrs = order::set(listed.filter(|addr| self.cores.is_unconfirmed(*addr)));
         for addr in &addrs {
             self.cores.contradict(*addr, now);
         }
