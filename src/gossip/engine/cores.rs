@@ -6,8 +6,8 @@
 //!
 //! | first reported by | until | what it may be |
 //! |---|---|---|
-//! | a core member: *reported* | it has sent a datagram; in a cluster with secrets also for so long that its proof would have arrived | core: nobody over UDP speaks for it |
-//! | a peer over UDP: *unconfirmed* | the next digest of a core member, if it has sent a datagram itself, or else for a while; none of these digests lists its address. If no core member sends digests, for a shorter while | core: nobody but peers over UDP is told of it. If a core member lists it, all that was said of it before is dropped |
+//! | a core member: *reported* | it has sent a datagram, and in a cluster with secrets its state has arrived without a proof; there also for so long that that would have arrived | core: nobody over UDP speaks for it |
+//! | a peer over UDP: *unconfirmed* | the next digest of a core member that knows us, if it has sent a datagram itself, or else for a while; none of these digests lists its address | core: nobody but peers over UDP is told of it, and leaves while no core member sends digests. If a core member lists it, all that was said of it before is dropped |
 //!
 //! Invariant: what others report over UDP makes no member core, and reaches no core member that knows better.
 
@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use litemap::LiteMap;
 
+use super::order;
 use crate::credential::is_key_address;
+use crate::message::{ChitchatId, Digest, Version};
 
 /// The addresses of core members, of those that may be, and of those that are reached over UDP.
 #[derive(Debug, Default)]
@@ -28,6 +30,10 @@ pub(super) struct Cores {
     unconfirmed: usize,
     /// When a core member has last sent a digest.
     last_digest: Duration,
+    /// No core member has sent one for some rounds.
+    are_silent: bool,
+    /// A datagram has come from somewhere.
+    has_udp: bool,
 }
 
 /// What is known of an address.
@@ -35,13 +41,30 @@ pub(super) struct Cores {
 enum Standing {
     /// A core member has sent a message from it, or has proved that it has it; most recently then.
     Core(Duration),
-    /// Core members were the first to report a member at it, at that time.
-    Reported(Duration),
+    /// Core members were the first to report a member at it.
+    Reported(Report),
     /// Peers over UDP were the first to report a member at it, at that time, and core members may know better. A
     /// datagram may have come from it, which may be forged.
     Unconfirmed { since: Duration, has_sent: bool },
     /// Members at it are reached over UDP.
     OverUdp,
+}
+
+/// The first report of an address by a core member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Report {
+    pub(super) at: Duration,
+    /// The version that it has stated. Those of a core member with a secret contain its proof.
+    pub(super) version: Version,
+}
+
+impl Report {
+    /// Returns what a digest says of `id`.
+    pub(super) fn of(digest: &Digest, id: &ChitchatId, at: Duration) -> Self {
+        let listed = digest.node_digests.get(id);
+        let version = listed.map_or(0, |listed| listed.max_version);
+        Self { at, version }
+    }
 }
 
 /// What is known about the owner of a member.
@@ -70,40 +93,50 @@ impl Cores {
         self.set(addr, Standing::Core(now));
     }
 
-    /// Notes that a member at `addr`, of which nobody had before, was reported.
-    pub(super) fn note_first_report(&mut self, addr: SocketAddr, by: Reporter, now: Duration) {
+    /// Notes a report of a member at `addr`, of which nobody had known before.
+    pub(super) fn note_first_report(&mut self, addr: SocketAddr, by: Reporter, report: Report) {
         if self.addrs.get(&addr).is_some() || is_key_address(addr) {
             return;
         }
-        let (since, has_sent) = (now, false);
+        let (since, has_sent) = (report.at, false);
         match by {
-            Reporter::Core => self.set(addr, Standing::Reported(now)),
+            Reporter::Core => self.set(addr, Standing::Reported(report)),
             Reporter::OverUdp => self.set(addr, Standing::Unconfirmed { since, has_sent }),
             Reporter::Other => {}
         }
     }
 
-    /// Notes that a core member has reported a member at `addr`, of which only peers over UDP had before.
-    pub(super) fn contradict(&mut self, addr: SocketAddr, now: Duration) {
-        self.set(addr, Standing::Reported(now));
+    /// Notes the report of a core member about `addr`, of which only peers over UDP had told.
+    pub(super) fn contradict(&mut self, addr: SocketAddr, report: Report) {
+        self.set(addr, Standing::Reported(report));
     }
 
-    /// Notes a plain datagram from `addr`. Returns true if a core member has reported it for `patience`, so that it is
-    /// reached over UDP unless it has proved to be core.
-    pub(super) fn note_datagram(
-        &mut self,
-        addr: SocketAddr,
-        patience: Duration,
-        now: Duration,
-    ) -> bool {
+    /// Notes a plain datagram from `addr`. Returns the report of a core member, if that was the first to tell of it.
+    pub(super) fn note_datagram(&mut self, addr: SocketAddr) -> Option<Report> {
+        self.has_udp = true;
         match self.addrs.get_mut(&addr) {
             Some(Standing::Unconfirmed { has_sent, .. }) => {
                 *has_sent = true;
-                false
+                None
             }
-            Some(Standing::Reported(since)) => now.saturating_sub(*since) >= patience,
-            _ => false,
+            Some(Standing::Reported(report)) => Some(*report),
+            _ => None,
         }
+    }
+
+    /// Returns true if a datagram has come from somewhere.
+    pub(super) fn has_udp(&self) -> bool {
+        self.has_udp
+    }
+
+    /// Returns the addresses that core members have reported `patience` ago, and of which is still not known how they are
+    /// reached.
+    pub(super) fn reported_for(&self, patience: Duration, now: Duration) -> BTreeSet<SocketAddr> {
+        let reported = self.addrs.iter().filter(|(_, standing)| match standing {
+            Standing::Reported(report) => now.saturating_sub(report.at) >= patience,
+            _ => false,
+        });
+        order::set(reported.map(|(addr, _)| *addr))
     }
 
     /// Notes that a member at `addr` is reached over UDP.
@@ -114,11 +147,17 @@ impl Cores {
     /// Notes a digest of a core member, or the start.
     pub(super) fn note_digest(&mut self, now: Duration) {
         self.last_digest = now;
+        self.are_silent = false;
     }
 
-    /// Returns true if no core member has sent a digest for this time, so that none may be there.
-    pub(super) fn are_silent_for(&self, time: Duration, now: Duration) -> bool {
-        now.saturating_sub(self.last_digest) >= time
+    /// Notes a round. A core member that is there would have sent a digest in this time.
+    pub(super) fn note_round(&mut self, time: Duration, now: Duration) {
+        self.are_silent = now.saturating_sub(self.last_digest) >= time;
+    }
+
+    /// Returns true if no core member has sent a digest for some rounds, so that none may be there.
+    pub(super) fn are_silent(&self) -> bool {
+        self.are_silent
     }
 
     /// Ends the wait of those of which no core member has said otherwise: members at the unconfirmed addresses that have
@@ -163,6 +202,20 @@ impl Cores {
             Some(Standing::Core(heard)) => now.saturating_sub(*heard) >= patience,
             _ => false,
         }
+    }
+
+    /// Returns true if a core member was heard at `addr`, or first reported there, since then.
+    pub(super) fn is_recent(&self, addr: SocketAddr, since: Duration) -> bool {
+        match self.addrs.get(&addr) {
+            Some(Standing::Core(at) | Standing::Reported(Report { at, .. })) => *at >= since,
+            _ => false,
+        }
+    }
+
+    /// Returns true if a member at `addr` shares what is not left to core members.
+    pub(super) fn is_limited(&self, addr: SocketAddr) -> bool {
+        let is_over_udp = !self.is_empty() && self.is_over_udp(addr);
+        self.owner(addr) == Owner::Leaf || is_over_udp
     }
 
     pub(super) fn contains(&self, addr: SocketAddr) -> bool {
@@ -242,5 +295,32 @@ impl Room {
         self.all -= 1;
         self.leaves -= usize::from(is_leaf);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_without_members_are_forgotten_whatever_is_known_of_them() {
+        let addr = |n: u16| SocketAddr::from(([127, 0, 0, 1], n));
+        let mut cores = Cores::default();
+        let report = Report {
+            at: Duration::ZERO,
+            version: 1,
+        };
+        cores.mark(addr(1), Duration::ZERO);
+        cores.note_first_report(addr(2), Reporter::Core, report);
+        cores.note_first_report(addr(3), Reporter::OverUdp, report);
+        cores.note_over_udp(addr(4));
+        for n in 1..=4 {
+            assert_eq!(cores.len(), 5 - usize::from(n));
+            assert_eq!(cores.is_empty(), n > 2);
+            assert_eq!(cores.has_unconfirmed(), n <= 3);
+            let kept = (n + 1..=4).map(addr).collect();
+            cores.retain(&kept);
+        }
+        assert_eq!(cores.len(), 0);
     }
 }

@@ -305,6 +305,75 @@ async fn an_invite_used_by_many_tabs_has_its_connections_and_members_keep_theirs
 }
 
 #[tokio::test]
+async fn no_encoding_of_a_secret_or_a_word_is_in_the_log_of_any_crate() {
+    let log = Log::collect("trace");
+    let met = Guests::with(claims(HOUR)).await;
+    let word = issue(&met.secret, met.claims.clone());
+    let next = issue(&met.secret, claims(HOUR));
+    met.guests.set_invite(next.clone()).unwrap();
+    until(&met.member, |s| s.connections.len() == 1).await;
+    met.reach(1).await;
+    // A refusal, and a dial with another secret.
+    met.members.revoke(next.claims().id()).unwrap();
+    met.refused().await;
+    let stranger = member_with(&Trust::secret(ClusterSecret::generate()), config()).await;
+    stranger
+        .send(met.member.local_addr(), numbered(1, 8))
+        .await
+        .unwrap();
+    until(&stranger, |s| s.dials_failed > 0).await;
+    let log = log.take();
+    assert!(log.contains("the trust has changed"), "{log}");
+    let texts = [
+        met.secret.to_text().to_string(),
+        word.to_text().to_string(),
+        next.to_text().to_string(),
+    ];
+    for text in &texts {
+        let body = text.rsplit('-').next().unwrap();
+        // Any twelve characters of it.
+        let letters: Vec<char> = body.chars().collect();
+        for part in letters.windows(12) {
+            let part: String = part.iter().collect();
+            assert!(
+                !log.contains(&part),
+                "{part} of {body}: {}",
+                log.lines().find(|l| l.contains(&part)).unwrap()
+            );
+        }
+        let raw = base32(body);
+        for part in raw.windows(6) {
+            let hex: String = part.iter().map(|byte| format!("{byte:02x}")).collect();
+            let list: Vec<_> = part.iter().map(u8::to_string).collect();
+            for encoded in [hex.to_uppercase(), hex, list.join(", ")] {
+                let line = log.lines().find(|line| line.contains(&encoded));
+                assert_eq!(line, None, "{encoded}");
+            }
+        }
+    }
+}
+
+/// Returns the bytes of a text in base32, without those that are cut off.
+fn base32(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let (mut bits, mut len) = (0_u32, 0);
+    for letter in text.bytes() {
+        let value = match letter {
+            b'a'..=b'z' => letter - b'a',
+            b'2'..=b'7' => letter - b'2' + 26,
+            _ => continue,
+        };
+        bits = (bits << 5) | u32::from(value);
+        len += 5;
+        if len >= 8 {
+            len -= 8;
+            bytes.push((bits >> len) as u8);
+        }
+    }
+    bytes
+}
+
+#[tokio::test]
 async fn the_log_contains_no_word() {
     let log = Log::collect("gossip_transport=trace");
     let met = Guests::with(claims(HOUR)).await;

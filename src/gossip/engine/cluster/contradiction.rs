@@ -3,12 +3,13 @@
 //! Anyone over UDP may have said it, and may have said it first: before a core member has told us of the member, or
 //! before that has sent us a message itself. Invariant: once it has, nothing is left of what was said before.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Cluster;
+use crate::gossip::engine::cores::Report;
 use crate::gossip::engine::node_state::NodeState;
-use crate::gossip::engine::order;
 use crate::message::{ChitchatId, Digest};
 
 impl Cluster {
@@ -23,10 +24,13 @@ impl Cluster {
         if !self.cores.has_unconfirmed() {
             return Vec::new();
         }
-        let listed = digest.node_digests.keys().map(ChitchatId::addr);
-        let addrs = order::set(listed.filter(|addr| self.cores.is_unconfirmed(*addr)));
-        for addr in &addrs {
-            self.cores.contradict(*addr, now);
+        let mut addrs = BTreeSet::new();
+        for id in digest.node_digests.keys() {
+            let addr = id.addr();
+            if self.cores.is_unconfirmed(addr) {
+                self.cores.contradict(addr, Report::of(digest, id, now));
+                addrs.insert(addr);
+            }
         }
         self.drop_said(digest, |addr| addrs.contains(&addr))
     }
@@ -60,6 +64,9 @@ impl Cluster {
                 continue;
             }
             self.foreign_bytes = self.foreign_bytes.saturating_sub(state.bytes());
+            if self.cores.is_limited(id.addr()) {
+                self.limited_bytes = self.limited_bytes.saturating_sub(state.bytes());
+            }
             *state = NodeState::default();
             match digest.node_digests.contains_key(id) {
                 true => emptied.push(id.clone()),

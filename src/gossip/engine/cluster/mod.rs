@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::config::MAX_NAME_LEN;
-use super::cores::{Cores, Owner, Reporter};
+use super::cores::{Cores, Owner, Report, Reporter};
 use super::forgotten::Forgotten;
 use super::node_state::{Applied, Limits, NodeState};
 use super::order::{self, Members};
@@ -44,8 +44,8 @@ pub(super) struct Cluster {
     // The size of all keys and values of other members.
     foreign_bytes: usize,
     reserved: Reserved,
-    // The part of it that is of leaves.
-    leaf_bytes: usize,
+    // The part of it that is of leaves, and of members over UDP in a cluster with core members.
+    limited_bytes: usize,
     /// Where the core members are that have sent messages.
     pub(super) cores: Cores,
     // Generations of leaves that were removed since the last call of `take_replaced`.
@@ -80,7 +80,7 @@ impl Cluster {
             digest_cursor: None,
             foreign_bytes: 0,
             reserved: Reserved::default(),
-            leaf_bytes: 0,
+            limited_bytes: 0,
             cores: Cores::default(),
             replaced: Vec::new(),
             refused_leaves: 0,
@@ -163,7 +163,8 @@ impl Cluster {
         beats.has_new = !added.is_empty();
         for (id, _) in added.iter().chain(&beats.without_room) {
             if id.addr() != self.self_id.addr() {
-                self.cores.note_first_report(id.addr(), by, now);
+                let report = Report::of(digest, id, now);
+                self.cores.note_first_report(id.addr(), by, report);
             }
         }
         self.add(&added);
@@ -251,8 +252,8 @@ impl Cluster {
                 continue;
             }
             let id = node_delta.chitchat_id.clone();
-            let owner = self.owner(&id);
-            let most = self.most_bytes(owner);
+            let is_limited = self.cores.is_limited(id.addr());
+            let most = self.most_bytes(is_limited);
             let Some(state) = self.nodes.get_mut(&id) else {
                 learnt.has_gap = true;
                 continue;
@@ -261,11 +262,10 @@ impl Cluster {
             let above = node_delta.from_version_excluded.min(known);
             let claimed = node_delta.max_version;
             let bytes_of_others = self.foreign_bytes.saturating_sub(state.bytes());
-            let is_leaf = owner == Owner::Leaf;
-            let of_other_leaves = self.leaf_bytes.saturating_sub(state.bytes());
+            let of_other_limited = self.limited_bytes.saturating_sub(state.bytes());
             let room = self.limits.max_bytes.saturating_sub(bytes_of_others);
-            let room = match is_leaf {
-                true => room.min(most.saturating_sub(of_other_leaves)),
+            let room = match is_limited {
+                true => room.min(most.saturating_sub(of_other_limited)),
                 false => room,
             };
             let limits = Limits {
@@ -295,8 +295,8 @@ impl Cluster {
                 Applied::Truncated { changed } => learnt.changed |= changed,
             }
             self.foreign_bytes = bytes_of_others + state.bytes();
-            if is_leaf {
-                self.leaf_bytes = of_other_leaves + state.bytes();
+            if is_limited {
+                self.limited_bytes = of_other_limited + state.bytes();
             }
         }
         learnt
@@ -472,11 +472,9 @@ impl Cluster {
         }
         let all: usize = self.nodes.values().map(NodeState::bytes).sum();
         self.foreign_bytes = all.saturating_sub(self.own().bytes());
-        let leaves = self
-            .nodes
-            .iter()
-            .filter(|(id, _)| self.owner(id) == Owner::Leaf);
-        self.leaf_bytes = leaves.map(|(_, state)| state.bytes()).sum();
+        let others = self.nodes.iter().filter(|(id, _)| **id != self.self_id);
+        let limited = others.filter(|(id, _)| self.cores.is_limited(id.addr()));
+        self.limited_bytes = limited.map(|(_, state)| state.bytes()).sum();
         removed_visible
     }
 
@@ -488,14 +486,14 @@ impl Cluster {
         }
         let self_id = &self.self_id;
         let (forgotten, bytes) = (&mut self.forgotten, &mut self.foreign_bytes);
-        let (cores, leaf_bytes) = (&self.cores, &mut self.leaf_bytes);
+        let (cores, limited_bytes) = (&self.cores, &mut self.limited_bytes);
         self.nodes.retain(|id, state| {
             if id == self_id || ids.binary_search(id).is_err() {
                 return true;
             }
             *bytes = bytes.saturating_sub(state.bytes());
-            if cores.owner(id.addr()) == Owner::Leaf {
-                *leaf_bytes = leaf_bytes.saturating_sub(state.bytes());
+            if cores.is_limited(id.addr()) {
+                *limited_bytes = limited_bytes.saturating_sub(state.bytes());
             }
             forgotten.put(id.clone(), state.heartbeat.max(state.left_at));
             false

@@ -72,12 +72,12 @@ impl Cluster {
         }
     }
 
-    /// Returns the bytes that the members of an owner may have together.
-    pub(super) fn most_bytes(&self, owner: Owner) -> usize {
+    /// Returns the bytes that members may have together, or those that share what is not left to core members.
+    pub(super) fn most_bytes(&self, is_limited: bool) -> usize {
         let all = self.limits.max_bytes;
-        match owner {
-            Owner::Leaf => share_of_leaves(all),
-            Owner::Core | Owner::Unproved => all,
+        match is_limited {
+            true => share_of_leaves(all),
+            false => all,
         }
     }
 

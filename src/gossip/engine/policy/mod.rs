@@ -80,6 +80,8 @@ impl Sender {
 pub(super) struct Known<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) detector: &'a FailureDetector,
+    /// Core members that were heard, or first reported, since then may be live, whatever the detector has found.
+    pub(super) recent: Duration,
 }
 
 /// Decides what is applied, and remembers what it needs for that.
@@ -401,20 +403,27 @@ impl Known<'_> {
         if is_known {
             return Subject::Known(owner);
         }
-        let is_taken = !cluster.cores.is_empty()
+        let expects_core = !cluster.cores.is_empty() || cluster.has_secrets();
+        let is_taken = expects_core
             && (id.addr() == cluster.self_id().addr() || self.is_name_of_core(id, true));
         Subject::Unknown { owner, is_taken }
     }
 
     /// Returns true if a core member has the name of `id`, or this one.
-    fn is_name_of_core(&self, id: &ChitchatId, is_live: bool) -> bool {
+    pub(super) fn is_name_of_core(&self, id: &ChitchatId, is_live: bool) -> bool {
+        let cores = &self.cluster.cores;
         let mut same_name = self.cluster.named(&id.node_id);
         same_name.any(|other| {
-            let is_own = *other == *self.cluster.self_id();
-            let is_core = self.cluster.owner(other) == Owner::Core && self.has_name(other);
-            let may_be_core = is_live && self.cluster.cores.is_reported(other.addr());
-            let is_core = is_core || may_be_core;
-            is_own || is_core && (!is_live || self.detector.is_live(other))
+            if *other == *self.cluster.self_id() {
+                return true;
+            }
+            let is_core = self.cluster.owner(other) == Owner::Core;
+            if !is_live {
+                return is_core && self.has_name(other);
+            }
+            let may_be_core = is_core || cores.is_reported(other.addr());
+            let is_new = || cores.is_recent(other.addr(), self.recent);
+            may_be_core && (self.detector.is_live(other) || is_new())
         })
     }
 

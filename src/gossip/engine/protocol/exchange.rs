@@ -35,22 +35,14 @@ impl Engine {
         for addr in addrs {
             self.contacts.note_asked(*addr, now);
         }
-        let routes = &self.routes;
-        let is_ours = |addr: &SocketAddr| routes.is_ours(*addr);
-        let (ours, others): (Vec<_>, Vec<_>) = addrs.iter().copied().partition(is_ours);
-        let may_be_udp = |addr: &SocketAddr| self.may_be_udp(*addr);
-        let (udp, others): (Vec<_>, Vec<_>) = others.into_iter().partition(may_be_udp);
         let otherwise = self.config.protocol_version;
-        let parts = [
-            (Software::Udp, otherwise, udp),
-            (Software::Unknown, otherwise, others),
-            (Software::Ours, ProtocolVersion::V1, ours),
-        ];
-        for (software, version, to) in parts {
-            if !to.is_empty() {
-                let syn = self.syn(software, version, now);
-                push_send(to, syn, outputs);
-            }
+        for (software, to) in self.by_software(addrs) {
+            let version = match software {
+                Software::Ours | Software::Leaf => ProtocolVersion::V1,
+                Software::Unknown | Software::Udp | Software::Stranger => otherwise,
+            };
+            let syn = self.syn(software, version, now);
+            push_send(to, syn, outputs);
         }
     }
 
@@ -100,6 +92,7 @@ impl Engine {
         let known = Known {
             cluster: &self.cluster,
             detector: &self.detector,
+            recent: now.saturating_sub(self.patience_with_reports()),
         };
         let reported = self.policy.restrict(sender, &mut message, known, now);
         match message {
@@ -249,17 +242,18 @@ impl Engine {
         let version = |id: &ChitchatId| listed.get(id).map(|node| node.max_version);
         self.rumours.note_digest(from, version);
         let by = sender.reporter();
-        let forgot = by == Reporter::Core && self.compare_with_core(reported, now);
+        let forgotten = by == Reporter::Core && self.compare_with_core(reported, now);
         let noted = self.cluster.note_heartbeats(reported, from, by, now);
         let counts = |id: &&ChitchatId| !(is_more && id.addr() == from);
         let risen = noted.risen.into_iter().filter(counts);
         let risen = self.detector.heartbeats(risen, now);
         let replaced = self.replace_dead(sender, &noted.without_room);
+        let forgotten = (by == Reporter::Core && self.confirm(reported, now)) || forgotten;
         self.forget_replaced(now);
         if noted.has_new || replaced {
             self.presence.note_new();
         }
-        noted.has_new || risen || replaced || forgot
+        noted.has_new || risen || replaced || forgotten
     }
 
     /// Notes the new changes of a delta from `from` to be pushed.
@@ -329,7 +323,7 @@ impl Engine {
         room: usize,
         now: Duration,
     ) -> Digest {
-        if software == Software::Udp {
+        if matches!(software, Software::Udp | Software::Stranger) {
             self.introduce(now);
         }
         let hidden = self.hidden_from(software);
@@ -358,8 +352,8 @@ impl Engine {
     pub(super) fn mentioned_for(&self, software: Software, intervals: u32) -> Option<Duration> {
         let initial = self.config.failure_detector.initial_interval;
         match software {
-            Software::Ours => Some(initial.saturating_mul(intervals)),
-            Software::Unknown | Software::Udp => None,
+            Software::Ours | Software::Leaf => Some(initial.saturating_mul(intervals)),
+            Software::Unknown | Software::Udp | Software::Stranger => None,
         }
     }
 }

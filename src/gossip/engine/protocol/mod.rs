@@ -409,7 +409,7 @@ impl Engine {
         self.excuse_outage(now);
         self.forget_versions();
         self.cluster.forget_cores();
-        self.confirm_unopposed(now);
+        self.judge_reported(now);
         self.policy.forget_gone(now);
         self.routes.begin_interval();
         self.syns.forget_idle(now);

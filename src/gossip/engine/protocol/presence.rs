@@ -150,7 +150,8 @@ impl Engine {
     /// Notes whether a peer that takes part in exchanges may be of the published crate.
     pub(super) fn note_software(&mut self, from: SocketAddr, now: Duration) {
         // Not a leaf whose connection is gone already: it is one of ours.
-        if self.software(from) != Software::Ours && !is_key_address(from) {
+        if !matches!(self.software(from), Software::Ours | Software::Leaf) && !is_key_address(from)
+        {
             self.presence.note_upstream(now);
         }
     }

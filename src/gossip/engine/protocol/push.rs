@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Engine;
-use super::software::Software;
 use crate::gossip::engine::event::Output;
 use crate::gossip::engine::order::Members;
 use crate::gossip::engine::rumours::{self, Audience};
@@ -71,17 +70,12 @@ impl Engine {
     }
 
     fn push(&self, to: &[SocketAddr], delta: &Delta, outputs: &mut Vec<Output>) {
-        let may_be_udp = |addr: &SocketAddr| self.may_be_udp(*addr);
-        let (udp, others): (Vec<_>, Vec<_>) = to.iter().copied().partition(may_be_udp);
-        let shown_to = |software, to: &[SocketAddr]| {
+        let parts = self.by_software(to).into_iter().map(|(software, to)| {
             let mut shown = delta.clone();
-            if !to.is_empty() {
-                self.hide_from(software, &mut shown);
-            }
-            shown
-        };
-        let parts = [(Software::Udp, udp), (Software::Unknown, others)];
-        let parts = parts.map(|(software, to)| (shown_to(software, &to), to));
+            self.hide_from(software, &mut shown);
+            (shown, to)
+        });
+        let parts: Vec<_> = parts.collect();
         let all = delta.node_deltas.len();
         if parts
             .iter()

@@ -10,15 +10,18 @@ use super::Engine;
 use super::exchange::MENTIONED_INTERVALS;
 use super::software::Software;
 use crate::credential::{Role, is_key_address};
-use crate::gossip::engine::cores::Owner;
+use crate::gossip::engine::cores::{Owner, Report};
 use crate::gossip::engine::denial::Denial;
 use crate::gossip::engine::order;
-use crate::gossip::engine::policy::Sender;
+use crate::gossip::engine::policy::{Known, Sender};
 use crate::message::{ChitchatId, ChitchatMessage, Delta, Digest};
 
 /// The number of intervals in which all core members hear of a member, and what it has proved. What peers over UDP tell
 /// waits for so long until core members are told, unless the member has sent a datagram itself.
 const REPORT_INTERVALS: u32 = 10;
+/// The number of intervals for which a core member may be without keys for others: until the exchange ends in which they
+/// have heard of it.
+const EMPTY_INTERVALS: u32 = 1;
 /// The number of intervals after which a core member that is there would have sent a digest: each is asked by a few
 /// others in each of them, and one that has just started asks its seeds at once.
 const SILENT_INTERVALS: u32 = 3;
@@ -52,22 +55,65 @@ impl Engine {
             }
             return false;
         }
-        // Without secrets, no proof follows.
-        let patience = match self.cluster.has_secrets() {
-            true => patience,
-            false => Duration::ZERO,
-        };
-        let cores = &mut self.cluster.cores;
-        if cores.note_datagram(addr, patience, now) {
-            let others = self.cluster.others();
-            let is_core = others.filter(at_addr).any(|id| self.cluster.has_proved(id));
-            if is_core {
-                self.cluster.cores.mark(addr, now);
-            } else {
-                self.cluster.cores.note_over_udp(addr);
-            }
+        if let Some(report) = self.cluster.cores.note_datagram(addr) {
+            self.judge_sender(addr, report, now);
         }
         false
+    }
+
+    /// Finds out whether `addr`, which a core member has reported and from which a datagram has come, is that of a core
+    /// member.
+    fn judge_sender(&mut self, addr: SocketAddr, report: Report, now: Duration) {
+        let (mut is_core, mut reached) = (false, 0);
+        for (id, state) in self.cluster.nodes().filter(|(id, _)| id.addr() == addr) {
+            is_core |= self.cluster.has_proved(id);
+            reached = reached.max(state.max_version);
+        }
+        if is_core {
+            self.cluster.cores.mark(addr, now);
+            return;
+        }
+        let has_waited = |intervals: u32| {
+            let patience = self.config.gossip_interval.saturating_mul(intervals);
+            now.saturating_sub(report.at) >= patience
+        };
+        // Without secrets, no proof follows. With them, it would be in a state that has arrived, and no core member
+        // is without keys for long.
+        let has_state = reached > 0 && reached >= report.version;
+        let is_empty = reached == 0 && report.version == 0;
+        let is_over_udp = !self.cluster.has_secrets()
+            || has_state
+            || is_empty && has_waited(EMPTY_INTERVALS)
+            || has_waited(REPORT_INTERVALS);
+        if is_over_udp {
+            self.cluster.cores.note_over_udp(addr);
+        }
+    }
+
+    /// Finds out which of the members that core members have reported long ago are core, if there are peers over UDP:
+    /// one whose datagrams come from another address than it advertises is known by its lack of a proof alone. Also
+    /// notes whether core members are silent.
+    pub(super) fn judge_reported(&mut self, now: Duration) {
+        let silence = self.config.gossip_interval.saturating_mul(SILENT_INTERVALS);
+        self.cluster.cores.note_round(silence, now);
+        if !self.cluster.has_secrets() || !self.cluster.cores.has_udp() {
+            return;
+        }
+        let patience = self.patience_with_reports();
+        let reported = self.cluster.cores.reported_for(patience, now);
+        if reported.is_empty() {
+            return;
+        }
+        let others = self.cluster.others();
+        let others = others.filter(|id| reported.contains(&id.addr()));
+        let proved = others.filter(|id| self.cluster.has_proved(id));
+        let proved: BTreeSet<_> = order::set(proved.map(ChitchatId::addr));
+        for addr in reported {
+            match proved.contains(&addr) {
+                true => self.cluster.cores.mark(addr, now),
+                false => self.cluster.cores.note_over_udp(addr),
+            }
+        }
     }
 
     /// Notes that a core member has sent `message` from `addr`.
@@ -87,25 +133,35 @@ impl Engine {
     pub(super) fn compare_with_core(&mut self, digest: &Digest, now: Duration) -> bool {
         let forgotten = self.cluster.contradict(digest, now);
         self.detector.forget(&forgotten);
-        let patience = self.patience_with_reports();
-        let cores = &mut self.cluster.cores;
-        cores.note_digest(now);
-        cores.confirm(patience, now);
+        self.cluster.cores.note_digest(now);
         !forgotten.is_empty()
     }
 
-    /// Waits no longer for core members to say otherwise if none of them sends anything.
-    pub(super) fn confirm_unopposed(&mut self, now: Duration) {
-        let patience = self.patience_with_reports();
-        let silence = self.config.gossip_interval.saturating_mul(SILENT_INTERVALS);
-        let cores = &mut self.cluster.cores;
-        if cores.has_unconfirmed() && cores.are_silent_for(silence, now) {
-            cores.confirm(patience, now);
+    /// Notes that the digest of a core member has been compared, and its members added. Returns true if a member was
+    /// forgotten: one of which peers over UDP had told, and which has the name of a core member.
+    pub(super) fn confirm(&mut self, digest: &Digest, now: Duration) -> bool {
+        // A core member that has just started lists nobody, and could not have known better.
+        if !self.cluster.cores.has_unconfirmed() || !digest.node_digests.contains_key(self.id()) {
+            return false;
         }
+        let patience = self.patience_with_reports();
+        let known = Known {
+            cluster: &self.cluster,
+            detector: &self.detector,
+            recent: now.saturating_sub(patience),
+        };
+        let others = self.cluster.others();
+        let unconfirmed = others.filter(|id| self.cluster.cores.is_unconfirmed(id.addr()));
+        let of_core = unconfirmed.filter(|id| known.is_name_of_core(id, true));
+        let forgotten: Vec<_> = of_core.cloned().collect();
+        self.detector.forget(&forgotten);
+        self.cluster.forget(&forgotten);
+        self.cluster.cores.confirm(patience, now);
+        !forgotten.is_empty()
     }
 
     /// Returns the time in which all core members hear of a member, and what it has proved.
-    fn patience_with_reports(&self) -> Duration {
+    pub(super) fn patience_with_reports(&self) -> Duration {
         self.config.gossip_interval.saturating_mul(REPORT_INTERVALS)
     }
 
@@ -130,7 +186,8 @@ impl Engine {
     /// Returns the members that one with `software` is not told of: if it is over UDP, leaves for which there is no room,
     /// and else those of which only peers over UDP have told, while core members may know better.
     pub(super) fn hidden_from(&self, software: Software) -> BTreeSet<ChitchatId> {
-        if software != Software::Udp && !self.cluster.cores.has_unconfirmed() {
+        let is_udp = matches!(software, Software::Udp | Software::Stranger);
+        if !is_udp && !self.cluster.cores.has_unconfirmed() {
             return BTreeSet::new();
         }
         let is_hidden = |id: &&ChitchatId| self.is_hidden_from(software, id);
@@ -145,11 +202,15 @@ impl Engine {
     }
 
     fn is_hidden_from(&self, software: Software, id: &ChitchatId) -> bool {
+        let cores = &self.cluster.cores;
+        let is_unconfirmed = || cores.is_unconfirmed(id.addr());
+        let is_too_many =
+            || self.cluster.owner(id) == Owner::Leaf && !self.introductions.is_shown(id);
         match software {
-            Software::Udp => {
-                self.cluster.owner(id) == Owner::Leaf && !self.introductions.is_shown(id)
-            }
-            Software::Ours | Software::Unknown => self.cluster.cores.is_unconfirmed(id.addr()),
+            Software::Udp => is_too_many(),
+            Software::Stranger => is_too_many() || is_unconfirmed(),
+            Software::Leaf => is_unconfirmed() && !cores.are_silent(),
+            Software::Ours | Software::Unknown => is_unconfirmed(),
         }
     }
 }

@@ -1,6 +1,7 @@
 mod bridge;
 mod lies;
 mod limits;
+mod newborn;
 mod room;
 mod spread;
 mod unmet;

@@ -34,6 +34,15 @@ fn lie(us: &mut Engine, from: u16, now: Duration) {
     us.handle(from_udp(from, ack(lies.iter().map(change).collect())), now);
 }
 
+/// Returns the whole state of a member that has its proof and the key `k`.
+fn state_of(member: &Engine) -> NodeDelta {
+    let state = member.state_of(member.id()).unwrap();
+    let keys = ["gossip-transport/core", "k"];
+    let changes = keys.iter().zip(1..);
+    let changes = changes.map(|(key, version)| set(key, state.get(key).unwrap(), version));
+    node_delta(member.id(), 0, changes.collect())
+}
+
 /// Returns the heartbeat and the value of core member 3 as `us` sees it, and the number of its generations.
 fn sight(us: &Engine) -> (u64, Option<String>, usize) {
     let member = find(us, &core(3));
@@ -71,17 +80,20 @@ fn told(outputs: Vec<Output>, to: u16) -> Vec<String> {
 
 #[test]
 fn what_a_core_member_reports_takes_the_place_of_what_was_said_over_udp_before() {
+    let mut third = member(3);
+    third.set("k", "true", LATE).unwrap();
+    let truth = state_of(&third);
     // Said by another, and from the forged address of the member.
     for liar in [66, 3] {
         let mut us = member(1);
         lie(&mut us, liar, LATE);
         assert_eq!(sight(&us), (1 << 40, Some("lie".to_owned()), 2));
-        let report = syn(&[list(&core(2), 5, 0), list(&core(3), 6, 1)]);
+        let report = syn(&[list(&core(2), 5, 0), list(&core(3), 6, 2)]);
         let answer = us.handle(from_core(2, report), LATE);
         assert_eq!(told(answer, 2), ["core-1", "core-2", "core-3"]);
         assert_eq!(sight(&us), (6, None, 1), "{liar}");
-        let truth = node_delta(&core(3), 0, vec![set("k", "true", 1)]);
-        us.handle(from_core(2, ack(vec![truth])), LATE);
+        lie(&mut us, liar, LATE);
+        us.handle(from_core(2, ack(vec![truth.clone()])), LATE);
         lie(&mut us, liar, LATE);
         assert_eq!(sight(&us), (6, Some("true".to_owned()), 1), "{liar}");
     }
@@ -133,16 +145,10 @@ fn a_core_member_takes_no_names_that_were_made_up_for_its_address() {
 fn a_proof_that_a_core_member_passes_on_outlasts_forged_datagrams() {
     let (mut us, mut third) = (member(1), member(3));
     third.set("k", "true", LATE).unwrap();
-    let (own, version) = (third.state_of(&core(3)).unwrap(), 2);
-    assert_eq!(own.max_version, version);
+    let version = 2;
     let report = syn(&[list(&core(2), 5, 0), list(&core(3), 6, version)]);
     us.handle(from_core(2, report), LATE);
-    let key = "gossip-transport/core";
-    let changes = vec![set(key, own.get(key).unwrap(), 1), set("k", "true", 2)];
-    us.handle(
-        from_core(2, ack(vec![node_delta(&core(3), 0, changes)])),
-        LATE,
-    );
+    us.handle(from_core(2, ack(vec![state_of(&third)])), LATE);
     let truth = Some("true".to_owned());
     // For longer than a member that proves nothing is taken for a core member that may prove it yet.
     for after in 0..30 {
@@ -173,25 +179,39 @@ fn a_member_over_udp_that_a_core_member_reports_speaks_for_itself_once_it_would_
  {
     let fourth = ChitchatId::new("udp-4", 1, addr(4));
     let heartbeat = |us: &Engine| find(us, &fourth).unwrap().heartbeat;
+    // With the version that is reported, how long it waits.
+    let with_secret = [(0, 1), (2, 10)].map(|(version, waits)| (member(1), version, waits));
     // Without secrets, there are no proofs.
-    for (us, waits) in [(member(1), true), (engine_with(1, config(1)), false)] {
-        let mut us = us;
-        let report = syn(&[list(&core(2), 5, 0), list(&fourth, 6, 0)]);
+    let without = (engine_with(1, config(1)), 2, 0);
+    for (mut us, version, waits) in with_secret.into_iter().chain([without]) {
+        let report = syn(&[list(&core(2), 5, 0), list(&fourth, 6, version)]);
         us.handle(from_core(2, report), LATE);
-        let beats = |us: &mut Engine, n: u64, after: u32| {
-            us.handle(
-                from_udp(4, syn(&[list(&fourth, n, 0)])),
-                LATE + SECOND * after,
+        if version > 0 {
+            // The first part of its state.
+            let first = node_delta(&fourth, 0, vec![set("k", "v", 1)]);
+            us.handle(from_core(2, ack(vec![first])), LATE);
+        }
+        for after in 0..=waits {
+            let now = LATE + SECOND * after;
+            // Only its own datagrams count.
+            us.handle(from_udp(5, syn(&[list(&fourth, 8, 0)])), now);
+            assert_eq!(heartbeat(&us), 6);
+            us.handle(from_udp(4, syn(&[list(&fourth, 7, 0)])), now);
+            assert_eq!(
+                heartbeat(&us),
+                if after < waits { 6 } else { 7 },
+                "{version}"
             );
-        };
-        beats(&mut us, 7, 9);
-        assert_eq!(heartbeat(&us), if waits { 6 } else { 7 });
-        // Only its own datagrams count.
-        us.handle(from_udp(5, syn(&[list(&fourth, 8, 0)])), LATE + SECOND * 10);
-        assert_eq!(heartbeat(&us), if waits { 6 } else { 8 });
-        beats(&mut us, 9, 10);
-        assert_eq!(heartbeat(&us), 9);
+        }
     }
+    // The rest of its state has no proof.
+    let mut us = member(1);
+    let report = syn(&[list(&core(2), 5, 0), list(&fourth, 6, 2)]);
+    us.handle(from_core(2, report), LATE);
+    let whole = node_delta(&fourth, 0, vec![set("k", "v", 1), set("l", "v", 2)]);
+    us.handle(from_core(2, ack(vec![whole])), LATE);
+    us.handle(from_udp(4, syn(&[list(&fourth, 7, 0)])), LATE);
+    assert_eq!(heartbeat(&us), 7);
 }
 
 #[test]
@@ -225,7 +245,8 @@ fn core_members_hear_of_members_over_udp_once_they_could_have_contradicted() {
         );
     }
     let ask = |us: &mut Engine, now: Duration| {
-        let answer = us.handle(from_core(2, syn(&[list(&core(2), 2, 0)])), now);
+        let listed = syn(&[list(&core(1), 1, 0), list(&core(2), 2, 0)]);
+        let answer = us.handle(from_core(2, listed), now);
         told(answer, 2)
     };
     assert_eq!(
