@@ -3,13 +3,13 @@
 //! Anyone over UDP may have said it, and may have said it first: before a core member has told us of the member, or
 //! before that has sent us a message itself. Invariant: once it has, nothing is left of what was said before.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Cluster;
 use crate::gossip::engine::cores::Report;
 use crate::gossip::engine::node_state::NodeState;
+use crate::gossip::engine::order;
 use crate::message::{ChitchatId, Digest};
 
 impl Cluster {
@@ -24,15 +24,17 @@ impl Cluster {
         if !self.cores.has_unconfirmed() {
             return Vec::new();
         }
-        let mut addrs = BTreeSet::new();
-        for id in digest.node_digests.keys() {
-            let addr = id.addr();
-            if self.cores.is_unconfirmed(addr) {
-                self.cores.contradict(addr, Report::of(digest, id, now));
-                addrs.insert(addr);
-            }
+        let listed = digest.node_digests.keys();
+        let unconfirmed = listed.filter(|id| self.cores.is_unconfirmed(id.addr()));
+        let unconfirmed: Vec<_> = unconfirmed.collect();
+        let addrs = order::set(unconfirmed.iter().map(|id| id.addr()));
+        // While they still count as what they were.
+        let forgotten = self.drop_said(digest, |addr| addrs.contains(&addr));
+        for id in unconfirmed {
+            let report = Report::of(digest, id, now);
+            self.cores.contradict(id.addr(), report);
         }
-        self.drop_said(digest, |addr| addrs.contains(&addr))
+        forgotten
     }
 
     /// Notes that a core member is at `addr`, and has sent `digest`. Drops what peers over UDP have said about the members
@@ -43,12 +45,12 @@ impl Cluster {
         digest: &Digest,
         now: Duration,
     ) -> Vec<ChitchatId> {
-        let is_over_udp = self.cores.is_over_udp(addr);
+        let forgotten = match self.cores.is_over_udp(addr) {
+            true => self.drop_said(digest, |other| other == addr),
+            false => Vec::new(),
+        };
         self.cores.mark(addr, now);
-        if !is_over_udp {
-            return Vec::new();
-        }
-        self.drop_said(digest, |other| other == addr)
+        forgotten
     }
 
     /// Forgets the states of the members at the addresses for which `is_there` returns true, and those that `digest`

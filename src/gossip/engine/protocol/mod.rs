@@ -409,6 +409,7 @@ impl Engine {
         self.excuse_outage(now);
         self.forget_versions();
         self.cluster.forget_cores();
+        self.note_silence(now);
         self.judge_reported(now);
         self.policy.forget_gone(now);
         self.routes.begin_interval();

@@ -70,22 +70,16 @@ impl Engine {
     }
 
     fn push(&self, to: &[SocketAddr], delta: &Delta, outputs: &mut Vec<Output>) {
-        let parts = self.by_software(to).into_iter().map(|(software, to)| {
-            let mut shown = delta.clone();
-            self.hide_from(software, &mut shown);
-            (shown, to)
-        });
-        let parts: Vec<_> = parts.collect();
-        let all = delta.node_deltas.len();
-        if parts
-            .iter()
-            .all(|(shown, _)| shown.node_deltas.len() == all)
-        {
+        let parts = self.by_software(to);
+        // Nearly always, nothing is hidden from anyone, and one message serves all.
+        if !parts.iter().any(|(of, _)| self.hides_from(*of, delta)) {
             return self.push_all(to, delta, outputs);
         }
-        for (shown, to) in &parts {
+        for (software, to) in &parts {
+            let mut shown = delta.clone();
+            self.hide_from(*software, &mut shown);
             if !shown.node_deltas.is_empty() {
-                self.push_all(to, shown, outputs);
+                self.push_all(to, &shown, outputs);
             }
         }
     }

@@ -43,7 +43,7 @@ impl Engine {
     }
 
     /// Returns the software of the member at `addr`, which has not asked.
-    pub(super) fn software_unasked(&self, addr: SocketAddr) -> Software {
+    fn software_unasked(&self, addr: SocketAddr) -> Software {
         let cores = &self.cluster.cores;
         // A member that expects no peer with an identity reaches everyone over UDP.
         let is_alone = cores.is_empty() && !self.cluster.has_secrets();

@@ -90,12 +90,15 @@ impl Engine {
         }
     }
 
-    /// Finds out which of the members that core members have reported long ago are core, if there are peers over UDP:
-    /// one whose datagrams come from another address than it advertises is known by its lack of a proof alone. Also
-    /// notes whether core members are silent.
-    pub(super) fn judge_reported(&mut self, now: Duration) {
+    /// Notes in each round whether core members are silent.
+    pub(super) fn note_silence(&mut self, now: Duration) {
         let silence = self.config.gossip_interval.saturating_mul(SILENT_INTERVALS);
         self.cluster.cores.note_round(silence, now);
+    }
+
+    /// Finds out which of the members that core members have reported long ago are core, if there are peers over UDP:
+    /// one whose datagrams come from another address than it advertises is known by its lack of a proof alone.
+    pub(super) fn judge_reported(&mut self, now: Duration) {
         if !self.cluster.has_secrets() || !self.cluster.cores.has_udp() {
             return;
         }
@@ -199,6 +202,12 @@ impl Engine {
         delta
             .node_deltas
             .retain(|node| !self.is_hidden_from(software, &node.chitchat_id));
+    }
+
+    /// Returns true if `delta` has a member that a peer with `software` is not told of.
+    pub(super) fn hides_from(&self, software: Software, delta: &Delta) -> bool {
+        let mut members = delta.node_deltas.iter().map(|node| &node.chitchat_id);
+        members.any(|id| self.is_hidden_from(software, id))
     }
 
     fn is_hidden_from(&self, software: Software, id: &ChitchatId) -> bool {

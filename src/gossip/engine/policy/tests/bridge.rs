@@ -2,10 +2,6 @@
 
 use super::*;
 
-fn over_udp(n: u16) -> ChitchatId {
-    ChitchatId::new(format!("udp-{n}"), 1, addr(n))
-}
-
 /// Returns core member 1, long after its start, which knows the live core member 2 and the leaf 1.
 fn bridge() -> (Engine, Duration) {
     let mut us = engine_with(1, config(1));

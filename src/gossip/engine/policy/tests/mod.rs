@@ -20,6 +20,8 @@ use crate::message::{
 };
 
 const SECOND: Duration = Duration::from_secs(1);
+/// A time at which a member has been running for long.
+const LATE: Duration = Duration::from_secs(100);
 /// The time since 1970 at which the engines start, in microseconds.
 const START: u64 = 1_800_000_000_000_000;
 
@@ -36,7 +38,6 @@ fn core(n: u16) -> ChitchatId {
     ChitchatId::new(format!("core-{n}"), START, addr(n))
 }
 
-/// Returns the id of the leaf with identity `n`.
 /// Returns the receivers of an output and what they are sent, if it sends something.
 fn sending(output: Output) -> Option<(Vec<SocketAddr>, ChitchatMessage)> {
     match output {
@@ -46,6 +47,12 @@ fn sending(output: Output) -> Option<(Vec<SocketAddr>, ChitchatMessage)> {
     }
 }
 
+/// Returns the id of a member that is reached over UDP.
+fn over_udp(n: u16) -> ChitchatId {
+    ChitchatId::new(format!("udp-{n}"), 1, addr(n))
+}
+
+/// Returns the id of the leaf with identity `n`.
 fn leaf(n: u8) -> ChitchatId {
     ChitchatId::new(format!("tab-{n}"), START, identity(n).address())
 }
@@ -75,6 +82,13 @@ fn engine_with(n: u16, config: GossipConfig) -> Engine {
         Duration::ZERO,
     );
     engine
+}
+
+/// Returns core member `n`, which knows the secret.
+fn member(n: u16) -> Engine {
+    let mut us = engine_with(n, config(n));
+    us.set_secrets(Some(&secret()), Duration::ZERO);
+    us
 }
 
 /// Returns core member 1, with a connection to leaf 1 that has `quotas`.
@@ -126,6 +140,15 @@ fn listed(heartbeat: u64) -> NodeDigest {
         heartbeat,
         ..NodeDigest::default()
     }
+}
+
+/// Returns what a digest lists of `id`.
+fn list(id: &ChitchatId, heartbeat: u64, max_version: Version) -> (ChitchatId, NodeDigest) {
+    let listed = NodeDigest {
+        max_version,
+        ..listed(heartbeat)
+    };
+    (id.clone(), listed)
 }
 
 fn syn(of: &[(ChitchatId, NodeDigest)]) -> ChitchatMessage {

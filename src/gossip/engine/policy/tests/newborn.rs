@@ -3,27 +3,6 @@
 use super::*;
 use crate::gossip::Liveness;
 
-const LATE: Duration = Duration::from_secs(100);
-
-fn member(n: u16) -> Engine {
-    let mut us = engine_with(n, config(n));
-    us.set_secrets(Some(&secret()), Duration::ZERO);
-    us
-}
-
-fn over_udp(n: u16) -> ChitchatId {
-    ChitchatId::new(format!("udp-{n}"), 1, addr(n))
-}
-
-fn list(id: &ChitchatId, heartbeat: u64, max_version: Version) -> (ChitchatId, NodeDigest) {
-    let listed = NodeDigest {
-        heartbeat,
-        last_gc_version: 0,
-        max_version,
-    };
-    (id.clone(), listed)
-}
-
 /// Returns the ids that messages to `to` list.
 fn listed_to(outputs: Vec<Output>, to: SocketAddr) -> Vec<ChitchatId> {
     let mut ids = Vec::new();
@@ -175,6 +154,30 @@ fn what_was_dropped_of_a_core_member_takes_no_room_and_its_heartbeats_do_not_cou
         let truth = node_delta(&core(3), 0, vec![set("k", &"v".repeat(500), 1)]);
         us.handle(from_core(by, ack(vec![truth])), now);
         assert_eq!(keys(&us, &core(3)), ["k"]);
+    }
+}
+
+#[test]
+fn what_was_dropped_of_a_core_member_leaves_its_share_to_others_over_udp_at_once() {
+    for is_met in [false, true] {
+        let config = GossipConfig {
+            max_bytes: 1_000,
+            ..config(1)
+        };
+        let mut us = engine_with(1, config);
+        us.set_secrets(Some(&secret()), Duration::ZERO);
+        us.handle(from_core(2, syn(&[list(&core(2), 1, 0)])), LATE);
+        let say = |us: &mut Engine, id: &ChitchatId| {
+            us.handle(from_udp(66, syn(&[list(id, 1, 0)])), LATE);
+            let state = node_delta(id, 0, vec![set("k", &"v".repeat(500), 1)]);
+            us.handle(from_udp(66, ack(vec![state])), LATE);
+            keys(us, id).len()
+        };
+        assert_eq!(say(&mut us, &core(3)), 1);
+        assert_eq!(say(&mut us, &over_udp(4)), 0, "there is no room");
+        let by = if is_met { 3 } else { 2 };
+        us.handle(from_core(by, syn(&[list(&core(3), 1, 0)])), LATE);
+        assert_eq!(say(&mut us, &over_udp(5)), 1, "{is_met}");
     }
 }
 

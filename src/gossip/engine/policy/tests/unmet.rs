@@ -3,24 +3,6 @@
 use super::*;
 use crate::gossip::Liveness;
 
-const LATE: Duration = Duration::from_secs(100);
-
-/// Returns core member `n`, which knows the secret and started long ago.
-fn member(n: u16) -> Engine {
-    let mut us = engine_with(n, config(n));
-    us.set_secrets(Some(&secret()), Duration::ZERO);
-    us
-}
-
-fn list(id: &ChitchatId, heartbeat: u64, max_version: Version) -> (ChitchatId, NodeDigest) {
-    let listed = NodeDigest {
-        heartbeat,
-        last_gc_version: 0,
-        max_version,
-    };
-    (id.clone(), listed)
-}
-
 /// Tells `us` over UDP that core member 3 and a later generation of it live, with keys that it has not.
 fn lie(us: &mut Engine, from: u16, now: Duration) {
     let restarted = ChitchatId {
