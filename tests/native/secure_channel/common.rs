@@ -156,3 +156,12 @@ pub async fn poll_once<F: Future>(future: F) -> Option<F::Output> {
     })
     .await
 }
+
+/// Returns a runtime whose clock moves only while nothing else is left to do.
+pub fn paused_runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+}

@@ -359,11 +359,7 @@ proptest! {
 /// Runs a test on a clock that never has to move, because nothing is waited for.
 #[track_caller]
 fn at_once(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
+    let runtime = paused_runtime();
     runtime.block_on(async {
         let start = tokio::time::Instant::now();
         test.await;

@@ -291,11 +291,7 @@ proptest! {
         lazy in any::<bool>(),
         rekey in 1..9_u64,
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
+        let runtime = paused_runtime();
         runtime.block_on(async {
             let mut meeting = Meeting::of_anyone().configure(|c| c.rekey_after_records = rekey);
             meeting.suite = SUITES[usize::from(!aes)];

@@ -4,7 +4,6 @@
 //! own, with a new name and a new key.
 
 use std::collections::VecDeque;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -14,7 +13,7 @@ use crate::browser::{Browser, Console};
 use crate::demo::cluster::Cluster;
 use crate::demo::tab::Tab;
 use crate::host::http::Client;
-use crate::host::{interrupt, wait};
+use crate::host::wait;
 
 /// The number of tabs of the crowd that are open at a time.
 const AT_ONCE: usize = 10;
@@ -28,7 +27,6 @@ const REST: Duration = Duration::from_secs(40);
 const LIMIT: f64 = 1.2;
 /// Limit from the load of a page until it is connected, on a busy machine.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(20);
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Loads `loads` pages, and compares the traffic at rest before and after. Fails if there is more than 1.2 times as
 /// much, or if a node still knows one of them.
@@ -44,7 +42,7 @@ pub(crate) fn run(programs: &Programs, cluster: &Cluster, loads: usize) -> anyho
     };
     crowd.stays.open(&url)?;
     is_connected(&crowd.stays)?;
-    pass(SETTLE)?;
+    wait::pause(SETTLE)?;
     let before = crowd.bytes_at_rest()?;
     println!("  before the crowd, {before:.0} bytes per second");
 
@@ -54,7 +52,7 @@ pub(crate) fn run(programs: &Programs, cluster: &Cluster, loads: usize) -> anyho
         "  {loads} tabs were opened and closed in {:.0} s, {AT_ONCE} at a time; a node knew at most {most} members at once",
         start.elapsed().as_secs_f64()
     );
-    pass(SETTLE)?;
+    wait::pause(SETTLE)?;
     let known = crowd.members()?;
     let after = crowd.bytes_at_rest()?;
     let ratio = after / before;
@@ -88,7 +86,7 @@ impl<'a> Crowd<'a> {
             if open.len() == AT_ONCE
                 && let Some((tab, since)) = open.pop_front()
             {
-                pass(STAY.saturating_sub(since.elapsed()))?;
+                wait::pause(STAY.saturating_sub(since.elapsed()))?;
                 most = most.max(self.members()?);
                 end(tab, number)?;
             }
@@ -98,7 +96,7 @@ impl<'a> Crowd<'a> {
             open.push_back((tab, Instant::now()));
         }
         for (number, (tab, since)) in open.into_iter().enumerate() {
-            pass(STAY.saturating_sub(since.elapsed()))?;
+            wait::pause(STAY.saturating_sub(since.elapsed()))?;
             end(tab, number)?;
         }
         Ok(most)
@@ -116,7 +114,7 @@ impl<'a> Crowd<'a> {
     /// Returns the bytes per second that all nodes together send and receive.
     fn bytes_at_rest(&self) -> anyhow::Result<f64> {
         let (start, before) = (Instant::now(), self.bytes()?);
-        pass(REST)?;
+        wait::pause(REST)?;
         let bytes = self.bytes()? - before;
         Ok(bytes / start.elapsed().as_secs_f64())
     }
@@ -146,13 +144,4 @@ fn end(tab: Tab<'_>, number: usize) -> anyhow::Result<()> {
         tab.open("about:blank")?;
     }
     tab.close()
-}
-
-fn pass(time: Duration) -> anyhow::Result<()> {
-    let end = Instant::now() + time;
-    while Instant::now() < end {
-        interrupt::check()?;
-        thread::sleep(POLL_INTERVAL.min(end.saturating_duration_since(Instant::now())));
-    }
-    Ok(())
 }

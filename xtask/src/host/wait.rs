@@ -1,4 +1,4 @@
-//! Polling, for conditions that send no event.
+//! Waiting that a signal ends: polling, for conditions that send no event, and pauses.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,5 +29,18 @@ pub(crate) fn until<T>(
             }
             Err(_) => thread::sleep(POLL_INTERVAL),
         }
+    }
+}
+
+/// Sleeps for `time`. Fails as soon as a signal arrives.
+pub(crate) fn pause(time: Duration) -> anyhow::Result<()> {
+    let end = Instant::now() + time;
+    loop {
+        interrupt::check()?;
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        thread::sleep(left.min(Duration::from_millis(100)));
     }
 }

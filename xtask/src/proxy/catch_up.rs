@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 use crate::host::wait;
-use crate::proxy::measure::pause;
+use crate::host::wait::pause;
 use crate::proxy::observer::KEY;
 use crate::proxy::phase::percentile;
 use crate::proxy::stage::Stage;

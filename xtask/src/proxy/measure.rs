@@ -1,12 +1,11 @@
 //! The phases of the measurement: changes one by one, changes after a restart of the proxy, rest.
 
 use std::collections::BTreeMap;
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 
-use crate::host::interrupt;
+use crate::host::wait::pause;
 use crate::proxy::console;
 use crate::proxy::host::{Absence, Host};
 use crate::proxy::observer::KEY;
@@ -226,19 +225,6 @@ impl Changes {
     fn uncertainty(&self) -> Duration {
         let all: Vec<_> = self.done.values().map(|done| done.uncertainty).collect();
         percentile(&all, 50).unwrap_or_default()
-    }
-}
-
-/// Sleeps for `time`. Fails as soon as a signal arrives.
-pub(crate) fn pause(time: Duration) -> anyhow::Result<()> {
-    let end = Instant::now() + time;
-    loop {
-        interrupt::check()?;
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(());
-        }
-        thread::sleep(left.min(Duration::from_millis(100)));
     }
 }
 
