@@ -5,6 +5,10 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::rc::Rc;
 
+/// How many bytes in a row are a part of a secret. The seven bytes of a gap before a pointer are more, and fewer
+/// would be found by chance.
+const PART: usize = 5;
+
 /// A place in memory.
 pub(crate) struct Place {
     memory: File,
@@ -23,13 +27,13 @@ impl Place {
         }
     }
 
-    /// Returns whether eight or more bytes of `secret` are there.
+    /// Returns whether at least [`PART`] bytes of `secret` are there.
     pub(crate) fn has_part_of(&mut self, secret: &[u8]) -> bool {
         self.memory
             .read_exact_at(&mut self.bytes, self.start)
             .unwrap();
-        let mut parts = secret.windows(8);
-        parts.any(|part| self.bytes.windows(8).any(|bytes| bytes == part))
+        let mut parts = secret.windows(PART);
+        parts.any(|part| self.bytes.windows(PART).any(|bytes| bytes == part))
     }
 }
 

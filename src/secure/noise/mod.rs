@@ -71,21 +71,24 @@ impl Noise {
         let resolver = StrictResolver {
             own: inputs.key.clone(),
         };
-        let mut builder = Builder::with_resolver(params, Box::new(resolver))
+        let builder = Builder::with_resolver(params, Box::new(resolver))
             .prologue(inputs.prologue)
             .map_err(failed)?
             .local_private_key(inputs.key.privkey())
             .map_err(failed)?;
-        if let Some(psk) = inputs.psk {
-            builder = builder.psk(0, psk).map_err(failed)?;
-        }
         let builder = adapt(builder);
         let state = match inputs.side {
             Side::Dialler => builder.build_initiator(),
             Side::Acceptor => builder.build_responder(),
         };
+        let mut state = state.map_err(failed)?;
+        if let Some(psk) = inputs.psk {
+            // Not given to the builder: it would leave bytes of the PSK in the gaps between the fields of the state,
+            // where nothing wipes them.
+            state.set_psk(0, psk).map_err(failed)?;
+        }
         Ok(Self {
-            state: state.map_err(failed)?,
+            state,
             suite: inputs.suite,
             side: inputs.side,
             has_psk: inputs.psk.is_some(),
