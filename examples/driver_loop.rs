@@ -108,6 +108,8 @@ impl Driver {
             match output {
                 Output::Send { to, message } => self.send(&[to], message),
                 Output::SendToAll { to, message } => self.send(&to, message),
+                // Only holders of invites are refused, and nobody has one over plain UDP.
+                Output::Refuse { .. } => {}
                 Output::MembershipChanged => is_changed = true,
             }
         }

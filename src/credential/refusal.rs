@@ -23,10 +23,14 @@ pub enum Refusal {
     /// may help later.
     Quota,
     /// The dialler's node id is not the dialler's to use: it lacks the prefix that its invite demands,
-    /// or another member has it. Another name helps.
+    /// or a core member has it. Another name helps. The handshake knows no names: this is said by the first answer to
+    /// gossip instead ([`CloseCode::NAME`](crate::net::CloseCode::NAME)).
     Name,
     /// The dialler's invite or configuration belongs to another cluster.
     Cluster,
+    /// The dialler's clock is ahead of the acceptor's, so that its generation lies in the future. Setting the clock and
+    /// joining again helps.
+    Clock,
     /// A reason that this version does not know, with its code. A newer version of this side can
     /// explain it. Construct it only with codes that no other variant has.
     Other(u8),
@@ -42,6 +46,7 @@ impl Refusal {
             Self::Quota => 4,
             Self::Name => 5,
             Self::Cluster => 6,
+            Self::Clock => 7,
             Self::Other(code) => code,
         }
     }
@@ -55,12 +60,13 @@ impl Refusal {
             4 => Self::Quota,
             5 => Self::Name,
             6 => Self::Cluster,
+            7 => Self::Clock,
             other => Self::Other(other),
         }
     }
 
     /// Returns a short name in lower case that never changes, for programs and metrics: `expired`,
-    /// `revoked`, `key`, `quota`, `name`, `cluster` or `other`.
+    /// `revoked`, `key`, `quota`, `name`, `cluster`, `clock` or `other`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Expired => "expired",
@@ -69,6 +75,7 @@ impl Refusal {
             Self::Quota => "quota",
             Self::Name => "name",
             Self::Cluster => "cluster",
+            Self::Clock => "clock",
             Self::Other(_) => "other",
         }
     }
@@ -88,6 +95,7 @@ impl fmt::Display for Refusal {
             Self::Cluster => {
                 "the invite or configuration belongs to another cluster; use one of this cluster"
             }
+            Self::Clock => "the clock is ahead of the peer's; set it and join again",
             Self::Other(code) => {
                 return write!(
                     f,
@@ -110,7 +118,7 @@ mod tests {
         for code in 0..=u8::MAX {
             assert_eq!(Refusal::from_code(code).code(), code);
         }
-        let known = (1..=6).map(|code| (code, Refusal::from_code(code).as_str()));
+        let known = (1..=7).map(|code| (code, Refusal::from_code(code).as_str()));
         assert_eq!(
             known.collect::<Vec<_>>(),
             [
@@ -120,9 +128,10 @@ mod tests {
                 (4, "quota"),
                 (5, "name"),
                 (6, "cluster"),
+                (7, "clock"),
             ]
         );
-        for code in [0, 7, 255] {
+        for code in [0, 8, 255] {
             assert_eq!(Refusal::from_code(code), Refusal::Other(code));
             assert_eq!(Refusal::from_code(code).as_str(), "other");
         }

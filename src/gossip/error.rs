@@ -83,6 +83,15 @@ pub enum JoinError {
     /// One of the [`initial_key_values`](super::GossipConfig::initial_key_values) was refused.
     #[error("an initial key was refused: {0}")]
     InitialKey(SetError),
+    /// The name of the member does not begin with the prefix that its invite demands. No member of the cluster would
+    /// accept it.
+    #[error("the name {node_id:?} does not begin with {prefix:?}, as the invite demands")]
+    Name {
+        /// The name: [`node_id`](super::GossipConfig::node_id).
+        node_id: String,
+        /// The prefix.
+        prefix: String,
+    },
     /// One of the [`seeds`](super::GossipConfig::seeds) has a form that the network never accepts.
     #[error("seeds: {reason}")]
     Seed {

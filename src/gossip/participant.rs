@@ -51,7 +51,7 @@ impl<T: NetTransport> Participant<T> {
     /// # Errors
     ///
     /// Fails if a configuration value is out of bounds ([`ConfigError`](crate::ConfigError)), or if
-    /// an initial key or the form of a seed is refused ([`JoinError`]). Both can be downcast from the
+    /// an initial key, the form of a seed or the name of the member is refused ([`JoinError`]). Both can be downcast from the
     /// returned error.
     pub async fn join(
         socket: TransportLayerSocket<T, ChitchatMessage>,
@@ -71,6 +71,13 @@ impl<T: NetTransport> Participant<T> {
                 seed: seed.clone(),
                 reason: format!("{error:#}"),
             })?;
+        }
+        if let Some(invite) = socket.trust().held_invite() {
+            let (node_id, prefix) = (&config.node_id, invite.claims().name_prefix());
+            if !prefix.allows(node_id) {
+                let (node_id, prefix) = (node_id.clone(), prefix.as_str().to_owned());
+                return Err(JoinError::Name { node_id, prefix }.into());
+            }
         }
         let addr = config.advertise_addr;
         let addr = addr.map_or_else(|| socket.advertised_addr(), canonical);

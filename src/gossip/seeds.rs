@@ -10,11 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::ConnectedError;
-use crate::credential::Refusal;
 use crate::net::{ConnectError, NetTransport, may_be_dialled};
 use crate::rt;
 use crate::secure::HandshakeError;
-use crate::transport_layer::{DuplicateIdentity, PeerState, QuotaReached, SocketStats};
+use crate::transport_layer::{DuplicateIdentity, PeerState, Refused, SocketStats};
 
 /// The time for which all seeds together are resolved.
 const ATTEMPT: Duration = Duration::from_secs(5);
@@ -243,8 +242,8 @@ fn cause(seed: String, error: &anyhow::Error) -> Option<ConnectedError> {
     if error.is::<DuplicateIdentity>() {
         return Some(ConnectedError::DuplicateKey { seed });
     }
-    if error.is::<QuotaReached>() {
-        let reason = Refusal::Quota;
+    if let Some(Refused { reason, .. }) = error.downcast_ref() {
+        let reason = *reason;
         return Some(ConnectedError::Refused { seed, reason });
     }
     match error.downcast_ref::<ConnectError>()? {
@@ -367,9 +366,14 @@ mod tests {
             Refusal::Expired,
             Refusal::Revoked,
             Refusal::Quota,
+            Refusal::Name,
             Refusal::Cluster,
+            Refusal::Clock,
         ] {
             let failure = failed(1, HandshakeError::Refused { reason });
+            assert_eq!(judge(vec![failure]), reason.as_str());
+            let addr = addr(1);
+            let failure = failed(1, Refused { addr, reason });
             assert_eq!(judge(vec![failure]), reason.as_str());
         }
     }

@@ -102,6 +102,7 @@ impl<T: NetTransport> Shared<T> {
             match output {
                 Output::Send { to, message } => self.send(to, message),
                 Output::SendToAll { to, message } => self.send_to_all(&to, message),
+                Output::Refuse { to, reason } => self.socket.refuse_leaf(to, reason),
                 Output::MembershipChanged => {
                     self.changes.notify();
                     changed = true;

@@ -454,6 +454,12 @@ impl CloseCode {
     /// The peer's invite, or all peers with invites together, have as many connections as they may. A retry may help
     /// later.
     pub const QUOTA: Self = Self(9);
+    /// The peer's name is not its to use: it lacks the prefix that the peer's invite demands, or a core member has it.
+    /// Another name helps.
+    pub const NAME: Self = Self(10);
+    /// The peer's clock is ahead of this side's, so that its generation lies in the future. Setting it and joining again
+    /// helps.
+    pub const CLOCK: Self = Self(11);
 
     /// Returns whether the side that says goodbye with this code may [go on
     /// receiving](NetConnection::leave), so that the other one has to write what it has begun, and say goodbye as

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::credential::Identity;
+use crate::credential::{Identity, Refusal};
+use crate::net::CloseCode;
 
 /// The socket is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -36,13 +37,38 @@ pub struct DuplicateIdentity {
     pub addr: SocketAddr,
 }
 
-/// The peer has refused a connection because this side's invite, or all holders of invites together, have as many
-/// connections as they may. A retry may help later.
+/// The peer has closed the connection for this reason. This side's invite, or all holders of invites together, have as
+/// many connections as they may ([`Refusal::Quota`]), or what this side gossips about itself is refused as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{addr} refused the connection because the holders of invites have as many as they may")]
-pub struct QuotaReached {
+#[error("{addr} closed the connection: {reason}")]
+pub struct Refused {
     /// The address of the peer.
     pub addr: SocketAddr,
+    /// Its reason.
+    pub reason: Refusal,
+}
+
+impl Refused {
+    /// Returns the error if `code` stands for a reason.
+    pub(super) fn from_code(addr: SocketAddr, code: CloseCode) -> Option<Self> {
+        let reason = match code {
+            CloseCode::QUOTA => Refusal::Quota,
+            CloseCode::NAME => Refusal::Name,
+            CloseCode::CLOCK => Refusal::Clock,
+            _ => return None,
+        };
+        Some(Self { addr, reason })
+    }
+}
+
+/// Returns the code by which a leaf learns that what it gossips about itself is refused.
+pub(super) fn code_of(reason: Refusal) -> CloseCode {
+    match reason {
+        Refusal::Quota => CloseCode::QUOTA,
+        Refusal::Name => CloseCode::NAME,
+        Refusal::Clock => CloseCode::CLOCK,
+        _ => CloseCode::PROTOCOL,
+    }
 }
 
 /// A dial was answered with our own key: the address leads back to this socket, or another program uses

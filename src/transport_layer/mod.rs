@@ -27,9 +27,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 pub use config::{IncomingConfig, OverflowPolicy, QueueConfig, TransportLayerConfig};
-pub use error::{
-    ClosedError, DuplicateIdentity, OwnIdentity, QuotaReached, SendError, WrongIdentity,
-};
+pub use error::{ClosedError, DuplicateIdentity, OwnIdentity, Refused, SendError, WrongIdentity};
 pub use outgoing::OutgoingConnection;
 pub use received::{ConnectedPeer, Received};
 pub use socket::{ShutdownReport, TransportLayerSocket};

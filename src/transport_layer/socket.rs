@@ -14,7 +14,7 @@ use super::error::{ClosedError, SendError};
 use super::outgoing::OutgoingConnection;
 use super::received::{ConnectedPeer, Received};
 use super::stats::SocketStats;
-use crate::credential::{Identity, NetCredential, Trust};
+use crate::credential::{Identity, NetCredential, Refusal, Trust};
 use crate::message::{ChitchatMessage, Message};
 use crate::net::{NetListener, NetTransport, canonical, is_dialable};
 use crate::rt::sync::Ticket;
@@ -101,6 +101,11 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
     /// [`suspect`](Self::suspect) does.
     pub(crate) fn suspect_if_silent(&self, addr: SocketAddr, silence: Duration) {
         self.shared.suspect(addr, silence);
+    }
+
+    /// Closes the connections of a peer that holds an invite, and tells it why: what it gossips about itself is refused.
+    pub(crate) fn refuse_leaf(&self, addr: SocketAddr, reason: Refusal) {
+        self.shared.refuse_leaf(addr, reason);
     }
 
     /// Returns the number of failed dials in a row of `addr` and the error of the last one, or `None`

@@ -303,8 +303,12 @@ impl GossipNode {
 
 /// Converts the error of joining to a `TypeError` that names the option as JavaScript does.
 fn not_joined(error: anyhow::Error) -> TypeError {
-    if let Some(JoinError::InitialKey(error)) = error.downcast_ref() {
-        return TypeError::new(&format!("keyValues: {error}"));
+    match error.downcast_ref() {
+        Some(JoinError::InitialKey(error)) => {
+            return TypeError::new(&format!("keyValues: {error}"));
+        }
+        Some(error @ JoinError::Name { .. }) => return TypeError::new(&format!("id: {error}")),
+        _ => {}
     }
     let text = format!("{error:#}");
     if error.is::<ConfigError>() {

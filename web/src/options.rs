@@ -59,13 +59,6 @@ impl Options {
             !seeds.is_empty(),
             "seeds is missing: the invite names no member to contact first"
         );
-        if let Some(invite) = invite {
-            let prefix = invite.claims().name_prefix().as_str();
-            ensure!(
-                id.starts_with(prefix),
-                "id must begin with {prefix:?}, as the invite demands"
-            );
-        }
         let renew_invite = fields.instance("renewInvite", "Function")?;
         ensure!(
             renew_invite.is_none() || invite.is_some(),

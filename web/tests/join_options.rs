@@ -9,6 +9,11 @@
     reason = "a test fails by panicking"
 )]
 
+use std::time::Duration;
+
+use gossip_transport::ClusterSecret;
+use gossip_transport::credential::{Claims, Invite, InviteId};
+use gossip_transport::rt;
 use gossip_web::{GossipNode, generate_cluster_secret, generate_secret_key};
 use wasm_bindgen::{JsCast as _, JsValue};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
@@ -127,6 +132,18 @@ async fn an_option_that_throws_or_has_its_contents_elsewhere_is_named_in_the_err
         let message = refusal_of(options).await;
         assert!(message.starts_with(named), "{more}: {message}");
     }
+}
+
+#[wasm_bindgen_test]
+async fn a_name_that_the_invite_does_not_allow_is_refused_with_the_prefix() {
+    let id = InviteId::generate(rt::unix_time(), Duration::from_secs(60)).unwrap();
+    let claims = Claims::new(id).with_name_prefix("tab-".parse().unwrap());
+    let seeds = vec!["127.0.0.1:9".to_owned()];
+    let invite = Invite::issue(&ClusterSecret::generate(), claims, "c".to_owned(), seeds);
+    let word = invite.unwrap().to_text().to_string();
+    let message = refusal(&format!(r#"{{"id":"i","invite":"{word}"}}"#)).await;
+    assert!(message.starts_with("id: "), "{message}");
+    assert!(message.contains("\"tab-\""), "{message}");
 }
 
 #[wasm_bindgen_test]

@@ -160,7 +160,7 @@ impl World {
                     let (to, message) = match output {
                         Output::Send { to, message } => (vec![to], message),
                         Output::SendToAll { to, message } => (to, message),
-                        Output::MembershipChanged => continue,
+                        Output::Refuse { .. } | Output::MembershipChanged => continue,
                     };
                     let bytes = message.into_bytes()?;
                     for to in to {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::denial::DenialCounts;
-use crate::credential::{Claims, Identity, Role};
+use crate::credential::{Claims, Identity, Refusal, Role};
 use crate::message::ChitchatMessage;
 
 /// An event for [`Engine::handle`](super::Engine::handle).
@@ -72,6 +72,14 @@ pub enum Output {
         /// The message. It is at most
         /// [`max_message_len`](super::GossipConfig::max_message_len) bytes long.
         message: ChitchatMessage,
+    },
+    /// Close the connections of a leaf, and tell it why: nothing of what it says about itself is applied, for this
+    /// reason. It has a name that is not its to use, or a generation that lies in the future.
+    Refuse {
+        /// The address of the leaf.
+        to: SocketAddr,
+        /// The reason: [`Refusal::Name`] or [`Refusal::Clock`].
+        reason: Refusal,
     },
     /// Notify the application: members, their liveness or their keys have changed.
     MembershipChanged,

@@ -118,6 +118,7 @@
 //!             Output::SendToAll { to, message } => {
 //!                 network.extend(to.into_iter().map(|to| (addr, to, message.clone())));
 //!             }
+//!             Output::Refuse { to, reason } => println!("{to} is refused: {reason}"),
 //!             Output::MembershipChanged => println!("{addr} sees a change at {now:?}"),
 //!         }
 //!     }

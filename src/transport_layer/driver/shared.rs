@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::decoding::Turns;
 use super::inbox::SharedInbox;
 use super::tasks::TaskSet;
-use crate::credential::{Identity, NetCredential};
+use crate::credential::{Identity, NetCredential, Refusal};
 use crate::host::Host;
 use crate::message::Message;
 use crate::net::{CloseCode, NetConnection, NetTransport};
@@ -161,6 +161,14 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         silence: Duration,
     ) {
         self.with(|peers, _| peers.suspected(addr, silence, Instant::now()));
+    }
+
+    pub(in crate::transport_layer) fn refuse_leaf(
+        self: &Arc<Self>,
+        addr: SocketAddr,
+        reason: Refusal,
+    ) {
+        self.with(|peers, fx| peers.refuse_leaf(addr, reason, Instant::now(), fx));
     }
 
     /// Takes a connection out of service. Only the first report of its end counts.

@@ -4,9 +4,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use gossip_transport::gossip::{ConnectedError, DialPolicy, GossipConfig, Participant};
+use gossip_transport::credential::{Claims, Invite, InviteId};
+use gossip_transport::gossip::{ConnectedError, DialPolicy, GossipConfig, JoinError, Participant};
 use gossip_transport::memory::{MemoryNetwork, MemoryTransport};
 use gossip_transport::net::NetTransport;
+use gossip_transport::rt;
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::{ClusterSecret, NetCredential, TransportLayerTransport, Trust};
 use tokio::time::{Instant, timeout};
@@ -161,6 +163,66 @@ async fn a_seed_whose_key_is_not_trusted_is_reported() {
         identity: theirs,
     };
     assert_eq!(error, expected);
+}
+
+/// Returns a holder of an invite, whose name `m{n}` must begin with `prefix`.
+fn holder(secret: &ClusterSecret, prefix: &str) -> NetCredential {
+    let id = InviteId::generate(rt::unix_time(), Duration::from_secs(3600)).unwrap();
+    let claims = Claims::new(id).with_name_prefix(prefix.parse().unwrap());
+    let invite = Invite::issue(secret, claims, "cluster".to_owned(), Vec::new()).unwrap();
+    NetCredential::generate(Trust::invite(invite))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_of_an_invite_with_the_name_of_a_member_is_told_so_and_met_under_another() {
+    let network = MemoryNetwork::new(1);
+    let secret = ClusterSecret::generate();
+    let credential = NetCredential::generate(Trust::secret(secret.clone()).accepting_invites());
+    let seed = join(&network, 1, credential, config(&[])).await;
+    let guest = |n| holder(&secret, &format!("m{n}"));
+    let open = async |credential| {
+        let host = network.host(addr(9).ip());
+        let transport = TransportLayerTransport::new(host, credential);
+        transport.open(addr(9)).await.unwrap()
+    };
+    let named = |name: &str| {
+        let mut config = GossipConfig::new("cluster", name).with_dial(DialPolicy::SeedsOnly);
+        config.seeds = vec!["10.0.0.1:7000".to_owned()];
+        config
+    };
+    let first = Participant::join(open(guest(1)).await, named("m1")).await;
+    let first = first.unwrap();
+    let start = Instant::now();
+    let error = connected(&first).await.unwrap_err();
+    assert!(start.elapsed() < Duration::from_secs(1));
+    assert_eq!(error.code(), "name");
+    let text = error.to_string();
+    assert!(text.contains("10.0.0.1:7000"), "{text}");
+    // It keeps trying, in vain, and is no member.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let seeds = first.seeds();
+    assert!(seeds[0].failures > 2, "{seeds:?}");
+    assert_eq!(seed.members().len(), 1);
+    first.leave(Duration::from_secs(1)).await.unwrap();
+    let second = Participant::join(open(guest(1)).await, named("m12")).await;
+    let second = second.unwrap();
+    connected(&second).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(seed.members().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_without_the_prefix_of_the_invite_is_refused_at_once() {
+    let network = MemoryNetwork::new(1);
+    let credential = holder(&ClusterSecret::generate(), "tab-");
+    let transport = TransportLayerTransport::new(network.host(addr(9).ip()), credential);
+    let socket = transport.open(addr(9)).await.unwrap();
+    let error = Participant::join(socket, config(&["10.0.0.1:7000"])).await;
+    let error = error.err().unwrap();
+    let Some(JoinError::Name { node_id, prefix }) = error.downcast_ref() else {
+        panic!("{error:#}");
+    };
+    assert_eq!((node_id.as_str(), prefix.as_str()), ("member", "tab-"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@ mod restarts;
 mod revocations;
 mod rotation;
 mod rumours;
+mod shared_key;
 mod simulation;
 mod tabs;
 mod upstream;
@@ -62,7 +63,7 @@ fn sends(outputs: Vec<Output>) -> Vec<(SocketAddr, ChitchatMessage)> {
                 assert!(to.len() > 1);
                 sends.extend(to.into_iter().map(|to| (to, message.clone())));
             }
-            Output::MembershipChanged => {}
+            Output::Refuse { .. } | Output::MembershipChanged => {}
         }
     }
     sends

@@ -35,7 +35,7 @@ use super::event::Connection;
 use super::failure_detector::FailureDetector;
 use super::node_state::{Applied, NodeState};
 use super::order;
-use crate::credential::{Identity, NamePrefix, Role, is_key_address};
+use crate::credential::{Identity, NamePrefix, Refusal, Role, is_key_address};
 use crate::message::{ChitchatId, ChitchatMessage, Delta, Digest, NodeDelta, NodeDigest};
 
 pub(super) use introductions::Introductions;
@@ -92,6 +92,8 @@ pub(super) struct Policy {
     /// The time since 1970 at a time of the engine, once the driver has said it.
     clock: Option<Clock>,
     pub(super) denied: DenialCounts,
+    /// See [`Policy::refusal`].
+    refusal: Option<Refusal>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -107,6 +109,7 @@ impl Policy {
             start,
             clock: None,
             denied: DenialCounts::default(),
+            refusal: None,
         }
     }
 
@@ -129,6 +132,7 @@ impl Policy {
         known: Known<'_>,
         now: Duration,
     ) -> Option<Digest> {
+        self.refusal = None;
         if sender.role == Role::Core {
             return None;
         }
@@ -142,6 +146,11 @@ impl Policy {
             Role::Leaf => self.restrict_leaf(sender, digest, delta, known, now),
             _ => self.restrict_unauthenticated(digest, delta, known, now),
         }
+    }
+
+    /// Returns why the leaf which has sent the last message cannot be a member, if that is so.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        self.refusal
     }
 
     fn restrict_unauthenticated(
@@ -223,6 +232,7 @@ impl Policy {
             latest,
         };
         let mut accepted = None;
+        let (mut is_allowed, mut refusal) = (false, None);
         let digest = digest.map(|digest| {
             let mut current = None;
             let (leaves, mut generations) = (&mut self.leaves, DenialCounts::default());
@@ -230,6 +240,13 @@ impl Policy {
                 let subject = known.subject(id, state.is_some());
                 let denial = rules::denial(speaker, id, subject);
                 let denial = denial.or_else(|| known.denial_of_leaf(id));
+                if id.addr() == own {
+                    match denial {
+                        Some(Denial::Name) => refusal = Some(Refusal::Name),
+                        Some(Denial::Generation) => refusal = Some(Refusal::Clock),
+                        _ => is_allowed = true,
+                    }
+                }
                 if denial.is_some() {
                     return denial;
                 }
@@ -260,6 +277,8 @@ impl Policy {
                 .add(Denial::Generation, size(generations.total()));
             selected
         });
+        // What it was before, perhaps by another invite, may still be listed as well.
+        self.refusal = refusal.filter(|_| !is_allowed);
         if let Some(delta) = delta {
             let mut kept = std::mem::take(&mut delta.node_deltas);
             kept.retain_mut(|delta| {

@@ -74,7 +74,11 @@ pub(super) fn denial(speaker: Speaker<'_>, id: &ChitchatId, subject: Subject) ->
             of_another.or_else(|| match prefix {
                 None => Some(Denial::Claims),
                 Some(prefix) if !prefix.allows(&id.node_id) => Some(Denial::Name),
-                Some(_) => (id.generation_id > latest).then_some(Denial::Generation),
+                // The clock by which one that is known was accepted may have been set since.
+                Some(_) => {
+                    let is_new = !matches!(subject, Subject::Known(_));
+                    (is_new && id.generation_id > latest).then_some(Denial::Generation)
+                }
             })
         }
         Speaker::Unauthenticated { past } => match subject {

@@ -95,6 +95,10 @@ impl Engine {
             recent: now.saturating_sub(self.patience_with_reports()),
         };
         let reported = self.policy.restrict(sender, &mut message, known, now);
+        if let Some(reason) = self.policy.refusal() {
+            outputs.push(Output::Refuse { to: from, reason });
+            return forgot;
+        }
         match message {
             ChitchatMessage::Syn {
                 version,

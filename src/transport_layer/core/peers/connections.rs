@@ -15,7 +15,7 @@ use crate::transport_layer::core::link::{Link, LinkEnd, LinkRole, Reading};
 use crate::transport_layer::core::peer::{ActiveReader, DialPlace, Failure, Peer};
 use crate::transport_layer::core::pool::Pool;
 use crate::transport_layer::core::step::{Effects, EndedLink, LinkLife, NewReader, PeerKey};
-use crate::transport_layer::error::{DuplicateIdentity, QuotaReached};
+use crate::transport_layer::error::{DuplicateIdentity, Refused};
 use crate::transport_layer::stats::Direction;
 
 /// The loss of a dialled connection counts as a failed dial if the connection lived for less than
@@ -214,7 +214,7 @@ impl<C: NetConnection> Peers<C> {
         let age = now.saturating_duration_since(link.since);
         let refused = match end {
             LinkEnd::Remote(CloseCode::DUPLICATE) => Some(DuplicateIdentity { addr }.into()),
-            LinkEnd::Remote(CloseCode::QUOTA) => Some(QuotaReached { addr }.into()),
+            LinkEnd::Remote(code) => Refused::from_code(addr, *code).map(Into::into),
             _ => None,
         };
         let is_refused_renewal = link.role == LinkRole::Standby;

@@ -9,12 +9,13 @@
 use std::net::SocketAddr;
 
 use super::Peers;
-use crate::credential::InviteId;
+use crate::credential::{InviteId, Refusal};
 use crate::host::{Counts, Host};
 use crate::net::NetConnection;
 use crate::rt::Instant;
 use crate::transport_layer::core::link::Link;
 use crate::transport_layer::core::step::Effects;
+use crate::transport_layer::error::code_of;
 
 /// The leaves that have too many connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +60,23 @@ impl<C: NetConnection> Peers<C> {
                 now,
                 fx,
             );
+        }
+    }
+
+    /// Closes the connections that the peer at `addr` has by an invite, since what it gossips about itself is refused.
+    pub(in crate::transport_layer) fn refuse_leaf(
+        &mut self,
+        addr: SocketAddr,
+        reason: Refusal,
+        now: Instant,
+        fx: &mut Effects<C>,
+    ) {
+        let links = self.map.get(&addr).into_iter().flat_map(|peer| &peer.links);
+        let by_invite = links.filter(|link| link.invite().is_some());
+        let links: Vec<_> = by_invite.map(|link| link.id).collect();
+        for link in links {
+            let why = "what it gossips about itself is refused";
+            self.close_link((addr, link), code_of(reason), why, now, fx);
         }
     }
 

@@ -1,7 +1,9 @@
 //! Peers that hold invites: the places that they get, and the names that they have.
 
 use super::*;
+use crate::credential::Refusal;
 use crate::credential::{InviteId, Quotas, Role};
+use crate::transport_layer::Refused;
 
 /// Returns claims that allow so many connections.
 fn claims(max_connections: u32) -> Arc<Claims> {
@@ -230,14 +232,43 @@ fn a_connection_with_a_renewed_invite_finds_room_though_the_leaves_have_no_more(
 }
 
 #[test]
-fn a_dial_that_is_refused_for_a_quota_fails_with_that_error_and_is_repeated_later() {
-    let mut fixture = Fixture::new(TransportLayerConfig::default());
-    let conn = fixture.conn(addr(1), 1);
-    let link = fixture.enter(conn, Direction::Outgoing);
-    fixture.end(addr(1), link, LinkEnd::Remote(CloseCode::QUOTA));
-    let (failures, error) = fixture.peers.dial_failure(addr(1)).unwrap();
-    assert_eq!(failures, 1);
-    assert!(error.is::<crate::transport_layer::QuotaReached>());
-    fixture.offer(addr(1));
-    assert_eq!(name(&fixture.step(addr(1))), "wait");
+fn a_dial_that_is_refused_for_a_reason_fails_with_that_error_and_is_repeated_later() {
+    for (code, reason) in [
+        (CloseCode::QUOTA, Refusal::Quota),
+        (CloseCode::NAME, Refusal::Name),
+        (CloseCode::CLOCK, Refusal::Clock),
+    ] {
+        let mut fixture = Fixture::new(TransportLayerConfig::default());
+        let conn = fixture.conn(addr(1), 1);
+        let link = fixture.enter(conn, Direction::Outgoing);
+        fixture.end(addr(1), link, LinkEnd::Remote(code));
+        let (failures, error) = fixture.peers.dial_failure(addr(1)).unwrap();
+        assert_eq!(failures, 1);
+        let addr = addr(1);
+        assert_eq!(error.downcast_ref(), Some(&Refused { addr, reason }));
+        fixture.offer(addr);
+        assert_eq!(name(&fixture.step(addr)), "wait");
+    }
+}
+
+#[test]
+fn a_leaf_that_is_refused_loses_its_connections_and_no_one_else_does() {
+    for (reason, code) in [
+        (Refusal::Name, CloseCode::NAME),
+        (Refusal::Clock, CloseCode::CLOCK),
+    ] {
+        let mut fixture = Fixture::new(TransportLayerConfig::default());
+        let invite = claims(100);
+        fixture.accept(at(1, 1), 1);
+        fixture.accept_leaf(at(2, 1), 2, &invite);
+        fixture.accept_leaf(at(2, 2), 3, &invite);
+        // A member of the cluster is not refused in this way.
+        for addr in [id(2).address(), at(1, 1), id(4).address()] {
+            let (now, fx) = (fixture.now, &mut fixture.fx);
+            fixture.peers.refuse_leaf(addr, reason, now, fx);
+        }
+        fixture.settle();
+        assert_eq!(fixture.connected(), [1, 3].map(id));
+        assert_eq!(fixture.closed, [code]);
+    }
 }

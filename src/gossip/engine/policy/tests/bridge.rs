@@ -146,7 +146,7 @@ fn mentioned(outputs: &[Output], to: SocketAddr) -> usize {
         let (receivers, message) = match output {
             Output::Send { to, message } => (std::slice::from_ref(to), message),
             Output::SendToAll { to, message } => (to.as_slice(), message),
-            Output::MembershipChanged => continue,
+            Output::Refuse { .. } | Output::MembershipChanged => continue,
         };
         if !receivers.contains(&to) {
             continue;

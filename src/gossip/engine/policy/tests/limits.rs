@@ -112,6 +112,40 @@ fn the_name_of_a_leaf_has_the_prefix_of_its_invite_and_is_not_that_of_a_core_mem
     assert_eq!((member.heartbeat, member.key_values.len()), (1, 0));
 }
 
+/// Returns why leaf 1 is refused if it lists these members, in which case it gets no other answer.
+fn refusal(us: &mut Engine, ids: &[ChitchatId], now: Duration) -> Option<Refusal> {
+    let ids: Vec<_> = ids.iter().map(|id| (id.clone(), listed(1))).collect();
+    let outputs = us.handle(from_leaf(1, syn(&ids)), now);
+    let refusal = outputs.iter().find_map(|output| match output {
+        Output::Refuse { to, reason } if *to == identity(1).address() => Some(*reason),
+        _ => None,
+    });
+    assert!(refusal.is_none() || outputs.len() == 1, "{outputs:?}");
+    refusal
+}
+
+#[test]
+fn a_leaf_that_has_no_name_of_its_own_is_told_so_and_gets_no_answer() {
+    let mut us = beside_leaf(Quotas::default());
+    let named = |name: &str| ChitchatId::new(name, START, identity(1).address());
+    let refuses = |us: &mut Engine, ids: &[ChitchatId]| {
+        let refusal = refusal(us, ids, NOW);
+        assert!(matches!(refusal, None | Some(Refusal::Name)), "{refusal:?}");
+        refusal.is_some()
+    };
+    assert!(refuses(&mut us, &[named("other")]));
+    // Nor is what it says at the next moment about others a reason to keep it.
+    assert!(refuses(&mut us, &[named("core-1"), core(7)]));
+    // Its earlier name by another invite, and the names of others, do not matter.
+    assert!(!refuses(&mut us, &[named("other"), leaf(1)]));
+    assert!(!refuses(&mut us, &[leaf(1), core(1), over_udp(3)]));
+    assert!(!refuses(&mut us, &[core(7)]));
+    // A core member that comes with its name takes it from it.
+    let of_core = ChitchatId::new("tab-1", START, addr(4));
+    us.handle(from_core(4, syn(&[(of_core, listed(1))])), NOW);
+    assert!(refuses(&mut us, &[leaf(1)]));
+}
+
 #[test]
 fn a_leaf_does_not_say_that_this_is_another_cluster() {
     let mut us = beside_leaf(Quotas::default());
@@ -133,10 +167,31 @@ fn a_generation_is_at_most_two_minutes_ahead() {
     assert!(!listing(&mut us, &at(latest + 1), listed(1), now));
     assert_eq!(denied(&us, Denial::Generation), 1);
     assert!(listing(&mut us, &at(latest), listed(1), now));
+    assert_eq!(
+        refusal(&mut us, &[at(latest + 1)], now),
+        Some(Refusal::Clock)
+    );
+    assert_eq!(refusal(&mut us, &[at(latest + 1), at(latest)], now), None);
     // The clock was set, or the machine has slept.
     let later = Duration::from_micros(START) + SECOND * 3_000;
     us.handle(Event::UnixTime(later), now);
     assert!(listing(&mut us, &at(latest + 1), listed(1), now));
+}
+
+#[test]
+fn a_leaf_stays_a_member_though_the_clock_is_set_back_by_a_day_or_ahead() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let mut us = beside_leaf(Quotas::default());
+    let start = Duration::from_micros(START);
+    for (unix, heartbeat) in [(start, 1), (start - DAY, 2), (start + DAY, 3), (start, 4)] {
+        us.handle(Event::UnixTime(unix), NOW);
+        assert!(listing(&mut us, &leaf(1), listed(heartbeat), NOW));
+        assert_eq!(find(&us, &leaf(1)).unwrap().heartbeat, heartbeat);
+        let change = node_delta(&leaf(1), heartbeat - 1, vec![set("k", "v", heartbeat)]);
+        us.handle(from_leaf(1, ack(vec![change])), NOW);
+        assert_eq!(find(&us, &leaf(1)).unwrap().max_version, heartbeat);
+    }
+    assert_eq!(us.counts().denied.total(), 0);
 }
 
 #[test]

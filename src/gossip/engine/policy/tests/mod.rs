@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::rules::{self, END_OF_VERSIONS, MayLearn, Speaker, Subject};
 use super::{Denial, Owner};
-use crate::credential::{Claims, Identity, InviteId, Keyring, NamePrefix, Quotas, Role};
+use crate::credential::{Claims, Identity, InviteId, Keyring, NamePrefix, Quotas, Refusal, Role};
 use crate::gossip::engine::{Connection, Engine, Event, GossipConfig, Member, Output};
 use crate::message::{
     ChitchatId, ChitchatMessage, DeletionStatus, Delta, Digest, KeyValueMutation, NodeDelta,
@@ -43,7 +43,7 @@ fn sending(output: Output) -> Option<(Vec<SocketAddr>, ChitchatMessage)> {
     match output {
         Output::Send { to, message } => Some((vec![to], message)),
         Output::SendToAll { to, message } => Some((to, message)),
-        Output::MembershipChanged => None,
+        Output::Refuse { .. } | Output::MembershipChanged => None,
     }
 }
 

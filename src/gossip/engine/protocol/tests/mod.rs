@@ -89,7 +89,7 @@ pub(super) fn sends(outputs: &[Output]) -> Vec<(SocketAddr, &ChitchatMessage)> {
     let of = |output| match output {
         &Output::Send { to, ref message } => vec![(to, message)],
         Output::SendToAll { to, message } => to.iter().map(|to| (*to, message)).collect(),
-        Output::MembershipChanged => Vec::new(),
+        Output::Refuse { .. } | Output::MembershipChanged => Vec::new(),
     };
     outputs.iter().flat_map(of).collect()
 }
