@@ -1,7 +1,7 @@
 //! The revoked invites, which a node remembers over restarts in the file `revocations` of `--state-dir`.
 //!
 //! What is revoked takes effect through [`Trust`], also if another member has revoked it; a task writes it down. The
-//! file has an id on each line, and those that have expired are left out the next time. Invariants: nothing is accepted
+//! file has an id on each line, and those that have expired for a day are left out the next time. Invariants: nothing is accepted
 //! before the file has been read; one thread writes at a time, since a file system may never answer; what
 //! [`Revocations::revoke`] calls kept is on the disk.
 
@@ -153,7 +153,7 @@ impl Revocations {
         loop {
             // In this order, so that no change is missed.
             let seen = self.trust.changes();
-            let ids = self.trust.revoked();
+            let ids = self.trust.revocations_to_keep();
             let before = self.progress.borrow().clone();
             let mut has_failed = false;
             if ids != before.written {
@@ -233,7 +233,7 @@ pub(crate) fn check(dir: &Path) -> anyhow::Result<()> {
     in_file(&path, &Trust::keys([]), read.map(Some)).map(drop)
 }
 
-/// Revokes what was read from the file `path`, and returns the ids that have not expired.
+/// Revokes what was read from the file `path`, and returns the ids that are kept.
 fn in_file(
     path: &Path,
     trust: &Trust,
@@ -246,7 +246,7 @@ fn in_file(
     ids.map_err(|reason| anyhow!("{path}{reason}"))
 }
 
-/// Revokes the ids in the text of a file, and returns those that have not expired.
+/// Revokes the ids in the text of a file, and returns those that are kept: not those that have expired long ago.
 ///
 /// # Errors
 ///
@@ -267,7 +267,7 @@ fn revoke_all(trust: &Trust, text: &str) -> Result<Vec<InviteId>, String> {
             error => format!(", line {line}: {error}"),
         })?;
     }
-    Ok(trust.revoked())
+    Ok(trust.revocations_to_keep())
 }
 
 fn text(ids: &[InviteId]) -> String {
@@ -312,10 +312,16 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_id_is_read_and_not_kept() {
-        let past = InviteId::generate(Duration::from_secs(1_700_000_000), Duration::from_secs(60));
-        let text = text(&[past.unwrap()]);
-        assert_eq!(revoke_all(&trust(), &text), Ok(Vec::new()));
+    fn an_id_that_has_expired_long_ago_is_read_and_not_kept() {
+        let hour = Duration::from_secs(3600);
+        let at = |time| InviteId::generate(time, hour).unwrap();
+        let long_ago = at(Duration::from_secs(1_700_000_000));
+        // The clock may be ahead, and be set back.
+        let lately = at(rt::unix_time() - 3 * hour);
+        let text = text(&[long_ago, lately]);
+        let trust = trust();
+        assert_eq!(revoke_all(&trust, &text), Ok(vec![lately]));
+        assert_eq!(trust.revoked(), []);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::os::unix::net::UnixStream;
 
 use support::admin::{objects, start, start_pair};
 use support::cluster::make_secret;
+use support::invites::{Files, id_of, wait_for_members, word_of};
 use support::process::{Node, stderr, wait_for};
 
 /// Waits for the line about a command, and returns it.
@@ -135,4 +136,44 @@ fn connections_are_a_table_or_an_object_each() {
         "{}",
         stderr(&none)
     );
+}
+
+#[test]
+fn the_most_detailed_log_has_no_secret_and_no_word() {
+    let files = Files::new();
+    make_secret(files.path("next").as_ref());
+    let core = |id: &str, seed: &[&str]| {
+        let secret = files.path(&format!("{id}.secret"));
+        std::fs::copy(files.path("secret"), &secret).unwrap();
+        let own = ["--secret", &secret, "--id", id, "--cluster", "c"];
+        Node::start_with_log(&[&own[..], seed].concat(), "trace")
+    };
+    let a = core("a", &[]);
+    let b = core("b", &["--seed", &a.gossip.to_string()]);
+    let word = word_of(&a, &["--for", "1h"]);
+    let file = files.write("word", &word);
+    let leaf = Node::start_with_log(&["--invite", &file, "--id", "leaf"], "trace");
+    wait_for_members(&[&a, &b, &leaf], &["a", "b", "leaf"]);
+    for node in [&a, &b] {
+        node.run(&["secret", "add", &files.path("next")]);
+    }
+    a.run(&["revoke", &id_of(&word)]);
+    wait_for("the refusal", || {
+        leaf.log().contains("has been revoked").then_some(())
+    });
+    let secrets = ["secret", "next"].map(|name| files.read(name));
+    let words = [&secrets[0], &secrets[1], &word];
+    // Those that dial have more to say.
+    assert!([&b, &leaf].iter().all(|node| node.log().contains("TRACE")));
+    for node in [&a, &b, &leaf] {
+        let log = node.log();
+        for word in words {
+            let body = word.trim().rsplit('-').next().unwrap();
+            for part in body.as_bytes().windows(12) {
+                let part = std::str::from_utf8(part).unwrap();
+                let line = log.lines().find(|line| line.contains(part));
+                assert_eq!(line, None, "{part} of {word}");
+            }
+        }
+    }
 }

@@ -19,8 +19,8 @@ const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 pub(super) struct Revoked(Vec<InviteId>);
 
 impl Revoked {
-    /// Adds an id. Returns false if it is there already, or its invite has expired. `now` is the time since
-    /// 1970-01-01 UTC.
+    /// Adds an id. Returns false if it is there already, or its invite has expired: then it is kept if there is room
+    /// and it has expired lately, for the case that the clock is ahead. `now` is the time since 1970-01-01 UTC.
     pub(super) fn add(&mut self, id: InviteId, now: Duration) -> Result<bool, RevokeError> {
         if id.is_too_far_ahead(now) {
             return Err(RevokeError::TooFarAhead { id });
@@ -30,6 +30,10 @@ impl Revoked {
             return Ok(false);
         };
         if id.is_expired(now) {
+            let is_kept = !id.is_expired(now.saturating_sub(KEPT_FOR));
+            if is_kept && self.0.len() < MAX_REVOKED {
+                self.0.insert(place, id);
+            }
             return Ok(false);
         }
         let known = self.0.len();
@@ -57,6 +61,11 @@ impl Revoked {
     pub(super) fn ids(&self, now: Duration) -> impl Iterator<Item = InviteId> {
         let ids = self.0.iter().copied();
         ids.skip_while(move |id| id.is_expired(now))
+    }
+
+    /// Returns all ids that are kept, in the order in which their invites expire.
+    pub(super) fn kept(&self) -> &[InviteId] {
+        &self.0
     }
 }
 
@@ -111,6 +120,30 @@ mod tests {
         assert!(revoked.ids(NOW).eq([soon, later]));
         assert_eq!(revoked.add(later, after + KEPT_FOR), Ok(false));
         assert!(!revoked.contains(soon));
+    }
+
+    #[test]
+    fn an_id_that_is_read_while_the_clock_is_ahead_counts_once_it_is_set_back() {
+        let mut revoked = Revoked::default();
+        let id = id(HOUR);
+        let end = NOW + HOUR + InviteId::CLOCK_SKEW;
+        assert_eq!(revoked.add(id, end + KEPT_FOR), Ok(false));
+        assert_eq!(revoked.kept(), []);
+        let ahead = end + KEPT_FOR - Duration::from_secs(1);
+        for _ in 0..2 {
+            assert_eq!(revoked.add(id, ahead), Ok(false));
+            assert_eq!(revoked.kept(), [id]);
+        }
+        assert_eq!(revoked.ids(ahead).next(), None);
+        assert!(revoked.ids(NOW).eq([id]));
+        // It takes no place from one that has not expired, nor one beyond the limit.
+        let mut full = Revoked::default();
+        for _ in 0..MAX_REVOKED {
+            assert_eq!(full.add(self::id(3 * HOUR), NOW), Ok(true));
+        }
+        assert_eq!(full.add(id, end), Ok(false));
+        assert_eq!(full.kept().len(), MAX_REVOKED);
+        assert!(!full.contains(id));
     }
 
     #[test]

@@ -60,6 +60,11 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_with_log(args, "info")
+    }
+
+    /// Starts it with this filter of the log, as `RUST_LOG`.
+    pub(crate) fn start_with_log(args: &[&str], filter: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ready = dir.path().join("ready.json");
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
@@ -77,6 +82,7 @@ impl Node {
             &[]
         };
         let mut process = command()
+            .env("RUST_LOG", filter)
             .args(listen)
             .args(http)
             .args(["--gossip-interval", "100ms", "--ready-file"])

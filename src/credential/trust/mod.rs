@@ -215,7 +215,7 @@ impl Trust {
     /// Refuses an invite from now on, for all clones, and has open connections closed that were made with it. Returns
     /// false if it is revoked already, or has expired.
     ///
-    /// Other members do not learn of this from here. The revocation is forgotten when the invite has expired.
+    /// Other members do not learn of this from here. The revocation is forgotten a day after the invite has expired.
     ///
     /// # Errors
     ///
@@ -234,6 +234,13 @@ impl Trust {
     /// Returns the invites that are revoked and have not expired, in the order in which they will.
     pub fn revoked(&self) -> Vec<InviteId> {
         self.policy().revoked.ids(unix_time()).collect()
+    }
+
+    /// Returns the invites to write down, if revocations have to outlive the program: those of [`revoked`](Self::revoked), and
+    /// those that have expired within a day, since the clock of this machine may be ahead. To read them again, pass
+    /// each to [`revoke`](Self::revoke).
+    pub fn revocations_to_keep(&self) -> Vec<InviteId> {
+        self.policy().revoked.kept().to_vec()
     }
 
     /// Has every open connection checked again, because what the check of [`refusing`](Self::refusing) returns has

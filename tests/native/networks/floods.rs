@@ -4,21 +4,28 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use gossip_transport::credential::{Claims, Invite, InviteId};
 use gossip_transport::either::EitherTransport;
 use gossip_transport::message::{
     ChitchatId, ChitchatMessage, DeletionStatus, Delta, KeyValueMutation, Message as _, NodeDelta,
     ProtocolVersion,
 };
 use gossip_transport::net::NetTransport;
+use gossip_transport::rt::unix_time;
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::transport_layer::{DropReason, SocketStats};
 use gossip_transport::udp::PlaintextUdpTransport;
-use gossip_transport::{ClusterSecret, Identity, TransportLayerSocket, TransportLayerTransport};
+use gossip_transport::{
+    ClusterSecret, Identity, NetCredential, TransportLayerSocket, TransportLayerTransport, Trust,
+};
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
 use crate::support::layer::until;
+use crate::support::tab::{Tab, nowhere};
 use crate::support::{self, member, soon};
 
 type Both = EitherTransport<TcpTransport, PlaintextUdpTransport>;
@@ -176,6 +183,80 @@ async fn ten_thousand_identities_of_one_host_cost_no_peer_of_another_host_its_co
     assert_eq!(stats.connections.len(), 1024);
     assert!(stats.peers.len() <= 4096, "{}", stats.peers.len());
     honest.are_connected(&node).await;
+}
+
+/// Opens and closes connections with an invite of many identities, until it is aborted. The first half of them stay open.
+async fn open_and_close(addr: SocketAddr, trust: Trust, opened: Arc<AtomicUsize>) {
+    let mut held = VecDeque::new();
+    let identities: Vec<_> = (0..8)
+        .map(|_| NetCredential::generate(trust.clone()))
+        .collect();
+    for n in 0.. {
+        let identity = &identities[n % identities.len()];
+        let alpn = ChitchatMessage::alpns();
+        // Some are refused, which costs the node as much.
+        let dialled = TcpTransport::default().connect(addr, &alpn, identity).await;
+        opened.fetch_add(1, Ordering::Relaxed);
+        held.extend(dialled.ok());
+        if held.len() > 4 {
+            held.pop_front();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaves_that_open_and_close_connections_by_the_thousand_keep_no_leaf_of_another_host_waiting()
+ {
+    const LEAST: usize = 5000;
+    let secret = ClusterSecret::generate();
+    let trust = Trust::secret(secret.clone()).accepting_invites();
+    let credential = NetCredential::generate(trust);
+    let transport = TransportLayerTransport::new(TcpTransport::default(), credential);
+    let everywhere = (Ipv6Addr::UNSPECIFIED, 0).into();
+    let node: Socket<TcpTransport> = transport.open(everywhere).await.unwrap();
+    let at = |ip: IpAddr| SocketAddr::from((ip, node.local_addr().port()));
+    let (near, attacked) = (
+        at(Ipv4Addr::LOCALHOST.into()),
+        at(Ipv6Addr::LOCALHOST.into()),
+    );
+    let honest = Honest::connect(&node, near, &secret).await;
+    let invite = || {
+        let id = InviteId::generate(unix_time(), Duration::from_secs(3600)).unwrap();
+        let invite = Invite::issue(&secret, Claims::new(id), "c".to_owned(), Vec::new());
+        Trust::invite(invite.unwrap())
+    };
+    let (opened, stolen) = (Arc::new(AtomicUsize::new(0)), invite());
+    let mut attackers = JoinSet::new();
+    for _ in 0..16 {
+        attackers.spawn(open_and_close(
+            attacked,
+            stolen.clone(),
+            Arc::clone(&opened),
+        ));
+    }
+    // Leaves come all the time, each with an invite of its own, and stay.
+    let (mut leaves, mut slowest) = (Vec::new(), Duration::ZERO);
+    while opened.load(Ordering::Relaxed) < LEAST {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let credential = NetCredential::generate(invite());
+        let tab = Tab(TcpTransport::default());
+        let transport = TransportLayerTransport::new(tab, credential.clone());
+        let leaf: Socket<Tab<TcpTransport>> = transport.open(nowhere()).await.unwrap();
+        let start = Instant::now();
+        leaf.send(near, message()).await.unwrap();
+        let from = credential.identity().address();
+        while soon(node.recv()).await.unwrap().0 != from {}
+        slowest = slowest.max(start.elapsed());
+        leaves.push(leaf);
+    }
+    assert!(leaves.len() > 5, "{}", leaves.len());
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    for leaf in &leaves {
+        let stats = leaf.stats();
+        assert_eq!((stats.dials, stats.connections.len()), (1, 1));
+    }
+    honest.are_connected(&node).await;
+    attackers.abort_all();
 }
 
 /// Returns a message with many keys that are alike, which compress well.

@@ -89,7 +89,7 @@ mod tests {
     use crate::gossip::engine::protocol::tests::{SECOND, addr, engine, id, received, syn};
     use crate::gossip::error::DeleteError;
     use crate::message::{
-        ChitchatId, ChitchatMessage, Digest, NodeDigest, ProtocolVersion, Version,
+        ChitchatId, ChitchatMessage, Digest, NodeDelta, NodeDigest, ProtocolVersion, Version,
     };
 
     fn keyring(secrets: &[u8]) -> Keyring {
@@ -200,6 +200,69 @@ mod tests {
         };
         assert_eq!(state(&us), state(&stranger));
         assert_eq!(us.member_value(&id(3), "k"), Some("v"));
+    }
+
+    #[test]
+    fn a_key_that_is_repeated_elsewhere_or_again_means_nothing() {
+        let mut author = core(3, &[7]);
+        author.set_reserved("url", "a", SECOND).unwrap();
+        let said = author.cluster.own_delta(60_000);
+        type Alter = fn(&mut NodeDelta);
+        let cases: [(&str, Alter); 4] = [
+            ("of another member", |delta| delta.chitchat_id = id(4)),
+            ("of its next generation", |delta| {
+                delta.chitchat_id.generation_id += 1;
+            }),
+            ("under another name", |delta| {
+                let key = delta
+                    .key_values
+                    .iter_mut()
+                    .find(|k| k.key.ends_with("/url"));
+                key.unwrap().key = "gossip-transport/other".to_owned();
+            }),
+            ("at a later version", |delta| {
+                for change in &mut delta.key_values {
+                    change.version += 10;
+                }
+                delta.max_version += 10;
+            }),
+        ];
+        for (what, alter) in cases {
+            let mut us = core(1, &[7]);
+            let mut delta = said.clone();
+            alter(&mut delta.node_deltas[0]);
+            let of = delta.node_deltas[0].chitchat_id.clone();
+            let node = NodeDigest {
+                heartbeat: 1,
+                last_gc_version: 0,
+                max_version: delta.node_deltas[0].max_version,
+            };
+            let node_digests = [(of.clone(), node)].into();
+            let hello = syn("cluster", ProtocolVersion::V1, Digest { node_digests });
+            pass(&mut us, &of, hello);
+            let version = ProtocolVersion::V1;
+            pass(&mut us, &of, ChitchatMessage::Ack { version, delta });
+            assert!(us.cluster.get(&of).unwrap().max_version > 0, "{what}");
+            assert_eq!(payloads(&us), [], "{what}");
+            assert!(us.counts().refused_reserved_keys > 0, "{what}");
+        }
+        // Again, after it was replaced and after it was deleted.
+        let mut us = core(1, &[7]);
+        teach(&mut us, &author);
+        assert_eq!(payloads(&us), expected(3, "a"));
+        let version = ProtocolVersion::V1;
+        let again = || ChitchatMessage::Ack {
+            version,
+            delta: said.clone(),
+        };
+        author.set_reserved("url", "b", SECOND).unwrap();
+        teach(&mut us, &author);
+        pass(&mut us, author.id(), again());
+        assert_eq!(payloads(&us), expected(3, "b"));
+        author.delete_reserved("url", SECOND);
+        teach(&mut us, &author);
+        pass(&mut us, author.id(), again());
+        assert_eq!(payloads(&us), []);
     }
 
     /// Makes the member start afresh, because a peer knows later versions of it.
