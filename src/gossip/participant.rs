@@ -266,7 +266,8 @@ impl<T: NetTransport> Participant<T> {
     }
 
     /// Tells all connected members that this one leaves, closes every connection within `deadline`, and stops. What
-    /// the connections take at once is sent before the future is returned.
+    /// the connections take at once is sent before the future is returned. It does not wait for members that are
+    /// not connected.
     /// Members of this crate show it as [`Liveness::Left`] at once. Those of the published crate find it
     /// dead by its silence.
     ///
@@ -281,6 +282,8 @@ impl<T: NetTransport> Participant<T> {
         self.driver.take();
         self.seeds.take();
         self.shared.announce_leaving();
+        // Nothing that is queued for others is worth a dial any more.
+        self.shared.socket.drop_unconnected();
         async move {
             self.shared.socket.shutdown(deadline).await;
             if had_stopped {

@@ -103,6 +103,11 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
         self.shared.suspect(addr, silence);
     }
 
+    /// Drops the messages for peers that are not connected.
+    pub(crate) fn drop_unconnected(&self) {
+        self.shared.drop_unconnected();
+    }
+
     /// Closes the connections of a peer that holds an invite, and tells it why: what it gossips about itself is refused.
     pub(crate) fn refuse_leaf(&self, addr: SocketAddr, reason: Refusal) {
         self.shared.refuse_leaf(addr, reason);

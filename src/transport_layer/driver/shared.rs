@@ -163,6 +163,10 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         self.with(|peers, _| peers.suspected(addr, silence, Instant::now()));
     }
 
+    pub(in crate::transport_layer) fn drop_unconnected(self: &Arc<Self>) {
+        self.with(|peers, fx| peers.drop_unconnected(fx));
+    }
+
     pub(in crate::transport_layer) fn refuse_leaf(
         self: &Arc<Self>,
         addr: SocketAddr,

@@ -11,10 +11,10 @@ use gossip_transport::gossip::{
 use gossip_transport::memory::{Faults, MemoryNetwork, MemoryTransport};
 use gossip_transport::net::NetTransport;
 use gossip_transport::tcp::TcpTransport;
-use gossip_transport::transport_layer::ConnectionInfo;
+use gossip_transport::transport_layer::{ConnectionInfo, PeerState};
 use gossip_transport::udp::PlaintextUdpTransport;
 use gossip_transport::{ClusterSecret, ConfigError, NetCredential, TransportLayerTransport};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{ANY_PORT, PATIENCE, member};
 
@@ -233,6 +233,34 @@ async fn a_member_that_leaves_sends_its_last_changes_to_the_others() {
         })
         .await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaving_does_not_wait_for_members_that_are_not_connected() {
+    let network = MemoryNetwork::new(3);
+    let mut participants = three_in_memory(&network).await;
+    drop(participants.pop());
+    let leaver = participants.pop().unwrap();
+    let queued = |p: &Participant<MemoryTransport>| {
+        let stats = p.stats();
+        let mut peers = stats.peers.values();
+        peers.any(|peer| peer.queued > 0 && peer.state == PeerState::BackingOff)
+    };
+    while !queued(&leaver) {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let start = Instant::now();
+    leaver.leave(Duration::from_secs(30)).await.unwrap();
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        start.elapsed()
+    );
+    let left = |p: &Participant<MemoryTransport>| {
+        let mut members = p.members().into_iter();
+        members.any(|m| &*m.id.node_id == "m2" && m.liveness == Liveness::Left)
+    };
+    until(&participants[0], "the departure", left).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -148,6 +148,15 @@ impl<C: NetConnection> Peers<C> {
         self.drained.leave(ticket);
     }
 
+    /// Drops what is queued for peers without a connection, so that a shutdown does not wait for dials.
+    pub(in crate::transport_layer) fn drop_unconnected(&mut self, fx: &mut Effects<C>) {
+        let peers = self.map.iter().filter(|(_, peer)| peer.links.is_empty());
+        let addrs: Vec<_> = peers.map(|(addr, _)| *addr).collect();
+        for addr in addrs {
+            self.remove(addr, DropReason::Closed, fx);
+        }
+    }
+
     /// Drops every queued message and ends every connection. Returns the number of messages that
     /// were dropped, by this call or by an earlier one that closed the socket.
     pub(in crate::transport_layer) fn close(&mut self, fx: &mut Effects<C>) -> u64 {

@@ -41,7 +41,7 @@ impl Cluster {
     fn config(&self, name: &str) -> GossipConfig {
         let seed = self.nodes.first().map(|node| node.id().addr().to_string());
         GossipConfig::new("cluster", name)
-            .with_interval(Duration::from_millis(200))
+            .with_interval(Duration::from_millis(500))
             .with_seeds(seed.into_iter().collect())
     }
 
