@@ -2,7 +2,10 @@
 //! of all that it does must grow in proportion to the number of members.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::ops::Range;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use cpu_time::ThreadTime;
@@ -12,9 +15,11 @@ use gossip_transport::message::{
     ChitchatId, ChitchatMessage, DeletionStatus, Delta, Digest, KeyValueMutation, NodeDelta,
     NodeDigest, ProtocolVersion,
 };
+use gossip_transport::tcp::TcpTransport;
 use gossip_transport::{ClusterSecret, Identity, Role, TransportLayerTransport};
+use tokio::sync::oneshot;
 
-use crate::support::{PATIENCE, member, soon};
+use crate::support::{ANY_PORT, PATIENCE, member, soon};
 
 const CLUSTER: &str = "cluster";
 
@@ -90,6 +95,56 @@ async fn a_member_whose_rounds_take_longer_than_its_interval_still_receives_and_
         "{:?}",
         start.elapsed()
     );
+}
+
+/// Runs a member whose task gets its turn only every 20 ms, which is twice as long as its interval. Sends its address, and
+/// returns the time until it has handled so many messages.
+fn starved(secret: &ClusterSecret, messages: u64, addr: oneshot::Sender<SocketAddr>) -> Duration {
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_all().build().unwrap();
+    runtime.block_on(async {
+        let transport = TransportLayerTransport::new(TcpTransport::default(), member(secret));
+        let socket = transport.open(ANY_PORT).await.unwrap();
+        addr.send(socket.local_addr()).unwrap();
+        let config = GossipConfig::new(CLUSTER, "starved");
+        let config = config.with_interval(Duration::from_millis(10));
+        let starved = Participant::join(socket, config).await.unwrap();
+        tokio::spawn(poll_fn(|cx| {
+            std::thread::sleep(Duration::from_millis(20));
+            cx.waker().wake_by_ref();
+            Poll::<()>::Pending
+        }));
+        let start = Instant::now();
+        soon(async {
+            while starved.engine_counts().heard < messages {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        start.elapsed()
+    })
+}
+
+#[tokio::test]
+async fn a_member_that_seldom_gets_a_turn_handles_many_messages_in_each() {
+    const MESSAGES: u64 = 500;
+    let secret = ClusterSecret::generate();
+    let transport = TransportLayerTransport::new(TcpTransport::default(), member(&secret));
+    let peer = transport.open(ANY_PORT).await.unwrap();
+    let (send_addr, addr) = oneshot::channel();
+    let thread = std::thread::spawn(move || starved(&secret, MESSAGES, send_addr));
+    let addr = soon(addr).await.unwrap();
+    for _ in 0..MESSAGES {
+        let version = ProtocolVersion::V1;
+        let delta = Delta::default();
+        peer.send(addr, ChitchatMessage::Ack { version, delta })
+            .await
+            .unwrap();
+    }
+    let took = tokio::task::spawn_blocking(|| thread.join().unwrap());
+    let took = soon(took).await.unwrap();
+    // One in a turn would take ten seconds.
+    assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
 /// Returns the time of a round, a snapshot and a rumour of a member that knows `live` live members and
