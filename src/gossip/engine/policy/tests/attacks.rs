@@ -1,0 +1,128 @@
+//! Attacks by leaves that have changed their role or their invite, and by many members with one name.
+
+use std::time::Instant;
+
+use super::*;
+
+/// Returns the id of the leaf with identity `n` under another name.
+fn named(n: u8, name: &str) -> ChitchatId {
+    ChitchatId::new(name, START, identity(n).address())
+}
+
+/// Returns the event of a message from the holder of identity `n`, which knows the secret.
+fn from_core_page(n: u8, message: ChitchatMessage) -> Event {
+    Event::Message {
+        from: identity(n).address(),
+        identity: identity(n),
+        role: Role::Core,
+        message,
+    }
+}
+
+fn is_refused(outputs: &[Output]) -> bool {
+    let mut outputs = outputs.iter();
+    outputs.any(|output| matches!(output, Output::Refuse { .. }))
+}
+
+fn any_name() -> Arc<Claims> {
+    Arc::new(Claims::new(InviteId::generate(SECOND, SECOND).unwrap()))
+}
+
+#[test]
+fn a_leaf_that_was_core_until_its_secret_was_removed_takes_no_name_from_others() {
+    let mut us = member(1);
+    us.handle(from_core(2, syn(&[(core(2), listed(1))])), SECOND);
+    let page = named(9, "page-9");
+    us.handle(from_core_page(9, syn(&[(page.clone(), listed(1))])), SECOND);
+    assert!(find(&us, &page).is_some());
+    // It comes back with an invite.
+    connect(&mut us, &[(1, any_name()), (9, any_name())], SECOND * 2);
+    us.handle(from_leaf(1, syn(&[(leaf(1), listed(1))])), SECOND * 2);
+    let later = |name: &str| ChitchatId {
+        generation_id: START + 1,
+        ..named(9, name)
+    };
+    for name in ["core-1", "core-2", "tab-1"] {
+        us.handle(from_leaf(9, syn(&[(later(name), listed(1))])), SECOND * 3);
+    }
+    let honest = us.handle(from_leaf(1, syn(&[(leaf(1), listed(2))])), SECOND * 3);
+    assert!(!is_refused(&honest), "an honest leaf has lost its name");
+    assert_eq!(find(&us, &later("core-1")), None);
+    assert_eq!(find(&us, &later("core-2")), None);
+    for id in [core(1), core(2)] {
+        assert!(!find(&us, &id).unwrap().superseded, "{id:?}");
+    }
+    // Of a leaf, one generation is known at a time.
+    let members = us.members();
+    let of_nine = members
+        .iter()
+        .filter(|m| m.id.addr() == identity(9).address());
+    assert_eq!(of_nine.count(), 1);
+}
+
+#[test]
+fn what_a_leaf_said_before_it_came_back_with_another_invite_is_no_reason_to_refuse_it() {
+    let mut us = beside_leaf(Quotas::default());
+    us.handle(from_leaf(1, syn(&[(leaf(1), listed(1))])), SECOND);
+    let id = InviteId::generate(SECOND, SECOND).unwrap();
+    let other = Claims::new(id).with_name_prefix("page-".parse().unwrap());
+    connect(&mut us, &[(1, Arc::new(other))], SECOND * 2);
+    // This message has waited while the page was loaded again.
+    let outputs = us.handle(from_leaf(1, syn(&[(leaf(1), listed(2))])), SECOND * 2);
+    assert!(!is_refused(&outputs));
+    let new = ChitchatId {
+        generation_id: START + 1,
+        ..named(1, "page-1")
+    };
+    let outputs = us.handle(from_leaf(1, syn(&[(new.clone(), listed(1))])), SECOND * 2);
+    assert!(!is_refused(&outputs));
+    assert!(find(&us, &new).is_some());
+    // If it goes on with its former name, it is told.
+    let outputs = us.handle(from_leaf(1, syn(&[(leaf(1), listed(3))])), SECOND * 60);
+    assert!(is_refused(&outputs));
+}
+
+#[test]
+fn a_name_that_thousands_have_takes_no_time_for_each_of_them() {
+    const CROWD: u32 = 7_000;
+    let config = GossipConfig {
+        max_members: 10_000,
+        ..config(1)
+    };
+    let mut us = engine_with(1, config);
+    us.set_secrets(Some(&secret()), Duration::ZERO);
+    let crowd = |n: u32| {
+        let mut bytes = [1; 32];
+        bytes[..4].copy_from_slice(&n.to_be_bytes());
+        let addr = Identity::from_bytes(bytes).address();
+        (ChitchatId::new("x", START, addr), listed(1))
+    };
+    for n in 0..CROWD / 500 {
+        let some: Vec<_> = (n * 500..(n + 1) * 500).map(crowd).collect();
+        us.handle(from_core(2, syn(&some)), SECOND * n);
+    }
+    let places = 7_000..;
+    assert!(places.contains(&us.members().len()));
+    connect(&mut us, &[(1, any_name())], SECOND * 30);
+    let from_leaf_named = |name: &str| {
+        let ids = (0..1_000).map(|n| ChitchatId::new(name, n, identity(1).address()));
+        from_leaf(1, syn(&ids.map(|id| (id, listed(1))).collect::<Vec<_>>()))
+    };
+    let from_udp_named = |name: &str| {
+        let ids = (0..1_000_u16).map(|n| ChitchatId::new(name, 5, addr(2_000 + n)));
+        from_udp(9, syn(&ids.map(|id| (id, listed(1))).collect::<Vec<_>>()))
+    };
+    let mut time = |event, now| {
+        let start = Instant::now();
+        us.handle(event, now);
+        start.elapsed()
+    };
+    for (rare, common, now) in [
+        (from_leaf_named("y"), from_leaf_named("x"), SECOND * 31),
+        (from_udp_named("z"), from_udp_named("x"), SECOND * 400),
+    ] {
+        let rare = time(rare, now);
+        let common = time(common, now);
+        assert!(common < rare * 20, "{common:?}, {rare:?} for another name");
+    }
+}
