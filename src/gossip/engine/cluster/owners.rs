@@ -4,6 +4,7 @@
 //! members and bytes.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use super::Cluster;
 use crate::gossip::engine::cores::{Owner, Room};
@@ -24,6 +25,15 @@ impl Cluster {
         match self.cores.is_empty() {
             true => Owner::Unproved,
             false => Owner::Core,
+        }
+    }
+
+    /// Notes that the member at the key address `addr` is a leaf, whatever it was before.
+    pub(in crate::gossip::engine) fn note_leaf(&mut self, addr: SocketAddr) {
+        if self.cores.note_leaf(addr) {
+            let there = self.nodes.iter().filter(|(id, _)| id.addr() == addr);
+            let bytes: usize = there.map(|(_, state)| state.bytes()).sum();
+            self.limited_bytes = self.limited_bytes.saturating_add(bytes);
         }
     }
 

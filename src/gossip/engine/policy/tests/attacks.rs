@@ -30,7 +30,7 @@ fn any_name() -> Arc<Claims> {
 
 #[test]
 fn a_leaf_that_was_core_until_its_secret_was_removed_takes_no_name_from_others() {
-    let mut us = member(1);
+    let mut us = engine_with(1, config(1));
     us.handle(from_core(2, syn(&[(core(2), listed(1))])), SECOND);
     let page = named(9, "page-9");
     us.handle(from_core_page(9, syn(&[(page.clone(), listed(1))])), SECOND);
