@@ -126,3 +126,65 @@ fn a_name_that_thousands_have_takes_no_time_for_each_of_them() {
         assert!(common < rare * 20, "{common:?}, {rare:?} for another name");
     }
 }
+
+/// Has leaf 1 ask core member 1, and passes the messages that follow. Returns true if the leaf is refused.
+fn exchange(us: &mut Engine, page: &mut Engine, now: Duration) -> bool {
+    page.handle(Event::Seeds(vec![addr(1)]), now);
+    let mut sent = page.handle(Event::Round, now);
+    let mut to_us = true;
+    loop {
+        let messages = sent.into_iter().filter_map(sending);
+        let Some((_, message)) = messages.last() else {
+            return false;
+        };
+        sent = match to_us {
+            true => us.handle(from_leaf(1, message), now),
+            false => page.handle(from_core(1, message), now),
+        };
+        if is_refused(&sent) {
+            return true;
+        }
+        to_us = !to_us;
+    }
+}
+
+#[test]
+fn nobody_has_an_honest_leaf_refused_who_takes_its_name_with_a_later_generation() {
+    let by_leaf = |us: &mut Engine| {
+        // The clocks of core members differ a little, so that this is too late for one of them.
+        let other = ChitchatId {
+            generation_id: START + 140 * 1_000_000,
+            ..named(2, "tab-1")
+        };
+        us.handle(from_core(2, syn(&[(other, listed(1))])), SECOND);
+    };
+    let over_udp = |us: &mut Engine| {
+        let other = ChitchatId::new("tab-1", 1 << 60, addr(3));
+        us.handle(from_udp(3, syn(&[(other.clone(), listed(1))])), SECOND);
+        us.handle(from_core(2, syn(&[list(&core(1), 1, 1)])), SECOND);
+        assert!(find(us, &other).is_some());
+    };
+    for lie in [by_leaf, over_udp] {
+        let mut us = member(1);
+        connect(&mut us, &[(1, any_name())], Duration::ZERO);
+        let mut page = Engine::new(config(7), leaf(1), Duration::ZERO).unwrap();
+        assert!(!exchange(&mut us, &mut page, SECOND));
+        lie(&mut us);
+        for n in 2..20 {
+            assert!(!exchange(&mut us, &mut page, SECOND * n));
+        }
+        assert_eq!(*page.id(), leaf(1));
+        assert!(find(&us, &leaf(1)).is_some());
+    }
+}
+
+#[test]
+fn a_leaf_with_the_name_of_a_core_member_that_starts_does_not_raise_its_generation() {
+    let mut us = member(1);
+    let later = ChitchatId {
+        generation_id: START + 100 * 1_000_000,
+        ..named(9, "core-1")
+    };
+    us.handle(from_core(2, syn(&[(later, listed(1))])), SECOND);
+    assert_eq!(*us.id(), core(1));
+}
