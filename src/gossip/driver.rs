@@ -14,7 +14,7 @@ use futures::future::{Either, select};
 use super::engine::{Connection, Event};
 use super::revocations;
 use super::shared::{Ending, Shared};
-use crate::credential::{InviteId, RevokeError};
+use crate::credential::{InviteId, RevokeError, Role};
 use crate::message::{ALPN_V1, ChitchatMessage};
 use crate::net::NetTransport;
 use crate::rt;
@@ -249,6 +249,10 @@ impl<T: NetTransport> Driver<T> {
         // The engine knows of a connection, and of the secret that was used, before it hears from the peer.
         self.note_trust();
         self.note_connections();
+        if received.role == Role::Leaf {
+            // The clock may have been set since the last round, or the machine may have slept.
+            self.shared.handle(Event::UnixTime(rt::unix_time()));
+        }
         self.is_stale |= self.shared.handle(Event::Message {
             from: received.from,
             identity: received.identity,

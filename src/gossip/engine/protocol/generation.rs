@@ -30,9 +30,8 @@ impl Engine {
         let detector = &self.detector;
         // A leaf may have any name. Its own earlier lives are at its key address, and those of others are elsewhere.
         let is_apart = |id: &ChitchatId| is_key_address(own_addr) || is_key_address(id.addr());
-        let is_other = |id: &ChitchatId| {
-            id.addr() != own_addr && (is_apart(id) || detector.is_live(id))
-        };
+        let is_other =
+            |id: &ChitchatId| id.addr() != own_addr && (is_apart(id) || detector.is_live(id));
         let Some(latest) = self.cluster.later_generation(digest, is_other) else {
             return false;
         };
