@@ -324,6 +324,22 @@ mod tests {
         assert_eq!(trust.revoked(), []);
     }
 
+    #[tokio::test]
+    async fn an_invite_that_is_revoked_while_the_clock_is_ahead_stays_revoked_once_it_is_set_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let revocations = Revocations::read(trust(), Some(state)).unwrap();
+        let task = revocations.keep();
+        let hour = Duration::from_secs(3600);
+        let lately = InviteId::generate(rt::unix_time() - 3 * hour, hour).unwrap();
+        let long_ago = InviteId::generate(rt::unix_time() - 72 * hour, hour).unwrap();
+        assert_eq!(revocations.revoke(lately).await, Ok(Kept::OnDisk));
+        assert_eq!(revocations.revoke(long_ago).await, Ok(Kept::NotNeeded));
+        let read = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
+        assert_eq!(read, text(&[lately]));
+        drop(task);
+    }
+
     #[test]
     fn the_largest_file_that_is_written_can_be_read() {
         assert!(text(&[id(60)]).len() * 4096 <= MAX_LEN);
