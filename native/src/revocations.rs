@@ -327,7 +327,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_invite_that_is_revoked_while_the_clock_is_ahead_stays_revoked_once_it_is_set_back() {
+    async fn an_invite_that_is_revoked_while_the_clock_is_ahead_stays_revoked_once_it_is_set_back()
+    {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(dir.path()).unwrap();
         let revocations = Revocations::read(trust(), Some(state)).unwrap();
