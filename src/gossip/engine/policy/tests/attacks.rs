@@ -1,6 +1,4 @@
-//! Attacks by leaves that have changed their role or their invite, and by many members with one name.
-
-use std::time::Instant;
+//! Attacks by leaves that have changed their role or their invite, and by those that take the names of others.
 
 use super::*;
 use crate::gossip::Liveness;
@@ -81,51 +79,6 @@ fn what_a_leaf_said_before_it_came_back_with_another_invite_is_no_reason_to_refu
     // If it goes on with its former name, it is told.
     let outputs = us.handle(from_leaf(1, syn(&[(leaf(1), listed(3))])), SECOND * 60);
     assert!(is_refused(&outputs));
-}
-
-#[test]
-fn a_name_that_thousands_have_takes_no_time_for_each_of_them() {
-    const CROWD: u32 = 7_000;
-    let config = GossipConfig {
-        max_members: 10_000,
-        ..config(1)
-    };
-    let mut us = engine_with(1, config);
-    us.set_secrets(Some(&secret()), Duration::ZERO);
-    let crowd = |n: u32| {
-        let mut bytes = [1; 32];
-        bytes[..4].copy_from_slice(&n.to_be_bytes());
-        let addr = Identity::from_bytes(bytes).address();
-        (ChitchatId::new("x", START, addr), listed(1))
-    };
-    for n in 0..CROWD / 500 {
-        let some: Vec<_> = (n * 500..(n + 1) * 500).map(crowd).collect();
-        us.handle(from_core(2, syn(&some)), SECOND * n);
-    }
-    let places = 7_000..;
-    assert!(places.contains(&us.members().len()));
-    connect(&mut us, &[(1, any_name())], SECOND * 30);
-    let from_leaf_named = |name: &str| {
-        let ids = (0..1_000).map(|n| ChitchatId::new(name, n, identity(1).address()));
-        from_leaf(1, syn(&ids.map(|id| (id, listed(1))).collect::<Vec<_>>()))
-    };
-    let from_udp_named = |name: &str| {
-        let ids = (0..1_000_u16).map(|n| ChitchatId::new(name, 5, addr(2_000 + n)));
-        from_udp(9, syn(&ids.map(|id| (id, listed(1))).collect::<Vec<_>>()))
-    };
-    let mut time = |event, now| {
-        let start = Instant::now();
-        us.handle(event, now);
-        start.elapsed()
-    };
-    for (rare, common, now) in [
-        (from_leaf_named("y"), from_leaf_named("x"), SECOND * 31),
-        (from_udp_named("z"), from_udp_named("x"), SECOND * 400),
-    ] {
-        let rare = time(rare, now);
-        let common = time(common, now);
-        assert!(common < rare * 20, "{common:?}, {rare:?} for another name");
-    }
 }
 
 /// Has leaf 1 ask core member 1, and passes the messages that follow. Returns true if the leaf is refused.
