@@ -55,7 +55,7 @@ pub(crate) enum Kept {
     OnDisk,
     /// The node has no state directory, and forgets it when it ends.
     InMemory,
-    /// The invite has expired, so nothing needs to be remembered.
+    /// The invite has expired long ago, or there is no room, so nothing is remembered.
     NotNeeded,
 }
 
@@ -122,7 +122,9 @@ impl Revocations {
         let mut progress = self.progress.subscribe();
         let failures = progress.borrow_and_update().failures;
         self.trust.revoke(id).map_err(RevokeFailure::Refused)?;
-        if id.is_expired(rt::unix_time()) {
+        // One that has expired lately is kept, since the clock may be ahead.
+        let kept = self.trust.revocations_to_keep();
+        if id.is_expired(rt::unix_time()) && kept.binary_search(&id).is_err() {
             return Ok(Kept::NotNeeded);
         }
         if self.state_dir.is_none() {
@@ -322,6 +324,23 @@ mod tests {
         let trust = trust();
         assert_eq!(revoke_all(&trust, &text), Ok(vec![lately]));
         assert_eq!(trust.revoked(), []);
+    }
+
+    #[tokio::test]
+    async fn an_invite_that_is_revoked_while_the_clock_is_ahead_stays_revoked_once_it_is_set_back()
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let revocations = Revocations::read(trust(), Some(state)).unwrap();
+        let task = revocations.keep();
+        let hour = Duration::from_secs(3600);
+        let lately = InviteId::generate(rt::unix_time() - 3 * hour, hour).unwrap();
+        let long_ago = InviteId::generate(rt::unix_time() - 72 * hour, hour).unwrap();
+        assert_eq!(revocations.revoke(lately).await, Ok(Kept::OnDisk));
+        assert_eq!(revocations.revoke(long_ago).await, Ok(Kept::NotNeeded));
+        let read = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
+        assert_eq!(read, text(&[lately]));
+        drop(task);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use futures::future::{Either, select};
 use super::engine::{Connection, Event};
 use super::revocations;
 use super::shared::{Ending, Shared};
-use crate::credential::InviteId;
+use crate::credential::{InviteId, RevokeError, Role};
 use crate::message::{ALPN_V1, ChitchatMessage};
 use crate::net::NetTransport;
 use crate::rt;
@@ -26,6 +26,8 @@ use crate::transport_layer::{ClosedError, Received};
 const YIELD_AFTER: Duration = Duration::from_millis(1);
 /// All revocations that are known are published at least so often.
 const PUBLISH_EVERY: Duration = Duration::from_secs(60);
+/// What others have revoked and could not be revoked here is tried again after this time.
+const ADOPT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Differs from every number of changes.
 const NOTHING_SEEN: u64 = u64::MAX;
 /// At least so many messages are handled in a row, however long they take. If the machine is so busy that a round is due
@@ -44,8 +46,11 @@ pub(super) struct Driver<T: NetTransport> {
     published: Duration,
     /// The revocations of other members since then.
     heard: BTreeSet<InviteId>,
-    /// The changes of reserved keys that were looked at.
+    /// The changes of reserved keys that were looked at, when that was, and why a revocation among them could not be
+    /// applied.
     reserved: u64,
+    adopted: Duration,
+    refused: Option<RevokeError>,
     has_heard: bool,
     /// The members that were live after the last round.
     live: BTreeSet<SocketAddr>,
@@ -66,6 +71,8 @@ impl<T: NetTransport> Driver<T> {
             published: Duration::ZERO,
             heard: BTreeSet::new(),
             reserved: 0,
+            adopted: Duration::ZERO,
+            refused: None,
             has_heard: false,
             live: BTreeSet::new(),
             is_stale: false,
@@ -209,12 +216,19 @@ impl<T: NetTransport> Driver<T> {
         }
     }
 
-    /// Applies what other core members have revoked, if their reserved keys have changed.
+    /// Applies what other core members have revoked, if their reserved keys have changed, or not all of it could be
+    /// applied the last time.
     fn note_reserved(&mut self) {
+        let now = self.shared.now();
         let engine = self.shared.engine();
         let changes = engine.reserved_changes();
-        if std::mem::replace(&mut self.reserved, changes) != changes {
-            revocations::adopt(&engine, self.shared.socket.trust(), &mut self.heard);
+        let is_changed = std::mem::replace(&mut self.reserved, changes) != changes;
+        let is_due =
+            || self.refused.is_some() && now.saturating_sub(self.adopted) >= ADOPT_AGAIN_AFTER;
+        if is_changed || is_due() {
+            let (heard, refused) = (&mut self.heard, &mut self.refused);
+            revocations::adopt(&engine, self.shared.socket.trust(), heard, refused);
+            self.adopted = now;
         }
     }
 
@@ -236,6 +250,10 @@ impl<T: NetTransport> Driver<T> {
         // The engine knows of a connection, and of the secret that was used, before it hears from the peer.
         self.note_trust();
         self.note_connections();
+        if received.role == Role::Leaf {
+            // The clock may have been set since the last round, or the machine may have slept.
+            self.shared.handle(Event::UnixTime(rt::unix_time()));
+        }
         self.is_stale |= self.shared.handle(Event::Message {
             from: received.from,
             identity: received.identity,

@@ -41,7 +41,7 @@ pub struct Participant<T: NetTransport> {
     // The tasks come first, so that they end before what they use is dropped.
     driver: Option<Task>,
     seeds: Option<Task>,
-    shared: Arc<Shared<T>>,
+    pub(super) shared: Arc<Shared<T>>,
 }
 
 impl<T: NetTransport> Participant<T> {

@@ -71,8 +71,16 @@ pub(super) fn is_news(engine: &Engine, trust: &Trust, heard: &BTreeSet<InviteId>
     new.any(|id| !said.contains(id))
 }
 
-/// Revokes what other core members have revoked, and adds what was new to `heard`.
-pub(super) fn adopt(engine: &Engine, trust: &Trust, heard: &mut BTreeSet<InviteId>) {
+/// Revokes what other core members have revoked, and adds what was new to `heard`. `refused` is why one of them could
+/// not be revoked the last time, and becomes so for this time: it may be possible later, since the clock of this member
+/// may be behind, and others that are revoked expire.
+pub(super) fn adopt(
+    engine: &Engine,
+    trust: &Trust,
+    heard: &mut BTreeSet<InviteId>,
+    refused: &mut Option<RevokeError>,
+) {
+    let before = refused.take();
     if trust.keyring().is_none() {
         return;
     }
@@ -82,7 +90,7 @@ pub(super) fn adopt(engine: &Engine, trust: &Trust, heard: &mut BTreeSet<InviteI
     // Most members say the same as this one.
     let is_other = |key: &&ReservedKey<'_>| own.get(key.name) != Some(&key.payload);
     let revoked = others.iter().filter(is_other);
-    let (mut new, mut refused) = (0_u32, None::<RevokeError>);
+    let mut new = 0_u32;
     for id in revoked.flat_map(|key| ids(key.payload)) {
         match trust.revoke(id) {
             Ok(true) => {
@@ -90,13 +98,15 @@ pub(super) fn adopt(engine: &Engine, trust: &Trust, heard: &mut BTreeSet<InviteI
                 heard.insert(id);
             }
             Ok(false) => {}
-            Err(error) => refused = Some(error),
+            Err(error) => *refused = Some(error),
         }
     }
     if new > 0 {
         tracing::info!(new, "invites were revoked by other members");
     }
-    if let Some(error) = refused {
+    if let Some(error) = refused
+        && before.as_ref() != Some(error)
+    {
         tracing::warn!(%error, "an invite that another member has revoked is not revoked here");
     }
 }
@@ -104,8 +114,10 @@ pub(super) fn adopt(engine: &Engine, trust: &Trust, heard: &mut BTreeSet<InviteI
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ClusterSecret;
-    use crate::rt::unix_time;
+    use crate::gossip::{GossipConfig, Participant};
+    use crate::memory::MemoryNetwork;
+    use crate::rt::{self, unix_time};
+    use crate::{ClusterSecret, NetCredential, TransportLayerTransport};
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -180,6 +192,40 @@ mod tests {
         let later = Trust::secrets((*trust.keyring().unwrap()).clone());
         assert!(publish(&mut engine, &later, HOUR));
         assert_eq!(said(&engine), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_revoked_yet_is_revoked_once_it_can() {
+        let network = MemoryNetwork::new(1);
+        let secret = ClusterSecret::generate();
+        let mut members = Vec::new();
+        for n in [1, 2] {
+            let trust = Trust::secret(secret.clone());
+            let host = network.host([10, 0, 0, n].into());
+            let credential = NetCredential::generate(trust.clone());
+            let transport = TransportLayerTransport::new(host, credential);
+            let socket = transport.open(([10, 0, 0, n], 7000).into()).await.unwrap();
+            let mut config = GossipConfig::new("cluster", format!("m{n}"));
+            config.seeds = vec!["10.0.0.1:7000".to_owned()];
+            members.push((trust, Participant::join(socket, config).await.unwrap()));
+        }
+        members[1].1.connected().await.unwrap();
+        // As if all clocks but that of the member that has revoked it were behind by a little too much.
+        let ahead = unix_time() + InviteId::CLOCK_SKEW + Duration::from_secs(2);
+        let early = InviteId::generate(ahead, InviteId::MAX_LIFETIME).unwrap();
+        let name = format!("{NAME}{}", early.random_byte() % BUCKETS);
+        let other = &members[1].1.shared;
+        let now = other.now();
+        let set = other
+            .engine()
+            .set_reserved(&name, &early.to_string(), now)
+            .unwrap();
+        assert!(set);
+        rt::sleep(Duration::from_secs(5)).await;
+        assert_eq!(members[0].0.revoked(), []);
+        std::thread::sleep(Duration::from_secs(3));
+        rt::sleep(Duration::from_secs(5)).await;
+        assert_eq!(members[0].0.revoked(), [early]);
     }
 
     #[test]

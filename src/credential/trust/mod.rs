@@ -225,8 +225,11 @@ impl Trust {
         let now = unix_time();
         let mut revoked = Ok(false);
         self.change(|policy| {
-            revoked = Arc::make_mut(&mut policy.revoked).add(invite, now);
-            revoked == Ok(true)
+            let before = policy.revoked.contains(invite);
+            let known = Arc::make_mut(&mut policy.revoked);
+            revoked = known.add(invite, now);
+            // One that has expired lately is kept as well, and has to be written down.
+            known.contains(invite) != before
         });
         revoked
     }

@@ -93,6 +93,16 @@ impl Cores {
         self.set(addr, Standing::Core(now));
     }
 
+    /// Notes that a leaf is at `addr`, which may have been core before: its secret may have been removed. Returns true if
+    /// it was.
+    pub(super) fn note_leaf(&mut self, addr: SocketAddr) -> bool {
+        let was_core = is_key_address(addr) && self.addrs.remove(&addr).is_some();
+        if was_core {
+            self.count();
+        }
+        was_core
+    }
+
     /// Notes a report of a member at `addr`, of which nobody had known before.
     pub(super) fn note_first_report(&mut self, addr: SocketAddr, by: Reporter, report: Report) {
         if self.addrs.get(&addr).is_some() || is_key_address(addr) {

@@ -212,6 +212,23 @@ async fn a_holder_of_an_invite_with_the_name_of_a_member_is_told_so_and_met_unde
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leaf_is_met_though_the_clock_of_the_member_was_set_since_its_last_round() {
+    let network = MemoryNetwork::new(1);
+    let secret = ClusterSecret::generate();
+    let credential = NetCredential::generate(Trust::secret(secret.clone()).accepting_invites());
+    let rare = config(&[]).with_interval(Duration::from_secs(600));
+    let _seed = join(&network, 1, credential, rare).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // The time of day goes on, and that of the test does not.
+    std::thread::sleep(Duration::from_secs(4));
+    let latest = rt::unix_time() + Duration::from_secs(119);
+    let mut config = config(&["10.0.0.1:7000"]).with_dial(DialPolicy::SeedsOnly);
+    config.generation_id = Some(latest.as_micros().try_into().unwrap());
+    let leaf = join(&network, 9, holder(&secret, "m"), config).await;
+    connected(&leaf).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_name_without_the_prefix_of_the_invite_is_refused_at_once() {
     let network = MemoryNetwork::new(1);
     let credential = holder(&ClusterSecret::generate(), "tab-");

@@ -1,6 +1,7 @@
 //! The gossip engine alone, in simulation and beside upstream nodes, and participants on sockets.
 
 mod catch_up;
+mod common_name;
 mod connected;
 mod crowded;
 mod cut;

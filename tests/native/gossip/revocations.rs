@@ -85,7 +85,14 @@ async fn in_memory(
     secret: &ClusterSecret,
     count: u8,
 ) -> Vec<(Trust, Participant<MemoryTransport>)> {
-    let network = MemoryNetwork::new(1);
+    in_network(&MemoryNetwork::new(1), secret, count).await
+}
+
+async fn in_network(
+    network: &MemoryNetwork,
+    secret: &ClusterSecret,
+    count: u8,
+) -> Vec<(Trust, Participant<MemoryTransport>)> {
     let hosts: Vec<IpAddr> = (1..=count).map(|n| [10, 0, 0, n].into()).collect();
     let mut rng = fastrand::Rng::with_seed(1);
     for (n, one) in hosts.iter().enumerate() {
@@ -205,5 +212,48 @@ async fn what_was_revoked_before_members_meet_and_while_they_are_apart_is_known_
     while members.iter().any(|(trust, _)| trust.revoked() != ids) {
         assert!(start.elapsed() < PATIENCE);
         sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leaf_whose_former_invite_is_revoked_while_it_renews_it_stays_a_member() {
+    let secret = ClusterSecret::generate();
+    let network = MemoryNetwork::new(1);
+    let members = in_network(&network, &secret, 3).await;
+    let issue = || {
+        let claims = Claims::new(id());
+        Invite::issue(&secret, claims, "cluster".to_owned(), Vec::new()).unwrap()
+    };
+    let mut invite = issue();
+    let trust = Trust::invite(invite.clone());
+    let credential = NetCredential::generate(trust.clone());
+    let transport = TransportLayerTransport::new(network.host([10, 0, 0, 9].into()), credential);
+    let socket = transport.open(([10, 0, 0, 9], 7000).into()).await.unwrap();
+    let mut config = GossipConfig::new("cluster", "leaf").with_dial(DialPolicy::SeedsOnly);
+    config.seeds = vec!["10.0.0.1:7000".to_owned()];
+    let leaf = Participant::join(socket, config).await.unwrap();
+    leaf.connected().await.unwrap();
+    sleep(Duration::from_secs(10)).await;
+    let mut rng = fastrand::Rng::with_seed(3);
+    for _ in 0..40 {
+        let next = issue();
+        let (renewed, revoked) = (rng.u64(..30), rng.u64(..30));
+        let steps = async {
+            sleep(Duration::from_millis(renewed)).await;
+            trust.set_invite(next.clone()).unwrap();
+        };
+        let other = async {
+            sleep(Duration::from_millis(revoked)).await;
+            let by = &members[rng.usize(..3)].0;
+            by.revoke(invite.claims().id()).unwrap();
+        };
+        tokio::join!(steps, other);
+        invite = next;
+        sleep(Duration::from_secs(4)).await;
+        for (_, member) in &members {
+            let found = member.members();
+            let found = found.iter().find(|m| *m.id.node_id == *"leaf").unwrap();
+            assert_eq!(found.liveness, Liveness::Live);
+        }
     }
 }

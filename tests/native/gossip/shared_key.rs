@@ -167,3 +167,32 @@ async fn a_leaf_with_the_key_of_a_member_is_told_so_and_the_member_stays() {
         assert!(!Cluster::live(member).contains("tab-4"));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_is_loaded_again_with_an_invite_for_another_name_is_met_at_once() {
+    let cluster = Cluster::new().await;
+    let invite = |prefix: &str| {
+        let id = InviteId::generate(rt::unix_time(), SECOND * 3600).unwrap();
+        let claims = Claims::new(id).with_name_prefix(prefix.parse().unwrap());
+        let secret = &cluster.secret;
+        let invite = Invite::issue(secret, claims, "cluster".to_owned(), Vec::new());
+        Trust::invite(invite.unwrap())
+    };
+    let credential = NetCredential::generate(invite("a-"));
+    let mut page = cluster.join(3, "a-0", credential.clone(), 1).await;
+    for n in 0..20_u8 {
+        let prefix = if n % 2 == 0 { "b-" } else { "a-" };
+        let (credential, name) = (credential.clone(), format!("{prefix}{n}"));
+        sleep(SECOND * 12).await;
+        let again = credential.with_trust(invite(prefix));
+        let next = cluster.join(4 + n, &name, again, 1).await;
+        if n % 3 == 0 {
+            sleep(SECOND / 1000 * u32::from(n)).await;
+        }
+        drop(std::mem::replace(&mut page, next));
+        timeout(SECOND * 2, page.connected())
+            .await
+            .unwrap()
+            .unwrap();
+    }
+}

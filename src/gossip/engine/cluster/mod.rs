@@ -472,9 +472,7 @@ impl Cluster {
         }
         let all: usize = self.nodes.values().map(NodeState::bytes).sum();
         self.foreign_bytes = all.saturating_sub(self.own().bytes());
-        let others = self.nodes.iter().filter(|(id, _)| **id != self.self_id);
-        let limited = others.filter(|(id, _)| self.cores.is_limited(id.addr()));
-        self.limited_bytes = limited.map(|(_, state)| state.bytes()).sum();
+        self.count_limited();
         removed_visible
     }
 

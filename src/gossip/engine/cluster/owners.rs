@@ -4,6 +4,7 @@
 //! members and bytes.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use super::Cluster;
 use crate::gossip::engine::cores::{Owner, Room};
@@ -25,6 +26,20 @@ impl Cluster {
             true => Owner::Unproved,
             false => Owner::Core,
         }
+    }
+
+    /// Notes that the member at the key address `addr` is a leaf, whatever it was before.
+    pub(in crate::gossip::engine) fn note_leaf(&mut self, addr: SocketAddr) {
+        if self.cores.note_leaf(addr) {
+            self.count_limited();
+        }
+    }
+
+    /// Counts the bytes of the members that share what is not left to core members.
+    pub(super) fn count_limited(&mut self) {
+        let others = self.nodes.iter().filter(|(id, _)| **id != self.self_id);
+        let limited = others.filter(|(id, _)| self.cores.is_limited(id.addr()));
+        self.limited_bytes = limited.map(|(_, state)| state.bytes()).sum();
     }
 
     /// Forgets the addresses of core members that are none of members any more.

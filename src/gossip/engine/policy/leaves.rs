@@ -22,6 +22,8 @@ pub(super) const KEPT: Duration = Duration::from_secs(60);
 /// The number of leaves that are remembered: as many as peers that have a limit of their own elsewhere in the engine,
 /// and eight times the connections that a socket has by default. Of others, nothing is applied.
 pub(super) const MOST_LEAVES: usize = 8_192;
+/// The time after which no message is on its way any more that a leaf has sent by its former invite.
+const SETTLED: Duration = Duration::from_secs(10);
 /// The number of generations of a leaf in [`KEPT`]. A page that is reloaded again and again by hand has fewer.
 pub(super) const MOST_GENERATIONS: usize = 6;
 
@@ -37,6 +39,8 @@ pub(super) struct Leaves {
 #[derive(Debug)]
 pub(super) struct Leaf {
     pub(super) claims: Arc<Claims>,
+    /// When these took the place of those of another invite.
+    renewed: Option<Duration>,
     /// When its connection had gone.
     gone: Option<Duration>,
     /// When its latest generations began, the oldest first.
@@ -83,6 +87,9 @@ impl Leaves {
             };
             if let Some(leaf) = self.leaves.get_mut(&connection.addr) {
                 // It may have renewed its invite.
+                if leaf.claims.id() != claims.id() {
+                    leaf.renewed = Some(now);
+                }
                 leaf.claims = Arc::clone(claims);
             } else if self.has_room() {
                 let leaf = Leaf::new(Arc::clone(claims), now);
@@ -155,11 +162,18 @@ impl Leaf {
         let changes = Changes::new(Pace::of_one(claims.quotas()), now);
         Self {
             claims,
+            renewed: None,
             gone: None,
             generations: [None; MOST_GENERATIONS],
             changes,
             holds: Holds::default(),
         }
+    }
+
+    /// Returns true if all that arrives was sent by the present invite.
+    pub(super) fn is_settled(&self, now: Duration) -> bool {
+        let renewed = self.renewed;
+        renewed.is_none_or(|at| now.saturating_sub(at) >= SETTLED)
     }
 
     /// Returns true if another generation may begin now, and counts it.

@@ -23,6 +23,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -36,7 +37,7 @@ use super::failure_detector::FailureDetector;
 use super::node_state::{Applied, NodeState};
 use super::order;
 use crate::credential::{Identity, NamePrefix, Refusal, Role, is_key_address};
-use crate::message::{ChitchatId, ChitchatMessage, Delta, Digest, NodeDelta, NodeDigest};
+use crate::message::{ChitchatId, ChitchatMessage, Delta, Digest, NodeDelta, NodeDigest, NodeId};
 
 pub(super) use introductions::Introductions;
 use leaves::{Holds, Leaves, Pace};
@@ -82,7 +83,13 @@ pub(super) struct Known<'a> {
     pub(super) detector: &'a FailureDetector,
     /// Core members that were heard, or first reported, since then may be live, whatever the detector has found.
     pub(super) recent: Duration,
+    pub(super) names: &'a Names,
 }
+
+/// What was found out about names while one message is looked at: thousands of members may have the same name, and a
+/// message may list it a thousand times.
+#[derive(Debug, Default)]
+pub(super) struct Names(RefCell<BTreeMap<(NodeId, bool), bool>>);
 
 /// Decides what is applied, and remembers what it needs for that.
 #[derive(Debug)]
@@ -221,8 +228,9 @@ impl Policy {
     ) -> Option<Digest> {
         let own = sender.identity.address();
         let latest = self.latest_generation(now);
-        let claims = self.leaves.get_mut(own, now);
-        let claims = claims.map(|(leaf, _)| leaf.claims.clone());
+        let leaf = self.leaves.get_mut(own, now);
+        let is_settled = leaf.as_ref().is_some_and(|(leaf, _)| leaf.is_settled(now));
+        let claims = leaf.map(|(leaf, _)| leaf.claims.clone());
         let prefix = claims.as_ref().map(|claims| claims.name_prefix());
         // Nobody proves the placeholder.
         let prefix: Option<&NamePrefix> = prefix.filter(|_| sender.is_proved());
@@ -242,6 +250,8 @@ impl Policy {
                 let denial = denial.or_else(|| known.denial_of_leaf(id));
                 if id.addr() == own {
                     match denial {
+                        // What it has sent by its former invite may arrive after it has come with another one.
+                        Some(Denial::Name) if !is_settled => {}
                         Some(Denial::Name) => refusal = Some(Refusal::Name),
                         Some(Denial::Generation) => refusal = Some(Refusal::Clock),
                         _ => is_allowed = true,
@@ -430,6 +440,12 @@ impl Known<'_> {
 
     /// Returns true if a core member has the name of `id`, or this one.
     pub(super) fn is_name_of_core(&self, id: &ChitchatId, is_live: bool) -> bool {
+        let mut names = self.names.0.borrow_mut();
+        let name = names.entry((id.node_id.clone(), is_live));
+        *name.or_insert_with(|| self.find_name_of_core(id, is_live))
+    }
+
+    fn find_name_of_core(&self, id: &ChitchatId, is_live: bool) -> bool {
         let cores = &self.cluster.cores;
         let mut same_name = self.cluster.named(&id.node_id);
         same_name.any(|other| {

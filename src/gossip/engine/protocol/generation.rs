@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::Engine;
+use crate::credential::is_key_address;
 use crate::gossip::engine::rumours::Rumours;
 use crate::message::{ChitchatId, ChitchatMessage};
 
@@ -27,7 +28,10 @@ impl Engine {
         };
         let own_addr = self.id().addr();
         let detector = &self.detector;
-        let is_other = |id: &ChitchatId| id.addr() != own_addr && detector.is_live(id);
+        // A leaf may have any name. Its own earlier lives are at its key address, and those of others are elsewhere.
+        let is_apart = |id: &ChitchatId| is_key_address(own_addr) || is_key_address(id.addr());
+        let is_other =
+            |id: &ChitchatId| id.addr() != own_addr && (is_apart(id) || detector.is_live(id));
         let Some(latest) = self.cluster.later_generation(digest, is_other) else {
             return false;
         };

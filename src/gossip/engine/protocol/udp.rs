@@ -13,7 +13,7 @@ use crate::credential::{Role, is_key_address};
 use crate::gossip::engine::cores::{Owner, Report};
 use crate::gossip::engine::denial::Denial;
 use crate::gossip::engine::order;
-use crate::gossip::engine::policy::{Known, Sender};
+use crate::gossip::engine::policy::{Known, Names, Sender};
 use crate::message::{ChitchatId, ChitchatMessage, Delta, Digest};
 
 /// The number of intervals in which all core members hear of a member, and what it has proved. What peers over UDP tell
@@ -37,6 +37,9 @@ impl Engine {
     ) -> bool {
         if sender.is_proved_core() {
             return self.meet(sender.addr, message, now);
+        }
+        if sender.role == Role::Leaf && sender.is_proved() {
+            self.cluster.note_leaf(sender.addr);
         }
         if sender.role != Role::Unauthenticated {
             return false;
@@ -148,7 +151,9 @@ impl Engine {
             return false;
         }
         let patience = self.patience_with_reports();
+        let names = Names::default();
         let known = Known {
+            names: &names,
             cluster: &self.cluster,
             detector: &self.detector,
             recent: now.saturating_sub(patience),

@@ -1,3 +1,4 @@
+mod attacks;
 mod bridge;
 mod lies;
 mod limits;
