@@ -349,6 +349,67 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_invite_that_has_expired_is_not_written_down_before_that_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let revocations = Revocations::read(trust(), Some(state)).unwrap();
+        let (hour, now) = (Duration::from_secs(3600), rt::unix_time());
+        let expired = InviteId::generate(now - hour * 3, hour).unwrap();
+        // Nothing writes here.
+        assert_eq!(revocations.revoke(expired).await, Ok(Kept::NotNeeded));
+    }
+
+    #[tokio::test]
+    async fn a_revocation_that_was_not_written_is_written_at_once_when_it_is_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let revocations = Revocations::read(trust(), Some(state)).unwrap();
+        let _task = revocations.keep();
+        let path = dir.path().join(FILE);
+        std::fs::create_dir(&path).unwrap();
+        let id = id(60);
+        assert!(revocations.revoke(id).await.is_err());
+        std::fs::remove_dir(&path).unwrap();
+        let start = rt::Instant::now();
+        assert_eq!(revocations.revoke(id).await, Ok(Kept::OnDisk));
+        assert!(start.elapsed() < RETRY / 2);
+    }
+
+    #[tokio::test]
+    async fn an_id_that_has_expired_lately_stays_in_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let (hour, now) = (Duration::from_secs(3600), rt::unix_time());
+        let lately = InviteId::generate(now - hour * 3, hour).unwrap();
+        state.write(FILE, text(&[lately]).as_bytes()).unwrap();
+        let revocations = Revocations::read(trust(), Some(state)).unwrap();
+        let _task = revocations.keep();
+        let id = id(60);
+        assert_eq!(revocations.revoke(id).await, Ok(Kept::OnDisk));
+        let read = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
+        assert_eq!(read, text(&[lately, id]));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_is_tried_again_without_being_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let revocations = Revocations::read(trust(), Some(state)).unwrap();
+        let _task = revocations.keep();
+        let path = dir.path().join(FILE);
+        std::fs::create_dir(&path).unwrap();
+        let id = id(60);
+        assert!(revocations.revoke(id).await.is_err());
+        // It may have been woken twice.
+        rt::sleep(Duration::from_millis(200)).await;
+        std::fs::remove_dir(&path).unwrap();
+        let mut progress = revocations.progress.subscribe();
+        let written = progress.wait_for(|now| now.has(id));
+        let written = rt::timeout(RETRY * 4, written).await;
+        drop(written.expect("it is tried again").unwrap());
+    }
+
+    #[tokio::test]
     async fn a_revocation_that_cannot_be_written_is_reported_and_written_later() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(dir.path()).unwrap();
@@ -358,11 +419,11 @@ mod tests {
         let path = dir.path().join(FILE);
         std::fs::create_dir(&path).unwrap();
         let (a, b) = (id(60), id(60));
-        let failed = revocations.revoke(a).await;
-        assert!(
-            matches!(failed, Err(RevokeFailure::NotWritten(_))),
-            "{failed:?}"
-        );
+        let Err(RevokeFailure::NotWritten(reason)) = revocations.revoke(a).await else {
+            panic!("it is not written");
+        };
+        assert!(!reason.is_empty());
+        assert_ne!(reason, "the file system does not answer", "it does");
         assert_eq!(revocations.ids(), [a], "it holds nevertheless");
         std::fs::remove_dir(&path).unwrap();
         assert_eq!(revocations.revoke(b).await, Ok(Kept::OnDisk));

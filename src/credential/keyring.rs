@@ -223,6 +223,16 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_has_proved_the_secret_that_it_has_used_and_no_other() {
+        let ring = ring(&[1, 2, 3]).unwrap();
+        for (index, n) in [1, 2, 3].into_iter().enumerate() {
+            let proved = ring.proved(index).unwrap();
+            assert_eq!(proved.grounds(), Grounds::Secret(id(n)));
+        }
+        assert!(ring.proved(3).is_none());
+    }
+
+    #[test]
     fn the_last_secret_stays_and_a_step_with_an_unknown_one_is_an_error() {
         let last = ring(&[1]).unwrap();
         assert_eq!(last.removing(id(1)), Err(KeyringError::Empty));

@@ -166,6 +166,21 @@ mod tests {
     }
 
     #[test]
+    fn an_id_for_which_others_make_room_is_found_and_all_stay_in_order() {
+        let mut revoked = Revoked::default();
+        for n in 0..MAX_REVOKED {
+            let lifetime = if n < 2 { HOUR } else { 3 * HOUR };
+            assert_eq!(revoked.add(id(lifetime), NOW), Ok(true));
+        }
+        let after = NOW + HOUR + InviteId::CLOCK_SKEW;
+        // It would be the third one if those that have expired were still there.
+        let more = id(2 * HOUR);
+        assert_eq!(revoked.add(more, after), Ok(true));
+        assert!(revoked.contains(more));
+        assert!(revoked.kept().is_sorted());
+    }
+
+    #[test]
     fn an_id_that_no_invite_has_by_now_is_refused() {
         let mut revoked = Revoked::default();
         let latest = InviteId::MAX_LIFETIME;

@@ -320,6 +320,7 @@ mod tests {
                 failed(1, HandshakeError::UntrustedPeer { identity }),
                 "untrusted-peer",
             ),
+            (failed(1, HandshakeError::NotCore { identity }), "not-core"),
             (failed(1, version), "unsupported-version"),
             (
                 failed(1, HandshakeError::SuiteNotAllowed { suite: 1 }),
@@ -390,6 +391,18 @@ mod tests {
             panic!("there is hope");
         };
         assert_eq!(error.code(), "handshake-refused");
+        // Of several that do, the first one counts, wherever it stands.
+        let protocol = failed(1, HandshakeError::NoCommonProtocol);
+        let reversed = [
+            (addr(1), protocol),
+            (addr(2), refused(2)),
+            (unspecified, None),
+        ];
+        let reversed = reversed.map(|(addr, failure)| (addr.to_string(), addr, failure));
+        let Outlook::Hopeless(error) = outlook(reversed.into_iter()) else {
+            panic!("there is hope");
+        };
+        assert_eq!(error.code(), "no-common-protocol");
         let Outlook::Hopeless(error) = outlook(seeds(None).take(1)) else {
             panic!("there is hope");
         };

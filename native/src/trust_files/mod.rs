@@ -459,6 +459,34 @@ mod tests {
     }
 
     #[test]
+    fn an_invite_of_another_cluster_is_not_taken_from_a_file_that_has_changed() {
+        use gossip_transport::credential::{Claims, InviteId};
+
+        let secret = ClusterSecret::generate();
+        let invite = |cluster: &str| {
+            let id = InviteId::generate(rt::unix_time(), Duration::from_secs(60)).unwrap();
+            Invite::issue(&secret, Claims::new(id), cluster.to_owned(), Vec::new()).unwrap()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("invite");
+        let held = invite("a");
+        std::fs::write(&path, held.to_text().as_bytes()).unwrap();
+        let args = ["gossip-node", "--invite", path.to_str().unwrap()];
+        let files = TrustFiles::read(&Args::try_parse_from(args).unwrap()).unwrap();
+        let next = invite("a");
+        for (written, expected) in [(&invite("b"), &held), (&next, &next)] {
+            std::fs::write(&path, written.to_text().as_bytes()).unwrap();
+            assert_eq!(
+                [files.look("node"), files.look("node")],
+                [Settled::No, Settled::Yes]
+            );
+            let taken = files.trust().held_invite().unwrap();
+            assert_eq!(taken.claims(), expected.claims());
+            assert_eq!(taken.cluster_id(), "a");
+        }
+    }
+
+    #[test]
     fn who_waits_for_the_files_too_long_is_told_and_has_changed_nothing() {
         let args = ["gossip-node", "--trust-anyone"];
         let files = TrustFiles::read(&Args::try_parse_from(args).unwrap()).unwrap();

@@ -260,6 +260,24 @@ mod tests {
     }
 
     #[test]
+    fn a_leaf_is_silent_after_three_seconds_or_three_intervals_and_watched_ten_times_as_long() {
+        let half = SECOND / 2;
+        let silences = [half, SECOND, SECOND * 2].map(Presence::silence);
+        assert_eq!(silences, [SECOND * 3, SECOND * 3, SECOND * 6]);
+        let [gone, other] = [1, 2].map(|n| leaf(n).addr());
+        let mut presence = Presence::default();
+        presence.note_lost(gone, Duration::ZERO);
+        presence.note_lost(other, Duration::ZERO);
+        let mut watch = |now| {
+            presence.watch_others(|addr| addr == gone, SECOND * 3, now);
+            [gone, other].map(|addr| presence.lost(addr).is_some())
+        };
+        assert_eq!(watch(SECOND * 29), [false, true]);
+        assert_eq!(watch(SECOND * 30), [false, false]);
+        assert!(!presence.watches_any());
+    }
+
+    #[test]
     fn numbers_are_used_again_and_at_most_a_hundred_at_a_time() {
         let mut presence = Presence::default();
         assert_eq!(presence.take_number(Duration::ZERO), 0);

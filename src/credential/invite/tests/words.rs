@@ -50,6 +50,22 @@ fn an_invite_is_the_word_that_python_computes() {
 }
 
 #[test]
+fn an_invite_is_of_the_secret_from_which_both_of_its_keys_come() {
+    let (own, other) = (fixed_secret(), ClusterSecret::generate());
+    let invite = issue("demo", &[]).unwrap();
+    assert!(invite.is_of(&own) && !invite.is_of(&other));
+    let cluster_key = other.cluster_key().public();
+    let posing = Invite {
+        cluster_key,
+        ..invite.clone()
+    };
+    assert!(!posing.is_of(&own) && !posing.is_of(&other));
+    let key = InviteKey::derive(&other, &fixed_claims().encode());
+    let guessed = Invite { key, ..invite };
+    assert!(!guessed.is_of(&own) && !guessed.is_of(&other));
+}
+
+#[test]
 fn an_invite_has_the_keys_of_its_secret_and_claims() {
     let (secret, claims) = (fixed_secret(), fixed_claims());
     let invite = issue("demo", &["a"]).unwrap();

@@ -316,3 +316,29 @@ impl Changes {
 fn size(value: u32) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credential::Identity;
+
+    #[test]
+    fn an_invite_is_forgotten_with_the_last_of_its_holders() {
+        let id = InviteId::generate(Duration::ZERO, KEPT).unwrap();
+        let claims = Arc::new(Claims::new(id));
+        let connections = [1, 2].map(|n| Connection {
+            addr: Identity::from_bytes([n; 32]).address(),
+            reads_v1: true,
+            invite: Some(Arc::clone(&claims)),
+        });
+        let mut leaves = Leaves::default();
+        leaves.connect(&connections, Duration::ZERO);
+        leaves.connect(&connections[1..], KEPT);
+        leaves.connect(&[], KEPT * 2);
+        for (intervals, expected) in [(2, 1), (3, 0)] {
+            leaves.forget_gone(KEPT * intervals);
+            assert_eq!(leaves.invites.len(), expected, "{intervals}");
+        }
+        assert!(leaves.is_empty());
+    }
+}

@@ -4,6 +4,7 @@ use super::*;
 use crate::credential::Refusal;
 use crate::credential::{InviteId, Quotas, Role};
 use crate::transport_layer::Refused;
+use crate::transport_layer::core::Of;
 
 /// Returns claims that allow so many connections.
 fn claims(max_connections: u32) -> Arc<Claims> {
@@ -92,6 +93,39 @@ fn leaves_have_the_places_of_their_invite_and_three_quarters_of_all_and_take_non
             ],
             connected: &[2, 3, 4],
             refused: 2,
+        },
+        Case {
+            what: "the holders of an invite take no place from those of another",
+            max: (100, 100),
+            quotas: [2, 5],
+            newcomers: &[
+                (1, Leaf(0)),
+                (2, Leaf(0)),
+                (3, Leaf(1)),
+                (3, Leaf(1)),
+                (3, Leaf(1)),
+                (4, Leaf(0)),
+            ],
+            connected: &[1, 2, 3, 4, 5],
+            refused: 1,
+        },
+        Case {
+            what: "a leaf takes no place from members of a host that has more",
+            max: (8, 100),
+            quotas: [8, 8],
+            newcomers: &[
+                (1, Core),
+                (1, Core),
+                (1, Core),
+                (1, Core),
+                (2, Leaf(0)),
+                (3, Leaf(0)),
+                (4, Leaf(0)),
+                (5, Leaf(0)),
+                (6, Leaf(0)),
+            ],
+            connected: &[1, 2, 3, 4, 5, 6, 7, 8],
+            refused: 1,
         },
         Case {
             what: "an invite without places",
@@ -229,6 +263,38 @@ fn a_connection_with_a_renewed_invite_finds_room_though_the_leaves_have_no_more(
     assert_eq!(fixture.left, [CloseCode::RENEWED]);
     assert_eq!(fixture.stats().leaves_refused, 0);
     assert_eq!(fixture.connected(), [1, 1, 2, 3].map(id));
+}
+
+#[test]
+fn a_second_connection_with_the_same_invite_finds_no_room_if_the_leaves_have_no_more() {
+    let config = TransportLayerConfig::default().with_max_connections(4);
+    let mut fixture = Fixture::new(config);
+    let invite = claims(9);
+    for n in 1..=3 {
+        fixture.accept_leaf(at(n, 1), n, &invite);
+    }
+    fixture.accept_leaf(at(1, 2), 1, &invite);
+    fixture.settle();
+    assert_eq!(fixture.stats().leaves_refused, 1);
+    assert_eq!(fixture.connected(), [1, 2, 3].map(id));
+}
+
+#[test]
+fn only_the_connections_that_a_change_is_about_are_judged() {
+    let mut fixture = Fixture::new(TransportLayerConfig::default());
+    let judged = |fixture: &Fixture, of| {
+        let links = fixture.peers.to_judge(of);
+        let mut identities: Vec<_> = links.iter().map(|link| link.identity).collect();
+        identities.sort();
+        identities
+    };
+    fixture.accept(at(1, 1), 1);
+    fixture.accept(at(2, 1), 2);
+    assert_eq!(judged(&fixture, Of::Leaves), []);
+    fixture.accept_leaf(at(3, 1), 3, &claims(9));
+    assert_eq!(judged(&fixture, Of::Leaves), [id(3)]);
+    assert_eq!(judged(&fixture, Of::Identity(id(2))), [id(2)]);
+    assert_eq!(judged(&fixture, Of::All), [1, 2, 3].map(id));
 }
 
 #[test]

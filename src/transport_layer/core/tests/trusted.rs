@@ -279,13 +279,45 @@ fn a_renewal_that_fails_or_is_refused_is_repeated_ever_later_and_the_older_conne
 }
 
 #[test]
+fn a_change_of_trust_wakes_the_tasks_of_those_peers_that_are_judged() {
+    let mut f = fixture();
+    f.connect_with(1, Direction::Outgoing);
+    f.step(addr(1));
+    f.take_signal(addr(1));
+    f.trust(&[2, 1]);
+    assert!(f.take_signal(addr(1)));
+}
+
+#[test]
+fn a_connection_that_waits_is_closed_without_a_goodbye_once_its_secret_is_removed() {
+    let mut f = fixture();
+    let older = f.connect_with(1, Direction::Incoming);
+    // Another program with the same key.
+    let mut conn = f.conn(addr(1), 1);
+    (conn.grounds, conn.stated) = (secret(2), None);
+    f.enter(conn, Direction::Incoming);
+    f.trust(&[1]);
+    f.now += secs(1);
+    f.step(addr(1));
+    f.step(addr(1));
+    assert!(f.goodbyes().is_empty());
+    assert_eq!(f.codes(), [CloseCode::UNTRUSTED]);
+    assert_eq!(f.written_to(addr(1)), older);
+}
+
+#[test]
 fn few_connections_are_renewed_at_a_time_and_none_without_room() {
-    for (max_connections, of_identity, expected) in
-        [(1024, 2, 16), (105, 2, 5), (100, 2, 0), (1024, 1, 0)]
-    {
+    for (max_connections, of_identity, of_host, expected) in [
+        (1024, 2, 9, 16),
+        (105, 2, 9, 5),
+        (100, 2, 9, 0),
+        (1024, 1, 9, 0),
+        (1024, 2, 1, 0),
+    ] {
         let config = TransportLayerConfig::default()
             .with_max_connections(max_connections)
-            .with_max_connections_per_identity(of_identity);
+            .with_max_connections_per_identity(of_identity)
+            .with_max_connections_per_host(of_host);
         let mut f = Fixture::new(config);
         for n in 1..=100 {
             let mut conn = f.conn(addr(n), n);

@@ -60,6 +60,29 @@ fn peers_over_udp_change_members_that_are_reached_over_udp_only() {
 }
 
 #[test]
+fn nobody_over_udp_takes_the_name_of_a_core_member_that_was_heard_only_once() {
+    let mut us = engine_with(1, config(1));
+    let second = ChitchatId::new("second", START, addr(2));
+    let thief = ChitchatId::new("second", START + 1, addr(6));
+    us.handle(from_core(2, syn(&[(second, listed(1))])), SECOND * 100);
+    us.handle(
+        from_udp(6, syn(&[(thief.clone(), listed(1))])),
+        SECOND * 101,
+    );
+    assert_eq!(find(&us, &thief), None);
+    assert_eq!(denied(&us, Denial::Name), 1);
+}
+
+#[test]
+fn nobody_over_udp_has_the_address_of_a_member_with_a_secret_that_has_met_no_other() {
+    let mut us = member(1);
+    let thief = ChitchatId::new("udp-7", 9, addr(1));
+    us.handle(from_udp(7, syn(&[(thief.clone(), listed(1))])), LATE);
+    assert_eq!(find(&us, &thief), None);
+    assert_eq!(denied(&us, Denial::Name), 1);
+}
+
+#[test]
 fn peers_over_udp_set_no_reserved_keys_and_what_follows_them_is_not_claimed_to_be_known() {
     let (mut us, now) = bridge();
     us.handle(from_udp(5, syn(&[(over_udp(5), listed(1))])), now);
@@ -240,6 +263,14 @@ fn a_bridge_tells_members_over_udp_of_a_bounded_number_of_leaves_in_a_day() {
     }
     us.handle(Event::Round, day + SECOND * 6);
     assert_eq!(tell(&mut us, day + SECOND * 6).0, 8);
+}
+
+#[test]
+fn the_name_of_a_leaf_that_a_core_member_reports_is_free_for_members_over_udp() {
+    let (mut us, now) = bridge();
+    let same_name = ChitchatId::new("tab-1", 9, addr(6));
+    us.handle(from_udp(6, syn(&[(same_name.clone(), listed(1))])), now);
+    assert!(find(&us, &same_name).is_some());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Each limit of a leaf, at its bound and beyond it, through the engine.
 
 use super::*;
+use crate::gossip::engine::policy::leaves::{Leaves, MOST_LEAVES};
 
 const NOW: Duration = SECOND;
 
@@ -260,6 +261,25 @@ fn a_generation_replaces_the_one_before_at_once_and_there_are_six_in_a_minute() 
 }
 
 #[test]
+fn another_generation_that_a_leaf_still_lists_takes_none_of_its_six() {
+    let mut us = beside_leaf(Quotas::default());
+    let at = |name: &str, n| ChitchatId::new(name, START + n, identity(1).address());
+    // A digest is sorted by name, so the one that counts comes first.
+    let listed_at = [at("tab-a", 2), at("tab-b", 1), at("tab-c", 2)].map(|id| (id, listed(7)));
+    for n in 0..9 {
+        us.handle(from_leaf(1, syn(&listed_at)), NOW + SECOND * n);
+    }
+    let ids: Vec<_> = us.members().into_iter().map(|member| member.id).collect();
+    assert_eq!(ids, [core(1), at("tab-a", 2)]);
+    assert_eq!(denied(&us, Denial::Generation), 0);
+    let now = NOW + SECOND * 10;
+    for n in 3..8 {
+        assert!(listing(&mut us, &at("tab-d", n), listed(7), now), "{n}");
+    }
+    assert!(!listing(&mut us, &at("tab-d", 8), listed(7), now));
+}
+
+#[test]
 fn the_holders_of_an_invite_begin_six_generations_in_a_minute_for_each_connection() {
     let claims = claims(Quotas::default().with_max_connections(2));
     let mut us = engine_with(1, config(1));
@@ -346,6 +366,22 @@ fn a_leaf_sends_its_whole_state_at_once_and_then_so_many_changes_in_a_second() {
     assert_eq!(sent(0, 13, NOW + SECOND), (13, 17));
     // No more is saved up than for a whole state.
     assert_eq!(sent(13, 30, NOW + SECOND * 99), (21, 26));
+}
+
+#[test]
+fn a_change_that_is_known_costs_nothing_beside_new_ones() {
+    let quotas = Quotas::default()
+        .with_max_keys(8)
+        .with_max_changes_per_second(5);
+    let mut us = beside_leaf(quotas);
+    listing(&mut us, &leaf(1), listed(1), NOW);
+    for (from, to, now) in [(0, 8, NOW), (7, 13, NOW + SECOND)] {
+        let changes = (from + 1..=to).map(|version| set("k", &version.to_string(), version));
+        let delta = node_delta(&leaf(1), from, changes.collect());
+        us.handle(from_leaf(1, ack(vec![delta])), now);
+        assert_eq!(find(&us, &leaf(1)).unwrap().max_version, to);
+    }
+    assert_eq!(denied(&us, Denial::Rate), 0);
 }
 
 #[test]
@@ -450,6 +486,57 @@ fn the_holders_of_an_invite_together_have_what_may_be_connected_at_a_time() {
 }
 
 #[test]
+fn the_holders_of_an_invite_together_have_the_bytes_of_those_that_may_be_connected_at_a_time() {
+    let quotas = Quotas::default().with_max_bytes(200);
+    let shared = claims(quotas.with_max_connections(2));
+    let mut us = engine_with(1, config(1));
+    let all = [1, 2, 3].map(|n| (n, Arc::clone(&shared)));
+    connect(&mut us, &all, Duration::ZERO);
+    let mut send = |n, from, value: &str| {
+        us.handle(from_leaf(n, syn(&[(leaf(n), listed(1))])), NOW);
+        let changes = vec![set("a", value, from + 1)];
+        us.handle(
+            from_leaf(n, ack(vec![node_delta(&leaf(n), from, changes)])),
+            NOW,
+        );
+        (keys(&us, &leaf(n)).len(), denied(&us, Denial::Bytes))
+    };
+    // 64 bytes more are counted for each key.
+    let whole = "x".repeat(200 - 65);
+    assert_eq!(send(1, 0, &whole), (1, 0));
+    assert_eq!(send(2, 0, &whole), (1, 0));
+    assert_eq!(send(3, 0, ""), (0, 1));
+    // What one of them gives up is free for the others.
+    assert_eq!(send(2, 1, &whole[65..]), (1, 1));
+    assert_eq!(send(3, 0, "x"), (0, 2));
+    assert_eq!(send(3, 0, ""), (1, 2));
+}
+
+#[test]
+fn the_holders_of_an_invite_together_change_as_much_as_those_that_may_be_connected_at_a_time() {
+    let quotas = Quotas::default()
+        .with_max_keys(5)
+        .with_max_changes_per_second(5);
+    let shared = claims(quotas.with_max_connections(2));
+    let mut us = engine_with(1, config(1));
+    let all = [1, 2, 3].map(|n| (n, Arc::clone(&shared)));
+    connect(&mut us, &all, Duration::ZERO);
+    let mut send = |n, now| {
+        us.handle(from_leaf(n, syn(&[(leaf(n), listed(1))])), now);
+        let changes = (1..=5).map(|version| set("k", &version.to_string(), version));
+        let delta = node_delta(&leaf(n), 0, changes.collect());
+        us.handle(from_leaf(n, ack(vec![delta])), now);
+        let changed = find(&us, &leaf(n)).unwrap().max_version;
+        (changed, denied(&us, Denial::Rate))
+    };
+    assert_eq!(send(1, NOW), (5, 0));
+    assert_eq!(send(2, NOW), (5, 0));
+    assert_eq!(send(3, NOW), (0, 5));
+    // Together they earn ten in a second.
+    assert_eq!(send(3, NOW + SECOND * 3 / 10), (3, 7));
+}
+
+#[test]
 fn of_the_reserved_keys_a_leaf_may_say_that_it_has_left() {
     let mut us = beside_leaf(Quotas::default());
     listing(&mut us, &leaf(1), listed(1), NOW);
@@ -489,6 +576,68 @@ fn the_claims_of_a_leaf_are_known_for_a_minute_after_its_connection_has_gone() {
     listing(&mut us, &leaf(1), listed(9), minute);
     assert_eq!(find(&us, &leaf(1)).unwrap().heartbeat, 1);
     assert_eq!(denied(&us, Denial::Claims), 2);
+}
+
+#[test]
+fn a_leaf_that_has_come_back_keeps_its_claims() {
+    let (mut us, claims) = (engine_with(1, config(1)), claims(Quotas::default()));
+    connect(&mut us, &[(1, Arc::clone(&claims))], Duration::ZERO);
+    listing(&mut us, &leaf(1), listed(1), NOW);
+    connect(&mut us, &[], SECOND * 10);
+    connect(&mut us, &[(1, claims)], SECOND * 20);
+    us.handle(Event::Round, SECOND * 80);
+    let changes = vec![set("k", "", 1)];
+    us.handle(
+        from_leaf(1, ack(vec![node_delta(&leaf(1), 0, changes)])),
+        SECOND * 80,
+    );
+    assert_eq!(keys(&us, &leaf(1)), ["k"]);
+}
+
+#[test]
+fn a_leaf_that_renews_its_invite_has_what_the_new_one_allows() {
+    let mut us = beside_leaf(Quotas::default().with_max_keys(1));
+    listing(&mut us, &leaf(1), listed(1), NOW);
+    let send = |us: &mut Engine| {
+        let changes = vec![set("a", "", 1), set("b", "", 2)];
+        us.handle(
+            from_leaf(1, ack(vec![node_delta(&leaf(1), 0, changes)])),
+            NOW,
+        );
+        keys(us, &leaf(1)).len()
+    };
+    assert_eq!(send(&mut us), 1);
+    let renewed = claims(Quotas::default().with_max_keys(2));
+    connect(&mut us, &[(1, renewed)], NOW);
+    assert_eq!(send(&mut us), 2);
+}
+
+#[test]
+fn as_many_leaves_as_the_limit_are_remembered_and_the_one_that_has_gone_first_makes_room() {
+    let claims = claims(Quotas::default());
+    let connection = |n: usize| {
+        let mut bytes = [9; 32];
+        bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
+        Connection {
+            addr: Identity::from_bytes(bytes).address(),
+            reads_v1: true,
+            invite: Some(Arc::clone(&claims)),
+        }
+    };
+    let all = |first| (first..MOST_LEAVES).map(connection).collect::<Vec<_>>();
+    let and_one_more = |first| [all(first), vec![connection(MOST_LEAVES)]].concat();
+    let mut leaves = Leaves::default();
+    leaves.connect(&and_one_more(0), NOW);
+    let mut known = |connections: &[Connection], now| {
+        leaves.connect(connections, now);
+        let numbers = [0, 1, 2, MOST_LEAVES];
+        numbers.map(|n| leaves.get_mut(connection(n).addr, now).is_some())
+    };
+    assert_eq!(known(&and_one_more(0), NOW), [true, true, true, false]);
+    assert_eq!(known(&all(1), NOW * 2), [true, true, true, false]);
+    assert_eq!(known(&all(2), NOW * 3), [true, true, true, false]);
+    let after = known(&and_one_more(2), NOW * 4);
+    assert_eq!(after, [false, true, true, true]);
 }
 
 #[test]

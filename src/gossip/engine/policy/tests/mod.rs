@@ -339,6 +339,10 @@ fn versions_are_credible_below_the_end_in_each_place() {
                 ..none.clone()
             },
             NodeDelta {
+                from_version_excluded: version,
+                ..none.clone()
+            },
+            NodeDelta {
                 max_version: version,
                 ..none.clone()
             },

@@ -100,6 +100,33 @@ fn a_member_that_was_met_is_not_what_was_said_over_udp_before() {
 }
 
 #[test]
+fn what_was_dropped_of_a_core_member_leaves_no_reserved_keys() {
+    // It lists the generation that was known, or a later one.
+    for generation_id in [START, START + 1] {
+        let (mut us, mut third) = (member(1), member(3));
+        third.set_reserved("url", "v", LATE).unwrap();
+        us.handle(from_udp(66, syn(&[list(&core(3), 1, 0)])), LATE);
+        let later = LATE + SECOND * 10;
+        let listing_us = syn(&[list(&core(1), 1, 0), list(&core(2), 1, 0)]);
+        us.handle(from_core(2, listing_us), later);
+        let key = "gossip-transport/url";
+        let url = third.state_of(&core(3)).unwrap().get(key).unwrap();
+        let state = node_delta(&core(3), 0, vec![set(key, url, 2)]);
+        us.handle(from_core(2, ack(vec![state])), later);
+        let reserved = |us: &Engine| us.reserved().filter(|key| *key.owner == core(3)).count();
+        assert_eq!(reserved(&us), 1);
+        let own = ChitchatId {
+            generation_id,
+            ..core(3)
+        };
+        let before = us.reserved_changes();
+        us.handle(from_core(3, syn(&[list(&own, 2, 0)])), later);
+        assert_eq!(reserved(&us), 0, "{generation_id}");
+        assert_ne!(us.reserved_changes(), before, "{generation_id}");
+    }
+}
+
+#[test]
 fn a_core_member_takes_no_names_that_were_made_up_for_its_address() {
     let mut us = member(1);
     let made_up = ChitchatId::new("tab-1", 1, addr(3));
@@ -262,6 +289,28 @@ fn a_bridge_without_other_core_members_tells_tabs_of_members_over_udp_after_thre
         digest.node_digests.contains_key(&fourth)
     };
     assert_eq!([1, 2, 3].map(&mut told_at), [false, false, true]);
+}
+
+#[test]
+fn a_bridge_that_hears_from_core_members_tells_tabs_nothing_that_those_may_contradict() {
+    let fifth = ChitchatId::new("udp-5", 1, addr(5));
+    let mut us = member(1);
+    connect(&mut us, &[(1, claims(Quotas::default()))], LATE);
+    us.handle(from_udp(4, syn(&[list(&fifth, 1, 0)])), LATE);
+    for second in 1..=5 {
+        let now = LATE + SECOND * second;
+        // It has not heard of this member yet.
+        let report = syn(&[list(&core(2), second.into(), 0)]);
+        us.handle(from_core(2, report), now);
+        us.handle(Event::Round, now);
+        let outputs = us.handle(from_leaf(1, syn(&[list(&leaf(1), 1, 0)])), now);
+        let answer = outputs.into_iter().filter_map(sending).next().unwrap().1;
+        let ChitchatMessage::SynAck { digest, .. } = answer else {
+            panic!("{answer:?}");
+        };
+        assert!(digest.node_digests.contains_key(&core(2)), "{second}");
+        assert!(!digest.node_digests.contains_key(&fifth), "{second}");
+    }
 }
 
 #[test]

@@ -237,6 +237,27 @@ fn a_leaf_that_returns_or_is_heard_of_in_time_is_not_stated_to_be_gone() {
 }
 
 #[test]
+fn of_a_leaf_that_has_said_goodbye_nothing_is_stated() {
+    // Its goodbye may arrive before its connection ends, or by another way afterwards.
+    for is_first in [true, false] {
+        let mut us = core(1, 7);
+        make_live(&mut us, &[leaf_id(1)]);
+        connect(&mut us, &[leaf_id(1).addr(), addr(9)], SECOND * 5);
+        if is_first {
+            push(&left_leaf(), &mut us, SECOND * 5);
+        }
+        connect(&mut us, &[addr(9)], SECOND * 5);
+        assert_eq!(us.presence.watches_any(), !is_first);
+        if !is_first {
+            push(&left_leaf(), &mut us, SECOND * 5);
+        }
+        assert_eq!(liveness(&us, &leaf_id(1)), Liveness::Left);
+        rounds(&mut us, 5, 9);
+        assert_eq!(stated(&us), [""; 0], "{is_first}");
+    }
+}
+
+#[test]
 fn a_member_without_any_connection_states_nothing_until_it_has_been_connected_for_three_seconds() {
     let mut us = after_loss(6);
     connect(&mut us, &[], SECOND * 6);
@@ -284,6 +305,59 @@ fn a_leaf_says_nothing_about_others() {
         connect(&mut us, &[addr(9)], SECOND * 5);
         push(&liar, &mut us, SECOND * 6);
         assert_eq!(liveness(&us, &leaf_id(1)), Liveness::Live);
+    }
+}
+
+#[test]
+fn a_message_of_a_leaf_is_no_datagram() {
+    let mut us = core(1, 7);
+    let own = Identity::from_bytes([1; 32]);
+    for (from, identity, role) in [
+        (own.address(), own, Role::Leaf),
+        (addr(9), Identity::UNPROVED, Role::Unauthenticated),
+    ] {
+        let event = Event::Message {
+            from,
+            identity,
+            role,
+            message: syn("cluster", VERSION, digest(&[])),
+        };
+        us.handle(event, SECOND);
+        assert_eq!(us.cluster.cores.has_udp(), role == Role::Unauthenticated);
+    }
+}
+
+#[test]
+fn a_reported_member_is_core_or_over_udp_by_its_proof_once_that_would_have_arrived() {
+    let (mut us, third) = (core(1, 7), core(3, 7));
+    let from_core = |message| Event::Message {
+        from: addr(2),
+        identity: Identity::from_bytes([2; 32]),
+        role: Role::Core,
+        message,
+    };
+    let report = digest(&[(id(2), 1), (id(3), 1), (id(4), 1)]);
+    us.handle(from_core(syn("cluster", VERSION, report)), SECOND);
+    let state = ChitchatMessage::Ack {
+        version: VERSION,
+        delta: third.cluster.own_delta(60_000),
+    };
+    us.handle(from_core(state), SECOND);
+    let datagram = Event::Message {
+        from: addr(9),
+        identity: Identity::UNPROVED,
+        role: Role::Unauthenticated,
+        message: syn("cluster", VERSION, digest(&[])),
+    };
+    us.handle(datagram, SECOND);
+    for (at, expected) in [
+        (10, [(false, true), (false, true)]),
+        (11, [(true, false), (false, false)]),
+    ] {
+        us.handle(Event::Round, SECOND * at);
+        let cores = &us.cluster.cores;
+        let known = [3, 4].map(|n| (cores.contains(addr(n)), cores.is_reported(addr(n))));
+        assert_eq!(known, expected, "{at}");
     }
 }
 
