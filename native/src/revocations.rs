@@ -349,17 +349,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_invite_that_has_expired_is_not_written_down_before_that_is_said() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path()).unwrap();
-        let revocations = Revocations::read(trust(), Some(state)).unwrap();
-        let (hour, now) = (Duration::from_secs(3600), rt::unix_time());
-        let expired = InviteId::generate(now - hour * 3, hour).unwrap();
-        // Nothing writes here.
-        assert_eq!(revocations.revoke(expired).await, Ok(Kept::NotNeeded));
-    }
-
-    #[tokio::test]
     async fn a_revocation_that_was_not_written_is_written_at_once_when_it_is_repeated() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(dir.path()).unwrap();

@@ -112,6 +112,7 @@ pub(super) fn adopt(
 }
 
 #[cfg(test)]
+#[cfg(not(target_family = "wasm"))]
 mod tests {
     use super::*;
     use crate::gossip::{GossipConfig, Participant};

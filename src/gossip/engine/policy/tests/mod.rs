@@ -3,6 +3,7 @@ mod bridge;
 mod lies;
 mod limits;
 mod newborn;
+mod quotas;
 mod room;
 mod spread;
 mod unmet;
@@ -21,6 +22,8 @@ use crate::message::{
 };
 
 const SECOND: Duration = Duration::from_secs(1);
+/// The time of a test that needs only one.
+const NOW: Duration = SECOND;
 /// A time at which a member has been running for long.
 const LATE: Duration = Duration::from_secs(100);
 /// The time since 1970 at which the engines start, in microseconds.
@@ -115,6 +118,12 @@ fn from_leaf(n: u8, message: ChitchatMessage) -> Event {
         role: Role::Leaf,
         message,
     }
+}
+
+/// Passes in a digest of leaf 1 that lists `id` only. Returns true if it is known then.
+fn listing(us: &mut Engine, id: &ChitchatId, digest: NodeDigest, now: Duration) -> bool {
+    us.handle(from_leaf(1, syn(&[(id.clone(), digest)])), now);
+    find(us, id).is_some()
 }
 
 /// Returns the event of a message from core member `n`.
