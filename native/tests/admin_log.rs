@@ -158,6 +158,7 @@ fn the_most_detailed_log_has_no_secret_and_no_word() {
         node.run(&["secret", "add", &files.path("next")]);
     }
     a.run(&["revoke", &id_of(&word)]);
+    line_about(&a, "revoke", "done");
     wait_for("the refusal", || {
         leaf.log().contains("has been revoked").then_some(())
     });

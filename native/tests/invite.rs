@@ -19,6 +19,7 @@ use std::time::Duration;
 use gossip_transport::ClusterSecret;
 use gossip_transport::credential::{Claims, Invite, InviteId};
 use support::admin::objects;
+use support::cluster::make_secret;
 use support::invites::{Files, id_of, invites, wait_for_members, wait_for_refusal, word_of};
 use support::process::{Node, run, stderr, wait_for};
 
@@ -93,7 +94,12 @@ fn invites_issued_with_and_without_a_node_agree() {
     }
     assert_eq!(online, offline);
     let claims = &online["claims"];
-    for (claim, value) in [("max_keys", 7), ("max_bytes", 4096), ("max_changes", 3)] {
+    for (claim, value) in [
+        ("max_keys", 7),
+        ("max_bytes", 4096),
+        ("max_changes", 3),
+        ("max_connections", 9),
+    ] {
         assert_eq!(claims[claim], value, "{claims}");
     }
     assert_eq!(
@@ -104,6 +110,25 @@ fn invites_issued_with_and_without_a_node_agree() {
         (&online["cluster"], &online["seeds"][0]),
         (&"c".into(), &(*seed).into())
     );
+}
+
+#[test]
+fn an_invite_is_issued_with_the_secret_that_is_used() {
+    let files = Files::new();
+    make_secret(files.path("next").as_ref());
+    let a = files.core("a", &[]);
+    a.run(&["secret", "add", &files.path("next")]);
+    let secrets = || objects(&a.run(&["secret", "list", "--json"]));
+    let next = secrets()[1]["secret"].as_str().unwrap().to_owned();
+    a.run(&["secret", "use", &next]);
+    let leaf = files.leaf("tab-1", &word_of(&a, &["--for", "1h"]), &[]);
+    wait_for_members(&[&a, &leaf], &["a", "tab-1"]);
+    let leaves = secrets();
+    let leaves = leaves
+        .iter()
+        .map(|secret| (&secret["secret"], &secret["leaves"]));
+    let leaves: Vec<_> = leaves.filter(|(_, leaves)| **leaves != 0).collect();
+    assert_eq!(leaves, [(&next.as_str().into(), &1.into())]);
 }
 
 #[test]
