@@ -16,7 +16,7 @@ mod support;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 
-use support::process::Node;
+use support::process::{Node, wait_for};
 
 const SECRET: &str = "only-for-members";
 
@@ -150,7 +150,9 @@ fn an_http_address_that_others_can_reach_is_warned_of_once() {
             continue;
         }
         let node = Node::start(&["--trust-anyone", "--http", &format!("{ip}:0")]);
-        let warnings = warnings(&node);
+        // The log has a thread of its own.
+        let some = || Some(warnings(&node)).filter(|lines| !lines.is_empty());
+        let warnings = wait_for("the warning", some);
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         for part in ["WARN", "/status", "/metrics", "keys of all members"] {
             assert!(warnings[0].contains(part), "{warnings:?}");

@@ -188,7 +188,7 @@ fn a_new_word_in_the_file_is_used_and_one_that_does_not_suit_is_not() {
     // The first one is not needed any more.
     a.run(&["revoke", &first]);
     assert_eq!(a.live_members(), ["a", "leaf"]);
-    assert!(leaf.log().contains("read the invite again"));
+    leaf.wait_for_log("read the invite again");
     assert!(!leaf.log().contains(&first[20..40]));
 }
 

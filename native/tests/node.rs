@@ -192,7 +192,9 @@ fn nodes_with_different_secrets_do_not_join_each_other() {
     let addr = |line: &&str| {
         line.contains("refused an incoming connection") && line.contains("127.0.0.1:")
     };
-    assert!(a.log().lines().any(|line| addr(&line)), "{}", a.log());
+    wait_for("the line about it", || {
+        a.log().lines().any(|line| addr(&line)).then_some(())
+    });
     assert_eq!(other.live_members(), ["other"]);
 }
 
@@ -293,7 +295,7 @@ fn others_see_a_node_leave_in_the_same_way_whichever_signal_ends_it() {
         assert_eq!(a.live_members(), ["a"]);
         let members = a.run(&["members"]);
         assert!(members.contains("b   left"), "{members}");
-        assert!(a.log().contains("membership_log: left "), "{}", a.log());
+        a.wait_for_log("membership_log: left ");
     }
 }
 

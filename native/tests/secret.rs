@@ -139,7 +139,7 @@ fn three_nodes_rotate_to_a_new_secret_by_editing_their_files_under_load() {
 
     for node in &cluster.nodes {
         assert_eq!(node.live_members(), IDS);
-        assert!(node.log().contains("read the secrets again"));
+        node.wait_for_log("read the secrets again");
     }
     assert_hidden(&cluster.nodes, &[&old_file, &new_file]);
     assert_refused(&cluster, &old_file);

@@ -103,6 +103,11 @@ impl Node {
             Some(serde_json::from_slice::<Value>(&text).unwrap())
         });
         assert_eq!(ready["pid"], process.id());
+        // The log has a thread of its own. What is logged before this line has been written then.
+        wait_for("the log of the start", || {
+            let log = std::fs::read_to_string(dir.path().join("log")).unwrap();
+            log.contains("gossip_node::run: started").then_some(())
+        });
         Self {
             gossip: ready["gossip"].as_str().unwrap().parse().unwrap(),
             http: ready["http"].as_str().unwrap().parse().unwrap(),
@@ -193,6 +198,11 @@ impl Node {
 
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap()
+    }
+
+    /// Waits until the log contains `text`: it has a thread of its own.
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        wait_for(text, || self.log().contains(text).then_some(()));
     }
 
     pub(crate) fn signal(&self, name: &str) {
