@@ -11,6 +11,9 @@ use tempfile::TempDir;
 use super::admin::objects;
 use super::process::{Node, run, subcommand, wait_for};
 
+/// The least number of values that a load sends.
+const LEAST_VALUES: u32 = 4;
+
 pub(crate) const IDS: [&str; 3] = ["a", "b", "c"];
 
 /// Makes a file with a new secret.
@@ -86,7 +89,7 @@ pub(crate) fn dials_with(node: &Node) -> String {
 /// A key of the first node that is changed all the time and read from the others, while all must see all others live.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<u32>,
+    thread: JoinHandle<()>,
 }
 
 impl Load {
@@ -96,7 +99,7 @@ impl Load {
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let mut rounds = 0;
-            while !stopped.load(Ordering::Relaxed) {
+            while rounds < LEAST_VALUES || !stopped.load(Ordering::Relaxed) {
                 let value = rounds.to_string();
                 output_of(&admin[0], &["set", "round", &value]);
                 for other in &admin[1..] {
@@ -109,15 +112,14 @@ impl Load {
                 all_live(&admin[0]);
                 rounds += 1;
             }
-            rounds
         });
         Self { stop, thread }
     }
 
-    /// Ends the load, and returns the number of values that have arrived everywhere.
-    pub(crate) fn end(self) -> u32 {
+    /// Ends the load, once at least four values have arrived everywhere.
+    pub(crate) fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap()
+        self.thread.join().unwrap();
     }
 }
 
