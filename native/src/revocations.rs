@@ -123,8 +123,8 @@ impl Revocations {
         let failures = progress.borrow_and_update().failures;
         self.trust.revoke(id).map_err(RevokeFailure::Refused)?;
         // One that has expired lately is kept, since the clock may be ahead.
-        let kept = self.trust.revocations_to_keep();
-        if id.is_expired(rt::unix_time()) && kept.binary_search(&id).is_err() {
+        let is_kept = || self.trust.revocations_to_keep().binary_search(&id).is_ok();
+        if id.is_expired(rt::unix_time()) && !is_kept() {
             return Ok(Kept::NotNeeded);
         }
         if self.state_dir.is_none() {
@@ -285,6 +285,38 @@ mod tests {
         Trust::secret(gossip_transport::ClusterSecret::generate())
     }
 
+    /// Revocations that are kept in a directory of their own, of which the first file is `text`.
+    struct Keeping {
+        dir: tempfile::TempDir,
+        revocations: Revocations,
+        _task: Option<Task>,
+    }
+
+    impl Keeping {
+        fn start(text: &str) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let state = StateDir::open(dir.path()).unwrap();
+            if !text.is_empty() {
+                state.write(FILE, text.as_bytes()).unwrap();
+            }
+            let revocations = Revocations::read(trust(), Some(state)).unwrap();
+            let _task = revocations.keep();
+            Self {
+                dir,
+                revocations,
+                _task,
+            }
+        }
+
+        fn path(&self) -> std::path::PathBuf {
+            self.dir.path().join(FILE)
+        }
+
+        fn file(&self) -> String {
+            std::fs::read_to_string(self.path()).unwrap()
+        }
+    }
+
     fn id(seconds: u64) -> InviteId {
         InviteId::generate(rt::unix_time(), Duration::from_secs(seconds)).unwrap()
     }
@@ -329,18 +361,14 @@ mod tests {
     #[tokio::test]
     async fn an_invite_that_is_revoked_while_the_clock_is_ahead_stays_revoked_once_it_is_set_back()
     {
-        let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path()).unwrap();
-        let revocations = Revocations::read(trust(), Some(state)).unwrap();
-        let task = revocations.keep();
+        let keeping = Keeping::start("");
+        let revocations = &keeping.revocations;
         let hour = Duration::from_secs(3600);
         let lately = InviteId::generate(rt::unix_time() - 3 * hour, hour).unwrap();
         let long_ago = InviteId::generate(rt::unix_time() - 72 * hour, hour).unwrap();
         assert_eq!(revocations.revoke(lately).await, Ok(Kept::OnDisk));
         assert_eq!(revocations.revoke(long_ago).await, Ok(Kept::NotNeeded));
-        let read = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
-        assert_eq!(read, text(&[lately]));
-        drop(task);
+        assert_eq!(keeping.file(), text(&[lately]));
     }
 
     #[test]
@@ -350,11 +378,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_revocation_that_was_not_written_is_written_at_once_when_it_is_repeated() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path()).unwrap();
-        let revocations = Revocations::read(trust(), Some(state)).unwrap();
-        let _task = revocations.keep();
-        let path = dir.path().join(FILE);
+        let keeping = Keeping::start("");
+        let revocations = &keeping.revocations;
+        let path = keeping.path();
         std::fs::create_dir(&path).unwrap();
         let id = id(60);
         assert!(revocations.revoke(id).await.is_err());
@@ -366,26 +392,20 @@ mod tests {
 
     #[tokio::test]
     async fn an_id_that_has_expired_lately_stays_in_the_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path()).unwrap();
         let (hour, now) = (Duration::from_secs(3600), rt::unix_time());
         let lately = InviteId::generate(now - hour * 3, hour).unwrap();
-        state.write(FILE, text(&[lately]).as_bytes()).unwrap();
-        let revocations = Revocations::read(trust(), Some(state)).unwrap();
-        let _task = revocations.keep();
+        let keeping = Keeping::start(&text(&[lately]));
+        let revocations = &keeping.revocations;
         let id = id(60);
         assert_eq!(revocations.revoke(id).await, Ok(Kept::OnDisk));
-        let read = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
-        assert_eq!(read, text(&[lately, id]));
+        assert_eq!(keeping.file(), text(&[lately, id]));
     }
 
     #[tokio::test]
     async fn what_cannot_be_written_is_tried_again_without_being_asked() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path()).unwrap();
-        let revocations = Revocations::read(trust(), Some(state)).unwrap();
-        let _task = revocations.keep();
-        let path = dir.path().join(FILE);
+        let keeping = Keeping::start("");
+        let revocations = &keeping.revocations;
+        let path = keeping.path();
         std::fs::create_dir(&path).unwrap();
         let id = id(60);
         assert!(revocations.revoke(id).await.is_err());
@@ -400,12 +420,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_revocation_that_cannot_be_written_is_reported_and_written_later() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path()).unwrap();
-        let revocations = Revocations::read(trust(), Some(state)).unwrap();
-        let task = revocations.keep();
+        let keeping = Keeping::start("");
+        let revocations = &keeping.revocations;
         // A directory is in the way.
-        let path = dir.path().join(FILE);
+        let path = keeping.path();
         std::fs::create_dir(&path).unwrap();
         let (a, b) = (id(60), id(60));
         let Err(RevokeFailure::NotWritten(reason)) = revocations.revoke(a).await else {
@@ -425,6 +443,5 @@ mod tests {
         let mut progress = revocations.progress.subscribe();
         let written = progress.wait_for(|now| now.has(other)).await;
         drop(written.unwrap());
-        drop(task);
     }
 }

@@ -89,7 +89,7 @@ pub(crate) fn dials_with(node: &Node) -> String {
 /// A key of the first node that is changed all the time and read from the others, while all must see all others live.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<u32>,
 }
 
 impl Load {
@@ -112,14 +112,15 @@ impl Load {
                 all_live(&admin[0]);
                 rounds += 1;
             }
+            rounds
         });
         Self { stop, thread }
     }
 
-    /// Ends the load, once at least four values have arrived everywhere.
-    pub(crate) fn end(self) {
+    /// Ends the load, once at least [`LEAST_VALUES`] values have arrived everywhere, and returns their number.
+    pub(crate) fn end(self) -> u32 {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap();
+        self.thread.join().unwrap()
     }
 }
 

@@ -163,10 +163,12 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
         self.with(|peers, _| peers.suspected(addr, silence, Instant::now()));
     }
 
+    /// Drops the messages for peers that are not connected.
     pub(in crate::transport_layer) fn drop_unconnected(self: &Arc<Self>) {
         self.with(|peers, fx| peers.drop_unconnected(fx));
     }
 
+    /// Closes the connections of a peer that holds an invite, and tells it why.
     pub(in crate::transport_layer) fn refuse_leaf(
         self: &Arc<Self>,
         addr: SocketAddr,

@@ -4,17 +4,16 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use gossip_transport::credential::{Claims, Invite, InviteId};
 use gossip_transport::gossip::{ConnectedError, DialPolicy, GossipConfig, JoinError, Participant};
 use gossip_transport::memory::{MemoryNetwork, MemoryTransport};
 use gossip_transport::net::NetTransport;
-use gossip_transport::rt;
+use gossip_transport::rt::unix_time;
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::{ClusterSecret, NetCredential, TransportLayerTransport, Trust};
 use tokio::time::{Instant, timeout};
 
 use crate::support::tab::Tab;
-use crate::support::{PATIENCE, member};
+use crate::support::{PATIENCE, guests, member};
 
 type Member = Participant<MemoryTransport>;
 
@@ -167,10 +166,7 @@ async fn a_seed_whose_key_is_not_trusted_is_reported() {
 
 /// Returns a holder of an invite, whose name `m{n}` must begin with `prefix`.
 fn holder(secret: &ClusterSecret, prefix: &str) -> NetCredential {
-    let id = InviteId::generate(rt::unix_time(), Duration::from_secs(3600)).unwrap();
-    let claims = Claims::new(id).with_name_prefix(prefix.parse().unwrap());
-    let invite = Invite::issue(secret, claims, "cluster".to_owned(), Vec::new()).unwrap();
-    NetCredential::generate(Trust::invite(invite))
+    NetCredential::generate(guests(secret, prefix))
 }
 
 #[tokio::test(start_paused = true)]
@@ -221,7 +217,7 @@ async fn a_leaf_is_met_though_the_clock_of_the_member_was_set_since_its_last_rou
     tokio::time::sleep(Duration::from_secs(1)).await;
     // The time of day goes on, and that of the test does not.
     std::thread::sleep(Duration::from_secs(4));
-    let latest = rt::unix_time() + Duration::from_secs(119);
+    let latest = unix_time() + Duration::from_secs(119);
     let mut config = config(&["10.0.0.1:7000"]).with_dial(DialPolicy::SeedsOnly);
     config.generation_id = Some(latest.as_micros().try_into().unwrap());
     let leaf = join(&network, 9, holder(&secret, "m"), config).await;

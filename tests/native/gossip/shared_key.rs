@@ -5,13 +5,12 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use gossip_transport::credential::{Claims, Invite, InviteId};
 use gossip_transport::gossip::{DialPolicy, GossipConfig, Liveness, Participant};
 use gossip_transport::memory::{MemoryNetwork, MemoryTransport};
-use gossip_transport::{ClusterSecret, NetCredential, TransportLayerTransport, Trust, rt};
+use gossip_transport::{ClusterSecret, NetCredential, TransportLayerTransport, Trust};
 use tokio::time::{sleep, timeout};
 
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, guests};
 
 type Member = Participant<MemoryTransport>;
 
@@ -48,10 +47,7 @@ impl Cluster {
     }
 
     fn leaf(&self) -> Trust {
-        let id = InviteId::generate(rt::unix_time(), SECOND * 3600).unwrap();
-        let secret = &self.secret;
-        let invite = Invite::issue(secret, Claims::new(id), "cluster".to_owned(), Vec::new());
-        Trust::invite(invite.unwrap())
+        guests(&self.secret, "")
     }
 
     /// Joins as `node_id` on host `n`, with member `seed` as the only seed, which alone a leaf dials.
@@ -171,13 +167,7 @@ async fn a_leaf_with_the_key_of_a_member_is_told_so_and_the_member_stays() {
 #[tokio::test(start_paused = true)]
 async fn a_page_that_is_loaded_again_with_an_invite_for_another_name_is_met_at_once() {
     let cluster = Cluster::new().await;
-    let invite = |prefix: &str| {
-        let id = InviteId::generate(rt::unix_time(), SECOND * 3600).unwrap();
-        let claims = Claims::new(id).with_name_prefix(prefix.parse().unwrap());
-        let secret = &cluster.secret;
-        let invite = Invite::issue(secret, claims, "cluster".to_owned(), Vec::new());
-        Trust::invite(invite.unwrap())
-    };
+    let invite = |prefix: &str| guests(&cluster.secret, prefix);
     let credential = NetCredential::generate(invite("a-"));
     let mut page = cluster.join(3, "a-0", credential.clone(), 1).await;
     for n in 0..20_u8 {

@@ -11,6 +11,8 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use gossip_transport::credential::{Claims, Invite, InviteId};
+use gossip_transport::rt::unix_time;
 use gossip_transport::{ClusterSecret, NetCredential, Trust};
 use tokio::time::Instant;
 
@@ -52,6 +54,13 @@ pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
 /// Returns a new credential of a member of the cluster that has `secret`.
 pub(crate) fn member(secret: &ClusterSecret) -> NetCredential {
     NetCredential::generate(Trust::secret(secret.clone()))
+}
+
+/// Returns the trust of those that hold a new invite to `cluster`, with which names must begin with `prefix`.
+pub(crate) fn guests(secret: &ClusterSecret, prefix: &str) -> Trust {
+    let id = InviteId::generate(unix_time(), Duration::from_secs(3600)).unwrap();
+    let claims = Claims::new(id).with_name_prefix(prefix.parse().unwrap());
+    Trust::invite(Invite::issue(secret, claims, "cluster".to_owned(), Vec::new()).unwrap())
 }
 
 /// Returns a new credential that trusts every identity.

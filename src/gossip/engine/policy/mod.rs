@@ -239,7 +239,6 @@ impl Policy {
             prefix,
             latest,
         };
-        let mut accepted = None;
         let (mut is_allowed, mut refusal) = (false, None);
         let digest = digest.map(|digest| {
             let mut current = None;
@@ -277,7 +276,6 @@ impl Policy {
                 });
                 if may_begin {
                     *current = Some(id.generation_id);
-                    accepted = Some(id.clone());
                     return None;
                 }
                 generations.add(Denial::Generation, 1);
@@ -294,8 +292,7 @@ impl Policy {
             kept.retain_mut(|delta| {
                 let id = &delta.chitchat_id;
                 let state = known.cluster.get(id);
-                let is_new = accepted.as_ref() == Some(id);
-                let subject = known.subject(id, state.is_some() || is_new);
+                let subject = known.subject(id, state.is_some());
                 let denial = rules::denial(speaker, id, subject);
                 if let Some(denial) = denial.or_else(|| known.denial_of_leaf(id)) {
                     let denial = match id.addr() == own {

@@ -8,16 +8,6 @@ fn named(n: u8, name: &str) -> ChitchatId {
     ChitchatId::new(name, START, identity(n).address())
 }
 
-/// Returns the event of a message from the holder of identity `n`, which knows the secret.
-fn from_core_page(n: u8, message: ChitchatMessage) -> Event {
-    Event::Message {
-        from: identity(n).address(),
-        identity: identity(n),
-        role: Role::Core,
-        message,
-    }
-}
-
 fn is_refused(outputs: &[Output]) -> bool {
     let mut outputs = outputs.iter();
     outputs.any(|output| matches!(output, Output::Refuse { .. }))
@@ -32,7 +22,10 @@ fn a_leaf_that_was_core_until_its_secret_was_removed_takes_no_name_from_others()
     let mut us = engine_with(1, config(1));
     us.handle(from_core(2, syn(&[(core(2), listed(1))])), SECOND);
     let page = named(9, "page-9");
-    us.handle(from_core_page(9, syn(&[(page.clone(), listed(1))])), SECOND);
+    us.handle(
+        from_page(9, Role::Core, syn(&[(page.clone(), listed(1))])),
+        SECOND,
+    );
     assert!(find(&us, &page).is_some());
     // It comes back with an invite.
     connect(&mut us, &[(1, any_name()), (9, any_name())], SECOND * 2);
@@ -166,7 +159,7 @@ fn a_page_that_changes_between_core_and_leaf_hundreds_of_times_takes_no_room_fro
             us.handle(
                 match n % 2 {
                     0 => from_leaf(9, message),
-                    _ => from_core_page(9, message),
+                    _ => from_page(9, Role::Core, message),
                 },
                 now,
             );

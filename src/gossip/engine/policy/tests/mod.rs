@@ -90,7 +90,11 @@ fn engine_with(n: u16, config: GossipConfig) -> Engine {
 
 /// Returns core member `n`, which knows the secret.
 fn member(n: u16) -> Engine {
-    let mut us = engine_with(n, config(n));
+    member_with(n, config(n))
+}
+
+fn member_with(n: u16, config: GossipConfig) -> Engine {
+    let mut us = engine_with(n, config);
     us.set_secrets(Some(&secret()), Duration::ZERO);
     us
 }
@@ -112,10 +116,15 @@ fn connect(us: &mut Engine, leaves: &[(u8, Arc<Claims>)], now: Duration) {
 }
 
 fn from_leaf(n: u8, message: ChitchatMessage) -> Event {
+    from_page(n, Role::Leaf, message)
+}
+
+/// Returns the event of a message from the holder of identity `n` in this role, at its key address.
+fn from_page(n: u8, role: Role, message: ChitchatMessage) -> Event {
     Event::Message {
         from: identity(n).address(),
         identity: identity(n),
-        role: Role::Leaf,
+        role,
         message,
     }
 }

@@ -132,8 +132,7 @@ fn what_was_dropped_of_a_core_member_takes_no_room_and_its_heartbeats_do_not_cou
             max_bytes: 1_000,
             ..config(1)
         };
-        let mut us = engine_with(1, config);
-        us.set_secrets(Some(&secret()), Duration::ZERO);
+        let mut us = member_with(1, config);
         let made_up = ChitchatId {
             generation_id: START + 1,
             ..core(3)
@@ -164,8 +163,7 @@ fn what_was_dropped_of_a_core_member_leaves_its_share_to_others_over_udp_at_once
             max_bytes: 1_000,
             ..config(1)
         };
-        let mut us = engine_with(1, config);
-        us.set_secrets(Some(&secret()), Duration::ZERO);
+        let mut us = member_with(1, config);
         us.handle(from_core(2, syn(&[list(&core(2), 1, 0)])), LATE);
         let say = |us: &mut Engine, id: &ChitchatId| {
             us.handle(from_udp(66, syn(&[list(id, 1, 0)])), LATE);
