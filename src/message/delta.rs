@@ -11,7 +11,9 @@ use std::collections::BTreeSet;
 use super::block_stream;
 use super::error::{DecodeError, EncodeError};
 use super::field::{Sink, put_chitchat_id, put_status, put_str, put_u64, str_len};
-use super::model::{ChitchatId, DeletionStatus, Delta, KeyValueMutation, NodeDelta, Version};
+use super::id::ChitchatId;
+use super::model::{DeletionStatus, Delta, KeyValueMutation, NodeDelta};
+use super::node_digests::Version;
 use super::reader::Reader;
 
 const TAG_NODE: u8 = 0;

@@ -15,7 +15,9 @@ use super::delta::{
     SET_MAX_VERSION_LEN, key_value_len, node_len, put_key_value, put_node, put_set_max_version,
 };
 use super::error::EncodeError;
-use super::model::{ChitchatId, DeletionStatus, Delta, KeyValueMutation, NodeDelta, Version};
+use super::id::ChitchatId;
+use super::model::{DeletionStatus, Delta, KeyValueMutation, NodeDelta};
+use super::node_digests::Version;
 
 /// A builder of deltas with a limited encoded length.
 ///

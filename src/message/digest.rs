@@ -7,9 +7,10 @@
 use super::block_stream;
 use super::error::{DecodeError, EncodeError};
 use super::field::{Sink, put_chitchat_id, put_u64};
-use super::model::{ChitchatId, Digest, NodeDigest, ProtocolVersion};
+use super::id::ChitchatId;
+use super::model::{Digest, ProtocolVersion};
+use super::node_digests::NodeDigest;
 use super::reader::Reader;
-use crate::rt;
 
 /// Length of heartbeat, last collected version and max version, in bytes.
 const NODE_DIGEST_LEN: usize = 3 * 8;
@@ -42,8 +43,9 @@ impl From<Vec<(ChitchatId, NodeDigest)>> for Digest {
     /// Returns a digest of `entries`. Of several for the same node, the last one counts. Fast if they are
     /// sorted by id.
     fn from(entries: Vec<(ChitchatId, NodeDigest)>) -> Self {
-        let node_digests = rt::map(entries);
-        Self { node_digests }
+        Self {
+            node_digests: entries.into(),
+        }
     }
 }
 
@@ -103,7 +105,7 @@ pub(super) fn write(
 }
 
 fn put_entries(sink: &mut impl Sink, digest: &Digest) -> Result<(), EncodeError> {
-    for (chitchat_id, node_digest) in &digest.node_digests {
+    for (chitchat_id, node_digest) in digest.node_digests.iter() {
         put_chitchat_id(sink, chitchat_id)?;
         put_u64(sink, node_digest.heartbeat);
         put_u64(sink, node_digest.last_gc_version);

@@ -6,7 +6,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::error::EncodeError;
-use super::model::{ChitchatId, DeletionStatus};
+use super::id::ChitchatId;
+use super::model::DeletionStatus;
 
 pub(super) const IPV4: u8 = 4;
 pub(super) const IPV6: u8 = 6;

@@ -6,7 +6,8 @@
 
 use super::model::{ChitchatMessage, Delta, Digest};
 
-/// The memory of a member in a digest, besides a long name, in bytes: its place in a B-tree.
+/// The memory of a member in a digest, besides a long name, in bytes, with the spare room of a
+/// vector.
 const DIGEST_ENTRY: usize = 100;
 /// The memory of a member in a delta, besides a long name, in bytes, with the spare room of a vector.
 const NODE_DELTA: usize = 160;

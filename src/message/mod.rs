@@ -21,8 +21,10 @@ mod digest;
 mod envelope;
 mod error;
 mod field;
+mod id;
 mod memory;
 mod model;
+mod node_digests;
 mod node_id;
 mod reader;
 mod zstd;
@@ -38,10 +40,11 @@ pub use block_stream::{MAX_BLOCK_LEN, MAX_STREAM_LEN, expanded_len_bound};
 pub use delta_builder::DeltaBuilder;
 pub use envelope::{HEADER_LEN, MAX_DATAGRAM_LEN, begins_a_message, syn_overhead};
 pub use error::{DecodeError, EncodeError};
+pub use id::ChitchatId;
 pub use model::{
-    ChitchatId, ChitchatMessage, DeletionStatus, Delta, Digest, KeyValueMutation, NodeDelta,
-    NodeDigest, ProtocolVersion, Version,
+    ChitchatMessage, DeletionStatus, Delta, Digest, KeyValueMutation, NodeDelta, ProtocolVersion,
 };
+pub use node_digests::{NodeDigest, NodeDigests, Version};
 pub use node_id::NodeId;
 
 /// The room for an encoded message at first, in bytes.

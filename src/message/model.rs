@@ -2,67 +2,8 @@
 //!
 //! Nothing here is checked: values may break rules of the format, which encoding reports.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::net::SocketAddr;
-
-use super::node_id::NodeId;
-use crate::net::canonical;
-
-/// A version of a node's state. It rises by one with every change; zero means that there is no
-/// state yet.
-pub type Version = u64;
-
-/// The id of a member. It is unique in the cluster and changes with every restart.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ChitchatId {
-    /// The member's name, which must be unique in the cluster.
-    pub node_id: NodeId,
-    /// A number that rises with every restart, usually the time of the start.
-    pub generation_id: u64,
-    /// The address to which peers send gossip for this member. A message has no room for the scope and
-    /// the flow label of an IPv6 address.
-    pub gossip_advertise_addr: SocketAddr,
-}
-
-impl ChitchatId {
-    /// Creates an id from its name, generation and address, without what a message has no room for. So
-    /// it equals what others read of it.
-    pub fn new(
-        node_id: impl Into<NodeId>,
-        generation_id: u64,
-        gossip_advertise_addr: SocketAddr,
-    ) -> Self {
-        let addr = gossip_advertise_addr;
-        Self {
-            node_id: node_id.into(),
-            generation_id,
-            gossip_advertise_addr: SocketAddr::new(addr.ip(), addr.port()),
-        }
-    }
-
-    /// Returns the address to which peers send gossip for this member, in its
-    /// [canonical](crate::net::canonical) form: that under which a transport layer knows its connections.
-    /// The address in the id itself stays as its owner has written it, since it is a part of its name.
-    pub fn addr(&self) -> SocketAddr {
-        canonical(self.gossip_advertise_addr)
-    }
-}
-
-impl fmt::Debug for ChitchatId {
-    /// Writes `NAME:GENERATION:ADDRESS`. Control characters of the name are escaped, and a name with spaces,
-    /// equals signs or quotes is quoted, since another node has chosen it: it must not look like other
-    /// fields of a line of a log.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_ambiguous = |c: char| c.is_whitespace() || matches!(c, '=' | '"');
-        if self.node_id.chars().any(is_ambiguous) {
-            write!(f, "{:?}", self.node_id.as_str())?;
-        } else {
-            write!(f, "{}", self.node_id.escape_debug())?;
-        }
-        write!(f, ":{}:{}", self.generation_id, self.gossip_advertise_addr)
-    }
-}
+use super::id::ChitchatId;
+use super::node_digests::{NodeDigests, Version};
 
 /// The layout of a message's digest. A reply has the version of the message that it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -135,18 +76,7 @@ impl ChitchatMessage {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Digest {
     /// The summaries of each member's state.
-    pub node_digests: BTreeMap<ChitchatId, NodeDigest>,
-}
-
-/// A summary of what a member knows about one member.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct NodeDigest {
-    /// The highest known heartbeat.
-    pub heartbeat: u64,
-    /// The version up to which tombstones have been garbage-collected.
-    pub last_gc_version: Version,
-    /// The highest known version.
-    pub max_version: Version,
+    pub node_digests: NodeDigests,
 }
 
 /// The changes that a peer lacks.

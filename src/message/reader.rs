@@ -8,7 +8,8 @@ use std::str;
 
 use super::error::DecodeError;
 use super::field;
-use super::model::{ChitchatId, DeletionStatus};
+use super::id::ChitchatId;
+use super::model::DeletionStatus;
 
 /// A cursor over the bytes that are left to read. Errors name the `field` that was being read.
 #[derive(Debug)]

@@ -34,7 +34,7 @@ pub(crate) use compress::compress;
 #[cfg(target_family = "wasm")]
 pub use target::next_turn;
 pub use target::{BoxFuture, Instant, MaybeSend, MaybeSync, sleep, unix_time};
-pub(crate) use target::{Executor, Wakings, map};
+pub(crate) use target::{Executor, Wakings};
 #[cfg(target_family = "wasm")]
 pub(crate) use target::{SHARED_MEMORY, Turns};
 #[cfg(not(target_family = "wasm"))]

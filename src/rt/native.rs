@@ -1,6 +1,5 @@
 //! Tasks, time and name resolution on tokio.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -48,19 +47,6 @@ pub(crate) async fn resolve(name: &str) -> anyhow::Result<Vec<SocketAddr>> {
         .await
         .with_context(|| format!("cannot resolve {name:?}"))?;
     Ok(addrs.collect())
-}
-
-/// Returns a map of `entries`. Of several with the same key, the last one counts.
-///
-/// Fast if they are sorted, as in messages: a search for each takes most of the time of reading a
-/// digest.
-pub(crate) fn map<K: Ord, V>(entries: Vec<(K, V)>) -> BTreeMap<K, V> {
-    if entries.is_sorted_by(|(a, _), (b, _)| a < b) {
-        return entries.into_iter().collect();
-    }
-    let mut map = BTreeMap::new();
-    map.extend(entries);
-    map
 }
 
 /// Makes the system wait a little for an answer that can carry the acknowledgement of what `stream`

@@ -91,23 +91,3 @@ async fn a_task_is_finished_once_it_has_ended_or_panicked() {
     tokio::task::yield_now().await;
     assert!(ended.is_finished() && panicked.is_finished());
 }
-
-#[test]
-fn a_map_has_the_last_value_of_each_key_whatever_the_order() {
-    for (entries, expected) in [
-        (vec![], vec![]),
-        (
-            vec![(1, 'a'), (2, 'b'), (3, 'c')],
-            vec![(1, 'a'), (2, 'b'), (3, 'c')],
-        ),
-        (
-            vec![(3, 'c'), (1, 'a'), (2, 'b')],
-            vec![(1, 'a'), (2, 'b'), (3, 'c')],
-        ),
-        (vec![(1, 'a'), (1, 'b'), (2, 'c')], vec![(1, 'b'), (2, 'c')]),
-        (vec![(2, 'a'), (1, 'b'), (2, 'c')], vec![(1, 'b'), (2, 'c')]),
-    ] {
-        let map = super::map(entries.clone());
-        assert_eq!(map.into_iter().collect::<Vec<_>>(), expected, "{entries:?}");
-    }
-}

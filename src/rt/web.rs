@@ -4,7 +4,6 @@
 //! once.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -29,15 +28,6 @@ impl<T: ?Sized> MaybeSync for T {}
 
 /// A boxed future. It is `Send` natively and not in a browser.
 pub type BoxFuture<'a, T> = futures::future::LocalBoxFuture<'a, T>;
-
-/// Returns a map of `entries`. Of several with the same key, the last one counts.
-///
-/// It inserts them one by one: collecting would sort them first, which takes more wasm.
-pub(crate) fn map<K: Ord, V>(entries: Vec<(K, V)>) -> BTreeMap<K, V> {
-    let mut map = BTreeMap::new();
-    map.extend(entries);
-    map
-}
 
 /// Completes after `duration`. Cancel-safe. In a hidden tab, timers may fire as rarely as once a
 /// minute.

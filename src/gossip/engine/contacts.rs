@@ -77,6 +77,17 @@ impl Contacts {
         since.is_some_and(|since| now >= since.saturating_add(self.patience))
     }
 
+    /// Returns the addresses that have not answered in time, in their order.
+    pub(super) fn silent(&self, now: Duration) -> impl Iterator<Item = &SocketAddr> {
+        let is_silent = move |contact: &Contact| {
+            let since = contact.unanswered_since;
+            since.is_some_and(|since| now >= since.saturating_add(self.patience))
+        };
+        let asked = self.asked.iter();
+        let silent = asked.filter(move |(_, contact)| is_silent(contact));
+        silent.map(|(addr, _)| addr)
+    }
+
     /// Returns true if `addr` has answered before and still has time for its next answer, if one is
     /// due.
     pub(super) fn answers(&self, addr: SocketAddr, now: Duration) -> bool {

@@ -224,8 +224,11 @@ impl Cores {
 
     /// Returns true if a member at `addr` shares what is not left to core members.
     pub(super) fn is_limited(&self, addr: SocketAddr) -> bool {
-        let is_over_udp = !self.is_empty() && self.is_over_udp(addr);
-        self.owner(addr) == Owner::Leaf || is_over_udp
+        match self.addrs.get(&addr) {
+            Some(Standing::Core(_)) => false,
+            Some(Standing::Unconfirmed { .. } | Standing::OverUdp) if !self.is_empty() => true,
+            _ => is_key_address(addr),
+        }
     }
 
     pub(super) fn contains(&self, addr: SocketAddr) -> bool {

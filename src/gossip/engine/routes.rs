@@ -113,7 +113,8 @@ impl Routes {
 
     /// Returns true if `addr` is connected or may be dialled.
     pub(super) fn has_route(&self, addr: SocketAddr) -> bool {
-        self.is_connected(addr) || self.may_dial(addr)
+        // The second one takes a search.
+        self.may_dial(addr) || self.is_connected(addr)
     }
 
     /// Returns true if this member may dial `addr`. A driver that reports no connections may have a

@@ -60,9 +60,12 @@ impl Candidates {
         connected: &BTreeSet<SocketAddr>,
         now: Duration,
     ) -> Self {
-        let silent = live.iter().filter(|addr| contacts.is_silent(**addr, now));
+        // Hardly any is, as a rule.
+        let silent = contacts.silent(now).filter(|addr| live.contains(addr));
         let silent = order::set(silent.copied());
-        live.retain(|addr| !silent.contains(addr));
+        for addr in &silent {
+            live.remove(addr);
+        }
         let mut preferred = order::set(live.intersection(connected).copied());
         let mut quiet_seeds = BTreeSet::new();
         if !preferred.is_empty() {
@@ -93,6 +96,18 @@ impl Candidates {
         }
     }
 
+    /// Returns true if all of these are `connected`.
+    pub(super) fn are_connected(&self, connected: &BTreeSet<SocketAddr>) -> bool {
+        let are_all = self.preferred.len() == self.reachable().len();
+        are_all && self.prefers_connected(connected)
+    }
+
+    /// Returns true if those that are preferred are so because they are `connected`, as all or none of them are.
+    fn prefers_connected(&self, connected: &BTreeSet<SocketAddr>) -> bool {
+        let first = self.preferred.first();
+        first.is_some_and(|addr| connected.contains(addr))
+    }
+
     /// Returns the live members to send to.
     pub(super) fn audience(&self) -> &BTreeSet<SocketAddr> {
         if self.stays {
@@ -105,11 +120,8 @@ impl Candidates {
     /// Returns these candidates, of which only connected ones are selected among the live members if
     /// `are_scarce` and they suffice for a round.
     pub(super) fn spare(mut self, are_scarce: bool, connected: &BTreeSet<SocketAddr>) -> Self {
-        let preferred = &self.preferred;
-        let are_connected = preferred
-            .first()
-            .is_some_and(|addr| connected.contains(addr));
-        self.stays = are_scarce && are_connected && preferred.len() >= GOSSIP_COUNT;
+        let suffice = self.preferred.len() >= GOSSIP_COUNT;
+        self.stays = are_scarce && suffice && self.prefers_connected(connected);
         self
     }
 

@@ -63,7 +63,9 @@ fn digest() -> impl Strategy<Value = Digest> {
         last_gc_version,
         max_version,
     });
-    btree_map(some_id(), node, 0..20).prop_map(|node_digests| Digest { node_digests })
+    btree_map(some_id(), node, 0..20).prop_map(|entries| Digest {
+        node_digests: entries.into_iter().collect(),
+    })
 }
 
 fn mutation() -> impl Strategy<Value = KeyValueMutation> {

@@ -1,7 +1,6 @@
 //! Members that know many others: no member may be too busy with its rounds to receive, and the cost
 //! of all that it does must grow in proportion to the number of members.
 
-use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -38,7 +37,7 @@ fn syn(members: Range<usize>, heartbeat: u64) -> ChitchatMessage {
         version: ProtocolVersion::V0,
         cluster_id: CLUSTER.to_owned(),
         digest: Digest {
-            node_digests: members.map(|n| (id(n), node)).collect::<BTreeMap<_, _>>(),
+            node_digests: members.map(|n| (id(n), node)).collect(),
         },
     }
 }

@@ -41,6 +41,8 @@ pub(super) struct Cluster {
     limits: ClusterLimits,
     // The member with which the next digest begins if it has no room for all members.
     digest_cursor: Option<ChitchatId>,
+    // The number of members in the last digest, before it was cut to its room.
+    last_digest_len: usize,
     // The size of all keys and values of other members.
     foreign_bytes: usize,
     reserved: Reserved,
@@ -78,6 +80,7 @@ impl Cluster {
             forgotten: Forgotten::default(),
             limits,
             digest_cursor: None,
+            last_digest_len: 0,
             foreign_bytes: 0,
             reserved: Reserved::default(),
             limited_bytes: 0,
@@ -307,7 +310,7 @@ impl Cluster {
     pub(super) fn missing<'a>(&self, digest: &'a Digest) -> Option<(&'a ChitchatId, Version)> {
         let (mut most, mut found) = (0, None);
         let mut known = self.nodes.iter().peekable();
-        for (id, theirs) in &digest.node_digests {
+        for (id, theirs) in digest.node_digests.iter() {
             while known.next_if(|(member, _)| *member < id).is_some() {}
             let ours = known.next_if(|(member, _)| *member == id);
             let missing = ours.map_or(0, |(_, ours)| {
@@ -356,10 +359,12 @@ impl Cluster {
         room: usize,
         skip: impl Fn(&ChitchatId) -> bool,
     ) -> Digest {
-        // No room is made for all members: most of them may be dead, and skipped.
         let nodes = self.nodes.iter().filter(|(id, _)| !skip(id));
-        let entries = nodes.map(|(id, state)| (id.clone(), state.digest()));
-        let mut digest = Digest::from(entries.collect::<Vec<_>>());
+        // No room is made for all members: most of them may be dead, and skipped.
+        let mut entries = Vec::with_capacity(self.last_digest_len);
+        entries.extend(nodes.map(|(id, state)| (id.clone(), state.digest())));
+        self.last_digest_len = entries.len();
+        let mut digest = Digest::from(entries);
         if digest.encoded_len_bound(version) <= room {
             self.digest_cursor = None;
             return digest;

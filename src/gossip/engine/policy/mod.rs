@@ -488,7 +488,7 @@ fn select(
     let mut selected = Digest::default();
     // Both are sorted by id: they are walked once, without a search for each.
     let mut members = known.cluster.nodes().peekable();
-    for (id, listed) in &digest.node_digests {
+    for (id, listed) in digest.node_digests.iter() {
         let state = order::advance(&mut members, id);
         match denial(id, state, listed) {
             None => {

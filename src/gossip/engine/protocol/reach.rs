@@ -77,10 +77,10 @@ impl Engine {
             let addrs = ids.map(|id| id.addr());
             order::set(addrs.filter(|addr| *addr != own))
         };
-        let all_live = addrs(&mut self.detector.judged_live());
-        let mut live = all_live.clone();
-        live.retain(|addr| routes.has_route(*addr));
-        let unreachable = all_live.len() - live.len();
+        let has_route = |id: &&ChitchatId| routes.has_route(id.addr());
+        let live = addrs(&mut self.detector.judged_live().filter(has_route));
+        let unreachable = |id: &&ChitchatId| !has_route(id);
+        let unreachable = addrs(&mut self.detector.judged_live().filter(unreachable));
         // The earlier generation of a member that has restarted is not selected as a dead member,
         // whether it restarted at the same address or elsewhere, as a reloaded tab does.
         let mut judged_dead = self.detector.judged_dead().peekable();
@@ -93,9 +93,8 @@ impl Engine {
                 position.is_some_and(|n| superseded.get(n) == Some(&true))
             };
             // Dead tabs have no route, and are by far the most.
-            let has_route = |id: &ChitchatId| routes.has_route(id.addr());
             dead = addrs(&mut judged_dead.filter(|id| has_route(id) && !is_superseded(id)));
-            dead.retain(|addr| !all_live.contains(addr));
+            dead.retain(|addr| !live.contains(addr));
         }
         // Used only while no member is live that can be reached.
         let mut known = BTreeSet::new();
@@ -110,7 +109,7 @@ impl Engine {
         Candidates {
             known,
             dead,
-            unreachable,
+            unreachable: unreachable.len(),
             ..candidates.spare(routes.are_scarce(), connected)
         }
     }
@@ -146,6 +145,9 @@ impl Engine {
     ) -> Option<SocketAddr> {
         let fanout = self.config.rumours.fanout;
         if fanout == 0 || !self.routes.are_known() {
+            return None;
+        }
+        if candidates.are_connected(self.routes.connected()) {
             return None;
         }
         let own = self.id().addr();

@@ -69,8 +69,9 @@ pub(crate) fn any_digest(scale: Scale) -> impl Strategy<Value = Digest> {
         last_gc_version: gc,
         max_version: max,
     });
-    btree_map(any_id(), node_digest, 0..scale.nodes())
-        .prop_map(|node_digests| Digest { node_digests })
+    btree_map(any_id(), node_digest, 0..scale.nodes()).prop_map(|entries| Digest {
+        node_digests: entries.into_iter().collect(),
+    })
 }
 
 fn any_status() -> impl Strategy<Value = DeletionStatus> {

@@ -135,7 +135,7 @@ fn one_with_many_and_two_with_few(known: Version) -> (Cluster, Digest) {
             let value = "v".repeat(100);
             state.set(&format!("k{key}"), &value, DeletionStatus::Set, NOW);
         }
-        digest.node_digests.entry(id(name)).or_default().max_version = known;
+        digest.node_digests.insert(id(name), super::known(0, known));
     }
     (us, digest)
 }

@@ -154,7 +154,7 @@ fn a_restart_under_the_same_generation_replaces_the_keys_from_before() {
     let mut new = cluster(1);
     new.own().set("a", "new", DeletionStatus::Set, NOW);
     let theirs = peer.digest(ProtocolVersion::V0, 60_000, none);
-    let of_us = theirs.node_digests[&id(1)];
+    let of_us = *theirs.node_digests.get(&id(1)).unwrap();
     new.catch_up_with_own_past(of_us);
     assert_eq!(new.own().heartbeat, 50);
     teach(&mut new, &mut peer);
@@ -280,8 +280,7 @@ fn unknown_members_come_first_and_then_those_that_lack_most_changes() {
         for key in 0..keys {
             state.set(&format!("k{key}"), "v", DeletionStatus::Set, NOW);
         }
-        let node = digest.node_digests.entry(id(name)).or_default();
-        node.max_version = known;
+        digest.node_digests.insert(id(name), self::known(0, known));
     }
     let delta = us.delta(&digest, 60_000, none, &mut fastrand::Rng::with_seed(1));
     let order: Vec<_> = delta.node_deltas.iter().map(|d| &d.chitchat_id).collect();
@@ -355,7 +354,11 @@ fn a_restart_that_has_set_more_keys_than_before_replaces_the_earlier_keys_too() 
     for key in ["a", "b", "c"] {
         new.own().set(key, "new", DeletionStatus::Set, NOW);
     }
-    let of_us = peer.digest(ProtocolVersion::V0, 60_000, none).node_digests[&id(1)];
+    let of_us = *peer
+        .digest(ProtocolVersion::V0, 60_000, none)
+        .node_digests
+        .get(&id(1))
+        .unwrap();
     assert!(of_us.max_version < new.own().max_version);
     new.catch_up_with_own_past(of_us);
     teach(&mut new, &mut peer);
