@@ -125,6 +125,25 @@ fn a_peer_that_never_answers_a_goodbye_is_closed() {
 }
 
 #[test]
+fn what_is_written_to_a_connection_that_is_left_is_given_up_and_not_what_is_written_to_the_one_in_its_place()
+ {
+    let mut f = fixture();
+    let older = f.connect_with(1, Direction::Outgoing);
+    f.trust(&[2, 1]);
+    let newer = f.renew(2);
+    let key = f.key(addr(1));
+    assert!(f.peers.must_leave(key, older) && f.peers.must_leave(key, newer));
+    // The peer has not said goodbye on the older one when its secret is removed.
+    f.trust(&[2]);
+    f.now += secs(1);
+    assert_eq!(name(&f.step(addr(1))), "probe");
+    assert_eq!(name(&f.step(addr(1))), "wait");
+    assert_eq!(f.goodbyes(), [CloseCode::UNTRUSTED]);
+    assert!(f.peers.must_leave(key, older) && !f.peers.must_leave(key, newer));
+    assert_eq!(f.written_to(addr(1)), newer);
+}
+
+#[test]
 fn a_connection_of_a_removed_secret_is_left_after_a_second_and_closed_before_two() {
     for direction in [Direction::Incoming, Direction::Outgoing] {
         for is_listed in [true, false] {

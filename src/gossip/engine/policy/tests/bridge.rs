@@ -266,6 +266,43 @@ fn a_bridge_tells_members_over_udp_of_a_bounded_number_of_leaves_in_a_day() {
 }
 
 #[test]
+fn a_leaf_that_members_over_udp_were_told_of_keeps_its_place_while_it_is_a_member() {
+    let config = GossipConfig {
+        // Three others count first.
+        max_udp_members: 4,
+        ..config(1)
+    };
+    let mut us = engine_with(1, config);
+    let told = |us: &mut Engine, of: &[u8], from: u32| {
+        for at in from..from + 5 {
+            let leaves = of.iter().map(|n| (leaf(*n), listed(at.into())));
+            let all: Vec<_> = leaves.chain([(core(2), listed(at.into()))]).collect();
+            us.handle(from_core(2, syn(&all)), SECOND * at);
+        }
+        let now = SECOND * (from + 4);
+        let outputs = us.handle(from_udp(5, syn(&[(over_udp(5), listed(1))])), now);
+        let digests = outputs.iter().filter_map(|output| match output {
+            Output::Send {
+                to,
+                message: ChitchatMessage::SynAck { digest, .. },
+            } if *to == addr(5) => Some(digest),
+            _ => None,
+        });
+        [10, 20].map(|n| {
+            digests
+                .clone()
+                .any(|digest| digest.node_digests.contains_key(&leaf(n)))
+        })
+    };
+    assert_eq!(told(&mut us, &[20], 1), [false, true]);
+    // A node of the published crate remembers both for a day, if it is told of both.
+    for hour in 1..=25 {
+        let listed = told(&mut us, &[10, 20], hour * 3600);
+        assert_eq!(listed, [false, true], "hour {hour}");
+    }
+}
+
+#[test]
 fn the_name_of_a_leaf_that_a_core_member_reports_is_free_for_members_over_udp() {
     let (mut us, now) = bridge();
     let same_name = ChitchatId::new("tab-1", 9, addr(6));
