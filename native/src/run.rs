@@ -137,10 +137,10 @@ pub(crate) async fn run(args: &mut Args) -> anyhow::Result<Instant> {
     let admin = admin_port.map(|port| admin::serve(port, node.clone(), trust_files, revocations));
 
     let running = async {
-        announce(&ready).await;
         if let Some(path) = &args.ready_file {
             ready.write(path)?;
         }
+        announce(&ready);
         tracing::info!(id = &*me.node_id, addr = %me.gossip_advertise_addr, cluster = args.cluster,
             seeds = args.seeds.len(), "started");
         while ending.changed().await {}
@@ -275,8 +275,8 @@ fn cannot_listen(purpose: &str, addr: SocketAddr, option: &str) -> String {
     format!("cannot listen for {purpose} on {addr} (choose another address with {option})")
 }
 
-/// Prints the only line on stdout. A signal does not wait for somebody to read it.
-async fn announce(ready: &Ready) {
+/// Prints the only line on stdout. Nothing waits for somebody to read it.
+fn announce(ready: &Ready) {
     let Ready {
         gossip,
         http,
@@ -292,5 +292,5 @@ async fn announce(ready: &Ready) {
         let _ = writeln!(stdout, "{line}");
         let _ = stdout.flush();
     };
-    let _ = tokio::task::spawn_blocking(print).await;
+    drop(tokio::task::spawn_blocking(print));
 }

@@ -97,10 +97,23 @@ impl Drop for Node {
 }
 
 async fn upstream(n: usize, seeds: &[SocketAddr]) -> ChitchatHandle {
-    // The port was free a moment ago, and systems do not assign the same port again at once.
-    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let addr = free.local_addr().unwrap();
-    drop(free);
+    // Another socket may take a free port first.
+    for _ in 0..10 {
+        let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let addr = free.local_addr().unwrap();
+        drop(free);
+        if let Ok(node) = upstream_at(addr, n, seeds).await {
+            return node;
+        }
+    }
+    panic!("no port is free");
+}
+
+async fn upstream_at(
+    addr: SocketAddr,
+    n: usize,
+    seeds: &[SocketAddr],
+) -> anyhow::Result<ChitchatHandle> {
     let config = ChitchatConfig {
         chitchat_id: chitchat::ChitchatId::new(format!("theirs-{n}"), 1, addr),
         cluster_id: CLUSTER.to_owned(),
@@ -118,7 +131,7 @@ async fn upstream(n: usize, seeds: &[SocketAddr]) -> ChitchatHandle {
         protocol_version: chitchat::ProtocolVersion::V0,
     };
     let keys = vec![("name".to_owned(), "theirs".to_owned())];
-    spawn_chitchat(config, keys, &UdpTransport).await.unwrap()
+    spawn_chitchat(config, keys, &UdpTransport).await
 }
 
 async fn live_in(node: &ChitchatHandle) -> usize {

@@ -301,16 +301,21 @@ fn a_node_whose_log_nobody_reads_serves_and_ends_within_two_seconds() {
         let (unread, log) = std::io::pipe().unwrap();
         let mut filler = log.try_clone().unwrap();
         std::thread::spawn(move || while filler.write_all(&[b'x'; 4096]).is_ok() {});
-        let http = free_port();
+        let dir = tempfile::tempdir().unwrap();
+        let ready = dir.path().join("ready.json");
         let mut node = process::command();
-        node.args(["--trust-anyone", "--listen", "127.0.0.1:0", "--http"]);
-        node.arg(http.to_string());
+        node.args(["--trust-anyone", "--listen", "127.0.0.1:0"]);
+        node.args(["--http", "127.0.0.1:0", "--ready-file"]);
+        node.arg(&ready);
         if stdout_is_log {
             node.stdout(log.try_clone().unwrap());
         } else {
             node.stdout(Stdio::null());
         }
         let mut node = node.stderr(log).spawn().unwrap();
+        let ready = wait_for("the ready file", || std::fs::read(&ready).ok());
+        let ready: Value = serde_json::from_slice(&ready).unwrap();
+        let http: SocketAddr = ready["http"].as_str().unwrap().parse().unwrap();
         wait_for("the answer to a request", || {
             let mut stream = TcpStream::connect(http).ok()?;
             stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -327,10 +332,4 @@ fn a_node_whose_log_nobody_reads_serves_and_ends_within_two_seconds() {
         assert!(took < Duration::from_secs(2), "{stdout_is_log}: {took:?}");
         drop(unread);
     }
-}
-
-/// Returns a port that was free just now.
-fn free_port() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
 }

@@ -143,11 +143,19 @@ impl Settings {
     }
 
     async fn on_udp_011(self) -> chitchat_011::ChitchatHandle {
-        // Sockets of 0.11 do not tell their address. The port was free a moment ago, and the system does
-        // not assign it again soon.
-        let free = std::net::UdpSocket::bind(ANY_PORT).unwrap();
-        let addr = free.local_addr().unwrap();
-        drop(free);
+        // Sockets of 0.11 do not tell their address, and another one may take a free port first.
+        for _ in 0..10 {
+            let free = std::net::UdpSocket::bind(ANY_PORT).unwrap();
+            let addr = free.local_addr().unwrap();
+            drop(free);
+            if let Ok(node) = self.clone().at_011(addr).await {
+                return node;
+            }
+        }
+        panic!("no port is free");
+    }
+
+    async fn at_011(self, addr: SocketAddr) -> anyhow::Result<chitchat_011::ChitchatHandle> {
         let config = chitchat_011::ChitchatConfig {
             chitchat_id: chitchat_011::ChitchatId::new(self.name, self.generation, addr),
             cluster_id: self.cluster,
@@ -164,9 +172,7 @@ impl Settings {
             extra_liveness_predicate: None,
         };
         let transport = chitchat_011::transport::UdpTransport;
-        chitchat_011::spawn_chitchat(config, self.key_values, &transport)
-            .await
-            .unwrap()
+        chitchat_011::spawn_chitchat(config, self.key_values, &transport).await
     }
 }
 
