@@ -51,13 +51,35 @@ const FRAME_START: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Returns an upper bound of the bytes into which the frames in `bytes` decompress, among anything else, if
 /// none of them may become more than `max_len`. Cheap, since nothing is decompressed.
 pub(super) fn expanded_len_bound(bytes: &[u8], max_len: usize) -> usize {
-    let starts = bytes.windows(FRAME_START.len()).enumerate();
-    let starts = starts.filter(|(_, start)| *start == FRAME_START);
-    let lens = starts.map(|(at, _)| {
-        let header = bytes.get(at + FRAME_START.len()..).unwrap_or_default();
-        declared_len(header).map_or(max_len, |len| len.min(max_len))
+    let mut bound: usize = 0;
+    for_each_frame(bytes, |header| {
+        let len = declared_len(header).map_or(max_len, |len| len.min(max_len));
+        bound = bound.saturating_add(len);
     });
-    lens.fold(0, usize::saturating_add)
+    bound
+}
+
+/// Calls `found` with what follows each [`FRAME_START`] in `bytes`.
+///
+/// It looks at one byte of four as a rule (Horspool's search): a long message without compression would take
+/// longer to be searched than to be decoded otherwise.
+fn for_each_frame(bytes: &[u8], mut found: impl FnMut(&[u8])) {
+    const LEN: usize = FRAME_START.len();
+    let [first, second, third, fourth] = FRAME_START;
+    // Behind the bytes that may be a start.
+    let mut end = LEN;
+    while let Some(last) = end.checked_sub(1).and_then(|at| bytes.get(at)) {
+        if *last == fourth && bytes.get(end.saturating_sub(LEN)..end) == Some(&FRAME_START) {
+            found(bytes.get(end..).unwrap_or_default());
+        }
+        // As far as this byte allows to be in the next start.
+        end += match *last {
+            byte if byte == first => 3,
+            byte if byte == second => 2,
+            byte if byte == third => 1,
+            _ => LEN,
+        };
+    }
 }
 
 /// Returns the length that a frame states, if it does. `header` is what follows [`FRAME_START`].
@@ -215,6 +237,30 @@ mod tests {
         }
         let large = [&FRAME_START[..], &[0xe0], &[0xff; 8]].concat();
         assert_eq!(expanded_len_bound(&large, 65_535), 65_535);
+    }
+
+    #[test]
+    fn the_start_of_every_frame_is_found() {
+        let mut rng = fastrand::Rng::with_seed(5);
+        let mut all = 0;
+        for len in 0..2_000 {
+            // Most are parts of a start.
+            let bytes: Vec<u8> = std::iter::repeat_with(|| match rng.u8(..9) {
+                0..4 => FRAME_START.to_vec(),
+                n @ 4..8 => vec![FRAME_START[usize::from(n - 4)]],
+                _ => vec![rng.u8(..)],
+            })
+            .flatten()
+            .take(len)
+            .collect();
+            let mut found = Vec::new();
+            for_each_frame(&bytes, |header| found.push(bytes.len() - header.len()));
+            let starts = (4..=bytes.len()).filter(|end| bytes[end - 4..*end] == FRAME_START);
+            let expected: Vec<_> = starts.collect();
+            assert_eq!(found, expected, "{bytes:x?}");
+            all += found.len();
+        }
+        assert!(all > 100_000, "{all}");
     }
 
     #[test]
