@@ -119,8 +119,10 @@ impl<R: NetIncomingRequest, S: NetIncomingRequest> NetIncomingRequest
         match self.request {
             Either::Left(request) => {
                 let conn = request.accept().await?;
-                // A peer that states an address of its own host is there, or deceives nobody else.
-                let stated = conn.stated_addr().map(canonical).filter(|stated| {
+                // A member that states an address of its own host is there, or deceives nobody else. The holder of an
+                // invite, who may share a host with a member over UDP, has no say in who is reached where.
+                let stated = conn.stated_addr().filter(|_| conn.claims().is_none());
+                let stated = stated.map(canonical).filter(|stated| {
                     is_dialable(*stated) && stated.ip() == canonical(conn.remote_addr()).ip()
                 });
                 let in_use = stated.map(|stated| self.routes.reached(stated));
@@ -137,7 +139,8 @@ impl<R: NetIncomingRequest, S: NetIncomingRequest> NetIncomingRequest
                 let conn = request.accept().await?;
                 let takeover = match route {
                     Route::FirstFails => self.dialler.fall_back(addr, None, &self.routes),
-                    _ => Arc::default(),
+                    Route::Unknown => self.dialler.meet(addr, &self.routes),
+                    Route::First | Route::Second => Arc::default(),
                 };
                 Ok(EitherConnection::second(conn, self.routes, takeover))
             }

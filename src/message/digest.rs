@@ -143,6 +143,10 @@ pub(super) fn read(
             }
         }
     }
+    // There is room for the shortest entries, and a digest keeps what it has.
+    if list.capacity() > list.len().saturating_mul(2) {
+        list.shrink_to_fit();
+    }
     Ok(list.into())
 }
 

@@ -206,4 +206,38 @@ mod tests {
             assert!(collected.into_iter().eq(expected));
         }
     }
+
+    #[test]
+    fn a_digest_that_was_read_is_counted_with_the_room_that_it_has() {
+        use crate::message::{ChitchatMessage, Digest, Message as _, ProtocolVersion};
+        for len in [8, 20, 24, 60, 200, 60_000] {
+            // As many as fit into a stream.
+            let count = (4 << 20) / (len + 41) - 1;
+            let entries = (0..count).map(|n| {
+                let name = format!("{n:08}{}", "x".repeat(len - 8));
+                let id = ChitchatId::new(name, 1, ([127, 0, 0, 1], 1).into());
+                (id, NodeDigest::default())
+            });
+            let syn = ChitchatMessage::Syn {
+                version: ProtocolVersion::V1,
+                cluster_id: "c".to_owned(),
+                digest: Digest {
+                    node_digests: entries.collect(),
+                },
+            };
+            let message = ChitchatMessage::decode(syn.into_bytes().unwrap()).unwrap();
+            let counted = message.memory();
+            let ChitchatMessage::Syn { digest, .. } = message else {
+                unreachable!("it was one");
+            };
+            let room = digest.node_digests.0.capacity() * size_of::<Entry>();
+            let names = if len > 23 { count * len } else { 0 };
+            let taken = room + names;
+            let range = taken / 4 * 3..=taken * 2;
+            assert!(
+                range.contains(&counted),
+                "names of {len}: {counted}, {taken}"
+            );
+        }
+    }
 }

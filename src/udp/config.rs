@@ -24,7 +24,9 @@ pub struct UdpConfig {
     /// share it: one that has had more lately than is left for others gets no more. A
     /// message that exceeds this as well is dropped, and counted as
     /// [`withheld`](super::UdpCounts::withheld). With 0, an upstream node that joins a cluster of many
-    /// members through this port waits for hundreds of rounds. Default 256 KiB.
+    /// members through this port waits for hundreds of rounds. An address that has shown it gets 64 times what came from
+    /// it, and such addresses together 16 times as many bytes as are set here: what shows it can be prepared.
+    /// Default 256 KiB.
     pub max_unechoed_bytes_per_second: usize,
     /// The number of bytes into which the compressed messages that arrive on each port in a second may
     /// decompress, in all. One more is dropped, and counted as

@@ -4,9 +4,10 @@
 //! address that receives what is sent to it shows that by knowing it: the digests of a chitchat node list
 //! every member that it has heard of. Here, an address has *echoed* once one of its digests lists a member,
 //! drawn at random, of the digest that was sent to it last. Someone who forges its source would have to
-//! list most of the members, which takes about as many bytes as the answer has. Invariant: until then, an
-//! address gets at most [`FACTOR`] times the bytes that came from it, apart from what the
-//! [`Budget`](super::budget::Budget) of the port allows.
+//! list most of the members. That can be prepared: someone who asks from an address of its own learns who the
+//! members are. So an echo raises the factor, and does not remove it. Invariant: an address gets at most [`FACTOR`]
+//! times the bytes that came from it, and [`FACTOR_ONCE_ECHOED`] times those that came since it has echoed, apart from
+//! what the [`Budget`](super::budget::Budget) of the port allows.
 //!
 //! This file decides; it sends nothing and reads no clock.
 
@@ -18,6 +19,9 @@ use crate::message::{ChitchatId, ChitchatMessage, Digest, Message as _};
 /// An address that has not echoed anything gets this many times the bytes that came from it, as in QUIC
 /// (RFC 9000, section 8.1).
 const FACTOR: usize = 3;
+/// An address that has echoed gets this many times the bytes that came from it since. The digest with which a node of
+/// 20 members asks is answered with a full datagram. What is missing to fewer members comes from the budget.
+const FACTOR_ONCE_ECHOED: usize = 64;
 /// An address that this side has dialled gets this many bytes before anything came from it: a digest of
 /// some members, and no more than a QUIC client sends first.
 const FIRST_BYTES: usize = 1200;
@@ -48,16 +52,23 @@ impl Echo {
 
     /// Notes a datagram from the address.
     pub(super) fn received(&mut self, datagram: &Bytes) {
-        if self.has_echoed {
-            return;
-        }
-        let more = datagram.len().saturating_mul(FACTOR);
+        let factor = match self.has_echoed {
+            true => FACTOR_ONCE_ECHOED,
+            false => FACTOR,
+        };
+        let more = datagram.len().saturating_mul(factor);
         self.credit = self.credit.saturating_add(more);
-        if let Some((id, heartbeat)) = &self.sample
+        if !self.has_echoed
+            && let Some((id, heartbeat)) = &self.sample
             && let Some(digest) = digest_of(datagram)
         {
             let known = digest.node_digests.get(id);
             self.has_echoed = known.is_some_and(|known| known.heartbeat >= *heartbeat);
+            if self.has_echoed {
+                // As if it had sent this one afterwards.
+                let more = datagram.len() * (FACTOR_ONCE_ECHOED - FACTOR);
+                self.credit = self.credit.saturating_add(more);
+            }
         }
     }
 
@@ -68,16 +79,14 @@ impl Echo {
         message: &Bytes,
         budget: impl FnOnce(usize, Share) -> bool,
     ) -> bool {
-        if self.has_echoed {
-            return true;
-        }
         let len = message.len();
         if len <= self.credit {
             self.credit -= len;
         } else if !budget(len, share_of(message)) {
             return false;
         }
-        if let Some(digest) = digest_of(message)
+        if !self.has_echoed
+            && let Some(digest) = digest_of(message)
             && !digest.node_digests.is_empty()
         {
             let nth = fastrand::usize(..digest.node_digests.len());
@@ -157,7 +166,27 @@ mod tests {
             assert!(!echo.may_send(&answer, |_, _| false));
         }
         echo.received(&syn(0..101, 6));
-        assert!((0..100).all(|_| echo.may_send(&answer, |_, _| false)));
+        assert!((0..64).all(|_| echo.may_send(&answer, |_, _| false)));
+    }
+
+    #[test]
+    fn an_address_that_has_echoed_gets_64_times_what_comes_from_it_and_no_more() {
+        let answer = syn(0..1000, 5);
+        let mut echo = Echo::default();
+        echo.may_send(&answer, |_, _| true);
+        // Someone has asked for the members from elsewhere.
+        let told = syn(0..1000, 6);
+        echo.received(&told);
+        assert!(echo.has_echoed());
+        let (mut came, mut sent) = (told.len(), 0);
+        for _ in 0..10_000 {
+            echo.received(&Bytes::from_static(b"123456789"));
+            came += 9;
+            while echo.may_send(&answer, |_, _| false) {
+                sent += answer.len();
+            }
+        }
+        assert!((came * 60..=came * 64).contains(&sent), "{sent} for {came}");
     }
 
     #[test]

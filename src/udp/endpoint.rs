@@ -34,6 +34,9 @@ const YIELD_AFTER: u32 = 64;
 /// The wait before receiving again when the system has no memory for a datagram.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
 
+/// Addresses that have echoed get together this many times what those get that have not. A few members with a large
+/// state need it: their questions are short, and each answer is a full datagram.
+const ECHOED_FACTOR: usize = 16;
 /// The bytes into which a frame that is malformed on purpose decompresses before it is given up.
 const MALFORMED_LEN: usize = 1 << 20;
 
@@ -108,6 +111,8 @@ struct Shared {
     state: Mutex<State>,
     /// What may be sent to addresses that may be forged, in all.
     unechoed: Mutex<Budget>,
+    /// What may be sent, beyond their credit, to addresses that have echoed, which someone may have prepared.
+    echoed: Mutex<Budget>,
     /// The bytes into which messages may decompress.
     decompressed: Mutex<Budget>,
     // Advances when a flow becomes pending, and when the port fails.
@@ -134,6 +139,8 @@ impl Endpoint {
         let now = Instant::now();
         let rate = config.max_unechoed_bytes_per_second;
         let unechoed = Budget::new(rate, MAX_DATAGRAM_LEN, now);
+        let more = rate.saturating_mul(ECHOED_FACTOR);
+        let echoed = Budget::new(more, MAX_DATAGRAM_LEN, now);
         let rate = config.max_decompressed_bytes_per_second;
         let decompressed = Budget::new(rate, MAX_STREAM_LEN, now);
         let shared = Arc::new(Shared {
@@ -142,6 +149,7 @@ impl Endpoint {
             counters,
             state: Mutex::default(),
             unechoed: Mutex::new(unechoed),
+            echoed: Mutex::new(echoed),
             decompressed: Mutex::new(decompressed),
             changed: Epoch::default(),
         });
@@ -376,8 +384,12 @@ impl Shared {
     /// of the address from the bytes of the port.
     fn may_send(&self, message: &Bytes, flow: &Flow) -> bool {
         let host = Host::of(flow.remote_addr().ip());
+        let budget = match flow.has_echoed() {
+            true => &self.echoed,
+            false => &self.unechoed,
+        };
         flow.may_send(message, |len, share| {
-            (self.unechoed.lock()).take(host, len, share, Instant::now())
+            budget.lock().take(host, len, share, Instant::now())
         })
     }
 

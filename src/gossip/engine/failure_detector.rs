@@ -125,17 +125,27 @@ impl FailureDetector {
         changed
     }
 
-    /// Notes that `old` was replaced by the next generation of the same member, which has just been heard. If the old
-    /// one was live or had left, the new one is live at once: a page that is reloaded is never found dead.
-    pub(super) fn succeed(&mut self, old: &ChitchatId, new: &ChitchatId, now: Duration) {
-        let Some(mut record) = self.records.remove(old) else {
-            return;
-        };
-        if record.standing == Standing::Dead && !record.has_left {
-            return;
+    /// Notes that the first of each pair was replaced by the second, the next generation of the same member, which has just
+    /// been heard. If the old one was live or had left, the new one is live at once: a page that is reloaded is never
+    /// found dead. The pairs must be sorted by the second. Takes time in proportion to all members.
+    pub(super) fn succeed(&mut self, pairs: &[(&ChitchatId, &ChitchatId)], now: Duration) {
+        let mut successors = Vec::with_capacity(pairs.len());
+        for (old, new) in pairs {
+            let Some(record) = self.records.get_mut(old).map(std::mem::take) else {
+                continue;
+            };
+            if record.standing != Standing::Dead || record.has_left {
+                successors.push(((*new).clone(), record));
+            }
         }
-        record.heartbeat(&self.config, now);
-        self.records.insert(new.clone(), record);
+        let olds = pairs.iter().map(|(old, _)| *old);
+        let gone = order::set(olds.chain(successors.iter().map(|(new, _)| new)));
+        self.records.retain(|id, _| !gone.contains(id));
+        drop(gone);
+        for (_, record) in &mut successors {
+            record.heartbeat(&self.config, now);
+        }
+        order::insert_all(&mut self.records, successors);
     }
 
     /// Returns true if `id` has left, and no higher heartbeat has shown since that it is alive.

@@ -4,17 +4,19 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use gossip_transport::credential::{Claims, Invite, InviteId};
 use gossip_transport::either::{EitherTransport, TakenOver};
 use gossip_transport::memory::{DialFault, Faults, MemoryListener, MemoryNetwork, MemoryTransport};
 use gossip_transport::message::{ChitchatMessage, Message as _, ProtocolVersion};
 use gossip_transport::net::{
     Alpn, NetConnection as _, NetIncomingRequest as _, NetListener as _, NetTransport,
 };
+use gossip_transport::rt::unix_time;
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::transport_layer::{DropReason, SocketStats, TransportLayerConfig};
 use gossip_transport::udp::PlaintextUdpTransport;
 use gossip_transport::{
-    ClusterSecret, Identity, NetCredential, TransportLayerSocket, TransportLayerTransport,
+    ClusterSecret, Identity, NetCredential, TransportLayerSocket, TransportLayerTransport, Trust,
 };
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
@@ -333,4 +335,47 @@ async fn a_dial_that_is_given_up_counts_as_a_failure_if_it_has_taken_longer_than
         assert_eq!(node.counts().fallbacks, 1);
     };
     world.while_accepting(dialling).await;
+}
+
+#[tokio::test]
+async fn a_leaf_that_states_the_address_of_a_member_over_udp_does_not_keep_it_out() {
+    let secret = ClusterSecret::generate();
+    let trust = Trust::secret(secret.clone()).accepting_invites();
+    let transport = TransportLayerTransport::new(both(), NetCredential::generate(trust));
+    let bridge: Socket<Both> = transport.open(ANY_PORT).await.unwrap();
+    let upstream = UdpSocket::bind(ANY_PORT).await.unwrap();
+    // The leaf is on the host of that member, or behind the same NAT.
+    let id = InviteId::generate(unix_time(), Duration::from_secs(3600)).unwrap();
+    let invite = Invite::issue(&secret, Claims::new(id), "cluster".to_owned(), Vec::new());
+    let leaf = NetCredential::generate(Trust::invite(invite.unwrap()));
+    leaf.state_addr(upstream.local_addr().unwrap());
+    let (network, alpn) = (TcpTransport::default(), [ChitchatMessage::ALPN]);
+    let dialled = network.connect(bridge.local_addr(), &alpn, &leaf);
+    let _conn = soon(dialled).await.unwrap();
+    until(&bridge, |stats| stats.connections.len() == 1).await;
+    let bytes = message().into_bytes().unwrap();
+    upstream.send_to(&bytes, bridge.local_addr()).await.unwrap();
+    let (from, _) = soon(bridge.recv()).await.unwrap();
+    assert_eq!(from, upstream.local_addr().unwrap());
+}
+
+#[tokio::test]
+async fn a_member_that_was_not_met_yet_is_reached_over_tcp_although_datagrams_come_from_its_address()
+ {
+    let secret = ClusterSecret::generate();
+    let (_, bridge) = bridge(&secret, TransportLayerConfig::default()).await;
+    let seed = tcp(member(&secret), ANY_PORT).await;
+    let attacker = Attacker::at(seed.local_addr()).await;
+    attacker.knock(bridge.local_addr()).await;
+    soon(bridge.recv()).await.unwrap();
+    // It is dialled beside that, and the flow ends.
+    until(&bridge, |stats| stats.connections.is_empty()).await;
+    bridge.send(seed.local_addr(), message()).await.unwrap();
+    soon(seed.recv()).await.unwrap();
+    attacker.has_received_nothing().await;
+    // Nor does it help to go on.
+    attacker.knock(bridge.local_addr()).await;
+    bridge.send(seed.local_addr(), message()).await.unwrap();
+    soon(seed.recv()).await.unwrap();
+    attacker.has_received_nothing().await;
 }

@@ -345,21 +345,33 @@ impl Cluster {
             digest.node_digests.insert(id.clone(), known);
         }
         let skip = |id: &ChitchatId| !floors.contains_key(id) || skip(id);
-        self.delta_of(First::Fewest, &digest, room, skip, rng)
+        self.delta_of((First::Fewest, None), &digest, room, skip, rng)
     }
 
-    /// Returns a digest of the known members, of at most `room` bytes. Members for which `skip`
-    /// returns true are left out.
+    /// Returns the members in `of`, which must be sorted by id, or all.
+    fn listed<'a>(
+        &'a self,
+        of: Option<&'a [ChitchatId]>,
+    ) -> impl Iterator<Item = (&'a ChitchatId, &'a NodeState)> {
+        let all = of.is_none().then(|| self.nodes.iter());
+        let some = of.into_iter().flatten();
+        let some = some.filter_map(|id| Some((id, self.nodes.get(id)?)));
+        all.into_iter().flatten().chain(some)
+    }
+
+    /// Returns a digest of the known members that are in `of`, if it is given, of at most `room` bytes. Members for
+    /// which `skip` returns true are left out.
     ///
     /// If there is no room for all members, the digest contains this member and as many others as
     /// fit. The next digest continues with those that did not.
     pub(super) fn digest(
         &mut self,
+        of: Option<&[ChitchatId]>,
         version: ProtocolVersion,
         room: usize,
         skip: impl Fn(&ChitchatId) -> bool,
     ) -> Digest {
-        let nodes = self.nodes.iter().filter(|(id, _)| !skip(id));
+        let nodes = self.listed(of).filter(|(id, _)| !skip(id));
         // No room is made for all members: most of them may be dead, and skipped.
         let mut entries = Vec::with_capacity(self.last_digest_len);
         entries.extend(nodes.map(|(id, state)| (id.clone(), state.digest())));
@@ -397,23 +409,24 @@ impl Cluster {
         digest
     }
 
-    /// Returns a delta of at most `room` bytes with the changes that a peer with `digest` lacks.
-    /// Members that the peer does not know come first, those with the lowest version before others;
+    /// Returns a delta of at most `room` bytes with the changes that a peer with `digest` lacks, of the members in `of`,
+    /// if it is given. Members that the peer does not know come first, those with the lowest version before others;
     /// then the members of which it lacks the most changes. Some room is left to those of which it lacks the
     /// fewest. `rng` decides between equals.
     pub(super) fn delta(
         &self,
+        of: Option<&[ChitchatId]>,
         digest: &Digest,
         room: usize,
         skip: impl Fn(&ChitchatId) -> bool,
         rng: &mut fastrand::Rng,
     ) -> Delta {
-        self.delta_of(First::Unknown, digest, room, skip, rng)
+        self.delta_of((First::Unknown, of), digest, room, skip, rng)
     }
 
     fn delta_of(
         &self,
-        first: First,
+        (first, of): (First, Option<&[ChitchatId]>),
         digest: &Digest,
         room: usize,
         skip: impl Fn(&ChitchatId) -> bool,
@@ -422,8 +435,7 @@ impl Cluster {
         // Both are sorted by id: they are walked once, without a search for each.
         let mut theirs = digest.node_digests.iter().peekable();
         let stale: Vec<Stale<'_>> = self
-            .nodes
-            .iter()
+            .listed(of)
             .filter_map(|(id, state)| {
                 let known = order::advance(&mut theirs, id).copied().unwrap_or_default();
                 let stale = Stale::of(first, id, state, known, rng)?;

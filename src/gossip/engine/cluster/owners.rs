@@ -3,7 +3,7 @@
 //! Invariants: a key address has at most one member, unless it is core; leaves never have more than their share of the
 //! members and bytes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::Cluster;
@@ -115,22 +115,24 @@ impl Cluster {
         if contested.is_empty() {
             return newcomers.to_vec();
         }
+        // The latest one at each address. Of two with the same generation, the one that is known stays.
+        let mut latest: BTreeMap<SocketAddr, (u64, bool, &ChitchatId)> = BTreeMap::new();
+        let new = newcomers.iter().map(|(id, _)| (*id, false));
+        for (id, is_known) in new.chain(present.iter().map(|id| (*id, true))) {
+            let rank = (id.generation_id, is_known, id);
+            let best = latest.entry(id.addr()).or_insert(rank);
+            *best = rank.max(*best);
+        }
         let is_latest = |id: &ChitchatId| {
-            let rank = |id: &ChitchatId| (id.generation_id, id.node_id.clone());
-            let new = newcomers.iter().map(|(id, _)| *id);
-            // Of two with the same generation, the one that is known stays.
-            let is_beaten =
-                |other: &ChitchatId| other.addr() == id.addr() && rank(other) > rank(id);
-            let is_old = |other: &&ChitchatId| {
-                other.addr() == id.addr() && other.generation_id >= id.generation_id
-            };
-            !new.clone().any(is_beaten) && !present.iter().any(is_old)
+            let best = latest.get(&id.addr());
+            best.is_some_and(|(_, _, best)| *best == id)
         };
         let (kept, late): (Vec<_>, Vec<_>) = newcomers
             .iter()
             .copied()
             .partition(|(id, _)| !contested.contains(&id.addr()) || is_latest(id));
-        let is_replaced = |old: &&&ChitchatId| kept.iter().any(|(id, _)| id.addr() == old.addr());
+        let kept_at = order::set(kept.iter().map(|(id, _)| id.addr()));
+        let is_replaced = |old: &&&ChitchatId| kept_at.contains(&old.addr());
         let replaced: Vec<_> = present
             .iter()
             .filter(is_replaced)

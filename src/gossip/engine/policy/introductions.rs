@@ -22,6 +22,11 @@ const WINDOW: Duration = Duration::from_secs(24 * 3600);
 pub(in crate::gossip::engine) struct Introductions {
     most: usize,
     leaves: Members<Standing>,
+    /// The members that may be mentioned, sorted by id: this one, those that are no leaves, and leaves for which there is
+    /// room. A message that asks for them costs as much as its answer, however many others there are.
+    told: Vec<ChitchatId>,
+    /// The time of the last choice, and the number of members then.
+    chosen: Option<(Duration, usize)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +43,28 @@ impl Introductions {
         Self {
             most,
             leaves: Members::new(),
+            told: Vec::new(),
+            chosen: None,
         }
+    }
+
+    /// Returns true if it is time to choose again: a quarter of the gossip `interval` has passed, or a sixteenth if
+    /// there are more or fewer members now.
+    pub(in crate::gossip::engine) fn is_due(
+        &self,
+        members: usize,
+        interval: Duration,
+        now: Duration,
+    ) -> bool {
+        self.chosen.is_none_or(|(at, of)| {
+            let part = if of == members { 4 } else { 16 };
+            now.saturating_sub(at) >= interval / part
+        })
+    }
+
+    /// Returns the members that a message to a peer over UDP may mention, sorted by id.
+    pub(in crate::gossip::engine) fn told(&self) -> &[ChitchatId] {
+        &self.told
     }
 
     /// Chooses which leaves of `cluster` a message to a peer over UDP may mention. Those in the second half of the room
@@ -78,6 +104,14 @@ impl Introductions {
                 }
             }
         }
+        let leaves = &self.leaves;
+        let may_be_told = |id: &&ChitchatId| {
+            let is_shown = || matches!(leaves.get(*id), Some(Standing::Shown(_)));
+            *id == cluster.self_id() || cluster.owner(id) != Owner::Leaf || is_shown()
+        };
+        let ids = cluster.nodes().map(|(id, _)| id);
+        self.told = ids.filter(may_be_told).cloned().collect();
+        self.chosen = Some((now, all));
         hidden
     }
 

@@ -192,7 +192,9 @@ impl Engine {
             ChitchatMessage::BadCluster { .. } if sender.role == Role::Leaf => false,
             ChitchatMessage::BadCluster { .. } => {
                 self.counts.rejections += 1;
-                if self.rejected_by.len() < MAX_REJECTIONS {
+                // In a cluster with a secret, whoever knows it would say so over an authenticated connection.
+                let is_credible = is_proved || !self.cluster.has_secrets();
+                if is_credible && self.rejected_by.len() < MAX_REJECTIONS {
                     self.rejected_by.insert(from);
                 }
                 if self.counts.rejections.is_power_of_two() {
@@ -336,7 +338,11 @@ impl Engine {
         let silence = self.mentioned_for(software, MENTIONED_INTERVALS);
         let omitted = self.detector.omission(silence, now);
         let skip = |id: &ChitchatId| hidden.contains(id) || omitted(id);
-        self.cluster.digest(version, room, skip)
+        let of = match software {
+            Software::Udp | Software::Stranger => Some(self.introductions.told()),
+            Software::Ours | Software::Leaf | Software::Unknown => None,
+        };
+        self.cluster.digest(of, version, room, skip)
     }
 
     pub(super) fn delta(
@@ -350,7 +356,11 @@ impl Engine {
         let silence = self.mentioned_for(software, TAUGHT_INTERVALS);
         let omitted = self.detector.omission(silence, now);
         let skip = |id: &ChitchatId| hidden.contains(id) || omitted(id);
-        self.cluster.delta(theirs, room, skip, &mut self.rng)
+        let of = match software {
+            Software::Udp | Software::Stranger => Some(self.introductions.told()),
+            Software::Ours | Software::Leaf | Software::Unknown => None,
+        };
+        self.cluster.delta(of, theirs, room, skip, &mut self.rng)
     }
 
     /// Returns the silence after which a dead member is omitted from messages to members

@@ -3,6 +3,7 @@
 //! Invariants: a leaf replaces leaves only; a member that may be live is replaced only if it is a leaf or reached over UDP,
 //! and the newcomer a core member that has come itself.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Engine;
@@ -74,12 +75,17 @@ impl Engine {
 
     /// Puts the later generations of leaves everywhere else in the place of those that they have replaced.
     pub(super) fn forget_replaced(&mut self, now: Duration) {
-        for old in self.cluster.take_replaced() {
-            let mut others = self.cluster.others();
-            match others.find(|id| id.addr() == old.addr()) {
-                Some(new) => self.detector.succeed(&old, new, now),
-                None => self.detector.forget(&[old]),
-            }
+        let replaced = self.cluster.take_replaced();
+        if replaced.is_empty() {
+            return;
         }
+        let olds = replaced.iter().map(|old| (old.addr(), old));
+        let olds: BTreeMap<_, _> = olds.collect();
+        let others = self.cluster.others();
+        let pairs = others.filter_map(|new| Some((*olds.get(&new.addr())?, new)));
+        self.detector.succeed(&pairs.collect::<Vec<_>>(), now);
+        let mut gone = replaced;
+        gone.sort_unstable();
+        self.detector.forget(&gone);
     }
 }

@@ -179,8 +179,12 @@ impl Engine {
         !is_secure && !is_key_address(addr)
     }
 
-    /// Chooses the leaves that peers over UDP are told of.
+    /// Chooses the leaves that peers over UDP are told of, if it is time to.
     pub(super) fn introduce(&mut self, now: Duration) {
+        let (members, interval) = (self.cluster.nodes().len(), self.config.gossip_interval);
+        if !self.introductions.is_due(members, interval, now) {
+            return;
+        }
         let detector = &self.detector;
         let is_live = |id: &ChitchatId| detector.is_live(id);
         let silence = self.mentioned_for(Software::Ours, MENTIONED_INTERVALS);
@@ -191,14 +195,15 @@ impl Engine {
         self.policy.denied.add(Denial::Hidden, hidden);
     }
 
-    /// Returns the members that one with `software` is not told of: if it is over UDP, leaves for which there is no room,
-    /// and else those of which only peers over UDP have told, while core members may know better.
+    /// Returns the members that one with `software` is not told of although it may hear of
+    /// [these](Introductions::told): those of which only peers over UDP have told, while core members may know better.
     pub(super) fn hidden_from(&self, software: Software) -> BTreeSet<ChitchatId> {
-        let is_udp = matches!(software, Software::Udp | Software::Stranger);
-        if !is_udp && !self.cluster.cores.has_unconfirmed() {
+        let cores = &self.cluster.cores;
+        if software == Software::Udp || !cores.has_unconfirmed() {
             return BTreeSet::new();
         }
-        let is_hidden = |id: &&ChitchatId| self.is_hidden_from(software, id);
+        let is_hidden =
+            |id: &&ChitchatId| cores.is_unconfirmed(id.addr()) && self.is_hidden_from(software, id);
         order::set(self.cluster.others().filter(is_hidden).cloned())
     }
 

@@ -410,7 +410,8 @@ impl<C: NetConnection> Peers<C> {
     }
 
     /// Returns the least recently used of the connections that `filter` accepts. Those of leaves come first, then those
-    /// that wait or drain, and those whose peer has messages queued last.
+    /// that wait or drain, and those whose peer has messages queued last. Without a proved identity, those that this
+    /// side has dialled come after those that have come by themselves: someone may forge these.
     fn least_recently_used(
         &self,
         filter: &dyn Fn(&Link<C>) -> bool,
@@ -421,7 +422,9 @@ impl<C: NetConnection> Peers<C> {
             own.map(move |link| {
                 let active = link.role == LinkRole::Active;
                 let is_member = link.invite().is_none();
-                let rank = (is_member, active, busy, link.used);
+                let is_unproved = link.owner.pool() == Pool::Unproved;
+                let is_chosen = is_unproved && link.direction == Direction::Outgoing;
+                let rank = (is_member, active, is_chosen, busy, link.used);
                 (rank, (*addr, Place::Link(link.id)))
             })
         });

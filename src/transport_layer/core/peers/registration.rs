@@ -308,7 +308,7 @@ impl<C: NetConnection> Peers<C> {
             None => {}
             // What is queued is for whoever answers at the address.
             Some(Identity::UNPROVED) if dialled == Some(wanted) => {
-                self.close_unauthenticated(wanted, now, fx);
+                self.close_links(wanted, "an authenticated peer has its address", now, fx);
             }
             Some(owner) if owner == identity => return wanted,
             // Whoever answers at an address owns it. An identity takes precedence over peers that have
@@ -361,7 +361,7 @@ impl<C: NetConnection> Peers<C> {
             return;
         };
         if owner == Identity::UNPROVED {
-            self.close_unauthenticated(addr, now, fx);
+            self.close_links(addr, "an authenticated peer has its address", now, fx);
         } else if let Some(link) = peer.active() {
             let is_stated = link.states(addr);
             self.rename(addr, owner.address(), now, fx);
@@ -370,16 +370,23 @@ impl<C: NetConnection> Peers<C> {
             }
             return;
         }
+        // What is left are connections to which this side has said goodbye.
+        self.close_links(addr, "another identity has its address", now, fx);
         self.disown(addr, fx);
     }
 
-    /// Closes the connections without authentication of the entry at `addr`.
-    fn close_unauthenticated(&mut self, addr: SocketAddr, now: Instant, fx: &mut Effects<C>) {
+    /// Closes all connections of the entry at `addr`.
+    fn close_links(
+        &mut self,
+        addr: SocketAddr,
+        why: &'static str,
+        now: Instant,
+        fx: &mut Effects<C>,
+    ) {
         let peer = self.map.get(&addr);
         let links = peer.into_iter().flat_map(|peer| &peer.links);
         let links: Vec<_> = links.map(|link| link.id).collect();
         for link in links {
-            let why = "an authenticated peer has its address";
             self.close_link((addr, link), CloseCode::DUPLICATE, why, now, fx);
         }
     }

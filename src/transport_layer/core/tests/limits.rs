@@ -473,3 +473,17 @@ fn a_peer_that_is_used_again_is_forgotten_later() {
         assert_eq!(known, [addr(1), addr(3)], "{what}");
     }
 }
+
+#[test]
+fn forged_ports_of_a_host_do_not_end_the_connection_of_a_peer_there_that_was_dialled() {
+    let mut fixture = Fixture::new(TransportLayerConfig::default());
+    let at = |port: u16| SocketAddr::from(([10, 0, 0, 1], port));
+    fixture.connect(at(7000), 0, Direction::Outgoing);
+    fixture.now += secs(1);
+    for port in 1..=40 {
+        fixture.accept(at(port), 0);
+    }
+    let connections = fixture.connections();
+    assert!(connections.contains(&at(7000)));
+    assert_eq!(connections.len(), 16);
+}

@@ -380,3 +380,16 @@ fn connections_that_the_two_sides_have_dialled_are_told_apart_as_ever() {
         assert_eq!(f.stats().connections[0].direction, Direction::Incoming);
     }
 }
+
+#[test]
+fn another_identity_that_answers_at_an_address_shares_no_entry_with_a_connection_that_is_left() {
+    let mut f = fixture();
+    f.connect_with(1, Direction::Incoming);
+    f.trust(&[2]);
+    f.now += ms(1200);
+    f.step(addr(1));
+    assert_eq!(f.goodbyes(), [CloseCode::UNTRUSTED]);
+    f.connect(addr(1), 2, Direction::Outgoing);
+    f.peers.assert_named_consistently();
+    assert_eq!(f.codes(), [CloseCode::DUPLICATE]);
+}

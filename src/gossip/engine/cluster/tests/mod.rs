@@ -64,12 +64,12 @@ fn none(_: &ChitchatId) -> bool {
 
 /// Runs one exchange in one direction: `to` learns what `from` knows.
 fn teach(from: &mut Cluster, to: &mut Cluster) {
-    let theirs = from.digest(ProtocolVersion::V0, 60_000, none);
+    let theirs = from.digest(None, ProtocolVersion::V0, 60_000, none);
     for (id, node) in &theirs.node_digests {
         to.note_heartbeat(id, node.heartbeat);
     }
-    let ours = to.digest(ProtocolVersion::V0, 60_000, none);
-    let delta = from.delta(&ours, 60_000, none, &mut fastrand::Rng::with_seed(1));
+    let ours = to.digest(None, ProtocolVersion::V0, 60_000, none);
+    let delta = from.delta(None, &ours, 60_000, none, &mut fastrand::Rng::with_seed(1));
     to.apply(delta, NOW);
 }
 
@@ -153,7 +153,7 @@ fn a_restart_under_the_same_generation_replaces_the_keys_from_before() {
 
     let mut new = cluster(1);
     new.own().set("a", "new", DeletionStatus::Set, NOW);
-    let theirs = peer.digest(ProtocolVersion::V0, 60_000, none);
+    let theirs = peer.digest(None, ProtocolVersion::V0, 60_000, none);
     let of_us = *theirs.node_digests.get(&id(1)).unwrap();
     new.catch_up_with_own_past(of_us);
     assert_eq!(new.own().heartbeat, 50);
@@ -240,7 +240,7 @@ fn digests_without_room_for_all_list_this_member_and_the_others_in_turn() {
     let room = 1000;
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..8 {
-        let digest = us.digest(ProtocolVersion::V0, room, none);
+        let digest = us.digest(None, ProtocolVersion::V0, room, none);
         assert!(digest.encoded_len(ProtocolVersion::V0).unwrap() <= room);
         assert!(digest.node_digests.contains_key(&id(0)));
         assert!(digest.node_digests.len() > 10);
@@ -258,8 +258,8 @@ fn a_delta_fits_its_room_and_the_next_one_continues() {
     }
     b.note_heartbeat(&id(1), 1);
     for exchange in 1.. {
-        let digest = b.digest(ProtocolVersion::V0, 60_000, none);
-        let delta = a.delta(&digest, 1000, none, &mut fastrand::Rng::with_seed(1));
+        let digest = b.digest(None, ProtocolVersion::V0, 60_000, none);
+        let delta = a.delta(None, &digest, 1000, none, &mut fastrand::Rng::with_seed(1));
         b.apply(delta, NOW);
         let known = b.nodes().find(|(known, _)| **known == id(1)).unwrap().1;
         if known.entries().count() == 100 {
@@ -282,7 +282,13 @@ fn unknown_members_come_first_and_then_those_that_lack_most_changes() {
         }
         digest.node_digests.insert(id(name), self::known(0, known));
     }
-    let delta = us.delta(&digest, 60_000, none, &mut fastrand::Rng::with_seed(1));
+    let delta = us.delta(
+        None,
+        &digest,
+        60_000,
+        none,
+        &mut fastrand::Rng::with_seed(1),
+    );
     let order: Vec<_> = delta.node_deltas.iter().map(|d| &d.chitchat_id).collect();
     assert_eq!(order, [&id(2), &id(1), &id(4), &id(3)]);
 }
@@ -355,7 +361,7 @@ fn a_restart_that_has_set_more_keys_than_before_replaces_the_earlier_keys_too() 
         new.own().set(key, "new", DeletionStatus::Set, NOW);
     }
     let of_us = *peer
-        .digest(ProtocolVersion::V0, 60_000, none)
+        .digest(None, ProtocolVersion::V0, 60_000, none)
         .node_digests
         .get(&id(1))
         .unwrap();
@@ -380,7 +386,7 @@ fn a_key_that_fits_no_message_delays_its_own_member_only() {
         state.max_version += u64::from(name);
     }
     let mut rng = fastrand::Rng::with_seed(1);
-    let delta = us.delta(&Digest::default(), 1000, none, &mut rng);
+    let delta = us.delta(None, &Digest::default(), 1000, none, &mut rng);
     let sent: Vec<_> = delta.node_deltas.iter().map(|d| &d.chitchat_id).collect();
     assert_eq!(sent, [&id(2), &id(3)]);
 }
@@ -406,7 +412,7 @@ fn a_member_that_fits_no_digest_does_not_keep_others_out_of_it() {
     }
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..12 {
-        let digest = us.digest(ProtocolVersion::V0, 500, none);
+        let digest = us.digest(None, ProtocolVersion::V0, 500, none);
         assert!(digest.encoded_len(ProtocolVersion::V0).unwrap() <= 500);
         seen.extend(digest.node_digests.into_keys());
     }
@@ -520,7 +526,9 @@ fn a_digest_has_as_many_members_as_fit_however_many_blocks_it_has() {
     let one_more = id(2_999).digest_entry_len() + 3;
     for version in [ProtocolVersion::V0, ProtocolVersion::V1] {
         for room in [500, 20_000, 40_000, 60_000] {
-            let len = us.digest(version, room, none).encoded_len_bound(version);
+            let len = us
+                .digest(None, version, room, none)
+                .encoded_len_bound(version);
             assert!(len <= room && len + one_more > room, "{len} of {room}");
         }
     }

@@ -262,7 +262,7 @@ fn a_bridge_tells_members_over_udp_of_a_bounded_number_of_leaves_in_a_day() {
         );
     }
     us.handle(Event::Round, day + SECOND * 6);
-    assert_eq!(tell(&mut us, day + SECOND * 6).0, 8);
+    assert_eq!(tell(&mut us, day + SECOND * 7).0, 8);
 }
 
 #[test]

@@ -235,3 +235,58 @@ fn the_holders_of_an_invite_together_change_as_much_as_those_that_may_be_connect
     // Together they earn ten in a second.
     assert_eq!(send(3, NOW + SECOND * 3 / 10), (3, 7));
 }
+
+/// Returns a digest of this many leaves, in this generation and with this heartbeat.
+fn many_leaves(leaves: u32, generation: u64, heartbeat: u64) -> ChitchatMessage {
+    let node = NodeDigest {
+        heartbeat,
+        ..NodeDigest::default()
+    };
+    let id = |n: u32| {
+        let mut bytes = [9; 32];
+        bytes[..4].copy_from_slice(&n.to_be_bytes());
+        let addr = Identity::from_bytes(bytes).address();
+        ChitchatId::new(format!("tab-{n:05}"), START + generation, addr)
+    };
+    syn(&(0..leaves).map(|n| (id(n), node)).collect::<Vec<_>>())
+}
+
+#[test]
+fn a_question_over_udp_costs_as_much_as_its_answer_however_many_leaves_are_hidden() {
+    let time = |leaves: u32| {
+        let mut us = member(1);
+        for beat in 1..6_u32 {
+            let now = LATE + SECOND * beat;
+            us.handle(from_core(2, many_leaves(leaves, 0, beat.into())), now);
+            us.handle(Event::Round, now);
+        }
+        let mut ask = |n: u16| {
+            let question = from_udp(10_000 + n, syn(&[]));
+            us.handle(question, LATE + SECOND * 7)
+        };
+        assert!(!ask(0).is_empty());
+        let begin = std::time::Instant::now();
+        for n in 1..20 {
+            assert!(!ask(n).is_empty());
+        }
+        begin.elapsed()
+    };
+    // About 500 are shown in both cases.
+    let (few, many) = (time(700), time(7_000));
+    assert!(many < few * 3, "{few:?} and {many:?}");
+}
+
+#[test]
+fn later_generations_of_many_leaves_cost_time_in_proportion_to_their_number() {
+    let time = |leaves: u32| {
+        let mut us = member(1);
+        us.handle(from_core(2, many_leaves(leaves, 0, 1)), LATE);
+        us.handle(from_core(2, many_leaves(leaves, 0, 2)), LATE + SECOND * 5);
+        let begin = std::time::Instant::now();
+        us.handle(from_core(2, many_leaves(leaves, 1, 3)), LATE + SECOND * 10);
+        assert_eq!(us.members().len(), leaves as usize + 1);
+        begin.elapsed()
+    };
+    let (few, many) = (time(450), time(3_600));
+    assert!(many < few * 24, "8 times as many take {few:?} and {many:?}");
+}
