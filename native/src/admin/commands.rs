@@ -15,12 +15,11 @@ use super::output::{self, Keys};
 use super::protocol::{Code, Command, Delete, Failure, Get, Set};
 use super::secret_command::SecretCommand;
 use super::target::Target;
+use crate::exit_code::EXIT_USAGE;
 use crate::member_status::MemberStatus;
 
 /// Exit code of a command that the node has not carried out.
 const EXIT_REFUSED: u8 = 1;
-/// Exit code of a command that does not say which node is meant.
-const EXIT_USAGE: u8 = 2;
 /// Exit code if no node answers.
 const EXIT_UNREACHABLE: u8 = 3;
 
