@@ -87,6 +87,12 @@ pub struct GossipConfig {
 impl GossipConfig {
     /// The default time between rounds, which is that of the published crate.
     pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
+    /// The shortest time between rounds that an application should let its users choose. `gossip-node` and the module
+    /// for browsers refuse shorter ones, which cost CPU time and bytes at rest while rumours are as fast anyway.
+    pub const MIN_RECOMMENDED_INTERVAL: Duration = Duration::from_millis(10);
+    /// The longest time between rounds that an application should let its users choose. `gossip-node` and the module
+    /// for browsers refuse longer ones, with which a stopped member would count as live for many hours.
+    pub const MAX_RECOMMENDED_INTERVAL: Duration = Duration::from_secs(3600);
 
     /// Returns the default configuration of a member named `node_id` in the cluster `cluster_id`.
     pub fn new(cluster_id: impl Into<String>, node_id: impl Into<String>) -> Self {
