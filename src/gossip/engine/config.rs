@@ -35,7 +35,7 @@ pub struct GossipConfig {
     /// The address at which other members reach this one. Default: the address that the socket
     /// [states](crate::TransportLayerSocket::advertised_addr), which is its bound address, or the
     /// key address of its identity if that cannot be dialled (in a browser, or because it is
-    /// unspecified).
+    /// unspecified). It must be an address that others can dial, or a key address.
     pub advertise_addr: Option<SocketAddr>,
     /// The members to contact first, as the network resolves them (`host:port`). They are resolved
     /// again from time to time.
@@ -151,15 +151,8 @@ impl GossipConfig {
         self
     }
 
-    /// Checks every value. [`Participant::join`](crate::gossip::Participant::join) calls it;
-    /// [`Engine::new`](super::Engine::new) does not.
-    ///
-    /// # Errors
-    ///
-    /// Fails with the first field that is out of the bounds which its documentation states. The
-    /// fields of [`failure_detector`](Self::failure_detector) and [`rumours`](Self::rumours) are
-    /// named with a dot, for example `rumours.interval`.
-    pub fn validate(&self) -> Result<(), ConfigError> {
+    /// Checks every value except `advertise_addr`, for which one must know networks.
+    pub(in crate::gossip) fn validate_values(&self) -> Result<(), ConfigError> {
         name_fits("cluster_id", &self.cluster_id)?;
         name_fits("node_id", &self.node_id)?;
         at_least("gossip_interval", self.gossip_interval, MIN_INTERVAL)?;
@@ -335,7 +328,7 @@ mod tests {
         type Change = fn(&mut GossipConfig);
         const SHORT: Duration = Duration::from_micros(999);
         // At the bound, beyond it, and the error.
-        let cases: [(Change, Change, &str); 21] = [
+        let cases: [(Change, Change, &str); 22] = [
             (
                 |c| c.cluster_id = "x".repeat(1024),
                 |c| c.cluster_id = "x".repeat(1025),
@@ -430,6 +423,11 @@ mod tests {
                 |c| c.max_bytes = 1,
                 |c| c.max_bytes = 0,
                 "max_bytes is 0, but must be at least 1",
+            ),
+            (
+                |c| c.advertise_addr = Some(([192, 0, 2, 1], 1).into()),
+                |c| c.advertise_addr = Some(([0, 0, 0, 0], 1).into()),
+                "advertise_addr is 0.0.0.0:1, but must be an address that others can dial, or a key address",
             ),
             (
                 |c| c.rumours.interval = MIN_INTERVAL,
