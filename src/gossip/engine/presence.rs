@@ -43,10 +43,10 @@ pub(super) struct Departure {
     pub(super) heartbeat: u64,
 }
 
-/// What members have said about departures.
+/// Departures that members have reported.
 #[derive(Debug, Default)]
-pub(super) struct Said {
-    /// Those that have left, each with its heartbeat.
+pub(super) struct Departures {
+    /// Members that have left, each with its heartbeat.
     pub(super) left: Vec<(ChitchatId, u64)>,
     pub(super) departed: Vec<Departure>,
 }
@@ -102,7 +102,7 @@ impl Departure {
     }
 }
 
-impl Said {
+impl Departures {
     /// Notes that `owner` has left, if the reserved key `name` says so.
     pub(super) fn note_left(&mut self, owner: &ChitchatId, name: &str, payload: &str) {
         if name == LEFT
