@@ -125,7 +125,7 @@ fn only_the_first_line_of_a_doc_comment_is_checked() {
 }
 
 /// What is logged with `%`, as it is: addresses, numbers and errors, whose texts quote what others have chosen.
-const LOGGED_AS_IT_IS: [&str; 11] = [
+const LOGGED_AS_IT_IS: [&str; 12] = [
     "addr",
     "bound",
     "error",
@@ -135,6 +135,7 @@ const LOGGED_AS_IT_IS: [&str; 11] = [
     "newcomer",
     "own",
     "peer",
+    "reason",
     "to",
     "why",
 ];
