@@ -211,9 +211,9 @@ fn failure(code: &str, message: String) -> Failure {
 struct Printer<'a> {
     command: &'a AdminCommand,
     json: bool,
-    /// The members so far, since a table is printed at once.
+    /// The members received so far, since a table is printed at once.
     members: Vec<MemberStatus>,
-    /// The same of secrets.
+    /// The secrets received so far.
     secrets: Vec<Secret>,
     connections: Vec<Connection>,
     revoked: Vec<Revoked>,
