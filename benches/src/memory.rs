@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use crate::peer::{Filled, Link as _, Node};
+use crate::peer::{Filled, Node, SendHalf as _};
 use crate::peers::keep_alive_every;
 use crate::process::{raise_descriptors, resident};
 use crate::scenario;
@@ -119,7 +119,7 @@ where
 struct Star<N: Node> {
     hub: tokio::task::JoinHandle<anyhow::Result<()>>,
     addr: SocketAddr,
-    spokes: Vec<(N, Option<N::Link>)>,
+    spokes: Vec<(N, Option<N::SendHalf>)>,
 }
 
 impl<N: Node<Message: Filled>> Star<N> {
@@ -133,7 +133,7 @@ impl<N: Node<Message: Filled>> Star<N> {
         let hub = tokio::spawn(async move {
             loop {
                 let (from, message) = hub.recv().await?;
-                hub.link_to(from)?.send(message).await?;
+                hub.send_half_to(from)?.send(message).await?;
             }
         });
         Ok(Self {
@@ -145,9 +145,9 @@ impl<N: Node<Message: Filled>> Star<N> {
 
     async fn connect(mut self) -> anyhow::Result<Self> {
         let message = N::Message::filled(5);
-        for (spoke, link) in &mut self.spokes {
-            let link = link.insert(spoke.connect(self.addr).await?);
-            link.send(message.clone()).await?;
+        for (spoke, send_half) in &mut self.spokes {
+            let send_half = send_half.insert(spoke.connect(self.addr).await?);
+            send_half.send(message.clone()).await?;
             spoke.recv().await?;
         }
         Ok(self)
@@ -156,11 +156,11 @@ impl<N: Node<Message: Filled>> Star<N> {
     /// Exchanges [`BURST`] messages on each connection in turn.
     async fn burst(&mut self) -> anyhow::Result<()> {
         let message = N::Message::filled(BURST_LEN);
-        for (spoke, link) in &mut self.spokes {
-            let link = link.as_ref().context("not connected")?;
+        for (spoke, send_half) in &mut self.spokes {
+            let send_half = send_half.as_ref().context("not connected")?;
             let sent = async {
                 for _ in 0..BURST {
-                    link.send(message.clone()).await?;
+                    send_half.send(message.clone()).await?;
                 }
                 anyhow::Ok(())
             };

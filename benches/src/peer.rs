@@ -75,7 +75,7 @@ pub trait Node: Sized + Send + 'static {
     /// The type of the messages.
     type Message: Payload;
     /// A connection to another node, for sending.
-    type Link: Link<Self::Message>;
+    type SendHalf: SendHalf<Self::Message>;
     /// Names the sender of a message.
     type From: Copy + Send;
 
@@ -91,18 +91,21 @@ pub trait Node: Sized + Send + 'static {
     fn addr(&self) -> SocketAddr;
 
     /// Connects to the node at `to`. Returns once the peer considers itself connected.
-    fn connect(&self, to: SocketAddr) -> impl Future<Output = anyhow::Result<Self::Link>> + Send;
+    fn connect(
+        &self,
+        to: SocketAddr,
+    ) -> impl Future<Output = anyhow::Result<Self::SendHalf>> + Send;
 
     /// Returns the next message of any connection. This is the measured call.
     fn recv(&mut self) -> impl Future<Output = anyhow::Result<(Self::From, Self::Message)>> + Send;
 
-    /// Returns the link that answers `from`. Scenarios call it once for each peer, not for each
+    /// Returns the half that sends to `from`. Scenarios call it once for each peer, not for each
     /// message.
-    fn link_to(&self, from: Self::From) -> anyhow::Result<Self::Link>;
+    fn send_half_to(&self, from: Self::From) -> anyhow::Result<Self::SendHalf>;
 }
 
 /// A connection to one node, for sending.
-pub trait Link<M>: Send + Sync + 'static {
+pub trait SendHalf<M>: Send + Sync + 'static {
     /// Queues one message; waits while the queue is full. This is the measured call.
     fn send(&self, message: M) -> impl Future<Output = anyhow::Result<()>> + Send;
 }

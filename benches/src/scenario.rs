@@ -22,7 +22,7 @@ use anyhow::{Context as _, ensure};
 use cpu_time::ProcessTime;
 use serde::Serialize;
 
-use crate::peer::{Filled, Link, Node, Payload};
+use crate::peer::{Filled, Node, Payload, SendHalf};
 
 /// The time for which traffic flows before it is measured.
 pub(crate) const WARM_UP: Duration = Duration::from_millis(200);
@@ -73,12 +73,12 @@ pub async fn throughput<N: Node>(
     let mut sending = Vec::new();
     for _ in 0..senders {
         let sender = N::bind_dialler().await?;
-        let link = sender.connect(node.addr()).await?;
+        let send_half = sender.connect(node.addr()).await?;
         let (stop, message) = (Arc::clone(&stop), message.clone());
         sending.push(tokio::spawn(async move {
             while !stop.load(Ordering::Relaxed) {
                 for _ in 0..LOOK_EVERY {
-                    link.send(message.clone()).await?;
+                    send_half.send(message.clone()).await?;
                 }
             }
             drop(sender);
@@ -156,10 +156,10 @@ where
 {
     let mut answering = N::bind().await?;
     let mut asking = N::bind_dialler().await?;
-    let link = asking.connect(answering.addr()).await?;
+    let send_half = asking.connect(answering.addr()).await?;
     let answers = tokio::spawn(async move {
         let (from, message) = answering.recv().await?;
-        let back = answering.link_to(from)?;
+        let back = answering.send_half_to(from)?;
         back.send(message).await?;
         loop {
             let (_, message) = answering.recv().await?;
@@ -171,13 +171,13 @@ where
     let message = N::Message::filled(len);
     let asked = tokio::spawn(async move {
         for _ in 0..WARM_UP_TRIPS {
-            link.send(message.clone()).await?;
+            send_half.send(message.clone()).await?;
             asking.recv().await?;
         }
         let mut trips = Vec::with_capacity(count);
         for _ in 0..count {
             let begin = Instant::now();
-            link.send(message.clone()).await?;
+            send_half.send(message.clone()).await?;
             asking.recv().await?;
             trips.push(begin.elapsed());
         }
@@ -203,15 +203,15 @@ where
     let message = N::Message::filled(1);
     let connecting = tokio::spawn(async move {
         let to = node.addr();
-        let mut links = Vec::with_capacity(count);
+        let mut send_halves = Vec::with_capacity(count);
         let mut times = Vec::with_capacity(count);
         for other in dialling {
             let begin = Instant::now();
-            let link = other.connect(to).await?;
-            link.send(message.clone()).await?;
+            let send_half = other.connect(to).await?;
+            send_half.send(message.clone()).await?;
             node.recv().await?;
             times.push(micros(begin.elapsed()));
-            links.push((other, link));
+            send_halves.push((other, send_half));
         }
         anyhow::Ok(times)
     });

@@ -11,6 +11,7 @@ mod args;
 mod check_config;
 mod credential_file;
 mod descriptors;
+mod exit_code;
 mod headers;
 mod http;
 mod http_stats;
@@ -42,12 +43,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::args::{ArgsError, CommandLine, Invalid};
+use crate::exit_code::{EXIT_FAILURE, EXIT_USAGE};
 use crate::log::StderrLog;
 
-/// Exit code of a failure at run time. The reason is on stderr.
-const EXIT_FAILURE: u8 = 1;
-/// Exit code of invalid arguments, the same as clap's. What to change is on stderr.
-const EXIT_USAGE: u8 = 2;
 /// A shutdown takes at most two seconds in all.
 const SHUTDOWN: Duration = Duration::from_millis(1_900);
 /// Limit for ending the runtime after leaving.

@@ -45,7 +45,7 @@ pub(crate) fn start(node: Node) -> rt::Task {
 /// The other live members with the name of this node.
 #[derive(Debug, Default)]
 struct Namesakes {
-    /// Those of the last look.
+    /// The namesakes that were live at the last look.
     seen: BTreeSet<ChitchatId>,
     logged: BTreeSet<ChitchatId>,
 }

@@ -19,12 +19,13 @@ const MAC_LEN: usize = 16;
 /// The keys of all secrets of a keyring: the first one makes MACs, and all of them verify.
 #[derive(Clone)]
 pub(crate) struct ReservedKeys {
-    first: ReservedKey,
-    others: Vec<ReservedKey>,
+    first: ReservedMacKey,
+    others: Vec<ReservedMacKey>,
 }
 
+/// The MAC key that is derived from one secret.
 #[derive(Clone)]
-struct ReservedKey(Zeroizing<[u8; KEY_LEN]>);
+struct ReservedMacKey(Zeroizing<[u8; KEY_LEN]>);
 
 impl ReservedKeys {
     /// Length of the printed form of a MAC, in characters of base32.
@@ -32,11 +33,11 @@ impl ReservedKeys {
 
     /// Derives the keys of a keyring.
     pub(crate) fn of(keyring: &Keyring) -> Self {
-        let first = ReservedKey::derive(keyring.first());
+        let first = ReservedMacKey::derive(keyring.first());
         let others = keyring.secrets().skip(1);
         Self {
             first,
-            others: others.map(ReservedKey::derive).collect(),
+            others: others.map(ReservedMacKey::derive).collect(),
         }
     }
 
@@ -57,12 +58,12 @@ impl ReservedKeys {
         is_right.into()
     }
 
-    fn keys(&self) -> impl Iterator<Item = &ReservedKey> {
+    fn keys(&self) -> impl Iterator<Item = &ReservedMacKey> {
         [&self.first].into_iter().chain(&self.others)
     }
 }
 
-impl ReservedKey {
+impl ReservedMacKey {
     const LABEL: &'static [u8] = b"gossip-transport reserved 1";
 
     /// Derives the key of `secret`: HKDF over BLAKE2s, with a label as its "info".
@@ -117,7 +118,7 @@ mod tests {
         // key = mac(mac(b"", bytes(32 * [7])), b"gossip-transport reserved 1" + b"\x01")
         // base64.b32encode(mac(key, b"message")[:16]).decode().lower().rstrip("=")
         assert_eq!(
-            HEXLOWER.encode(ReservedKey::derive(&secret(7)).0.as_slice()),
+            HEXLOWER.encode(ReservedMacKey::derive(&secret(7)).0.as_slice()),
             "1f61417a1231b4086723bb73e6c2caa95392aa52aac5c6b2f9debd2a0dbdd0ab"
         );
         let text = keys(&[7]).sign(b"message");
@@ -168,7 +169,7 @@ mod tests {
     fn a_key_is_wiped_when_it_is_dropped() {
         use crate::rt::crypto::tests::assert_wiped_on_drop;
 
-        let key = ReservedKey::derive(&ClusterSecret::generate());
+        let key = ReservedMacKey::derive(&ClusterSecret::generate());
         let bytes = *key.0;
         assert_wiped_on_drop(key, &bytes);
     }

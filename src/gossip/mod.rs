@@ -14,6 +14,7 @@
 //! | `shared` | what the tasks share; passes events to the engine, and performs its outputs |
 //! | `revocations` | revoked invites, as reserved keys of core members |
 //! | `seeds` | resolves the seeds, and tells why none can be reached |
+//! | `validate` | checks a configuration |
 //! | `watch` | waits for changes of the membership |
 //! | `error` | the errors of all of these |
 
@@ -24,6 +25,7 @@ mod participant;
 mod revocations;
 mod seeds;
 mod shared;
+mod validate;
 mod watch;
 
 #[doc(inline)]

@@ -16,10 +16,8 @@ use super::error::{ConnectedError, DeleteError, JoinError, LeaveError, SetError}
 use super::seeds::{self, SeedStatus, Seeds};
 use super::shared::{Ending, Shared};
 use super::watch::MembershipWatch;
-use crate::config::ConfigError;
-use crate::credential::is_key_address;
 use crate::message::{ChitchatId, ChitchatMessage};
-use crate::net::{NetTransport, canonical, is_dialable};
+use crate::net::{NetTransport, canonical};
 use crate::rt::sync::{Epoch, Mutex};
 use crate::rt::{self, Instant, MaybeSend, Task};
 use crate::transport_layer::{SocketStats, TransportLayerSocket};
@@ -58,13 +56,6 @@ impl<T: NetTransport> Participant<T> {
         config: GossipConfig,
     ) -> anyhow::Result<Self> {
         config.validate()?;
-        if let Some(addr) = config.advertise_addr
-            && !is_dialable(addr)
-            && !is_key_address(addr)
-        {
-            let bound = "an address that others can dial, or a key address";
-            return Err(ConfigError::new("advertise_addr", addr.to_string(), bound).into());
-        }
         for seed in &config.seeds {
             let checked = socket.transport().check_name(seed);
             checked.map_err(|error| JoinError::Seed {

@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 pub(crate) use takers::Takers;
 
-/// The lengths of the IPv6 networks that are compared, in bytes: what a provider gives to a site at most
-/// (RFC 6177), which has 65,536 hosts then, and a host. A provider's own network is none of them: all its users,
-/// who may be very many, would pay for one of them.
+/// Prefix lengths of a site (48 bits) and a host (64 bits), in bytes. A site is given at most a /48 (RFC 6177), which
+/// has 65,536 hosts. A provider's own network is not compared: all its users, who may be very many, would pay for one
+/// of them.
 const NETWORKS: [usize; 2] = [6, 8];
 
 /// The lengths of the IPv6 networks that a registry gives to providers, in bytes: several /32, since a provider

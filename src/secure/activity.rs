@@ -14,7 +14,7 @@ pub(super) struct Activity {
     since: Instant,
     /// Nanoseconds after `since`, which suffice for 584 years.
     last_heard: AtomicU64,
-    /// The same for the last answer, plus one, or 0 if there was none.
+    /// Nanoseconds after `since` at the last answer, plus one, or 0 if there was none.
     last_answer: AtomicU64,
 }
 

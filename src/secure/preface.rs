@@ -45,11 +45,11 @@ pub(super) struct Preface {
 /// The pre-shared key of a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PskKind {
-    /// None.
+    /// No PSK is used.
     None,
-    /// That of a cluster secret.
+    /// The PSK is derived from a cluster secret.
     Secret,
-    /// That of an invite, whose claims follow the preface.
+    /// The PSK is derived from the key of an invite, whose claims follow the preface.
     Invite,
 }
 

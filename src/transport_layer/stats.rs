@@ -151,7 +151,7 @@ pub struct SocketStats {
     pub leaves_refused: u64,
     /// Incoming connections whose handshake failed or was refused.
     pub accept_failed: u64,
-    /// The same by reason. Their sum is `accept_failed`.
+    /// Incoming connections whose handshake failed or was refused, by reason. Their sum is `accept_failed`.
     pub accept_failures: AcceptFailures,
     /// Connections whose address or identity was not what it should be.
     pub naming: NamingStats,

@@ -118,7 +118,7 @@ impl Drop for Opening {
     }
 }
 
-/// What one that is opening does next.
+/// Next step of a WebSocket that is opening.
 enum Next {
     /// Go on, until this time; `None` is never.
     Wait(Option<Instant>),

@@ -20,6 +20,7 @@ mod dependencies;
 mod imports;
 mod layout;
 mod mutants;
+mod pages;
 mod sizes;
 mod source;
 mod words;

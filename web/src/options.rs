@@ -107,9 +107,11 @@ fn interval(fields: Fields<'_>) -> anyhow::Result<Duration> {
     let Some(millis) = fields.number("gossipIntervalMs")? else {
         return Ok(GossipConfig::DEFAULT_INTERVAL);
     };
+    let least = GossipConfig::MIN_RECOMMENDED_INTERVAL.as_secs_f64() * 1000.0;
+    let most = GossipConfig::MAX_RECOMMENDED_INTERVAL.as_secs_f64() * 1000.0;
     ensure!(
-        (10.0..=3_600_000.0).contains(&millis),
-        "gossipIntervalMs must be between 10 and 3,600,000"
+        (least..=most).contains(&millis),
+        "gossipIntervalMs is {millis}, but must be between {least} and {most}"
     );
     Ok(Duration::from_secs_f64(millis / 1000.0))
 }

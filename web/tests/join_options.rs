@@ -84,7 +84,7 @@ async fn an_invalid_option_is_named_in_the_error() {
         ),
         (
             r#"{"cluster":"c","id":"i","seeds":["s"],"trustAnyone":true,"gossipIntervalMs":0}"#,
-            "gossipIntervalMs",
+            "gossipIntervalMs is 0, but must be between 10 and 3600000",
         ),
         (
             r#"{"cluster":"c","id":"i","seeds":["s"],"trustAnyone":true,"keyValues":{"a":1}}"#,

@@ -1,4 +1,4 @@
-//! Tests in a browser, against native peers that are started for them.
+//! Tests in a browser, against native nodes that are started for them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,7 +14,7 @@ use crate::host::command;
 use crate::host::interrupt::Interrupted;
 use crate::host::tools::{self, Tool};
 use crate::host::workspace::Workspace;
-use crate::peer::Peer;
+use crate::test_node::TestNode;
 use crate::wasm::target::{self, WASM};
 
 /// Limit of one test binary in a browser, including the start of the browser.
@@ -88,18 +88,18 @@ impl Target {
     }
 }
 
-/// The native peers of the tests.
-struct Peers {
-    _echo: Peer,
-    _scripted: Peer,
+/// The native nodes that the tests dial.
+struct TestNodes {
+    _echo: TestNode,
+    _scripted: TestNode,
     cluster: Cluster,
 }
 
-impl Peers {
-    /// Starts the peers, and writes down how to dial them.
+impl TestNodes {
+    /// Starts the nodes, and writes down how to dial them.
     fn start(workspace: &Workspace) -> anyhow::Result<Self> {
-        let echo = Peer::start(workspace, "echo")?;
-        let scripted = Peer::start(workspace, "scripted_peer")?;
+        let echo = TestNode::start(workspace, "echo")?;
+        let scripted = TestNode::start(workspace, "scripted_peer")?;
         let mut cluster = Cluster::prepare(workspace, None, OtherNodes::Ours)?;
         cluster.start(1, Ports::new(None))?;
         let node = cluster.nodes().first().context("no node")?;
@@ -128,7 +128,7 @@ pub(crate) fn run(workspace: &Workspace, target: &Target) -> anyhow::Result<()> 
     let wasm_pack = Tool::wasm_pack().ensure()?;
     let bindgen_folder = wasm_bindgen.parent().unwrap_or(Path::new("."));
     let search = tools::path_with(&[bindgen_folder])?;
-    let peers = Peers::start(workspace)?;
+    let nodes = TestNodes::start(workspace)?;
     let mut failed = Vec::new();
     for (folder, test) in BROWSER_TESTS {
         println!("-- {test} of {folder}");
@@ -149,7 +149,7 @@ pub(crate) fn run(workspace: &Workspace, target: &Target) -> anyhow::Result<()> 
         }
     }
     if !failed.is_empty() {
-        let nodes = peers.cluster.nodes().iter();
+        let nodes = nodes.cluster.nodes().iter();
         nodes.for_each(|node| eprintln!("the node's last log lines:\n{}", node.last_log_lines(20)));
         bail!("{}", failed.join("; "));
     }
@@ -165,7 +165,7 @@ pub(crate) fn run_with_shared_memory(
 ) -> anyhow::Result<()> {
     target::ensure_sources(workspace)?;
     let wasm_bindgen = Tool::wasm_bindgen(workspace)?.ensure()?;
-    let _peers = Peers::start(workspace)?;
+    let _nodes = TestNodes::start(workspace)?;
     let mut command = workspace.cargo(&["test", "--target", WASM, "--test", "browser_window"]);
     command
         .args(["--package=gossip-transport", "-Zbuild-std=std,panic_abort"])

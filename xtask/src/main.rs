@@ -6,7 +6,7 @@
 //! | module | contents |
 //! |---|---|
 //! | `check`, `test`, `bench` | the commands of these names |
-//! | [`stages`], [`dependencies`], [`browser_tests`], [`node`], [`peer`] | the parts of `check` and `test` |
+//! | [`stages`], [`dependencies`], [`browser_tests`], [`node`], [`test_node`] | the parts of `check` and `test` |
 //! | [`mutants`] | defects that the tests must notice |
 //! | [`demo`] | the demo, and its proof in a browser |
 //! | [`proxy`] | a cluster whose tabs reach it only through a TLS proxy |
@@ -23,16 +23,16 @@ mod bench;
 mod browser;
 mod browser_tests;
 mod check;
-mod cluster_secret;
 mod demo;
+mod demo_secret;
 mod dependencies;
 mod host;
 mod mutants;
 mod node;
-mod peer;
 mod proxy;
 mod stages;
 mod test;
+mod test_node;
 mod wasm;
 
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! Tests that run in Node.js, against the native peers of the browser tests.
+//! Tests that run in Node.js, against the native nodes of the browser tests.
 //!
 //! Each file of `web/transport/tests/node/` is a process of its own, which passes if it ends by itself,
 //! without an error and in time.
@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::host::process::Process;
 use crate::host::workspace::Workspace;
 use crate::host::{tools, wait};
-use crate::peer::Peer;
+use crate::test_node::TestNode;
 use crate::wasm::module::TRANSPORT;
 
 /// The folder of the tests.
@@ -33,7 +33,7 @@ pub(crate) fn tests(workspace: &Workspace) -> anyhow::Result<()> {
     // Otherwise Node.js does not take the file for a module.
     fs::write(module.join("package.json"), r#"{ "type": "module" }"#)?;
 
-    let echo = Peer::start(workspace, "echo")?;
+    let echo = TestNode::start(workspace, "echo")?;
     let facts = json!({ "addr": echo.facts.get("addr"), "secret": echo.facts.get("secret") });
     let mut tests = Vec::new();
     for entry in fs::read_dir(workspace.root.join(FOLDER))? {

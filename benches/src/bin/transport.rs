@@ -43,8 +43,8 @@ const CONNECTS: usize = 100;
 /// Takes one sample of many times, in microseconds each.
 type Times = fn(&Runtime) -> anyhow::Result<Vec<f64>>;
 
-/// A peer, as functions that take one sample each.
-struct Peer {
+/// A peer of the comparison, as functions that take one sample each.
+struct Contestant {
     name: &'static str,
     throughput: fn(&Runtime, usize, usize) -> anyhow::Result<Throughput>,
     ping: Times,
@@ -52,7 +52,7 @@ struct Peer {
     memory: Option<fn() -> anyhow::Result<memory::Sample>>,
 }
 
-impl Peer {
+impl Contestant {
     const fn node<N>() -> Self
     where
         N: Node<Message: Filled>,
@@ -78,24 +78,24 @@ impl Peer {
     }
 }
 
-static PEERS: [Peer; 11] = [
-    Peer::node::<Floor>(),
-    Peer {
+static CONTESTANTS: [Contestant; 11] = [
+    Contestant::node::<Floor>(),
+    Contestant {
         name: hand::NAME,
         throughput: |_, senders, len| hand::throughput(senders, len, WINDOW),
         ping: |runtime| hand::ping(runtime, PING_LEN, PINGS),
         connect: Some(|runtime| hand::connect(runtime, CONNECTS)),
         memory: None,
     },
-    Peer::node::<Tls>(),
-    Peer::node::<Noise>(),
-    Peer::node::<Ours>(),
-    Peer::node::<OurWebSocket>(),
-    Peer::node::<Framed>(),
-    Peer::node::<WebSocket>(),
-    Peer::node::<Quic>(),
-    Peer::node::<Chitchat<PlainUdp>>(),
-    Peer::node::<Chitchat<OurTcp>>(),
+    Contestant::node::<Tls>(),
+    Contestant::node::<Noise>(),
+    Contestant::node::<Ours>(),
+    Contestant::node::<OurWebSocket>(),
+    Contestant::node::<Framed>(),
+    Contestant::node::<WebSocket>(),
+    Contestant::node::<Quic>(),
+    Contestant::node::<Chitchat<PlainUdp>>(),
+    Contestant::node::<Chitchat<OurTcp>>(),
 ];
 
 #[derive(Serialize)]
@@ -109,13 +109,13 @@ struct Results {
 fn main() -> anyhow::Result<()> {
     let args: Vec<_> = std::env::args().skip(1).collect();
     if let [CHILD, name, ..] = args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        let peer = PEERS.iter().find(|peer| peer.name == name);
+        let peer = CONTESTANTS.iter().find(|peer| peer.name == name);
         let sample = peer.and_then(|peer| peer.memory).context("no such peer")?;
         println!("{}", serde_json::to_string(&sample()?)?);
         return Ok(());
     }
     let options = options(args)?;
-    let peers: Vec<_> = PEERS
+    let peers: Vec<_> = CONTESTANTS
         .iter()
         .filter(|peer| peer.name == Floor::NAME || wanted(peer.name, options.only.as_ref()))
         .collect();
@@ -166,7 +166,7 @@ fn print(results: &Results) -> anyhow::Result<()> {
 
 /// One round.
 struct Run<'a> {
-    peers: &'a [&'static Peer],
+    peers: &'a [&'static Contestant],
     options: &'a Options,
     runtime: &'a Runtime,
     round: usize,
@@ -256,7 +256,7 @@ impl Run<'_> {
 
     /// Returns the peers in the order in which they take turns at a column, or none if the column
     /// is not wanted.
-    fn turns(&self, column: &str) -> Vec<&'static Peer> {
+    fn turns(&self, column: &str) -> Vec<&'static Contestant> {
         if !wanted(column, self.options.columns.as_ref()) {
             return Vec::new();
         }

@@ -19,7 +19,7 @@ use gossip_transport::tcp::TcpTransport;
 use gossip_transport::{NetCredential, Trust};
 use tokio::sync::Mutex;
 
-use crate::peer::{Link, Node};
+use crate::peer::{Node, SendHalf};
 use crate::peers::secret;
 
 /// A transport for nodes of the chitchat crate.
@@ -69,12 +69,12 @@ pub struct Chitchat<K> {
 }
 
 /// The address of a peer, and the socket to send from.
-pub struct ChitchatLink {
+pub struct ChitchatSendHalf {
     to: SocketAddr,
     socket: Arc<Mutex<Box<dyn Socket>>>,
 }
 
-impl Link<String> for ChitchatLink {
+impl SendHalf<String> for ChitchatSendHalf {
     async fn send(&self, message: String) -> anyhow::Result<()> {
         let mut socket = self.socket.lock().await;
         socket.send(self.to, envelope(message)).await?;
@@ -88,7 +88,7 @@ impl<K: Kind> Node for Chitchat<K> {
     /// The room for the cluster id in a datagram, beside the rest of a Syn.
     const LONGEST: usize = 65_400;
     type Message = String;
-    type Link = ChitchatLink;
+    type SendHalf = ChitchatSendHalf;
     type From = SocketAddr;
 
     async fn bind() -> anyhow::Result<Self> {
@@ -104,8 +104,8 @@ impl<K: Kind> Node for Chitchat<K> {
         self.addr
     }
 
-    async fn connect(&self, to: SocketAddr) -> anyhow::Result<ChitchatLink> {
-        self.link_to(to)
+    async fn connect(&self, to: SocketAddr) -> anyhow::Result<ChitchatSendHalf> {
+        self.send_half_to(to)
     }
 
     async fn recv(&mut self) -> anyhow::Result<(SocketAddr, String)> {
@@ -116,9 +116,9 @@ impl<K: Kind> Node for Chitchat<K> {
         }
     }
 
-    fn link_to(&self, to: SocketAddr) -> anyhow::Result<ChitchatLink> {
+    fn send_half_to(&self, to: SocketAddr) -> anyhow::Result<ChitchatSendHalf> {
         let socket = Arc::clone(&self.socket);
-        Ok(ChitchatLink { to, socket })
+        Ok(ChitchatSendHalf { to, socket })
     }
 }
 

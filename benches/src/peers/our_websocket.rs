@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 use tokio_websockets::{ClientBuilder, Config, Message, WebSocketStream};
 
 use super::{OurSocket, config, network, secret};
-use crate::peer::{Link, Node};
+use crate::peer::{Node, SendHalf};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Bytes that the WebSocket client collects before it writes.
@@ -43,14 +43,14 @@ pub enum OurWebSocket {
 
 /// A peer of either socket.
 #[derive(Debug)]
-pub enum OurWebSocketLink {
+pub enum OurWebSocketSendHalf {
     /// A peer that has dialled.
     Accepted(Arc<OurSocket>, SocketAddr),
     /// A peer that was dialled.
     Dialled(Arc<DiallingSocket>, SocketAddr),
 }
 
-impl Link<Bytes> for OurWebSocketLink {
+impl SendHalf<Bytes> for OurWebSocketSendHalf {
     #[inline]
     async fn send(&self, message: Bytes) -> anyhow::Result<()> {
         match self {
@@ -64,7 +64,7 @@ impl Link<Bytes> for OurWebSocketLink {
 impl Node for OurWebSocket {
     const NAME: &'static str = "**gossip-transport**, encrypted, WebSocket";
     type Message = Bytes;
-    type Link = OurWebSocketLink;
+    type SendHalf = OurWebSocketSendHalf;
     type From = SocketAddr;
 
     async fn bind() -> anyhow::Result<Self> {
@@ -86,7 +86,7 @@ impl Node for OurWebSocket {
         }
     }
 
-    async fn connect(&self, to: SocketAddr) -> anyhow::Result<OurWebSocketLink> {
+    async fn connect(&self, to: SocketAddr) -> anyhow::Result<OurWebSocketSendHalf> {
         match self {
             Self::Listening(_) => anyhow::bail!("a native node dials no WebSocket"),
             Self::Dialling(socket) => {
@@ -94,7 +94,7 @@ impl Node for OurWebSocket {
                 outgoing.connected(CONNECT_LIMIT).await?;
             }
         }
-        self.link_to(to)
+        self.send_half_to(to)
     }
 
     #[inline]
@@ -105,10 +105,10 @@ impl Node for OurWebSocket {
         }
     }
 
-    fn link_to(&self, to: SocketAddr) -> anyhow::Result<OurWebSocketLink> {
+    fn send_half_to(&self, to: SocketAddr) -> anyhow::Result<OurWebSocketSendHalf> {
         Ok(match self {
-            Self::Listening(socket) => OurWebSocketLink::Accepted(Arc::clone(socket), to),
-            Self::Dialling(socket) => OurWebSocketLink::Dialled(Arc::clone(socket), to),
+            Self::Listening(socket) => OurWebSocketSendHalf::Accepted(Arc::clone(socket), to),
+            Self::Dialling(socket) => OurWebSocketSendHalf::Dialled(Arc::clone(socket), to),
         })
     }
 }

@@ -13,7 +13,7 @@ use gossip_transport::{
     TransportLayerTransport, Trust,
 };
 
-use crate::peer::{Link, Node, Payload};
+use crate::peer::{Node, Payload, SendHalf};
 
 /// A socket that carries plain bytes.
 pub type OurSocket = TransportLayerSocket<TcpTransport, Bytes>;
@@ -26,7 +26,7 @@ pub struct Ours<M: Message = Bytes>(Arc<TransportLayerSocket<TcpTransport, M>>);
 
 /// A peer of a socket.
 #[derive(Debug)]
-pub struct OurLink<M: Message> {
+pub struct OurSendHalf<M: Message> {
     socket: Arc<TransportLayerSocket<TcpTransport, M>>,
     to: SocketAddr,
 }
@@ -64,7 +64,7 @@ pub fn network<M: Message>() -> TransportLayerTransport<TcpTransport, M> {
     TransportLayerTransport::with_config(TcpTransport::default(), credential, config())
 }
 
-impl<M: Message + Payload> Link<M> for OurLink<M> {
+impl<M: Message + Payload> SendHalf<M> for OurSendHalf<M> {
     #[inline]
     async fn send(&self, message: M) -> anyhow::Result<()> {
         Ok(self.socket.send(self.to, message).await?)
@@ -74,7 +74,7 @@ impl<M: Message + Payload> Link<M> for OurLink<M> {
 impl<M: Message + Payload> Node for Ours<M> {
     const NAME: &'static str = "**gossip-transport**, encrypted";
     type Message = M;
-    type Link = OurLink<M>;
+    type SendHalf = OurSendHalf<M>;
     type From = SocketAddr;
 
     async fn bind() -> anyhow::Result<Self> {
@@ -86,10 +86,10 @@ impl<M: Message + Payload> Node for Ours<M> {
         self.0.local_addr()
     }
 
-    async fn connect(&self, to: SocketAddr) -> anyhow::Result<OurLink<M>> {
+    async fn connect(&self, to: SocketAddr) -> anyhow::Result<OurSendHalf<M>> {
         let outgoing = self.0.get_or_create_outgoing_connection(to)?;
         outgoing.connected(CONNECT_LIMIT).await?;
-        self.link_to(to)
+        self.send_half_to(to)
     }
 
     #[inline]
@@ -97,8 +97,8 @@ impl<M: Message + Payload> Node for Ours<M> {
         Ok(self.0.recv().await?)
     }
 
-    fn link_to(&self, to: SocketAddr) -> anyhow::Result<OurLink<M>> {
+    fn send_half_to(&self, to: SocketAddr) -> anyhow::Result<OurSendHalf<M>> {
         let socket = Arc::clone(&self.0);
-        Ok(OurLink { socket, to })
+        Ok(OurSendHalf { socket, to })
     }
 }

@@ -10,7 +10,7 @@ use quinn::{ClientConfig, Connection, Endpoint, ServerConfig};
 use tokio::sync::mpsc;
 
 use super::tls;
-use crate::peer::{Link, Node};
+use crate::peer::{Node, SendHalf};
 
 /// The inbox holds at most this many messages.
 const INBOX: usize = 1000;
@@ -28,16 +28,16 @@ pub struct Quic {
 
 #[derive(Debug)]
 struct Shared {
-    /// Messages, each with the index of its connection in `links`.
+    /// Messages, each with the index of its connection in `send_halves`.
     enter: mpsc::Sender<(usize, Bytes)>,
-    links: Mutex<Vec<QuicLink>>,
+    send_halves: Mutex<Vec<QuicSendHalf>>,
 }
 
 /// A connection.
 #[derive(Debug, Clone)]
-pub struct QuicLink(Connection);
+pub struct QuicSendHalf(Connection);
 
-impl Link<Bytes> for QuicLink {
+impl SendHalf<Bytes> for QuicSendHalf {
     #[inline]
     async fn send(&self, message: Bytes) -> anyhow::Result<()> {
         let mut stream = self.0.open_uni().await?;
@@ -49,7 +49,7 @@ impl Link<Bytes> for QuicLink {
 impl Node for Quic {
     const NAME: &'static str = "QUIC (quinn), a stream a message";
     type Message = Bytes;
-    type Link = QuicLink;
+    type SendHalf = QuicSendHalf;
     type From = usize;
 
     async fn bind() -> anyhow::Result<Self> {
@@ -60,8 +60,8 @@ impl Node for Quic {
         let client = QuicClientConfig::try_from(Arc::clone(client))?;
         endpoint.set_default_client_config(ClientConfig::new(Arc::new(client)));
         let (enter, inbox) = mpsc::channel(INBOX);
-        let links = Mutex::default();
-        let shared = Arc::new(Shared { enter, links });
+        let send_halves = Mutex::default();
+        let shared = Arc::new(Shared { enter, send_halves });
         let (accepting, entering) = (endpoint.clone(), Arc::clone(&shared));
         tokio::spawn(async move {
             while let Some(incoming) = accepting.accept().await {
@@ -84,10 +84,10 @@ impl Node for Quic {
         self.addr
     }
 
-    async fn connect(&self, to: SocketAddr) -> anyhow::Result<QuicLink> {
+    async fn connect(&self, to: SocketAddr) -> anyhow::Result<QuicSendHalf> {
         let connection = self.endpoint.connect(to, "localhost")?.await?;
         serve(&connection, Arc::clone(&self.shared));
-        Ok(QuicLink(connection))
+        Ok(QuicSendHalf(connection))
     }
 
     #[inline]
@@ -95,10 +95,10 @@ impl Node for Quic {
         self.inbox.recv().await.context("the node is gone")
     }
 
-    fn link_to(&self, from: usize) -> anyhow::Result<QuicLink> {
-        let links = self.shared.links.lock();
-        let links = links.unwrap_or_else(PoisonError::into_inner);
-        links.get(from).cloned().context("no such connection")
+    fn send_half_to(&self, from: usize) -> anyhow::Result<QuicSendHalf> {
+        let send_halves = self.shared.send_halves.lock();
+        let send_halves = send_halves.unwrap_or_else(PoisonError::into_inner);
+        send_halves.get(from).cloned().context("no such connection")
     }
 }
 
@@ -113,9 +113,12 @@ impl Drop for Quic {
 fn serve(connection: &Connection, shared: Arc<Shared>) {
     let connection = connection.clone();
     let index = {
-        let mut links = shared.links.lock().unwrap_or_else(PoisonError::into_inner);
-        links.push(QuicLink(connection.clone()));
-        links.len() - 1
+        let mut send_halves = shared
+            .send_halves
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        send_halves.push(QuicSendHalf(connection.clone()));
+        send_halves.len() - 1
     };
     tokio::spawn(async move {
         while let Ok(mut stream) = connection.accept_uni().await {

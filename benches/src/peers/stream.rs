@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::peer::{Link, Node};
+use crate::peer::{Node, SendHalf};
 use crate::queue::Queue;
 
 /// The queue of a connection holds at most this many bytes. A larger limit, here and for the inbox,
@@ -79,17 +79,17 @@ pub struct StreamNode<C> {
 
 #[derive(Debug)]
 struct Shared {
-    /// Messages, each with the index of its connection in `links`.
+    /// Messages, each with the index of its connection in `send_halves`.
     inbox: Queue<(usize, Bytes)>,
-    links: Mutex<Vec<StreamLink>>,
+    send_halves: Mutex<Vec<StreamSendHalf>>,
     tasks: Mutex<JoinSet<()>>,
 }
 
 /// The queue of one connection.
 #[derive(Debug, Clone)]
-pub struct StreamLink(Arc<Queue<Bytes>>);
+pub struct StreamSendHalf(Arc<Queue<Bytes>>);
 
-impl Link<Bytes> for StreamLink {
+impl SendHalf<Bytes> for StreamSendHalf {
     #[inline]
     async fn send(&self, message: Bytes) -> anyhow::Result<()> {
         let weight = message.len() + HANDLE;
@@ -100,7 +100,7 @@ impl Link<Bytes> for StreamLink {
 impl<C: Carrier> Node for StreamNode<C> {
     const NAME: &'static str = C::NAME;
     type Message = Bytes;
-    type Link = StreamLink;
+    type SendHalf = StreamSendHalf;
     type From = usize;
 
     async fn bind() -> anyhow::Result<Self> {
@@ -108,7 +108,7 @@ impl<C: Carrier> Node for StreamNode<C> {
         let addr = listener.local_addr()?;
         let shared = Arc::new(Shared {
             inbox: Queue::new(INBOX),
-            links: Mutex::default(),
+            send_halves: Mutex::default(),
             tasks: Mutex::default(),
         });
         let accepting = Arc::clone(&shared);
@@ -135,7 +135,7 @@ impl<C: Carrier> Node for StreamNode<C> {
         self.addr
     }
 
-    async fn connect(&self, to: SocketAddr) -> anyhow::Result<StreamLink> {
+    async fn connect(&self, to: SocketAddr) -> anyhow::Result<StreamSendHalf> {
         let stream = TcpStream::connect(to).await?;
         stream.set_nodelay(true)?;
         Ok(self.shared.serve(C::dial(stream).await?))
@@ -151,10 +151,10 @@ impl<C: Carrier> Node for StreamNode<C> {
         }
     }
 
-    fn link_to(&self, from: usize) -> anyhow::Result<StreamLink> {
-        let links = self.shared.links.lock();
-        let links = links.unwrap_or_else(PoisonError::into_inner);
-        links.get(from).cloned().context("no such connection")
+    fn send_half_to(&self, from: usize) -> anyhow::Result<StreamSendHalf> {
+        let send_halves = self.shared.send_halves.lock();
+        let send_halves = send_halves.unwrap_or_else(PoisonError::into_inner);
+        send_halves.get(from).cloned().context("no such connection")
     }
 }
 
@@ -179,14 +179,17 @@ impl Shared {
     fn serve<R: ReadBatch, W: WriteBatch>(
         self: &Arc<Self>,
         (mut reader, mut writer): (R, W),
-    ) -> StreamLink {
-        let link = StreamLink(Arc::new(Queue::new(QUEUE)));
+    ) -> StreamSendHalf {
+        let send_half = StreamSendHalf(Arc::new(Queue::new(QUEUE)));
         let index = {
-            let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-            links.push(link.clone());
-            links.len() - 1
+            let mut send_halves = self
+                .send_halves
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            send_halves.push(send_half.clone());
+            send_halves.len() - 1
         };
-        let queued = link.clone();
+        let queued = send_half.clone();
         self.spawn(async move {
             let mut messages = VecDeque::new();
             loop {
@@ -194,7 +197,7 @@ impl Shared {
                 writer.write(&mut messages).await?;
             }
         });
-        let (read, back) = (Arc::clone(self), link.clone());
+        let (read, back) = (Arc::clone(self), send_half.clone());
         self.spawn(async move {
             let mut messages = VecDeque::new();
             let mut weight = 0;
@@ -213,7 +216,7 @@ impl Shared {
                 }
             }
         });
-        link
+        send_half
     }
 }
 

@@ -15,12 +15,11 @@ use super::output::{self, Keys};
 use super::protocol::{Code, Command, Delete, Failure, Get, Set};
 use super::secret_command::SecretCommand;
 use super::target::Target;
+use crate::exit_code::EXIT_USAGE;
 use crate::member_status::MemberStatus;
 
 /// Exit code of a command that the node has not carried out.
 const EXIT_REFUSED: u8 = 1;
-/// Exit code of a command that does not say which node is meant.
-const EXIT_USAGE: u8 = 2;
 /// Exit code if no node answers.
 const EXIT_UNREACHABLE: u8 = 3;
 
@@ -212,9 +211,9 @@ fn failure(code: &str, message: String) -> Failure {
 struct Printer<'a> {
     command: &'a AdminCommand,
     json: bool,
-    /// The members so far, since a table is printed at once.
+    /// The members received so far, since a table is printed at once.
     members: Vec<MemberStatus>,
-    /// The same of secrets.
+    /// The secrets received so far.
     secrets: Vec<Secret>,
     connections: Vec<Connection>,
     revoked: Vec<Revoked>,

@@ -5,6 +5,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use gossip_transport::gossip::Liveness;
+
 use super::items::{
     Connection, Deleted, Entry, Event, KeptWhere, Revoked, Secret, SecretState, Side, State,
     Subject,
@@ -56,14 +58,19 @@ pub(super) fn table(members: &[MemberStatus], keys: Keys) -> String {
 }
 
 fn state(member: &MemberStatus) -> &'static str {
-    match member {
-        MemberStatus { myself: true, .. } => "self",
-        MemberStatus {
-            superseded: true, ..
-        } => "superseded",
-        MemberStatus { live: true, .. } => "live",
-        MemberStatus { left: true, .. } => "left",
-        MemberStatus { .. } => "dead",
+    if member.myself {
+        return "self";
+    }
+    state_of_other(member.superseded, member.live, member.left)
+}
+
+/// Returns the name of the state of another member.
+fn state_of_other(superseded: bool, live: bool, left: bool) -> &'static str {
+    match (superseded, live, left) {
+        (true, _, _) => "superseded",
+        (false, true, _) => Liveness::Live.as_str(),
+        (false, false, true) => Liveness::Left.as_str(),
+        (false, false, false) => Liveness::Dead.as_str(),
     }
 }
 
@@ -161,12 +168,7 @@ pub(super) fn event(event: &Event) -> String {
             left,
             superseded,
         }) => {
-            let state = match (superseded, live, left) {
-                (true, _, _) => "superseded",
-                (false, true, _) => "live",
-                (false, false, true) => "left",
-                (false, false, false) => "dead",
-            };
+            let state = state_of_other(*superseded, *live, *left);
             format!("{state} {} {}", name(member), member.addr)
         }
         Event::Forgotten(member) => format!("forgotten {} {}", name(member), member.addr),

@@ -143,7 +143,7 @@ mod printed {
     }
 }
 
-/// The same of a value that may be missing.
+/// A value in its printed form, or null if it is missing.
 mod optional {
     use std::fmt::Display;
     use std::str::FromStr;

@@ -55,9 +55,9 @@ pub(super) async fn change(
 /// The open connections that rest on a secret.
 #[derive(Debug, Clone, Copy, Default)]
 struct Resting {
-    /// Those that were made with it.
+    /// Number of connections that were made with it.
     members: u64,
-    /// Those of peers with invites that were issued with it.
+    /// Number of connections of peers with invites that were issued with it.
     leaves: u64,
 }
 

@@ -1,6 +1,7 @@
 //! The gossip interval as the command line writes it.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -8,8 +9,9 @@ use gossip_transport::gossip::GossipConfig;
 
 use crate::units::Period;
 
-const MIN: Duration = Duration::from_millis(10);
-const MAX: Duration = Duration::from_secs(3600);
+/// The bounds of an interval.
+const BOUNDS: RangeInclusive<Duration> =
+    GossipConfig::MIN_RECOMMENDED_INTERVAL..=GossipConfig::MAX_RECOMMENDED_INTERVAL;
 
 /// Time between gossip rounds, from 10 ms to 60 minutes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +40,7 @@ impl FromStr for Interval {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let Period(interval) = text.parse()?;
-        if !(MIN..=MAX).contains(&interval) {
+        if !BOUNDS.contains(&interval) {
             return Err("must be between 10ms and 60m".to_owned());
         }
         Ok(Self(interval))
@@ -63,6 +65,15 @@ mod tests {
         }
         for text in ["", "1", "s", "2h", "-1s", "1..5s", "0s", "1ms", "999m"] {
             assert!(text.parse::<Interval>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_error_states_the_bounds() {
+        let error = "must be between 10ms and 60m".to_owned();
+        for (bound, beyond) in [("10ms", "9ms"), ("60m", "61m")] {
+            assert!(bound.parse::<Interval>().is_ok(), "{bound}");
+            assert_eq!(beyond.parse::<Interval>(), Err(error.clone()));
         }
     }
 

@@ -131,11 +131,11 @@ pub(crate) struct Args {
     #[arg(long = "trust", value_name = "KEY")]
     pub(crate) trusted: Vec<Identity>,
 
-    /// File of identities to trust, one on each line, besides those of --trust; changes take effect
+    /// File of identities to trust, one on each line, besides those of --trust; re-read when it changes
     #[arg(long, value_name = "FILE", value_parser = path())]
     pub(crate) trust_file: Option<PathBuf>,
 
-    /// File of the cluster's secret; peers that know it are trusted; changes take effect
+    /// File of the cluster's secret; peers that know it are trusted; re-read when it changes
     ///
     /// It may have up to four secrets, one on each line: the first is used for dialling, all are accepted.
     #[arg(long, value_name = "FILE", value_parser = path())]
@@ -145,7 +145,7 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["trusted", "trust_file", "secret"])]
     pub(crate) trust_anyone: bool,
 
-    /// File of an invite, with which this node joins as a leaf; changes take effect
+    /// File of an invite, with which this node joins as a leaf; re-read when it changes
     ///
     /// Cluster and seeds are those of the invite, unless they are given. The node's name must begin as the invite
     /// says; a derived one does. The file contains the word that gossip-node invite prints.

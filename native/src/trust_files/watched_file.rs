@@ -16,9 +16,9 @@ use crate::private_file;
 #[derive(Debug)]
 pub(super) struct WatchedFile {
     path: PathBuf,
-    /// The metadata, or the reason for which there are none, for which the content was read.
+    /// The metadata for which the content was read, or the reason for which there were none.
     settled: Option<Sight>,
-    /// The same of the last look.
+    /// The metadata at the last look, or the reason for which there were none.
     last: Option<Sight>,
     /// A hash of the last content, or the reason for which there is none.
     content: Result<u64, String>,

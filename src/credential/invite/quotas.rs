@@ -13,13 +13,13 @@ pub struct Quotas {
 }
 
 impl Quotas {
-    /// What a page sets is a handful of keys.
+    /// Default number of keys of one holder: several times what a page sets.
     pub const DEFAULT_MAX_KEYS: u32 = 64;
-    /// The state of a holder then fits into one datagram of a V0 node several times.
+    /// Default size of the keys and values of one holder, in bytes: it fits into one datagram of a V0 node several times.
     pub const DEFAULT_MAX_BYTES: u32 = 16 << 10;
-    /// As fast as the eye follows a cursor. Rumours leave at most 50 times per second.
+    /// Default number of changes per second: enough to show a moving cursor. Rumours leave at most 50 times per second.
     pub const DEFAULT_MAX_CHANGES_PER_SECOND: u32 = 20;
-    /// A quarter of the connections that a socket has by default.
+    /// Default number of connections of all holders: a quarter of those that a socket has by default.
     pub const DEFAULT_MAX_CONNECTIONS: u32 = 256;
 
     /// Returns the largest number of keys of one holder. Default 64.

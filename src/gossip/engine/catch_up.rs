@@ -223,7 +223,7 @@ impl CatchUp {
 }
 
 impl Claim {
-    /// Returns whether both are of the same change, whoever has it.
+    /// Returns whether both claims name the same change; the peer is ignored.
     fn is_same(&self, other: &Self) -> bool {
         self.id == other.id && self.version == other.version
     }

@@ -35,7 +35,7 @@ pub struct GossipConfig {
     /// The address at which other members reach this one. Default: the address that the socket
     /// [states](crate::TransportLayerSocket::advertised_addr), which is its bound address, or the
     /// key address of its identity if that cannot be dialled (in a browser, or because it is
-    /// unspecified).
+    /// unspecified). It must be an address that others can dial, or a key address.
     pub advertise_addr: Option<SocketAddr>,
     /// The members to contact first, as the network resolves them (`host:port`). They are resolved
     /// again from time to time.
@@ -87,6 +87,12 @@ pub struct GossipConfig {
 impl GossipConfig {
     /// The default time between rounds, which is that of the published crate.
     pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
+    /// The shortest time between rounds that an application should let its users choose. `gossip-node` and the module
+    /// for browsers refuse shorter ones, which cost CPU time and bytes at rest while rumours are as fast anyway.
+    pub const MIN_RECOMMENDED_INTERVAL: Duration = Duration::from_millis(10);
+    /// The longest time between rounds that an application should let its users choose. `gossip-node` and the module
+    /// for browsers refuse longer ones, with which a stopped member would count as live for many hours.
+    pub const MAX_RECOMMENDED_INTERVAL: Duration = Duration::from_secs(3600);
 
     /// Returns the default configuration of a member named `node_id` in the cluster `cluster_id`.
     pub fn new(cluster_id: impl Into<String>, node_id: impl Into<String>) -> Self {
@@ -145,15 +151,8 @@ impl GossipConfig {
         self
     }
 
-    /// Checks every value. [`Participant::join`](crate::gossip::Participant::join) calls it;
-    /// [`Engine::new`](super::Engine::new) does not.
-    ///
-    /// # Errors
-    ///
-    /// Fails with the first field that is out of the bounds which its documentation states. The
-    /// fields of [`failure_detector`](Self::failure_detector) and [`rumours`](Self::rumours) are
-    /// named with a dot, for example `rumours.interval`.
-    pub fn validate(&self) -> Result<(), ConfigError> {
+    /// Checks every value except `advertise_addr`, for which one must know networks.
+    pub(in crate::gossip) fn validate_values(&self) -> Result<(), ConfigError> {
         name_fits("cluster_id", &self.cluster_id)?;
         name_fits("node_id", &self.node_id)?;
         at_least("gossip_interval", self.gossip_interval, MIN_INTERVAL)?;
@@ -329,7 +328,7 @@ mod tests {
         type Change = fn(&mut GossipConfig);
         const SHORT: Duration = Duration::from_micros(999);
         // At the bound, beyond it, and the error.
-        let cases: [(Change, Change, &str); 21] = [
+        let cases: [(Change, Change, &str); 22] = [
             (
                 |c| c.cluster_id = "x".repeat(1024),
                 |c| c.cluster_id = "x".repeat(1025),
@@ -424,6 +423,11 @@ mod tests {
                 |c| c.max_bytes = 1,
                 |c| c.max_bytes = 0,
                 "max_bytes is 0, but must be at least 1",
+            ),
+            (
+                |c| c.advertise_addr = Some(([192, 0, 2, 1], 1).into()),
+                |c| c.advertise_addr = Some(([0, 0, 0, 0], 1).into()),
+                "advertise_addr is 0.0.0.0:1, but must be an address that others can dial, or a key address",
             ),
             (
                 |c| c.rumours.interval = MIN_INTERVAL,

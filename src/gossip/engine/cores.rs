@@ -24,7 +24,7 @@ use crate::message::{ChitchatId, Digest, Version};
 /// The addresses of core members, of those that may be, and of those that are reached over UDP.
 #[derive(Debug, Default)]
 pub(super) struct Cores {
-    addrs: LiteMap<SocketAddr, Standing>,
+    addrs: LiteMap<SocketAddr, Provenance>,
     /// The number of those that are or may be core, and of those that are unconfirmed.
     core: usize,
     unconfirmed: usize,
@@ -36,9 +36,9 @@ pub(super) struct Cores {
     has_udp: bool,
 }
 
-/// What is known of an address.
+/// How a member at an address became known, and what that proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum Provenance {
     /// A core member has sent a message from it, or has proved that it has it; most recently then.
     Core(Duration),
     /// Core members were the first to report a member at it.
@@ -90,7 +90,7 @@ pub(super) enum Reporter {
 impl Cores {
     /// Notes that a core member is at `addr`.
     pub(super) fn mark(&mut self, addr: SocketAddr, now: Duration) {
-        self.set(addr, Standing::Core(now));
+        self.set(addr, Provenance::Core(now));
     }
 
     /// Notes that a leaf is at `addr`, which may have been core before: its secret may have been removed. Returns true if
@@ -110,26 +110,26 @@ impl Cores {
         }
         let (since, has_sent) = (report.at, false);
         match by {
-            Reporter::Core => self.set(addr, Standing::Reported(report)),
-            Reporter::OverUdp => self.set(addr, Standing::Unconfirmed { since, has_sent }),
+            Reporter::Core => self.set(addr, Provenance::Reported(report)),
+            Reporter::OverUdp => self.set(addr, Provenance::Unconfirmed { since, has_sent }),
             Reporter::Other => {}
         }
     }
 
     /// Notes the report of a core member about `addr`, of which only peers over UDP had told.
     pub(super) fn contradict(&mut self, addr: SocketAddr, report: Report) {
-        self.set(addr, Standing::Reported(report));
+        self.set(addr, Provenance::Reported(report));
     }
 
     /// Notes a plain datagram from `addr`. Returns the report of a core member, if that was the first to tell of it.
     pub(super) fn note_datagram(&mut self, addr: SocketAddr) -> Option<Report> {
         self.has_udp = true;
         match self.addrs.get_mut(&addr) {
-            Some(Standing::Unconfirmed { has_sent, .. }) => {
+            Some(Provenance::Unconfirmed { has_sent, .. }) => {
                 *has_sent = true;
                 None
             }
-            Some(Standing::Reported(report)) => Some(*report),
+            Some(Provenance::Reported(report)) => Some(*report),
             _ => None,
         }
     }
@@ -142,16 +142,19 @@ impl Cores {
     /// Returns the addresses that core members have reported `patience` ago, and of which is still not known how they are
     /// reached.
     pub(super) fn reported_for(&self, patience: Duration, now: Duration) -> BTreeSet<SocketAddr> {
-        let reported = self.addrs.iter().filter(|(_, standing)| match standing {
-            Standing::Reported(report) => now.saturating_sub(report.at) >= patience,
-            _ => false,
-        });
+        let reported = self
+            .addrs
+            .iter()
+            .filter(|(_, provenance)| match provenance {
+                Provenance::Reported(report) => now.saturating_sub(report.at) >= patience,
+                _ => false,
+            });
         order::set(reported.map(|(addr, _)| *addr))
     }
 
     /// Notes that a member at `addr` is reached over UDP.
     pub(super) fn note_over_udp(&mut self, addr: SocketAddr) {
-        self.set(addr, Standing::OverUdp);
+        self.set(addr, Provenance::OverUdp);
     }
 
     /// Notes a digest of a core member, or the start.
@@ -176,11 +179,11 @@ impl Cores {
         if !self.has_unconfirmed() {
             return;
         }
-        for (_, standing) in &mut self.addrs {
-            if let Standing::Unconfirmed { since, has_sent } = *standing
+        for (_, provenance) in &mut self.addrs {
+            if let Provenance::Unconfirmed { since, has_sent } = *provenance
                 && (has_sent || now.saturating_sub(since) >= patience)
             {
-                *standing = Standing::OverUdp;
+                *provenance = Provenance::OverUdp;
             }
         }
         self.count();
@@ -188,12 +191,12 @@ impl Cores {
 
     /// Returns true if only core members have reported members at `addr`, and it is not known to be reached over UDP.
     pub(super) fn is_reported(&self, addr: SocketAddr) -> bool {
-        matches!(self.addrs.get(&addr), Some(Standing::Reported(_)))
+        matches!(self.addrs.get(&addr), Some(Provenance::Reported(_)))
     }
 
     /// Returns true if only peers over UDP have reported members at `addr`, and core members may know better.
     pub(super) fn is_unconfirmed(&self, addr: SocketAddr) -> bool {
-        matches!(self.addrs.get(&addr), Some(Standing::Unconfirmed { .. }))
+        matches!(self.addrs.get(&addr), Some(Provenance::Unconfirmed { .. }))
     }
 
     /// Returns true if there are unconfirmed addresses.
@@ -203,13 +206,13 @@ impl Cores {
 
     /// Returns true if peers over UDP may have said something about members at `addr` that was believed.
     pub(super) fn is_over_udp(&self, addr: SocketAddr) -> bool {
-        self.is_unconfirmed(addr) || self.addrs.get(&addr) == Some(&Standing::OverUdp)
+        self.is_unconfirmed(addr) || self.addrs.get(&addr) == Some(&Provenance::OverUdp)
     }
 
     /// Returns true if a core member is known to be at `addr`, from which none has been heard for `patience`.
     pub(super) fn is_silent(&self, addr: SocketAddr, patience: Duration, now: Duration) -> bool {
         match self.addrs.get(&addr) {
-            Some(Standing::Core(heard)) => now.saturating_sub(*heard) >= patience,
+            Some(Provenance::Core(heard)) => now.saturating_sub(*heard) >= patience,
             _ => false,
         }
     }
@@ -217,7 +220,7 @@ impl Cores {
     /// Returns true if a core member was heard at `addr`, or first reported there, since then.
     pub(super) fn is_recent(&self, addr: SocketAddr, since: Duration) -> bool {
         match self.addrs.get(&addr) {
-            Some(Standing::Core(at) | Standing::Reported(Report { at, .. })) => *at >= since,
+            Some(Provenance::Core(at) | Provenance::Reported(Report { at, .. })) => *at >= since,
             _ => false,
         }
     }
@@ -225,14 +228,14 @@ impl Cores {
     /// Returns true if a member at `addr` shares what is not left to core members.
     pub(super) fn is_limited(&self, addr: SocketAddr) -> bool {
         match self.addrs.get(&addr) {
-            Some(Standing::Core(_)) => false,
-            Some(Standing::Unconfirmed { .. } | Standing::OverUdp) if !self.is_empty() => true,
+            Some(Provenance::Core(_)) => false,
+            Some(Provenance::Unconfirmed { .. } | Provenance::OverUdp) if !self.is_empty() => true,
             _ => is_key_address(addr),
         }
     }
 
     pub(super) fn contains(&self, addr: SocketAddr) -> bool {
-        matches!(self.addrs.get(&addr), Some(Standing::Core(_)))
+        matches!(self.addrs.get(&addr), Some(Provenance::Core(_)))
     }
 
     /// Returns true if no core member is known, not even one that may be.
@@ -261,27 +264,29 @@ impl Cores {
         }
     }
 
-    fn set(&mut self, addr: SocketAddr, standing: Standing) {
+    fn set(&mut self, addr: SocketAddr, provenance: Provenance) {
         if let Some(before) = self.addrs.get(&addr) {
             self.core -= usize::from(before.may_be_core());
             self.unconfirmed -= usize::from(before.is_unconfirmed());
         }
-        self.core += usize::from(standing.may_be_core());
-        self.unconfirmed += usize::from(standing.is_unconfirmed());
-        self.addrs.insert(addr, standing);
+        self.core += usize::from(provenance.may_be_core());
+        self.unconfirmed += usize::from(provenance.is_unconfirmed());
+        self.addrs.insert(addr, provenance);
     }
 
     fn count(&mut self) {
-        let standings = self.addrs.values();
-        self.core = standings.filter(|standing| standing.may_be_core()).count();
-        let standings = self.addrs.values();
-        self.unconfirmed = standings
-            .filter(|standing| standing.is_unconfirmed())
+        let provenances = self.addrs.values();
+        self.core = provenances
+            .filter(|provenance| provenance.may_be_core())
+            .count();
+        let provenances = self.addrs.values();
+        self.unconfirmed = provenances
+            .filter(|provenance| provenance.is_unconfirmed())
             .count();
     }
 }
 
-impl Standing {
+impl Provenance {
     fn may_be_core(self) -> bool {
         matches!(self, Self::Core(_) | Self::Reported(_))
     }

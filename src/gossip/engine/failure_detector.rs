@@ -33,15 +33,16 @@ pub(super) struct FailureDetector {
 #[derive(Debug, Default)]
 struct Record {
     window: Window,
-    standing: Standing,
+    judgement: Judgement,
     /// Since when the member is dead, if the last judgement found it dead.
     died: Option<Duration>,
     /// True if it is dead because it has left, as it or another member has said.
     has_left: bool,
 }
 
+/// Whether a member is live, and how this was found.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum Judgement {
     #[default]
     Dead,
     /// Found live by a heartbeat, after the last judgement.
@@ -112,7 +113,7 @@ impl FailureDetector {
 
     pub(super) fn is_live(&self, id: &ChitchatId) -> bool {
         let record = self.records.get(id);
-        record.is_some_and(|record| record.standing != Standing::Dead)
+        record.is_some_and(|record| record.judgement != Judgement::Dead)
     }
 
     /// Notes that members have left. Returns true if one of them had not before.
@@ -134,7 +135,7 @@ impl FailureDetector {
             let Some(record) = self.records.get_mut(old).map(std::mem::take) else {
                 continue;
             };
-            if record.standing != Standing::Dead || record.has_left {
+            if record.judgement != Judgement::Dead || record.has_left {
                 successors.push(((*new).clone(), record));
             }
         }
@@ -156,9 +157,9 @@ impl FailureDetector {
     /// Returns a number that is higher for members that take precedence: live ones, and then those that have
     /// left. A newcomer, which is not live yet, has the lowest, so that a page that is reloaded is never
     /// shown as dead.
-    pub(super) fn standing(&self, id: &ChitchatId) -> u8 {
+    pub(super) fn precedence(&self, id: &ChitchatId) -> u8 {
         self.records.get(id).map_or(0, |record| {
-            if record.standing != Standing::Dead {
+            if record.judgement != Judgement::Dead {
                 2
             } else {
                 u8::from(record.has_left)
@@ -177,7 +178,7 @@ impl FailureDetector {
     /// prefers it to all that are not; so at the start of a cluster the few that are found live
     /// first would be selected again and again, and the others would wait for their heartbeats.
     pub(super) fn judged_live(&self) -> impl Iterator<Item = &ChitchatId> {
-        let is_live = |record: &Record| record.standing == Standing::Live;
+        let is_live = |record: &Record| record.judgement == Judgement::Live;
         let live = self.records.iter().filter(move |(_, r)| is_live(r));
         live.map(|(id, _)| id)
     }
@@ -205,7 +206,8 @@ impl FailureDetector {
         now: Duration,
     ) -> impl Fn(&ChitchatId) -> bool {
         // In a cluster without dead members, nobody is searched for.
-        let is_dead = |record: &Record| record.standing == Standing::Dead || record.died.is_some();
+        let is_dead =
+            |record: &Record| record.judgement == Judgement::Dead || record.died.is_some();
         let has_dead = self.records.values().any(is_dead);
         move |id| {
             has_dead
@@ -223,7 +225,7 @@ impl FailureDetector {
                 after
             };
             let since = record.died.max(record.window.last_heartbeat);
-            let is_dead = record.standing == Standing::Dead;
+            let is_dead = record.judgement == Judgement::Dead;
             is_dead && since.is_some_and(|since| now.saturating_sub(since) > after)
         })
     }
@@ -240,7 +242,9 @@ impl FailureDetector {
         }
         let records = self.records.iter().filter(|(id, _)| may(id));
         let dead = records.filter_map(|(id, record)| {
-            let died = record.died.filter(|_| record.standing == Standing::Dead)?;
+            let died = record
+                .died
+                .filter(|_| record.judgement == Judgement::Dead)?;
             Some((id, died))
         });
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
@@ -306,13 +310,13 @@ impl Record {
     fn heartbeat(&mut self, config: &FailureDetectorConfig, now: Duration) -> bool {
         self.window.heartbeat(config, now);
         // Phi is 0 at the moment of a heartbeat, if there is an interval to relate the silence to.
-        let rises = self.standing == Standing::Dead && !self.window.seconds.is_empty();
+        let rises = self.judgement == Judgement::Dead && !self.window.seconds.is_empty();
         if rises {
-            self.standing = Standing::Risen;
+            self.judgement = Judgement::Risen;
         }
         if rises && std::mem::take(&mut self.has_left) {
             // It was live and is back, for example since a proxy has restarted. Changes reach it at once.
-            self.standing = Standing::Live;
+            self.judgement = Judgement::Live;
             self.died = None;
         }
         rises
@@ -321,7 +325,7 @@ impl Record {
     /// Notes that the member has left. Returns true if it had not before.
     fn depart(&mut self, now: Duration) -> bool {
         let is_new = !self.has_left;
-        self.standing = Standing::Dead;
+        self.judgement = Judgement::Dead;
         self.window.forget_intervals();
         self.has_left = true;
         if is_new || self.died.is_none() {
@@ -332,17 +336,17 @@ impl Record {
 
     /// Returns true if the member is newly found live or dead.
     fn judge(&mut self, config: &FailureDetectorConfig, now: Duration) -> bool {
-        let before = self.standing;
+        let before = self.judgement;
         let phi = self.window.phi(config.initial_interval, now);
         if phi.is_some_and(|phi| phi <= config.phi_threshold) {
-            self.standing = Standing::Live;
+            self.judgement = Judgement::Live;
             self.died = None;
-            return before == Standing::Dead;
+            return before == Judgement::Dead;
         }
-        self.standing = Standing::Dead;
+        self.judgement = Judgement::Dead;
         // A member that comes back is judged by intervals measured since then.
         self.window.forget_intervals();
-        let is_new = before != Standing::Dead || self.died.is_none();
+        let is_new = before != Judgement::Dead || self.died.is_none();
         if is_new {
             self.died = Some(now);
         }

@@ -14,8 +14,8 @@ const FORGOTTEN_HISTORY: usize = 5_000;
 /// The last heartbeats of forgotten members. The ones forgotten first are dropped first.
 #[derive(Debug, Default)]
 pub(super) struct Forgotten {
-    /// Each with its heartbeat, and as the version the number under which it is in `order`. The map is
-    /// that of a digest: another type would be code of its own.
+    /// Last heartbeat of each member. The version field stores its number in `order`. The map is that of a digest:
+    /// another type would be code of its own.
     heartbeats: BTreeMap<ChitchatId, NodeDigest>,
     /// The members in the order in which they were added. Those whose number has changed are stale.
     order: VecDeque<(u64, ChitchatId)>,

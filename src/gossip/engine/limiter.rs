@@ -18,7 +18,7 @@ const SPACING: Duration = Duration::from_micros(7_800);
 const PER_INTERVAL: u32 = 16;
 /// The number of addresses that have a limit of their own. Further ones share one.
 const MOST_PEERS: usize = 8_192;
-/// As many of them may be without a proved identity, such as those that someone has forged.
+/// Largest number of tracked addresses without a proved identity, such as those that someone has forged.
 const MOST_UNPROVED: usize = 4_096;
 /// If there are too many, those that have asked for nothing lately are forgotten at most this often.
 const FORGET_EVERY: Duration = Duration::from_millis(10);

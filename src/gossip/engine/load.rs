@@ -26,9 +26,9 @@ const PER_BYTE: Duration = Duration::from_nanos(16);
 const MOST_BYTES: usize = 128 << 10;
 /// The time for which a peer may have caused work at once: a digest of the most members, several times.
 const BURST: Duration = Duration::from_millis(250);
-/// The same if very many peers have work left, which would exhaust the machine for a while otherwise.
+/// Shortest burst, used while very many peers have work left: longer ones would exhaust the machine for a while.
 const SMALLEST_BURST: Duration = Duration::from_millis(20);
-/// All peers together get as much as so many alone: half a core.
+/// All peers together may cause this many times the work of one: half a core.
 const SHARES: u32 = 2;
 /// The time between two advances of the clock.
 const TICK: Duration = Duration::from_millis(20);
@@ -51,7 +51,7 @@ pub(super) struct Load {
 #[derive(Debug, Default)]
 struct Clock {
     time: Duration,
-    /// When that was the time.
+    /// Real time at which `time` was computed.
     at: Duration,
     /// The peers that had work left then, those without a proved identity counting as one.
     busy: u32,

@@ -29,7 +29,8 @@ const STATED_FOR: Duration = Duration::from_secs(20);
 /// The time without a higher heartbeat after which a leaf is gone that has lost its connection: long enough for a
 /// page that is reloaded, or that connects to another member.
 const MIN_SILENCE: Duration = Duration::from_secs(3);
-/// The same in intervals, since the heartbeat of a leaf that is connected elsewhere arrives with rounds.
+/// Shortest silence, in gossip intervals, after which a leaf that has lost its connection is gone: the heartbeat of one
+/// that is connected elsewhere arrives with rounds.
 const MIN_SILENCE_INTERVALS: u32 = 3;
 /// A leaf that has lost its connection is watched for so many times that silence. Afterwards its own failure is
 /// found as that of any other member.
@@ -43,10 +44,10 @@ pub(super) struct Departure {
     pub(super) heartbeat: u64,
 }
 
-/// What members have said about departures.
+/// Departures that members have reported.
 #[derive(Debug, Default)]
-pub(super) struct Said {
-    /// Those that have left, each with its heartbeat.
+pub(super) struct Departures {
+    /// Members that have left, each with its heartbeat.
     pub(super) left: Vec<(ChitchatId, u64)>,
     pub(super) departed: Vec<Departure>,
 }
@@ -102,7 +103,7 @@ impl Departure {
     }
 }
 
-impl Said {
+impl Departures {
     /// Notes that `owner` has left, if the reserved key `name` says so.
     pub(super) fn note_left(&mut self, owner: &ChitchatId, name: &str, payload: &str) {
         if name == LEFT

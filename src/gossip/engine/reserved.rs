@@ -17,7 +17,7 @@
 use super::entries::Entry;
 use super::node_state::NodeState;
 use super::order::Members;
-use super::presence::Said;
+use super::presence::Departures;
 use crate::credential::{ReservedKeys, is_key_address};
 use crate::message::{ChitchatId, DeletionStatus, Version};
 
@@ -52,7 +52,7 @@ pub(crate) struct ReservedKey<'a> {
     pub(crate) payload: &'a str,
 }
 
-/// How much is known about the one who has set a reserved key.
+/// Evidence for which member set a reserved key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Proof {
     /// The owner of the state, which may be a leaf.
@@ -106,7 +106,7 @@ impl Reserved {
         id: &ChitchatId,
         state: &NodeState,
         above: Version,
-        said: &mut Said,
+        departures: &mut Departures,
     ) {
         if above == 0 {
             self.members.remove(id);
@@ -131,11 +131,11 @@ impl Reserved {
             // What a leaf says about itself is not returned, and so changes nothing that is.
             self.changes += u64::from(proof == Proof::Core);
             let (payload, _) = split(entry.value);
-            said.note_left(id, name, payload);
+            departures.note_left(id, name, payload);
             if proof == Proof::Core {
                 let known = self.members.entry(id.clone());
                 known.or_default().add(entry.version, state);
-                said.note_departed(name, payload);
+                departures.note_departed(name, payload);
             }
         }
     }
@@ -291,11 +291,11 @@ mod tests {
         for (key, value) in [("a", ""), ("b", ""), (KEY, value)] {
             set(&mut state, key, value);
         }
-        let mut said = Said::default();
-        by.note(owner, &state, 0, &mut said);
+        let mut departures = Departures::default();
+        by.note(owner, &state, 0, &mut departures);
         let is_core = by.versions().any(|(id, _)| id == owner);
         let proof = if is_core { Proof::Core } else { Proof::Own };
-        let left = said.left.into_iter();
+        let left = departures.left.into_iter();
         left.map(|(id, heartbeat)| {
             assert_eq!(id, *owner);
             (heartbeat, proof)
@@ -393,7 +393,7 @@ mod tests {
             let key = format!("{PREFIX}{}", n % 10);
             let value = us.value(&id, &key, &n.to_string(), n + 1);
             set(&mut state, &key, &value);
-            us.note(&id, &state, n, &mut Said::default());
+            us.note(&id, &state, n, &mut Departures::default());
         }
         let (_, versions) = us.versions().next().unwrap();
         assert!(versions.len() <= 2 * 10 + SPARE, "{}", versions.len());

@@ -305,7 +305,7 @@ impl CryptoResolver for StrictResolver {
 /// peer could claim it as its identity.
 struct StrictDh {
     pair: X25519,
-    /// What `pair` becomes if snow sets that secret key, instead of computing it again.
+    /// Cached key pair, reused if snow sets its secret key.
     own: X25519,
 }
 

@@ -114,7 +114,7 @@ pub(super) struct Dial {
     pub(super) given_up: Arc<Signal>,
     /// Wakes the task of the dial.
     pub(super) waker: Option<Waker>,
-    /// Whether the dial has looked and had not ended since the peer has connected by itself.
+    /// Whether the dial was polled, and still pending, after the peer's own connection arrived.
     pub(super) has_waited: bool,
 }
 

@@ -2,7 +2,8 @@
 
 /// After this many reads without waiting, other tasks get their turn.
 const MOST_READS: u32 = 16;
-/// The same, for messages: a record holds up to 8,000, and 16 of them would keep others waiting for long.
+/// After this many messages without waiting, other tasks get their turn: a record holds up to 8,000, and 16 records
+/// would keep others waiting for long.
 const MOST_MESSAGES: u32 = 2048;
 
 /// The reads of a connection since its reader has last waited, or has let other tasks run.

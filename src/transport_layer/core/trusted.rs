@@ -1,4 +1,4 @@
-//! What follows for a connection when the trust on which it rests has changed.
+//! Deadlines of a connection whose secret was removed.
 //!
 //! This file only knows the times. `peers::trusted` applies a change to all connections, and the side that has dialled
 //! one renews it (`peer`). Invariant: a connection whose secret was removed ends within [`END_TIME`].
@@ -17,10 +17,10 @@ pub(super) const END_TIME: Duration = Duration::from_millis(1800);
 /// Whether a connection is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Trusted {
-    /// It is.
+    /// The connection is trusted, and a new one would use the same secret or invite, if any.
     #[default]
     Current,
-    /// It is, but a new one would be made with another secret.
+    /// The connection is trusted, but a new one would use another secret or invite.
     Outdated,
     /// Its secret was removed at this time.
     Removed(Instant),

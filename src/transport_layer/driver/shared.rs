@@ -312,12 +312,12 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
 
 /// Logs the end of a connection. Without a proved identity there may be as many as someone forges
 /// addresses, so these are for debugging only.
-fn log_end(addr: SocketAddr, why: &dyn std::fmt::Display, life: LinkLife) {
+fn log_end(addr: SocketAddr, reason: &dyn std::fmt::Display, life: LinkLife) {
     let age = life.age;
     if life.identity == Identity::UNPROVED {
-        tracing::debug!(%addr, %why, ?age, "connection ended");
+        tracing::debug!(%addr, %reason, ?age, "connection ended");
     } else {
-        tracing::info!(%addr, %why, ?age, "connection ended");
+        tracing::info!(%addr, %reason, ?age, "connection ended");
     }
 }
 

@@ -7,6 +7,7 @@ mod crowded;
 mod cut;
 mod ended;
 mod hostile;
+mod leaf_costs;
 mod load;
 mod many_tabs;
 mod page_loads;

@@ -48,7 +48,7 @@ struct Cluster<T: NetTransport> {
     changes: u64,
     /// The pairs without a connection before the rotation.
     never_connected: BTreeSet<(usize, usize)>,
-    /// Those of the last look, once a dead member is an error.
+    /// The pairs without a connection at the last look, once a dead member is an error.
     unconnected_before: Option<BTreeSet<(usize, usize)>>,
 }
 

@@ -245,7 +245,7 @@ async fn pages_that_come_and_go_at_a_bridge_do_not_harm_nodes_that_use_v0() {
     pages_do_no_harm(160, 40).await;
 }
 
-/// The same with the default limit, and as many pages as would end the nodes without it. Takes 40 s:
+/// Loads pages with the default limit, as many as would end the nodes without it. Takes 40 s:
 /// `cargo test --release --test native -- --ignored --nocapture two_thousand_page_loads_at_a_bridge`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes 40 s of optimised code"]

@@ -36,7 +36,7 @@ pub struct Meeting {
     pub suite: Suite,
     pub dial_config: SecureConfig,
     pub accept_config: SecureConfig,
-    /// Those of `accept_config` by default.
+    /// Memory for received records of the acceptor. Default: that of `accept_config`.
     pub accept_memory: Option<ReceiveMemory>,
     pub to_acceptor: Pipe,
     pub to_dialler: Pipe,

@@ -13,9 +13,9 @@ use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::cluster_secret::ClusterSecret;
 use crate::demo::node::{KeyAccess, Node};
 use crate::demo::ports::{LOOPBACK, Ports};
+use crate::demo_secret::DemoSecret;
 use crate::host::process::Process;
 use crate::host::workspace::{self, Workspace};
 use crate::host::{command, wait};
@@ -54,7 +54,7 @@ struct Ready {
 pub(crate) struct Cluster {
     // Dropped before the folder, which the nodes use.
     nodes: Vec<Node>,
-    pub(crate) secret: ClusterSecret,
+    pub(crate) secret: DemoSecret,
     program: PathBuf,
     /// The program of an upstream node, if all nodes but the first run it.
     upstream: Option<PathBuf>,
@@ -83,7 +83,7 @@ impl Cluster {
             .join(format!("gossip-node{}", std::env::consts::EXE_SUFFIX));
 
         let dir = workspace::private_folder("gossip-demo.")?;
-        let secret = ClusterSecret::make(&program, dir.path(), NAME)?;
+        let secret = DemoSecret::make(&program, dir.path(), NAME)?;
         Ok(Self {
             nodes: Vec::new(),
             secret,

@@ -78,6 +78,7 @@ impl Area {
                 "src/gossip/engine",
                 "src/gossip/error.rs",
                 "src/gossip/mod.rs",
+                "src/gossip/validate.rs",
             ],
             // Without `wire_013.rs`, which opens sockets.
             Self::Message => &[

@@ -75,7 +75,7 @@ struct Noted {
 }
 
 impl Stage<'_> {
-    /// Gives the nodes a large state, and opens `newcomers` tabs on the second host, one after the other.
+    /// Sets a large state on the nodes, and opens `newcomers` tabs on the second host, one after the other.
     pub(crate) fn catch_up(&mut self, newcomers: usize) -> anyhow::Result<CaughtUp> {
         let nodes = usize::from(self.members.nodes);
         let bytes = nodes * KEYS * VALUE_LEN;

@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
-use crate::cluster_secret::ClusterSecret;
 use crate::demo::node::MemberStatus;
+use crate::demo_secret::DemoSecret;
 use crate::host::command;
 use crate::host::http::Client;
 use crate::host::process::Process;
@@ -39,7 +39,7 @@ pub(crate) enum Profile {
 #[derive(Debug)]
 pub(crate) struct Setup {
     program: PathBuf,
-    pub(crate) secret: ClusterSecret,
+    pub(crate) secret: DemoSecret,
     /// The folder of the page's files, which the first node serves.
     page: PathBuf,
     pub(crate) gossip_interval: Duration,
@@ -65,7 +65,7 @@ impl Setup {
         };
         command::run(&mut cargo)?;
         let program = workspace.target.join(folder_of_profile).join("gossip-node");
-        let secret = ClusterSecret::make(&program, folder, CLUSTER)?;
+        let secret = DemoSecret::make(&program, folder, CLUSTER)?;
         Ok(Self {
             program,
             secret,

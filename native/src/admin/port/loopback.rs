@@ -6,7 +6,6 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use gossip_transport::rt;
@@ -14,11 +13,10 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{TcpListener, TcpStream};
 
 use super::directory_lock::lock_directory_of;
+use super::probe::PROBE_LIMIT;
 use super::token_file::{Token, TokenFile};
 use crate::admin::protocol::{Command, Reply};
 
-/// The time in which a live node answers.
-const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 /// The longest answer to a ping, in bytes.
 const MAX_ANSWER_LEN: u64 = 1 << 10;
 
@@ -75,7 +73,7 @@ async fn remove_dead(path: &Path) -> anyhow::Result<()> {
     }
     let file = TokenFile::read(path).context("choose another path with --admin")?;
     let shown = path.display();
-    if rt::timeout(ANSWER_LIMIT, answers(&file))
+    if rt::timeout(PROBE_LIMIT, answers(&file))
         .await
         .is_ok_and(|answers| answers)
     {

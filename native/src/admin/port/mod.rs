@@ -7,6 +7,7 @@
 mod directory_lock;
 mod loopback;
 mod peer;
+mod probe;
 mod token_file;
 #[cfg(unix)]
 mod unix;

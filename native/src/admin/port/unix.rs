@@ -4,7 +4,6 @@ use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use gossip_transport::rt;
@@ -12,11 +11,10 @@ use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
 use super::directory_lock::lock_directory_of;
 use super::peer::Peer;
+use super::probe::PROBE_LIMIT;
 
 /// Connections that wait until they are accepted.
 const BACKLOG: u32 = 16;
-/// The time in which a live node's socket accepts a connection, or its queue is full.
-const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 /// The user that may do everything.
 const ROOT: u32 = 0;
 
@@ -82,7 +80,7 @@ async fn remove_dead(path: &Path) -> anyhow::Result<()> {
         file.file_type().is_socket(),
         "{shown} exists and is not a socket: choose another path with --admin"
     );
-    match rt::timeout(ANSWER_LIMIT, UnixStream::connect(path)).await {
+    match rt::timeout(PROBE_LIMIT, UnixStream::connect(path)).await {
         Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => {
             fs::remove_file(path).with_context(|| {
                 format!("cannot remove the socket {shown} of a node that has ended")

@@ -21,7 +21,7 @@ use super::cores::{Cores, Owner, Report, Reporter};
 use super::forgotten::Forgotten;
 use super::node_state::{Applied, Limits, NodeState};
 use super::order::{self, Members};
-use super::presence::Said;
+use super::presence::Departures;
 use super::reserved::Reserved;
 use crate::message::{
     ChitchatId, Delta, DeltaBuilder, Digest, NodeDigest, ProtocolVersion, Version,
@@ -279,7 +279,8 @@ impl Cluster {
             let is_faulty = NodeState::is_faulty(&node_delta);
             let applied = state.apply(node_delta, limits, now);
             let new_above = if applied == Applied::Reset { 0 } else { known };
-            self.reserved.note(&id, state, new_above, &mut learnt.said);
+            self.reserved
+                .note(&id, state, new_above, &mut learnt.departures);
             let is_truncated = matches!(applied, Applied::Truncated { .. });
             if is_truncated || is_faulty && applied != Applied::Rejected {
                 self.refused_keys += 1;
@@ -571,8 +572,7 @@ pub(super) struct Learnt {
     pub(super) copies: Vec<(ChitchatId, Version)>,
     /// True if the delta contained changes that are missing here and could not be applied.
     pub(super) has_gap: bool,
-    /// What was said about departures.
-    pub(super) said: Said,
+    pub(super) departures: Departures,
 }
 
 /// The result of noting all heartbeats of a digest.

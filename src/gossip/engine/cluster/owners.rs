@@ -156,18 +156,18 @@ impl Cluster {
     }
 
     /// Returns for each member, in the order of [`nodes`](Self::nodes), whether another one with the
-    /// same name takes precedence: it has a higher `standing`, or the same and a later generation.
+    /// same name takes precedence: it has a higher `precedence`, or the same and a later generation.
     ///
     /// Both must be core, or of both nothing must be proved, as in a cluster over UDP. A leaf has one member only,
     /// and chooses its name itself: it takes no precedence over anyone.
     pub(in crate::gossip::engine) fn superseded(
         &self,
-        standing: impl Fn(&ChitchatId) -> u8,
+        precedence: impl Fn(&ChitchatId) -> u8,
     ) -> Vec<bool> {
         let rank = |id: &ChitchatId| {
             let is_own = *id == self.self_id;
-            let standing = if is_own { u8::MAX } else { standing(id) };
-            (standing, id.generation_id)
+            let precedence = if is_own { u8::MAX } else { precedence(id) };
+            (precedence, id.generation_id)
         };
         let ids: Vec<_> = self.nodes.keys().collect();
         let mut superseded = Vec::with_capacity(ids.len());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Cluster;
 use crate::credential::ReservedKeys;
-use crate::gossip::engine::presence::Said;
+use crate::gossip::engine::presence::Departures;
 use crate::gossip::engine::reserved::{ReservedKey, is_reserved, key_at, split};
 use crate::message::{ChitchatId, DeletionStatus, Version};
 
@@ -17,16 +17,16 @@ impl Cluster {
     pub(in crate::gossip::engine) fn set_reserved_keys(
         &mut self,
         keys: Option<ReservedKeys>,
-    ) -> Option<Said> {
+    ) -> Option<Departures> {
         if !self.reserved.set_keys(keys) {
             return None;
         }
         self.renew_reserved();
-        let mut said = Said::default();
+        let mut departures = Departures::default();
         for (id, state) in self.nodes.iter().filter(|(id, _)| **id != self.self_id) {
-            self.reserved.note(id, state, 0, &mut said);
+            self.reserved.note(id, state, 0, &mut departures);
         }
-        Some(said)
+        Some(departures)
     }
 
     /// Returns the reserved keys of all members, this one included, that core members have set.
@@ -74,8 +74,9 @@ impl Cluster {
         if let Some(above) = above
             && let Some(own) = self.nodes.get(&self.self_id)
         {
-            let mut said = Said::default();
-            self.reserved.note(&self.self_id, own, above, &mut said);
+            let mut departures = Departures::default();
+            self.reserved
+                .note(&self.self_id, own, above, &mut departures);
         }
     }
 

@@ -21,7 +21,7 @@ const WINDOW: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug)]
 pub(in crate::gossip::engine) struct Introductions {
     most: usize,
-    leaves: Members<Standing>,
+    leaves: Members<Visibility>,
     /// The members that may be mentioned, sorted by id: this one, those that are no leaves, and leaves for which there is
     /// room. A message that asks for them costs as much as its answer, however many others there are.
     told: Vec<ChitchatId>,
@@ -29,8 +29,9 @@ pub(in crate::gossip::engine) struct Introductions {
     chosen: Option<(Duration, usize)>,
 }
 
+/// Whether messages to peers over UDP may mention a leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum Visibility {
     /// It was last mentioned then.
     Shown(Duration),
     /// There was no room.
@@ -78,35 +79,35 @@ impl Introductions {
         is_gone: impl Fn(&ChitchatId) -> bool,
         now: Duration,
     ) -> usize {
-        self.leaves.retain(|id, standing| match standing {
-            Standing::Shown(at) => now.saturating_sub(*at) < WINDOW,
-            Standing::Hidden => cluster.get(id).is_some(),
+        self.leaves.retain(|id, visibility| match visibility {
+            Visibility::Shown(at) => now.saturating_sub(*at) < WINDOW,
+            Visibility::Hidden => cluster.get(id).is_some(),
         });
         let is_leaf = |id: &&ChitchatId| cluster.owner(id) == Owner::Leaf;
         let all = cluster.nodes().len();
         let leaves = cluster.others().filter(is_leaf).count();
         let room = self.most.saturating_sub(all - leaves);
-        let is_shown = |standing: &&Standing| matches!(standing, Standing::Shown(_));
+        let is_shown = |visibility: &&Visibility| matches!(visibility, Visibility::Shown(_));
         let mut shown = self.leaves.values().filter(is_shown).count();
         let mut hidden = 0;
         for id in cluster.others().filter(is_leaf) {
             match self.leaves.get_mut(id) {
-                Some(Standing::Shown(at)) => *at = now,
-                standing => {
+                Some(Visibility::Shown(at)) => *at = now,
+                visibility => {
                     let may = shown < room && (is_live(id) || shown < room / 2 && !is_gone(id));
                     if may {
                         shown += 1;
-                        self.leaves.insert(id.clone(), Standing::Shown(now));
-                    } else if standing.is_none() && shown >= room {
+                        self.leaves.insert(id.clone(), Visibility::Shown(now));
+                    } else if visibility.is_none() && shown >= room {
                         hidden += 1;
-                        self.leaves.insert(id.clone(), Standing::Hidden);
+                        self.leaves.insert(id.clone(), Visibility::Hidden);
                     }
                 }
             }
         }
         let leaves = &self.leaves;
         let may_be_told = |id: &&ChitchatId| {
-            let is_shown = || matches!(leaves.get(*id), Some(Standing::Shown(_)));
+            let is_shown = || matches!(leaves.get(*id), Some(Visibility::Shown(_)));
             *id == cluster.self_id() || cluster.owner(id) != Owner::Leaf || is_shown()
         };
         let ids = cluster.nodes().map(|(id, _)| id);
@@ -117,6 +118,6 @@ impl Introductions {
 
     /// Returns true if a message to a peer over UDP may mention the leaf `id`.
     pub(in crate::gossip::engine) fn is_shown(&self, id: &ChitchatId) -> bool {
-        matches!(self.leaves.get(id), Some(Standing::Shown(_)))
+        matches!(self.leaves.get(id), Some(Visibility::Shown(_)))
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct Leaves {
 #[derive(Debug)]
 pub(super) struct Leaf {
     pub(super) claims: Arc<Claims>,
-    /// When these took the place of those of another invite.
+    /// Time at which the leaf changed to its present invite.
     renewed: Option<Duration>,
     /// When its connection had gone.
     gone: Option<Duration>,
@@ -62,7 +62,7 @@ pub(super) struct Holds {
 pub(super) struct OfInvite {
     pub(super) changes: Changes,
     pub(super) holds: Holds,
-    /// When the minute began in which generations are counted, and their number since.
+    /// Start of the current one-minute window, and generations counted in it.
     begun: (Duration, usize),
 }
 

@@ -137,7 +137,7 @@ impl Engine {
                 changed |= forgot;
                 let len = rumours::approximate_len(&delta);
                 let learnt = self.cluster.apply(delta, now);
-                self.note_said(&learnt.said, now);
+                self.note_departures(&learnt.departures, now);
                 let missing = self.missing(from, reported);
                 // What was missing for long is no news to others.
                 if !is_more && missing.is_none() {
@@ -165,7 +165,7 @@ impl Engine {
                 self.note_heard(from);
                 let len = rumours::approximate_len(&delta);
                 let learnt = self.cluster.apply(delta, now);
-                self.note_said(&learnt.said, now);
+                self.note_departures(&learnt.departures, now);
                 let missing = self.catch_up.take_claim(from).filter(|claim| {
                     let state = self.cluster.get(&claim.id);
                     state.is_some_and(|state| state.max_version < claim.version)

@@ -270,7 +270,7 @@ impl Engine {
     /// one, and further ones as long as the keys and values of all those before are fewer than
     /// `max_bytes`. Empty at the end. Whoever goes through all members this way holds few at a time.
     pub fn members_after(&self, after: Option<&ChitchatId>, max_bytes: usize) -> Vec<Member> {
-        let superseded = self.cluster.superseded(|id| self.detector.standing(id));
+        let superseded = self.cluster.superseded(|id| self.detector.precedence(id));
         let nodes = self.cluster.nodes().zip(superseded);
         let follows = |id: &ChitchatId| after.is_none_or(|after| id > after);
         let mut bytes = 0_usize;

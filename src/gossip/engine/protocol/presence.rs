@@ -12,7 +12,7 @@ use crate::credential::is_key_address;
 use crate::gossip::engine::config::DialPolicy;
 use crate::gossip::engine::event::Output;
 use crate::gossip::engine::order;
-use crate::gossip::engine::presence::{DEPARTED, Departure, LEFT, Presence, Said};
+use crate::gossip::engine::presence::{DEPARTED, Departure, Departures, LEFT, Presence};
 use crate::gossip::engine::routes::Change;
 use crate::message::ChitchatId;
 
@@ -39,24 +39,27 @@ impl Engine {
     }
 
     /// Notes what members say about departures. Returns true if one has left that had not before.
-    pub(super) fn note_said(&mut self, said: &Said, now: Duration) -> bool {
-        if said.is_empty() {
+    pub(super) fn note_departures(&mut self, departures: &Departures, now: Duration) -> bool {
+        if departures.is_empty() {
             return false;
         }
         let mut left = Vec::new();
-        for (id, heartbeat) in &said.left {
+        for (id, heartbeat) in &departures.left {
             if self.cluster.note_left(id, *heartbeat) {
                 left.push(id.clone());
             }
         }
         let mut departed = Vec::new();
-        if !said.departed.is_empty() {
+        if !departures.departed.is_empty() {
             let others = self.cluster.others();
             let leaves = others.filter(|id| is_key_address(id.addr()));
             // Whoever is connected to a leaf knows better.
             let leaves = leaves.filter(|id| !self.routes.is_connected(id.addr()));
             for id in leaves {
-                let of_this = said.departed.iter().filter(|departure| departure.is_of(id));
+                let of_this = departures
+                    .departed
+                    .iter()
+                    .filter(|departure| departure.is_of(id));
                 if let Some(heartbeat) = of_this.map(|departure| departure.heartbeat).max() {
                     departed.push((id.clone(), heartbeat));
                 }
@@ -99,11 +102,11 @@ impl Engine {
         }
         let mut changed = false;
         if self.presence.take_new() {
-            let mut said = Said::default();
+            let mut departures = Departures::default();
             for key in self.cluster.reserved() {
-                said.note_departed(key.name, key.payload);
+                departures.note_departed(key.name, key.payload);
             }
-            changed |= self.note_said(&said, now);
+            changed |= self.note_departures(&departures, now);
         }
         if !self.presence.watches_any() {
             return changed;

@@ -87,7 +87,7 @@ impl Engine {
         let mut dead = BTreeSet::new();
         if judged_dead.peek().is_some() {
             let cluster = &self.cluster;
-            let superseded = cluster.superseded(|id| self.detector.standing(id));
+            let superseded = cluster.superseded(|id| self.detector.precedence(id));
             let is_superseded = |id: &ChitchatId| {
                 let position = cluster.position(id);
                 position.is_some_and(|n| superseded.get(n) == Some(&true))

@@ -18,10 +18,10 @@ impl Engine {
     pub fn set_secrets(&mut self, secrets: Option<&Keyring>, now: Duration) -> bool {
         let before = self.cluster.own().max_version;
         let keys = secrets.map(ReservedKeys::of);
-        let Some(said) = self.cluster.set_reserved_keys(keys) else {
+        let Some(departures) = self.cluster.set_reserved_keys(keys) else {
             return false;
         };
-        self.note_said(&said, now);
+        self.note_departures(&departures, now);
         let limits = self.own_limits();
         // Nobody over UDP may speak of a member at a key address in any case.
         if secrets.is_some() && !is_key_address(self.id().addr()) {

@@ -10,14 +10,14 @@ use crate::gossip::engine::cores::Owner;
 pub(super) enum Software {
     /// This crate, which omits dead members as well.
     Ours,
-    /// This crate, and the holder of an invite, whom only core members tell of others.
+    /// This crate, and the holder of an invite, which learns of others only from core members.
     Leaf,
     /// Perhaps the published crate, which sends the state of a dead member to everyone that does not
     /// mention it.
     Unknown,
-    /// The same, and it may be reached over UDP: it is told of few leaves.
+    /// Perhaps the published crate, and it may be reached over UDP: it is told of few leaves.
     Udp,
-    /// The same, at an address of which is not known how it is reached: perhaps a core member that was not met yet.
+    /// Perhaps the published crate, or a core member that was not met yet: how its address is reached is not known.
     Stranger,
 }
 

@@ -40,9 +40,9 @@ impl SubAssign for Sizes {
 /// What is in the inbox, the messages in the hand of a receiver included.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Load {
-    /// That of all peers.
+    /// Messages and bytes of all peers.
     pub(super) all: Sizes,
-    /// That of peers without a proved identity.
+    /// Messages and bytes of peers without a proved identity.
     pub(super) unproved: Sizes,
 }
 

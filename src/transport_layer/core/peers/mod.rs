@@ -63,9 +63,9 @@ pub(in crate::transport_layer) struct Peers<C> {
     next_id: u64,
     /// Live connections by identity and host.
     census: Census,
-    /// Running dials, without those in extra places.
+    /// Number of running dials, without those in extra places.
     dialling: usize,
-    /// Those of them that replace a connection.
+    /// Number of running dials that replace a connection.
     renewing: usize,
     /// The counts of peers that are no longer listed, and the four counts of [`SocketStats`].
     folded: SocketStats,

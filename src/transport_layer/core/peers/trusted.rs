@@ -28,10 +28,11 @@ const MAX_RENEWALS: usize = 16;
 /// The connections to judge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::transport_layer) enum Of {
+    /// All connections.
     All,
-    /// Those of one identity.
+    /// The connections of one identity.
     Identity(Identity),
-    /// Those of peers that hold an invite.
+    /// The connections of peers that hold an invite.
     Leaves,
 }
 

@@ -52,7 +52,7 @@ impl<M> SharedInbox<M> {
     /// Adds one message, waiting for room under `Backpressure`. If the future is dropped first, the
     /// message is lost and not counted.
     pub(super) async fn push(&self, source: Source, message: (M, usize)) {
-        let mut reader = Reader {
+        let mut reader = WaitingReader {
             shared: self,
             from: source.from,
             place: ReaderPlace::default(),
@@ -179,13 +179,13 @@ impl<M> SharedInbox<M> {
 }
 
 /// A reader that waits for room. Dropping it gives up its place in line.
-struct Reader<'a, M> {
+struct WaitingReader<'a, M> {
     shared: &'a SharedInbox<M>,
     from: SocketAddr,
     place: ReaderPlace,
 }
 
-impl<M> Drop for Reader<'_, M> {
+impl<M> Drop for WaitingReader<'_, M> {
     fn drop(&mut self) {
         if !self.place.is_taken() {
             return;

@@ -96,7 +96,7 @@ fn exchange(us: &mut Engine, page: &mut Engine, now: Duration) -> bool {
 }
 
 #[test]
-fn nobody_has_an_honest_leaf_refused_who_takes_its_name_with_a_later_generation() {
+fn taking_the_name_of_an_honest_leaf_does_not_get_it_refused() {
     let by_leaf = |us: &mut Engine| {
         // The clocks of core members differ a little, so that this is too late for one of them.
         let other = ChitchatId {

@@ -219,7 +219,7 @@ fn denied(us: &Engine, denial: Denial) -> u64 {
 }
 
 #[test]
-fn who_may_say_what_is_the_table_of_the_documentation() {
+fn the_rules_match_the_documented_table() {
     use Owner::{Core, Leaf, Unproved};
     let prefix: NamePrefix = "tab-".parse().unwrap();
     let (own, latest) = (identity(1).address(), START);

@@ -9,13 +9,13 @@ use crate::host::command;
 
 /// A secret that was made for one run.
 #[derive(Debug)]
-pub(crate) struct ClusterSecret {
+pub(crate) struct DemoSecret {
     pub(crate) file: PathBuf,
     /// An invite for tabs, which is valid for a day.
     pub(crate) invite: String,
 }
 
-impl ClusterSecret {
+impl DemoSecret {
     /// Has `gossip-node` make a secret in `folder`, and an invite to the cluster `cluster`.
     pub(crate) fn make(program: &Path, folder: &Path, cluster: &str) -> anyhow::Result<Self> {
         let file = folder.join("secret");

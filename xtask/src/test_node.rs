@@ -1,4 +1,4 @@
-//! Examples of the library that run as native peers for the browser tests.
+//! Examples of the library that run as native nodes for the browser tests.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -18,13 +18,13 @@ const READY_WITHIN: Duration = Duration::from_secs(20);
 
 /// A running example. It prints how to dial it as one line of JSON, and runs until its standard
 /// input is closed. Dropping it ends it.
-pub(crate) struct Peer {
+pub(crate) struct TestNode {
     _process: Process,
     /// The line of JSON that the example has printed.
     pub(crate) facts: Value,
 }
 
-impl Peer {
+impl TestNode {
     /// Builds and starts an example of the library.
     pub(crate) fn start(workspace: &Workspace, example: &str) -> anyhow::Result<Self> {
         println!("Building the example {example}");
