@@ -139,10 +139,10 @@ impl FailureDetector {
                 successors.push(((*new).clone(), record));
             }
         }
-        let olds = pairs.iter().map(|(old, _)| *old);
-        let gone = order::set(olds.chain(successors.iter().map(|(new, _)| new)));
+        // The rest of what is known of the old ones, and of the new ones if they have a successor's record now.
+        let olds = pairs.iter().map(|(old, _)| (*old).clone());
+        let gone = order::set(olds.chain(successors.iter().map(|(new, _)| new.clone())));
         self.records.retain(|id, _| !gone.contains(id));
-        drop(gone);
         for (_, record) in &mut successors {
             record.heartbeat(&self.config, now);
         }

@@ -3,7 +3,7 @@
 //! Invariants: a key address has at most one member, unless it is core; leaves never have more than their share of the
 //! members and bytes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::Cluster;
@@ -116,16 +116,20 @@ impl Cluster {
             return newcomers.to_vec();
         }
         // The latest one at each address. Of two with the same generation, the one that is known stays.
-        let mut latest: BTreeMap<SocketAddr, (u64, bool, &ChitchatId)> = BTreeMap::new();
+        let addrs: Vec<_> = addrs.into_iter().collect();
+        let mut latest: Vec<Option<(u64, bool, &ChitchatId)>> = vec![None; addrs.len()];
         let new = newcomers.iter().map(|(id, _)| (*id, false));
         for (id, is_known) in new.chain(present.iter().map(|id| (*id, true))) {
-            let rank = (id.generation_id, is_known, id);
-            let best = latest.entry(id.addr()).or_insert(rank);
-            *best = rank.max(*best);
+            if let Ok(place) = addrs.binary_search(&id.addr())
+                && let Some(best) = latest.get_mut(place)
+            {
+                *best = (*best).max(Some((id.generation_id, is_known, id)));
+            }
         }
         let is_latest = |id: &ChitchatId| {
-            let best = latest.get(&id.addr());
-            best.is_some_and(|(_, _, best)| *best == id)
+            let place = addrs.binary_search(&id.addr());
+            let best = place.ok().and_then(|place| *latest.get(place)?);
+            best.is_some_and(|(_, _, best)| best == id)
         };
         let (kept, late): (Vec<_>, Vec<_>) = newcomers
             .iter()

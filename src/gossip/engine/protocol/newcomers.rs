@@ -3,12 +3,12 @@
 //! Invariants: a leaf replaces leaves only; a member that may be live is replaced only if it is a leaf or reached over UDP,
 //! and the newcomer a core member that has come itself.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Engine;
 use crate::credential::Role;
 use crate::gossip::engine::cores::Owner;
+use crate::gossip::engine::order;
 use crate::gossip::engine::policy::Sender;
 use crate::message::ChitchatId;
 
@@ -79,13 +79,21 @@ impl Engine {
         if replaced.is_empty() {
             return;
         }
-        let olds = replaced.iter().map(|old| (old.addr(), old));
-        let olds: BTreeMap<_, _> = olds.collect();
+        let addrs: Vec<_> = order::set(replaced.iter().map(ChitchatId::addr))
+            .into_iter()
+            .collect();
+        let place = |id: &ChitchatId| addrs.binary_search(&id.addr()).ok();
+        let mut olds = vec![None; addrs.len()];
+        for old in &replaced {
+            if let Some(known) = place(old).and_then(|place| olds.get_mut(place)) {
+                *known = Some(old);
+            }
+        }
         let others = self.cluster.others();
-        let pairs = others.filter_map(|new| Some((*olds.get(&new.addr())?, new)));
+        let pairs = others.filter_map(|new| Some(((*olds.get(place(new)?)?)?, new)));
         self.detector.succeed(&pairs.collect::<Vec<_>>(), now);
-        let mut gone = replaced;
-        gone.sort_unstable();
+        // Those for whose successor there was no room.
+        let gone: Vec<_> = order::set(replaced).into_iter().collect();
         self.detector.forget(&gone);
     }
 }
