@@ -101,16 +101,6 @@ impl<C: MaybeSend + 'static> Dialler<C> {
         self.start(addr, Some(running), Retry::Never, routes, takeover);
     }
 
-    /// Dials `addr` once, from which nothing but a connection of the second network has come: someone may have forged its
-    /// datagrams. Returns what that connection must check; it ends if the dial succeeds.
-    pub(super) fn meet(&self, addr: SocketAddr, routes: &Arc<Routes<C>>) -> Arc<Takeover> {
-        let takeover = Arc::default();
-        if routes.may_meet(self.name(addr)) {
-            self.start(addr, Some(self.dial(addr)), Retry::Never, routes, &takeover);
-        }
-        takeover
-    }
-
     /// Counts and logs that a connection of the second network is used for `addr`, which was reached over
     /// the first. While such connections are in use, dials `addr` again and again, first with `running`
     /// if there is one, and ends them once a dial succeeds. Returns what the connection must check.

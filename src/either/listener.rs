@@ -139,8 +139,7 @@ impl<R: NetIncomingRequest, S: NetIncomingRequest> NetIncomingRequest
                 let conn = request.accept().await?;
                 let takeover = match route {
                     Route::FirstFails => self.dialler.fall_back(addr, None, &self.routes),
-                    Route::Unknown => self.dialler.meet(addr, &self.routes),
-                    Route::First | Route::Second => Arc::default(),
+                    _ => Arc::default(),
                 };
                 Ok(EitherConnection::second(conn, self.routes, takeover))
             }

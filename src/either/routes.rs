@@ -174,21 +174,6 @@ impl<C> Routes<C> {
         }
     }
 
-    /// Returns whether an address may be dialled now of which nothing is known but that something has come from it over
-    /// the second network.
-    pub(super) fn may_meet(&self, name: DialName) -> bool {
-        let state = self.lock();
-        let dials = state.late_dials.iter();
-        let running = dials.filter(|(_, dial)| !dial.is_finished());
-        let hosts: Vec<_> = running.map(|(name, _)| Host::of(name.addr.ip())).collect();
-        let is_running = state
-            .late_dials
-            .get(&name)
-            .is_some_and(|dial| !dial.is_finished());
-        let is_met = is_running || state.late.contains_key(&name);
-        !is_met && leaves_checks_to_others(&hosts, Host::of(name.addr.ip()))
-    }
-
     /// Returns whether an address may be dialled now to see whether the first network has failed, and notes
     /// it. It may not if it is connected, a late connection to it waits, or it was dialled for this a short
     /// time ago.

@@ -137,14 +137,19 @@ pub(super) fn read(
         ProtocolVersion::V1 => {
             let entries = block_stream::read(reader)?;
             let mut entries = Reader::new(&entries);
-            list.reserve(entries.remaining() / MIN_ENTRY_LEN);
+            let mut len = entries.remaining();
             while entries.remaining() > 0 {
                 list.push(read_entry(&mut entries)?);
+                if list.len() == 1 {
+                    // Most are as long as the first one.
+                    len -= entries.remaining();
+                    list.reserve(entries.remaining() / len.max(MIN_ENTRY_LEN));
+                }
             }
         }
     }
-    // There is room for the shortest entries, and a digest keeps what it has.
-    if list.capacity() > list.len().saturating_mul(2) {
+    // A digest keeps the room that it has.
+    if list.capacity() > list.len().saturating_add(list.len() / 4) {
         list.shrink_to_fit();
     }
     Ok(list.into())

@@ -210,12 +210,19 @@ mod tests {
     #[test]
     fn a_digest_that_was_read_is_counted_with_the_room_that_it_has() {
         use crate::message::{ChitchatMessage, Digest, Message as _, ProtocolVersion};
-        for len in [8, 20, 24, 60, 200, 60_000] {
+        let addrs = ["127.0.0.1:1", "[2001:db8::1]:1"];
+        let lens = [8, 20, 23, 24, 60, 200, 60_000];
+        for (len, addr) in lens
+            .into_iter()
+            .flat_map(|len| addrs.map(|addr| (len, addr)))
+        {
             // As many as fit into a stream.
-            let count = (4 << 20) / (len + 41) - 1;
+            let count = (4 << 20) / (len + 53) - 1;
             let entries = (0..count).map(|n| {
+                // The first one is the shortest.
+                let len = if n == 0 { 8 } else { len };
                 let name = format!("{n:08}{}", "x".repeat(len - 8));
-                let id = ChitchatId::new(name, 1, ([127, 0, 0, 1], 1).into());
+                let id = ChitchatId::new(name, 1, addr.parse().unwrap());
                 (id, NodeDigest::default())
             });
             let syn = ChitchatMessage::Syn {
@@ -236,7 +243,7 @@ mod tests {
             let range = taken / 4 * 3..=taken * 2;
             assert!(
                 range.contains(&counted),
-                "names of {len}: {counted}, {taken}"
+                "names of {len}, {addr}: {counted}, {taken}"
             );
         }
     }

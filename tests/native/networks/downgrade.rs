@@ -358,24 +358,3 @@ async fn a_leaf_that_states_the_address_of_a_member_over_udp_does_not_keep_it_ou
     let (from, _) = soon(bridge.recv()).await.unwrap();
     assert_eq!(from, upstream.local_addr().unwrap());
 }
-
-#[tokio::test]
-async fn a_member_that_was_not_met_yet_is_reached_over_tcp_although_datagrams_come_from_its_address()
- {
-    let secret = ClusterSecret::generate();
-    let (_, bridge) = bridge(&secret, TransportLayerConfig::default()).await;
-    let seed = tcp(member(&secret), ANY_PORT).await;
-    let attacker = Attacker::at(seed.local_addr()).await;
-    attacker.knock(bridge.local_addr()).await;
-    soon(bridge.recv()).await.unwrap();
-    // It is dialled beside that, and the flow ends.
-    until(&bridge, |stats| stats.connections.is_empty()).await;
-    bridge.send(seed.local_addr(), message()).await.unwrap();
-    soon(seed.recv()).await.unwrap();
-    attacker.has_received_nothing().await;
-    // Nor does it help to go on.
-    attacker.knock(bridge.local_addr()).await;
-    bridge.send(seed.local_addr(), message()).await.unwrap();
-    soon(seed.recv()).await.unwrap();
-    attacker.has_received_nothing().await;
-}

@@ -192,7 +192,8 @@ impl Engine {
             ChitchatMessage::BadCluster { .. } if sender.role == Role::Leaf => false,
             ChitchatMessage::BadCluster { .. } => {
                 self.counts.rejections += 1;
-                // In a cluster with a secret, whoever knows it would say so over an authenticated connection.
+                // Anyone may have forged it otherwise. So a node with a secret, all of whose seeds are upstream nodes of
+                // another cluster, is told by its log only.
                 let is_credible = is_proved || !self.cluster.has_secrets();
                 if is_credible && self.rejected_by.len() < MAX_REJECTIONS {
                     self.rejected_by.insert(from);
@@ -352,6 +353,9 @@ impl Engine {
         room: usize,
         now: Duration,
     ) -> Delta {
+        if matches!(software, Software::Udp | Software::Stranger) {
+            self.introduce(now);
+        }
         let hidden = self.hidden_from(software);
         let silence = self.mentioned_for(software, TAUGHT_INTERVALS);
         let omitted = self.detector.omission(silence, now);

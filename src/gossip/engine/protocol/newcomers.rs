@@ -86,7 +86,8 @@ impl Engine {
         let mut olds = vec![None; addrs.len()];
         for old in &replaced {
             if let Some(known) = place(old).and_then(|place| olds.get_mut(place)) {
-                *known = Some(old);
+                // A later one was never heard of otherwise, and has no record.
+                known.get_or_insert(old);
             }
         }
         let others = self.cluster.others();

@@ -344,3 +344,23 @@ fn nobody_over_udp_keeps_a_leaf_out_that_comes_to_a_member_with_a_secret() {
     us.handle(from_udp(5, syn(&[(over_udp(6), listed(1))])), SECOND);
     assert!(find(&us, &over_udp(6)).is_some());
 }
+
+#[test]
+fn the_first_message_to_a_peer_over_udp_has_our_own_state_also_if_it_has_no_digest() {
+    let mut us = engine_with(1, config(1));
+    us.set("k", "v", SECOND).unwrap();
+    let answer = ChitchatMessage::SynAck {
+        version: ProtocolVersion::V0,
+        digest: Digest::default(),
+        delta: Delta::default(),
+    };
+    let outputs = us.handle(from_udp(5, answer), SECOND);
+    let told = outputs.iter().find_map(|output| match output {
+        Output::Send {
+            message: ChitchatMessage::Ack { delta, .. },
+            ..
+        } => delta.node_deltas.first(),
+        _ => None,
+    });
+    assert_eq!(told.map(|node| &node.chitchat_id), Some(us.id()));
+}
