@@ -49,18 +49,16 @@ impl Introductions {
         }
     }
 
-    /// Returns true if it is time to choose again: a quarter of the gossip `interval` has passed, or a sixteenth if
-    /// there are more or fewer members now.
+    /// Returns true if it is time to choose again: there are more or fewer members now, who must not wait to be told of,
+    /// or a quarter of the gossip `interval` has passed.
     pub(in crate::gossip::engine) fn is_due(
         &self,
         members: usize,
         interval: Duration,
         now: Duration,
     ) -> bool {
-        self.chosen.is_none_or(|(at, of)| {
-            let part = if of == members { 4 } else { 16 };
-            now.saturating_sub(at) >= interval / part
-        })
+        self.chosen
+            .is_none_or(|(at, of)| of != members || now.saturating_sub(at) >= interval / 4)
     }
 
     /// Returns the members that a message to a peer over UDP may mention, sorted by id.
