@@ -6,7 +6,7 @@
 //! drawn at random, of the digest that was sent to it last. Someone who forges its source would have to
 //! list most of the members. That can be prepared: someone who asks from an address of its own learns who the
 //! members are. So an echo raises the factor, and does not remove it. Invariant: an address gets at most [`FACTOR`]
-//! times the bytes that came from it, and [`FACTOR_ONCE_ECHOED`] times those that came since it has echoed, apart from
+//! times the bytes that came from it, and [`FACTOR_ONCE_ECHOED`] times those of its echo and of what came since, apart from
 //! what the [`Budget`](super::budget::Budget) of the port allows.
 //!
 //! This file decides; it sends nothing and reads no clock.
@@ -52,24 +52,19 @@ impl Echo {
 
     /// Notes a datagram from the address.
     pub(super) fn received(&mut self, datagram: &Bytes) {
-        let factor = match self.has_echoed {
-            true => FACTOR_ONCE_ECHOED,
-            false => FACTOR,
-        };
-        let more = datagram.len().saturating_mul(factor);
-        self.credit = self.credit.saturating_add(more);
         if !self.has_echoed
             && let Some((id, heartbeat)) = &self.sample
             && let Some(digest) = digest_of(datagram)
         {
             let known = digest.node_digests.get(id);
             self.has_echoed = known.is_some_and(|known| known.heartbeat >= *heartbeat);
-            if self.has_echoed {
-                // As if it had sent this one afterwards.
-                let more = datagram.len() * (FACTOR_ONCE_ECHOED - FACTOR);
-                self.credit = self.credit.saturating_add(more);
-            }
         }
+        let factor = match self.has_echoed {
+            true => FACTOR_ONCE_ECHOED,
+            false => FACTOR,
+        };
+        let more = datagram.len().saturating_mul(factor);
+        self.credit = self.credit.saturating_add(more);
     }
 
     /// Notes a message that is about to be sent to the address. Returns whether it may be: what exceeds the

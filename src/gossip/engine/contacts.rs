@@ -33,6 +33,14 @@ struct Contact {
     is_reported: bool,
 }
 
+impl Contact {
+    /// Returns true if the first unanswered Syn was sent at least `patience` ago.
+    fn is_silent(&self, patience: Duration, now: Duration) -> bool {
+        let since = self.unanswered_since;
+        since.is_some_and(|since| now >= since.saturating_add(patience))
+    }
+}
+
 impl Contacts {
     pub(super) fn new(patience: Duration) -> Self {
         Self {
@@ -73,18 +81,14 @@ impl Contacts {
 
     /// Returns true if `addr` has not answered in time.
     pub(super) fn is_silent(&self, addr: SocketAddr, now: Duration) -> bool {
-        let since = self.asked.get(&addr).and_then(|c| c.unanswered_since);
-        since.is_some_and(|since| now >= since.saturating_add(self.patience))
+        let contact = self.asked.get(&addr);
+        contact.is_some_and(|contact| contact.is_silent(self.patience, now))
     }
 
     /// Returns the addresses that have not answered in time, in their order.
     pub(super) fn silent(&self, now: Duration) -> impl Iterator<Item = &SocketAddr> {
-        let is_silent = move |contact: &Contact| {
-            let since = contact.unanswered_since;
-            since.is_some_and(|since| now >= since.saturating_add(self.patience))
-        };
         let asked = self.asked.iter();
-        let silent = asked.filter(move |(_, contact)| is_silent(contact));
+        let silent = asked.filter(move |(_, contact)| contact.is_silent(self.patience, now));
         silent.map(|(addr, _)| addr)
     }
 

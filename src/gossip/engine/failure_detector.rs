@@ -128,7 +128,8 @@ impl FailureDetector {
 
     /// Notes that the first of each pair was replaced by the second, the next generation of the same member, which has just
     /// been heard. If the old one was live or had left, the new one is live at once: a page that is reloaded is never
-    /// found dead. The pairs must be sorted by the second. Takes time in proportion to all members.
+    /// found dead. The pairs must be sorted by the second. Takes time in proportion to all members. Nothing is known of the
+    /// old ones afterwards, which the caller forgets.
     pub(super) fn succeed(&mut self, pairs: &[(&ChitchatId, &ChitchatId)], now: Duration) {
         let mut successors = Vec::with_capacity(pairs.len());
         for (old, new) in pairs {
@@ -139,10 +140,8 @@ impl FailureDetector {
                 successors.push(((*new).clone(), record));
             }
         }
-        // The rest of what is known of the old ones, and of the new ones if they have a successor's record now.
-        let olds = pairs.iter().map(|(old, _)| (*old).clone());
-        let gone = order::set(olds.chain(successors.iter().map(|(new, _)| new.clone())));
-        self.records.retain(|id, _| !gone.contains(id));
+        let news = order::set(successors.iter().map(|(new, _)| new.clone()));
+        self.records.retain(|id, _| !news.contains(id));
         for (_, record) in &mut successors {
             record.heartbeat(&self.config, now);
         }

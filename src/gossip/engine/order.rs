@@ -8,6 +8,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::iter::Peekable;
+use std::net::SocketAddr;
 
 use litemap::LiteMap;
 
@@ -86,6 +87,11 @@ pub(super) fn sorted<T>(values: Vec<T>, rank: impl Fn(&T) -> Rank) -> Vec<T> {
         .into_iter()
         .map(|(_, place)| values.get_mut(place)?.take());
     taken.flatten().collect()
+}
+
+/// Returns a map with an empty place for each of `addrs`.
+pub(super) fn places<T>(addrs: BTreeSet<SocketAddr>) -> LiteMap<SocketAddr, Option<T>> {
+    addrs.into_iter().map(|addr| (addr, None)).collect()
 }
 
 /// Returns a set of `values`. Unlike `collect`, it inserts them one by one.

@@ -116,19 +116,15 @@ impl Cluster {
             return newcomers.to_vec();
         }
         // The latest one at each address. Of two with the same generation, the one that is known stays.
-        let addrs: Vec<_> = addrs.into_iter().collect();
-        let mut latest: Vec<Option<(u64, bool, &ChitchatId)>> = vec![None; addrs.len()];
+        let mut latest = order::places(addrs);
         let new = newcomers.iter().map(|(id, _)| (*id, false));
         for (id, is_known) in new.chain(present.iter().map(|id| (*id, true))) {
-            if let Ok(place) = addrs.binary_search(&id.addr())
-                && let Some(best) = latest.get_mut(place)
-            {
+            if let Some(best) = latest.get_mut(&id.addr()) {
                 *best = (*best).max(Some((id.generation_id, is_known, id)));
             }
         }
         let is_latest = |id: &ChitchatId| {
-            let place = addrs.binary_search(&id.addr());
-            let best = place.ok().and_then(|place| *latest.get(place)?);
+            let best = latest.get(&id.addr()).copied().flatten();
             best.is_some_and(|(_, _, best)| best == id)
         };
         let (kept, late): (Vec<_>, Vec<_>) = newcomers

@@ -103,13 +103,9 @@ impl Introductions {
                 }
             }
         }
-        let leaves = &self.leaves;
-        let may_be_told = |id: &&ChitchatId| {
-            let is_shown = || matches!(leaves.get(*id), Some(Visibility::Shown(_)));
-            *id == cluster.self_id() || cluster.owner(id) != Owner::Leaf || is_shown()
-        };
         let ids = cluster.nodes().map(|(id, _)| id);
-        self.told = ids.filter(may_be_told).cloned().collect();
+        let told = ids.filter(|id| !is_leaf(id) || self.is_shown(id));
+        self.told = told.cloned().collect();
         self.chosen = Some((now, all));
         hidden
     }

@@ -332,17 +332,14 @@ impl Engine {
         room: usize,
         now: Duration,
     ) -> Digest {
-        if matches!(software, Software::Udp | Software::Stranger) {
-            self.introduce(now);
-        }
+        self.introduce(software, now);
         let hidden = self.hidden_from(software);
         let silence = self.mentioned_for(software, MENTIONED_INTERVALS);
         let omitted = self.detector.omission(silence, now);
         let skip = |id: &ChitchatId| hidden.contains(id) || omitted(id);
-        let of = match software {
-            Software::Udp | Software::Stranger => Some(self.introductions.told()),
-            Software::Ours | Software::Leaf | Software::Unknown => None,
-        };
+        let of = software
+            .may_be_over_udp()
+            .then(|| self.introductions.told());
         self.cluster.digest(of, version, room, skip)
     }
 
@@ -353,17 +350,14 @@ impl Engine {
         room: usize,
         now: Duration,
     ) -> Delta {
-        if matches!(software, Software::Udp | Software::Stranger) {
-            self.introduce(now);
-        }
+        self.introduce(software, now);
         let hidden = self.hidden_from(software);
         let silence = self.mentioned_for(software, TAUGHT_INTERVALS);
         let omitted = self.detector.omission(silence, now);
         let skip = |id: &ChitchatId| hidden.contains(id) || omitted(id);
-        let of = match software {
-            Software::Udp | Software::Stranger => Some(self.introductions.told()),
-            Software::Ours | Software::Leaf | Software::Unknown => None,
-        };
+        let of = software
+            .may_be_over_udp()
+            .then(|| self.introductions.told());
         self.cluster.delta(of, theirs, room, skip, &mut self.rng)
     }
 

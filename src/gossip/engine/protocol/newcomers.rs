@@ -79,19 +79,15 @@ impl Engine {
         if replaced.is_empty() {
             return;
         }
-        let addrs: Vec<_> = order::set(replaced.iter().map(ChitchatId::addr))
-            .into_iter()
-            .collect();
-        let place = |id: &ChitchatId| addrs.binary_search(&id.addr()).ok();
-        let mut olds = vec![None; addrs.len()];
+        let mut olds = order::places(order::set(replaced.iter().map(ChitchatId::addr)));
         for old in &replaced {
-            if let Some(known) = place(old).and_then(|place| olds.get_mut(place)) {
+            if let Some(known) = olds.get_mut(&old.addr()) {
                 // A later one was never heard of otherwise, and has no record.
                 known.get_or_insert(old);
             }
         }
         let others = self.cluster.others();
-        let pairs = others.filter_map(|new| Some(((*olds.get(place(new)?)?)?, new)));
+        let pairs = others.filter_map(|new| Some(((*olds.get(&new.addr())?)?, new)));
         self.detector.succeed(&pairs.collect::<Vec<_>>(), now);
         // Those for whose successor there was no room.
         let gone: Vec<_> = order::set(replaced).into_iter().collect();

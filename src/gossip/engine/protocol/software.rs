@@ -21,6 +21,13 @@ pub(super) enum Software {
     Stranger,
 }
 
+impl Software {
+    /// Returns true if a peer with it may be reached over UDP, and is told of few leaves.
+    pub(super) fn may_be_over_udp(self) -> bool {
+        matches!(self, Self::Udp | Self::Stranger)
+    }
+}
+
 impl Engine {
     /// Returns `addrs`, which have not asked, divided by their software, without empty parts.
     pub(super) fn by_software(&self, addrs: &[SocketAddr]) -> Vec<(Software, Vec<SocketAddr>)> {

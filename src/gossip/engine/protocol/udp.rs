@@ -179,8 +179,11 @@ impl Engine {
         !is_secure && !is_key_address(addr)
     }
 
-    /// Chooses the leaves that peers over UDP are told of, if it is time to.
-    pub(super) fn introduce(&mut self, now: Duration) {
+    /// Chooses the leaves that peers over UDP are told of, if it is time to before a message to one with `software`.
+    pub(super) fn introduce(&mut self, software: Software, now: Duration) {
+        if !software.may_be_over_udp() {
+            return;
+        }
         let (members, interval) = (self.cluster.nodes().len(), self.config.gossip_interval);
         if !self.introductions.is_due(members, interval, now) {
             return;

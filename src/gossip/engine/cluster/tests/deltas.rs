@@ -64,13 +64,7 @@ fn a_peer_that_has_seen_a_tombstone_before_it_was_collected_is_sent_only_what_is
         let digest = Digest {
             node_digests: [(id(0), known(1, known_version))].into(),
         };
-        let delta = us.delta(
-            None,
-            &digest,
-            60_000,
-            none,
-            &mut fastrand::Rng::with_seed(1),
-        );
+        let delta = delta(&us, &digest, 60_000);
         assert_eq!(delta.node_deltas[0].from_version_excluded, from);
     }
 }
@@ -151,7 +145,7 @@ fn few_changes_of_members_that_a_peer_knows_do_not_wait_until_it_has_all_of_othe
     // It knows the one with many changes as well, or does not.
     for known in [3, 0] {
         let (us, digest) = one_with_many_and_two_with_few(known);
-        let delta = us.delta(None, &digest, 8_000, none, &mut fastrand::Rng::with_seed(1));
+        let delta = delta(&us, &digest, 8_000);
         let sent = delta.node_deltas.iter();
         let sent: Vec<_> = sent
             .map(|delta| (&delta.chitchat_id, delta.key_values.len()))
@@ -171,7 +165,7 @@ fn a_change_that_needs_nearly_a_whole_message_gets_it_although_others_have_few()
     for key in 0..200 {
         state.set(&format!("k{key}"), &noise, DeletionStatus::Set, NOW);
     }
-    let delta = us.delta(None, &digest, 8_000, none, &mut fastrand::Rng::with_seed(1));
+    let delta = delta(&us, &digest, 8_000);
     assert_eq!(delta.node_deltas[0].chitchat_id, id(1));
     assert_eq!(delta.node_deltas[0].key_values.len(), 1);
 }

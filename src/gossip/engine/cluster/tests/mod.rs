@@ -63,13 +63,18 @@ fn none(_: &ChitchatId) -> bool {
 }
 
 /// Runs one exchange in one direction: `to` learns what `from` knows.
+/// Returns what a peer with `digest` is sent of all members.
+fn delta(us: &Cluster, digest: &Digest, room: usize) -> Delta {
+    us.delta(None, digest, room, none, &mut fastrand::Rng::with_seed(1))
+}
+
 fn teach(from: &mut Cluster, to: &mut Cluster) {
     let theirs = from.digest(None, ProtocolVersion::V0, 60_000, none);
     for (id, node) in &theirs.node_digests {
         to.note_heartbeat(id, node.heartbeat);
     }
     let ours = to.digest(None, ProtocolVersion::V0, 60_000, none);
-    let delta = from.delta(None, &ours, 60_000, none, &mut fastrand::Rng::with_seed(1));
+    let delta = delta(from, &ours, 60_000);
     to.apply(delta, NOW);
 }
 
@@ -259,7 +264,7 @@ fn a_delta_fits_its_room_and_the_next_one_continues() {
     b.note_heartbeat(&id(1), 1);
     for exchange in 1.. {
         let digest = b.digest(None, ProtocolVersion::V0, 60_000, none);
-        let delta = a.delta(None, &digest, 1000, none, &mut fastrand::Rng::with_seed(1));
+        let delta = delta(&a, &digest, 1000);
         b.apply(delta, NOW);
         let known = b.nodes().find(|(known, _)| **known == id(1)).unwrap().1;
         if known.entries().count() == 100 {
@@ -282,13 +287,7 @@ fn unknown_members_come_first_and_then_those_that_lack_most_changes() {
         }
         digest.node_digests.insert(id(name), self::known(0, known));
     }
-    let delta = us.delta(
-        None,
-        &digest,
-        60_000,
-        none,
-        &mut fastrand::Rng::with_seed(1),
-    );
+    let delta = delta(&us, &digest, 60_000);
     let order: Vec<_> = delta.node_deltas.iter().map(|d| &d.chitchat_id).collect();
     assert_eq!(order, [&id(2), &id(1), &id(4), &id(3)]);
 }

@@ -191,6 +191,13 @@ fn mentioned(outputs: &[Output], to: SocketAddr) -> usize {
     leaves
 }
 
+/// Core member 2 lists itself and `leaves` at the second `at`, with that as their heartbeat.
+fn hear_of(us: &mut Engine, leaves: impl Iterator<Item = u8>, at: u32) {
+    let all = leaves.map(leaf).chain([core(2)]);
+    let all: Vec<_> = all.map(|id| (id, listed(at.into()))).collect();
+    us.handle(from_core(2, syn(&all)), SECOND * at);
+}
+
 #[test]
 fn a_bridge_tells_members_over_udp_of_a_bounded_number_of_leaves_in_a_day() {
     let config = GossipConfig {
@@ -199,9 +206,7 @@ fn a_bridge_tells_members_over_udp_of_a_bounded_number_of_leaves_in_a_day() {
     };
     let mut us = engine_with(1, config);
     let heard = |us: &mut Engine, from: u8, at: u32| {
-        let leaves = (from..from + 8).map(|n| (leaf(n), listed(at.into())));
-        let all: Vec<_> = leaves.chain([(core(2), listed(at.into()))]).collect();
-        us.handle(from_core(2, syn(&all)), SECOND * at);
+        hear_of(us, from..from + 8, at);
         let state = |n| node_delta(&leaf(n), 0, vec![set("k", "v", 1)]);
         us.handle(
             from_core(2, ack((from..from + 8).map(state).collect())),
@@ -275,9 +280,7 @@ fn a_leaf_that_members_over_udp_were_told_of_keeps_its_place_while_it_is_a_membe
     let mut us = engine_with(1, config);
     let told = |us: &mut Engine, of: &[u8], from: u32| {
         for at in from..from + 5 {
-            let leaves = of.iter().map(|n| (leaf(*n), listed(at.into())));
-            let all: Vec<_> = leaves.chain([(core(2), listed(at.into()))]).collect();
-            us.handle(from_core(2, syn(&all)), SECOND * at);
+            hear_of(us, of.iter().copied(), at);
         }
         let now = SECOND * (from + 4);
         let outputs = us.handle(from_udp(5, syn(&[(over_udp(5), listed(1))])), now);
