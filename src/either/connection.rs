@@ -33,9 +33,18 @@ enum Kind<A, B> {
 /// The shared state through which a connection of the second network learns of the first network.
 #[derive(Debug)]
 struct Context<A> {
-    /// Where messages from the peer are recorded as answers.
-    routes: Arc<Routes<A>>,
+    /// Where messages from the peer are recorded as answers, if this side has dialled it. What comes by itself may be
+    /// forged, and answers nothing.
+    routes: Option<Arc<Routes<A>>>,
     takeover: Arc<Takeover>,
+}
+
+impl<A> Context<A> {
+    fn note_answer(&self, addr: SocketAddr) {
+        if let Some(routes) = &self.routes {
+            routes.answered_over_second(addr);
+        }
+    }
 }
 
 impl<A, B> EitherConnection<A, B> {
@@ -46,7 +55,15 @@ impl<A, B> EitherConnection<A, B> {
         })
     }
 
-    pub(super) fn second(conn: B, routes: Arc<Routes<A>>, takeover: Arc<Takeover>) -> Self {
+    /// Returns a connection of the second network that this side has dialled.
+    pub(super) fn dialled(conn: B, routes: Arc<Routes<A>>, takeover: Arc<Takeover>) -> Self {
+        let routes = Some(routes);
+        Self(Kind::Second(conn, Arc::new(Context { routes, takeover })))
+    }
+
+    /// Returns a connection of the second network that this side has accepted.
+    pub(super) fn accepted(conn: B, takeover: Arc<Takeover>) -> Self {
+        let routes = None;
         Self(Kind::Second(conn, Arc::new(Context { routes, takeover })))
     }
 
@@ -143,7 +160,7 @@ impl<A: NetConnection, B: NetConnection> NetConnection for EitherConnection<A, B
             Kind::First { conn, .. } => conn.recv().await,
             Kind::Second(conn, context) => {
                 let received = context.takeover.unless(conn.recv()).await?;
-                context.routes.answered_over_second(conn.remote_addr());
+                context.note_answer(conn.remote_addr());
                 Ok(received)
             }
         }
@@ -154,7 +171,7 @@ impl<A: NetConnection, B: NetConnection> NetConnection for EitherConnection<A, B
             Kind::First { conn, .. } => conn.recv_many(messages).await,
             Kind::Second(conn, context) => {
                 let open = context.takeover.unless(conn.recv_many(messages)).await?;
-                context.routes.answered_over_second(conn.remote_addr());
+                context.note_answer(conn.remote_addr());
                 Ok(open)
             }
         }

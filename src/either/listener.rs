@@ -141,7 +141,7 @@ impl<R: NetIncomingRequest, S: NetIncomingRequest> NetIncomingRequest
                     Route::FirstFails => self.dialler.fall_back(addr, None, &self.routes),
                     _ => Arc::default(),
                 };
-                Ok(EitherConnection::second(conn, self.routes, takeover))
+                Ok(EitherConnection::accepted(conn, takeover))
             }
         }
     }

@@ -28,7 +28,8 @@ pub(super) const HEAD_START: Duration = Duration::from_millis(250);
 /// were reached over the first, the oldest that is not in use of the host that has the most. If all are in use,
 /// there are as many as connections.
 const MAX_ADDRS: usize = 10_000;
-/// An answer over the second network keeps a peer from being dialled over the first for this time.
+/// An answer over the second network keeps a peer from being dialled over the first for this time. Later answers do
+/// not make it longer: someone may forge them.
 const SECOND_VALID_FOR: Duration = Duration::from_secs(60);
 
 /// An address from which the second network is refused is dialled over the first at most once in this
@@ -69,7 +70,7 @@ pub(super) struct Routes<C> {
 struct State<C> {
     /// Addresses that were reached over the first network.
     reached: HashMap<SocketAddr, Reached>,
-    /// When each other address has last answered over the second network.
+    /// When each other address has answered over the second network, for as long as that is valid.
     answered: HashMap<SocketAddr, Instant>,
     /// Connections of the first network that were established late and wait to be used.
     late: HashMap<DialName, (u64, C)>,
@@ -124,8 +125,7 @@ impl<C> Routes<C> {
                 Route::First
             };
         }
-        let valid = |at: &Instant| now < *at + SECOND_VALID_FOR;
-        match state.answered.get(&addr).filter(|at| valid(at)) {
+        match state.answered.get(&addr).filter(|at| is_valid(**at, now)) {
             Some(_) => Route::Second,
             None => Route::Unknown,
         }
@@ -159,11 +159,16 @@ impl<C> Routes<C> {
     }
 
     /// Remembers that `addr` has answered over the second network now, unless it was reached over the
-    /// first.
+    /// first, or an earlier answer is valid.
     pub(super) fn answered_over_second(&self, addr: SocketAddr) {
+        self.answered_at(addr, Instant::now());
+    }
+
+    fn answered_at(&self, addr: SocketAddr, now: Instant) {
         let mut state = self.lock();
-        if !state.reached.contains_key(&addr) {
-            insert(&mut state.answered, addr, Instant::now(), |_, at| Some(*at));
+        let earlier = state.answered.get(&addr);
+        if !state.reached.contains_key(&addr) && !earlier.is_some_and(|at| is_valid(*at, now)) {
+            insert(&mut state.answered, addr, now, |_, at| Some(*at));
         }
     }
 
@@ -280,6 +285,11 @@ impl<C> Routes<C> {
 fn leaves_checks_to_others(running: &[Host], host: Host) -> bool {
     let own = running.iter().filter(|other| **other == host).count();
     own < MAX_BESIDE_CHECKS.saturating_sub(running.len())
+}
+
+/// Returns whether an answer over the second network that came at `at` still tells how the peer is to be dialled.
+fn is_valid(at: Instant, now: Instant) -> bool {
+    now < at + SECOND_VALID_FOR
 }
 
 /// Returns whether an address must be forgotten before `addr` is inserted.
@@ -534,6 +544,18 @@ mod tests {
         let later = Instant::now() + SECOND_VALID_FOR;
         assert_eq!(routes.route_at(addr(1), later), Route::Unknown);
         assert_eq!(routes.route_at(addr(2), later), Route::First);
+    }
+
+    #[test]
+    fn later_answers_over_the_second_network_do_not_keep_a_peer_from_being_dialled_over_the_first()
+    {
+        let routes = Routes::<()>::default();
+        let start = Instant::now();
+        for seconds in 0..60 {
+            routes.answered_at(addr(1), start + Duration::from_secs(seconds));
+        }
+        let later = start + SECOND_VALID_FOR;
+        assert_eq!(routes.route_at(addr(1), later), Route::Unknown);
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl<A: NetTransport, B: NetTransport> EitherTransport<A, B> {
     }
 
     fn of_second(&self, conn: B::Connection, takeover: Arc<Takeover>) -> Connection<A, B> {
-        EitherConnection::second(conn, Arc::clone(&self.routes), takeover)
+        EitherConnection::dialled(conn, Arc::clone(&self.routes), takeover)
     }
 }
 

@@ -91,8 +91,26 @@ impl<T: NetTransport> Shared<T> {
     /// Passes an event to the engine and performs its outputs. Returns true if the membership has changed.
     pub(super) fn handle(&self, event: Event) -> bool {
         let now = self.now();
+        let is_round = matches!(event, Event::Round);
         let outputs = self.engine().handle(event, now);
+        if is_round {
+            self.ask_for_receivers(&outputs);
+        }
         self.perform(outputs)
+    }
+
+    /// Has the members that were selected for a round dialled of which only datagrams are known, which someone may
+    /// have forged.
+    fn ask_for_receivers(&self, outputs: &[Output]) {
+        let receivers = outputs.iter().flat_map(|output| match output {
+            Output::Send { to, .. } => std::slice::from_ref(to),
+            Output::SendToAll { to, .. } => to,
+            Output::Refuse { .. } | Output::MembershipChanged => &[],
+        });
+        for to in receivers {
+            // If it fails, so do the messages.
+            drop(self.socket.get_or_create_outgoing_connection(*to));
+        }
     }
 
     /// Performs outputs of the engine. Returns true if the membership has changed.

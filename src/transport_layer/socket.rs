@@ -183,7 +183,10 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
     /// Returns a handle to the queue of peer `to`, which is created if there is none.
     ///
     /// Nothing is dialled until there is something to send, or until
-    /// [`OutgoingConnection::connected`] is awaited.
+    /// [`OutgoingConnection::connected`] is awaited. One case is different: if all that is known of the peer is a
+    /// connection without authentication, as what comes over UDP is, its address is dialled, because someone
+    /// may have forged that. An identity that answers there takes the place of the connection. An address at which
+    /// nobody proves an identity is dialled again at most every two minutes.
     ///
     /// # Errors
     ///
@@ -193,7 +196,7 @@ impl<T: NetTransport, M: Message> TransportLayerSocket<T, M> {
         to: SocketAddr,
     ) -> Result<OutgoingConnection<M>, ClosedError> {
         let to = canonical(to);
-        self.intake.ensure_peer(to)?;
+        self.intake.ask_for(to)?;
         let outbound: Arc<dyn Outbound> = Arc::new(self.intake.clone());
         Ok(OutgoingConnection::new(outbound, to))
     }

@@ -1,11 +1,12 @@
 //! A flow as a connection of the transport layer.
 //!
-//! It adds no protocol of its own: no handshake, no acknowledgement, no goodbye. Invariant: when
-//! the last clone is dropped, the endpoint forgets the flow.
+//! It adds no protocol of its own: no handshake, no acknowledgement, no goodbye. An address that was accepted and
+//! is dialled has two connections, which take turns at its messages. Invariant: a connection ends when it is closed or
+//! its last clone is dropped, and with the last connection of a flow, the endpoint forgets the flow.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -25,8 +26,8 @@ const MAX_RECEIVED: usize = 1024;
 /// in any stronger sense, and nothing protects it: it belongs to a
 /// [`PlaintextUdpTransport`](super::PlaintextUdpTransport).
 ///
-/// Clones share it. When the last one is dropped, the peer is forgotten. The remote identity is
-/// always [`Identity::UNPROVED`].
+/// Clones share it. When the last one of all connections with the peer is dropped, the peer is forgotten. The remote
+/// identity is always [`Identity::UNPROVED`].
 #[derive(Debug, Clone)]
 pub struct UdpConnection(Arc<Handle>);
 
@@ -36,33 +37,51 @@ struct Handle {
     flow: Arc<Flow>,
     identity: Identity,
     alpn: Alpn,
+    /// Set when it is closed.
+    closed: OnceLock<CloseCode>,
+}
+
+impl Handle {
+    fn close(&self, code: CloseCode) {
+        if self.closed.set(code).is_ok() {
+            self.endpoint.leave(&self.flow);
+        }
+    }
+
+    fn ended(&self) -> Option<CloseReason> {
+        let closed = self.closed.get().map(|code| CloseReason::Local(*code));
+        closed.or_else(|| self.flow.ended())
+    }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.endpoint.forget(&self.flow);
+        self.close(CloseCode::NORMAL);
     }
 }
 
 impl UdpConnection {
+    /// Returns a connection of `flow`, which counts it already.
     pub(super) fn new(endpoint: Arc<Endpoint>, flow: Arc<Flow>, identity: Identity) -> Self {
         Self(Arc::new(Handle {
             endpoint,
             flow,
             identity,
             alpn: ChitchatMessage::ALPN,
+            closed: OnceLock::new(),
         }))
     }
 
     fn check_open(&self) -> anyhow::Result<()> {
-        match self.0.flow.ended() {
+        match self.0.ended() {
             None => Ok(()),
             Some(reason) => Err(FrameError::Closed { reason }.into()),
         }
     }
 
     async fn take(&self, max: usize, take: impl FnMut(Bytes)) -> anyhow::Result<()> {
-        match self.0.flow.take(max, take).await {
+        let has_left = || self.0.closed.get().is_some();
+        match self.0.flow.take(max, has_left, take).await {
             Some(()) => Ok(()),
             None => self.check_open(),
         }
@@ -139,11 +158,10 @@ impl NetConnection for UdpConnection {
 
     /// Ends the connection on this side. Nothing is sent to the peer.
     async fn close(&self, code: CloseCode) {
-        self.0.flow.end(CloseReason::Local(code));
-        self.0.endpoint.forget(&self.0.flow);
+        self.0.close(code);
     }
 
     async fn watch_close(&self) -> CloseReason {
-        self.0.flow.wait_for_end().await
+        self.0.flow.wait_for(|| self.0.ended()).await
     }
 }

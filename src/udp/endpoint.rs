@@ -212,7 +212,8 @@ impl Endpoint {
         }
     }
 
-    /// Returns the pending flow that has waited longest, waiting if there is none. Cancel-safe.
+    /// Returns the pending flow that has waited longest, waiting if there is none, with one more connection.
+    /// Cancel-safe.
     ///
     /// # Errors
     ///
@@ -223,6 +224,7 @@ impl Endpoint {
             {
                 let mut state = self.shared.lock();
                 if let Some(flow) = state.pending.pop_front() {
+                    flow.join();
                     return Ok(flow);
                 }
                 state.check()?;
@@ -231,7 +233,7 @@ impl Endpoint {
         }
     }
 
-    /// Returns the flow of `remote`, and creates it if there is none.
+    /// Returns the flow of `remote`, with one more connection, and creates it if there is none.
     ///
     /// # Errors
     ///
@@ -245,13 +247,17 @@ impl Endpoint {
             .flows
             .entry(remote)
             .or_insert_with(|| Arc::new(Flow::new(remote, Echo::dialled())));
+        flow.join();
         Ok(Arc::clone(flow))
     }
 
-    /// Removes `flow`, and drops the messages that wait in it. The next message from its address starts
-    /// a new one.
-    pub(super) fn forget(&self, flow: &Arc<Flow>) {
+    /// Ends one connection of `flow`. After the last one, removes the flow, and drops the messages that wait in it;
+    /// the next message from its address starts a new one.
+    pub(super) fn leave(&self, flow: &Arc<Flow>) {
         let mut state = self.shared.lock();
+        if !flow.leave() {
+            return;
+        }
         if let Entry::Occupied(entry) = state.flows.entry(flow.remote_addr())
             && Arc::ptr_eq(entry.get(), flow)
         {

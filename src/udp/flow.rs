@@ -1,8 +1,8 @@
 //! The state of one remote address on a port.
 //!
-//! A flow queues messages; the endpoint decides which datagrams belong to it. Invariants: waiting
-//! messages are within the limits of [`UdpConfig`]; none is delivered after the flow has ended, and none
-//! is queued after it was discarded.
+//! A flow queues messages; the endpoint decides which datagrams belong to it. It has several connections if it was
+//! accepted and dialled. Invariants: waiting messages are within the limits of [`UdpConfig`]; none is delivered after
+//! the flow has ended, and none is queued after it was discarded.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -37,6 +37,8 @@ struct State {
     last_heard: Instant,
     ended: Option<CloseReason>,
     is_discarded: bool,
+    /// The number of connections that have not ended.
+    connections: usize,
     echo: Echo,
 }
 
@@ -60,6 +62,7 @@ impl Flow {
                 last_heard: Instant::now(),
                 ended: None,
                 is_discarded: false,
+                connections: 0,
                 echo,
             }),
             changed: Epoch::default(),
@@ -98,14 +101,34 @@ impl Flow {
         std::mem::take(&mut state.messages).len()
     }
 
+    /// Counts one more connection of this flow.
+    pub(super) fn join(&self) {
+        self.lock().connections += 1;
+    }
+
+    /// Counts one connection less, whose tasks look again. Returns true if it was the last one.
+    pub(super) fn leave(&self) -> bool {
+        let mut state = self.lock();
+        state.connections = state.connections.saturating_sub(1);
+        let is_last = state.connections == 0;
+        drop(state);
+        self.changed.advance();
+        is_last
+    }
+
     /// Passes at least one and at most `max` messages to `take`, waiting if there is none. Returns
-    /// `None` once the flow has ended. Cancel-safe.
-    pub(super) async fn take(&self, max: usize, mut take: impl FnMut(Bytes)) -> Option<()> {
+    /// `None` once the flow has ended, or `has_left` returns true. Cancel-safe.
+    pub(super) async fn take(
+        &self,
+        max: usize,
+        has_left: impl Fn() -> bool,
+        mut take: impl FnMut(Bytes),
+    ) -> Option<()> {
         loop {
             let seen = self.changed.current();
             {
                 let mut state = self.lock();
-                if state.ended.is_some() {
+                if state.ended.is_some() || has_left() {
                     return None;
                 }
                 let (mut count, mut bytes) = (0, 0);
@@ -146,28 +169,24 @@ impl Flow {
         self.lock().last_heard
     }
 
-    /// Ends the flow and wakes all tasks that wait on it. The first reason is kept.
-    pub(super) fn end(&self, reason: CloseReason) {
+    /// Ends the flow because of an error, and wakes all tasks that wait on it. The first error is kept.
+    pub(super) fn fail(&self, error: UdpError) {
+        let reason = CloseReason::Lost(Arc::new(error.into()));
         self.lock().ended.get_or_insert(reason);
         self.changed.advance();
     }
 
-    /// Ends the flow because of an error.
-    pub(super) fn fail(&self, error: UdpError) {
-        self.end(CloseReason::Lost(Arc::new(error.into())));
-    }
-
-    /// Returns the reason of the end if the flow has ended.
+    /// Returns the reason of the end if the flow has failed.
     pub(super) fn ended(&self) -> Option<CloseReason> {
         self.lock().ended.clone()
     }
 
-    /// Waits until the flow ends, and returns the reason. Cancel-safe.
-    pub(super) async fn wait_for_end(&self) -> CloseReason {
+    /// Waits until `ended` returns something, which is asked whenever a connection of this flow has ended. Cancel-safe.
+    pub(super) async fn wait_for<T>(&self, ended: impl Fn() -> Option<T>) -> T {
         loop {
             let seen = self.changed.current();
-            if let Some(reason) = self.ended() {
-                return reason;
+            if let Some(ended) = ended() {
+                return ended;
             }
             self.changed.later_than(seen).await;
         }

@@ -430,7 +430,7 @@ impl<C: NetConnection> Peer<C> {
         if let Some(due) = self.verification_due()
             && self.dial.is_none()
         {
-            if self.was_dialled_at(addr) {
+            if self.is_proved() && self.was_dialled_at(addr) {
                 self.cancel_verification();
             } else if due <= now {
                 return Decision::Verify;

@@ -100,13 +100,10 @@ impl<T: NetTransport, M: Message> Intake<T, M> {
         }
     }
 
-    /// Creates an entry for `addr` if there is none.
-    pub(in crate::transport_layer) fn ensure_peer(
-        &self,
-        addr: SocketAddr,
-    ) -> Result<(), ClosedError> {
+    /// Notes that the application asks for the peer at `addr`.
+    pub(in crate::transport_layer) fn ask_for(&self, addr: SocketAddr) -> Result<(), ClosedError> {
         self.shared
-            .with(|peers, fx| peers.touch(addr, Instant::now(), fx))
+            .with(|peers, fx| peers.ask_for(addr, Instant::now(), fx))
     }
 
     /// Takes an accepted connection into service: from now on it is written to and read. If the

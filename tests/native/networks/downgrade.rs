@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use gossip_transport::credential::{Claims, Invite, InviteId};
 use gossip_transport::either::{EitherTransport, TakenOver};
+use gossip_transport::gossip::{DialPolicy, GossipConfig, Participant};
 use gossip_transport::memory::{DialFault, Faults, MemoryListener, MemoryNetwork, MemoryTransport};
 use gossip_transport::message::{ChitchatMessage, Message as _, ProtocolVersion};
 use gossip_transport::net::{
@@ -23,7 +24,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use crate::support::layer::until;
 use crate::support::log::Log;
 use crate::support::tab::{Tab, nowhere};
-use crate::support::{ANY_PORT, anyone, member, soon};
+use crate::support::{self, ANY_PORT, anyone, member, soon};
 
 type Both = EitherTransport<TcpTransport, PlaintextUdpTransport>;
 type Memories = EitherTransport<MemoryTransport, MemoryTransport>;
@@ -176,6 +177,70 @@ async fn a_member_that_restarts_is_reached_over_tcp_although_datagrams_come_from
     soon(node.recv()).await.unwrap();
     assert_eq!(network.counts().fallbacks, 0);
     attacker.has_received_nothing().await;
+}
+
+/// Nothing is known of the member but its address.
+#[tokio::test]
+async fn a_member_that_was_not_met_is_reached_over_tcp_although_datagrams_come_from_its_address() {
+    let secret = ClusterSecret::generate();
+    let (network, bridge) = bridge(&secret, TransportLayerConfig::default()).await;
+    let node = tcp(member(&secret), ANY_PORT).await;
+    let addr = node.local_addr();
+    let attacker = Attacker::at(addr).await;
+    attacker.knock(bridge.local_addr()).await;
+    soon(bridge.recv()).await.unwrap();
+    until(&bridge, |stats| identities(stats, addr).len() == 1).await;
+
+    let member = bridge.get_or_create_outgoing_connection(addr).unwrap();
+    let flood = async {
+        loop {
+            attacker.knock(bridge.local_addr()).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let is_met = |stats: &SocketStats| identities(stats, addr) == [node.local_identity()];
+    tokio::select! {
+        () = flood => {}
+        _ = until(&bridge, is_met) => {}
+    }
+    member.send(message()).await.unwrap();
+    soon(node.recv()).await.unwrap();
+    assert_eq!(network.counts().fallbacks, 0);
+    attacker.has_received_nothing().await;
+}
+
+/// Another member tells the bridge of it, and it dials nobody.
+#[tokio::test]
+async fn a_member_that_others_report_is_met_over_tcp_although_datagrams_come_from_its_address() {
+    let secret = ClusterSecret::generate();
+    let config = |name: &str, seeds: &[SocketAddr]| {
+        GossipConfig::new("cluster", name)
+            .with_interval(Duration::from_millis(50))
+            .with_seeds(seeds.iter().map(ToString::to_string).collect())
+    };
+    let (_, socket) = bridge(&secret, TransportLayerConfig::default()).await;
+    let at = socket.local_addr();
+    let bridge = Participant::join(socket, config("bridge", &[])).await;
+    let socket = tcp(member(&secret), ANY_PORT).await;
+    let (addr, identity) = (socket.local_addr(), socket.local_identity());
+    let attacker = Attacker::at(addr).await;
+    attacker.knock(at).await;
+    let bridge = bridge.unwrap();
+    support::until("the datagram to arrive", async || {
+        identities(&bridge.stats(), addr).len() == 1
+    })
+    .await;
+    let silent = config("silent", &[]).with_dial(DialPolicy::SeedsOnly);
+    let _silent = Participant::join(socket, silent).await.unwrap();
+    let other = tcp(member(&secret), ANY_PORT).await;
+    let _other = Participant::join(other, config("other", &[at, addr]))
+        .await
+        .unwrap();
+    support::until("the bridge to meet the member", async || {
+        attacker.knock(at).await;
+        identities(&bridge.stats(), addr) == [identity]
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Plaintext UDP over real sockets: between sockets of ours, with upstream nodes, and against
 //! malformed and unwanted datagrams.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +10,8 @@ use chitchat_013::transport::{Socket as _, UdpSocket as UpstreamSocket};
 use gossip_transport::gossip::{Liveness, Participant};
 use gossip_transport::message::{ChitchatMessage, MAX_DATAGRAM_LEN, Message as _, ProtocolVersion};
 use gossip_transport::net::{
-    CloseCode, NetConnection as _, NetIncomingRequest as _, NetListener as _, NetTransport as _,
+    CloseCode, CloseReason, NetConnection as _, NetIncomingRequest as _, NetListener as _,
+    NetTransport as _,
 };
 use gossip_transport::transport_layer::DropReason;
 use gossip_transport::udp::{PlaintextUdpTransport, UdpConfig, UdpError};
@@ -105,6 +107,45 @@ async fn a_port_is_bound_once_and_free_as_soon_as_its_socket_is_dropped() {
         soon(socket.recv()).await.unwrap();
         drop(socket);
         socket = transport.open(addr).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_was_accepted_and_dialled_keeps_one_connection_when_the_other_ends() {
+    let network = PlaintextUdpTransport::default();
+    let (ours, theirs) = (anyone(), UdpSocket::bind(ANY_PORT).await.unwrap());
+    let alpn = [ChitchatMessage::ALPN];
+    let listener = network.create_listener(ANY_PORT, &alpn, &ours).await;
+    let listener = listener.unwrap();
+    let (here, there) = (listener.local_addr(), theirs.local_addr().unwrap());
+    let bytes = bad_cluster().into_bytes().unwrap();
+    for is_accepted_closed in [true, false] {
+        theirs.send_to(&bytes, here).await.unwrap();
+        let accepted = soon(listener.accept()).await.unwrap();
+        let accepted = accepted.accept().await.unwrap();
+        let dialled = network.connect_from(here, there, &alpn, &ours).await;
+        let dialled = dialled.unwrap();
+        let (closed, kept) = match is_accepted_closed {
+            true => (accepted, dialled),
+            false => (dialled, accepted),
+        };
+        assert_eq!(soon(kept.recv()).await.unwrap(), Some(bytes.clone()));
+        let (waiting, ended) = (closed.clone(), closed.clone());
+        let waiting = tokio::spawn(async move { waiting.recv().await });
+        let ended = tokio::spawn(async move { ended.watch_close().await });
+        tokio::task::yield_now().await;
+        closed.close(CloseCode::REDUNDANT).await;
+        assert!(soon(waiting).await.unwrap().is_err(), "it has ended");
+        let reason = soon(ended).await.unwrap();
+        assert!(matches!(reason, CloseReason::Local(CloseCode::REDUNDANT)));
+        drop(closed);
+        let mut batch = VecDeque::from([bytes.clone()]);
+        kept.send_many(&mut batch).await.unwrap();
+        let mut buffer = [0; 100];
+        let (len, from) = soon(theirs.recv_from(&mut buffer)).await.unwrap();
+        assert_eq!((&buffer[..len], from), (&bytes[..], here));
+        theirs.send_to(&bytes, here).await.unwrap();
+        assert_eq!(soon(kept.recv()).await.unwrap(), Some(bytes.clone()));
     }
 }
 

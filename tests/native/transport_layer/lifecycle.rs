@@ -9,7 +9,8 @@ use futures::FutureExt as _;
 use gossip_transport::memory::{DialFault, Faults};
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::transport_layer::{
-    ClosedError, DropReason, OverflowPolicy, TransportLayerConfig, TransportLayerTransport,
+    ClosedError, DropReason, OverflowPolicy, SocketStats, TransportLayerConfig,
+    TransportLayerTransport,
 };
 use tokio::time::Instant;
 
@@ -39,17 +40,20 @@ async fn over_tcp_a_dropped_socket_frees_its_port_at_once_a_thousand_times() {
         // Some sockets have an accepted and a dialled connection, established or being established.
         if n % 50 == 0 {
             // A message written to a connection that has ended unnoticed is lost: that of a socket before, which the
-            // peer accepts only now.
-            let mut tries = 0..20;
-            let from = loop {
-                tries.next().expect("nothing arrives");
-                until(&peer, |s| s.connections.is_empty()).await;
-                peer.send(addr, numbered(n, 8)).await.unwrap();
-                let received = tokio::time::timeout(ms(500), socket.recv()).await;
-                if let Ok(received) = received {
-                    break received.unwrap().0;
+            // peer accepts only now. One written to a connection that lives arrives.
+            let from = soon(async {
+                loop {
+                    until(&peer, |s| s.connections.is_empty()).await;
+                    peer.send(addr, numbered(n, 8)).await.unwrap();
+                    let is_lost = |s: &SocketStats| s.connections.is_empty() && s.total.queued == 0;
+                    tokio::select! {
+                        biased;
+                        received = socket.recv() => break received.unwrap().0,
+                        _ = until(&peer, is_lost) => {}
+                    }
                 }
-            };
+            })
+            .await;
             socket.send(from, numbered(n, 8)).await.unwrap();
             socket
                 .send(peer.local_addr(), numbered(n, 8))

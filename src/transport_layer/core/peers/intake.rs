@@ -19,6 +19,19 @@ use crate::transport_layer::error::{ClosedError, NotConnected};
 use crate::transport_layer::stats::{ConnectionInfo, DropReason};
 
 impl<C: NetConnection> Peers<C> {
+    /// Notes that the application asks for the peer at `addr`: creates an entry for it if there is none, and has it
+    /// dialled if it is connected and has proved no identity.
+    pub(in crate::transport_layer) fn ask_for(
+        &mut self,
+        addr: SocketAddr,
+        now: Instant,
+        fx: &mut Effects<C>,
+    ) -> Result<(), ClosedError> {
+        self.touch(addr, now, fx)?;
+        self.dial_unproved(self.resolve(addr), now);
+        Ok(())
+    }
+
     /// Creates an entry for `addr` if there is none.
     pub(in crate::transport_layer) fn touch(
         &mut self,

@@ -16,6 +16,7 @@ mod overflow;
 mod registration;
 mod tasks;
 mod trusted;
+mod unproved;
 
 pub(in crate::transport_layer) use trusted::{Judged, Of};
 

@@ -15,8 +15,7 @@
 //! connection of it is in service, one beside it that states another address does not count, since it may
 //! be refused.
 //!
-//! Invariants: a queue is only ever sent to the identity that it was filled for; a connection without
-//! authentication never enters an entry that an identity owns, and takes none of its addresses.
+//! Invariant: a queue is only ever sent to the identity that it was filled for.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -95,6 +94,7 @@ impl<C: NetConnection> Peers<C> {
                 };
                 self.answered_by_another(entry, error.into(), now, fx);
             } else {
+                self.end_dialled(entry, now, fx);
                 self.enter(entry, conn, Direction::Outgoing, now, fx);
             }
             return;
@@ -156,43 +156,8 @@ impl<C: NetConnection> Peers<C> {
         }
     }
 
-    /// Returns the entry of the identity that is known at `addr`: it is registered there, `addr` is an
-    /// alias of it, or it was dialled there and is dialled there again.
-    fn claimant(&self, addr: SocketAddr) -> Option<SocketAddr> {
-        let home = self.names.aliases.get(&addr).copied().unwrap_or(addr);
-        if self.map.get(&home).is_some_and(|peer| peer.is_proved()) {
-            return Some(home);
-        }
-        let mut peers = self.map.iter();
-        let via = peers.find(|(_, peer)| peer.is_reached_by(addr) && peer.is_proved());
-        via.map(|(home, _)| *home)
-    }
-
-    /// Returns whether a connection without authentication may have `addr`. It may if no identity is known
-    /// there, or the one that is has not been connected for `peer_linger`, after which it would be forgotten
-    /// if nothing was sent to it. What waits for that identity is dropped. A key address is that of its
-    /// identity for ever.
-    fn release(&mut self, addr: SocketAddr, now: Instant, fx: &mut Effects<C>) -> bool {
-        if is_key_address(addr) {
-            return false;
-        }
-        let mut is_taken_over = false;
-        while let Some(home) = self.claimant(addr) {
-            if !self.is_gone(home, now) {
-                return false;
-            }
-            self.disown(home, fx);
-            is_taken_over = true;
-        }
-        if is_taken_over {
-            self.naming.downgraded += 1;
-            fx.downgraded.push(addr);
-        }
-        true
-    }
-
     /// Returns whether the peer at `home` has not been connected for `peer_linger`.
-    fn is_gone(&self, home: SocketAddr, now: Instant) -> bool {
+    pub(super) fn is_gone(&self, home: SocketAddr, now: Instant) -> bool {
         let peer = self.map.get(&home);
         peer.is_some_and(|peer| {
             let away = now.saturating_duration_since(peer.connected_until);
@@ -392,7 +357,7 @@ impl<C: NetConnection> Peers<C> {
     }
 
     /// Drops the messages that wait for the owner of the entry at `addr`, which now belongs to nobody.
-    fn disown(&mut self, addr: SocketAddr, fx: &mut Effects<C>) {
+    pub(super) fn disown(&mut self, addr: SocketAddr, fx: &mut Effects<C>) {
         if let Some(peer) = self.map.get_mut(&addr)
             && let Some(owner) = peer.owner.take()
         {

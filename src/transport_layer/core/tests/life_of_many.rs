@@ -333,7 +333,7 @@ proptest! {
     #[test]
     fn many_peers_keep_to_their_names_and_places(
         policy in 0..3,
-        operations in proptest::collection::vec((0..17, 0..6_u8, 0..4_u8, 0..6_u8, 0..2500_u64), 1..150),
+        operations in proptest::collection::vec((0..18, 0..6_u8, 0..4_u8, 0..6_u8, 0..2500_u64), 1..150),
     ) {
         let mut config = TransportLayerConfig::default()
             .with_max_connections(6)
@@ -421,6 +421,7 @@ proptest! {
                     let fx = &mut sim.fixture.fx;
                     sim.fixture.peers.withdraw(&mut sender.place.0, fx);
                 },
+                16 => drop(sim.fixture.peers.ask_for(to, now, &mut sim.fixture.fx)),
                 _ => sim.fixture.now += Duration::from_millis(time),
             }
             sim.rest();

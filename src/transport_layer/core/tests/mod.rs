@@ -13,6 +13,7 @@ mod names;
 mod order;
 mod steps;
 mod trusted;
+mod unproved;
 mod wakes;
 mod waking;
 mod writes;
@@ -298,6 +299,10 @@ impl Fixture {
 
     fn touch(&mut self, addr: SocketAddr) -> Result<(), crate::transport_layer::ClosedError> {
         self.peers.touch(addr, self.now, &mut self.fx)
+    }
+
+    fn ask_for(&mut self, addr: SocketAddr) {
+        self.peers.ask_for(addr, self.now, &mut self.fx).unwrap();
     }
 
     fn fail_dial(&mut self, addr: SocketAddr, kind: std::io::ErrorKind) {
