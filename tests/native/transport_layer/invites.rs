@@ -258,6 +258,32 @@ async fn a_member_takes_no_invite_and_a_holder_becomes_a_member_with_the_secret(
     assert_eq!(received.role, Role::Core);
 }
 
+/// A page may know the secret at one time, and an invite at another.
+#[tokio::test]
+async fn a_key_that_is_member_and_holder_in_turn_hundreds_of_times_has_the_right_role_and_one_place()
+ {
+    let met = Guests::with(claims(HOUR)).await;
+    let page = NetCredential::generate(met.members.clone());
+    let as_holder = page.with_trust(met.guests.clone());
+    let to = met.member.local_addr();
+    for n in 0..300 {
+        let (credential, role) = match n % 2 {
+            0 => (&page, Role::Core),
+            _ => (&as_holder, Role::Leaf),
+        };
+        let tab = tab_at(TcpTransport::default(), credential).await;
+        tab.send(to, numbered(n, 8)).await.unwrap();
+        let received = soon(met.member.recv_detailed()).await.unwrap();
+        assert_eq!((number(&received.message), received.role), (n, role));
+        assert_eq!(received.from, page.identity().address());
+        let stats = met.member.stats();
+        assert_eq!(stats.peers.len(), 2, "one entry for each key");
+        assert_eq!(stats.naming.duplicates_refused, 0);
+    }
+    until(&met.member, |s| s.connections.len() == 1).await;
+    met.reach(1).await;
+}
+
 #[tokio::test]
 async fn an_invite_used_by_many_tabs_has_its_connections_and_members_keep_theirs() {
     const MAX: usize = 8;
