@@ -33,16 +33,16 @@ enum Kind<A, B> {
 /// The shared state through which a connection of the second network learns of the first network.
 #[derive(Debug)]
 struct Context<A> {
-    /// Where messages from the peer are recorded as answers, if this side has dialled it. What comes by itself may be
-    /// forged, and answers nothing.
-    routes: Option<Arc<Routes<A>>>,
+    /// Where messages from the peer are recorded as answers, and when this side has dialled it, if it has. What comes by
+    /// itself may be forged, and answers nothing.
+    dialled: Option<(Arc<Routes<A>>, Instant)>,
     takeover: Arc<Takeover>,
 }
 
 impl<A> Context<A> {
     fn note_answer(&self, addr: SocketAddr) {
-        if let Some(routes) = &self.routes {
-            routes.answered_over_second(addr);
+        if let Some((routes, since)) = &self.dialled {
+            routes.answered_over_second(addr, *since);
         }
     }
 }
@@ -57,14 +57,14 @@ impl<A, B> EitherConnection<A, B> {
 
     /// Returns a connection of the second network that this side has dialled.
     pub(super) fn dialled(conn: B, routes: Arc<Routes<A>>, takeover: Arc<Takeover>) -> Self {
-        let routes = Some(routes);
-        Self(Kind::Second(conn, Arc::new(Context { routes, takeover })))
+        let dialled = Some((routes, Instant::now()));
+        Self(Kind::Second(conn, Arc::new(Context { dialled, takeover })))
     }
 
     /// Returns a connection of the second network that this side has accepted.
     pub(super) fn accepted(conn: B, takeover: Arc<Takeover>) -> Self {
-        let routes = None;
-        Self(Kind::Second(conn, Arc::new(Context { routes, takeover })))
+        let dialled = None;
+        Self(Kind::Second(conn, Arc::new(Context { dialled, takeover })))
     }
 
     /// Returns the connection if it belongs to the first, preferred network.

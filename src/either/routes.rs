@@ -28,8 +28,8 @@ pub(super) const HEAD_START: Duration = Duration::from_millis(250);
 /// were reached over the first, the oldest that is not in use of the host that has the most. If all are in use,
 /// there are as many as connections.
 const MAX_ADDRS: usize = 10_000;
-/// An answer over the second network keeps a peer from being dialled over the first for this time. Later answers do
-/// not make it longer: someone may forge them.
+/// A dial of the second network that was answered keeps the peer from being dialled over the first until this long after
+/// it, however many answers come: someone may forge them.
 const SECOND_VALID_FOR: Duration = Duration::from_secs(60);
 
 /// An address from which the second network is refused is dialled over the first at most once in this
@@ -70,7 +70,7 @@ pub(super) struct Routes<C> {
 struct State<C> {
     /// Addresses that were reached over the first network.
     reached: HashMap<SocketAddr, Reached>,
-    /// When each other address has answered over the second network, for as long as that is valid.
+    /// When each other address was dialled over the second network, if it has answered since.
     answered: HashMap<SocketAddr, Instant>,
     /// Connections of the first network that were established late and wait to be used.
     late: HashMap<DialName, (u64, C)>,
@@ -158,17 +158,14 @@ impl<C> Routes<C> {
         in_use
     }
 
-    /// Remembers that `addr` has answered over the second network now, unless it was reached over the
-    /// first, or an earlier answer is valid.
-    pub(super) fn answered_over_second(&self, addr: SocketAddr) {
-        self.answered_at(addr, Instant::now());
-    }
-
-    fn answered_at(&self, addr: SocketAddr, now: Instant) {
+    /// Remembers that `addr` has answered a dial of the second network that was made at `dialled`, unless it was reached
+    /// over the first.
+    pub(super) fn answered_over_second(&self, addr: SocketAddr, dialled: Instant) {
         let mut state = self.lock();
-        let earlier = state.answered.get(&addr);
-        if !state.reached.contains_key(&addr) && !earlier.is_some_and(|at| is_valid(*at, now)) {
-            insert(&mut state.answered, addr, now, |_, at| Some(*at));
+        let known = state.answered.get(&addr);
+        let is_known = known.is_some_and(|known| *known >= dialled);
+        if !state.reached.contains_key(&addr) && !is_known && is_valid(dialled, Instant::now()) {
+            insert(&mut state.answered, addr, dialled, |_, at| Some(*at));
         }
     }
 
@@ -287,9 +284,9 @@ fn leaves_checks_to_others(running: &[Host], host: Host) -> bool {
     own < MAX_BESIDE_CHECKS.saturating_sub(running.len())
 }
 
-/// Returns whether an answer over the second network that came at `at` still tells how the peer is to be dialled.
-fn is_valid(at: Instant, now: Instant) -> bool {
-    now < at + SECOND_VALID_FOR
+/// Returns whether answers to a dial of the second network at `dialled` still tell how the peer is to be dialled.
+fn is_valid(dialled: Instant, now: Instant) -> bool {
+    now < dialled + SECOND_VALID_FOR
 }
 
 /// Returns whether an address must be forgotten before `addr` is inserted.
@@ -526,7 +523,7 @@ mod tests {
         let routes = Routes::<()>::default();
         routes.reached(addr(0));
         for n in 0..=MAX_ADDRS as u16 {
-            routes.answered_over_second(addr(n));
+            routes.answered_over_second(addr(n), Instant::now());
         }
         assert_eq!(routes.route(addr(0)), Route::First);
         assert_eq!(routes.lock().answered.len(), MAX_ADDRS);
@@ -539,7 +536,7 @@ mod tests {
     fn an_answer_over_the_second_network_expires() {
         let routes = Routes::<()>::default();
         routes.reached(addr(2));
-        routes.answered_over_second(addr(1));
+        routes.answered_over_second(addr(1), Instant::now());
         assert_eq!(routes.route(addr(1)), Route::Second);
         let later = Instant::now() + SECOND_VALID_FOR;
         assert_eq!(routes.route_at(addr(1), later), Route::Unknown);
@@ -551,9 +548,11 @@ mod tests {
     {
         let routes = Routes::<()>::default();
         let start = Instant::now();
-        for seconds in 0..60 {
-            routes.answered_at(addr(1), start + Duration::from_secs(seconds));
-        }
+        let long_ago = start.checked_sub(SECOND_VALID_FOR).unwrap();
+        routes.answered_over_second(addr(1), long_ago);
+        assert_eq!(routes.route(addr(1)), Route::Unknown);
+        routes.answered_over_second(addr(1), start);
+        routes.answered_over_second(addr(1), start);
         let later = start + SECOND_VALID_FOR;
         assert_eq!(routes.route_at(addr(1), later), Route::Unknown);
     }
@@ -572,7 +571,7 @@ mod tests {
         assert_eq!(routes.route_at(addr(1), later), Route::First);
         drop(in_use);
         assert_eq!(routes.route_at(addr(1), later), Route::FirstFails);
-        routes.answered_over_second(addr(1));
+        routes.answered_over_second(addr(1), Instant::now());
         assert_eq!(routes.route_at(addr(1), later), Route::FirstFails);
         routes.reached(addr(1));
         assert_eq!(routes.route_at(addr(1), later), Route::First);

@@ -170,6 +170,7 @@ impl<T: NetTransport> Driver<T> {
         self.is_stale |= self.shared.handle(event);
         rest.note(start, self.shared.now());
         if is_round {
+            self.shared.dial_selected();
             self.suspect_overdue();
             if std::mem::take(&mut self.is_stale) {
                 self.suspect_dead();

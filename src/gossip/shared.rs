@@ -91,25 +91,18 @@ impl<T: NetTransport> Shared<T> {
     /// Passes an event to the engine and performs its outputs. Returns true if the membership has changed.
     pub(super) fn handle(&self, event: Event) -> bool {
         let now = self.now();
-        let is_round = matches!(event, Event::Round);
         let outputs = self.engine().handle(event, now);
-        if is_round {
-            self.ask_for_receivers(&outputs);
-        }
         self.perform(outputs)
     }
 
-    /// Has the members that were selected for a round dialled of which only datagrams are known, which someone may
+    /// Has the members dialled that the last round has selected and of which only datagrams are known, which someone may
     /// have forged.
-    fn ask_for_receivers(&self, outputs: &[Output]) {
-        let receivers = outputs.iter().flat_map(|output| match output {
-            Output::Send { to, .. } => std::slice::from_ref(to),
-            Output::SendToAll { to, .. } => to,
-            Output::Refuse { .. } | Output::MembershipChanged => &[],
-        });
-        for to in receivers {
-            // If it fails, so do the messages.
-            drop(self.socket.get_or_create_outgoing_connection(*to));
+    pub(super) fn dial_selected(&self) {
+        let selected = self.engine().take_selected();
+        for addr in selected {
+            if self.socket.get_or_create_outgoing_connection(addr).is_err() {
+                tracing::debug!(%addr, "not dialled: the socket is closed");
+            }
         }
     }
 

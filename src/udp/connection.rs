@@ -1,8 +1,8 @@
 //! A flow as a connection of the transport layer.
 //!
-//! It adds no protocol of its own: no handshake, no acknowledgement, no goodbye. An address that was accepted and
-//! is dialled has two connections, which take turns at its messages. Invariant: a connection ends when it is closed or
-//! its last clone is dropped, and with the last connection of a flow, the endpoint forgets the flow.
+//! It adds no protocol of its own: no handshake, no acknowledgement, no goodbye. Invariant: a
+//! connection ends when it is closed, when its last clone is dropped, or when a newer one of the same flow is used; with
+//! the last connection of a flow, the endpoint forgets the flow.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -26,7 +26,8 @@ const MAX_RECEIVED: usize = 1024;
 /// in any stronger sense, and nothing protects it: it belongs to a
 /// [`PlaintextUdpTransport`](super::PlaintextUdpTransport).
 ///
-/// Clones share it. When the last one of all connections with the peer is dropped, the peer is forgotten. The remote
+/// Clones share it. If an address that was accepted is dialled, the connection that was dialled takes the place of the
+/// accepted one once it is used. When the last connection with the peer is dropped, the peer is forgotten. The remote
 /// identity is always [`Identity::UNPROVED`].
 #[derive(Debug, Clone)]
 pub struct UdpConnection(Arc<Handle>);
@@ -35,6 +36,8 @@ pub struct UdpConnection(Arc<Handle>);
 struct Handle {
     endpoint: Arc<Endpoint>,
     flow: Arc<Flow>,
+    /// The id of this connection of the flow.
+    id: u64,
     identity: Identity,
     alpn: Alpn,
     /// Set when it is closed.
@@ -44,12 +47,14 @@ struct Handle {
 impl Handle {
     fn close(&self, code: CloseCode) {
         if self.closed.set(code).is_ok() {
-            self.endpoint.leave(&self.flow);
+            self.endpoint.leave(&self.flow, self.id);
         }
     }
 
     fn ended(&self) -> Option<CloseReason> {
-        let closed = self.closed.get().map(|code| CloseReason::Local(*code));
+        let closed = self.closed.get().copied();
+        let replaced = || (!self.flow.has(self.id)).then_some(CloseCode::REDUNDANT);
+        let closed = closed.or_else(replaced).map(CloseReason::Local);
         closed.or_else(|| self.flow.ended())
     }
 }
@@ -61,11 +66,16 @@ impl Drop for Handle {
 }
 
 impl UdpConnection {
-    /// Returns a connection of `flow`, which counts it already.
-    pub(super) fn new(endpoint: Arc<Endpoint>, flow: Arc<Flow>, identity: Identity) -> Self {
+    /// Returns the connection of a flow that has this id.
+    pub(super) fn new(
+        endpoint: Arc<Endpoint>,
+        (flow, id): (Arc<Flow>, u64),
+        identity: Identity,
+    ) -> Self {
         Self(Arc::new(Handle {
             endpoint,
             flow,
+            id,
             identity,
             alpn: ChitchatMessage::ALPN,
             closed: OnceLock::new(),
@@ -80,8 +90,9 @@ impl UdpConnection {
     }
 
     async fn take(&self, max: usize, take: impl FnMut(Bytes)) -> anyhow::Result<()> {
-        let has_left = || self.0.closed.get().is_some();
-        match self.0.flow.take(max, has_left, take).await {
+        let Handle { flow, id, .. } = &*self.0;
+        flow.take_over(*id);
+        match flow.take(*id, max, take).await {
             Some(()) => Ok(()),
             None => self.check_open(),
         }
@@ -120,6 +131,7 @@ impl NetConnection for UdpConnection {
     /// message is removed from the batch. Fails with [`UdpError::Send`] if the system refuses a
     /// datagram, and with [`FrameError::Closed`] if the connection has ended.
     async fn send_many(&self, batch: &mut VecDeque<Bytes>) -> anyhow::Result<()> {
+        self.0.flow.take_over(self.0.id);
         self.check_open()?;
         let to = self.remote_addr();
         while let Some(message) = batch.front() {

@@ -212,20 +212,20 @@ impl Endpoint {
         }
     }
 
-    /// Returns the pending flow that has waited longest, waiting if there is none, with one more connection.
+    /// Returns the pending flow that has waited longest, waiting if there is none, and the id of a connection of it.
     /// Cancel-safe.
     ///
     /// # Errors
     ///
     /// Fails if the port has failed.
-    pub(super) async fn next_pending(&self) -> Result<Arc<Flow>, UdpError> {
+    pub(super) async fn next_pending(&self) -> Result<(Arc<Flow>, u64), UdpError> {
         loop {
             let seen = self.shared.changed.current();
             {
                 let mut state = self.shared.lock();
                 if let Some(flow) = state.pending.pop_front() {
-                    flow.join();
-                    return Ok(flow);
+                    let id = flow.join();
+                    return Ok((flow, id));
                 }
                 state.check()?;
             }
@@ -233,12 +233,12 @@ impl Endpoint {
         }
     }
 
-    /// Returns the flow of `remote`, with one more connection, and creates it if there is none.
+    /// Returns the flow of `remote`, and the id of one more connection of it. Creates the flow if there is none.
     ///
     /// # Errors
     ///
     /// Fails if the port has failed.
-    pub(super) fn flow(&self, remote: SocketAddr) -> Result<Arc<Flow>, UdpError> {
+    pub(super) fn flow(&self, remote: SocketAddr) -> Result<(Arc<Flow>, u64), UdpError> {
         let mut state = self.shared.lock();
         state.check()?;
         // A pending flow that is dialled need not be accepted any more.
@@ -247,24 +247,25 @@ impl Endpoint {
             .flows
             .entry(remote)
             .or_insert_with(|| Arc::new(Flow::new(remote, Echo::dialled())));
-        flow.join();
-        Ok(Arc::clone(flow))
+        Ok((Arc::clone(flow), flow.join()))
     }
 
-    /// Ends one connection of `flow`. After the last one, removes the flow, and drops the messages that wait in it;
+    /// Ends the connection `id` of `flow`. After the last one, removes the flow, and drops the messages that wait in it;
     /// the next message from its address starts a new one.
-    pub(super) fn leave(&self, flow: &Arc<Flow>) {
+    pub(super) fn leave(&self, flow: &Arc<Flow>, id: u64) {
         let mut state = self.shared.lock();
-        if !flow.leave() {
-            return;
-        }
-        if let Entry::Occupied(entry) = state.flows.entry(flow.remote_addr())
+        let is_last = flow.leave(id);
+        if is_last
+            && let Entry::Occupied(entry) = state.flows.entry(flow.remote_addr())
             && Arc::ptr_eq(entry.get(), flow)
         {
             entry.remove();
         }
         drop(state);
-        self.shared.counters.add_unread(flow.discard());
+        if is_last {
+            self.shared.counters.add_unread(flow.discard());
+        }
+        flow.wake();
     }
 }
 
@@ -369,6 +370,15 @@ impl Shared {
             return;
         }
         let mut state = self.lock();
+        if let Some(dialled) = state.flows.get(&from).cloned() {
+            // It was dialled meanwhile.
+            drop(state);
+            return match dialled.push(bytes, &self.config) {
+                Pushed::Queued => {}
+                Pushed::Full => count(&self.counters.overflowed),
+                Pushed::Discarded => self.counters.add_unread(1),
+            };
+        }
         if !state.listening {
             count(&self.counters.refused);
             return;
@@ -456,7 +466,7 @@ mod tests {
             endpoint.shared.arrived(from, &message());
         }
         for port in 7000..7003 {
-            let flow = endpoint.next_pending().await.unwrap();
+            let (flow, _) = endpoint.next_pending().await.unwrap();
             assert_eq!(flow.remote_addr().port(), port);
         }
     }

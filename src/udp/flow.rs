@@ -1,8 +1,9 @@
 //! The state of one remote address on a port.
 //!
-//! A flow queues messages; the endpoint decides which datagrams belong to it. It has several connections if it was
-//! accepted and dialled. Invariants: waiting messages are within the limits of [`UdpConfig`]; none is delivered after
-//! the flow has ended, and none is queued after it was discarded.
+//! A flow queues messages; the endpoint decides which datagrams belong to it. An address that was
+//! accepted and is dialled has several connections, of which the newest one that is used ends the others. Invariants:
+//! waiting messages are within the limits of [`UdpConfig`]; none is delivered after the flow has ended, and none is
+//! queued after it was discarded.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -37,8 +38,10 @@ struct State {
     last_heard: Instant,
     ended: Option<CloseReason>,
     is_discarded: bool,
-    /// The number of connections that have not ended.
-    connections: usize,
+    /// The connections that have not ended, in the order in which they were made.
+    connections: Vec<u64>,
+    /// The number of connections that were made.
+    made: u64,
     echo: Echo,
 }
 
@@ -62,7 +65,8 @@ impl Flow {
                 last_heard: Instant::now(),
                 ended: None,
                 is_discarded: false,
-                connections: 0,
+                connections: Vec::new(),
+                made: 0,
                 echo,
             }),
             changed: Epoch::default(),
@@ -101,34 +105,58 @@ impl Flow {
         std::mem::take(&mut state.messages).len()
     }
 
-    /// Counts one more connection of this flow.
-    pub(super) fn join(&self) {
-        self.lock().connections += 1;
+    /// Begins a connection, and returns its id.
+    pub(super) fn join(&self) -> u64 {
+        let mut state = self.lock();
+        state.made += 1;
+        let id = state.made;
+        state.connections.push(id);
+        id
     }
 
-    /// Counts one connection less, whose tasks look again. Returns true if it was the last one.
-    pub(super) fn leave(&self) -> bool {
+    /// Ends the connections that were made before the connection `id`, which is used.
+    pub(super) fn take_over(&self, id: u64) {
         let mut state = self.lock();
-        state.connections = state.connections.saturating_sub(1);
-        let is_last = state.connections == 0;
+        if state.connections.first().is_none_or(|first| *first >= id) {
+            return;
+        }
+        state.connections.retain(|other| *other >= id);
         drop(state);
         self.changed.advance();
-        is_last
+    }
+
+    /// Ends the connection `id`. Returns true if it was the last one. The caller must call [`wake`](Self::wake), outside
+    /// of its locks.
+    pub(super) fn leave(&self, id: u64) -> bool {
+        let mut state = self.lock();
+        let before = state.connections.len();
+        state.connections.retain(|other| *other != id);
+        before > 0 && state.connections.is_empty()
+    }
+
+    /// Wakes all tasks that wait on the flow.
+    pub(super) fn wake(&self) {
+        self.changed.advance();
+    }
+
+    /// Returns whether the connection `id` has not ended.
+    pub(super) fn has(&self, id: u64) -> bool {
+        self.lock().connections.contains(&id)
     }
 
     /// Passes at least one and at most `max` messages to `take`, waiting if there is none. Returns
-    /// `None` once the flow has ended, or `has_left` returns true. Cancel-safe.
+    /// `None` once the flow or its connection `id` has ended. Cancel-safe.
     pub(super) async fn take(
         &self,
+        id: u64,
         max: usize,
-        has_left: impl Fn() -> bool,
         mut take: impl FnMut(Bytes),
     ) -> Option<()> {
         loop {
             let seen = self.changed.current();
             {
                 let mut state = self.lock();
-                if state.ended.is_some() || has_left() {
+                if state.ended.is_some() || !state.connections.contains(&id) {
                     return None;
                 }
                 let (mut count, mut bytes) = (0, 0);

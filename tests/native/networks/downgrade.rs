@@ -209,6 +209,42 @@ async fn a_member_that_was_not_met_is_reached_over_tcp_although_datagrams_come_f
     attacker.has_received_nothing().await;
 }
 
+/// The connection over TCP is established after the bridge has dialled over UDP as well.
+#[tokio::test]
+async fn a_member_that_answers_late_takes_the_place_of_datagrams_that_came_before() {
+    let secret = ClusterSecret::generate();
+    let (_, bridge) = bridge(&secret, TransportLayerConfig::default()).await;
+    let relay = TcpListener::bind(ANY_PORT).await.unwrap();
+    let addr = relay.local_addr().unwrap();
+    let config = TransportLayerConfig::default().with_advertise_addr(Some(addr));
+    let node =
+        TransportLayerTransport::with_config(TcpTransport::default(), member(&secret), config);
+    let node: Socket<TcpTransport> = node.open(ANY_PORT).await.unwrap();
+    let behind = node.local_addr();
+    tokio::spawn(async move {
+        let (mut outside, _) = relay.accept().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        let mut inside = TcpStream::connect(behind).await.unwrap();
+        tokio::io::copy_bidirectional(&mut outside, &mut inside).await
+    });
+    let attacker = Attacker::at(addr).await;
+    attacker.knock(bridge.local_addr()).await;
+    soon(bridge.recv()).await.unwrap();
+    bridge.get_or_create_outgoing_connection(addr).unwrap();
+    let late = async {
+        loop {
+            attacker.knock(bridge.local_addr()).await;
+            bridge.send(addr, message()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = late => {}
+        received = soon(node.recv()) => assert_eq!(received.unwrap().0, bridge.local_addr()),
+    }
+    assert_eq!(identities(&bridge.stats(), addr), [node.local_identity()]);
+}
+
 /// Another member tells the bridge of it, and it dials nobody.
 #[tokio::test]
 async fn a_member_that_others_report_is_met_over_tcp_although_datagrams_come_from_its_address() {

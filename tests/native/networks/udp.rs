@@ -111,7 +111,7 @@ async fn a_port_is_bound_once_and_free_as_soon_as_its_socket_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_peer_that_was_accepted_and_dialled_keeps_one_connection_when_the_other_ends() {
+async fn a_dialled_connection_takes_the_place_of_an_accepted_one_of_its_address_without_a_loss() {
     let network = PlaintextUdpTransport::default();
     let (ours, theirs) = (anyone(), UdpSocket::bind(ANY_PORT).await.unwrap());
     let alpn = [ChitchatMessage::ALPN];
@@ -119,34 +119,36 @@ async fn a_peer_that_was_accepted_and_dialled_keeps_one_connection_when_the_othe
     let listener = listener.unwrap();
     let (here, there) = (listener.local_addr(), theirs.local_addr().unwrap());
     let bytes = bad_cluster().into_bytes().unwrap();
-    for is_accepted_closed in [true, false] {
+    let is_replaced = |reason| matches!(reason, CloseReason::Local(CloseCode::REDUNDANT));
+    theirs.send_to(&bytes, here).await.unwrap();
+    let accepted = soon(listener.accept()).await.unwrap();
+    let accepted = accepted.accept().await.unwrap();
+    let dial = || network.connect_from(here, there, &alpn, &ours);
+    // One that is dialled and not used changes nothing.
+    drop(dial().await.unwrap());
+    assert_eq!(soon(accepted.recv()).await.unwrap(), Some(bytes.clone()));
+    let mut replaced = accepted;
+    for _ in 0..3 {
         theirs.send_to(&bytes, here).await.unwrap();
-        let accepted = soon(listener.accept()).await.unwrap();
-        let accepted = accepted.accept().await.unwrap();
-        let dialled = network.connect_from(here, there, &alpn, &ours).await;
-        let dialled = dialled.unwrap();
-        let (closed, kept) = match is_accepted_closed {
-            true => (accepted, dialled),
-            false => (dialled, accepted),
-        };
-        assert_eq!(soon(kept.recv()).await.unwrap(), Some(bytes.clone()));
-        let (waiting, ended) = (closed.clone(), closed.clone());
-        let waiting = tokio::spawn(async move { waiting.recv().await });
-        let ended = tokio::spawn(async move { ended.watch_close().await });
-        tokio::task::yield_now().await;
-        closed.close(CloseCode::REDUNDANT).await;
-        assert!(soon(waiting).await.unwrap().is_err(), "it has ended");
-        let reason = soon(ended).await.unwrap();
-        assert!(matches!(reason, CloseReason::Local(CloseCode::REDUNDANT)));
-        drop(closed);
+        let dialled = dial().await.unwrap();
+        let end = replaced.clone();
+        let end = tokio::spawn(async move { end.watch_close().await });
+        assert_eq!(soon(dialled.recv()).await.unwrap(), Some(bytes.clone()));
+        assert!(is_replaced(soon(end).await.unwrap()));
+        assert!(soon(replaced.recv()).await.is_err(), "it has ended");
+        replaced.close(CloseCode::NORMAL).await;
+        replaced = dialled;
         let mut batch = VecDeque::from([bytes.clone()]);
-        kept.send_many(&mut batch).await.unwrap();
+        replaced.send_many(&mut batch).await.unwrap();
         let mut buffer = [0; 100];
         let (len, from) = soon(theirs.recv_from(&mut buffer)).await.unwrap();
         assert_eq!((&buffer[..len], from), (&bytes[..], here));
-        theirs.send_to(&bytes, here).await.unwrap();
-        assert_eq!(soon(kept.recv()).await.unwrap(), Some(bytes.clone()));
     }
+    assert_eq!(network.counts().unread, 0);
+    // With the last one, the peer is forgotten.
+    drop(replaced);
+    theirs.send_to(&bytes, here).await.unwrap();
+    soon(listener.accept()).await.unwrap();
 }
 
 #[tokio::test]

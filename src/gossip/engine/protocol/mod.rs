@@ -66,6 +66,8 @@ pub struct Engine {
     rejected_by: BTreeSet<SocketAddr>,
     rng: fastrand::Rng,
     schedule: Schedule,
+    /// The addresses that the last round has selected, that are connected and may be dialled.
+    selected: Vec<SocketAddr>,
     rumours: Rumours,
     catch_up: CatchUp,
     presence: Presence,
@@ -114,6 +116,7 @@ impl Engine {
             rejected_by: BTreeSet::new(),
             rng,
             schedule: Schedule::default(),
+            selected: Vec::new(),
             rumours: Rumours::new(config.rumours.clone()),
             syns: Limiter::new(config.gossip_interval),
             syn_acks: Limiter::new(config.gossip_interval),
@@ -316,6 +319,12 @@ impl Engine {
         )
     }
 
+    /// Returns the addresses that the last round has selected, that are connected and may be dialled. If a connection
+    /// proves nothing, the address should be dialled all the same. Each is returned once.
+    pub(crate) fn take_selected(&mut self) -> Vec<SocketAddr> {
+        std::mem::take(&mut self.selected)
+    }
+
     /// Returns true if another member is live.
     pub(crate) fn has_live_members(&self) -> bool {
         let mut others = self.cluster.others();
@@ -426,6 +435,9 @@ impl Engine {
         let mut chosen = selection::choose(&candidates, &mut self.rng);
         chosen.extend(self.member_to_meet(&candidates, &chosen));
         self.schedule.end(chosen.len());
+        let routes = &self.routes;
+        let connected = |addr: &SocketAddr| routes.is_connected(*addr) && routes.may_dial(*addr);
+        self.selected = chosen.iter().copied().filter(connected).collect();
         let catch_up = &self.catch_up;
         chosen.retain(|addr| !catch_up.is_going_on(*addr, now));
         self.ask(&chosen, now, outputs);

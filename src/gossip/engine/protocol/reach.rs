@@ -182,11 +182,13 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gossip::engine::catch_up::Claim;
     use crate::gossip::engine::config::{DialPolicy, GossipConfig};
     use crate::gossip::engine::event::Event;
     use crate::gossip::engine::protocol::tests::{
         SECOND, addr, beat, digest, engine, id, received, reply, sends, syn,
     };
+    use crate::gossip::engine::routes::Routes;
     use crate::message::{ChitchatMessage, ProtocolVersion};
 
     /// Reports connections to the members `to`.
@@ -238,6 +240,33 @@ mod tests {
         assert_eq!(us.next_rumours(), None);
         connect(&mut us, &[2], SECOND * 5);
         assert_eq!(us.next_rumours(), Some(SECOND * 5));
+    }
+
+    #[test]
+    fn a_connected_member_that_a_round_selects_is_dialled_if_it_may_be_also_while_an_exchange_goes_on()
+     {
+        for policy in [DialPolicy::Anyone, DialPolicy::SeedsOnly] {
+            let mut us = engine(1);
+            us.routes = Routes::new(policy, SECOND);
+            let members = [id(2)];
+            beat_all(&mut us, &members);
+            connect(&mut us, &[2], SECOND * 6);
+            us.take_selected();
+            let claim = Claim {
+                from: addr(2),
+                id: id(2),
+                version: 7,
+            };
+            us.catch_up.note_progress(claim, 60_000, false, SECOND * 6);
+            let asked = us.handle(Event::Round, SECOND * 6);
+            assert!(sends(&asked).is_empty(), "the exchange goes on");
+            let dialled = us.take_selected();
+            match policy {
+                DialPolicy::Anyone => assert_eq!(dialled, [addr(2)]),
+                DialPolicy::SeedsOnly => assert!(dialled.is_empty()),
+            }
+            assert!(us.take_selected().is_empty(), "once");
+        }
     }
 
     #[test]

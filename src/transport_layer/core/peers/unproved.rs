@@ -2,7 +2,8 @@
 //!
 //! Someone may have forged what came from an address, or forges answers to what is sent there. So a
 //! connection without authentication does not keep an address from being dialled that the application asks for:
-//! at once if the connection has come by itself, and else every two minutes. An identity that answers there takes the address.
+//! at once if the connection has come by itself, and else every two minutes. An identity that answers there takes the
+//! address.
 //!
 //! Invariants: a connection without authentication never enters an entry that an identity owns, and takes none
 //! of its addresses; what arrives on one causes no dial.
@@ -11,19 +12,25 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Peers;
-use super::registration::VERIFY_EVERY;
 use crate::credential::is_key_address;
 use crate::net::{CloseCode, NetConnection};
 use crate::rt::Instant;
 use crate::transport_layer::core::step::Effects;
 use crate::transport_layer::stats::Direction;
 
-/// An address at which nobody has proved an identity when it was dialled is dialled again after this time, if it is asked for.
+/// An address at which nobody has proved an identity when it was dialled is dialled again after this time, if it is asked
+/// for. It is longer than the time for which `either` dials it over the second network alone.
 const DIAL_AGAIN_AFTER: Duration = Duration::from_secs(120);
+/// After a dial that has failed, it is dialled again after this time.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 impl<C: NetConnection> Peers<C> {
     /// Has the peer at `addr` dialled, which the application asks for, if it is connected and has proved no identity.
     pub(super) fn dial_unproved(&mut self, addr: SocketAddr, now: Instant) {
+        if is_key_address(addr) {
+            // Nobody but its identity may answer there.
+            return;
+        }
         let Some(peer) = self.map.get_mut(&addr) else {
             return;
         };
@@ -33,7 +40,7 @@ impl<C: NetConnection> Peers<C> {
         let dialled = peer.links.iter().filter(|link| link.was_dialled_at(addr));
         let again = dialled.map(|link| link.since + DIAL_AGAIN_AFTER).max();
         let check = peer.verification.get_or_insert_default();
-        let next = check.last.map(|last| last + VERIFY_EVERY).max(again);
+        let next = check.last.map(|last| last + RETRY_AFTER).max(again);
         if check.due.is_none() && next.is_none_or(|next| next <= now) {
             check.due = Some(now);
             peer.wake_task(now);
