@@ -7,6 +7,7 @@
 
 mod compress;
 pub(crate) mod crypto;
+mod error;
 #[cfg(not(target_family = "wasm"))]
 mod native;
 pub(crate) mod sync;
@@ -31,6 +32,7 @@ use web as target;
 use sync::Mutex;
 
 pub(crate) use compress::compress;
+pub use error::Elapsed;
 #[cfg(target_family = "wasm")]
 pub use target::next_turn;
 pub use target::{BoxFuture, Instant, MaybeSend, MaybeSync, sleep, unix_time};
@@ -39,14 +41,6 @@ pub(crate) use target::{Executor, Wakings};
 pub(crate) use target::{SHARED_MEMORY, Turns};
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use target::{delay_acks, resolve};
-
-/// The time limit of [`timeout`] has passed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("timed out after {0:?}")]
-pub struct Elapsed(
-    /// The limit.
-    pub Duration,
-);
 
 /// Checks that `name` has a form in which native networks resolve names: a socket address, or `host:port`.
 ///

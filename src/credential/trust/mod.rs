@@ -5,6 +5,7 @@
 //! [`judge`](Trust::judge). Invariants: a policy that demands a secret demands one for ever, and no lock is held
 //! while the check of [`refusing`](Trust::refusing) runs.
 
+mod error;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use super::revoked::{RevokeError, Revoked};
 use super::secret::ClusterSecret;
 use crate::rt::sync::{Epoch, Mutex};
 use crate::rt::unix_time;
+pub use error::NotALeaf;
 
 /// The policy that decides which peers may connect, in either direction. There is no default, since
 /// the decision belongs to the user.
@@ -66,11 +68,6 @@ pub(crate) enum Access {
 
 /// The check that [`Trust::refusing`] adds.
 type Refuse = dyn Fn(&Identity) -> Option<Refusal> + Send + Sync;
-
-/// The policy does not use an invite, so it takes none: it has cluster secrets, or none and no invite either.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("only a trust that was made with an invite takes another one")]
-pub struct NotALeaf;
 
 impl Trust {
     /// Trusts exactly these identities. An empty list trusts no peer.

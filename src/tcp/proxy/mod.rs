@@ -8,7 +8,9 @@
 //! |---|---|
 //! | `network` | networks of IP addresses, in which trusted proxies are |
 //! | `header` | the header of the PROXY protocol, version 2 |
+//! | `error` | the error of parsing a network |
 
+mod error;
 mod header;
 mod network;
 
@@ -20,8 +22,9 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
 use super::error::AcceptError;
+pub use error::NetworkError;
 pub(super) use header::SIGNATURE;
-pub use network::{Network, NetworkError};
+pub use network::Network;
 
 /// The proxies that are trusted.
 #[derive(Debug, Clone, Default)]

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use super::error::NetworkError;
+
 /// A network of IP addresses: those that begin with the same bits. Its text is an address, or an address
 /// and the number of bits (`10.0.0.0/8`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,11 +12,6 @@ pub struct Network {
     first: IpAddr,
     bits: u8,
 }
-
-/// A text that is not a network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be an IP address or a network such as 10.0.0.0/8")]
-pub struct NetworkError;
 
 impl Network {
     /// Returns whether `ip` is in this network. An IPv4 address mapped into IPv6 is its IPv4 address.

@@ -4,9 +4,12 @@
 //! back. Invariant: there are at most
 //! [`MAX_REVOKED`], and none of them expires later than an invite can.
 
+mod error;
+
 use std::time::Duration;
 
 use super::invite::InviteId;
+pub use error::RevokeError;
 
 /// The largest number of revoked invites. More of them say that the secret should be replaced.
 pub(super) const MAX_REVOKED: usize = 4096;
@@ -67,28 +70,6 @@ impl Revoked {
     pub(super) fn kept(&self) -> &[InviteId] {
         &self.0
     }
-}
-
-/// An invite cannot be revoked. Nothing has changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RevokeError {
-    /// As many invites are revoked as can be, and none of them has expired. Replacing the secret invalidates all
-    /// invites that were issued with it.
-    #[error("{max} invites are revoked already; replace the secret that they were issued with")]
-    TooMany {
-        /// The largest number of revoked invites.
-        max: usize,
-    },
-    /// The id claims a time of expiry that no invite has, which was issued by now. The id is wrong, or the clock of
-    /// this machine or of the issuer is.
-    #[error(
-        "the invite {id} would expire in more than 30 days, which none does; check the id and the clock"
-    )]
-    TooFarAhead {
-        /// The id.
-        id: InviteId,
-    },
 }
 
 #[cfg(test)]
