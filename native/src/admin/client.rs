@@ -9,22 +9,14 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
+use super::error::ClientError;
 use super::port::TokenFile;
-use super::protocol::{Command, Failure, Reply};
+use super::protocol::{Command, Reply};
 
 /// The time in which a node that listens accepts a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// The time after which a node that says nothing is taken for stuck.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-
-/// The error of a subcommand.
-#[derive(Debug)]
-pub(super) enum ClientError {
-    /// No node answers. The text says what to do.
-    Unreachable(String),
-    /// The node has not carried out the command.
-    Refused(Failure),
-}
 
 /// A connection to a node.
 pub(super) struct Client {

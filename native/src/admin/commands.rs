@@ -8,7 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::client::{Client, ClientError};
+use super::client::Client;
+use super::error::ClientError;
 use super::invite_command::{InviteCommand, RevokeCommand};
 use super::items::{Connection, Deleted, Entry, Event, Issued, Revoked, Secret};
 use super::output::{self, Keys};

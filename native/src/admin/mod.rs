@@ -24,6 +24,7 @@
 //! | `input` | what subcommands read from files and stdin |
 //! | `target` | which node is meant, and how the result is printed |
 //! | `client` | the connection of a subcommand |
+//! | `error` | the error of a subcommand |
 //! | `output` | what people read |
 
 mod audit;
@@ -31,6 +32,7 @@ mod changes;
 mod client;
 mod commands;
 mod connections;
+mod error;
 mod execute;
 mod input;
 mod invite_command;

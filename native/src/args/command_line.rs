@@ -12,10 +12,9 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, FromArgMatches as _};
 use gossip_transport::credential::Invite;
 
-use super::config_file::{ConfigFile, ConfigFileError, Form};
-use super::invalid::Invalid;
+use super::config_file::{ConfigFile, Form};
+use super::error::{ArgsError, Invalid};
 use super::{Args, command};
-use crate::shown;
 
 /// The parsed arguments, and where each of them comes from.
 #[derive(Debug)]
@@ -47,21 +46,6 @@ pub(crate) enum Source {
     File(String),
     /// The invite with which the node joins.
     Invite,
-}
-
-/// The reason for which arguments cannot be used.
-#[derive(Debug)]
-pub(crate) enum ArgsError {
-    /// They are malformed, or do not fit together. Also the outcome of `--help`.
-    Malformed(clap::Error),
-    /// The file of `--config` cannot be used.
-    File(ConfigFileError),
-}
-
-impl From<clap::Error> for ArgsError {
-    fn from(error: clap::Error) -> Self {
-        Self::Malformed(without_secret(with_order(error)))
-    }
 }
 
 impl CommandLine {
@@ -230,35 +214,6 @@ fn with_places(mut error: clap::Error, file: &ConfigFile, given: &BTreeSet<Strin
     let tips: Vec<_> = tips.collect();
     if !tips.is_empty() {
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
-    }
-    error
-}
-
-/// Adds to the error of an option before a subcommand that options follow the subcommand.
-fn with_order(mut error: clap::Error) -> clap::Error {
-    let Some(ContextValue::String(command)) = error.get(ContextKind::InvalidSubcommand) else {
-        return error;
-    };
-    if error.kind() == ErrorKind::ArgumentConflict {
-        let tip = format!("the options of a subcommand follow it: gossip-node {command} [OPTIONS]");
-        let tip = ContextValue::StyledStrs(vec![tip.into()]);
-        error.insert(ContextKind::Suggested, tip);
-    }
-    error
-}
-
-/// Hides a value that contains a secret, which would otherwise be printed and end in the log of a service.
-fn without_secret(mut error: clap::Error) -> clap::Error {
-    for kind in [
-        ContextKind::InvalidValue,
-        ContextKind::InvalidArg,
-        ContextKind::InvalidSubcommand,
-    ] {
-        if matches!(error.get(kind), Some(ContextValue::String(value)) if shown::has_secret(value))
-        {
-            let hidden = "(a secret, which belongs into the file of --secret, --key or --invite)";
-            error.insert(kind, ContextValue::String(hidden.to_owned()));
-        }
     }
     error
 }

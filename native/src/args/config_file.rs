@@ -5,7 +5,6 @@
 
 use std::any::TypeId;
 use std::ffi::OsString;
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -15,7 +14,7 @@ use clap::{Arg, ArgAction, Command, ValueHint};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::shown::brief;
+use super::error::{ConfigFileError, ConfigFileProblem};
 use crate::units::Size;
 
 /// The longest file that is read, in bytes: thousands of seeds and keys.
@@ -53,81 +52,6 @@ pub(crate) enum Form {
     Number,
 }
 
-/// The reason for which a file of options cannot be used.
-#[derive(Debug)]
-pub(crate) struct ConfigFileError {
-    path: PathBuf,
-    /// The line, unless it is about all of the file.
-    line: Option<usize>,
-    problem: Problem,
-}
-
-/// What is wrong with a file of options.
-#[derive(Debug)]
-enum Problem {
-    Unreadable(io::Error),
-    TooLong,
-    NotUtf8,
-    /// It is not TOML. The text says why.
-    Syntax(String),
-    UnknownOption {
-        name: String,
-        similar: Option<String>,
-    },
-    /// The option makes sense on a command line only.
-    NotInFile {
-        name: String,
-    },
-    WrongType {
-        name: String,
-        expected: String,
-        found: &'static str,
-    },
-    BadValue {
-        name: String,
-        reason: String,
-    },
-}
-
-impl fmt::Display for ConfigFileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.display();
-        match self.line {
-            Some(line) => write!(f, "{path}:{line}: {}", self.problem),
-            None => write!(f, "{path}: {}", self.problem),
-        }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable(error) => write!(f, "cannot be read (--config): {error}"),
-            Self::TooLong => write!(f, "is longer than {MAX_LEN} bytes"),
-            Self::NotUtf8 => f.write_str("is not UTF-8"),
-            Self::Syntax(reason) => write!(f, "is not TOML: {}", brief(reason)),
-            Self::UnknownOption { name, similar } => {
-                write!(f, "there is no option {}", brief(name))?;
-                match similar {
-                    Some(similar) => write!(f, "; is {similar} meant?"),
-                    None => Ok(()),
-                }
-            }
-            Self::NotInFile { name } => write!(f, "{name} is an option of the command line only"),
-            Self::WrongType {
-                name,
-                expected,
-                found,
-            } => write!(f, "{name} must be {expected}, and not {found}"),
-            Self::BadValue { name, reason } => {
-                write!(f, "the value of {name} is not valid: {}", brief(reason))
-            }
-        }
-    }
-}
-
-impl std::error::Error for ConfigFileError {}
-
 impl ConfigFile {
     /// Reads a file with options of `command`.
     ///
@@ -140,21 +64,24 @@ impl ConfigFile {
             line,
             problem,
         };
-        let bytes = read(path).map_err(|error| fail(None, Problem::Unreadable(error)))?;
+        let bytes = read(path).map_err(|error| fail(None, ConfigFileProblem::Unreadable(error)))?;
         if bytes.len() as u64 > MAX_LEN {
-            return Err(fail(None, Problem::TooLong));
+            return Err(fail(None, ConfigFileProblem::TooLong { max: MAX_LEN }));
         }
         let text = String::from_utf8(bytes).map_err(|error| {
             let valid = error.utf8_error().valid_up_to();
-            fail(Some(line_at(error.as_bytes(), valid)), Problem::NotUtf8)
+            fail(
+                Some(line_at(error.as_bytes(), valid)),
+                ConfigFileProblem::NotUtf8,
+            )
         })?;
         let line_of = |at: usize| line_at(text.as_bytes(), at);
         let table = DeTable::parse(&text).map_err(|error| {
             let line = error.span().map(|span| line_of(span.start));
-            fail(line, Problem::Syntax(error.message().to_owned()))
+            fail(line, ConfigFileProblem::Syntax(error.message().to_owned()))
         })?;
         let directory =
-            directory_of(path).map_err(|error| fail(None, Problem::Unreadable(error)))?;
+            directory_of(path).map_err(|error| fail(None, ConfigFileProblem::Unreadable(error)))?;
         let mut entries = Vec::new();
         for (key, value) in table.get_ref() {
             let line = line_of(key.span().start);
@@ -245,19 +172,19 @@ fn words(
     directory: &Path,
     name: &str,
     value: &Spanned<DeValue<'_>>,
-) -> Result<Vec<OsString>, (Option<usize>, Problem)> {
+) -> Result<Vec<OsString>, (Option<usize>, ConfigFileProblem)> {
     let name = name.to_owned();
     if !Form::is_in_file(&name) {
-        return Err((None, Problem::NotInFile { name }));
+        return Err((None, ConfigFileProblem::NotInFile { name }));
     }
     let mut options = command.get_arguments();
     let Some(arg) = options.find(|arg| arg.get_long() == Some(&name)) else {
         let similar = similar(command, &name);
-        return Err((None, Problem::UnknownOption { name, similar }));
+        return Err((None, ConfigFileProblem::UnknownOption { name, similar }));
     };
     let form = Form::of(arg);
     let is_list = matches!(arg.get_action(), ArgAction::Append);
-    let wrong = |value: &DeValue<'_>| Problem::WrongType {
+    let wrong = |value: &DeValue<'_>| ConfigFileProblem::WrongType {
         name: name.clone(),
         expected: if is_list {
             format!("a list, each {}", form.expected())
@@ -291,7 +218,7 @@ fn words(
         return Ok(words);
     };
     let at = values.get(valid).and_then(|value| place(value));
-    Err((at, Problem::BadValue { name, reason }))
+    Err((at, ConfigFileProblem::BadValue { name, reason }))
 }
 
 /// Returns the number of words before the first that is not valid by itself, and the reason. Parses a long list a few

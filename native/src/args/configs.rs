@@ -14,7 +14,7 @@ use gossip_transport::tcp::TcpConfig;
 use gossip_transport::udp::UdpConfig;
 
 use super::Args;
-use super::invalid::Invalid;
+use super::error::Invalid;
 use crate::descriptors::{Shares, Wanted};
 use crate::kind::{KIND_KEY, KIND_NODE};
 use crate::shown::brief;

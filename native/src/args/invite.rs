@@ -3,7 +3,7 @@
 use gossip_transport::credential::{Identity, Invite};
 
 use super::Args;
-use super::invalid::Invalid;
+use super::error::Invalid;
 use crate::values::parse_seed;
 
 impl Args {

@@ -6,10 +6,10 @@
 mod command_line;
 mod config_file;
 mod configs;
+mod error;
 mod gossip;
 mod help;
 mod interval;
-mod invalid;
 mod invite;
 mod limits;
 #[cfg(test)]
@@ -28,11 +28,11 @@ use crate::admin::AdminCommand;
 use crate::http::HostName;
 use crate::state_dir;
 use crate::values::{DEFAULT_CLUSTER, parse_addr, parse_key_value, parse_seed, path};
-pub(crate) use command_line::{ArgsError, CommandLine, Setting, Source};
+pub(crate) use command_line::{CommandLine, Setting, Source};
 pub(crate) use config_file::Form;
+pub(crate) use error::{ArgsError, Invalid};
 use gossip::GossipOptions;
 use help::{AFTER_HELP, LONG_ABOUT};
-pub(crate) use invalid::Invalid;
 pub(crate) use invite::{default_id, node_seeds};
 use limits::Limits;
 use times::Times;

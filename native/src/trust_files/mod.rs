@@ -11,9 +11,11 @@
 //! | `lines` | text files with one entry on each line |
 //! | `secret_file`, `key_file`, `invite_file` | the content of these files |
 //! | `watched_file` | a file that is read again when it has changed |
-//! | `change` | changes of the secrets, and the reasons for which one is not possible |
+//! | `change` | a change of the secrets |
+//! | `error` | the reasons for which a change is not possible |
 
 mod change;
+mod error;
 mod invite_file;
 mod key_file;
 mod lines;
@@ -31,7 +33,8 @@ use gossip_transport::rt::{self, Task};
 
 use crate::args::Args;
 use crate::private_file;
-pub(crate) use change::{Change, ChangeError};
+pub(crate) use change::Change;
+pub(crate) use error::ChangeError;
 pub(crate) use lines::{entries, lacks};
 use secret_file::SecretFile;
 pub(crate) use secret_file::{first_secret, only_secret};
@@ -381,7 +384,7 @@ fn in_file<T>(path: &Path, result: Result<T, String>) -> Result<T, String> {
 /// Returns the ids of the secrets for the log, the one for dialling first.
 fn ids(keyring: &Keyring) -> String {
     let ids: Vec<_> = keyring.secrets().map(ClusterSecret::id).collect();
-    change::list(&ids)
+    error::list(&ids)
 }
 
 #[cfg(test)]

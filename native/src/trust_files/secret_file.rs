@@ -6,7 +6,8 @@
 
 use gossip_transport::credential::{ClusterSecret, Keyring, SecretId};
 
-use super::change::{Change, ChangeError};
+use super::change::Change;
+use super::error::ChangeError;
 use super::lines::{entry, is_comment, lacks};
 
 /// The secrets of a file, and its text.

@@ -1,0 +1,163 @@
+//! The errors of the command line and of the file of `--config`.
+//!
+//! Those of clap and of the file hide a secret that was given in the wrong place.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::shown::{self, brief};
+
+/// The reason for which arguments cannot be used.
+#[derive(Debug)]
+pub(crate) enum ArgsError {
+    /// They are malformed, or do not fit together. Also the outcome of `--help`.
+    Malformed(clap::Error),
+    /// The file of `--config` cannot be used.
+    File(ConfigFileError),
+}
+
+impl From<clap::Error> for ArgsError {
+    fn from(error: clap::Error) -> Self {
+        Self::Malformed(without_secret(with_order(error)))
+    }
+}
+
+/// The reason for which a file of options cannot be used.
+#[derive(Debug)]
+pub(crate) struct ConfigFileError {
+    pub(super) path: PathBuf,
+    /// The line, unless it is about all of the file.
+    pub(super) line: Option<usize>,
+    pub(super) problem: ConfigFileProblem,
+}
+
+/// What is wrong with a file of options.
+#[derive(Debug)]
+pub(super) enum ConfigFileProblem {
+    Unreadable(io::Error),
+    TooLong {
+        /// The length of the longest file, in bytes.
+        max: u64,
+    },
+    NotUtf8,
+    /// It is not TOML. The text says why.
+    Syntax(String),
+    UnknownOption {
+        name: String,
+        similar: Option<String>,
+    },
+    /// The option makes sense on a command line only.
+    NotInFile {
+        name: String,
+    },
+    WrongType {
+        name: String,
+        expected: String,
+        found: &'static str,
+    },
+    BadValue {
+        name: String,
+        reason: String,
+    },
+}
+
+impl fmt::Display for ConfigFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match self.line {
+            Some(line) => write!(f, "{path}:{line}: {}", self.problem),
+            None => write!(f, "{path}: {}", self.problem),
+        }
+    }
+}
+
+impl fmt::Display for ConfigFileProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(error) => write!(f, "cannot be read (--config): {error}"),
+            Self::TooLong { max } => write!(f, "is longer than {max} bytes"),
+            Self::NotUtf8 => f.write_str("is not UTF-8"),
+            Self::Syntax(reason) => write!(f, "is not TOML: {}", brief(reason)),
+            Self::UnknownOption { name, similar } => {
+                write!(f, "there is no option {}", brief(name))?;
+                match similar {
+                    Some(similar) => write!(f, "; is {similar} meant?"),
+                    None => Ok(()),
+                }
+            }
+            Self::NotInFile { name } => write!(f, "{name} is an option of the command line only"),
+            Self::WrongType {
+                name,
+                expected,
+                found,
+            } => write!(f, "{name} must be {expected}, and not {found}"),
+            Self::BadValue { name, reason } => {
+                write!(f, "the value of {name} is not valid: {}", brief(reason))
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigFileError {}
+
+/// An argument that is not valid, although it has the right form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Invalid {
+    /// The option to change, without its dashes, if there is only one.
+    pub(crate) option: Option<String>,
+    /// What is wrong with it, or with the arguments together.
+    pub(crate) reason: String,
+}
+
+impl Invalid {
+    /// Returns the error of `option`, whose reason follows its name.
+    pub(crate) fn new(option: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            option: Some(option.into()),
+            reason: reason.into(),
+        }
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.option {
+            Some(option) => write!(f, "--{option} {}", self.reason),
+            None => f.write_str(&self.reason),
+        }
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+/// Adds to the error of an option before a subcommand that options follow the subcommand.
+fn with_order(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(command)) = error.get(ContextKind::InvalidSubcommand) else {
+        return error;
+    };
+    if error.kind() == ErrorKind::ArgumentConflict {
+        let tip = format!("the options of a subcommand follow it: gossip-node {command} [OPTIONS]");
+        let tip = ContextValue::StyledStrs(vec![tip.into()]);
+        error.insert(ContextKind::Suggested, tip);
+    }
+    error
+}
+
+/// Hides a value that contains a secret, which would otherwise be printed and end in the log of a service.
+fn without_secret(mut error: clap::Error) -> clap::Error {
+    for kind in [
+        ContextKind::InvalidValue,
+        ContextKind::InvalidArg,
+        ContextKind::InvalidSubcommand,
+    ] {
+        if matches!(error.get(kind), Some(ContextValue::String(value)) if shown::has_secret(value))
+        {
+            let hidden = "(a secret, which belongs into the file of --secret, --key or --invite)";
+            error.insert(kind, ContextValue::String(hidden.to_owned()));
+        }
+    }
+    error
+}
