@@ -143,7 +143,7 @@ fn debug_output_contains_no_secret() {
 #[cfg(target_os = "linux")]
 #[test]
 fn neither_a_credential_nor_a_cluster_secret_leaves_its_bytes_in_memory() {
-    use crate::rt::crypto::tests::{Place, secret};
+    use crate::rt::crypto::tests::{MemoryRegion, secret};
 
     let bytes = secret::<64>();
     let secret = ClusterSecret::from_bytes(&bytes).unwrap();
@@ -152,8 +152,8 @@ fn neither_a_credential_nor_a_cluster_secret_leaves_its_bytes_in_memory() {
     // Keeps the memory from being freed, and used for something else.
     let _memory = Arc::downgrade(&credential.inner);
     let mut places = [
-        (Place::of(secret.as_bytes()), &bytes[..]),
-        (Place::of(credential.key().privkey()), &key[..]),
+        (MemoryRegion::of(secret.as_bytes()), &bytes[..]),
+        (MemoryRegion::of(credential.key().privkey()), &key[..]),
     ];
     assert!(
         places

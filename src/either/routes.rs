@@ -242,7 +242,7 @@ impl<C> Routes<C> {
     }
 
     /// Stores the connection of a late dial until it is taken, or what is returned is dropped.
-    pub(super) fn put_late(self: &Arc<Self>, name: DialName, conn: C) -> Offer<C> {
+    pub(super) fn put_late(self: &Arc<Self>, name: DialName, conn: C) -> LateGuard<C> {
         let mut state = self.lock();
         state.late_count += 1;
         let id = state.late_count;
@@ -250,7 +250,7 @@ impl<C> Routes<C> {
         drop(state);
         drop(former);
         let routes = Arc::downgrade(self);
-        Offer { routes, name, id }
+        LateGuard { routes, name, id }
     }
 
     /// Returns whether a late dial is running, or its connection waits to be used.
@@ -353,16 +353,16 @@ impl<C> fmt::Debug for Routes<C> {
     }
 }
 
-/// Held by the task that has established a connection late. Without it nothing would drop a connection that
-/// nobody uses, which the peer takes for one that is read.
-pub(super) struct Offer<C> {
+/// A guard of a connection that was established late, held by the task that has established it. Without it nothing
+/// would drop a connection that nobody uses, which the peer takes for one that is read.
+pub(super) struct LateGuard<C> {
     // Weak, because the routes own the task.
     routes: Weak<Routes<C>>,
     name: DialName,
     id: u64,
 }
 
-impl<C> Drop for Offer<C> {
+impl<C> Drop for LateGuard<C> {
     fn drop(&mut self) {
         let Some(routes) = self.routes.upgrade() else {
             return;

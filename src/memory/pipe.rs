@@ -61,8 +61,8 @@ pub(super) enum Item {
 #[derive(Debug)]
 pub(super) struct Abandoned;
 
-/// The result of checking a pipe for the next item.
-enum Next {
+/// The item at the front of a pipe, if there is one.
+enum Front {
     Item(Item),
     /// An item that can be received at this time.
     Due(Instant),
@@ -161,9 +161,9 @@ impl Pipe {
         loop {
             let seen = self.changed.current();
             let due = match self.try_recv() {
-                Next::Item(item) => return item,
-                Next::Due(due) => due,
-                Next::Nothing => {
+                Front::Item(item) => return item,
+                Front::Due(due) => due,
+                Front::Nothing => {
                     self.changed.later_than(seen).await;
                     continue;
                 }
@@ -174,22 +174,22 @@ impl Pipe {
         }
     }
 
-    fn try_recv(&self) -> Next {
+    fn try_recv(&self) -> Front {
         let stalled = self.faults.get(self.from, self.to).stalled;
         let mut state = self.lock();
         if state.broken {
-            return Next::Item(Item::Broken);
+            return Front::Item(Item::Broken);
         }
         if stalled {
-            return Next::Nothing;
+            return Front::Nothing;
         }
         match state.items.front() {
-            None => return Next::Nothing,
-            Some((due, _)) if *due > Instant::now() => return Next::Due(*due),
+            None => return Front::Nothing,
+            Some((due, _)) if *due > Instant::now() => return Front::Due(*due),
             Some(_) => {}
         }
         let Some((_, item)) = state.items.pop_front() else {
-            return Next::Nothing;
+            return Front::Nothing;
         };
         if let Item::Message(message) = &item {
             state.bytes -= message.len();
@@ -197,7 +197,7 @@ impl Pipe {
         }
         drop(state);
         self.changed.advance();
-        Next::Item(item)
+        Front::Item(item)
     }
 
     /// Drops everything in transit. Sending fails from now on.

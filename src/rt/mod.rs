@@ -36,9 +36,9 @@ pub use error::Elapsed;
 #[cfg(target_family = "wasm")]
 pub use target::next_turn;
 pub use target::{BoxFuture, Instant, MaybeSend, MaybeSync, sleep, unix_time};
-pub(crate) use target::{Executor, Wakings};
 #[cfg(target_family = "wasm")]
-pub(crate) use target::{SHARED_MEMORY, Turns};
+pub(crate) use target::{EventLoopTurns, SHARED_MEMORY};
+pub(crate) use target::{Executor, Wakings};
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use target::{delay_acks, resolve};
 

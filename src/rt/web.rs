@@ -110,7 +110,7 @@ impl Future for Sleep {
 /// It is a message channel from the page to itself, of which each message is a task of the event loop. Drop
 /// it when no turn is needed for long: in Node.js, an open channel keeps the process alive.
 #[derive(Debug)]
-pub(crate) struct Turns(Option<Channel>);
+pub(crate) struct EventLoopTurns(Option<Channel>);
 
 #[derive(Debug)]
 struct Channel {
@@ -121,7 +121,7 @@ struct Channel {
     _on_message: Closure<dyn FnMut()>,
 }
 
-impl Turns {
+impl EventLoopTurns {
     pub(crate) fn new() -> Self {
         // Without message channels (in no known browser) no turn is waited for.
         Self(MessageChannel::new().ok().map(|channel| {
@@ -156,7 +156,7 @@ impl Turns {
 /// Waits until the browser has had a turn of the event loop, in which it can run what is due. Cancel-safe.
 /// Unlike a timer, it is not delayed in a hidden page.
 pub async fn next_turn() {
-    Turns::new().next().await;
+    EventLoopTurns::new().next().await;
 }
 
 impl Drop for Channel {

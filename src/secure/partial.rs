@@ -26,10 +26,11 @@ const PROGRESS: usize = 256 << 10;
 
 /// The unfinished messages of all connections of a network. Clones share them.
 #[derive(Debug, Clone)]
-pub(super) struct PartialMessages(Arc<Mutex<Pool>>);
+pub(super) struct PartialMessages(Arc<Mutex<PartialTable>>);
 
+/// The unfinished messages by age, and what they take together.
 #[derive(Debug)]
-struct Pool {
+struct PartialTable {
     /// Its `bytes` are the sum of those of `entries`.
     stats: PartialStats,
     timeout: Duration,
@@ -59,7 +60,7 @@ impl PartialMessages {
     /// Creates limits for the unfinished messages of all connections that are given a clone of them: they
     /// take at most `max_bytes` bytes, and each 256 KiB of a message must arrive within `timeout`.
     pub(super) fn new(max_bytes: usize, timeout: Duration) -> Self {
-        Self(Arc::new(Mutex::new(Pool {
+        Self(Arc::new(Mutex::new(PartialTable {
             stats: PartialStats {
                 max_bytes: max_bytes as u64,
                 ..PartialStats::default()
@@ -81,7 +82,7 @@ impl PartialMessages {
     }
 }
 
-impl Pool {
+impl PartialTable {
     /// Lets a message take `to` bytes in all. Returns whether it may; if not, it has been evicted.
     fn grow(&mut self, id: u64, to: u64) -> bool {
         let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) else {

@@ -19,11 +19,11 @@ const IPV6: u8 = 6;
 
 /// The dialler's first payload: the protocols that it offers, in order of preference.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Offer {
+pub(super) struct AlpnOffer {
     pub(super) alpns: Vec<Alpn>,
 }
 
-impl Offer {
+impl AlpnOffer {
     /// Encodes the offer: the number of names as one byte, then each name after its length.
     ///
     /// # Errors
@@ -245,8 +245,8 @@ mod tests {
     }
 
     prop_compose! {
-        fn offer()(alpns in prop::collection::vec(alpn(), 1..=20)) -> Offer {
-            Offer { alpns }
+        fn offer()(alpns in prop::collection::vec(alpn(), 1..=20)) -> AlpnOffer {
+            AlpnOffer { alpns }
         }
     }
 
@@ -299,7 +299,7 @@ mod tests {
             closing in closing(),
             later in prop::collection::vec(any::<u8>(), 0..40),
         ) {
-            check(&offer, &offer.encode().unwrap(), &later, Offer::decode);
+            check(&offer, &offer.encode().unwrap(), &later, AlpnOffer::decode);
             let offered = [reply.alpn.clone()];
             check(&reply, &reply.encode(), &later, |payload| Reply::decode(payload, &offered));
             let has_challenge = closing.challenge.is_some();
@@ -310,7 +310,7 @@ mod tests {
 
         #[test]
         fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
-            let offer = Offer::decode(&bytes);
+            let offer = AlpnOffer::decode(&bytes);
             if let Ok(offer) = offer {
                 prop_assert!(offer.alpns.len() <= 255);
             }
@@ -339,7 +339,7 @@ mod tests {
     fn the_bytes_are_those_of_the_documentation() {
         let alpns = [&b"a/1"[..], b"b"].map(Alpn::from_static).to_vec();
         let alpn = alpns[0].clone();
-        assert_eq!(Offer { alpns }.encode().unwrap(), b"\x02\x03a/1\x01b");
+        assert_eq!(AlpnOffer { alpns }.encode().unwrap(), b"\x02\x03a/1\x01b");
         let reply = Reply {
             alpn,
             observed_addr: Some("192.0.2.1:258".parse().unwrap()),
@@ -379,7 +379,7 @@ mod tests {
         }
         let error = Closing::decode(&[0; 9], false).unwrap_err();
         assert_eq!(malformed(error), "a rekey interval of zero");
-        let error = Offer::decode(&[1, 0]).unwrap_err();
+        let error = AlpnOffer::decode(&[1, 0]).unwrap_err();
         assert_eq!(malformed(error), "a protocol without a name");
     }
 

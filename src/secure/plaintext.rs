@@ -28,10 +28,11 @@ pub(super) struct Plaintext {
 
 /// The memory of long records that messages share. Clones share it.
 #[derive(Debug, Clone)]
-pub(super) struct PlaintextPool(Arc<Mutex<Pool>>);
+pub(super) struct PlaintextPool(Arc<Mutex<RecordMemory>>);
 
+/// A count of the records that messages share, and memory for others.
 #[derive(Debug)]
-struct Pool {
+struct RecordMemory {
     /// The records that messages share now.
     shared: usize,
     /// The most of them.
@@ -53,7 +54,7 @@ impl PlaintextPool {
     /// Creates a pool for all connections of a network. The records that their messages share take at most
     /// `max_bytes` bytes.
     pub(super) fn new(max_bytes: usize) -> Self {
-        Self(Arc::new(Mutex::new(Pool {
+        Self(Arc::new(Mutex::new(RecordMemory {
             shared: 0,
             max_shared: max_bytes / MAX_PLAINTEXT_LEN,
             spare: Vec::new(),

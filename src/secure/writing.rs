@@ -11,14 +11,14 @@ use futures::lock::MutexGuard;
 use super::error::FrameError;
 use super::frame::FrameWriter;
 use super::owed::{Owed, Words};
-use super::stream::Outbox;
+use super::stream::Packer;
 use crate::net::CloseCode;
 
 /// The state that the writing lock guards.
 pub(super) struct Writing<W> {
     /// `None` after the connection has been closed.
     pub(super) carrier: Option<W>,
-    pub(super) outbox: Outbox,
+    pub(super) packer: Packer,
     /// Whether a write has been begun and not completed. The carrier may then hold bytes that it has
     /// taken and not flushed.
     begun: bool,
@@ -27,10 +27,10 @@ pub(super) struct Writing<W> {
 }
 
 impl<W: FrameWriter> Writing<W> {
-    pub(super) fn new(carrier: W, outbox: Outbox) -> Self {
+    pub(super) fn new(carrier: W, packer: Packer) -> Self {
         Self {
             carrier: Some(carrier),
-            outbox,
+            packer,
             begun: false,
             has_left: false,
         }
@@ -42,9 +42,9 @@ impl<W: FrameWriter> Writing<W> {
             return Err(FrameError::Truncated);
         };
         self.begun = true;
-        carrier.write_frames(&mut self.outbox.frames).await?;
+        carrier.write_frames(&mut self.packer.frames).await?;
         self.begun = false;
-        self.outbox.has_control = false;
+        self.packer.has_control = false;
         Ok(())
     }
 
@@ -52,9 +52,9 @@ impl<W: FrameWriter> Writing<W> {
     /// the second time.
     pub(super) async fn leave(&mut self, code: CloseCode, owed: &Owed) -> Result<(), FrameError> {
         while !self.has_left {
-            self.outbox.fill(&mut VecDeque::new(), 0, owed)?;
+            self.packer.fill(&mut VecDeque::new(), 0, owed)?;
             if self.is_written() {
-                self.outbox.goodbye(code)?;
+                self.packer.goodbye(code)?;
                 self.has_left = true;
             } else {
                 self.flush().await?;
@@ -75,15 +75,15 @@ impl<W: FrameWriter> Writing<W> {
         owed: &Owed,
     ) -> Result<(), FrameError> {
         while !self.has_left {
-            self.outbox.fill(&mut VecDeque::new(), 0, owed)?;
-            if self.outbox.frames.is_empty() {
-                self.outbox.goodbye(code)?;
+            self.packer.fill(&mut VecDeque::new(), 0, owed)?;
+            if self.packer.frames.is_empty() {
+                self.packer.goodbye(code)?;
                 self.has_left = true;
             } else {
-                carrier.write_frames(&mut self.outbox.frames).await?;
+                carrier.write_frames(&mut self.packer.frames).await?;
             }
         }
-        carrier.write_frames(&mut self.outbox.frames).await?;
+        carrier.write_frames(&mut self.packer.frames).await?;
         Ok(())
     }
 }
@@ -96,7 +96,7 @@ impl<W> Writing<W> {
 
     /// Returns whether the carrier has taken and flushed all sealed bytes.
     pub(super) fn is_written(&self) -> bool {
-        self.outbox.frames.is_empty() && !self.begun
+        self.packer.frames.is_empty() && !self.begun
     }
 }
 
@@ -135,7 +135,7 @@ impl<W> DerefMut for WriteGuard<'_, W> {
 
 impl<W> Drop for WriteGuard<'_, W> {
     fn drop(&mut self) {
-        if self.writing.outbox.has_control && !self.writing.is_written() {
+        if self.writing.packer.has_control && !self.writing.is_written() {
             self.released.0.add(Words::UNWRITTEN);
         }
     }

@@ -79,8 +79,8 @@ type Identified = (Endpoints, Result<Opening, AcceptError>);
 /// The connections of trusted proxies that have not stated their client yet.
 type Identifying = Mutex<FuturesUnordered<BoxFuture<'static, Identified>>>;
 
-/// What a listener has next.
-enum Next {
+/// An event of a listener: the client of a proxy is known, or a stream was accepted.
+enum ListenerEvent {
     Identified(Identified),
     Accepted(io::Result<(TcpStream, SocketAddr)>),
 }
@@ -110,11 +110,11 @@ impl TcpListener {
     }
 
     /// Returns the next connection of a trusted proxy with its client, or the next connection.
-    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next> {
+    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<ListenerEvent> {
         if let Poll::Ready(Some(identified)) = self.identifying.lock().poll_next_unpin(cx) {
-            return Poll::Ready(Next::Identified(identified));
+            return Poll::Ready(ListenerEvent::Identified(identified));
         }
-        self.listener.poll_accept(cx).map(Next::Accepted)
+        self.listener.poll_accept(cx).map(ListenerEvent::Accepted)
     }
 
     /// Begins to read which client the proxy states that has connected.
@@ -200,10 +200,10 @@ impl NetListener for TcpListener {
     async fn accept(&self) -> anyhow::Result<TcpIncomingRequest> {
         loop {
             match poll_fn(|cx| self.poll_next(cx)).await {
-                Next::Identified((endpoints, opening)) => {
+                ListenerEvent::Identified((endpoints, opening)) => {
                     return Ok(self.request(endpoints, opening));
                 }
-                Next::Accepted(Ok((stream, remote))) => {
+                ListenerEvent::Accepted(Ok((stream, remote))) => {
                     let endpoints = Endpoints {
                         local: stream.local_addr().unwrap_or(self.local_addr),
                         remote,
@@ -216,9 +216,9 @@ impl NetListener for TcpListener {
                         return Ok(self.request(endpoints, Err(error)));
                     }
                 }
-                Next::Accepted(Err(error)) if is_about_one_stream(&error) => {}
-                Next::Accepted(Err(error)) if is_fatal(&error) => return Err(error.into()),
-                Next::Accepted(Err(error)) => self.wait_for_resources(&error).await,
+                ListenerEvent::Accepted(Err(error)) if is_about_one_stream(&error) => {}
+                ListenerEvent::Accepted(Err(error)) if is_fatal(&error) => return Err(error.into()),
+                ListenerEvent::Accepted(Err(error)) => self.wait_for_resources(&error).await,
             }
         }
     }

@@ -42,9 +42,9 @@ pub(super) async fn sniff(
 ) -> io::Result<Option<Protocol>> {
     loop {
         match classify(start) {
-            Verdict::Is(protocol) => return Ok(Some(protocol)),
-            Verdict::Unknown => return Ok(None),
-            Verdict::NeedsMore => {}
+            Classification::Is(protocol) => return Ok(Some(protocol)),
+            Classification::Unknown => return Ok(None),
+            Classification::NeedsMore => {}
         }
         start.reserve(512);
         if stream.read_buf(start).await? == 0 {
@@ -53,14 +53,15 @@ pub(super) async fn sniff(
     }
 }
 
+/// The protocol that the first bytes of a stream start, if that can be told.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+enum Classification {
     Is(Protocol),
     NeedsMore,
     Unknown,
 }
 
-fn classify(start: &[u8]) -> Verdict {
+fn classify(start: &[u8]) -> Classification {
     let begins = |with: &[u8]| start.iter().zip(with).all(|(a, b)| a == b);
     let known = [
         (&PREFACE_START[..], Protocol::Frames),
@@ -69,16 +70,16 @@ fn classify(start: &[u8]) -> Verdict {
     ];
     if let Some((first, protocol)) = known.into_iter().find(|(first, _)| begins(first)) {
         return if start.len() >= first.len() {
-            Verdict::Is(protocol)
+            Classification::Is(protocol)
         } else {
-            Verdict::NeedsMore
+            Classification::NeedsMore
         };
     }
     let method_len = start.iter().take_while(|b| b.is_ascii_uppercase()).count();
     match start.get(method_len) {
-        None if method_len < MAX_METHOD_LEN => Verdict::NeedsMore,
-        Some(b' ') if method_len > 0 => Verdict::Is(Protocol::Http),
-        _ => Verdict::Unknown,
+        None if method_len < MAX_METHOD_LEN => Classification::NeedsMore,
+        Some(b' ') if method_len > 0 => Classification::Is(Protocol::Http),
+        _ => Classification::Unknown,
     }
 }
 
@@ -88,17 +89,26 @@ mod tests {
 
     #[test]
     fn the_first_bytes_identify_the_protocol() {
-        assert_eq!(classify(b"GET / HTTP/1.1"), Verdict::Is(Protocol::Http));
-        assert_eq!(classify(b"POST "), Verdict::Is(Protocol::Http));
-        assert_eq!(classify(&[0x16, 3, 1, 2]), Verdict::Is(Protocol::Tls));
-        assert_eq!(classify(&PREFACE_START), Verdict::Is(Protocol::Frames));
-        assert_eq!(classify(&SIGNATURE), Verdict::Is(Protocol::Proxy));
+        assert_eq!(
+            classify(b"GET / HTTP/1.1"),
+            Classification::Is(Protocol::Http)
+        );
+        assert_eq!(classify(b"POST "), Classification::Is(Protocol::Http));
+        assert_eq!(
+            classify(&[0x16, 3, 1, 2]),
+            Classification::Is(Protocol::Tls)
+        );
+        assert_eq!(
+            classify(&PREFACE_START),
+            Classification::Is(Protocol::Frames)
+        );
+        assert_eq!(classify(&SIGNATURE), Classification::Is(Protocol::Proxy));
     }
 
     #[test]
     fn an_ambiguous_start_needs_more_bytes() {
         for start in [&b""[..], b"GE", &[0x16], &PREFACE_START[..3], b"\r\n\r"] {
-            assert_eq!(classify(start), Verdict::NeedsMore, "{start:?}");
+            assert_eq!(classify(start), Classification::NeedsMore, "{start:?}");
         }
     }
 
@@ -111,7 +121,7 @@ mod tests {
             b"\0\x06\xA7GT",
             b"AAAAAAAAAAAAAAAAAAA",
         ] {
-            assert_eq!(classify(start), Verdict::Unknown, "{start:?}");
+            assert_eq!(classify(start), Classification::Unknown, "{start:?}");
         }
     }
 }

@@ -44,7 +44,7 @@ pub struct WebSocketReader(Rc<Socket>);
 pub struct WebSocketWriter {
     socket: Rc<Socket>,
     /// The event loop, once the writer has paused.
-    event_loop: Option<rt::Turns>,
+    event_loop: Option<rt::EventLoopTurns>,
     /// The number of turns for which the next pause checks before it uses a timer. It doubles when
     /// that was enough and falls to a quarter when it was not, so that a slow line does not keep
     /// the processor busy.
@@ -119,7 +119,7 @@ impl WebSocketWriter {
         while self.socket.buffered() > HIGH_WATER {
             if self.spent < self.turns {
                 self.spent += 1;
-                let event_loop = self.event_loop.get_or_insert_with(rt::Turns::new);
+                let event_loop = self.event_loop.get_or_insert_with(rt::EventLoopTurns::new);
                 event_loop.next().await;
                 self.socket.check_open()?;
                 continue;

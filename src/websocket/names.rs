@@ -26,7 +26,7 @@ const NO_PORT: &str = "port 0 cannot be dialled";
 
 /// The names that were resolved, least recently used first. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Names(Arc<Mutex<VecDeque<Named>>>);
+pub(super) struct ResolvedNames(Arc<Mutex<VecDeque<Named>>>);
 
 #[derive(Debug)]
 struct Named {
@@ -34,7 +34,7 @@ struct Named {
     url: String,
 }
 
-impl Names {
+impl ResolvedNames {
     /// Returns the address of a name as a person writes it, or an address that stands for it.
     pub(super) fn resolve(&self, name: &str) -> Result<SocketAddr, NameError> {
         Ok(match target(name)? {

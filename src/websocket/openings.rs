@@ -83,12 +83,12 @@ impl Opening {
             let now = Instant::now();
             let next = self.shared.line.lock().next(self.id, self.limit, now);
             let left = match next {
-                Next::Wait(until) => until.map(|until| until.saturating_duration_since(now)),
-                Next::GiveWay => {
+                OpeningStep::Wait(until) => until.map(|until| until.saturating_duration_since(now)),
+                OpeningStep::GiveWay => {
                     self.shared.changes.advance();
                     return Outcome::GiveWay;
                 }
-                Next::TimedOut => return Outcome::TimedOut,
+                OpeningStep::TimedOut => return Outcome::TimedOut,
             };
             let time = async {
                 match left {
@@ -119,7 +119,7 @@ impl Drop for Opening {
 }
 
 /// Next step of a WebSocket that is opening.
-enum Next {
+enum OpeningStep {
     /// Go on, until this time; `None` is never.
     Wait(Option<Instant>),
     GiveWay,
@@ -131,13 +131,14 @@ enum Next {
 #[derive(Debug, Default)]
 struct Line {
     next_id: u64,
-    places: Vec<Place>,
+    places: Vec<LineEntry>,
     /// Targets that were not reached the last time, and how often in a row. The last one is the latest.
     failures: VecDeque<(String, u32)>,
 }
 
+/// A WebSocket that is opening, or waits for its turn.
 #[derive(Debug)]
-struct Place {
+struct LineEntry {
     id: u64,
     host: String,
     target: String,
@@ -153,7 +154,7 @@ impl Line {
         self.next_id += 1;
         let mut failures = self.failures.iter();
         let failures = failures.find(|(failed, _)| failed == target);
-        self.places.push(Place {
+        self.places.push(LineEntry {
             id: self.next_id,
             host,
             target: target.to_owned(),
@@ -189,7 +190,7 @@ impl Line {
             return true;
         };
         let mut place = self.places.remove(index);
-        let is_busy = |other: &Place| other.host == place.host && other.is_opening;
+        let is_busy = |other: &LineEntry| other.host == place.host && other.is_opening;
         let may = place.failures == 0 || !self.places.iter().any(is_busy);
         place.is_opening = may;
         let index = if may { self.places.len() } else { index };
@@ -198,9 +199,9 @@ impl Line {
     }
 
     /// Decides about one that is opening.
-    fn next(&mut self, id: u64, limit: Duration, now: Instant) -> Next {
+    fn next(&mut self, id: u64, limit: Duration, now: Instant) -> OpeningStep {
         let Some(place) = self.places.iter().find(|place| place.id == id) else {
-            return Next::TimedOut;
+            return OpeningStep::TimedOut;
         };
         let (failures, host) = (place.failures, place.host.clone());
         let at_host = || self.places.iter().filter(|place| place.host == host);
@@ -209,22 +210,22 @@ impl Line {
         let first = at_host().find(|place| place.is_opening);
         let is_first = first.is_some_and(|first| first.id == id);
         let Some(place) = self.places.iter_mut().find(|place| place.id == id) else {
-            return Next::TimedOut;
+            return OpeningStep::TimedOut;
         };
         if failures > 0 && has_better {
             place.is_opening = false;
             place.first_since = None;
-            return Next::GiveWay;
+            return OpeningStep::GiveWay;
         }
         if !is_first {
-            return Next::Wait(None);
+            return OpeningStep::Wait(None);
         }
         let turn = FIRST_TURN.saturating_mul(1 << failures.min(16));
         let turn = if is_alone { limit } else { limit.min(turn) };
         let since = *place.first_since.get_or_insert(now);
         match since.checked_add(turn) {
-            Some(end) if end <= now => Next::TimedOut,
-            end => Next::Wait(end),
+            Some(end) if end <= now => OpeningStep::TimedOut,
+            end => OpeningStep::Wait(end),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::config::WebSocketConfig;
 use super::diagnosis;
 use super::frames::{self, WebSocketConnection, WebSocketReader, WebSocketWriter};
 use super::listener::WebSocketListener;
-use super::names::{self, Names};
+use super::names::{self, ResolvedNames};
 use super::openings::{Openings, Outcome};
 use super::socket::Socket;
 use crate::credential::NetCredential;
@@ -29,7 +29,7 @@ const MIN_HANDSHAKE_TIME: Duration = Duration::from_millis(1);
 #[derive(Debug, Clone)]
 pub struct WebSocketTransport {
     config: WebSocketConfig,
-    names: Names,
+    names: ResolvedNames,
     openings: Openings,
     live: Arc<AtomicUsize>,
     memory: ReceiveMemory,
@@ -44,7 +44,7 @@ impl WebSocketTransport {
         Self {
             memory: config.secure.receive_memory(),
             config,
-            names: Names::default(),
+            names: ResolvedNames::default(),
             openings: Openings::default(),
             live: Arc::default(),
         }

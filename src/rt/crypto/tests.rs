@@ -9,15 +9,15 @@ use std::rc::Rc;
 /// would be found by chance.
 const PART: usize = 5;
 
-/// A place in memory.
-pub(crate) struct Place {
+/// A region of memory.
+pub(crate) struct MemoryRegion {
     memory: File,
     start: u64,
     // Taken in advance, since it could get the very memory that is looked at.
     bytes: Vec<u8>,
 }
 
-impl Place {
+impl MemoryRegion {
     pub(crate) fn of<T: ?Sized>(value: &T) -> Self {
         let start = (&raw const *value).addr();
         Self {
@@ -43,7 +43,7 @@ pub(crate) fn assert_wiped_on_drop<T>(value: T, secret: &[u8]) {
     let value = Rc::new(value);
     // Keeps the memory from being freed, and used for something else.
     let _memory = Rc::downgrade(&value);
-    let mut place = Place::of(&*value);
+    let mut place = MemoryRegion::of(&*value);
     assert!(place.has_part_of(secret), "it has no secret");
     drop(value);
     assert!(!place.has_part_of(secret), "it leaves its secret in memory");

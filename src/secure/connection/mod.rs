@@ -37,7 +37,7 @@ use crate::secure::owed::{Owed, Words};
 use crate::secure::params::HandshakeParams;
 use crate::secure::receive_memory::ReceiveMemory;
 use crate::secure::record::Opener;
-use crate::secure::stream::{Event, Inbox};
+use crate::secure::stream::{Event, Unpacker};
 use crate::secure::writing::{WriteGuard, Writing};
 
 /// The largest number of messages that one call of `recv_many` returns.
@@ -80,7 +80,7 @@ struct Reading<R> {
     /// `None` after the connection has ended.
     carrier: Option<R>,
     opener: Opener,
-    inbox: Inbox,
+    unpacker: Unpacker,
     /// Whether a probe has been read behind messages that a call has returned. The next call of `recv`
     /// answers it, since its caller then has those messages.
     probed: bool,
@@ -92,7 +92,7 @@ impl<R> Reading<R> {
     /// Releases what only an open connection needs.
     fn end(&mut self) {
         self.carrier = None;
-        self.inbox.drop_partial();
+        self.unpacker.drop_partial();
     }
 }
 
@@ -121,11 +121,11 @@ impl<R: FrameReader, W: FrameWriter> SecureConnection<R, W> {
             reading: Mutex::new(Reading {
                 carrier: Some(reader),
                 opener: established.opener,
-                inbox: Inbox::new(params.config.max_message_len),
+                unpacker: Unpacker::new(params.config.max_message_len),
                 probed: false,
                 goodbye: None,
             }),
-            writing: Mutex::new(Writing::new(writer, established.outbox)),
+            writing: Mutex::new(Writing::new(writer, established.packer)),
         }))
     }
 }
@@ -276,7 +276,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
             return self.until_end(pending()).await?;
         }
         loop {
-            let filled = writing.outbox.fill(batch, self.max_message_len, &self.owed);
+            let filled = writing.packer.fill(batch, self.max_message_len, &self.owed);
             filled.map_err(|error| match error {
                 FrameError::MessageTooLong { .. } => error,
                 fatal => self.lose(fatal),
@@ -297,7 +297,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
         if writing.has_left() {
             return Ok(());
         }
-        let sealed = writing.outbox.keepalive();
+        let sealed = writing.packer.keepalive();
         sealed.map_err(|fatal| self.lose(fatal))?;
         self.flush(&mut writing).await?;
         if let Some(carrier) = &mut writing.carrier {
@@ -364,7 +364,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
             self.owed.take();
             return Poll::Ready(Ok(()));
         }
-        writing.outbox.fill(&mut VecDeque::new(), 0, &self.owed)?;
+        writing.packer.fill(&mut VecDeque::new(), 0, &self.owed)?;
         if !writing.is_written() {
             let flushed = pin!(writing.flush()).poll(cx);
             if !matches!(flushed, Poll::Ready(Ok(()))) {
@@ -372,7 +372,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
                 return flushed;
             }
         }
-        if self.owed.any() || !writing.outbox.is_between_messages() {
+        if self.owed.any() || !writing.packer.is_between_messages() {
             // The rest of a message comes first, in pieces of bounded size.
             self.owed.add(Words::UNWRITTEN);
             cx.waker().wake_by_ref();
@@ -422,7 +422,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
             }
             while taken < max {
                 match reading
-                    .inbox
+                    .unpacker
                     .next(self.memory.partials(), self.remote_identity)
                 {
                     Ok(Some(Event::Message(message))) => {
@@ -475,7 +475,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
             let plaintext = opened.map_err(|error| self.lose(error))?;
             // Only authentic bytes count as a sign of life.
             self.heard.heard();
-            reading.inbox.feed(plaintext);
+            reading.unpacker.feed(plaintext);
         }
     }
 
@@ -496,7 +496,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
     ) -> Result<BytesMut, FrameError> {
         loop {
             self.take_turn(in_a_row).await?;
-            let read = if reading.inbox.partial().is_some() {
+            let read = if reading.unpacker.partial().is_some() {
                 // Boxed because it is rare: each reader would hold the room for it otherwise.
                 Box::pin(self.read_in_time(reading)).await?
             } else {
@@ -528,7 +528,8 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
         &self,
         reading: &mut Reading<R>,
     ) -> Result<io::Result<Option<FrameEvent>>, FrameError> {
-        let (Some(carrier), Some(partial)) = (&mut reading.carrier, reading.inbox.partial()) else {
+        let (Some(carrier), Some(partial)) = (&mut reading.carrier, reading.unpacker.partial())
+        else {
             return Err(self.lose(FrameError::Truncated));
         };
         let left = partial.time_left(Instant::now());

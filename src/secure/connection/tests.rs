@@ -4,7 +4,7 @@ use super::*;
 use crate::credential::{NetCredential, Proved, Trust};
 use crate::secure::frame::FrameBuffer;
 use crate::secure::record::Sealer;
-use crate::secure::stream::Outbox;
+use crate::secure::stream::Packer;
 use crate::secure::{Endpoints, SecureConfig, Suite};
 
 const SUITE: Suite = Suite::ChaChaPoly;
@@ -76,7 +76,7 @@ fn receiver(
             alpn: Alpn::from_static(b"test"),
             observed_addr: None,
             stated_addr: None,
-            outbox: Outbox::new(sealer()),
+            packer: Packer::new(sealer()),
             opener: Opener::new(SUITE, &[1; 32], 100).unwrap(),
         },
     )

@@ -35,10 +35,10 @@ use super::error::HandshakeError;
 use super::frame::{FrameBuffer, FrameEvent, FrameReader, FrameWriter};
 use super::noise::{self, MAX_HANDSHAKE_LEN, Noise, NoiseInputs, Side};
 use super::params::HandshakeParams;
-use super::payload::{self, Closing, Offer, Reply};
+use super::payload::{self, AlpnOffer, Closing, Reply};
 use super::preface::{self, Preface, PskKind};
 use super::record::Opener;
-use super::stream::Outbox;
+use super::stream::Packer;
 use super::suite::Suite;
 use crate::credential::{
     Access, Challenge, Claims, ClusterSecret, CoreProof, Grounds, Identity, InviteKey,
@@ -56,7 +56,7 @@ pub(super) struct Established {
     pub(super) observed_addr: Option<SocketAddr>,
     /// The address at which the peer says that it can be dialled.
     pub(super) stated_addr: Option<SocketAddr>,
-    pub(super) outbox: Outbox,
+    pub(super) packer: Packer,
     pub(super) opener: Opener,
 }
 
@@ -98,7 +98,7 @@ pub(super) async fn dial<R: FrameReader, W: FrameWriter>(
     let preface = Preface { suite, psk: kind };
     let psk = psk.as_deref();
     let mut noise = start(preface, Side::Dialler, credential, psk, &claims)?;
-    let offer = Offer {
+    let offer = AlpnOffer {
         alpns: params.alpn.to_vec(),
     };
 
@@ -162,7 +162,7 @@ pub(super) async fn dial<R: FrameReader, W: FrameWriter>(
         alpn: reply.alpn,
         observed_addr: reply.observed_addr,
         stated_addr: reply.stated_addr,
-        outbox: Outbox::new(sealer),
+        packer: Packer::new(sealer),
         opener,
     })
 }
@@ -211,7 +211,7 @@ pub(super) async fn accept<R: FrameReader, W: FrameWriter>(
     let secret = keyring
         .as_deref()
         .and_then(|ring| ring.secrets().nth(index));
-    let offer = Offer::decode(&offer)?;
+    let offer = AlpnOffer::decode(&offer)?;
     let mut offered = offer.alpns.into_iter();
     let alpn = offered.find(|alpn| params.alpn.contains(alpn));
     let reply = Reply {
@@ -234,24 +234,24 @@ pub(super) async fn accept<R: FrameReader, W: FrameWriter>(
     let claims = claims.map(|(_, claims)| claims);
 
     let (sealer, opener) = noise.split(reply.rekey_after, closing.rekey_after)?;
-    let mut outbox = Outbox::new(sealer);
+    let mut packer = Packer::new(sealer);
     let judged = match &claims {
         Some(claims) => trust.check_claims(&remote_identity, claims),
         None => trust.check(&remote_identity),
     };
     let refusal = judged.err();
     let confirmation = payload::encode_confirmation(proof.as_ref(), refusal);
-    let sealed = outbox.confirmation(&confirmation);
+    let sealed = packer.confirmation(&confirmation);
     sealed.map_err(|error| HandshakeError::Internal {
         what: error.to_string(),
     })?;
     if let Some(reason) = refusal {
         return Err(Failure {
             error: HandshakeError::not_trusted(remote_identity, reason),
-            farewell: outbox.frames,
+            farewell: packer.frames,
         });
     }
-    write(writer, &mut outbox.frames).await?;
+    write(writer, &mut packer.frames).await?;
     let proved = match (secret.map(ClusterSecret::id), claims) {
         (Some(secret), Some(claims)) => {
             let id = claims.id();
@@ -268,7 +268,7 @@ pub(super) async fn accept<R: FrameReader, W: FrameWriter>(
         alpn: reply.alpn,
         observed_addr: None,
         stated_addr: closing.stated_addr,
-        outbox,
+        packer,
         opener,
     })
 }

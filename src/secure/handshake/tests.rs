@@ -90,7 +90,7 @@ async fn pose(
     let psk = invite.key().psk();
     let mut noise = start(preface, Side::Acceptor, &credential, Some(&psk), &claims).unwrap();
     let first = read_frame(&mut reader).await.unwrap();
-    let offer = Offer::decode(&noise.read(&first).unwrap()).unwrap();
+    let offer = AlpnOffer::decode(&noise.read(&first).unwrap()).unwrap();
     let reply = Reply {
         alpn: offer.alpns[0].clone(),
         observed_addr: None,
@@ -104,9 +104,9 @@ async fn pose(
     let closing = Closing::decode(&noise.read(&closing).unwrap(), true).unwrap();
     let confirmation = confirm(&closing.challenge.unwrap(), &noise.hash());
     let (sealer, _) = noise.split(reply.rekey_after, closing.rekey_after).unwrap();
-    let mut outbox = Outbox::new(sealer);
-    outbox.confirmation(&confirmation).unwrap();
-    write(&mut writer, &mut outbox.frames).await.unwrap();
+    let mut packer = Packer::new(sealer);
+    packer.confirmation(&confirmation).unwrap();
+    write(&mut writer, &mut packer.frames).await.unwrap();
 }
 
 /// Returns the result of a holder of `invite` that dials a peer which poses as a core member.

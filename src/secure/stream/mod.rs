@@ -61,8 +61,9 @@ const SLAB_LEN: usize = 4 << 10;
 // So that a message that fits into a slab is never one that is handed on without a copy.
 const _: () = assert!(SLAB_LEN < KEEP_LEN);
 
-/// The sending side of the stream: frames that have been sealed, but not written yet.
-pub(super) struct Outbox {
+/// The sending side of the stream, which packs messages into records: frames that have been sealed, but not
+/// written yet.
+pub(super) struct Packer {
     pub(super) frames: FrameBuffer,
     sealer: Sealer,
     /// The part of the current message that has not been sealed yet. Its header has been.
@@ -71,7 +72,7 @@ pub(super) struct Outbox {
     pub(super) has_control: bool,
 }
 
-impl Outbox {
+impl Packer {
     pub(super) fn new(sealer: Sealer) -> Self {
         Self {
             frames: FrameBuffer::default(),
@@ -272,8 +273,9 @@ pub(super) enum Event {
     Goodbye(CloseCode),
 }
 
-/// The receiving side of the stream: plaintext that has not been returned as messages yet.
-pub(super) struct Inbox {
+/// The receiving side of the stream, which unpacks the messages of records: plaintext that has not been returned
+/// as messages yet.
+pub(super) struct Unpacker {
     max_message_len: u32,
     plaintext: Bytes,
     /// The shortest message of this record that is handed on inside its memory, in bytes.
@@ -283,7 +285,7 @@ pub(super) struct Inbox {
     partial: Option<Box<Partial>>,
 }
 
-impl Inbox {
+impl Unpacker {
     pub(super) fn new(max_message_len: usize) -> Self {
         Self {
             max_message_len: u32::try_from(max_message_len).unwrap_or(u32::MAX),

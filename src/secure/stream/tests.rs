@@ -7,7 +7,7 @@ use crate::secure::suite::Suite;
 const KEY: [u8; 32] = [9; 32];
 const MAX: usize = 16 << 20;
 
-impl Inbox {
+impl Unpacker {
     fn next_event(&mut self) -> Result<Option<Event>, FrameError> {
         self.next(
             &PartialMessages::new(MAX, std::time::Duration::from_secs(30)),
@@ -28,31 +28,35 @@ fn unshared(bytes: &[u8]) -> Plaintext {
     }
 }
 
-fn ends() -> (Outbox, Opener, Inbox) {
+fn ends() -> (Packer, Opener, Unpacker) {
     let suite = Suite::ChaChaPoly;
     (
-        Outbox::new(Sealer::new(suite, &KEY, 4).unwrap()),
+        Packer::new(Sealer::new(suite, &KEY, 4).unwrap()),
         Opener::new(suite, &KEY, 4).unwrap(),
-        Inbox::new(MAX),
+        Unpacker::new(MAX),
     )
 }
 
-/// Moves every record from `outbox` to `inbox`. Returns the number of records and what was read.
-fn deliver(outbox: &mut Outbox, opener: &mut Opener, inbox: &mut Inbox) -> (usize, Vec<Event>) {
+/// Moves every record from `packer` to `unpacker`. Returns the number of records and what was read.
+fn deliver(
+    packer: &mut Packer,
+    opener: &mut Opener,
+    unpacker: &mut Unpacker,
+) -> (usize, Vec<Event>) {
     let mut records = 0;
     let mut events = Vec::new();
-    while let Some(frame) = outbox.frames.pop() {
+    while let Some(frame) = packer.frames.pop() {
         records += 1;
-        inbox.feed(pool().open(opener, &frame).unwrap());
-        while let Some(event) = inbox.next_event().unwrap() {
+        unpacker.feed(pool().open(opener, &frame).unwrap());
+        while let Some(event) = unpacker.next_event().unwrap() {
             events.push(event);
         }
     }
     (records, events)
 }
 
-fn fill(outbox: &mut Outbox, batch: &mut VecDeque<Bytes>, max: usize) -> Result<(), FrameError> {
-    outbox.fill(batch, max, &Owed::default())
+fn fill(packer: &mut Packer, batch: &mut VecDeque<Bytes>, max: usize) -> Result<(), FrameError> {
+    packer.fill(batch, max, &Owed::default())
 }
 
 fn message(len: usize, fill: u8) -> Bytes {
@@ -65,10 +69,10 @@ fn batch(messages: &[Bytes]) -> VecDeque<Bytes> {
 
 #[test]
 fn small_messages_share_a_record() {
-    let (mut outbox, mut opener, mut inbox) = ends();
+    let (mut packer, mut opener, mut unpacker) = ends();
     let messages: Vec<_> = (0..200).map(|i| message(usize::from(i), i)).collect();
-    fill(&mut outbox, &mut batch(&messages), MAX).unwrap();
-    let (records, events) = deliver(&mut outbox, &mut opener, &mut inbox);
+    fill(&mut packer, &mut batch(&messages), MAX).unwrap();
+    let (records, events) = deliver(&mut packer, &mut opener, &mut unpacker);
     assert_eq!(records, 1);
     let expected: Vec<_> = messages.into_iter().map(Event::Message).collect();
     assert_eq!(events, expected);
@@ -76,20 +80,20 @@ fn small_messages_share_a_record() {
 
 #[test]
 fn a_large_message_takes_several_flushes_of_bounded_size() {
-    let (mut outbox, mut opener, mut inbox) = ends();
+    let (mut packer, mut opener, mut unpacker) = ends();
     let large = message(3 << 20, 5);
     let small = message(10, 6);
     let mut batch = batch(&[large.clone(), small.clone()]);
     let mut events = Vec::new();
     let mut flushes = 0;
     loop {
-        fill(&mut outbox, &mut batch, MAX).unwrap();
-        if outbox.frames.is_empty() {
+        fill(&mut packer, &mut batch, MAX).unwrap();
+        if packer.frames.is_empty() {
             break;
         }
-        assert!(outbox.frames.len() <= FLUSH_LEN + MAX_FRAME_LEN + LENGTH_LEN);
+        assert!(packer.frames.len() <= FLUSH_LEN + MAX_FRAME_LEN + LENGTH_LEN);
         flushes += 1;
-        events.extend(deliver(&mut outbox, &mut opener, &mut inbox).1);
+        events.extend(deliver(&mut packer, &mut opener, &mut unpacker).1);
     }
     assert!(flushes >= 12, "{flushes}");
     assert_eq!(events, [Event::Message(large), Event::Message(small)]);
@@ -97,54 +101,54 @@ fn a_large_message_takes_several_flushes_of_bounded_size() {
 
 #[test]
 fn empty_messages_take_several_flushes_of_bounded_size() {
-    let (mut outbox, mut opener, mut inbox) = ends();
+    let (mut packer, mut opener, mut unpacker) = ends();
     let mut batch = VecDeque::from(vec![Bytes::new(); 3 * FLUSH_LEN / HEADER_LEN]);
     let all = batch.len();
     let mut received = 0;
     while !batch.is_empty() {
-        fill(&mut outbox, &mut batch, MAX).unwrap();
-        assert!(outbox.frames.len() <= FLUSH_LEN + MAX_FRAME_LEN + LENGTH_LEN);
-        received += deliver(&mut outbox, &mut opener, &mut inbox).1.len();
+        fill(&mut packer, &mut batch, MAX).unwrap();
+        assert!(packer.frames.len() <= FLUSH_LEN + MAX_FRAME_LEN + LENGTH_LEN);
+        received += deliver(&mut packer, &mut opener, &mut unpacker).1.len();
     }
     assert_eq!(received, all);
 }
 
 #[test]
 fn messages_that_end_near_the_end_of_a_record_arrive_whole() {
-    let (mut outbox, mut opener, mut inbox) = ends();
+    let (mut packer, mut opener, mut unpacker) = ends();
     for len in (MAX_PLAINTEXT_LEN - 12)..(MAX_PLAINTEXT_LEN + 4) {
         let messages = [message(len, 1), message(3, 2), message(0, 0)];
-        fill(&mut outbox, &mut batch(&messages), MAX).unwrap();
-        let (_, events) = deliver(&mut outbox, &mut opener, &mut inbox);
+        fill(&mut packer, &mut batch(&messages), MAX).unwrap();
+        let (_, events) = deliver(&mut packer, &mut opener, &mut unpacker);
         assert_eq!(events, messages.map(Event::Message), "{len}");
     }
 }
 
 #[test]
 fn a_message_over_the_limit_is_refused_after_those_before_it_are_written() {
-    let (mut outbox, mut opener, mut inbox) = ends();
+    let (mut packer, mut opener, mut unpacker) = ends();
     let mut batch = batch(&[message(10, 1), message(11, 2), message(9, 3)]);
-    fill(&mut outbox, &mut batch, 10).unwrap();
+    fill(&mut packer, &mut batch, 10).unwrap();
     assert_eq!(batch.len(), 2);
-    deliver(&mut outbox, &mut opener, &mut inbox);
+    deliver(&mut packer, &mut opener, &mut unpacker);
 
-    let refused = fill(&mut outbox, &mut batch, 10);
+    let refused = fill(&mut packer, &mut batch, 10);
     let too_long = FrameError::MessageTooLong { len: 11, max: 10 };
     assert_eq!(refused.unwrap_err().to_string(), too_long.to_string());
-    assert_eq!((batch.len(), outbox.frames.len()), (1, 0));
+    assert_eq!((batch.len(), packer.frames.len()), (1, 0));
 
-    fill(&mut outbox, &mut batch, 10).unwrap();
-    let (_, events) = deliver(&mut outbox, &mut opener, &mut inbox);
+    fill(&mut packer, &mut batch, 10).unwrap();
+    let (_, events) = deliver(&mut packer, &mut opener, &mut unpacker);
     assert_eq!(events, [Event::Message(message(9, 3))]);
 }
 
 #[test]
 fn keepalives_do_not_pile_up_while_the_peer_does_not_read() {
-    let (mut outbox, mut opener, mut inbox) = ends();
+    let (mut packer, mut opener, mut unpacker) = ends();
     for _ in 0..100 {
-        outbox.keepalive().unwrap();
+        packer.keepalive().unwrap();
     }
-    let (records, events) = deliver(&mut outbox, &mut opener, &mut inbox);
+    let (records, events) = deliver(&mut packer, &mut opener, &mut unpacker);
     assert_eq!((records, events), (1, vec![]));
 }
 
@@ -166,11 +170,11 @@ fn a_header_or_a_control_word_that_is_split_between_records_is_read() {
         Event::Goodbye(CloseCode(515)),
     ];
     for size in 1..=plaintext.len() {
-        let mut inbox = Inbox::new(3);
+        let mut unpacker = Unpacker::new(3);
         let mut events = Vec::new();
         for piece in plaintext.chunks(size) {
-            inbox.feed(unshared(piece));
-            while let Some(event) = inbox.next_event().unwrap() {
+            unpacker.feed(unshared(piece));
+            while let Some(event) = unpacker.next_event().unwrap() {
                 events.push(event);
             }
         }
@@ -181,9 +185,9 @@ fn a_header_or_a_control_word_that_is_split_between_records_is_read() {
 #[test]
 fn a_length_over_the_limit_or_an_unknown_control_word_is_an_error() {
     let next = |header: u32| {
-        let mut inbox = Inbox::new(1000);
-        inbox.feed(unshared(&header.to_be_bytes()));
-        inbox.next_event()
+        let mut unpacker = Unpacker::new(1000);
+        unpacker.feed(unshared(&header.to_be_bytes()));
+        unpacker.next_event()
     };
     let too_long = next(1001).unwrap_err();
     assert!(matches!(
@@ -204,59 +208,59 @@ fn a_length_over_the_limit_or_an_unknown_control_word_is_an_error() {
 
 #[test]
 fn memory_is_taken_for_bytes_that_arrived_not_for_the_announced_length() {
-    let mut inbox = Inbox::new(LONGEST_MESSAGE);
+    let mut unpacker = Unpacker::new(LONGEST_MESSAGE);
     let mut start = 0xF000_0000_u32.to_be_bytes().to_vec();
     start.extend_from_slice(&[1; 100]);
-    inbox.feed(unshared(&start));
-    assert!(inbox.next_event().unwrap().is_none());
+    unpacker.feed(unshared(&start));
+    assert!(unpacker.next_event().unwrap().is_none());
     let mut arrived = 100;
     for _ in 0..50 {
-        let partial = inbox.partial.as_ref().unwrap();
+        let partial = unpacker.partial.as_ref().unwrap();
         assert_eq!(partial.memory().0, arrived);
         assert!(partial.memory().1 <= 2 * arrived);
-        inbox.feed(unshared(&[1; 5000]));
-        assert!(inbox.next_event().unwrap().is_none());
+        unpacker.feed(unshared(&[1; 5000]));
+        assert!(unpacker.next_event().unwrap().is_none());
         arrived += 5000;
     }
 }
 
 #[test]
 fn a_reassembled_message_takes_no_more_memory_than_its_length() {
-    let (mut outbox, mut opener, mut inbox) = ends();
+    let (mut packer, mut opener, mut unpacker) = ends();
     let mut batch = batch(&[message(200_000, 1)]);
-    fill(&mut outbox, &mut batch, MAX).unwrap();
-    while let Some(frame) = outbox.frames.pop() {
-        if let Some(partial) = &inbox.partial {
+    fill(&mut packer, &mut batch, MAX).unwrap();
+    while let Some(frame) = packer.frames.pop() {
+        if let Some(partial) = &unpacker.partial {
             assert!(partial.memory().1 <= 200_000);
         }
-        inbox.feed(pool().open(&mut opener, &frame).unwrap());
-        if let Some(event) = inbox.next_event().unwrap() {
+        unpacker.feed(pool().open(&mut opener, &frame).unwrap());
+        if let Some(event) = unpacker.next_event().unwrap() {
             assert_eq!(event, Event::Message(message(200_000, 1)));
         }
     }
-    assert!(inbox.partial.is_none());
+    assert!(unpacker.partial.is_none());
 }
 
 #[test]
 fn control_words_go_between_messages_and_each_kind_at_most_once_in_a_call() {
-    let (mut outbox, mut opener, mut inbox) = ends();
+    let (mut packer, mut opener, mut unpacker) = ends();
     let owed = Owed::default();
     let long = message(FLUSH_LEN + 10, 1);
     let short = message(3, 2);
     let mut batch = batch(&[long.clone(), short.clone()]);
-    outbox.fill(&mut batch, MAX, &owed).unwrap();
-    assert!(!outbox.is_between_messages() && !outbox.has_control);
+    packer.fill(&mut batch, MAX, &owed).unwrap();
+    assert!(!packer.is_between_messages() && !packer.has_control);
 
     // The message has been sealed in part, so what is owed now must wait for its end.
     for _ in 0..100 {
         owed.add(Words::PROBE);
         owed.add(Words::ANSWER);
     }
-    let (_, mut events) = deliver(&mut outbox, &mut opener, &mut inbox);
+    let (_, mut events) = deliver(&mut packer, &mut opener, &mut unpacker);
     assert_eq!(events, []);
-    outbox.fill(&mut batch, MAX, &owed).unwrap();
-    assert!(outbox.is_between_messages() && outbox.has_control && !owed.any());
-    events.extend(deliver(&mut outbox, &mut opener, &mut inbox).1);
+    packer.fill(&mut batch, MAX, &owed).unwrap();
+    assert!(packer.is_between_messages() && packer.has_control && !owed.any());
+    events.extend(deliver(&mut packer, &mut opener, &mut unpacker).1);
     let expected = [
         Event::Message(long),
         Event::Probe,
@@ -268,29 +272,29 @@ fn control_words_go_between_messages_and_each_kind_at_most_once_in_a_call() {
 
 #[test]
 fn at_most_one_control_word_of_each_kind_waits_to_be_written() {
-    let (mut outbox, mut opener, mut inbox) = ends();
+    let (mut packer, mut opener, mut unpacker) = ends();
     let owed = Owed::default();
-    let fill_and_ask = |outbox: &mut Outbox| {
+    let fill_and_ask = |packer: &mut Packer| {
         owed.add(Words::ANSWER);
-        outbox.fill(&mut VecDeque::new(), MAX, &owed).unwrap();
+        packer.fill(&mut VecDeque::new(), MAX, &owed).unwrap();
     };
     for _ in 0..1000 {
-        fill_and_ask(&mut outbox);
+        fill_and_ask(&mut packer);
     }
-    let (_, events) = deliver(&mut outbox, &mut opener, &mut inbox);
+    let (_, events) = deliver(&mut packer, &mut opener, &mut unpacker);
     assert_eq!(events, [Event::Answer]);
-    outbox.has_control = false;
-    fill_and_ask(&mut outbox);
-    let (_, events) = deliver(&mut outbox, &mut opener, &mut inbox);
+    packer.has_control = false;
+    fill_and_ask(&mut packer);
+    let (_, events) = deliver(&mut packer, &mut opener, &mut unpacker);
     assert_eq!(events, [Event::Answer]);
 }
 
 #[test]
 fn a_confirmation_is_a_record_of_its_own() {
     for expected in [&b""[..], b"\x03", &[7; 33]] {
-        let (mut outbox, mut opener, _) = ends();
-        outbox.confirmation(expected).unwrap();
-        let record = outbox.frames.pop().unwrap();
+        let (mut packer, mut opener, _) = ends();
+        packer.confirmation(expected).unwrap();
+        let record = packer.frames.pop().unwrap();
         let opened = pool().open(&mut opener, &record).unwrap();
         assert_eq!(opened.bytes, expected);
     }
@@ -298,22 +302,22 @@ fn a_confirmation_is_a_record_of_its_own() {
 
 #[test]
 fn a_goodbye_arrives_after_the_messages_before_it() {
-    let (mut outbox, mut opener, mut inbox) = ends();
-    fill(&mut outbox, &mut batch(&[message(4, 4)]), MAX).unwrap();
-    outbox.goodbye(CloseCode::IDLE).unwrap();
-    let (records, events) = deliver(&mut outbox, &mut opener, &mut inbox);
+    let (mut packer, mut opener, mut unpacker) = ends();
+    fill(&mut packer, &mut batch(&[message(4, 4)]), MAX).unwrap();
+    packer.goodbye(CloseCode::IDLE).unwrap();
+    let (records, events) = deliver(&mut packer, &mut opener, &mut unpacker);
     assert_eq!(records, 2);
     let last = Event::Goodbye(CloseCode::IDLE);
     assert_eq!(events, [Event::Message(message(4, 4)), last]);
 }
 
-/// Puts messages of these lengths into one record, and returns the inbox that was fed with it, and
+/// Puts messages of these lengths into one record, and returns the unpacker that was fed with it, and
 /// where the record lies in memory.
 fn fed(
     lens: &[usize],
     max_message_len: usize,
     may_share: bool,
-) -> (Inbox, std::ops::Range<*const u8>) {
+) -> (Unpacker, std::ops::Range<*const u8>) {
     let mut plaintext = BytesMut::new();
     for len in lens {
         plaintext.put_u32(u32::try_from(*len).unwrap());
@@ -321,9 +325,9 @@ fn fed(
     }
     let bytes = plaintext.freeze();
     let record = bytes.as_ptr_range();
-    let mut inbox = Inbox::new(max_message_len);
-    inbox.feed(Plaintext { bytes, may_share });
-    (inbox, record)
+    let mut unpacker = Unpacker::new(max_message_len);
+    unpacker.feed(Plaintext { bytes, may_share });
+    (unpacker, record)
 }
 
 #[test]
@@ -339,9 +343,9 @@ fn messages_are_copied_unless_their_record_is_shared_or_they_are_a_large_part_of
     ];
     for (lens, kept) in cases {
         for may_share in [false, true] {
-            let (mut inbox, record) = fed(lens, MAX, may_share);
+            let (mut unpacker, record) = fed(lens, MAX, may_share);
             let mut messages = Vec::new();
-            while let Some(Event::Message(message)) = inbox.next_event().unwrap() {
+            while let Some(Event::Message(message)) = unpacker.next_event().unwrap() {
                 messages.push(message);
             }
             let found: Vec<_> = messages.iter().map(Bytes::len).collect();
@@ -354,14 +358,14 @@ fn messages_are_copied_unless_their_record_is_shared_or_they_are_a_large_part_of
 
 #[test]
 fn messages_of_a_record_that_continues_another_ones_header_are_copied() {
-    let (mut inbox, record) = fed(&[100, 0], MAX, true);
-    inbox.plaintext.truncate(106);
+    let (mut unpacker, record) = fed(&[100, 0], MAX, true);
+    unpacker.plaintext.truncate(106);
     assert!(
-        matches!(inbox.next_event(), Ok(Some(Event::Message(message)))
+        matches!(unpacker.next_event(), Ok(Some(Event::Message(message)))
         if record.contains(&message.as_ptr()))
     );
-    assert!(inbox.next_event().unwrap().is_none());
-    let rest = inbox.plaintext.as_ptr();
+    assert!(unpacker.next_event().unwrap().is_none());
+    let rest = unpacker.plaintext.as_ptr();
     assert!(!record.contains(&rest), "two bytes hold a record");
 
     let mut later = BytesMut::from(&[0, 3][..]);
@@ -372,43 +376,46 @@ fn messages_of_a_record_that_continues_another_ones_header_are_copied() {
         bytes: later.freeze(),
         may_share: true,
     };
-    inbox.feed(later);
+    unpacker.feed(later);
     for expected in [Bytes::from_static(b"abc"), message(50, 7)] {
-        assert_eq!(inbox.next_event().unwrap(), Some(Event::Message(expected)));
+        assert_eq!(
+            unpacker.next_event().unwrap(),
+            Some(Event::Message(expected))
+        );
     }
-    assert_eq!(inbox.shortest_kept as usize, KEEP_LEN);
-    assert!(inbox.next_event().unwrap().is_none());
+    assert_eq!(unpacker.shortest_kept as usize, KEEP_LEN);
+    assert!(unpacker.next_event().unwrap().is_none());
 }
 
 #[test]
 fn short_messages_share_pieces_of_memory_of_bounded_size() {
-    let (mut inbox, _) = fed(&[100; 500], MAX, false);
+    let (mut unpacker, _) = fed(&[100; 500], MAX, false);
     let mut shared = 0;
     let mut end = std::ptr::null();
     for _ in 0..500 {
-        let Some(Event::Message(message)) = inbox.next_event().unwrap() else {
+        let Some(Event::Message(message)) = unpacker.next_event().unwrap() else {
             panic!("a message is missing");
         };
-        assert!(inbox.slab.len() + message.len() <= SLAB_LEN);
+        assert!(unpacker.slab.len() + message.len() <= SLAB_LEN);
         shared += usize::from(message.as_ptr() == end);
-        end = inbox.slab.as_ptr().wrapping_add(HEADER_LEN);
+        end = unpacker.slab.as_ptr().wrapping_add(HEADER_LEN);
     }
     assert!(shared > 450, "{shared} of 500");
 }
 
 #[test]
 fn a_message_over_the_limit_behind_a_short_one_is_an_error() {
-    let (mut inbox, _) = fed(&[5, 11], 10, false);
+    let (mut unpacker, _) = fed(&[5, 11], 10, false);
     assert_eq!(
-        inbox.next_event().unwrap(),
+        unpacker.next_event().unwrap(),
         Some(Event::Message(message(5, 8)))
     );
     assert!(matches!(
-        inbox.next_event(),
+        unpacker.next_event(),
         Err(FrameError::PeerMessageTooLong { len: 11, max: 10 })
     ));
-    let (mut inbox, _) = fed(&[10], 10, false);
-    assert!(inbox.next_event().unwrap().is_some());
+    let (mut unpacker, _) = fed(&[10], 10, false);
+    assert!(unpacker.next_event().unwrap().is_some());
 }
 
 #[test]
@@ -419,26 +426,26 @@ fn a_stream_that_waits_for_a_record_holds_no_record() {
         (vec![20_000], 1),
         (vec![20_000, 9], 9 + 1),
     ] {
-        let (mut outbox, mut opener, mut inbox) = ends();
+        let (mut packer, mut opener, mut unpacker) = ends();
         let messages: Vec<_> = lens.iter().map(|len| message(*len, 1)).collect();
-        fill(&mut outbox, &mut batch(&messages), MAX).unwrap();
+        fill(&mut packer, &mut batch(&messages), MAX).unwrap();
         let pool = pool();
-        let record = outbox.frames.pop().unwrap();
+        let record = packer.frames.pop().unwrap();
         let mut plaintext = pool.open(&mut opener, &record).unwrap();
         plaintext.bytes.truncate(plaintext.bytes.len() - cut);
-        inbox.feed(plaintext);
+        unpacker.feed(plaintext);
         assert!(pool.shared_bytes() > 0);
-        while inbox.next_event().unwrap().is_some() {}
+        while unpacker.next_event().unwrap().is_some() {}
         assert_eq!(pool.shared_bytes(), 0, "{lens:?}");
     }
 }
 
 #[test]
 fn a_keepalive_gives_back_the_memory_of_a_burst() {
-    let (mut outbox, mut opener, mut inbox) = ends();
-    fill(&mut outbox, &mut batch(&[message(100_000, 1)]), MAX).unwrap();
-    deliver(&mut outbox, &mut opener, &mut inbox);
-    outbox.keepalive().unwrap();
-    deliver(&mut outbox, &mut opener, &mut inbox);
-    assert!(!outbox.frames.bytes_mut().try_reclaim(1000));
+    let (mut packer, mut opener, mut unpacker) = ends();
+    fill(&mut packer, &mut batch(&[message(100_000, 1)]), MAX).unwrap();
+    deliver(&mut packer, &mut opener, &mut unpacker);
+    packer.keepalive().unwrap();
+    deliver(&mut packer, &mut opener, &mut unpacker);
+    assert!(!packer.frames.bytes_mut().try_reclaim(1000));
 }

@@ -44,9 +44,9 @@ pub(super) struct Conflict {
     look_after: Duration,
 }
 
-/// What to do about a conflict.
+/// Next step of a conflict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum ConflictStep {
     /// Probe the older connection.
     Probe,
     /// Look again at this time.
@@ -73,24 +73,24 @@ impl Conflict {
         last_answer: Option<Instant>,
         last_heard: Instant,
         now: Instant,
-    ) -> Next {
+    ) -> ConflictStep {
         let Some(probed) = self.probed else {
             self.probed = Some(now);
-            return Next::Probe;
+            return ConflictStep::Probe;
         };
         // Only an answer says that earlier messages have been received; anything says that the peer
         // is alive.
         let heard = self.kind != Kind::KeepNewer && last_heard > probed;
         if heard || last_answer.is_some_and(|at| at >= probed) {
-            return Next::Settled { answered: true };
+            return ConflictStep::Settled { answered: true };
         }
         let end = probed + PROBE_TIME;
         if now >= end {
-            return Next::Settled { answered: false };
+            return ConflictStep::Settled { answered: false };
         }
         let look = end.min(now + self.look_after);
         self.look_after = (self.look_after * 2).min(LONGEST_LOOK);
-        Next::LookAgain(look)
+        ConflictStep::LookAgain(look)
     }
 }
 
@@ -108,17 +108,20 @@ mod tests {
             (Kind::KeepNewer, false),
         ] {
             let mut conflict = Conflict::new(kind, 1, 2);
-            assert_eq!(conflict.next(None, start, start), Next::Probe);
+            assert_eq!(conflict.next(None, start, start), ConflictStep::Probe);
             for (now, look) in [(0, 1), (1, 3), (3, 7), (900, 908)] {
                 let next = conflict.next(None, start, after(now));
-                assert_eq!(next, Next::LookAgain(after(look)), "{now}");
+                assert_eq!(next, ConflictStep::LookAgain(after(look)), "{now}");
             }
             let heard = conflict.next(None, after(901), after(901));
-            assert_eq!(heard == Next::Settled { answered: true }, heard_is_enough);
+            assert_eq!(
+                heard == ConflictStep::Settled { answered: true },
+                heard_is_enough
+            );
             let answered = conflict.next(Some(after(901)), after(901), after(902));
-            assert_eq!(answered, Next::Settled { answered: true });
+            assert_eq!(answered, ConflictStep::Settled { answered: true });
             let silent = conflict.next(None, start, after(1000));
-            assert_eq!(silent, Next::Settled { answered: false });
+            assert_eq!(silent, ConflictStep::Settled { answered: false });
         }
     }
 }

@@ -30,7 +30,7 @@ pub(super) enum Doubt {
 
 /// The result of a check.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum DoubtVerdict {
     /// The peer is gone.
     Gone,
     /// Nothing is wrong. Check again at this time; `None` is never.
@@ -59,21 +59,21 @@ impl Doubt {
     }
 
     /// Checks whether the peer, which was last heard at `last_heard`, has answered.
-    pub(super) fn check(&mut self, last_heard: Instant, now: Instant) -> Verdict {
+    pub(super) fn check(&mut self, last_heard: Instant, now: Instant) -> DoubtVerdict {
         let Self::Probed { at, end, in_grace } = self else {
-            return Verdict::CheckAgain(None);
+            return DoubtVerdict::CheckAgain(None);
         };
         if last_heard > *at {
             *self = Self::None;
-            return Verdict::CheckAgain(None);
+            return DoubtVerdict::CheckAgain(None);
         }
         if now >= *end {
             if *in_grace || now.saturating_duration_since(*end) <= LATE {
-                return Verdict::Gone;
+                return DoubtVerdict::Gone;
             }
             (*end, *in_grace) = (now + GRACE, true);
         }
-        Verdict::CheckAgain(Some(*end))
+        DoubtVerdict::CheckAgain(Some(*end))
     }
 }
 
@@ -88,15 +88,15 @@ mod tests {
         let mut doubt = Doubt::default();
         assert!(!doubt.take_probe(start));
         doubt.raise();
-        assert_eq!(doubt.check(start, start), Verdict::CheckAgain(None));
+        assert_eq!(doubt.check(start, start), DoubtVerdict::CheckAgain(None));
         assert!(doubt.take_probe(start) && !doubt.take_probe(start));
         doubt.raise();
         assert!(!doubt.take_probe(after(1)), "a probe is on its way");
-        let end = Verdict::CheckAgain(Some(after(3000)));
+        let end = DoubtVerdict::CheckAgain(Some(after(3000)));
         assert_eq!(doubt.check(start, after(2999)), end);
         assert_eq!(
             doubt.check(after(2), after(2999)),
-            Verdict::CheckAgain(None)
+            DoubtVerdict::CheckAgain(None)
         );
         assert_eq!(doubt, Doubt::None);
         doubt.raise();
@@ -112,14 +112,14 @@ mod tests {
             doubt.take_probe(start);
             doubt
         };
-        assert_eq!(probed().check(start, after(3000)), Verdict::Gone);
-        assert_eq!(probed().check(start, after(3500)), Verdict::Gone);
+        assert_eq!(probed().check(start, after(3000)), DoubtVerdict::Gone);
+        assert_eq!(probed().check(start, after(3500)), DoubtVerdict::Gone);
         let mut frozen = probed();
-        let again = Verdict::CheckAgain(Some(after(62_000)));
+        let again = DoubtVerdict::CheckAgain(Some(after(62_000)));
         assert_eq!(frozen.check(start, after(60_000)), again);
         let mut heard = frozen;
         let heard = heard.check(after(60_001), after(62_000));
-        assert_eq!(heard, Verdict::CheckAgain(None));
-        assert_eq!(frozen.check(start, after(99_000)), Verdict::Gone);
+        assert_eq!(heard, DoubtVerdict::CheckAgain(None));
+        assert_eq!(frozen.check(start, after(99_000)), DoubtVerdict::Gone);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::census::Owner;
 use super::doubt::{self, Doubt};
-use super::silence::{SilenceCheck, Verdict};
+use super::silence::{SilenceCheck, SilenceVerdict};
 use super::trusted::Trusted;
 use crate::credential::{Grounds, InviteId};
 use crate::host::Host;
@@ -264,15 +264,15 @@ impl<C: NetConnection> Link<C> {
         };
         let conn = &self.conn;
         let doubt = match self.doubt.check(conn.last_heard(), now) {
-            doubt::Verdict::Gone => return Err((CloseCode::GOING_AWAY, "it does not answer")),
-            doubt::Verdict::CheckAgain(at) => at,
+            doubt::DoubtVerdict::Gone => return Err((CloseCode::GOING_AWAY, "it does not answer")),
+            doubt::DoubtVerdict::CheckAgain(at) => at,
         };
         let verdict = self.silence.check(now, config.silence_timeout, || {
             now.saturating_duration_since(conn.last_heard().max(reading))
         });
         match verdict {
-            Verdict::Silent => Err((CloseCode::GOING_AWAY, "the peer is silent")),
-            Verdict::CheckAgain(at) => Ok(sooner(idle_at, sooner(at, doubt))),
+            SilenceVerdict::Silent => Err((CloseCode::GOING_AWAY, "the peer is silent")),
+            SilenceVerdict::CheckAgain(at) => Ok(sooner(idle_at, sooner(at, doubt))),
         }
     }
 }

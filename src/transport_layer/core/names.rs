@@ -23,16 +23,16 @@ pub(in crate::transport_layer) struct Own {
     pub(in crate::transport_layer) advertised_addr: SocketAddr,
 }
 
-/// The addresses that lead to entries, beside the registered ones.
+/// An index of the addresses that lead to entries, beside the registered ones.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(super) struct AddressIndex {
     pub(super) aliases: PeerMap<SocketAddr>,
     pub(super) identities: PeerMap<SocketAddr>,
     /// Few entries, since few are renamed.
     moved: Vec<(u64, SocketAddr)>,
 }
 
-impl Names {
+impl AddressIndex {
     /// Records that the entry `id` has moved to `addr`.
     pub(super) fn note_move(&mut self, id: u64, addr: SocketAddr) {
         self.moved.retain(|(moved, _)| *moved != id);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::backoff::Backoff;
-use super::conflict::{Conflict, Kind, Next};
+use super::conflict::{Conflict, ConflictStep, Kind};
 use super::link::{Link, LinkRole, sooner};
 use super::queue::OutgoingQueue;
 use super::step::Step;
@@ -508,13 +508,13 @@ impl<C: NetConnection> Peer<C> {
         };
         let conn = &older.conn;
         match conflict.next(conn.last_answer(), conn.last_heard(), now) {
-            Next::Probe => {
+            ConflictStep::Probe => {
                 let (link, conn) = (older.id, conn.clone());
                 self.task = TaskState::Blocked;
                 Some(Ok(Decision::Step(Step::Probe { link, conn })))
             }
-            Next::LookAgain(at) => Some(Err(at)),
-            Next::Settled { answered } => Some(Ok(Decision::Settle { answered })),
+            ConflictStep::LookAgain(at) => Some(Err(at)),
+            ConflictStep::Settled { answered } => Some(Ok(Decision::Settle { answered })),
         }
     }
 

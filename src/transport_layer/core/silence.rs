@@ -26,7 +26,7 @@ pub(super) struct SilenceCheck {
 
 /// The result of a check.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum SilenceVerdict {
     /// The peer has been silent for too long.
     Silent,
     /// Nothing is wrong. Check again at this time; `None` is never.
@@ -41,11 +41,11 @@ impl SilenceCheck {
         now: Instant,
         limit: Duration,
         silence: impl FnOnce() -> Duration,
-    ) -> Verdict {
+    ) -> SilenceVerdict {
         if let Some(at) = self.next_check
             && now < at
         {
-            return Verdict::CheckAgain(Some(at));
+            return SilenceVerdict::CheckAgain(Some(at));
         }
         let left = limit.saturating_sub(silence());
         let wait = if left.is_zero() {
@@ -53,7 +53,7 @@ impl SilenceCheck {
                 .next_check
                 .is_some_and(|at| now.saturating_duration_since(at) > LATE);
             if self.in_grace || !late {
-                return Verdict::Silent;
+                return SilenceVerdict::Silent;
             }
             self.in_grace = true;
             GRACE
@@ -62,7 +62,7 @@ impl SilenceCheck {
             left
         };
         self.next_check = now.checked_add(wait);
-        Verdict::CheckAgain(self.next_check)
+        SilenceVerdict::CheckAgain(self.next_check)
     }
 
     /// Starts over: the connection was not being read, so its silence so far means nothing.
@@ -82,7 +82,7 @@ mod tests {
     }
 
     /// Each step: seconds since the start, the silence in seconds at that time, and the result.
-    fn run(steps: &[(u64, u64, Verdict)], start: Instant) {
+    fn run(steps: &[(u64, u64, SilenceVerdict)], start: Instant) {
         let mut check = SilenceCheck::default();
         for (at, silence, expected) in steps {
             let verdict = check.check(start + secs(*at), LIMIT, || secs(*silence));
@@ -90,8 +90,8 @@ mod tests {
         }
     }
 
-    fn again(start: Instant, at: u64) -> Verdict {
-        Verdict::CheckAgain(Some(start + secs(at)))
+    fn again(start: Instant, at: u64) -> SilenceVerdict {
+        SilenceVerdict::CheckAgain(Some(start + secs(at)))
     }
 
     #[test]
@@ -99,7 +99,7 @@ mod tests {
         let start = Instant::now();
         // A dead peer, checked on time.
         run(
-            &[(0, 0, again(start, 90)), (90, 90, Verdict::Silent)],
+            &[(0, 0, again(start, 90)), (90, 90, SilenceVerdict::Silent)],
             start,
         );
         // A peer that is heard now and then is checked again when its silence could be too long.
@@ -108,7 +108,7 @@ mod tests {
                 (0, 0, again(start, 90)),
                 (40, 30, again(start, 90)),
                 (90, 20, again(start, 160)),
-                (160, 90, Verdict::Silent),
+                (160, 90, SilenceVerdict::Silent),
             ],
             start,
         );
@@ -119,7 +119,7 @@ mod tests {
                 (600, 600, again(start, 602)),
                 (601, 0, again(start, 602)),
                 (602, 1, again(start, 691)),
-                (691, 90, Verdict::Silent),
+                (691, 90, SilenceVerdict::Silent),
             ],
             start,
         );
@@ -128,7 +128,7 @@ mod tests {
             &[
                 (0, 0, again(start, 90)),
                 (600, 600, again(start, 602)),
-                (602, 602, Verdict::Silent),
+                (602, 602, SilenceVerdict::Silent),
             ],
             start,
         );
@@ -148,7 +148,7 @@ mod tests {
             &[
                 (0, 0, again(start, 90)),
                 (600, 600, again(start, 602)),
-                (700, 700, Verdict::Silent),
+                (700, 700, SilenceVerdict::Silent),
             ],
             start,
         );
@@ -162,7 +162,7 @@ mod tests {
         check.reset();
         let later = start + secs(500);
         let verdict = check.check(later, LIMIT, || Duration::ZERO);
-        assert_eq!(verdict, Verdict::CheckAgain(Some(later + LIMIT)));
+        assert_eq!(verdict, SilenceVerdict::CheckAgain(Some(later + LIMIT)));
     }
 
     #[test]

@@ -25,7 +25,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The turns of the readers of one socket.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Mutex<State>);
+pub(super) struct DecodingTurns(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -33,10 +33,10 @@ struct State {
     line: WaitList,
 }
 
-impl Turns {
+impl DecodingTurns {
     /// Waits for a turn. Cancel-safe: a place in line is given up when the future is dropped.
     pub(super) async fn take(&self) -> Turn<'_> {
-        let mut place = Place {
+        let mut place = TicketGuard {
             turns: self,
             ticket: None,
         };
@@ -66,13 +66,13 @@ impl Turns {
     }
 }
 
-/// A place in line.
-struct Place<'a> {
-    turns: &'a Turns,
+/// A place in line, which is given up when this is dropped.
+struct TicketGuard<'a> {
+    turns: &'a DecodingTurns,
     ticket: Ticket,
 }
 
-impl Drop for Place<'_> {
+impl Drop for TicketGuard<'_> {
     fn drop(&mut self) {
         if self.ticket.is_some() {
             self.turns.wake_first(|state| {
@@ -83,7 +83,7 @@ impl Drop for Place<'_> {
 }
 
 /// A turn, which ends when it is dropped.
-pub(super) struct Turn<'a>(&'a Turns);
+pub(super) struct Turn<'a>(&'a DecodingTurns);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn the_turn_goes_to_the_one_that_has_waited_longest_and_past_one_that_gave_up() {
-        let turns = Turns::default();
+        let turns = DecodingTurns::default();
         let turn = turns.take().now_or_never().unwrap();
         let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(turns.take())).collect();
         for one in &mut waiting {

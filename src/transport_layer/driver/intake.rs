@@ -40,7 +40,7 @@ pub(in crate::transport_layer) trait Outbound:
     ///
     /// Returns the message if the socket is closed, or if there is no room and the policy is to
     /// wait.
-    fn offer(&self, to: SocketAddr, bytes: Bytes) -> Result<(), Refused>;
+    fn offer(&self, to: SocketAddr, bytes: Bytes) -> Result<(), NotTaken>;
 
     /// Offers again a message for which there was no room. If there still is none, it stays in
     /// `bytes`.
@@ -69,7 +69,7 @@ pub(in crate::transport_layer) trait Outbound:
 }
 
 /// A message that was not taken.
-pub(in crate::transport_layer) enum Refused {
+pub(in crate::transport_layer) enum NotTaken {
     Full(Bytes),
     Closed(Bytes),
 }
@@ -157,7 +157,7 @@ impl<T: NetTransport, M: Message> Outbound for Intake<T, M> {
         self.shared.is_open()
     }
 
-    fn offer(&self, to: SocketAddr, bytes: Bytes) -> Result<(), Refused> {
+    fn offer(&self, to: SocketAddr, bytes: Bytes) -> Result<(), NotTaken> {
         let mut peers = self.shared.lock();
         let Err(bytes) = peers.offer_to_busy(to, bytes) else {
             return Ok(());
@@ -171,9 +171,9 @@ impl<T: NetTransport, M: Message> Outbound for Intake<T, M> {
             }
             Offered::Full(bytes) => {
                 self.shared.finish(peers, fx);
-                Err(Refused::Full(bytes))
+                Err(NotTaken::Full(bytes))
             }
-            Offered::Closed(bytes) => Err(Refused::Closed(bytes)),
+            Offered::Closed(bytes) => Err(NotTaken::Closed(bytes)),
             Offered::Write(direct) => {
                 self.shared.finish(peers, fx);
                 self.write(direct);
@@ -254,8 +254,8 @@ pub(in crate::transport_layer) async fn submit<M: Message>(
     };
     let unsent = match refused {
         Ok(()) => return Ok(()),
-        Err(Refused::Closed(bytes)) => Some(bytes),
-        Err(Refused::Full(bytes)) => wait_for_room(outbound, to, bytes).await,
+        Err(NotTaken::Closed(bytes)) => Some(bytes),
+        Err(NotTaken::Full(bytes)) => wait_for_room(outbound, to, bytes).await,
     };
     // The message is decoded again to return it to the caller; what was just encoded can be
     // decoded.
@@ -283,9 +283,9 @@ pub(in crate::transport_layer) fn submit_to_all<M: Message>(
             for to in to {
                 match outbound.offer(*to, bytes.clone()) {
                     Ok(()) => {}
-                    Err(Refused::Full(_)) => outbound.refuse(*to, DropReason::Overflow),
+                    Err(NotTaken::Full(_)) => outbound.refuse(*to, DropReason::Overflow),
                     // It was closed meanwhile.
-                    Err(Refused::Closed(_)) => outbound.refuse(*to, DropReason::Closed),
+                    Err(NotTaken::Closed(_)) => outbound.refuse(*to, DropReason::Closed),
                 }
             }
         }
@@ -374,15 +374,15 @@ mod tests {
             self.0.lock().len() < 2
         }
 
-        fn offer(&self, _: SocketAddr, bytes: Bytes) -> Result<(), Refused> {
+        fn offer(&self, _: SocketAddr, bytes: Bytes) -> Result<(), NotTaken> {
             let taken = self.0.lock().len();
             match taken {
                 0 => {
                     self.0.lock().push(None);
                     Ok(())
                 }
-                1 => Err(Refused::Full(bytes)),
-                _ => Err(Refused::Closed(bytes)),
+                1 => Err(NotTaken::Full(bytes)),
+                _ => Err(NotTaken::Closed(bytes)),
             }
         }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::decoding::Turns;
+use super::decoding::DecodingTurns;
 use super::inbox::SharedInbox;
 use super::tasks::TaskSet;
 use crate::credential::{Identity, NetCredential, Refusal};
@@ -37,7 +37,7 @@ pub(in crate::transport_layer) struct Shared<T: NetTransport, M: Message> {
     revision: AtomicU64,
     pub(super) inbox: SharedInbox<M>,
     /// The turns in which messages that take long are decoded.
-    pub(super) decoding: Turns,
+    pub(super) decoding: DecodingTurns,
     /// Readers, writers and goodbyes.
     pub(super) tasks: TaskSet<()>,
     /// The handshakes of incoming connections, by host.
@@ -79,7 +79,7 @@ impl<T: NetTransport, M: Message> Shared<T, M> {
             peers: Mutex::new(peers),
             revision: AtomicU64::new(0),
             inbox: SharedInbox::new(config.incoming.clone(), M::memory),
-            decoding: Turns::default(),
+            decoding: DecodingTurns::default(),
             tasks: TaskSet::new(),
             handshakes: TaskSet::new(),
             listener: Mutex::new(None),

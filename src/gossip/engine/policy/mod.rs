@@ -83,13 +83,13 @@ pub(super) struct Known<'a> {
     pub(super) detector: &'a FailureDetector,
     /// Core members that were heard, or first reported, since then may be live, whatever the detector has found.
     pub(super) recent: Duration,
-    pub(super) names: &'a Names,
+    pub(super) names: &'a NameCache,
 }
 
-/// What was found out about names while one message is looked at: thousands of members may have the same name, and a
+/// A cache of what was found out about names, for one message: thousands of members may have the same name, and a
 /// message may list it a thousand times.
 #[derive(Debug, Default)]
-pub(super) struct Names(RefCell<BTreeMap<(NodeId, bool), bool>>);
+pub(super) struct NameCache(RefCell<BTreeMap<(NodeId, bool), bool>>);
 
 /// Decides what is applied, and remembers what it needs for that.
 #[derive(Debug)]

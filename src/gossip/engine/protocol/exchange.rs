@@ -11,7 +11,7 @@ use crate::gossip::engine::catch_up::Claim;
 use crate::gossip::engine::cluster::Learnt;
 use crate::gossip::engine::cores::Reporter;
 use crate::gossip::engine::event::Output;
-use crate::gossip::engine::policy::{Known, Names, Sender};
+use crate::gossip::engine::policy::{Known, NameCache, Sender};
 use crate::gossip::engine::rumours;
 use crate::message::{ChitchatId, ChitchatMessage, Delta, Digest, ProtocolVersion, syn_overhead};
 
@@ -89,7 +89,7 @@ impl Engine {
         }
         let forgot = self.note_sender(sender, &message, now);
         // Whatever the message does below, it does with what its sender may say.
-        let names = Names::default();
+        let names = NameCache::default();
         let known = Known {
             names: &names,
             cluster: &self.cluster,

@@ -13,7 +13,7 @@ use crate::credential::{Role, is_key_address};
 use crate::gossip::engine::cores::{Owner, Report};
 use crate::gossip::engine::denial::Denial;
 use crate::gossip::engine::order;
-use crate::gossip::engine::policy::{Known, Names, Sender};
+use crate::gossip::engine::policy::{Known, NameCache, Sender};
 use crate::message::{ChitchatId, ChitchatMessage, Delta, Digest};
 
 /// The number of intervals in which all core members hear of a member, and what it has proved. What peers over UDP tell
@@ -151,7 +151,7 @@ impl Engine {
             return false;
         }
         let patience = self.patience_with_reports();
-        let names = Names::default();
+        let names = NameCache::default();
         let known = Known {
             names: &names,
             cluster: &self.cluster,

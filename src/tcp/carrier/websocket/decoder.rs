@@ -11,7 +11,7 @@ use crate::secure::MAX_FRAME_LEN;
 
 /// A whole message, or a control frame.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Received {
+pub(super) enum Decoded {
     Message(BytesMut),
     Ping(Bytes),
     Pong,
@@ -60,7 +60,7 @@ impl Decoder {
     pub(super) fn decode(
         &mut self,
         buffer: &mut BytesMut,
-    ) -> Result<Option<Received>, WebSocketError> {
+    ) -> Result<Option<Decoded>, WebSocketError> {
         loop {
             let Some(header) = Header::parse(buffer)? else {
                 return Ok(None);
@@ -111,22 +111,22 @@ impl Decoder {
         &mut self,
         header: &Header,
         payload: BytesMut,
-    ) -> Result<Option<Received>, WebSocketError> {
+    ) -> Result<Option<Decoded>, WebSocketError> {
         #[cfg(test)]
         if matches!(header.opcode, Opcode::Text | Opcode::Binary) {
             self.was_text = header.opcode == Opcode::Text;
         }
         Ok(match header.opcode {
             // Copied, so that a short ping does not hold the memory of a long read.
-            Opcode::Ping => Some(Received::Ping(Bytes::copy_from_slice(&payload))),
-            Opcode::Pong => Some(Received::Pong),
-            Opcode::Close => Some(Received::Close(close_code(&payload)?)),
-            Opcode::Text | Opcode::Binary if header.is_final => Some(Received::Message(payload)),
+            Opcode::Ping => Some(Decoded::Ping(Bytes::copy_from_slice(&payload))),
+            Opcode::Pong => Some(Decoded::Pong),
+            Opcode::Close => Some(Decoded::Close(close_code(&payload)?)),
+            Opcode::Text | Opcode::Binary if header.is_final => Some(Decoded::Message(payload)),
             Opcode::Text | Opcode::Binary | Opcode::Continuation => {
                 let partial = self.partial.get_or_insert_default();
                 partial.extend_from_slice(&payload);
                 let whole = self.partial.take_if(|_| header.is_final);
-                whole.map(Received::Message)
+                whole.map(Decoded::Message)
             }
         })
     }
@@ -179,7 +179,7 @@ mod tests {
     }
 
     /// Decodes `bytes`, of which `step` arrive at a time.
-    fn decode(bytes: &[u8], step: usize) -> (Vec<Received>, Option<WebSocketError>) {
+    fn decode(bytes: &[u8], step: usize) -> (Vec<Decoded>, Option<WebSocketError>) {
         let mut decoder = Decoder::default();
         let (mut buffer, mut received) = (BytesMut::new(), Vec::new());
         for piece in bytes.chunks(step) {
@@ -196,8 +196,8 @@ mod tests {
         (received, None)
     }
 
-    fn message(payload: &[u8]) -> Received {
-        Received::Message(payload.into())
+    fn message(payload: &[u8]) -> Decoded {
+        Decoded::Message(payload.into())
     }
 
     #[test]
@@ -226,12 +226,12 @@ mod tests {
                 [
                     message(b""),
                     message(b"one"),
-                    Received::Ping("ping".into()),
-                    Received::Pong,
+                    Decoded::Ping("ping".into()),
+                    Decoded::Pong,
                     message(b"two"),
                     message(&long),
                     message(&long),
-                    Received::Close(Some(1000)),
+                    Decoded::Close(Some(1000)),
                 ]
             );
         }
@@ -275,9 +275,9 @@ mod tests {
             let (received, error) = decode(&frame(0x88, payload), 1000);
             (received.into_iter().next(), error)
         };
-        assert_eq!(close(b""), (Some(Received::Close(None)), None));
+        assert_eq!(close(b""), (Some(Decoded::Close(None)), None));
         for code in [1000, 1003, 1007, 1011, 1014, 3000, 4999_u16] {
-            let received = Some(Received::Close(Some(code)));
+            let received = Some(Decoded::Close(Some(code)));
             assert_eq!(close(&code.to_be_bytes()), (received, None));
         }
         for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65_535_u16] {

@@ -35,7 +35,7 @@ use super::readers::Readers;
 use crate::rt::sync::Mutex;
 use crate::rt::{self, Instant};
 use crate::secure::{FrameBuffer, FrameEvent};
-use decoder::{Decoder, Received};
+use decoder::{Decoded, Decoder};
 pub use error::WebSocketError;
 use header::Opcode;
 use outgoing::Outgoing;
@@ -122,13 +122,13 @@ impl WebSocketReader {
         }
     }
 
-    fn receive(&mut self, received: Received) -> Option<FrameEvent> {
+    fn receive(&mut self, received: Decoded) -> Option<FrameEvent> {
         match received {
-            Received::Message(frame) => {
+            Decoded::Message(frame) => {
                 self.pings = 0;
                 return Some(FrameEvent::Frame(frame));
             }
-            Received::Ping(payload) => {
+            Decoded::Ping(payload) => {
                 self.pings += 1;
                 if self.pings > MAX_PINGS {
                     self.violated(WebSocketError::TooManyPings { max: MAX_PINGS });
@@ -136,8 +136,8 @@ impl WebSocketReader {
                 }
                 self.out.lock().answer(payload);
             }
-            Received::Pong => {}
-            Received::Close(code) => {
+            Decoded::Pong => {}
+            Decoded::Close(code) => {
                 self.begin_parting(code, None);
                 return None;
             }

@@ -9,11 +9,11 @@ mod arrival;
 mod in_hand;
 mod ranking;
 mod room;
+mod round_robin;
 mod share;
 mod take;
 #[cfg(test)]
 mod tests;
-mod turns;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -21,8 +21,8 @@ use std::task::Waker;
 
 use self::ranking::Ranking;
 use self::room::{Bound, Load, Sizes, held, missing_room, most_of_one};
+use self::round_robin::RoundRobin;
 use self::share::{Counters, KEPT_ROOM, Share};
-use self::turns::Turns;
 use crate::credential::Identity;
 use crate::rt::Instant;
 use crate::rt::sync::{Ticket, WaitList};
@@ -48,7 +48,7 @@ pub(in crate::transport_layer) struct Inbox<M> {
     peers: PeerMap<Box<Share<M>>>,
     /// The peers that have messages. A peer stays listed until its turn even if its messages have been
     /// dropped.
-    turns: Turns,
+    turns: RoundRobin,
     /// The peers by size, to find the one that loses a message when the inbox is full.
     ranking: Ranking,
     load: Load,
@@ -97,7 +97,7 @@ impl<M> Inbox<M> {
             memory,
             closed: false,
             peers: PeerMap::default(),
-            turns: Turns::default(),
+            turns: RoundRobin::default(),
             ranking: Ranking::default(),
             load: Load::default(),
             in_hand: Vec::new(),

@@ -39,9 +39,9 @@ pub(super) enum Need {
 /// The rank of a leaf's connection: less than that of dials which are of no use, more than any number of connections.
 const LEAF: usize = usize::MAX - 3;
 
-/// A use of one of the `max_connections` places.
+/// What occupies one of the `max_connections` places: a connection with this id, or a dial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Occupant {
     Link(u64),
     Dial,
 }
@@ -321,7 +321,7 @@ impl<C: NetConnection> Peers<C> {
         let pool = owner.pool();
         while self.census.of_owner(owner) >= self.config.max_connections_per_identity {
             let own = self.least_recently_used(&|link| link.owner == owner);
-            let Some((addr, Place::Link(id))) = own else {
+            let Some((addr, Occupant::Link(id))) = own else {
                 break;
             };
             self.evict_link(addr, id, "its identity has too many connections", now, fx);
@@ -332,7 +332,7 @@ impl<C: NetConnection> Peers<C> {
                 own.host == host && own.owner.pool() == pool && (!is_leaf || own.invite().is_some())
             };
             let own = self.least_recently_used(&is_own);
-            let Some((addr, Place::Link(id))) = own else {
+            let Some((addr, Occupant::Link(id))) = own else {
                 return !is_leaf;
             };
             self.evict_link(addr, id, "its host has too many connections", now, fx);
@@ -359,10 +359,10 @@ impl<C: NetConnection> Peers<C> {
         while is_full(self) {
             match self.first_to_evict(pool, need) {
                 None => return false,
-                Some((addr, Place::Link(id))) => {
+                Some((addr, Occupant::Link(id))) => {
                     self.evict_link(addr, id, "there are too many connections", now, fx);
                 }
-                Some((addr, Place::Dial)) => self.give_up_dial(addr, now),
+                Some((addr, Occupant::Dial)) => self.give_up_dial(addr, now),
             }
         }
         true
@@ -415,7 +415,7 @@ impl<C: NetConnection> Peers<C> {
     fn least_recently_used(
         &self,
         filter: &dyn Fn(&Link<C>) -> bool,
-    ) -> Option<(SocketAddr, Place)> {
+    ) -> Option<(SocketAddr, Occupant)> {
         let links = self.map.iter().flat_map(|(addr, peer)| {
             let busy = peer.queue.queued() > 0;
             let own = peer.links.iter().filter(|link| filter(link));
@@ -425,7 +425,7 @@ impl<C: NetConnection> Peers<C> {
                 let is_unproved = link.owner.pool() == Pool::Unproved;
                 let is_chosen = is_unproved && link.direction == Direction::Outgoing;
                 let rank = (is_member, active, is_chosen, busy, link.used);
-                (rank, (*addr, Place::Link(link.id)))
+                (rank, (*addr, Occupant::Link(link.id)))
             })
         });
         links.min_by_key(|(rank, _)| *rank).map(|(_, found)| found)
@@ -437,7 +437,7 @@ impl<C: NetConnection> Peers<C> {
     /// that has the most, so that those which exceed the limit pay for it. Those whose peer has messages queued come
     /// last. Without a proved identity, peers that this side has dialled come after those that have come by
     /// themselves, which may be as many as someone forges addresses.
-    fn first_to_evict(&self, pool: Pool, need: Need) -> Option<(SocketAddr, Place)> {
+    fn first_to_evict(&self, pool: Pool, need: Need) -> Option<(SocketAddr, Occupant)> {
         let is_dialled = |peer: &Peer<C>| peer.dial_in(DialPlace::Ordinary).is_some();
         let dialling = self.map.iter().filter(|(_, peer)| is_dialled(peer));
         let dialling = dialling.take(self.dialling);
@@ -466,7 +466,7 @@ impl<C: NetConnection> Peers<C> {
                 let of_host = self.census.of_host(pool, link.host);
                 let is_chosen = pool == Pool::Unproved && link.direction == Direction::Outgoing;
                 let rank = (Reverse((most, of_host)), is_chosen, busy, link.used);
-                (rank, (*addr, Place::Link(link.id)))
+                (rank, (*addr, Occupant::Link(link.id)))
             });
             let dial = peer.dial_in(DialPlace::Ordinary);
             let dial = dial.filter(|_| pool == Pool::Proved);
@@ -484,7 +484,7 @@ impl<C: NetConnection> Peers<C> {
                 };
                 let of_host = self.census.of_host(pool, host) + of_host;
                 let rank = (Reverse((most, of_host)), false, true, dial.since);
-                Some((rank, (*addr, Place::Dial)))
+                Some((rank, (*addr, Occupant::Dial)))
             });
             links.chain(dial)
         });

@@ -12,7 +12,7 @@ use crate::rt::Instant;
 use crate::rt::sync::Ticket;
 use crate::transport_layer::core::backlog::Backlog;
 use crate::transport_layer::core::peer::{Peer, TaskState};
-use crate::transport_layer::core::queue::Offer;
+use crate::transport_layer::core::queue::OfferOutcome;
 use crate::transport_layer::core::requests::{DirectWrite, Offered, SenderPlace, Wanted};
 use crate::transport_layer::core::step::{Effects, PeerKey};
 use crate::transport_layer::error::{ClosedError, NotConnected};
@@ -312,21 +312,21 @@ fn offer_to<C: NetConnection>(
     let offer = if !is_connected && !net::may_be_dialled(peer.target(to)) {
         peer.queue.refuse(DropReason::Unroutable)
     } else if !peer.queue.is_too_long(len) && backlog.holds_back(key, own, len) {
-        Offer::Full(bytes)
+        OfferOutcome::Full(bytes)
     } else {
         peer.queue.offer(bytes, now, ticket)
     };
     backlog.settle(&mut peer.queue);
     match offer {
-        Offer::Full(bytes) => {
+        OfferOutcome::Full(bytes) => {
             if ticket.is_none() {
                 // Expired messages may have made room for those that came first.
                 fx.wakers.extend(peer.queue.ready_sender());
             }
             return Offered::Full(bytes);
         }
-        Offer::Queued => peer.wake_task(now),
-        Offer::Dropped(_) => {}
+        OfferOutcome::Queued => peer.wake_task(now),
+        OfferOutcome::Dropped(_) => {}
     }
     Offered::Done
 }

@@ -28,7 +28,7 @@ use std::task::{Poll, Waker};
 
 use super::backlog::Backlog;
 use super::census::Census;
-use super::names::{Names, Own};
+use super::names::{AddressIndex, Own};
 use super::peer::{DialPlace, Peer};
 use super::pool::Pool;
 use super::queue::OutgoingQueue;
@@ -58,7 +58,7 @@ pub(in crate::transport_layer) struct Peers<C> {
     own: Own,
     /// Boxed, since a table has more places than entries.
     map: PeerMap<Box<Peer<C>>>,
-    names: Names,
+    names: AddressIndex,
     naming: NamingStats,
     backlog: Backlog,
     next_id: u64,
@@ -104,7 +104,7 @@ impl<C: NetConnection> Peers<C> {
             config,
             own,
             map: PeerMap::default(),
-            names: Names::default(),
+            names: AddressIndex::default(),
             naming: NamingStats::default(),
             next_id: 0,
             census: Census::default(),

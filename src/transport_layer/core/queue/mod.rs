@@ -63,7 +63,7 @@ struct Counters {
 
 /// The result of offering a message to a queue.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Offer {
+pub(super) enum OfferOutcome {
     /// It waits for its turn.
     Queued,
     /// The message was dropped and counted. (If an older message is dropped in its favour, that one
@@ -95,7 +95,7 @@ impl OutgoingQueue {
 
     /// Adds `bytes`, and drops messages according to the overflow policy. `ticket` is the place of
     /// a sender that received `Full` before.
-    pub(super) fn offer(&mut self, bytes: Bytes, now: Instant, ticket: Ticket) -> Offer {
+    pub(super) fn offer(&mut self, bytes: Bytes, now: Instant, ticket: Ticket) -> OfferOutcome {
         if bytes.len() > self.max_message_len {
             return self.refuse(DropReason::TooLarge);
         }
@@ -105,7 +105,7 @@ impl OutgoingQueue {
         match self.config.overflow {
             OverflowPolicy::Backpressure => {
                 if !self.has_room(bytes.len()) || !self.senders.may_pass(ticket) {
-                    return Offer::Full(bytes);
+                    return OfferOutcome::Full(bytes);
                 }
             }
             OverflowPolicy::DropNewest => {
@@ -123,7 +123,7 @@ impl OutgoingQueue {
             }
         }
         self.push(bytes, now);
-        Offer::Queued
+        OfferOutcome::Queued
     }
 
     /// Adds `bytes` if there is room for them and no sender waits. Returns them otherwise.
@@ -168,10 +168,10 @@ impl OutgoingQueue {
     }
 
     /// Counts a message that was passed to `send` and is not queued.
-    pub(super) fn refuse(&mut self, reason: DropReason) -> Offer {
+    pub(super) fn refuse(&mut self, reason: DropReason) -> OfferOutcome {
         self.counters.submitted += 1;
         self.counters.dropped.add(reason, 1);
-        Offer::Dropped(reason)
+        OfferOutcome::Dropped(reason)
     }
 
     /// Drops the messages that have expired.

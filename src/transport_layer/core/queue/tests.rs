@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{Offer, OutgoingQueue};
+use super::{OfferOutcome, OutgoingQueue};
 use crate::rt::Instant;
 use crate::transport_layer::{DropReason, OverflowPolicy, QueueConfig};
 
@@ -66,7 +66,7 @@ fn a_batch_leaves_messages_that_newer_ones_can_replace() {
     }
     let mut batch = begin(&mut queue, now);
     assert_eq!(batch, [message(0), message(1)]);
-    assert_eq!(queue.offer(message(4), now, None), Offer::Queued);
+    assert_eq!(queue.offer(message(4), now, None), OfferOutcome::Queued);
     finish(&mut queue, &mut batch, 0, now);
     assert_eq!(begin(&mut queue, now), [message(3), message(4)]);
 }
@@ -81,7 +81,7 @@ fn a_full_queue_drops_what_has_expired_before_anything_else() {
         let later = start + Duration::from_secs(30);
         queue.offer(message(1), later, None);
         let offered = queue.offer(message(2), later, None);
-        assert_eq!(offered, Offer::Queued, "{overflow:?}");
+        assert_eq!(offered, OfferOutcome::Queued, "{overflow:?}");
         let dropped = queue.stats().dropped;
         assert_eq!(dropped.count(DropReason::Expired), 1, "{overflow:?}");
         assert_eq!(dropped.total(), 1, "{overflow:?}");
@@ -107,7 +107,7 @@ proptest! {
             match operation {
                 0..=2 => {
                     let offer = queue.offer(Bytes::from(vec![0; size]), now, None);
-                    offered += u64::from(!matches!(offer, Offer::Full(_)));
+                    offered += u64::from(!matches!(offer, OfferOutcome::Full(_)));
                 }
                 3 if batch.is_empty() => {
                     queue.begin_batch(&mut batch, now);
@@ -163,7 +163,10 @@ fn a_batch_is_bounded_and_never_empty_while_a_message_waits() {
         let config = config(max_messages, max_bytes, OverflowPolicy::DropNewest);
         let mut queue = OutgoingQueue::new(config, usize::MAX);
         for len in lens {
-            assert_eq!(queue.offer(vec![0; *len].into(), now, None), Offer::Queued);
+            assert_eq!(
+                queue.offer(vec![0; *len].into(), now, None),
+                OfferOutcome::Queued
+            );
         }
         assert_eq!(begin(&mut queue, now).len(), expected, "{what}");
     }
@@ -179,7 +182,7 @@ fn a_message_that_is_too_long_and_no_other_is_dropped_by_every_way_in() {
         let long = Bytes::from_static(b"longer");
         assert_eq!(queue.offer_if_room(long.clone(), now), Err(long.clone()));
         assert_eq!(queue.begin_direct(long.clone()), Err(long.clone()));
-        let dropped = Offer::Dropped(DropReason::TooLarge);
+        let dropped = OfferOutcome::Dropped(DropReason::TooLarge);
         assert_eq!(queue.offer(long, now, None), dropped);
         // The longest one that may be sent.
         let mut batch = queue.begin_direct(Bytes::from_static(b"short")).unwrap();
@@ -199,7 +202,7 @@ fn a_newcomer_waits_behind_a_sender_that_came_first_though_there_is_room() {
     let (mut first, waker) = (None, Waker::noop());
     assert!(matches!(
         queue.offer(message(1), now, first),
-        Offer::Full(_)
+        OfferOutcome::Full(_)
     ));
     queue.senders.join(&mut first, waker);
     let later = now + Duration::from_secs(30);
@@ -209,9 +212,9 @@ fn a_newcomer_waits_behind_a_sender_that_came_first_though_there_is_room() {
     assert!(queue.begin_direct(message(2)).is_err());
     assert!(matches!(
         queue.offer(message(2), later, None),
-        Offer::Full(_)
+        OfferOutcome::Full(_)
     ));
-    assert_eq!(queue.offer(message(1), later, first), Offer::Queued);
+    assert_eq!(queue.offer(message(1), later, first), OfferOutcome::Queued);
 }
 
 #[test]

@@ -74,8 +74,8 @@ fn messages_that_were_taken_together_are_returned_in_order_also_to_another_recei
     assert!(inbox.recv().now_or_never().unwrap().is_err());
 }
 
-type Receiving<'a> = Pin<Box<dyn Future<Output = Received> + Send + 'a>>;
-type Received = Result<(SocketAddr, usize), ClosedError>;
+type Receiving<'a> = Pin<Box<dyn Future<Output = RecvResult> + Send + 'a>>;
+type RecvResult = Result<(SocketAddr, usize), ClosedError>;
 
 /// A receiver that counts how often it is woken.
 struct Waiting<'a> {

@@ -11,7 +11,7 @@ use crate::transport_layer::core::pool::Pool;
 
 /// The peers that have messages, each once, in the order of their turns.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
+pub(super) struct RoundRobin {
     proved: VecDeque<SocketAddr>,
     unproved: VecDeque<SocketAddr>,
     /// Grows with each turn of a proved peer. A turn of an unproved one is due once it reaches the
@@ -19,7 +19,7 @@ pub(super) struct Turns {
     due: usize,
 }
 
-impl Turns {
+impl RoundRobin {
     /// Puts a peer that is not listed at the end.
     pub(super) fn push(&mut self, pool: Pool, peer: SocketAddr) {
         self.queue(pool).push_back(peer);
