@@ -1,14 +1,18 @@
 //! The behaviour that every `NetTransport` must have, checked over each of them.
 //!
-//! `suite` has one function for each behaviour. `fixtures` has the networks, and says which
+//! `suite` and `handshakes` have one function for each behaviour. `fixtures` has the networks, and says which
 //! capabilities each one lacks and why. A behaviour that needs a capability which a network lacks is
 //! skipped there: the test prints the capability and the reason, and
 //! `only_datagrams_are_excused_from_anything` lists every such case.
 
 mod fixtures;
+mod handshakes;
+mod meeting;
 mod suite;
 
 use fixtures::{Capability, Fixture};
+use handshakes::*;
+use suite::*;
 
 /// Declares the behaviours with the capabilities that they need, and the tests of each network.
 macro_rules! conforms {
@@ -36,7 +40,7 @@ macro_rules! conforms {
                     println!("skipped: {reason}");
                     return;
                 }
-                super::suite::$name::<$fixture>().await;
+                super::$name::<$fixture>().await;
             })*
         }
     };

@@ -1,4 +1,4 @@
-//! The behaviours, each over any network.
+//! The behaviours of listeners, dials and connections, each over any network.
 //!
 //! A behaviour that needs a capability is never run over a network that lacks it.
 
@@ -7,85 +7,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gossip_transport::net::{
-    Alpn, CloseCode, CloseReason, ConnectError, NetConnection, NetIncomingRequest, NetListener,
+    CloseCode, CloseReason, ConnectError, NetConnection, NetIncomingRequest, NetListener,
     NetTransport,
 };
-use gossip_transport::secure::{FrameError, HandshakeError, Refusal};
-use gossip_transport::{ClusterSecret, NetCredential, Trust};
-use tokio::sync::mpsc;
+use gossip_transport::secure::FrameError;
 use tokio::time::Instant;
 
-use super::fixtures::{Capability, Fixture};
-use crate::support::{anyone, member, soon};
-
-const OTHER: Alpn = Alpn::from_static(b"conformance/2");
-
-type Connection<F> = <<F as Fixture>::Transport as NetTransport>::Connection;
-
-/// Returns credentials of two members of one cluster.
-fn two_members() -> (NetCredential, NetCredential) {
-    let secret = ClusterSecret::generate();
-    (member(&secret), member(&secret))
-}
-
-async fn listen<F: Fixture>(
-    host: &F::Transport,
-    alpn: &[Alpn],
-    credential: &NetCredential,
-) -> <F::Transport as NetTransport>::Listener {
-    host.create_listener(F::bind_addr(), alpn, credential)
-        .await
-        .unwrap()
-}
-
-/// Dials once. Returns the results of the acceptor and of the dialler.
-///
-/// Accepts until the dial is over: a network may dial in more than one way. The first result of the
-/// acceptor is returned.
-async fn meet_as<F: Fixture>(
-    acceptor: &NetCredential,
-    dialler: &NetCredential,
-    supported: &[Alpn],
-    preferred: &[Alpn],
-) -> (anyhow::Result<Connection<F>>, anyhow::Result<Connection<F>>) {
-    let (a, b) = F::hosts();
-    let listener = listen::<F>(&a, supported, acceptor).await;
-    let addr = listener.local_addr();
-    let greeting = (!F::has(Capability::Handshake)).then(|| F::message(0, 0));
-    let (accepted, mut first_accepted) = mpsc::channel(16);
-    let accepting = async {
-        loop {
-            let request = listener.accept().await.unwrap();
-            accepted.send(request.accept().await).await.unwrap();
-        }
-    };
-    let dialling = async {
-        let connection = b.connect(addr, preferred, dialler).await?;
-        if let Some(greeting) = &greeting {
-            connection.send(greeting.clone()).await?;
-        }
-        Ok(connection)
-    };
-    let both = async { tokio::join!(first_accepted.recv(), dialling) };
-    let (accepted, dialled) = soon(async {
-        tokio::select! {
-            both = both => both,
-            () = accepting => unreachable!("it accepts until it is dropped"),
-        }
-    })
-    .await;
-    let accepted = accepted.expect("the channel is open");
-    if let (Some(greeting), Ok(connection)) = (greeting, &accepted) {
-        assert_eq!(soon(connection.recv()).await.unwrap().unwrap(), greeting);
-    }
-    (accepted, dialled)
-}
-
-async fn meet<F: Fixture>() -> (Connection<F>, Connection<F>) {
-    let (acceptor, dialler) = two_members();
-    let (a, b) = meet_as::<F>(&acceptor, &dialler, F::ours(), F::ours()).await;
-    (a.unwrap(), b.unwrap())
-}
+use super::fixtures::Fixture;
+use super::meeting::{listen, meet, two_members};
+use crate::support::soon;
 
 pub(crate) async fn port_zero_is_replaced_by_a_free_port<F: Fixture>() {
     let (host, _) = F::hosts();
@@ -155,117 +85,6 @@ pub(crate) async fn a_batch_of_thousands_arrives_in_order<F: Fixture>() {
     assert!(batch.is_empty());
 }
 
-pub(crate) async fn both_sides_know_the_identity_and_address_of_the_other<F: Fixture>() {
-    let (acceptor, dialler) = two_members();
-    let (a, b) = meet_as::<F>(&acceptor, &dialler, F::ours(), F::ours()).await;
-    let (a, b) = (a.unwrap(), b.unwrap());
-    assert_eq!(a.local_identity(), acceptor.identity());
-    assert_eq!(a.remote_identity(), dialler.identity());
-    assert_eq!(b.local_identity(), dialler.identity());
-    assert_eq!(b.remote_identity(), acceptor.identity());
-    assert_eq!(a.remote_addr(), b.local_addr(), "as the acceptor sees it");
-    assert_eq!(b.remote_addr(), a.local_addr());
-}
-
-pub(crate) async fn the_first_common_protocol_is_negotiated<F: Fixture>() {
-    let (acceptor, dialler) = two_members();
-    let (ours, third) = (F::ours()[0].clone(), Alpn::from_static(b"third"));
-    let (a, b) = meet_as::<F>(
-        &acceptor,
-        &dialler,
-        &[ours.clone(), OTHER],
-        &[third, OTHER, ours],
-    )
-    .await;
-    assert_eq!(a.unwrap().alpn_negotiated(), &OTHER);
-    assert_eq!(b.unwrap().alpn_negotiated(), &OTHER);
-}
-
-/// Returns the errors of the acceptor and of the dialler.
-fn both_failed<C>(
-    (a, b): (anyhow::Result<C>, anyhow::Result<C>),
-) -> (HandshakeError, HandshakeError) {
-    let theirs = b.err().expect("the dialler should have been refused");
-    let ours = a.err().expect("the acceptor should have refused");
-    (ours.downcast().unwrap(), theirs.downcast().unwrap())
-}
-
-/// Returns the error of the acceptor, after checking that the dialler received no reason.
-fn refused_by_acceptor<C>(met: (anyhow::Result<C>, anyhow::Result<C>)) -> HandshakeError {
-    let (ours, theirs) = both_failed(met);
-    assert!(matches!(theirs, HandshakeError::ClosedByPeer), "{theirs}");
-    ours
-}
-
-pub(crate) async fn a_dial_without_a_common_protocol_is_refused<F: Fixture>() {
-    let (acceptor, dialler) = two_members();
-    let met = meet_as::<F>(&acceptor, &dialler, F::ours(), &[OTHER]).await;
-    let error = refused_by_acceptor(met);
-    assert!(matches!(error, HandshakeError::NoCommonProtocol), "{error}");
-}
-
-pub(crate) async fn a_dial_with_another_secret_is_refused<F: Fixture>() {
-    let (acceptor, dialler) = (two_members().0, two_members().0);
-    let met = meet_as::<F>(&acceptor, &dialler, F::ours(), F::ours()).await;
-    let error = refused_by_acceptor(met);
-    assert!(matches!(error, HandshakeError::Decrypt), "{error}");
-}
-
-pub(crate) async fn an_untrusted_dialler_is_refused<F: Fixture>() {
-    let dialler = anyone();
-    let friend = two_members().0.identity();
-    let acceptor = NetCredential::generate(Trust::keys([friend]));
-    let met = meet_as::<F>(&acceptor, &dialler, F::ours(), F::ours()).await;
-    let (ours, theirs) = both_failed(met);
-    assert!(
-        matches!(&ours, HandshakeError::UntrustedPeer { identity } if *identity == dialler.identity()),
-        "{ours}"
-    );
-    assert!(
-        matches!(
-            &theirs,
-            HandshakeError::Refused {
-                reason: Refusal::Key
-            }
-        ),
-        "{theirs}"
-    );
-}
-
-pub(crate) async fn a_refused_dialler_learns_the_reason<F: Fixture>() {
-    let codes = [1, 2, 4, 5, 6, 200];
-    for reason in codes.map(Refusal::from_code) {
-        let (acceptor, dialler) = two_members();
-        let trust = acceptor.trust().clone().refusing(move |_| Some(reason));
-        let acceptor = acceptor.with_trust(trust);
-        let met = meet_as::<F>(&acceptor, &dialler, F::ours(), F::ours()).await;
-        let (ours, theirs) = both_failed(met);
-        assert!(
-            matches!(&ours, HandshakeError::PeerRefused { identity, reason: r }
-                if *identity == dialler.identity() && *r == reason),
-            "{ours}"
-        );
-        assert!(
-            matches!(&theirs, HandshakeError::Refused { reason: r } if *r == reason),
-            "{theirs}"
-        );
-    }
-}
-
-pub(crate) async fn both_sides_learn_the_address_that_the_other_states<F: Fixture>() {
-    let [a, b] = ["192.0.2.1:7946", "[2001:db8::1]:1"].map(|addr| addr.parse().unwrap());
-    for [acceptor_states, dialler_states] in [[None, None], [Some(a), None], [Some(b), Some(a)]] {
-        let (acceptor, dialler) = two_members();
-        for (credential, addr) in [(&acceptor, acceptor_states), (&dialler, dialler_states)] {
-            addr.into_iter()
-                .for_each(|addr| credential.state_addr(addr));
-        }
-        let (a, b) = meet_as::<F>(&acceptor, &dialler, F::ours(), F::ours()).await;
-        assert_eq!(a.unwrap().stated_addr(), dialler_states);
-        assert_eq!(b.unwrap().stated_addr(), acceptor_states);
-    }
-}
-
 pub(crate) async fn a_probe_is_answered_once_the_messages_before_it_are_received<F: Fixture>() {
     let (a, b) = meet::<F>().await;
     for (prober, other) in [(&a, &b), (&b, &a)] {
@@ -294,19 +113,6 @@ pub(crate) async fn a_probe_is_answered_once_the_messages_before_it_are_received
         assert!(prober.last_heard() >= asked);
         assert_eq!(other.last_answer().is_some(), std::ptr::eq(prober, &b));
     }
-}
-
-pub(crate) async fn an_untrusted_acceptor_is_refused<F: Fixture>() {
-    let acceptor = anyone();
-    let friend = two_members().0.identity();
-    let dialler = NetCredential::generate(Trust::keys([friend]));
-    let (a, b) = meet_as::<F>(&acceptor, &dialler, F::ours(), F::ours()).await;
-    assert!(a.is_err());
-    let error = b.err().unwrap().downcast::<HandshakeError>().unwrap();
-    assert!(
-        matches!(&error, HandshakeError::UntrustedPeer { identity } if *identity == acceptor.identity()),
-        "{error}"
-    );
 }
 
 pub(crate) async fn a_goodbye_arrives_with_its_code<F: Fixture>() {
