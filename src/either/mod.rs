@@ -4,7 +4,7 @@
 //! the peer speaks. An unknown peer is dialled over the first network. If that fails or takes longer
 //! than 250 ms, the second network is dialled as well, so a silent peer on one does not delay the
 //! other. If the dial of the first network succeeds later, its connection replaces the one of the
-//! second. A peer that has answered a dial of the second network is dialled over it for a minute.
+//! second. A peer that has answered a dial of the second network is dialled over it until a minute after that dial.
 //!
 //! An address that was reached over the first network is different: whatever arrives from it over the
 //! second changes nothing. The second network is used for it only after dials of the first have failed
