@@ -25,8 +25,14 @@ pub enum SetError {
         /// The bytes that a message has for them.
         max: usize,
     },
+    /// There would be more keys than the invite of this member allows, so others would refuse them and every later change.
+    #[error("the invite allows {max} keys: delete one first")]
+    TooManyKeys {
+        /// The limit.
+        max: usize,
+    },
     /// The keys and values together would exceed
-    /// [`max_bytes_per_member`](super::GossipConfig::max_bytes_per_member).
+    /// [`max_bytes_per_member`](super::GossipConfig::max_bytes_per_member), or what the invite of this member allows.
     #[error("all keys and values together would take {len} bytes, the limit is {max}")]
     StateTooLarge {
         /// The bytes that they would take.

@@ -76,7 +76,10 @@ impl<T: NetTransport> Participant<T> {
         let id = ChitchatId::new(config.node_id.as_str(), generation, addr);
         let gossip_interval = config.gossip_interval;
         let seeds = config.seeds.clone();
-        let engine = Engine::new(config, id, Duration::ZERO).map_err(JoinError::InitialKey)?;
+        let mut engine = Engine::new(config, id, Duration::ZERO).map_err(JoinError::InitialKey)?;
+        let invite = socket.trust().held_invite();
+        let quotas = invite.map(|invite| invite.claims().quotas());
+        engine.set_quotas(quotas).map_err(JoinError::InitialKey)?;
         tracing::info!(id = ?engine.id(), "joining");
         let shared = Arc::new(Shared {
             socket,

@@ -63,11 +63,20 @@ impl<T: NetTransport> Shared<T> {
         }
     }
 
-    /// Passes the secrets of the socket's trust to the engine.
+    /// Passes the secrets of the socket's trust, and the quotas of its invite, to the engine.
     pub(super) fn follow_trust(&self) {
         let now = self.now();
-        let keyring = self.socket.trust().keyring();
-        let changed = self.engine().set_secrets(keyring.as_deref(), now);
+        let trust = self.socket.trust();
+        let (keyring, invite) = (trust.keyring(), trust.held_invite());
+        let quotas = invite.map(|invite| invite.claims().quotas());
+        let (changed, fits) = {
+            let mut engine = self.engine();
+            let changed = engine.set_secrets(keyring.as_deref(), now);
+            (changed, engine.set_quotas(quotas))
+        };
+        if let Err(error) = fits {
+            tracing::warn!(%error, "others refuse changes of this member until it has fewer keys");
+        }
         // Which members have left may have changed, too.
         self.own_keys_changed(changed);
     }

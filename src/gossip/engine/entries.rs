@@ -165,18 +165,28 @@ impl Entries {
 
     /// Removes tombstones and keys with a TTL that are older than `grace`.
     pub(super) fn collect(&mut self, grace: Duration, now: Duration) -> Collected {
+        let (grace, now) = (micros(grace), micros(now));
+        self.remove_mortal(|slot| now >= slot.since.saturating_add(grace))
+    }
+
+    /// Removes all tombstones.
+    pub(super) fn remove_tombstones(&mut self) {
+        self.remove_mortal(|slot| slot.status == Some(DeletionStatus::Deleted));
+    }
+
+    /// Removes the tombstones and keys with a TTL that `is_over` accepts.
+    fn remove_mortal(&mut self, is_over: impl Fn(&Slot) -> bool) -> Collected {
         let mut collected = Collected::default();
         if self.mortal == 0 {
             return collected;
         }
-        let (grace, now) = (micros(grace), micros(now));
         for place in 0..self.log.len() {
             let Some(slot) = self.log.get(place) else {
                 break;
             };
             let stays = match slot.status {
                 None | Some(DeletionStatus::Set) => true,
-                Some(_) => now < slot.since.saturating_add(grace),
+                Some(_) => !is_over(slot),
             };
             if stays {
                 continue;

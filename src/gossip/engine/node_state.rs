@@ -140,6 +140,13 @@ impl NodeState {
         self.max_version = self.entries.renumber_above(self.max_version);
     }
 
+    /// Removes all tombstones before their time. Since peers may hold them, they have to drop what they hold, and take
+    /// the entries that are left.
+    pub(super) fn drop_tombstones(&mut self) {
+        self.entries.remove_tombstones();
+        self.start_afresh_above(self.max_version);
+    }
+
     /// Returns the size of all keys and values, tombstones included, as [`entry_len`] counts it.
     pub(super) fn bytes(&self) -> usize {
         self.entries.bytes()

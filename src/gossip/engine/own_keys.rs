@@ -1,12 +1,14 @@
 //! Setting and deleting keys of this member.
 //!
 //! Refuses keys that no peer would accept. It does not handle keys of other members. Invariant: a
-//! key that was set fits into a message, and the whole state stays within its limit.
+//! key that was set fits into a message, and the whole state stays within its limits, tombstones included: if it is they
+//! that take the room, they are dropped before their time.
 
 use std::time::Duration;
 
 use super::cluster::Cluster;
-use super::entries::entry_len;
+use super::entries::{Entry, entry_len};
+use super::node_state::NodeState;
 use super::reserved::{OWN_ROOM, PREFIX, is_reserved, split};
 use crate::gossip::error::{DeleteError, SetError};
 use crate::message::{DeletionStatus, DeltaBuilder, Version, is_harmless_key};
@@ -18,6 +20,51 @@ pub(super) struct OwnLimits {
     pub(super) delta_room: usize,
     /// The size of all keys and values together, as [`entry_len`] counts it.
     pub(super) max_bytes: usize,
+    /// The number of keys.
+    pub(super) max_keys: usize,
+}
+
+/// The keys of the user, and their size.
+#[derive(Debug, Clone, Copy, Default)]
+struct Room {
+    keys: usize,
+    bytes: usize,
+}
+
+impl Room {
+    /// Returns what the entries take that are counted, besides the one for `key`, and then `key` with `value`.
+    fn taken(
+        own: &NodeState,
+        (key, value): (&str, &str),
+        counts: impl Fn(Entry<'_>) -> bool,
+    ) -> Self {
+        let others = Self::of(own, |entry| entry.key != key && counts(entry));
+        Self {
+            keys: others.keys + 1,
+            bytes: others.bytes + entry_len(key, value),
+        }
+    }
+
+    fn of(own: &NodeState, counts: impl Fn(Entry<'_>) -> bool) -> Self {
+        let entries = own.entries();
+        let counted = entries.filter(|entry| !is_reserved(entry.key) && counts(*entry));
+        counted.fold(Self::default(), |sum, entry| Self {
+            keys: sum.keys + 1,
+            bytes: sum.bytes + entry.len(),
+        })
+    }
+
+    fn check(self, limits: OwnLimits) -> Result<(), SetError> {
+        if self.keys > limits.max_keys {
+            let max = limits.max_keys;
+            return Err(SetError::TooManyKeys { max });
+        }
+        if self.bytes > limits.max_bytes {
+            let (len, max) = (self.bytes, limits.max_bytes);
+            return Err(SetError::StateTooLarge { len, max });
+        }
+        Ok(())
+    }
 }
 
 /// Sets a key of this member. Returns the version above which it has changed, or `None` if the key
@@ -40,21 +87,41 @@ pub(super) fn set(
         return Err(SetError::TooLong { len, max });
     }
     let own = cluster.own();
-    let replaced = own.entry(key).map_or(0, |entry| entry.len());
-    let mut len = own.bytes().saturating_sub(replaced) + entry_len(key, value);
-    let mut max = limits.max_bytes;
     if is_reserved(key) {
-        max = max.saturating_add(OWN_ROOM);
-    } else if len > max {
-        // Those of this crate take nothing from the user's.
-        let reserved = own.entries().filter(|entry| is_reserved(entry.key));
-        len = len.saturating_sub(reserved.map(|entry| entry.len()).sum());
+        let replaced = own.entry(key).map_or(0, |entry| entry.len());
+        let len = own.bytes().saturating_sub(replaced) + entry_len(key, value);
+        let max = limits.max_bytes.saturating_add(OWN_ROOM);
+        if len > max {
+            return Err(SetError::StateTooLarge { len, max });
+        }
+    } else if !is_free(own, (key, value), limits)
+        && Room::taken(own, (key, value), |_| true)
+            .check(limits)
+            .is_err()
+    {
+        let is_alive = |entry: Entry<'_>| entry.status != DeletionStatus::Deleted;
+        Room::taken(own, (key, value), is_alive).check(limits)?;
+        cluster.drop_own_tombstones();
+        cluster.own().set(key, value, status, now);
+        // Peers drop what they hold, so this change alone would tell them nothing.
+        return Ok(Some(0));
     }
-    if len > max {
-        return Err(SetError::StateTooLarge { len, max });
-    }
+    let own = cluster.own();
     let above = own.max_version;
     Ok(own.set(key, value, status, now).then_some(above))
+}
+
+/// Returns true if it is clear without counting that a change is within the limits, since all entries are, tombstones and
+/// those of this crate included.
+fn is_free(own: &NodeState, (key, value): (&str, &str), limits: OwnLimits) -> bool {
+    let bytes = own.bytes() + entry_len(key, value);
+    limits.max_keys == usize::MAX && bytes <= limits.max_bytes
+}
+
+/// Checks that the keys of this member are within the limits.
+pub(super) fn check(cluster: &mut Cluster, limits: OwnLimits) -> Result<(), SetError> {
+    let is_alive = |entry: Entry<'_>| entry.status != DeletionStatus::Deleted;
+    Room::of(cluster.own(), is_alive).check(limits)
 }
 
 /// Sets the reserved key `name`. Returns the version above which it has changed, or `None` if it has that payload
@@ -136,6 +203,7 @@ mod tests {
         let bytes = entry_len("key", "value");
         let fits = |delta_room, max_bytes| {
             let limits = OwnLimits {
+                max_keys: usize::MAX,
                 delta_room,
                 max_bytes,
             };
@@ -148,6 +216,7 @@ mod tests {
     #[test]
     fn a_key_or_value_may_be_as_long_as_its_length_can_say() {
         let limits = OwnLimits {
+            max_keys: usize::MAX,
             delta_room: 1 << 20,
             max_bytes: 1 << 20,
         };
@@ -156,5 +225,40 @@ mod tests {
         assert!(fits((&text(longest), &text(longest)), limits));
         assert!(!fits((&text(longest + 1), "v"), limits));
         assert!(!fits(("k", &text(longest + 1)), limits));
+    }
+
+    #[test]
+    fn tombstones_are_dropped_if_they_take_the_room_of_keys_and_peers_take_the_whole_state() {
+        let one = entry_len("a", "v");
+        let limits = [(2, usize::MAX), (usize::MAX, 2 * one)];
+        for (max_keys, max_bytes) in limits {
+            let limits = OwnLimits {
+                max_keys,
+                delta_room: 1 << 16,
+                max_bytes,
+            };
+            let of_others = ClusterLimits {
+                max_members: 1,
+                max_bytes_per_member: 0,
+                max_bytes: 0,
+            };
+            let mut cluster = Cluster::new(id(), of_others);
+            let put = |cluster: &mut Cluster, key| {
+                let status = DeletionStatus::Set;
+                set(cluster, (key, "v"), status, limits, Duration::ZERO)
+            };
+            assert_eq!(put(&mut cluster, "a"), Ok(Some(0)));
+            assert_eq!(put(&mut cluster, "b"), Ok(Some(1)));
+            assert!(put(&mut cluster, "c").is_err(), "both are alive");
+            delete(&mut cluster, "b", Duration::ZERO).unwrap();
+            let known = cluster.own().max_version;
+            assert_eq!(put(&mut cluster, "a"), Ok(None), "nothing changes");
+            assert_eq!(put(&mut cluster, "c"), Ok(Some(0)));
+            let own = cluster.own();
+            let keys: Vec<_> = own.entries().map(|entry| entry.key.to_owned()).collect();
+            assert_eq!(keys, ["a", "c"]);
+            assert!(own.last_gc_version > known);
+            assert!(own.entries().all(|entry| entry.version > known));
+        }
     }
 }

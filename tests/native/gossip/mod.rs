@@ -13,6 +13,7 @@ mod many_tabs;
 mod page_loads;
 mod participant;
 mod presence;
+mod quotas;
 mod restarts;
 mod revocations;
 mod rotation;

@@ -36,6 +36,7 @@ use super::event::Connection;
 use super::failure_detector::FailureDetector;
 use super::node_state::{Applied, NodeState};
 use super::order;
+use super::reserved::is_reserved;
 use crate::credential::{Identity, NamePrefix, Refusal, Role, is_key_address};
 use crate::message::{ChitchatId, ChitchatMessage, Delta, Digest, NodeDelta, NodeDigest, NodeId};
 
@@ -347,7 +348,10 @@ impl Policy {
         let most_of_all = Holds::most_of_all(quotas);
         let others = all.holds.without(leaf.holds);
         let mut holds = Holds {
-            keys: state.entries().count(),
+            keys: state
+                .entries()
+                .filter(|entry| !is_reserved(entry.key))
+                .count(),
             bytes: state.bytes(),
         };
         let (mut made, mut denial) = (0, None);
@@ -361,16 +365,18 @@ impl Policy {
             let before = || state.entry(&change.key).map(|entry| entry.len());
             let before = changed.get(&*change.key).copied().or_else(before);
             let len = entry_len(&change.key, &change.value);
+            // A leaf that has all that it may have must be able to say that it leaves.
+            let is_free = rules::is_free_for_leaf(change);
             let after = Holds {
-                keys: holds.keys + usize::from(before.is_none()),
+                keys: holds.keys + usize::from(before.is_none() && !is_free),
                 bytes: holds.bytes.saturating_sub(before.unwrap_or(0)) + len,
             };
             let together = others.with(after);
             denial = if made >= changes {
                 Some(Denial::Rate)
-            } else if after.keys > most.keys || together.keys > most_of_all.keys {
+            } else if !is_free && (after.keys > most.keys || together.keys > most_of_all.keys) {
                 Some(Denial::Keys)
-            } else if after.bytes > most.bytes || together.bytes > most_of_all.bytes {
+            } else if !is_free && (after.bytes > most.bytes || together.bytes > most_of_all.bytes) {
                 Some(Denial::Bytes)
             } else {
                 made += 1;

@@ -118,9 +118,17 @@ pub(super) fn are_credible(delta: &NodeDelta) -> bool {
         .all(|version| version < END_OF_VERSIONS)
 }
 
+/// The longest value of a reserved key that takes nothing of a leaf's quotas, in bytes: longer than a heartbeat.
+const MAX_FREE_LEN: usize = 32;
+
 /// Returns true if a leaf may not set this key: of the reserved ones, it may say that it has left.
 pub(super) fn is_denied_to_leaf(change: &KeyValueMutation) -> bool {
     reserved::name_of(&change.key).is_some_and(|name| name != LEFT)
+}
+
+/// Returns true if this change of a leaf, which it may make, takes nothing of its quotas: it says that it has left.
+pub(super) fn is_free_for_leaf(change: &KeyValueMutation) -> bool {
+    is_reserved(change) && change.value.len() <= MAX_FREE_LEN
 }
 
 /// Returns true if the key is reserved.

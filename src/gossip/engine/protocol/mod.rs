@@ -43,6 +43,7 @@ use super::routes::Routes;
 use super::rumours::Rumours;
 use super::schedule::Schedule;
 use super::selection;
+use crate::credential::Quotas;
 use crate::gossip::error::{DeleteError, SetError};
 use crate::message::{ChitchatId, DeletionStatus, HEADER_LEN, Version, canonical};
 
@@ -66,6 +67,8 @@ pub struct Engine {
     rejected_by: BTreeSet<SocketAddr>,
     rng: fastrand::Rng,
     schedule: Schedule,
+    /// The quotas of the invite that this member holds, if it holds one.
+    quotas: Option<Quotas>,
     /// The addresses that the last round has selected, that are connected and may be dialled.
     selected: Vec<SocketAddr>,
     rumours: Rumours,
@@ -116,6 +119,7 @@ impl Engine {
             rejected_by: BTreeSet::new(),
             rng,
             schedule: Schedule::default(),
+            quotas: None,
             selected: Vec::new(),
             rumours: Rumours::new(config.rumours.clone()),
             syns: Limiter::new(config.gossip_interval),
@@ -384,10 +388,28 @@ impl Engine {
         Ok(above.is_some())
     }
 
+    /// Limits this member's keys by the quotas of the invite that it holds, or no longer if it holds none: others refuse
+    /// what exceeds them, and every later change.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there are more keys, or longer ones, than they allow. Then the quotas hold for later changes all the same.
+    pub fn set_quotas(&mut self, quotas: Option<Quotas>) -> Result<(), SetError> {
+        self.quotas = quotas;
+        let limits = self.own_limits();
+        own_keys::check(&mut self.cluster, limits)
+    }
+
     fn own_limits(&self) -> OwnLimits {
+        let max_bytes = self.config.max_bytes_per_member;
+        let (max_keys, of_invite) = match self.quotas {
+            None => (usize::MAX, usize::MAX),
+            Some(quotas) => (size(quotas.max_keys()), size(quotas.max_bytes())),
+        };
         OwnLimits {
             delta_room: self.delta_room(0),
-            max_bytes: self.config.max_bytes_per_member,
+            max_bytes: max_bytes.min(of_invite),
+            max_keys,
         }
     }
 
@@ -461,4 +483,8 @@ impl Engine {
             .saturating_sub(HEADER_LEN)
             .saturating_sub(taken)
     }
+}
+
+fn size(quota: u32) -> usize {
+    usize::try_from(quota).unwrap_or(usize::MAX)
 }
