@@ -17,7 +17,8 @@ pub enum Refusal {
     Expired,
     /// The dialler's invite has been revoked. A new invite helps.
     Revoked,
-    /// The acceptor does not trust the dialler's key. Adding the key to its list helps.
+    /// The dialler's key may not join: its invite is for the holder of another one, whose key helps, or the acceptor has
+    /// a list of keys, on which it helps to add it.
     Key,
     /// The dialler's identity, invite or host has reached a limit, for example of connections. A retry
     /// may help later.
@@ -86,7 +87,10 @@ impl fmt::Display for Refusal {
         let text = match self {
             Self::Expired => "the invite has expired; use a new one",
             Self::Revoked => "the invite has been revoked; use a new one",
-            Self::Key => "this key is not trusted; add it to the peer's list of trusted keys",
+            Self::Key => {
+                "this key may not join; an invite that names its holder needs the key of that holder, and a peer with a \
+                 list of trusted keys needs this one on it"
+            }
             Self::Quota => "a limit has been reached; close other connections, or retry later",
             Self::Name => {
                 "the node id may not be used; choose one that the invite allows and that no other \

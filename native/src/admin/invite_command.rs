@@ -41,7 +41,7 @@ pub(crate) struct InviteCommand {
     name: Option<NamePrefix>,
 
     /// Most keys of a holder [default: 64]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     max_keys: Option<u32>,
 
     /// Most bytes of all keys and values of a holder, 64 more for each key [default: 16KiB]
@@ -49,11 +49,11 @@ pub(crate) struct InviteCommand {
     max_bytes: Option<u32>,
 
     /// Most keys that a holder may change in a second [default: 20]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     max_changes: Option<u32>,
 
     /// Most connections of all holders together to a node [default: 256]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     max_connections: Option<u32>,
 
     /// The identity of the only holder; without it, everyone who has the word is one
@@ -244,9 +244,25 @@ fn lifetime(text: &str) -> Result<Duration, String> {
     Ok(lifetime)
 }
 
+/// The size of the shortest key without a value, as `--max-bytes` counts it.
+const SHORTEST_KEY: u32 = 65;
+
+/// Checks the size of what a holder may set. One that no key fits into would be an invite to nothing.
 fn bytes(text: &str) -> Result<u32, String> {
     let Size(bytes) = text.parse()?;
-    u32::try_from(bytes).map_err(|_| "must be less than 4GiB".to_owned())
+    match u32::try_from(bytes) {
+        Err(_) => Err("must be less than 4GiB".to_owned()),
+        Ok(bytes) if bytes < SHORTEST_KEY => Err(format!(
+            "must be at least {SHORTEST_KEY} bytes, which the shortest key takes"
+        )),
+        Ok(bytes) => Ok(bytes),
+    }
+}
+
+/// Checks the number of something that a holder may have or do. With none, the invite would be of no use.
+fn count(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| format!("must be a whole number from 1 to {}", u32::MAX))
 }
 
 /// Checks a seed for a node or for a tab.
@@ -308,6 +324,22 @@ mod tests {
         for wrong in ["0s", "999ms", "31d", "721h", "1"] {
             assert!(lifetime(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_invite_allows_at_least_one_of_everything() {
+        assert_eq!(count("1"), Ok(1));
+        assert_eq!(count("4294967295"), Ok(u32::MAX));
+        for wrong in ["0", "-1", "ten", "1.5", "", "4294967296"] {
+            let error = count(wrong).unwrap_err();
+            assert_eq!(error, "must be a whole number from 1 to 4294967295");
+        }
+        assert_eq!(bytes("65"), Ok(65));
+        assert!(
+            bytes("64")
+                .unwrap_err()
+                .starts_with("must be at least 65 bytes")
+        );
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod times;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use clap::builder::ArgPredicate;
 use clap::{CommandFactory as _, Parser};
 use gossip_transport::credential::Identity;
 use gossip_transport::net::{ConnectError, check_listenable, is_dialable};
@@ -67,7 +68,15 @@ pub(crate) struct Args {
     pub(crate) command: Option<AdminCommand>,
 
     /// Address to listen on for nodes and browser tabs; port 0 takes any free port
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7946", value_parser = parse_addr)]
+    ///
+    /// With --invite, which nobody dials, it is any free port of 127.0.0.1 unless this is given.
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:7946",
+        default_value_if("invite", ArgPredicate::IsPresent, "127.0.0.1:0"),
+        value_parser = parse_addr
+    )]
     pub(crate) listen: SocketAddr,
 
     /// Also use plaintext UDP on the same port, as the published chitchat crate does

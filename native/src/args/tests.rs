@@ -90,6 +90,18 @@ fn link_local_addresses_are_refused_with_an_explanation() {
 }
 
 #[test]
+fn a_node_with_an_invite_takes_any_port_unless_one_is_given() {
+    let listen = |args: &[&str]| {
+        let args = [&["gossip-node"], args].concat();
+        Args::try_parse_from(args).unwrap().listen.to_string()
+    };
+    assert_eq!(listen(&["--trust-anyone"]), "127.0.0.1:7946");
+    assert_eq!(listen(&["--invite", "guest"]), "127.0.0.1:0");
+    let given = ["--invite", "guest", "--listen", "127.0.0.1:7946"];
+    assert_eq!(listen(&given), "127.0.0.1:7946");
+}
+
+#[test]
 fn a_host_name_stands_for_its_address_wherever_one_is_expected() {
     for option in ["--listen", "--advertise", "--http"] {
         let args = ["gossip-node", "--trust-anyone", option, "localhost:7946"];
