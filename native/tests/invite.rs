@@ -147,7 +147,7 @@ fn an_invite_of_another_cluster_an_expired_one_and_one_of_another_holder_are_ref
     let nodes = [
         (files.leaf("foreign", &foreign, &[]), "handshake"),
         (files.leaf("late", &expired, &[]), "the invite has expired"),
-        (files.leaf("thief", &of_a, &[]), "this key is not trusted"),
+        (files.leaf("thief", &of_a, &[]), "an invite that names its holder needs the key of that holder"),
     ];
     for (node, reason) in &nodes {
         wait_for_refusal(node, reason);

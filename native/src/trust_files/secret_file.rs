@@ -155,12 +155,12 @@ impl SecretFile {
     fn find(&self, prefix: &str) -> Result<SecretId, ChangeError> {
         let prefix = prefix.trim().to_ascii_lowercase();
         let ids = self.keyring.secrets().map(ClusterSecret::id);
-        // Every id begins with an empty prefix, which is more likely that of a variable that is not set.
-        let mut found = ids.filter(|id| !prefix.is_empty() && id.to_string().starts_with(&prefix));
+        let mut found = ids.filter(|id| id.to_string().starts_with(&prefix));
         match (found.next(), found.next()) {
-            (Some(id), None) => Ok(id),
+            // Every id begins with an empty prefix, which is more likely that of a variable that is not set.
+            (Some(id), None) if !prefix.is_empty() => Ok(id),
             (Some(_), Some(_)) => Err(ChangeError::Ambiguous(self.ids())),
-            (None, _) => Err(ChangeError::Unknown(self.ids())),
+            _ => Err(ChangeError::Unknown(self.ids())),
         }
     }
 
@@ -322,7 +322,7 @@ mod tests {
         let ids = || vec![secret(1).id(), secret(2).id()];
         let upper = id(2)[..2].to_uppercase();
         assert_eq!(changed("1\n2\n", &of(&upper)), text("2\n1\n"));
-        assert_eq!(refused("1\n2\n", &of("")), ChangeError::Unknown(ids()));
+        assert_eq!(refused("1\n2\n", &of("")), ChangeError::Ambiguous(ids()));
         assert_eq!(refused("1\n2\n", &of("1")), ChangeError::Unknown(ids()));
         let only = || vec![secret(1).id()];
         assert_eq!(refused("1\n", &of("")), ChangeError::Unknown(only()));
