@@ -192,6 +192,14 @@ pub enum ConnectedError {
     /// All seeds that were reached belong to another cluster.
     #[error("the seeds belong to another cluster: check the name of the cluster")]
     WrongCluster,
+    /// All seeds that were reached belong to another cluster than the one that this member's invite names.
+    #[error(
+        "the invite names another cluster, {cluster_id:?}, than that of the seeds: get a new invite"
+    )]
+    InviteOfAnotherCluster {
+        /// The cluster that the invite names.
+        cluster_id: String,
+    },
     /// Another participant uses the same key, and is connected.
     #[error(
         "another member with the same key is connected to seed {seed}: give each member a key of \
@@ -233,7 +241,7 @@ impl ConnectedError {
             Self::SuiteNotAllowed { .. } => "suite-not-allowed",
             Self::NoCommonProtocol { .. } => "no-common-protocol",
             Self::NotOurProtocol { .. } => "not-our-protocol",
-            Self::WrongCluster => "wrong-cluster",
+            Self::WrongCluster | Self::InviteOfAnotherCluster { .. } => "wrong-cluster",
             Self::DuplicateKey { .. } => "duplicate-key",
             Self::NotPermitted { .. } => "not-permitted",
             Self::NotDialable { .. } => "not-dialable",

@@ -141,9 +141,20 @@ impl<T: NetTransport> Shared<T> {
             Outlook::Open => None,
             Outlook::Reachable(seeds) => {
                 let is_rejected = self.engine().is_rejected_by(seeds);
-                is_rejected.then_some(ConnectedError::WrongCluster)
+                is_rejected.then(|| self.wrong_cluster())
             }
             Outlook::Hopeless(error) => Some(error),
+        }
+    }
+
+    /// Returns the error of a member whose seeds belong to another cluster. The name of its own may come from its invite.
+    fn wrong_cluster(&self) -> ConnectedError {
+        let cluster_id = self.engine().cluster_id().to_owned();
+        match self.socket.trust().held_invite() {
+            Some(invite) if invite.cluster_id() == cluster_id => {
+                ConnectedError::InviteOfAnotherCluster { cluster_id }
+            }
+            _ => ConnectedError::WrongCluster,
         }
     }
 

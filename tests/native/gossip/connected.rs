@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use gossip_transport::credential::{Claims, Invite, InviteId};
 use gossip_transport::gossip::{ConnectedError, DialPolicy, GossipConfig, JoinError, Participant};
 use gossip_transport::memory::{MemoryNetwork, MemoryTransport};
 use gossip_transport::net::NetTransport;
@@ -146,6 +147,34 @@ async fn a_seed_of_another_cluster_is_reported() {
     let foreign = join(&network, 2, member(&secret("right")), foreign).await;
     assert_eq!(connected(&foreign).await, Err(ConnectedError::WrongCluster));
     assert_eq!(seed.engine_counts().heard, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invite_that_names_another_cluster_than_its_seeds_is_what_the_error_blames() {
+    let network = MemoryNetwork::new(5);
+    let issuer = ClusterSecret::generate();
+    let inviting = Trust::secret(issuer.clone()).accepting_invites();
+    let inviting = NetCredential::generate(inviting);
+    let _seed = join(&network, 1, inviting, config(&[])).await;
+    let id = InviteId::generate(unix_time(), Duration::from_secs(60)).unwrap();
+    let seeds = vec!["10.0.0.1:7000".to_owned()];
+    let invite = Invite::issue(&issuer, Claims::new(id), "other".to_owned(), seeds).unwrap();
+    let holder = || NetCredential::generate(Trust::invite(invite.clone()));
+
+    let mut of_invite = config(&["10.0.0.1:7000"]);
+    of_invite.cluster_id = "other".to_owned();
+    let guest = join(&network, 2, holder(), of_invite).await;
+    let error = connected(&guest).await.unwrap_err();
+    assert_eq!(error.code(), "wrong-cluster");
+    let text = error.to_string();
+    assert!(text.contains("the invite names another cluster"), "{text}");
+    assert!(text.contains("get a new invite"), "{text}");
+
+    // Here the holder has named the cluster itself.
+    let mut named = config(&["10.0.0.1:7000"]);
+    named.cluster_id = "mistyped".to_owned();
+    let guest = join(&network, 3, holder(), named).await;
+    assert_eq!(connected(&guest).await, Err(ConnectedError::WrongCluster));
 }
 
 #[tokio::test(start_paused = true)]

@@ -341,6 +341,11 @@ impl Engine {
         self.detector.timeout(id)
     }
 
+    /// Returns the name of the cluster.
+    pub(crate) fn cluster_id(&self) -> &str {
+        &self.config.cluster_id
+    }
+
     /// Returns true if all connected peers consider this member part of another cluster, and have
     /// said so at least `times` in all.
     pub(crate) fn is_rejected_by(&self, times: usize) -> bool {
