@@ -41,6 +41,10 @@ pub struct SeedStatus {
     pub failures: u32,
     /// The error of the last dial, or of resolving the name. `None` after a success.
     pub error: Option<Arc<anyhow::Error>>,
+    /// The cause of `error` and its remedy, if a retry cannot change it. A seed that closes the connection without a
+    /// reason must have done so twice. Unlike [`Participant::connected`](super::Participant::connected), this is
+    /// known also for a member that has lost all its connections.
+    pub cause: Option<ConnectedError>,
 }
 
 /// The seeds that were configured, and their addresses as they were last resolved.
@@ -135,7 +139,10 @@ impl Seeds {
                     let ends = [connection.remote_addr, connection.network_addr];
                     addr.is_some_and(|addr| ends.contains(&addr))
                 });
-                let (failures, error) = match addr.and_then(&failure) {
+                let failed = addr.and_then(&failure);
+                let cause =
+                    addr.and_then(|addr| certain_cause(self.name(addr), addr, failed.as_ref()));
+                let (failures, error) = match failed {
                     Some((failures, error)) => (failures, Some(error)),
                     None => (0, seed.error.clone()),
                 };
@@ -150,6 +157,7 @@ impl Seeds {
                     next_dial: peer.and_then(|peer| peer.next_dial),
                     failures,
                     error,
+                    cause,
                 }
             };
             if seed.addrs.is_empty() {
@@ -185,8 +193,10 @@ fn outlook(seeds: impl Iterator<Item = (String, SocketAddr, Option<Failure>)>) -
             }
             Some((failures, error)) => {
                 let cause = cause(seed, &error);
-                let is_refusal = matches!(cause, Some(ConnectedError::HandshakeRefused { .. }));
-                if is_refusal && failures < REFUSALS {
+                if cause
+                    .as_ref()
+                    .is_some_and(|cause| is_early(cause, failures))
+                {
                     return Outlook::Open;
                 }
                 cause
@@ -203,6 +213,24 @@ fn outlook(seeds: impl Iterator<Item = (String, SocketAddr, Option<Failure>)>) -
         Some(error) => Outlook::Hopeless(error),
         None => Outlook::Open,
     }
+}
+
+/// Returns the cause for which a seed is not reached if it is certain that a retry cannot remove it.
+fn certain_cause(
+    seed: String,
+    addr: SocketAddr,
+    failure: Option<&Failure>,
+) -> Option<ConnectedError> {
+    if !may_be_dialled(addr) {
+        return Some(ConnectedError::NotDialable { seed });
+    }
+    let (failures, error) = failure?;
+    cause(seed, error).filter(|cause| !is_early(cause, *failures))
+}
+
+/// Returns whether this many failures are too few to believe in `cause`.
+fn is_early(cause: &ConnectedError, failures: u32) -> bool {
+    matches!(cause, ConnectedError::HandshakeRefused { .. }) && failures < REFUSALS
 }
 
 /// Returns the cause of a failed dial if a retry cannot remove it.
@@ -407,6 +435,28 @@ mod tests {
             panic!("there is hope");
         };
         assert_eq!(error.code(), "not-dialable");
+    }
+
+    #[test]
+    fn the_status_of_a_seed_has_the_cause_once_it_is_certain_that_a_retry_cannot_remove_it() {
+        let names = ["a.example:7946", "0.0.0.0:7946"].map(str::to_owned);
+        let mut seeds = Seeds::new(&names);
+        let unspecified = ([0, 0, 0, 0], 7946).into();
+        seeds.update(vec![Ok(vec![addr(1)]), Ok(vec![unspecified])]);
+        let codes = |failure: Option<Failure>| {
+            let failure = |at| failure.clone().filter(|_| at == addr(1));
+            let status = seeds.status(&SocketStats::default(), failure).into_iter();
+            let codes = status.map(|seed| seed.cause.map(|cause| cause.code()));
+            codes.collect::<Vec<_>>()
+        };
+        let not_dialable = Some("not-dialable");
+        assert_eq!(codes(None), [None, not_dialable]);
+        assert_eq!(codes(refused(1)), [None, not_dialable]);
+        let twice = codes(refused(2));
+        assert_eq!(twice, [Some("handshake-refused"), not_dialable]);
+        let reason = Refusal::Revoked;
+        let revoked = codes(failed(1, HandshakeError::Refused { reason }));
+        assert_eq!(revoked, [Some("revoked"), not_dialable]);
     }
 
     #[test]

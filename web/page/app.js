@@ -11,7 +11,7 @@ import { log, logEvents } from "./log.js";
 import { showMembers } from "./members.js";
 import { Pace } from "./pace.js";
 import { identify, inviteLink, readFragment } from "./session.js";
-import { list, showMembership, showStatus } from "./status.js";
+import { list, showMembership, showRefusal, showStatus } from "./status.js";
 import init, { GossipNode, generateSecretKey } from "./pkg/gossip_web.js";
 
 // Heartbeats and counters change without an event, so they are polled.
@@ -73,7 +73,7 @@ async function start() {
   showStatus("connecting", "Connecting:", `trying ${trying}`);
   const slow = setInterval(() => {
     const failed = node?.seeds().filter(({ error }) => error);
-    const why = failed?.length ? failed.map(({ seed, error }) => `${seed}: ${error}`).join("; ") : `no answer yet from ${trying}`;
+    const why = failed?.length ? failed.map(({ seed, error, code }) => (code ? error : `${seed}: ${error}`)).join("; ") : `no answer yet from ${trying}`;
     showStatus("disconnected", "No connection:", `${why}. Trying again. If the cluster was restarted, open its new link.`);
   }, JOIN_SLOW_MS);
   try {
@@ -99,7 +99,7 @@ async function meetOthers() {
     try {
       return await node.connected();
     } catch (error) {
-      showStatus("disconnected", "No connection:", `${error.message}. Trying again.`);
+      showRefusal(error.message, error.code);
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
   }
@@ -148,7 +148,9 @@ function refresh() {
   const at = performance.now();
   if (stats.connections.length > 0) lastConnected = at;
   if (stats.connections.length > 0 || at - lastConnected > DISCONNECTED_AFTER_MS) {
-    showMembership(stats, generations);
+    // Needed only then: it takes as long as the counters.
+    const seeds = stats.connections.length > 0 ? [] : node.seeds();
+    showMembership(stats, generations, seeds);
   }
   pace.done(began, performance.now());
 }

@@ -12,14 +12,22 @@ export function showStatus(state, title, detail) {
   document.title = state === "connected" ? "Live cluster · gossip-transport" : `${title} · gossip-transport`;
 }
 
-/** Shows the status that follows from `stats`. `members` is the list with all generations. */
-export function showMembership(stats, members) {
+/**
+ * Shows the status that follows from `stats`. `members` is the list with all generations, `seeds` what the node's
+ * `seeds()` returns.
+ */
+export function showMembership(stats, members, seeds) {
   const links = stats.connections.length;
   if (links > 0) {
     const names = namesByAddr(members);
     const linked = stats.connections.map(({ remoteAddr }) => names.get(remoteAddr) ?? formatAddr(remoteAddr));
     const shown = linked.length <= 3 ? list(linked.sort()) : `${linked.length} members`;
     showStatus("connected", "Connected", `to ${shown}`);
+    return;
+  }
+  const refusal = refusalOf(seeds);
+  if (refusal) {
+    showRefusal(refusal.error, refusal.code);
     return;
   }
   // Tabs cannot be dialled, so messages queued for one say nothing about the way back.
@@ -39,6 +47,16 @@ export function showMembership(stats, members) {
   const addrs = list(waiting.map((peer) => formatAddr(peer.addr)));
   const next = Math.min(...waiting.map((peer) => peer.nextDialMs ?? 0));
   showStatus("disconnected", "No connection:", `trying ${addrs}, next try in ${seconds(next)}`);
+}
+
+/** Shows why this tab is not let in, and what to do. It goes on trying, since the cause may be removed. */
+export function showRefusal(error, code) {
+  showStatus("disconnected", "No connection:", `${error} (${code}). Trying again.`);
+}
+
+/** Returns a seed whose error a retry cannot change, if the last dial of each seed has failed. */
+function refusalOf(seeds) {
+  return seeds.every(({ error }) => error) ? seeds.find(({ code }) => code) : undefined;
 }
 
 const seconds = (millis) => `${Math.max(1, Math.ceil(millis / 1000))} s`;

@@ -23,7 +23,11 @@ fn seed(seed: &SeedStatus) -> JsValue {
     if let Some(wait) = seed.next_dial {
         object = object.count("nextDialMs", millis(wait));
     }
-    if let Some(error) = &seed.error {
+    if let Some(cause) = &seed.cause {
+        object = object
+            .text("error", &cause.to_string())
+            .text("code", cause.code());
+    } else if let Some(error) = &seed.error {
         object = object.text("error", &format!("{error:#}"));
     }
     object.into_js()

@@ -156,7 +156,8 @@ impl GossipNode {
         })
     }
 
-    /// Returns how far this node has come with each seed. Throws if the node has left.
+    /// Returns how far this node has come with each seed. If a node that was connected is refused later, for
+    /// example since its invite was revoked, the seed's `code` and `error` say why. Throws if the node has left.
     pub fn seeds(&self) -> Result<SeedArray, JsError> {
         let seeds = self.with(Participant::seeds)?;
         Ok(convert::seeds(&seeds).unchecked_into())

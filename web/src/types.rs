@@ -44,8 +44,13 @@ export interface Seed {
     nextDialMs?: number;
     /** Dials that have failed in a row. */
     failures: number;
-    /** What went wrong the last time, unless the last dial has succeeded. */
+    /** What went wrong the last time, unless the last dial has succeeded. With `code`, it also says what to do. */
     error?: string;
+    /**
+     * A short name of `error`, such as `expired` or `revoked`, if a retry cannot change it: the same as that of the
+     * error of `connected()`, but also of a node that was connected before.
+     */
+    code?: string;
 }
 
 /** A member of the cluster as this node sees it. */

@@ -93,6 +93,12 @@ async fn what_a_retry_cannot_fix_is_an_error_with_a_code_and_a_remedy() {
         let has_no_seed = code == "wrong-cluster" || message.contains("ws://127.0.0.1:");
         assert!(has_no_seed || message.contains("0.0.0.0:7946"), "{message}");
         assert!(began.elapsed() < Duration::from_secs(5), "{code}");
+        if code != "wrong-cluster" {
+            let seeds = JsValue::from(node.seeds().map_err(JsValue::from).unwrap());
+            let seed = Reflect::get(&seeds, &0.into()).unwrap();
+            assert_eq!(text(&seed, "code"), code);
+            assert_eq!(text(&seed, "error"), message);
+        }
         node.leave().await.unwrap();
     }
 }
@@ -138,6 +144,7 @@ async fn a_node_that_waits_shows_how_far_it_has_come_with_each_seed() {
     let (dead, live) = seeds();
     assert!(text(&dead, "seed").starts_with("127.0.0.77:"));
     assert!(text(&dead, "error").contains("a node listens"), "{dead:?}");
+    assert_eq!(text(&dead, "code"), "", "a retry may succeed");
     let failures = Reflect::get(&dead, &"failures".into()).unwrap();
     assert!(failures.as_f64().unwrap() >= 1.0);
     assert!(text(&live, "seed").starts_with("ws://127.0.0.1:"));

@@ -120,7 +120,9 @@ async fn a_page_whose_callback_renews_its_invite_stays_and_one_whose_callback_th
     };
     assert_eq!(thrown, "Error: no invite today");
     assert_eq!(reported, "renewInvite: it has thrown");
-    until(|| text(&seed(&goes), "error").contains("the invite has expired")).await;
+    until(|| text(&seed(&goes), "error").contains("the invite has expired; use a new one")).await;
+    assert_eq!(text(&seed(&goes), "code"), "expired");
+    assert_eq!(text(&seed(&stays), "code"), "");
 
     // What it says arrives: the connection of the page that stays is open.
     assert!(js("return asked").as_f64().unwrap() > 0.0);

@@ -22,14 +22,8 @@ impl DemoSecret {
         let mut make = Command::new(program);
         make.arg("--make-secret").arg(&file);
         command::run(make.stderr(Stdio::null()))?;
-        let mut invite = Command::new(program);
-        invite.arg("invite").arg("--secret").arg(&file);
-        invite.args(["--for", "24h", "--cluster", cluster]);
-        let invite = command::run_for_output(&mut invite)?;
-        Ok(Self {
-            file,
-            invite: invite.trim().to_owned(),
-        })
+        let invite = invite(program, &file, cluster)?;
+        Ok(Self { file, invite })
     }
 
     /// Returns the secret itself, in its printed form.
@@ -37,4 +31,13 @@ impl DemoSecret {
         let text = std::fs::read_to_string(&self.file).context("the node wrote no secret")?;
         Ok(text.trim().to_owned())
     }
+}
+
+/// Has `gossip-node` issue an invite to the cluster `cluster` with the secret in `file`. It is valid for a day.
+pub(crate) fn invite(program: &Path, file: &Path, cluster: &str) -> anyhow::Result<String> {
+    let mut invite = Command::new(program);
+    invite.arg("invite").arg("--secret").arg(file);
+    invite.args(["--for", "24h", "--cluster", cluster]);
+    let invite = command::run_for_output(&mut invite)?;
+    Ok(invite.trim().to_owned())
 }

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::demo::node::{KeyAccess, Node};
 use crate::demo::ports::{LOOPBACK, Ports};
-use crate::demo_secret::DemoSecret;
+use crate::demo_secret::{self, DemoSecret};
 use crate::host::process::Process;
 use crate::host::workspace::{self, Workspace};
 use crate::host::{command, wait};
@@ -230,11 +230,18 @@ impl Cluster {
 
     /// Returns the page's address. Its fragment, which browsers never send to a server, is an invite.
     pub(crate) fn page_url(&self) -> anyhow::Result<String> {
+        self.page_url_with(&self.secret.invite)
+    }
+
+    /// Returns the page's address with another invite.
+    pub(crate) fn page_url_with(&self, invite: &str) -> anyhow::Result<String> {
         let first = self.nodes.first().context("no node serves the page")?;
-        Ok(format!(
-            "http://{}/#invite={}",
-            first.http, self.secret.invite
-        ))
+        Ok(format!("http://{}/#invite={invite}", first.http))
+    }
+
+    /// Returns another invite than that of the other tabs.
+    pub(crate) fn another_invite(&self) -> anyhow::Result<String> {
+        demo_secret::invite(&self.program, &self.secret.file, NAME)
     }
 
     /// Returns what is known of a node that has exited by itself, if there is one.

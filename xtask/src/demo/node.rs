@@ -92,6 +92,13 @@ impl Node {
         }
     }
 
+    /// Revokes an invite in the whole cluster.
+    pub(crate) fn revoke(&self, invite: &str) -> anyhow::Result<()> {
+        let command = self.subcommand(&["revoke", invite]);
+        let mut command = command.context("a node without an admin port revokes no invites")?;
+        command::run(command.stdout(Stdio::null()))
+    }
+
     /// Returns the command line with which a user sets one of the node's own keys.
     pub(crate) fn how_to_set(&self, key: &str, value: &str) -> String {
         match &self.keys {

@@ -134,6 +134,7 @@ impl Proof<'_> {
         if self.cluster.other_nodes() == OtherNodes::Ours {
             self.departure(&joined)?;
             self.lies(workspace)?;
+            self.revocation()?;
         }
         self.step("both tabs still gossip after all that", |proof| {
             proof.tabs[0].set_key("mood", "sunny")?;
@@ -398,6 +399,31 @@ impl Proof<'_> {
             ensure!(before == after, "{before:?} became {after:?}");
             println!("     {} lies", told.trim());
             Ok(())
+        })
+    }
+
+    /// Revokes the invite of a third tab, which is a member.
+    fn revocation(&mut self) -> anyhow::Result<()> {
+        let title = "the invite of another tab is revoked: its page shows that, and what to do";
+        self.step(title, |proof| {
+            let invite = proof.cluster.another_invite()?;
+            let tab = proof.tabs[1].open_another()?;
+            tab.open(&proof.cluster.page_url_with(&invite)?)?;
+            wait::until(JOINED_WITHIN, || {
+                let shown = tab.read()?;
+                let is_connected = shown.state == "connected";
+                Ok(is_connected.then_some(()).ok_or(shown.text))
+            })?;
+            proof.last_node()?.revoke(&invite)?;
+            wait::until(BACK_WITHIN, || {
+                let shown = tab.read()?;
+                let says_why = ["(revoked)", "the invite has been revoked; use a new one"]
+                    .iter()
+                    .all(|part| shown.text.contains(part));
+                let is_shown = shown.state == "disconnected" && says_why;
+                Ok(is_shown.then_some(()).ok_or(shown.text))
+            })?;
+            tab.close()
         })
     }
 
