@@ -37,22 +37,20 @@ impl Options {
     /// Fails with the name of the field that is missing or invalid.
     pub(crate) fn read(options: &JsValue) -> anyhow::Result<Self> {
         let fields = Fields::of(options, "join")?;
-        let has_invite = fields.text("invite")?.is_some();
-        let cluster = fields.text("cluster")?;
-        ensure!(cluster.is_some() || has_invite, "cluster is missing");
-        let id = fields.text("id")?.context("id is missing")?;
-        ensure!(!id.is_empty(), "id is empty");
-        let seeds = fields.texts("seeds")?;
-        ensure!(seeds.is_some() || has_invite, "seeds is missing");
-        ensure!(
-            seeds.as_ref().is_none_or(|seeds| !seeds.is_empty()),
-            "seeds is empty: a browser cannot be the first member, so at least one native member is needed"
-        );
+        // First, since an invite has what is missing otherwise.
         let credential = gossip_web_values::credential(fields)?;
         let invite = credential.trust().held_invite();
         let invite = invite.as_deref();
         let of_invite = || invite.map(|invite| invite.cluster_id().to_owned());
-        let cluster = cluster.or_else(of_invite).context("cluster is missing")?;
+        let cluster = fields.text("cluster")?.or_else(of_invite);
+        let cluster = cluster.context("cluster is missing")?;
+        let id = fields.text("id")?.context("id is missing")?;
+        ensure!(!id.is_empty(), "id is empty");
+        let seeds = fields.texts("seeds")?;
+        ensure!(
+            seeds.as_ref().is_none_or(|seeds| !seeds.is_empty()),
+            "seeds is empty: a browser cannot be the first member, so at least one native member is needed"
+        );
         let of_invite = || invite.map(|invite| invite.seeds().to_vec());
         let seeds = seeds.or_else(of_invite).context("seeds is missing")?;
         ensure!(

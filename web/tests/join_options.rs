@@ -37,17 +37,26 @@ async fn refusal_of(options: JsValue) -> String {
 async fn an_invalid_option_is_named_in_the_error() {
     for (options, named) in [
         ("1", "object"),
-        ("{}", "cluster is missing"),
-        (r#"{"cluster":"c"}"#, "id is missing"),
-        (r#"{"cluster":"c","id":7}"#, "id must be a string"),
-        (r#"{"cluster":"c","id":"i"}"#, "seeds is missing"),
-        (r#"{"cluster":"c","id":"i","seeds":[]}"#, "seeds is empty"),
+        (r#"{"trustAnyone":true}"#, "cluster is missing"),
+        (r#"{"trustAnyone":true,"cluster":"c"}"#, "id is missing"),
         (
-            r#"{"cluster":"c","id":"i","seeds":"s"}"#,
+            r#"{"trustAnyone":true,"cluster":"c","id":7}"#,
+            "id must be a string",
+        ),
+        (
+            r#"{"trustAnyone":true,"cluster":"c","id":"i"}"#,
+            "seeds is missing",
+        ),
+        (
+            r#"{"trustAnyone":true,"cluster":"c","id":"i","seeds":[]}"#,
+            "seeds is empty",
+        ),
+        (
+            r#"{"trustAnyone":true,"cluster":"c","id":"i","seeds":"s"}"#,
             "seeds must be an array",
         ),
         (
-            r#"{"cluster":"c","id":"i","seeds":[1]}"#,
+            r#"{"trustAnyone":true,"cluster":"c","id":"i","seeds":[1]}"#,
             "seeds must be an array",
         ),
         (
@@ -93,6 +102,30 @@ async fn an_invalid_option_is_named_in_the_error() {
     ] {
         let message = refusal(options).await;
         assert!(message.contains(named), "{options}: {message}");
+    }
+}
+
+#[wasm_bindgen_test]
+async fn a_page_without_an_invite_is_told_to_be_opened_by_its_complete_link() {
+    for (options, value) in [
+        ("{}", "undefined"),
+        ("{ id: 'i' }", "undefined"),
+        ("{ id: 'i', invite: undefined }", "undefined"),
+        ("{ id: 'i', invite: null }", "null"),
+        ("{ id: 'i', invite: '' }", "empty"),
+        (
+            "{ id: 'i', cluster: 'c', seeds: ['s:1'], invite: null }",
+            "null",
+        ),
+        (
+            "{ id: 'i', cluster: 'c', seeds: ['s:1'], invite: '' }",
+            "empty",
+        ),
+    ] {
+        let message = refusal_of(js_sys::eval(&format!("({options})")).unwrap()).await;
+        let begins = message.starts_with(&format!("invite is {value}, "));
+        assert!(begins, "{options}: {message}");
+        assert!(message.contains("open the complete link"), "{message}");
     }
 }
 

@@ -11,7 +11,8 @@ const TYPES: &str = r#"
 /** The peers to trust, and this side's key. Give `invite`, `secret`, `trust`, the last two, or `trustAnyone`. */
 export interface CredentialOptions {
     /**
-     * An invite to the cluster, as a word that begins with `gossip-invite-`. Members that prove to know the secret of
+     * An invite to the cluster, as a word that begins with `gossip-invite-`. `null` is the same as none, and an empty
+     * word is an error, since a link without an invite yields either. Members that prove to know the secret of
      * its cluster are trusted, and let this side change what the invite allows. For pages of strangers: unlike
      * `secret`, it expires, and can be revoked. Not together with `secret`, `trust` or `trustAnyone`.
      */
@@ -64,6 +65,7 @@ pub fn credential(fields: Fields<'_>) -> anyhow::Result<NetCredential> {
 
 fn trust(fields: Fields<'_>) -> anyhow::Result<Trust> {
     if let Some(word) = fields.text("invite")? {
+        ensure!(!word.is_empty(), no_invite("empty"));
         let invite = word.parse().context("invite")?;
         let others = fields.text("secret")?.is_some() || fields.texts("trust")?.is_some();
         ensure!(
@@ -91,11 +93,16 @@ fn trust(fields: Fields<'_>) -> anyhow::Result<Trust> {
         (None, Some(keys), false) => Trust::keys(keys),
         (Some(secret), Some(keys), false) => Trust::keys_and_secret(keys, secret),
         (None, None, true) => Trust::dangerously_anyone(),
-        (None, None, false) => {
-            bail!(
-                "no peer is trusted: give invite, secret, trust, the last two, or trustAnyone: true"
-            )
-        }
+        (None, None, false) => bail!(no_invite(fields.absence("invite"))),
         (_, _, true) => bail!("trustAnyone contradicts secret and trust"),
     })
+}
+
+/// Returns the error of a side that trusts nobody, whose invite has this value. Most often a page takes the invite from
+/// its link, and was opened without it.
+fn no_invite(value: &str) -> String {
+    format!(
+        "invite is {value}, so no peer is trusted: if it comes from a link, the link has no invite; open the complete \
+         link. Otherwise give invite, secret, trust, the last two, or trustAnyone: true"
+    )
 }

@@ -37,6 +37,14 @@ impl<'a> Fields<'a> {
         Ok(Self(options))
     }
 
+    /// Returns how a field is missing, as a word of JavaScript: `null` or `undefined`.
+    pub(crate) fn absence(&self, name: &str) -> &'static str {
+        match Reflect::get(self.0, &JsValue::from_str(name)) {
+            Ok(value) if value.is_null() => "null",
+            _ => "undefined",
+        }
+    }
+
     fn value(&self, name: &str) -> anyhow::Result<Option<JsValue>> {
         let value = Reflect::get(self.0, &JsValue::from_str(name)).ok();
         let value =
