@@ -9,7 +9,10 @@ const TYPES: &str = r#"
 export interface JoinOptions extends CredentialOptions {
     /** Name of the cluster. Members of different clusters ignore each other. Default: that of the invite. */
     cluster?: string;
-    /** Name of this node, unique in the cluster. It begins with the prefix of the invite, if that has one. */
+    /**
+     * Name of this node. Each tab needs one of its own: others tell tabs of one name apart by `addr` only. It begins with
+     * the prefix of the invite, if that has one.
+     */
     id: string;
     /** Native members to contact first: `host:port`, `ws://…` or `wss://…`. Default: those of the invite. */
     seeds?: string[];

@@ -130,6 +130,21 @@ async fn a_page_without_an_invite_is_told_to_be_opened_by_its_complete_link() {
 }
 
 #[wasm_bindgen_test]
+async fn the_example_of_the_readme_names_each_tab_differently_and_reports_a_link_without_an_invite()
+{
+    let readme = include_str!("../../README.md");
+    let call = readme.split("GossipNode.join({").nth(1).unwrap();
+    let fields = call.split("});").next().unwrap();
+    let options = || js_sys::eval(&format!("({{{fields}}})")).unwrap();
+    let id = || js_sys::Reflect::get(&options(), &"id".into()).unwrap();
+    assert!(id().as_string().unwrap().starts_with("tab-"));
+    assert_ne!(id(), id());
+    // The page of this test has no fragment.
+    let message = refusal_of(options()).await;
+    assert!(message.starts_with("invite is null, "), "{message}");
+}
+
+#[wasm_bindgen_test]
 async fn an_option_that_throws_or_has_its_contents_elsewhere_is_named_in_the_error() {
     let base = r#"{cluster: "c", id: "i", seeds: ["127.0.0.1:9"], trustAnyone: true, "#;
     for (more, named) in [

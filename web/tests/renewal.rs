@@ -1,4 +1,5 @@
-//! Invites that end while a page is a member: they are renewed by the page's callback, or the page is a member no more.
+//! Invites of pages: two pages with one name, and invites that end while a page is a member. They are renewed by the
+//! page's callback, or the page is a member no more.
 //!
 //! The native nodes are those of `cargo xtask test`.
 
@@ -136,6 +137,30 @@ async fn a_page_whose_callback_renews_its_invite_stays_and_one_whose_callback_th
     };
     until(has_it).await;
     for node in [stays, goes, observer] {
+        node.leave().await.unwrap();
+    }
+}
+
+#[wasm_bindgen_test]
+async fn two_pages_of_one_name_are_two_members_that_supersede_nobody() {
+    let observer = join("").await;
+    let word = word(HOUR).await;
+    let start = format!(
+        "delete options.secret; options.invite = '{word}'; options.id = globalThis.same ??= `same-${{Math.random()}}`"
+    );
+    let pages = [join(&start).await, join(&start).await];
+    assert_eq!(pages[0].id(), pages[1].id());
+    let flag = |it: &JsValue, name: &str| Reflect::get(it, &name.into()).unwrap().is_truthy();
+    let are_both_live = || {
+        let members = JsValue::from(observer.members().map_err(JsValue::from).unwrap());
+        let named = js_sys::Array::from(&members).into_iter();
+        let named: Vec<_> = named.filter(|it| text(it, "id") == pages[0].id()).collect();
+        assert!(named.iter().all(|it| !flag(it, "superseded")));
+        named.len() == 2 && named.iter().all(|it| flag(it, "live"))
+    };
+    until(are_both_live).await;
+    let [one, other] = pages;
+    for node in [one, other, observer] {
         node.leave().await.unwrap();
     }
 }

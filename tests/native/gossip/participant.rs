@@ -16,6 +16,7 @@ use gossip_transport::udp::PlaintextUdpTransport;
 use gossip_transport::{ClusterSecret, ConfigError, NetCredential, TransportLayerTransport};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::support::tab::{Tab, nowhere};
 use crate::support::{ANY_PORT, PATIENCE, member};
 
 /// What a network that cannot listen is bound to.
@@ -516,4 +517,27 @@ async fn a_watch_reports_changes_and_no_heartbeats() {
     assert!(timeout(quiet, watch.changed()).await.is_err());
     drop(participants);
     assert!(!timeout(PATIENCE, watch.changed()).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_tabs_with_the_secret_and_one_name_a_node_shows_the_earlier_one_as_superseded() {
+    let network = MemoryNetwork::new(19);
+    let secret = ClusterSecret::generate();
+    let at: SocketAddr = ([10, 0, 0, 1], 7000).into();
+    let node = join(network.host(at.ip()), &secret, at, config("node", &[]));
+    let node = node.await.unwrap();
+    let tab = async |host: u8, generation: u64| {
+        let network = Tab(network.host([10, 0, 0, host].into()));
+        let mut config = config("tab", &[at]);
+        config.generation_id = Some(generation);
+        join(network, &secret, nowhere(), config).await.unwrap()
+    };
+    let _tabs = [tab(2, 1).await, tab(3, 2).await];
+    until(&node, "two live tabs", |node| {
+        let tabs = node.members().into_iter();
+        let tabs = tabs.filter(|m| &*m.id.node_id == "tab" && m.liveness.is_live());
+        let shown: Vec<_> = tabs.map(|m| (m.id.generation_id, m.superseded)).collect();
+        shown == [(1, true), (2, false)]
+    })
+    .await;
 }
