@@ -1,5 +1,6 @@
 //! The log of how this node gets into the cluster: the seeds that cannot be resolved, the reason why
-//! no seed lets it in, and that none answers. None of it ends the node, since all of it may change later.
+//! no seed lets it in, and that none answers; and of an invite with which no seed lets it in any more. None of it ends
+//! the node, since all of it may change later.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use gossip_transport::gossip::{ConnectedError, SeedStatus};
 use gossip_transport::net::NetTransport as _;
 use gossip_transport::rt;
 use gossip_transport::tcp::TcpTransport;
+use gossip_transport::transport_layer::PeerState;
 
 use crate::node::Node;
 
@@ -56,7 +58,7 @@ fn is_out_of_reach(own: SocketAddr, addrs: &[SocketAddr]) -> bool {
 
 /// Logs the reason why no seed lets this node in, whenever it changes, or now and then that none
 /// answers, and at last that the node has heard from another member. Ends after that, or when the
-/// returned task is dropped or the node leaves.
+/// returned task is dropped or the node leaves. A node with an invite looks on: the invite ends some day.
 pub(crate) fn entry(node: Node) -> rt::Task {
     rt::Task::spawn(async move {
         let mut logged = None;
@@ -71,7 +73,7 @@ pub(crate) fn entry(node: Node) -> rt::Task {
             match connected {
                 Ok(()) => {
                     tracing::info!("joined the cluster");
-                    return;
+                    return refusals(node).await;
                 }
                 Err(ConnectedError::Left) => return,
                 Err(error) if logged.as_ref() != Some(&error) => {
@@ -86,6 +88,33 @@ pub(crate) fn entry(node: Node) -> rt::Task {
             rt::sleep(RETRY).await;
         }
     })
+}
+
+/// Logs the reason why no seed lets a node with an invite in any more, once for each reason until a seed lets it in
+/// again. Ends when the node leaves.
+async fn refusals(node: Node) {
+    let mut logged = None;
+    while let Some(invite) = node.trust.held_invite() {
+        let Some(seeds) = node.with(|participant| participant.seeds()) else {
+            return;
+        };
+        if seeds.iter().any(|seed| seed.state == PeerState::Connected) {
+            logged = None;
+        } else if let Some(error) = seeds.iter().find_map(|seed| seed.cause.as_ref()) {
+            let cause = (error.code(), invite.claims().id());
+            if logged != Some(cause) {
+                let (code, invite) = cause;
+                tracing::warn!(
+                    code,
+                    %invite,
+                    "not in the cluster any more, will try again: {error}; a new invite takes effect as soon as it \
+                     is in the file of --invite"
+                );
+                logged = Some(cause);
+            }
+        }
+        rt::sleep(RETRY).await;
+    }
 }
 
 /// Logs that no seed has answered, with the last error of each.

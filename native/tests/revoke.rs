@@ -247,3 +247,56 @@ fn a_word_on_stdin_is_revoked_without_being_in_the_command_line() {
         invites(&a).is_empty().then_some(())
     });
 }
+
+/// Returns the lines of the log of `node` that say that it is refused after it had joined.
+fn refusals(node: &Node) -> Vec<String> {
+    let log = node.log();
+    let lines = log.lines().filter(|line| line.contains("any more"));
+    let lines = lines.filter(|line| line.contains(" WARN "));
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn a_node_whose_invite_is_revoked_after_it_has_joined_says_so_once_until_another_one_ends() {
+    let files = Files::new();
+    let a = files.core("a", &[]);
+    let word = word_of(&a, &["--for", "1h"]);
+    let leaf = files.leaf("leaf", &word, &[]);
+    wait_for_members(&[&a, &leaf], &["a", "leaf"]);
+    leaf.wait_for_log("joined the cluster");
+    assert_eq!(refusals(&leaf), [""; 0]);
+    let dials = |node: &Node| {
+        let stats = &node.json("/status")["stats"];
+        stats["dials"].as_u64().unwrap()
+    };
+    let end = |word: &str, count: usize| {
+        a.run(&["revoke", word]);
+        let lines = wait_for("the warning", || {
+            let lines = refusals(&leaf);
+            (lines.len() == count).then_some(lines)
+        });
+        let line = &lines[count - 1];
+        for part in [
+            "code=\"revoked\"",
+            &id_of(word),
+            "use a new one",
+            "--invite",
+        ] {
+            assert!(line.contains(part), "{line}");
+        }
+        // Further dials add nothing.
+        let before = dials(&leaf);
+        wait_for("further dials", || {
+            (dials(&leaf) > before + 3).then_some(())
+        });
+        assert_eq!(refusals(&leaf).len(), count);
+    };
+    end(&word, 1);
+    // A new invite takes effect, and is warned of when it ends as well.
+    let second = word_of(&a, &["--for", "1h"]);
+    files.write("leaf.invite", &second);
+    wait_for("the new invite to be used", || {
+        (invites(&a) == [id_of(&second)]).then_some(())
+    });
+    end(&second, 2);
+}

@@ -17,9 +17,11 @@ pub enum Refusal {
     Expired,
     /// The dialler's invite has been revoked. A new invite helps.
     Revoked,
-    /// The dialler's key may not join: its invite is for the holder of another one, whose key helps, or the acceptor has
-    /// a list of keys, on which it helps to add it.
+    /// The acceptor does not trust the dialler's key. Adding the key to its list helps.
     Key,
+    /// The dialler's invite is for another key than the dialler's. That key helps, or an invite for this one. The
+    /// handshake has the code of [`Key`](Self::Key) for both; a dialler tells them apart by its invite.
+    Holder,
     /// The dialler's identity, invite or host has reached a limit, for example of connections. A retry
     /// may help later.
     Quota,
@@ -43,7 +45,7 @@ impl Refusal {
         match self {
             Self::Expired => 1,
             Self::Revoked => 2,
-            Self::Key => 3,
+            Self::Key | Self::Holder => 3,
             Self::Quota => 4,
             Self::Name => 5,
             Self::Cluster => 6,
@@ -52,7 +54,8 @@ impl Refusal {
         }
     }
 
-    /// Returns the reason that `code` stands for.
+    /// Returns the reason that `code` stands for. Never [`Holder`](Self::Holder), which has the code of
+    /// [`Key`](Self::Key).
     pub fn from_code(code: u8) -> Self {
         match code {
             1 => Self::Expired,
@@ -72,7 +75,7 @@ impl Refusal {
         match self {
             Self::Expired => "expired",
             Self::Revoked => "revoked",
-            Self::Key => "key",
+            Self::Key | Self::Holder => "key",
             Self::Quota => "quota",
             Self::Name => "name",
             Self::Cluster => "cluster",
@@ -87,9 +90,9 @@ impl fmt::Display for Refusal {
         let text = match self {
             Self::Expired => "the invite has expired; use a new one",
             Self::Revoked => "the invite has been revoked; use a new one",
-            Self::Key => {
-                "this key may not join; an invite that names its holder needs the key of that holder, and a peer with a \
-                 list of trusted keys needs this one on it"
+            Self::Key => "this key is not trusted; add it to the peer's list of trusted keys",
+            Self::Holder => {
+                "the invite is for another key; start with that key, or use an invite for this one"
             }
             Self::Quota => "a limit has been reached; close other connections, or retry later",
             Self::Name => {
@@ -142,10 +145,18 @@ mod tests {
     }
 
     #[test]
+    fn an_invite_for_another_key_has_the_code_and_the_name_of_a_key_that_is_not_trusted() {
+        assert_eq!(Refusal::Holder.code(), Refusal::Key.code());
+        assert_eq!(Refusal::Holder.as_str(), "key");
+        assert!(Refusal::Holder.to_string().contains("; "));
+    }
+
+    #[test]
     fn every_text_differs_and_says_what_to_do() {
         let texts: HashSet<_> = (0..=u8::MAX).map(Refusal::from_code).collect();
         let texts: HashSet<_> = texts.iter().map(Refusal::to_string).collect();
         assert_eq!(texts.len(), 256);
+        assert!(!texts.contains(&Refusal::Holder.to_string()));
         assert!(texts.iter().all(|text| text.contains("; ")), "{texts:?}");
     }
 }

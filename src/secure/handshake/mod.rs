@@ -42,7 +42,7 @@ use super::stream::Packer;
 use super::suite::Suite;
 use crate::credential::{
     Access, Challenge, Claims, ClusterSecret, CoreProof, Grounds, Identity, InviteKey,
-    NetCredential, Proved,
+    NetCredential, Proved, Refusal,
 };
 use crate::net::{Alpn, canonical};
 
@@ -155,7 +155,9 @@ pub(super) async fn dial<R: FrameReader, W: FrameWriter>(
         _ => Proved::IDENTITY,
     };
     let accepted = payload::decode_confirmation(confirmation);
-    accepted.map_err(|reason| HandshakeError::Refused { reason })?;
+    accepted.map_err(|reason| HandshakeError::Refused {
+        reason: explained(reason, &access, &credential.identity()),
+    })?;
     Ok(Established {
         remote_identity,
         proved,
@@ -165,6 +167,17 @@ pub(super) async fn dial<R: FrameReader, W: FrameWriter>(
         packer: Packer::new(sealer),
         opener,
     })
+}
+
+/// Returns the reason as a dialler explains it. An acceptor has one code for a key that is not on its list and for one
+/// that is not the holder of the invite; the dialler's own invite says which it is.
+fn explained(reason: Refusal, access: &Access, own: &Identity) -> Refusal {
+    match (reason, access) {
+        (Refusal::Key, Access::Invite(invite)) if !invite.claims().holder().allows(own) => {
+            Refusal::Holder
+        }
+        (reason, _) => reason,
+    }
 }
 
 pub(super) async fn accept<R: FrameReader, W: FrameWriter>(

@@ -1,7 +1,7 @@
 //! The frames of the handshake, and members that pose as such.
 
 use super::*;
-use crate::credential::{Invite, InviteId, Trust};
+use crate::credential::{Holder, Invite, InviteId, Trust};
 use std::sync::Arc;
 
 use futures::FutureExt as _;
@@ -193,6 +193,25 @@ fn a_holder_of_the_same_invite_cannot_pose_as_a_core_member() {
     for (what, confirm, expected) in cases {
         let result = dial_poser(&invite, confirm);
         assert!(expected(&result), "{what}: {:?}", result.err());
+    }
+}
+
+#[test]
+fn a_key_that_is_refused_with_an_invite_for_another_one_is_told_so() {
+    let secret = ClusterSecret::generate();
+    let of_anyone = invite(&secret);
+    let claims = of_anyone.claims().clone();
+    let other = Holder::Only(Identity::from_bytes([1; 32]));
+    let of_other = claims.with_holder(other);
+    let of_other = Invite::issue(&secret, of_other, "cluster".into(), vec![]).unwrap();
+    for (invite, expected) in [(of_anyone, Refusal::Key), (of_other, Refusal::Holder)] {
+        let result = dial_poser(&invite, |challenge, hash| {
+            [proof(&secret, challenge, hash), vec![Refusal::Key.code()]].concat()
+        });
+        let Err(HandshakeError::Refused { reason }) = result else {
+            panic!("{:?}", result.err());
+        };
+        assert_eq!(reason, expected);
     }
 }
 
