@@ -106,7 +106,7 @@ async fn refusals(node: Node) {
                 let (code, invite) = cause;
                 tracing::warn!(
                     code,
-                    %invite,
+                    ?invite,
                     "not in the cluster any more, will try again: {error}; a new invite takes effect as soon as it \
                      is in the file of --invite"
                 );
