@@ -63,7 +63,8 @@ impl<T: NetTransport> Participant<T> {
                 reason: format!("{error:#}"),
             })?;
         }
-        if let Some(invite) = socket.trust().held_invite() {
+        let invite = socket.trust().held_invite();
+        if let Some(invite) = &invite {
             let (node_id, prefix) = (&config.node_id, invite.claims().name_prefix());
             if !prefix.allows(node_id) {
                 let (node_id, prefix) = (node_id.clone(), prefix.as_str().to_owned());
@@ -77,7 +78,6 @@ impl<T: NetTransport> Participant<T> {
         let gossip_interval = config.gossip_interval;
         let seeds = config.seeds.clone();
         let mut engine = Engine::new(config, id, Duration::ZERO).map_err(JoinError::InitialKey)?;
-        let invite = socket.trust().held_invite();
         let quotas = invite.map(|invite| invite.claims().quotas());
         engine.set_quotas(quotas).map_err(JoinError::InitialKey)?;
         tracing::info!(id = ?engine.id(), "joining");

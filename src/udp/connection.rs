@@ -42,6 +42,8 @@ struct Handle {
     alpn: Alpn,
     /// Set when it is closed.
     closed: OnceLock<CloseCode>,
+    /// Set when it has taken the place of older connections of the flow.
+    is_used: OnceLock<()>,
 }
 
 impl Handle {
@@ -51,11 +53,15 @@ impl Handle {
         }
     }
 
+    /// Takes the place of older connections of the flow. Later calls cost nothing, since a connection that is made later
+    /// is newer.
+    fn note_use(&self) {
+        self.is_used.get_or_init(|| self.flow.take_over(self.id));
+    }
+
     fn ended(&self) -> Option<CloseReason> {
-        let closed = self.closed.get().copied();
-        let replaced = || (!self.flow.has(self.id)).then_some(CloseCode::REDUNDANT);
-        let closed = closed.or_else(replaced).map(CloseReason::Local);
-        closed.or_else(|| self.flow.ended())
+        let closed = self.closed.get().copied().map(CloseReason::Local);
+        closed.or_else(|| self.flow.end_of(self.id))
     }
 }
 
@@ -79,6 +85,7 @@ impl UdpConnection {
             identity,
             alpn: ChitchatMessage::ALPN,
             closed: OnceLock::new(),
+            is_used: OnceLock::new(),
         }))
     }
 
@@ -90,9 +97,8 @@ impl UdpConnection {
     }
 
     async fn take(&self, max: usize, take: impl FnMut(Bytes)) -> anyhow::Result<()> {
-        let Handle { flow, id, .. } = &*self.0;
-        flow.take_over(*id);
-        match flow.take(*id, max, take).await {
+        self.0.note_use();
+        match self.0.flow.take(self.0.id, max, take).await {
             Some(()) => Ok(()),
             None => self.check_open(),
         }
@@ -131,7 +137,7 @@ impl NetConnection for UdpConnection {
     /// message is removed from the batch. Fails with [`UdpError::Send`] if the system refuses a
     /// datagram, and with [`FrameError::Closed`] if the connection has ended.
     async fn send_many(&self, batch: &mut VecDeque<Bytes>) -> anyhow::Result<()> {
-        self.0.flow.take_over(self.0.id);
+        self.0.note_use();
         self.check_open()?;
         let to = self.remote_addr();
         while let Some(message) = batch.front() {

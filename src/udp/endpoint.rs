@@ -336,6 +336,18 @@ impl Shared {
         self.state.lock()
     }
 
+    /// Passes a message to a flow, and counts it if there is no room. Returns false if the flow was discarded.
+    fn pass_to(&self, flow: &Flow, message: Bytes) -> bool {
+        match flow.push(message, &self.config) {
+            Pushed::Queued => true,
+            Pushed::Full => {
+                count(&self.counters.overflowed);
+                true
+            }
+            Pushed::Discarded => false,
+        }
+    }
+
     fn arrived(&self, from: SocketAddr, bytes: &[u8]) {
         if !begins_a_message(bytes) {
             count(&self.counters.malformed);
@@ -354,11 +366,8 @@ impl Shared {
         }
         // A copy of the datagram, because keeping the buffer would cost 64 KiB for each.
         let bytes = Bytes::copy_from_slice(bytes);
-        let pushed = known.map(|flow| flow.push(bytes.clone(), &self.config));
-        match pushed {
-            Some(Pushed::Queued) => return,
-            Some(Pushed::Full) => return count(&self.counters.overflowed),
-            Some(Pushed::Discarded) | None => {}
+        if known.is_some_and(|flow| self.pass_to(&flow, bytes.clone())) {
+            return;
         }
         // A new address that does not speak the protocol must not take memory.
         if ChitchatMessage::decode(bytes.clone()).is_err() {
@@ -373,11 +382,10 @@ impl Shared {
         if let Some(dialled) = state.flows.get(&from).cloned() {
             // It was dialled meanwhile.
             drop(state);
-            return match dialled.push(bytes, &self.config) {
-                Pushed::Queued => {}
-                Pushed::Full => count(&self.counters.overflowed),
-                Pushed::Discarded => self.counters.add_unread(1),
-            };
+            if !self.pass_to(&dialled, bytes) {
+                self.counters.add_unread(1);
+            }
+            return;
         }
         if !state.listening {
             count(&self.counters.refused);

@@ -15,7 +15,7 @@ use super::budget::Share;
 use super::config::UdpConfig;
 use super::echo::Echo;
 use super::error::UdpError;
-use crate::net::CloseReason;
+use crate::net::{CloseCode, CloseReason};
 use crate::rt::Instant;
 use crate::rt::sync::{Epoch, Mutex, MutexGuard};
 
@@ -139,11 +139,6 @@ impl Flow {
         self.changed.advance();
     }
 
-    /// Returns whether the connection `id` has not ended.
-    pub(super) fn has(&self, id: u64) -> bool {
-        self.lock().connections.contains(&id)
-    }
-
     /// Passes at least one and at most `max` messages to `take`, waiting if there is none. Returns
     /// `None` once the flow or its connection `id` has ended. Cancel-safe.
     pub(super) async fn take(
@@ -204,9 +199,14 @@ impl Flow {
         self.changed.advance();
     }
 
-    /// Returns the reason of the end if the flow has failed.
-    pub(super) fn ended(&self) -> Option<CloseReason> {
-        self.lock().ended.clone()
+    /// Returns why the connection `id`, which was not closed, has ended, if it has: a newer one has taken its place, or
+    /// the flow has failed.
+    pub(super) fn end_of(&self, id: u64) -> Option<CloseReason> {
+        let state = self.lock();
+        match state.connections.contains(&id) {
+            true => state.ended.clone(),
+            false => Some(CloseReason::Local(CloseCode::REDUNDANT)),
+        }
     }
 
     /// Waits until `ended` returns something, which is asked whenever a connection of this flow has ended. Cancel-safe.

@@ -26,17 +26,17 @@ pub(super) struct OwnLimits {
 
 /// The keys of the user, and their size.
 #[derive(Debug, Clone, Copy, Default)]
-struct Room {
+struct Usage {
     keys: usize,
     bytes: usize,
 }
 
-impl Room {
-    /// Returns what the entries take that are counted, besides the one for `key`, and then `key` with `value`.
-    fn taken(
+impl Usage {
+    /// Returns what the entries that `counts` accepts would take if `key` had `value`.
+    fn with(
         own: &NodeState,
         (key, value): (&str, &str),
-        counts: impl Fn(Entry<'_>) -> bool,
+        counts: impl Fn(&Entry<'_>) -> bool,
     ) -> Self {
         let others = Self::of(own, |entry| entry.key != key && counts(entry));
         Self {
@@ -45,9 +45,10 @@ impl Room {
         }
     }
 
-    fn of(own: &NodeState, counts: impl Fn(Entry<'_>) -> bool) -> Self {
+    /// Returns what the entries that `counts` accepts take.
+    fn of(own: &NodeState, counts: impl Fn(&Entry<'_>) -> bool) -> Self {
         let entries = own.entries();
-        let counted = entries.filter(|entry| !is_reserved(entry.key) && counts(*entry));
+        let counted = entries.filter(|entry| !is_reserved(entry.key) && counts(entry));
         counted.fold(Self::default(), |sum, entry| Self {
             keys: sum.keys + 1,
             bytes: sum.bytes + entry.len(),
@@ -94,13 +95,12 @@ pub(super) fn set(
         if len > max {
             return Err(SetError::StateTooLarge { len, max });
         }
-    } else if !is_free(own, (key, value), limits)
-        && Room::taken(own, (key, value), |_| true)
+    } else if !is_clearly_within(own, (key, value), limits)
+        && Usage::with(own, (key, value), |_| true)
             .check(limits)
             .is_err()
     {
-        let is_alive = |entry: Entry<'_>| entry.status != DeletionStatus::Deleted;
-        Room::taken(own, (key, value), is_alive).check(limits)?;
+        Usage::with(own, (key, value), |entry| entry.is_visible()).check(limits)?;
         cluster.drop_own_tombstones();
         cluster.own().set(key, value, status, now);
         // Peers drop what they hold, so this change alone would tell them nothing.
@@ -113,15 +113,14 @@ pub(super) fn set(
 
 /// Returns true if it is clear without counting that a change is within the limits, since all entries are, tombstones and
 /// those of this crate included.
-fn is_free(own: &NodeState, (key, value): (&str, &str), limits: OwnLimits) -> bool {
+fn is_clearly_within(own: &NodeState, (key, value): (&str, &str), limits: OwnLimits) -> bool {
     let bytes = own.bytes() + entry_len(key, value);
     limits.max_keys == usize::MAX && bytes <= limits.max_bytes
 }
 
 /// Checks that the keys of this member are within the limits.
 pub(super) fn check(cluster: &mut Cluster, limits: OwnLimits) -> Result<(), SetError> {
-    let is_alive = |entry: Entry<'_>| entry.status != DeletionStatus::Deleted;
-    Room::of(cluster.own(), is_alive).check(limits)
+    Usage::of(cluster.own(), |entry| entry.is_visible()).check(limits)
 }
 
 /// Sets the reserved key `name`. Returns the version above which it has changed, or `None` if it has that payload

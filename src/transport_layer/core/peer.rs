@@ -84,7 +84,8 @@ pub(super) struct ActiveReader {
     pub(super) waker: Option<Waker>,
 }
 
-/// Whether the address of a peer is being checked, because another identity has stated it as well.
+/// Whether the address of a connected peer is dialled, to see who answers there: another identity has stated it as well,
+/// or the peer has proved none.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Verification {
     /// When the address is to be dialled although the peer is connected.

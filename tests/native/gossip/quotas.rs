@@ -4,14 +4,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use gossip_transport::credential::{Claims, Invite, InviteId, Quotas};
+use gossip_transport::credential::Quotas;
 use gossip_transport::gossip::{
     DialPolicy, GossipConfig, JoinError, Liveness, Participant, SetError,
 };
 use gossip_transport::memory::{MemoryNetwork, MemoryTransport};
-use gossip_transport::rt::unix_time;
 use gossip_transport::{ClusterSecret, NetCredential, TransportLayerTransport, Trust};
 use tokio::time::{Instant, sleep};
+
+use crate::support::holders;
 
 type Member = Participant<MemoryTransport>;
 
@@ -44,10 +45,8 @@ async fn cluster(quotas: Quotas) -> (MemoryNetwork, Member, Trust) {
     let members = Trust::secret(secret.clone()).accepting_invites();
     let seed = (SEED, NetCredential::generate(members));
     let seed = join(&network, seed, config("seed")).await.unwrap();
-    let id = InviteId::generate(unix_time(), Duration::from_secs(3600)).unwrap();
-    let claims = Claims::new(id).with_quotas(quotas);
-    let invite = Invite::issue(&secret, claims, "cluster".to_owned(), Vec::new()).unwrap();
-    (network, seed, Trust::invite(invite))
+    let holders = holders(&secret, |claims| claims.with_quotas(quotas));
+    (network, seed, holders)
 }
 
 fn leaf() -> GossipConfig {

@@ -4,7 +4,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use gossip_transport::credential::{Claims, Invite, InviteId};
 use gossip_transport::either::{EitherTransport, TakenOver};
 use gossip_transport::gossip::{DialPolicy, GossipConfig, Participant};
 use gossip_transport::memory::{DialFault, Faults, MemoryListener, MemoryNetwork, MemoryTransport};
@@ -12,7 +11,6 @@ use gossip_transport::message::{ChitchatMessage, Message as _, ProtocolVersion};
 use gossip_transport::net::{
     Alpn, NetConnection as _, NetIncomingRequest as _, NetListener as _, NetTransport,
 };
-use gossip_transport::rt::unix_time;
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::transport_layer::{DropReason, SocketStats, TransportLayerConfig};
 use gossip_transport::udp::PlaintextUdpTransport;
@@ -24,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use crate::support::layer::until;
 use crate::support::log::Log;
 use crate::support::tab::{Tab, nowhere};
-use crate::support::{self, ANY_PORT, anyone, member, soon};
+use crate::support::{self, ANY_PORT, anyone, holders, member, soon};
 
 type Both = EitherTransport<TcpTransport, PlaintextUdpTransport>;
 type Memories = EitherTransport<MemoryTransport, MemoryTransport>;
@@ -446,9 +444,7 @@ async fn a_leaf_that_states_the_address_of_a_member_over_udp_does_not_keep_it_ou
     let bridge: Socket<Both> = transport.open(ANY_PORT).await.unwrap();
     let upstream = UdpSocket::bind(ANY_PORT).await.unwrap();
     // The leaf is on the host of that member, or behind the same NAT.
-    let id = InviteId::generate(unix_time(), Duration::from_secs(3600)).unwrap();
-    let invite = Invite::issue(&secret, Claims::new(id), "cluster".to_owned(), Vec::new());
-    let leaf = NetCredential::generate(Trust::invite(invite.unwrap()));
+    let leaf = NetCredential::generate(holders(&secret, |claims| claims));
     leaf.state_addr(upstream.local_addr().unwrap());
     let (network, alpn) = (TcpTransport::default(), [ChitchatMessage::ALPN]);
     let dialled = network.connect(bridge.local_addr(), &alpn, &leaf);

@@ -58,8 +58,15 @@ pub(crate) fn member(secret: &ClusterSecret) -> NetCredential {
 
 /// Returns the trust of those that hold a new invite to `cluster`, with which names must begin with `prefix`.
 pub(crate) fn guests(secret: &ClusterSecret, prefix: &str) -> Trust {
+    holders(secret, |claims| {
+        claims.with_name_prefix(prefix.parse().unwrap())
+    })
+}
+
+/// Returns the trust of those that hold a new invite to `cluster`, whose claims are changed by `change`.
+pub(crate) fn holders(secret: &ClusterSecret, change: impl FnOnce(Claims) -> Claims) -> Trust {
     let id = InviteId::generate(unix_time(), Duration::from_secs(3600)).unwrap();
-    let claims = Claims::new(id).with_name_prefix(prefix.parse().unwrap());
+    let claims = change(Claims::new(id));
     Trust::invite(Invite::issue(secret, claims, "cluster".to_owned(), Vec::new()).unwrap())
 }
 

@@ -27,10 +27,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(10);
 impl<C: NetConnection> Peers<C> {
     /// Has the peer at `addr` dialled, which the application asks for, if it is connected and has proved no identity.
     pub(super) fn dial_unproved(&mut self, addr: SocketAddr, now: Instant) {
-        if is_key_address(addr) {
-            // Nobody but its identity may answer there.
-            return;
-        }
         let Some(peer) = self.map.get_mut(&addr) else {
             return;
         };

@@ -62,12 +62,12 @@ fn none(_: &ChitchatId) -> bool {
     false
 }
 
-/// Runs one exchange in one direction: `to` learns what `from` knows.
 /// Returns what a peer with `digest` is sent of all members.
 fn delta(us: &Cluster, digest: &Digest, room: usize) -> Delta {
     us.delta(None, digest, room, none, &mut fastrand::Rng::with_seed(1))
 }
 
+/// Runs one exchange in one direction: `to` learns what `from` knows.
 fn teach(from: &mut Cluster, to: &mut Cluster) {
     let theirs = from.digest(None, ProtocolVersion::V0, 60_000, none);
     for (id, node) in &theirs.node_digests {
