@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use gossip_transport::credential::InviteId;
 use gossip_transport::gossip::{ConnectedError, SeedStatus};
 use gossip_transport::net::NetTransport as _;
 use gossip_transport::rt;
@@ -17,6 +18,8 @@ use crate::node::Node;
 const RETRY: Duration = Duration::from_secs(2);
 /// The time without an answer after which that is logged. It doubles with each line.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The number of times in a row, [`RETRY`] apart, that a node is connected before a reason is logged again.
+const SETTLED: u32 = 15;
 /// The longest time between two lines that say that no seed answers.
 const MAX_PATIENCE: Duration = Duration::from_secs(3600);
 
@@ -32,6 +35,39 @@ pub(crate) fn unresolved(
     let report =
         |seed: &String| rt::Task::spawn(resolve(seed.clone(), own, transport.clone(), limit));
     seeds.iter().map(report).collect()
+}
+
+/// The reasons for which no member lets this node in any more, and that were logged.
+#[derive(Debug, Default)]
+struct Refusals {
+    logged: Vec<Reason>,
+    /// The times in a row that the node was found connected.
+    connected: u32,
+}
+
+/// The code of an error, and the invite that it is about.
+type Reason = (&'static str, InviteId);
+
+impl Refusals {
+    /// Notes whether the node is connected, and why a seed refuses it, if one does. Returns the reason if it is to be logged.
+    fn note(&mut self, is_connected: bool, reason: Option<Reason>) -> Option<Reason> {
+        if is_connected {
+            self.connected = self.connected.saturating_add(1);
+            if self.connected >= SETTLED {
+                self.logged.clear();
+            }
+            return None;
+        }
+        self.connected = 0;
+        let reason = reason?;
+        // There are few codes, and those of earlier invites cannot come again.
+        self.logged.retain(|(_, invite)| *invite == reason.1);
+        if self.logged.contains(&reason) {
+            return None;
+        }
+        self.logged.push(reason);
+        Some(reason)
+    }
 }
 
 async fn resolve(seed: String, own: SocketAddr, transport: TcpTransport, limit: Duration) {
@@ -90,28 +126,32 @@ pub(crate) fn entry(node: Node) -> rt::Task {
     })
 }
 
-/// Logs the reason why no seed lets a node with an invite in any more, once for each reason until a seed lets it in
-/// again. Ends when the node leaves.
+/// Logs why no member lets a node with an invite in any more, once for each reason until it has been connected for a
+/// while. Ends when the node leaves.
 async fn refusals(node: Node) {
-    let mut logged = None;
+    let mut refusals = Refusals::default();
     while let Some(invite) = node.trust.held_invite() {
-        let Some(seeds) = node.with(|participant| participant.seeds()) else {
+        let Some((seeds, stats)) =
+            node.with(|participant| (participant.seeds(), participant.stats()))
+        else {
             return;
         };
-        if seeds.iter().any(|seed| seed.state == PeerState::Connected) {
-            logged = None;
-        } else if let Some(error) = seeds.iter().find_map(|seed| seed.cause.as_ref()) {
-            let cause = (error.code(), invite.claims().id());
-            if logged != Some(cause) {
-                let (code, invite) = cause;
-                tracing::warn!(
-                    code,
-                    ?invite,
-                    "not in the cluster any more, will try again: {error}; a new invite takes effect as soon as it \
-                     is in the file of --invite"
-                );
-                logged = Some(cause);
-            }
+        let mut peers = stats.peers.values();
+        let is_connected = peers.any(|peer| peer.state == PeerState::Connected);
+        let refused = seeds.iter().find_map(|seed| match &seed.cause {
+            Some(error @ ConnectedError::Refused { .. }) => Some(error),
+            _ => None,
+        });
+        let reason = refused.map(|error| (error.code(), invite.claims().id()));
+        if let Some((code, invite)) = refusals.note(is_connected, reason)
+            && let Some(error) = refused
+        {
+            tracing::warn!(
+                code,
+                ?invite,
+                "not in the cluster any more, will try again: {error}; a new invite takes effect as soon as it \
+                 is in the file of --invite"
+            );
         }
         rt::sleep(RETRY).await;
     }
@@ -144,6 +184,28 @@ fn describe(seed: &SeedStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_is_logged_once_for_each_invite_until_the_node_was_connected_for_a_while() {
+        let now = Duration::from_secs(1);
+        let [first, second] = [1, 2].map(|_| InviteId::generate(now, now).unwrap());
+        let mut refusals = Refusals::default();
+        let mut is_logged = |reason| refusals.note(false, Some(reason)).is_some();
+        assert!(is_logged(("revoked", first)));
+        assert!(!is_logged(("revoked", first)));
+        assert!(is_logged(("expired", first)));
+        assert!(!is_logged(("revoked", first)), "two seeds may differ");
+        assert!(is_logged(("revoked", second)));
+        assert_eq!(refusals.note(false, None), None);
+        for connected in [SETTLED - 1, SETTLED] {
+            for _ in 0..connected {
+                assert_eq!(refusals.note(true, Some(("expired", second))), None);
+            }
+            let reason = Some(("revoked", second));
+            let expected = reason.filter(|_| connected == SETTLED);
+            assert_eq!(refusals.note(false, reason), expected, "{connected}");
+        }
+    }
 
     #[test]
     fn a_loopback_address_leads_nowhere_from_seeds_on_other_machines() {

@@ -75,7 +75,8 @@ impl<T: NetTransport> Shared<T> {
             (changed, engine.set_quotas(quotas))
         };
         if let Err(error) = fits {
-            tracing::warn!(%error, "others refuse changes of this member until it has fewer keys");
+            tracing::warn!(%error, "the invite of this member allows less than it has: until it has deleted or shortened keys, only changes that add \
+                 nothing are possible");
         }
         // Which members have left may have changed, too.
         self.own_keys_changed(changed);

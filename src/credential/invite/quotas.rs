@@ -22,7 +22,7 @@ impl Quotas {
     /// Default number of connections of all holders: a quarter of those that a socket has by default.
     pub const DEFAULT_MAX_CONNECTIONS: u32 = 256;
 
-    /// Returns the largest number of keys of one holder. Default 64.
+    /// Returns the largest number of keys of one holder, without those that it has deleted. Default 64.
     pub fn max_keys(&self) -> u32 {
         self.max_keys.unwrap_or(Self::DEFAULT_MAX_KEYS)
     }

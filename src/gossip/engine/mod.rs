@@ -158,6 +158,7 @@ mod routes;
 mod rumours;
 mod schedule;
 mod selection;
+mod usage;
 
 pub use config::{DialPolicy, FailureDetectorConfig, GossipConfig, RumourConfig};
 pub use denial::{Denial, DenialCounts};

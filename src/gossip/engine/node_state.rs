@@ -105,6 +105,12 @@ impl NodeState {
         self.entries.count_above(floor)
     }
 
+    /// Returns true if `key` has this value and status.
+    pub(super) fn has(&self, key: &str, value: &str, status: DeletionStatus) -> bool {
+        let entry = self.entries.get(key);
+        entry.is_some_and(|entry| entry.status == status && entry.value == value)
+    }
+
     /// Sets `key` at the next version. Returns false, and keeps the version, if that would change
     /// nothing.
     pub(super) fn set(
@@ -114,10 +120,7 @@ impl NodeState {
         status: DeletionStatus,
         now: Duration,
     ) -> bool {
-        if let Some(entry) = self.entries.get(key)
-            && entry.status == status
-            && entry.value == value
-        {
+        if self.has(key, value, status) {
             return false;
         }
         self.max_version = self.max_version.saturating_add(1);
@@ -138,13 +141,6 @@ impl NodeState {
         self.max_version = floor.max(self.max_version).saturating_add(1);
         self.last_gc_version = self.max_version;
         self.max_version = self.entries.renumber_above(self.max_version);
-    }
-
-    /// Removes all tombstones before their time. Since peers may hold them, they have to drop what they hold, and take
-    /// the entries that are left.
-    pub(super) fn drop_tombstones(&mut self) {
-        self.entries.remove_tombstones();
-        self.start_afresh_above(self.max_version);
     }
 
     /// Returns the size of all keys and values, tombstones included, as [`entry_len`] counts it.
@@ -244,6 +240,25 @@ impl NodeState {
         let collected = self.entries.collect(grace, now);
         self.last_gc_version = self.last_gc_version.max(collected.version);
         collected.was_visible
+    }
+
+    /// Removes the tombstones up to the version `floor` before their time. All keys with a TTL change to new versions, so
+    /// that none of them is up to `floor`, where peers hold none any more, and their order stays that of their ages.
+    pub(super) fn collect_early(&mut self, floor: Version) {
+        self.max_version = self.entries.renew_keys_with_ttl(self.max_version);
+        self.entries.collect_up_to(floor);
+        self.last_gc_version = self.last_gc_version.max(floor);
+    }
+
+    /// Removes what the member itself has collected, as it says: tombstones and keys with a TTL up to the version `floor`.
+    /// Returns true if one of them was visible.
+    pub(super) fn follow_collection(&mut self, floor: Version) -> bool {
+        // Above what is known here, tombstones are missing, and only a reset helps.
+        if floor <= self.last_gc_version || floor > self.max_version {
+            return false;
+        }
+        self.last_gc_version = floor;
+        self.entries.collect_up_to(floor).was_visible
     }
 }
 

@@ -1,71 +1,30 @@
 //! Setting and deleting keys of this member.
 //!
-//! Refuses keys that no peer would accept. It does not handle keys of other members. Invariant: a
-//! key that was set fits into a message, and the whole state stays within its limits, tombstones included: if it is they
-//! that take the room, they are dropped before their time.
+//! Refuses keys that no peer would accept. It does not handle keys of other members. Invariants: a key that was set fits
+//! into a message; keys and tombstones stay within their limits, or what exceeds them was there before the limits were
+//! lowered. Tombstones that would exceed theirs are collected before their time.
 
 use std::time::Duration;
 
 use super::cluster::Cluster;
-use super::entries::{Entry, entry_len};
+use super::entries::entry_len;
 use super::node_state::NodeState;
 use super::reserved::{OWN_ROOM, PREFIX, is_reserved, split};
+use super::usage::{Excess, Holds, Usage};
 use crate::gossip::error::{DeleteError, SetError};
 use crate::message::{DeletionStatus, DeltaBuilder, Version, is_harmless_key};
+
+/// The part of what tombstones and keys may have together that must be tombstones, so that some are collected early.
+/// Otherwise each change would collect the latest ones, and peers that lack them would need the whole state again.
+const WORTH_COLLECTING: usize = 4;
 
 /// Bounds of the keys that this member may set.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OwnLimits {
     /// The bytes that a message has for a delta.
     pub(super) delta_room: usize,
-    /// The size of all keys and values together, as [`entry_len`] counts it.
-    pub(super) max_bytes: usize,
-    /// The number of keys.
-    pub(super) max_keys: usize,
-}
-
-/// The keys of the user, and their size.
-#[derive(Debug, Clone, Copy, Default)]
-struct Usage {
-    keys: usize,
-    bytes: usize,
-}
-
-impl Usage {
-    /// Returns what the entries that `counts` accepts would take if `key` had `value`.
-    fn with(
-        own: &NodeState,
-        (key, value): (&str, &str),
-        counts: impl Fn(&Entry<'_>) -> bool,
-    ) -> Self {
-        let others = Self::of(own, |entry| entry.key != key && counts(entry));
-        Self {
-            keys: others.keys + 1,
-            bytes: others.bytes + entry_len(key, value),
-        }
-    }
-
-    /// Returns what the entries that `counts` accepts take.
-    fn of(own: &NodeState, counts: impl Fn(&Entry<'_>) -> bool) -> Self {
-        let entries = own.entries();
-        let counted = entries.filter(|entry| !is_reserved(entry.key) && counts(entry));
-        counted.fold(Self::default(), |sum, entry| Self {
-            keys: sum.keys + 1,
-            bytes: sum.bytes + entry.len(),
-        })
-    }
-
-    fn check(self, limits: OwnLimits) -> Result<(), SetError> {
-        if self.keys > limits.max_keys {
-            let max = limits.max_keys;
-            return Err(SetError::TooManyKeys { max });
-        }
-        if self.bytes > limits.max_bytes {
-            let (len, max) = (self.bytes, limits.max_bytes);
-            return Err(SetError::StateTooLarge { len, max });
-        }
-        Ok(())
-    }
+    /// What the keys of the user may use.
+    pub(super) most: Holds,
 }
 
 /// Sets a key of this member. Returns the version above which it has changed, or `None` if the key
@@ -87,40 +46,101 @@ pub(super) fn set(
     if len > max || key.len() > usize::from(u16::MAX) || value.len() > usize::from(u16::MAX) {
         return Err(SetError::TooLong { len, max });
     }
-    let own = cluster.own();
+    if cluster.own().has(key, value, status) {
+        return Ok(None);
+    }
     if is_reserved(key) {
-        let replaced = own.entry(key).map_or(0, |entry| entry.len());
-        let len = own.bytes().saturating_sub(replaced) + entry_len(key, value);
-        let max = limits.max_bytes.saturating_add(OWN_ROOM);
-        if len > max {
-            return Err(SetError::StateTooLarge { len, max });
-        }
-    } else if !is_clearly_within(own, (key, value), limits)
-        && Usage::with(own, (key, value), |_| true)
-            .check(limits)
-            .is_err()
-    {
-        Usage::with(own, (key, value), |entry| entry.is_visible()).check(limits)?;
-        cluster.drop_own_tombstones();
+        check_reserved(cluster.own(), (key, value), limits)?;
+    } else if let Some(floor) = check_room(cluster.own(), (key, value), limits)? {
+        let above = cluster.own().max_version;
+        cluster.own().collect_early(floor);
         cluster.own().set(key, value, status, now);
-        // Peers drop what they hold, so this change alone would tell them nothing.
-        return Ok(Some(0));
+        return Ok(Some(above));
     }
     let own = cluster.own();
     let above = own.max_version;
-    Ok(own.set(key, value, status, now).then_some(above))
+    own.set(key, value, status, now);
+    Ok(Some(above))
 }
 
-/// Returns true if it is clear without counting that a change is within the limits, since all entries are, tombstones and
-/// those of this crate included.
-fn is_clearly_within(own: &NodeState, (key, value): (&str, &str), limits: OwnLimits) -> bool {
-    let bytes = own.bytes() + entry_len(key, value);
-    limits.max_keys == usize::MAX && bytes <= limits.max_bytes
+fn check_reserved(
+    own: &NodeState,
+    (key, value): (&str, &str),
+    limits: OwnLimits,
+) -> Result<(), SetError> {
+    let replaced = own.entry(key).map_or(0, |entry| entry.len());
+    let len = own.bytes().saturating_sub(replaced) + entry_len(key, value);
+    let max = limits.most.all.bytes.saturating_add(OWN_ROOM);
+    match len > max {
+        true => Err(SetError::StateTooLarge { len, max }),
+        false => Ok(()),
+    }
+}
+
+/// Checks that there is room for `key` with `value`. Returns the version up to which tombstones have to be collected
+/// first, if any.
+fn check_room(
+    own: &NodeState,
+    (key, value): (&str, &str),
+    limits: OwnLimits,
+) -> Result<Option<Version>, SetError> {
+    let len = entry_len(key, value);
+    let most = limits.most;
+    // Nearly always, this is clear without counting.
+    if most.all.keys == usize::MAX && own.bytes() + len <= most.all.bytes {
+        return Ok(None);
+    }
+    let before = holds(own);
+    let replaced = own.entry(key).into_iter();
+    let after = (before.without(Holds::of(replaced))).with(Holds::of_one(len, true));
+    if let Some(excess) = after.visible.excess(most.visible, before.visible) {
+        return Err(excess.into());
+    }
+    let Some(excess) = after.all.excess(most.all, before.all) else {
+        return Ok(None);
+    };
+    let others = || {
+        let tombstones = own.stale_entries(0).filter(|entry| !entry.is_visible());
+        tombstones.filter(|entry| !is_reserved(entry.key) && entry.key != key)
+    };
+    let needed = after.all.without(most.all);
+    let all = Holds::of(others()).all;
+    let is_worth = match excess {
+        Excess::Keys { max } => all.keys >= max / WORTH_COLLECTING,
+        Excess::Bytes { max, .. } => all.bytes >= max / WORTH_COLLECTING,
+    };
+    if !is_worth {
+        return Err(excess.into());
+    }
+    // The older half, or as many as are needed.
+    let mut freed = Usage::default();
+    let floor = others().find_map(|entry| {
+        freed = freed.with(Holds::of_one(entry.len(), false).all);
+        let is_enough = freed.keys >= needed.keys && freed.bytes >= needed.bytes;
+        (is_enough && freed.keys >= all.keys / 2).then_some(entry.version)
+    });
+    floor.map(Some).ok_or(excess.into())
+}
+
+/// Returns what the keys of the user use.
+fn holds(own: &NodeState) -> Holds {
+    Holds::of(own.entries().filter(|entry| !is_reserved(entry.key)))
 }
 
 /// Checks that the keys of this member are within the limits.
 pub(super) fn check(cluster: &mut Cluster, limits: OwnLimits) -> Result<(), SetError> {
-    Usage::of(cluster.own(), |entry| entry.is_visible()).check(limits)
+    let visible = holds(cluster.own()).visible;
+    let excess = visible.excess(limits.most.visible, Usage::default());
+    excess.map_or(Ok(()), |excess| Err(excess.into()))
+}
+
+impl From<Excess> for SetError {
+    fn from(excess: Excess) -> Self {
+        match excess {
+            Excess::Keys { max } => Self::TooManyKeys { max },
+            Excess::Bytes { len, max } => Self::StateTooLarge { len, max },
+        }
+    }
 }
 
 /// Sets the reserved key `name`. Returns the version above which it has changed, or `None` if it has that payload
@@ -172,53 +192,67 @@ pub(super) fn delete(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::credential::Quotas;
     use crate::gossip::engine::cluster::ClusterLimits;
+    use crate::gossip::engine::policy::most_of_leaf;
     use crate::message::ChitchatId;
 
     fn id() -> ChitchatId {
         ChitchatId::new("a", 1, ([127, 0, 0, 1], 1).into())
     }
 
-    fn fits(key: (&str, &str), limits: OwnLimits) -> bool {
+    fn cluster() -> Cluster {
         let of_others = ClusterLimits {
             max_members: 1,
             max_bytes_per_member: 0,
             max_bytes: 0,
         };
-        let mut cluster = Cluster::new(id(), of_others);
-        set(
-            &mut cluster,
-            key,
-            DeletionStatus::Set,
-            limits,
-            Duration::ZERO,
-        )
-        .is_ok()
+        Cluster::new(id(), of_others)
+    }
+
+    /// Returns the limits of a member without an invite.
+    fn of_member(delta_room: usize, bytes: usize) -> OwnLimits {
+        let all = Usage {
+            keys: usize::MAX,
+            bytes,
+        };
+        let most = Holds { visible: all, all };
+        OwnLimits { delta_room, most }
+    }
+
+    /// Returns the limits of a holder of an invite.
+    fn of_leaf(keys: u32, bytes: u32) -> OwnLimits {
+        let quotas = Quotas::default().with_max_keys(keys).with_max_bytes(bytes);
+        OwnLimits {
+            delta_room: 1 << 16,
+            most: most_of_leaf(quotas),
+        }
+    }
+
+    fn put(
+        cluster: &mut Cluster,
+        key: (&str, &str),
+        limits: OwnLimits,
+    ) -> Result<Option<Version>, SetError> {
+        set(cluster, key, DeletionStatus::Set, limits, Duration::ZERO)
+    }
+
+    fn fits(key: (&str, &str), limits: OwnLimits) -> bool {
+        put(&mut cluster(), key, limits).is_ok()
     }
 
     #[test]
     fn a_key_may_take_all_of_the_room_and_no_byte_more() {
         let room = DeltaBuilder::len_bound_alone(&id(), "key", "value");
         let bytes = entry_len("key", "value");
-        let fits = |delta_room, max_bytes| {
-            let limits = OwnLimits {
-                max_keys: usize::MAX,
-                delta_room,
-                max_bytes,
-            };
-            fits(("key", "value"), limits)
-        };
+        let fits = |delta_room, max_bytes| fits(("key", "value"), of_member(delta_room, max_bytes));
         assert!(fits(room, bytes));
         assert!(!fits(room - 1, bytes) && !fits(room, bytes - 1));
     }
 
     #[test]
     fn a_key_or_value_may_be_as_long_as_its_length_can_say() {
-        let limits = OwnLimits {
-            max_keys: usize::MAX,
-            delta_room: 1 << 20,
-            max_bytes: 1 << 20,
-        };
+        let limits = of_member(1 << 20, 1 << 20);
         let text = |len| "x".repeat(len);
         let longest = usize::from(u16::MAX);
         assert!(fits((&text(longest), &text(longest)), limits));
@@ -227,37 +261,94 @@ mod tests {
     }
 
     #[test]
-    fn tombstones_are_dropped_if_they_take_the_room_of_keys_and_peers_take_the_whole_state() {
-        let one = entry_len("a", "v");
-        let limits = [(2, usize::MAX), (usize::MAX, 2 * one)];
-        for (max_keys, max_bytes) in limits {
-            let limits = OwnLimits {
-                max_keys,
-                delta_room: 1 << 16,
-                max_bytes,
-            };
-            let of_others = ClusterLimits {
-                max_members: 1,
-                max_bytes_per_member: 0,
-                max_bytes: 0,
-            };
-            let mut cluster = Cluster::new(id(), of_others);
-            let put = |cluster: &mut Cluster, key| {
-                let status = DeletionStatus::Set;
-                set(cluster, (key, "v"), status, limits, Duration::ZERO)
-            };
-            assert_eq!(put(&mut cluster, "a"), Ok(Some(0)));
-            assert_eq!(put(&mut cluster, "b"), Ok(Some(1)));
-            assert!(put(&mut cluster, "c").is_err(), "both are alive");
-            delete(&mut cluster, "b", Duration::ZERO).unwrap();
-            let known = cluster.own().max_version;
-            assert_eq!(put(&mut cluster, "a"), Ok(None), "nothing changes");
-            assert_eq!(put(&mut cluster, "c"), Ok(Some(0)));
-            let own = cluster.own();
-            let keys: Vec<_> = own.entries().map(|entry| entry.key.to_owned()).collect();
-            assert_eq!(keys, ["a", "c"]);
-            assert!(own.last_gc_version > known);
-            assert!(own.entries().all(|entry| entry.version > known));
+    fn tombstones_of_a_leaf_are_collected_early_once_they_are_as_many_as_its_keys() {
+        let one = u32::try_from(entry_len("a", "v")).unwrap();
+        for limits in [of_leaf(2, u32::MAX), of_leaf(u32::MAX, 2 * one)] {
+            let mut cluster = cluster();
+            assert_eq!(put(&mut cluster, ("a", "v"), limits), Ok(Some(0)));
+            assert_eq!(put(&mut cluster, ("b", "v"), limits), Ok(Some(1)));
+            assert!(put(&mut cluster, ("c", "v"), limits).is_err(), "both live");
+            assert_eq!(put(&mut cluster, ("a", "v"), limits), Ok(None));
+            let mut collected = 0;
+            for (before, after) in [("b", "c"), ("c", "d"), ("d", "e"), ("e", "f"), ("f", "g")] {
+                delete(&mut cluster, before, Duration::ZERO).unwrap();
+                let known = cluster.own().max_version;
+                assert_eq!(put(&mut cluster, (after, "v"), limits), Ok(Some(known)));
+                let own = cluster.own();
+                assert_eq!(own.max_version, known + 1, "nothing else changes");
+                // Some that peers have had for longest are collected, and never the last one.
+                collected += usize::from(own.last_gc_version > 0);
+                assert!(own.last_gc_version < known, "{after}");
+                assert!(own.entries().count() <= 4);
+                assert_eq!((own.get("a"), own.get(after)), (Some("v"), Some("v")));
+            }
+            assert_eq!(collected, 3, "not before there are too many");
+        }
+    }
+
+    #[test]
+    fn keys_with_a_ttl_are_renewed_before_tombstones_are_collected_early() {
+        let limits = of_leaf(2, u32::MAX);
+        let mut cluster = cluster();
+        let status = DeletionStatus::DeleteAfterTtl;
+        set(&mut cluster, ("t", "v"), status, limits, Duration::ZERO).unwrap();
+        for n in 0..4 {
+            let key = format!("k{n}");
+            put(&mut cluster, (&key, "v"), limits).unwrap();
+            delete(&mut cluster, &key, Duration::ZERO).unwrap();
+        }
+        let own = cluster.own();
+        let entry = own.entry("t").unwrap();
+        assert!(own.last_gc_version > 1 && entry.version > own.last_gc_version);
+        let grace = Duration::from_secs(10);
+        assert!(own.collect_garbage(grace, grace), "its age stays");
+    }
+
+    #[test]
+    fn a_member_collects_tombstones_early_if_they_take_much_room_only() {
+        let one = entry_len("k00", "v");
+        let limits = of_member(1 << 16, 16 * one);
+        let mut cluster = cluster();
+        let key = |n| format!("k{n:02}");
+        for n in 0..16 {
+            put(&mut cluster, (&key(n), "v"), limits).unwrap();
+        }
+        let short = one - 1;
+        for deleted in 0..3 {
+            delete(&mut cluster, &key(deleted), Duration::ZERO).unwrap();
+            let error = put(&mut cluster, ("new", "v"), limits);
+            let len = (deleted + 1) * short + (16 - deleted) * one;
+            let max = 16 * one;
+            assert_eq!(error, Err(SetError::StateTooLarge { len, max }));
+        }
+        for deleted in 3..5 {
+            delete(&mut cluster, &key(deleted), Duration::ZERO).unwrap();
+        }
+        put(&mut cluster, ("new", "v"), limits).unwrap();
+        let collected = 16 + 2;
+        assert_eq!(cluster.own().last_gc_version, collected, "the older half");
+    }
+
+    #[test]
+    fn who_has_more_than_new_limits_allow_may_make_changes_that_add_nothing() {
+        let mut cluster = cluster();
+        for key in ["a", "b", "c"] {
+            put(&mut cluster, (key, "long value"), of_leaf(3, 1_000)).unwrap();
+        }
+        let limits = of_leaf(1, 70);
+        assert_eq!(
+            check(&mut cluster, limits),
+            Err(SetError::TooManyKeys { max: 1 })
+        );
+        let mut put = |key, value| put(&mut cluster, (key, value), limits);
+        assert!(put("a", "short").is_ok());
+        assert!(put("a", "a longer value").is_err());
+        assert!(put("d", "").is_err());
+        for key in ["a", "b"] {
+            delete(&mut cluster, key, Duration::ZERO).unwrap();
+            let own = holds(cluster.own());
+            let expected = if key == "a" { 2 } else { 1 };
+            assert_eq!((own.visible.keys, own.all.keys), (expected, 3));
         }
     }
 }

@@ -6,6 +6,7 @@
 //! digests create members, deltas never do; only this member changes its own keys; the memory that
 //! other members can make us use is bounded.
 
+mod apply;
 mod contradiction;
 mod owners;
 mod reserved;
@@ -19,13 +20,13 @@ use std::time::Duration;
 use super::config::MAX_NAME_LEN;
 use super::cores::{Cores, Owner, Report, Reporter};
 use super::forgotten::Forgotten;
-use super::node_state::{Applied, Limits, NodeState};
+use super::node_state::NodeState;
 use super::order::{self, Members};
-use super::presence::Departures;
 use super::reserved::Reserved;
 use crate::message::{
     ChitchatId, Delta, DeltaBuilder, Digest, NodeDigest, ProtocolVersion, Version,
 };
+pub(super) use apply::Learnt;
 use stale::{First, Stale, room_for_few};
 
 /// The highest version or heartbeat that we believe a peer to have seen of this member. Honest
@@ -240,70 +241,6 @@ impl Cluster {
             own.start_afresh_above(floor);
             self.renew_reserved();
         }
-    }
-
-    /// Applies a delta that a peer sent.
-    pub(super) fn apply(&mut self, delta: Delta, now: Duration) -> Learnt {
-        let mut learnt = Learnt::default();
-        for node_delta in delta.node_deltas {
-            if node_delta.chitchat_id == self.self_id {
-                self.catch_up_with_own_past(NodeDigest {
-                    heartbeat: 0,
-                    last_gc_version: node_delta.last_gc_version,
-                    max_version: node_delta.max_version,
-                });
-                continue;
-            }
-            let id = node_delta.chitchat_id.clone();
-            let is_limited = self.cores.is_limited(id.addr());
-            let most = self.most_bytes(is_limited);
-            let Some(state) = self.nodes.get_mut(&id) else {
-                learnt.has_gap = true;
-                continue;
-            };
-            let known = state.max_version;
-            let above = node_delta.from_version_excluded.min(known);
-            let claimed = node_delta.max_version;
-            let bytes_of_others = self.foreign_bytes.saturating_sub(state.bytes());
-            let of_other_limited = self.limited_bytes.saturating_sub(state.bytes());
-            let room = self.limits.max_bytes.saturating_sub(bytes_of_others);
-            let room = match is_limited {
-                true => room.min(most.saturating_sub(of_other_limited)),
-                false => room,
-            };
-            let limits = Limits {
-                // Twice the limit of a member: only the last change of each key is sent, so that a
-                // key that grew may arrive before the one that made room for it.
-                max_bytes: (self.limits.max_bytes_per_member.saturating_mul(2)).min(room),
-            };
-            let is_faulty = NodeState::is_faulty(&node_delta);
-            let applied = state.apply(node_delta, limits, now);
-            let new_above = if applied == Applied::Reset { 0 } else { known };
-            self.reserved
-                .note(&id, state, new_above, &mut learnt.departures);
-            let is_truncated = matches!(applied, Applied::Truncated { .. });
-            if is_truncated || is_faulty && applied != Applied::Rejected {
-                self.refused_keys += 1;
-            }
-            match applied {
-                Applied::Rejected if claimed > known => learnt.has_gap = true,
-                Applied::Rejected => learnt.copies.push((id, claimed)),
-                Applied::Changed => {
-                    learnt.changed = true;
-                    learnt.changes.push((id, above, claimed));
-                }
-                Applied::Reset => {
-                    learnt.changed = true;
-                    learnt.changes.push((id, 0, claimed));
-                }
-                Applied::Truncated { changed } => learnt.changed |= changed,
-            }
-            self.foreign_bytes = bytes_of_others + state.bytes();
-            if is_limited {
-                self.limited_bytes = of_other_limited + state.bytes();
-            }
-        }
-        learnt
     }
 
     /// Returns the member of which a peer with `digest` has the most changes that are missing here, and
@@ -557,22 +494,6 @@ impl Cluster {
     pub(super) fn position(&self, id: &ChitchatId) -> Option<usize> {
         self.nodes.find_index(id).ok()
     }
-}
-
-/// The result of applying a delta.
-#[derive(Debug, Default)]
-pub(super) struct Learnt {
-    /// True if anything visible may have changed.
-    pub(super) changed: bool,
-    /// The members with new changes, the version above which they are new, and the one that they
-    /// reach.
-    pub(super) changes: Vec<(ChitchatId, Version, Version)>,
-    /// The members of which the delta contained changes that are all known here, and the version
-    /// that they reach.
-    pub(super) copies: Vec<(ChitchatId, Version)>,
-    /// True if the delta contained changes that are missing here and could not be applied.
-    pub(super) has_gap: bool,
-    pub(super) departures: Departures,
 }
 
 /// The result of noting all heartbeats of a digest.

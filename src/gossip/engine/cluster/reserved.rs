@@ -80,12 +80,6 @@ impl Cluster {
         }
     }
 
-    /// Drops the tombstones of this member before their time. Peers then drop what they hold of it.
-    pub(in crate::gossip::engine) fn drop_own_tombstones(&mut self) {
-        self.own().drop_tombstones();
-        self.renew_reserved();
-    }
-
     /// Sets our own reserved keys again, because our id, their versions or the secrets have changed.
     pub(super) fn renew_reserved(&mut self) {
         let own = self.own();

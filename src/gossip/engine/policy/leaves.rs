@@ -15,6 +15,7 @@ use litemap::LiteMap;
 use crate::credential::{Claims, InviteId, Quotas};
 use crate::gossip::engine::event::Connection;
 use crate::gossip::engine::order;
+use crate::gossip::engine::usage::Holds;
 
 /// The time for which the claims of a leaf are kept after its connection has gone. It is also that in which
 /// generations are counted.
@@ -48,13 +49,6 @@ pub(super) struct Leaf {
     pub(super) changes: Changes,
     /// What its member has, as far as the leaf itself has sent it.
     pub(super) holds: Holds,
-}
-
-/// The keys of a member, and their bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Holds {
-    pub(super) keys: usize,
-    pub(super) bytes: usize,
 }
 
 /// What all holders of an invite do and have together.
@@ -214,39 +208,6 @@ impl OfInvite {
     }
 }
 
-impl Holds {
-    /// Returns what one holder may have.
-    pub(super) fn most_of(quotas: Quotas) -> Self {
-        Self {
-            keys: size(quotas.max_keys()),
-            bytes: size(quotas.max_bytes()),
-        }
-    }
-
-    /// Returns what all holders may have: as much as the number of them that may be connected at a time.
-    pub(super) fn most_of_all(quotas: Quotas) -> Self {
-        let (one, holders) = (Self::most_of(quotas), size(quotas.max_connections()));
-        Self {
-            keys: one.keys.saturating_mul(holders),
-            bytes: one.bytes.saturating_mul(holders),
-        }
-    }
-
-    pub(super) fn with(self, other: Self) -> Self {
-        Self {
-            keys: self.keys.saturating_add(other.keys),
-            bytes: self.bytes.saturating_add(other.bytes),
-        }
-    }
-
-    pub(super) fn without(self, other: Self) -> Self {
-        Self {
-            keys: self.keys.saturating_sub(other.keys),
-            bytes: self.bytes.saturating_sub(other.bytes),
-        }
-    }
-}
-
 /// The changes that may be made now: a whole state at once, and then so many in each second.
 #[derive(Debug)]
 pub(super) struct Changes {
@@ -265,12 +226,12 @@ pub(super) struct Pace {
 const MILLION: u64 = 1_000_000;
 
 impl Pace {
-    /// Returns the pace of `holders` of an invite together. Each may send its whole state at once, unless that takes
-    /// longer to earn than [`KEPT`].
+    /// Returns the pace of `holders` of an invite together. Each may send its whole state at once, with as many tombstones as
+    /// keys, unless that takes longer to earn than [`KEPT`].
     fn of(quotas: Quotas, holders: u32) -> Self {
         let per_second = quotas.max_changes_per_second();
         let earned = u64::from(per_second).saturating_mul(KEPT.as_secs());
-        let at_once = u64::from(quotas.max_keys())
+        let at_once = (2 * u64::from(quotas.max_keys()))
             .min(earned)
             .max(per_second.into());
         Self {
@@ -313,7 +274,7 @@ impl Changes {
     }
 }
 
-fn size(value: u32) -> usize {
+pub(super) fn size(value: u32) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }
 

@@ -13,12 +13,13 @@
 //! been is remembered ([`Cores`](super::cores::Cores), which has the rules for those that were not met yet) until it is found
 //! dead and its address sends plain datagrams: then its next generation is reached over UDP.
 //!
-//! This module sends nothing, and changes no member; `rules` has the table as a pure function, and
-//! `introductions` limits what members over UDP hear of leaves. Invariants: a message of a core member is neither
+//! This module sends nothing, and changes no member; `rules` has the table as a pure function, `quotas` judges the
+//! changes of a leaf, and `introductions` limits what members over UDP hear of leaves. Invariants: a message of a core member is neither
 //! copied nor searched; whatever others send, no core member changes by it, nor what it says about itself.
 
 mod introductions;
 mod leaves;
+mod quotas;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -31,17 +32,16 @@ use std::time::Duration;
 use super::cluster::Cluster;
 use super::cores::{Owner, Reporter};
 use super::denial::{Denial, DenialCounts};
-use super::entries::entry_len;
 use super::event::Connection;
 use super::failure_detector::FailureDetector;
-use super::node_state::{Applied, NodeState};
+use super::node_state::NodeState;
 use super::order;
-use super::reserved::is_reserved;
 use crate::credential::{Identity, NamePrefix, Refusal, Role, is_key_address};
-use crate::message::{ChitchatId, ChitchatMessage, Delta, Digest, NodeDelta, NodeDigest, NodeId};
+use crate::message::{ChitchatId, ChitchatMessage, Delta, Digest, NodeDigest, NodeId};
 
 pub(super) use introductions::Introductions;
-use leaves::{Holds, Leaves, Pace};
+use leaves::Leaves;
+pub(super) use quotas::most_of_leaf;
 use rules::{MayLearn, Speaker, Subject};
 
 /// The time for which a member learns from unauthenticated peers what it was before it restarted. Those that knew it
@@ -96,6 +96,8 @@ pub(super) struct NameCache(RefCell<BTreeMap<(NodeId, bool), bool>>);
 #[derive(Debug)]
 pub(super) struct Policy {
     leaves: Leaves,
+    /// The longest message, in bytes. Those of leaves are assumed to be as long.
+    max_message_len: usize,
     start: Duration,
     /// The time since 1970 at a time of the engine, once the driver has said it.
     clock: Option<Clock>,
@@ -111,9 +113,11 @@ struct Clock {
 }
 
 impl Policy {
-    pub(super) fn new(start: Duration) -> Self {
+    /// Returns a policy for a member that starts now and whose messages have at most `max_message_len` bytes.
+    pub(super) fn new(max_message_len: usize, start: Duration) -> Self {
         Self {
             leaves: Leaves::default(),
+            max_message_len,
             start,
             clock: None,
             denied: DenialCounts::default(),
@@ -307,101 +311,11 @@ impl Policy {
                     self.denied.add(Denial::Version, 1);
                     return false;
                 }
-                self.limit(own, delta, state, now)
+                self.limit_by_quotas(own, delta, state, now)
             });
             delta.node_deltas = kept;
         }
         digest
-    }
-
-    /// Takes out of `delta`, which a leaf has sent about itself, what exceeds the quotas of its invite. Returns false
-    /// if nothing is left.
-    fn limit(
-        &mut self,
-        own: SocketAddr,
-        delta: &mut NodeDelta,
-        state: Option<&NodeState>,
-        now: Duration,
-    ) -> bool {
-        let reserved = delta.key_values.len();
-        delta
-            .key_values
-            .retain(|change| !rules::is_denied_to_leaf(change));
-        let reserved = reserved - delta.key_values.len();
-        self.denied.add(Denial::ReservedKey, reserved);
-        let Some((leaf, all)) = self.leaves.get_mut(own, now) else {
-            return false;
-        };
-        let quotas = leaf.claims.quotas();
-        let nothing = NodeState::default();
-        let state = state.unwrap_or(&nothing);
-        let state = match state.judge(delta) {
-            // Nothing is used by it.
-            Applied::Rejected => return true,
-            // What it has is dropped first.
-            Applied::Reset => &nothing,
-            Applied::Changed | Applied::Truncated { .. } => state,
-        };
-        let most = Holds::most_of(quotas);
-        let changes = leaf.changes.left(Pace::of_one(quotas), now);
-        let changes = changes.min(all.changes.left(Pace::of_all(quotas), now));
-        let most_of_all = Holds::most_of_all(quotas);
-        let others = all.holds.without(leaf.holds);
-        let mut holds = Holds {
-            keys: state
-                .entries()
-                .filter(|entry| !is_reserved(entry.key))
-                .count(),
-            bytes: state.bytes(),
-        };
-        let (mut made, mut denial) = (0, None);
-        // The lengths of the entries that this delta has changed, each of which it may change again.
-        let mut changed: BTreeMap<&str, usize> = BTreeMap::new();
-        let is_new = |version| version > state.max_version;
-        let place = delta.key_values.iter().position(|change| {
-            if !is_new(change.version) {
-                return false;
-            }
-            let before = || state.entry(&change.key).map(|entry| entry.len());
-            let before = changed.get(&*change.key).copied().or_else(before);
-            let len = entry_len(&change.key, &change.value);
-            // A leaf that has all that it may have must be able to say that it leaves.
-            let is_free = rules::is_free_for_leaf(change);
-            let after = Holds {
-                keys: holds.keys + usize::from(before.is_none() && !is_free),
-                bytes: holds.bytes.saturating_sub(before.unwrap_or(0)) + len,
-            };
-            let together = others.with(after);
-            denial = if made >= changes {
-                Some(Denial::Rate)
-            } else if !is_free && (after.keys > most.keys || together.keys > most_of_all.keys) {
-                Some(Denial::Keys)
-            } else if !is_free && (after.bytes > most.bytes || together.bytes > most_of_all.bytes) {
-                Some(Denial::Bytes)
-            } else {
-                made += 1;
-                holds = after;
-                changed.insert(&change.key, len);
-                None
-            };
-            denial.is_some()
-        });
-        // A version without a key, or a state that is dropped, is passed on to all members as a change is.
-        let is_bare = made == 0 && place.is_none();
-        if is_bare && changes == 0 {
-            self.denied.add(Denial::Rate, 1);
-            return false;
-        }
-        let taken = made + usize::from(is_bare);
-        leaf.changes.take(taken);
-        all.changes.take(taken);
-        all.holds = others.with(holds);
-        leaf.holds = holds;
-        let cut = rules::cut(delta, place.unwrap_or(usize::MAX));
-        if let Some(denial) = denial {
-            self.denied.add(denial, cut);
-        }
-        cut == 0 || made > 0
     }
 
     /// Returns the highest generation that a leaf may have: the time in two minutes, in microseconds since 1970.

@@ -126,9 +126,9 @@ pub(super) fn is_denied_to_leaf(change: &KeyValueMutation) -> bool {
     reserved::name_of(&change.key).is_some_and(|name| name != LEFT)
 }
 
-/// Returns true if this change of a leaf, which it may make, takes nothing of its quotas: it says that it has left.
-pub(super) fn is_free_for_leaf(change: &KeyValueMutation) -> bool {
-    is_reserved(change) && change.value.len() <= MAX_FREE_LEN
+/// Returns true if this key of a leaf, which it may set, takes nothing of its quotas: it says that it has left.
+pub(super) fn is_free_for_leaf(key: &str, value: &str) -> bool {
+    reserved::is_reserved(key) && value.len() <= MAX_FREE_LEN
 }
 
 /// Returns true if the key is reserved.

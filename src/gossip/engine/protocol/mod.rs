@@ -36,13 +36,14 @@ use super::member::{Liveness, Member, visible_keys};
 use super::node_state::NodeState;
 use super::order;
 use super::own_keys::{self, OwnLimits};
-use super::policy::{Introductions, Policy, Sender};
+use super::policy::{Introductions, Policy, Sender, most_of_leaf};
 use super::presence::Presence;
 use super::reserved::is_reserved;
 use super::routes::Routes;
 use super::rumours::Rumours;
 use super::schedule::Schedule;
 use super::selection;
+use super::usage::{Holds, Usage};
 use crate::credential::Quotas;
 use crate::gossip::error::{DeleteError, SetError};
 use crate::message::{ChitchatId, DeletionStatus, HEADER_LEN, Version, canonical};
@@ -125,7 +126,7 @@ impl Engine {
             syns: Limiter::new(config.gossip_interval),
             syn_acks: Limiter::new(config.gossip_interval),
             load: Load::new(),
-            policy: Policy::new(now),
+            policy: Policy::new(config.max_message_len, now),
             introductions: Introductions::new(config.max_udp_members),
             counts: EngineCounts::default(),
             config,
@@ -398,7 +399,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// Fails if there are more keys, or longer ones, than they allow. Then the quotas hold for later changes all the same.
+    /// Fails if there are more keys, or longer ones, than they allow. Until there are fewer, only changes that add nothing
+    /// are possible.
     pub fn set_quotas(&mut self, quotas: Option<Quotas>) -> Result<(), SetError> {
         self.quotas = quotas;
         let limits = self.own_limits();
@@ -407,14 +409,20 @@ impl Engine {
 
     fn own_limits(&self) -> OwnLimits {
         let max_bytes = self.config.max_bytes_per_member;
-        let (max_keys, of_invite) = match self.quotas {
-            None => (usize::MAX, usize::MAX),
-            Some(quotas) => (size(quotas.max_keys()), size(quotas.max_bytes())),
+        let all = Usage {
+            keys: usize::MAX,
+            bytes: max_bytes,
         };
+        let of_member = Holds { visible: all, all };
+        let most = self.quotas.map_or(of_member, |quotas| {
+            let mut most = most_of_leaf(quotas);
+            most.visible.bytes = most.visible.bytes.min(max_bytes);
+            most.all.bytes = most.all.bytes.min(max_bytes);
+            most
+        });
         OwnLimits {
             delta_room: self.delta_room(0),
-            max_bytes: max_bytes.min(of_invite),
-            max_keys,
+            most,
         }
     }
 
@@ -488,8 +496,4 @@ impl Engine {
             .saturating_sub(HEADER_LEN)
             .saturating_sub(taken)
     }
-}
-
-fn size(quota: u32) -> usize {
-    usize::try_from(quota).unwrap_or(usize::MAX)
 }

@@ -1,5 +1,6 @@
 mod attacks;
 mod bridge;
+mod holders;
 mod lies;
 mod limits;
 mod newborn;
@@ -7,6 +8,7 @@ mod quotas;
 mod room;
 mod spread;
 mod unmet;
+mod world;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

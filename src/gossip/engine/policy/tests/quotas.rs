@@ -43,7 +43,7 @@ fn a_leaf_has_as_many_keys_and_bytes_as_its_invite_allows() {
 #[test]
 fn a_leaf_sends_its_whole_state_at_once_and_then_so_many_changes_in_a_second() {
     let quotas = Quotas::default()
-        .with_max_keys(8)
+        .with_max_keys(4)
         .with_max_changes_per_second(5);
     let mut us = beside_leaf(quotas);
     listing(&mut us, &leaf(1), listed(1), NOW);
@@ -215,7 +215,7 @@ fn the_holders_of_an_invite_together_have_the_bytes_of_those_that_may_be_connect
 #[test]
 fn the_holders_of_an_invite_together_change_as_much_as_those_that_may_be_connected_at_a_time() {
     let quotas = Quotas::default()
-        .with_max_keys(5)
+        .with_max_keys(2)
         .with_max_changes_per_second(5);
     let shared = claims(quotas.with_max_connections(2));
     let mut us = engine_with(1, config(1));
@@ -234,4 +234,30 @@ fn the_holders_of_an_invite_together_change_as_much_as_those_that_may_be_connect
     assert_eq!(send(3, NOW), (0, 5));
     // Together they earn ten in a second.
     assert_eq!(send(3, NOW + SECOND * 3 / 10), (3, 7));
+}
+
+#[test]
+fn a_value_may_grow_before_another_makes_room_for_it_in_one_delta_or_if_a_state_exceeds_a_message()
+{
+    let long = |bytes: usize| "v".repeat(bytes - 65);
+    // The bytes of an invite, and whether each change is accepted alone.
+    for (max, alone) in [(1_000, false), (40_000, true)] {
+        let quotas = Quotas::default().with_max_bytes(max);
+        let max = usize::try_from(max).unwrap();
+        let (half, most) = (long(max / 2), long(max * 9 / 10));
+        let mut us = beside_leaf(quotas);
+        listing(&mut us, &leaf(1), listed(1), NOW);
+        let mut send = |above, changes: Vec<KeyValueMutation>| {
+            let delta = node_delta(&leaf(1), above, changes);
+            us.handle(from_leaf(1, ack(vec![delta])), NOW);
+            find(&us, &leaf(1)).unwrap().max_version
+        };
+        send(0, vec![set("a", &half, 1), set("b", &half, 2)]);
+        let (grown, shrunk) = (set("a", &most, 4), set("b", "", 5));
+        assert_eq!(send(2, vec![grown.clone()]), if alone { 4 } else { 2 });
+        // What is left out is what follows the last change with which all is within the quotas.
+        let beyond = set("c", &long(max * 2), 6);
+        assert_eq!(send(2, vec![grown, shrunk, beyond]), 5, "{max}");
+        assert_eq!(denied(&us, Denial::Bytes), if alone { 1 } else { 2 });
+    }
 }
