@@ -4,16 +4,18 @@ use std::env;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::builder::NonEmptyStringValueParser;
+use gossip_transport::rt;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::client::Client;
-use super::error::ClientError;
-use super::invite_command::{InviteCommand, RevokeCommand};
+use super::error::{ClientError, Stop};
+use super::invite_command::InviteCommand;
 use super::items::{Connection, Deleted, Entry, Event, Issued, Revoked, Secret};
 use super::output::{self, Keys};
 use super::protocol::{Code, Command, Delete, Failure, Get, Set};
+use super::revoke_command::RevokeCommand;
 use super::secret_command::SecretCommand;
 use super::target::Target;
 use crate::exit_code::EXIT_USAGE;
@@ -90,16 +92,6 @@ pub(crate) enum AdminCommand {
     },
 }
 
-/// What ends a command early.
-enum Stop {
-    Usage(String),
-    /// What the command needs cannot be read.
-    Input(String),
-    Client(ClientError),
-    /// Nobody reads the output any more.
-    Output(io::Error),
-}
-
 impl AdminCommand {
     /// Carries out the command, and returns its exit code.
     pub(crate) fn run(&self) -> u8 {
@@ -163,7 +155,7 @@ impl AdminCommand {
             Self::Watch { .. } => Command::Watch,
             Self::Connections { .. } => Command::Connections,
             Self::Invite(command) => command.request(),
-            Self::Revoke(command) => command.request().map_err(Stop::Input)?,
+            Self::Revoke(command) => command.request()?,
             Self::Secret { command } => command.request().map_err(Stop::Input)?,
         })
     }
@@ -244,7 +236,7 @@ impl Printer<'_> {
                 Ok(())
             }
             AdminCommand::Revoke(_) => {
-                let (line, note) = RevokeCommand::done(&read(item)?);
+                let (line, note) = RevokeCommand::done(&read(item)?, rt::unix_time());
                 if let Some(note) = note {
                     let _ = writeln!(io::stderr(), "{note}");
                 }
