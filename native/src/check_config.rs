@@ -121,7 +121,7 @@ fn in_directory(path: &Path, option: &str) -> anyhow::Result<String> {
 fn row(setting: &Setting) -> String {
     let values = setting.values.iter().map(|value| match setting.form {
         Form::Flag | Form::Integer | Form::Number => value.clone(),
-        Form::Text | Form::Path | Form::Size => quoted(&hide(value)),
+        Form::Text | Form::Path | Form::Time | Form::Size => quoted(&hide(value)),
     });
     let values: Vec<_> = values.collect();
     let value = if setting.is_list {

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use gossip_transport::net::{NetTransport as _, canonical, is_link_local};
@@ -69,6 +70,23 @@ fn refuse_link_local(text: &str) -> Result<(), String> {
         );
     }
     Ok(())
+}
+
+/// Parses a number of things, `usize` or `u64`.
+pub(crate) fn parse_count<T: FromStr>(text: &str) -> Result<T, String> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().map_err(|_| {
+        if digits {
+            "is too large".to_owned()
+        } else {
+            "must be a whole number of at least 0, such as 100".to_owned()
+        }
+    })
+}
+
+pub(crate) fn parse_number(text: &str) -> Result<f64, String> {
+    let number = text.parse();
+    number.map_err(|_| "must be a number such as 8 or 9.5".to_owned())
 }
 
 pub(crate) fn parse_key_value(text: &str) -> Result<(String, String), String> {

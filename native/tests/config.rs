@@ -131,59 +131,97 @@ fn an_error_of_a_file_names_the_file_the_line_and_the_option() {
         (
             "cluster = \"c\"\nno-such = 1",
             2,
-            "there is no option no-such",
+            "there is no option no-such; gossip-node --help lists",
         ),
-        ("max_members = 7", 1, "is max-members meant?"),
-        ("seeds = []", 1, "is seed meant?"),
-        ("[gossip]\nid = \"a\"", 1, "there is no option gossip"),
-        ("id = 7", 1, "id must be a string, and not an integer"),
-        ("id = true", 1, "id must be a string, and not a boolean"),
+        ("max_members = 7", 1, "did you mean max-members?"),
+        ("seeds = []", 1, "did you mean seed?"),
+        ("max-membrs = 7", 1, "did you mean max-members?"),
+        ("Silence_Timeout = 7", 1, "did you mean silence-timeout?"),
+        ("keepalive = 7", 1, "did you mean keepalive-interval?"),
+        // The most similar one cannot be in a file.
+        ("configs = 7", 1, "there is no option configs; gossip-node"),
+        (
+            "max-keys = \"ten\"",
+            1,
+            "max-keys is an option of gossip-node invite",
+        ),
+        (
+            &format!("{} = 1", "a".repeat(1_000_000)),
+            1,
+            "no option aaa",
+        ),
+        ("[gossip]\nid = \"a\"", 1, "without [gossip] above"),
+        (
+            "id = 7",
+            1,
+            "the value 7 of id is an integer, but must be a string",
+        ),
+        (
+            "id = true",
+            1,
+            "the value true of id is a boolean, but must be a string",
+        ),
         (
             "udp = \"yes\"",
             1,
-            "udp must be true or false, and not a string",
+            "the value \"yes\" of udp is a string, but must be true or false, without quotes",
         ),
         (
             "seed = \"a:1\"",
             1,
-            "seed must be a list, each a string, and not a string",
+            "the value \"a:1\" of seed is a string, but must be a list in brackets, each a string",
         ),
         (
             "seed = [7]",
             1,
-            "seed must be a list, each a string, and not an integer",
+            "the value 7 of seed is an integer, but must be a list in brackets, each a string",
         ),
-        ("id = [\"a\"]", 1, "id must be a string, and not a list"),
-        ("id = { a = 1 }", 1, "id must be a string, and not a table"),
+        (
+            "id = [\"a\"]",
+            1,
+            "the value [\"a\"] of id is a list, but must be a string",
+        ),
+        ("id = { a = 1 }", 1, "id is a table, but must be a string"),
+        ("set.color = 1", 1, "set is a table, but must be a list"),
+        (
+            "dial-timeout = 5",
+            1,
+            "the value 5 of dial-timeout is an integer, but must be a string in quotes with a unit, such as \"1.5s\"",
+        ),
         (
             "max-members = \"many\"",
             1,
-            "max-members must be an integer, and not a string",
+            "the value \"many\" of max-members is a string, but must be an integer, without quotes",
         ),
         (
             "max-members = 1.5",
             1,
-            "max-members must be an integer, and not a float",
+            "the value 1.5 of max-members is a float, but must be an integer",
         ),
         (
             "max-members = -1",
             1,
-            "the value of max-members is not valid",
+            "the value -1 of max-members is not valid: must be a whole number",
         ),
         (
             "max-members = 99999999999999999999999999999999999999999",
             1,
-            "max-members",
+            "of max-members is not valid: is too large",
+        ),
+        (
+            "phi-threshold = \"x\"",
+            1,
+            "must be a number, without quotes",
         ),
         (
             "\n\nlisten = \"nonsense\"",
             3,
-            "the value of listen is not valid: must be IP:PORT",
+            "the value \"nonsense\" of listen is not valid: must be IP:PORT",
         ),
         (
             "seed = [\"a:1\", \"b\"]",
             1,
-            "the value of seed is not valid",
+            "the value \"b\" of seed is not valid",
         ),
         ("dial-timeout = \"soon\"", 1, "must be a time such as"),
         ("protocol-version = \"v7\"", 1, "must be one of v0, v1"),
@@ -191,12 +229,12 @@ fn an_error_of_a_file_names_the_file_the_line_and_the_option() {
         (
             "seed = [\n\"a:1\",\n\"b\",\n\"c\"]",
             3,
-            "the value of seed is not valid: \"b\" must be",
+            "the value \"b\" of seed is not valid: \"b\" must be",
         ),
         (
             "seed = [\n\"a:1\",\n7]",
             3,
-            "seed must be a list, each a string",
+            "the value 7 of seed is an integer",
         ),
         (
             "config = \"other.toml\"",
@@ -388,7 +426,7 @@ fn a_wrong_value_at_the_end_of_a_long_list_is_found_soon() {
     std::fs::write(&files.config, format!("seed = [\n{wrong}]\n")).unwrap();
     let text = stderr(&files.run(&["--check-config"]));
     assert!(
-        text.contains("node.toml:10001: the value of seed is not valid"),
+        text.contains("node.toml:10001: the value \"host-9999\" of seed is not valid"),
         "{text}"
     );
 }

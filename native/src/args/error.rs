@@ -31,7 +31,7 @@ pub(crate) struct ConfigFileError {
     pub(super) path: PathBuf,
     /// The line, unless it is about all of the file.
     pub(super) line: Option<usize>,
-    pub(super) problem: ConfigFileProblem,
+    pub(super) problem: Box<ConfigFileProblem>,
 }
 
 /// What is wrong with a file of options.
@@ -47,7 +47,7 @@ pub(super) enum ConfigFileProblem {
     Syntax(String),
     UnknownOption {
         name: String,
-        similar: Option<String>,
+        hint: Hint,
     },
     /// The option makes sense on a command line only.
     NotInFile {
@@ -55,13 +55,29 @@ pub(super) enum ConfigFileProblem {
     },
     WrongType {
         name: String,
+        /// The value as the file has it, unless it is a table.
+        value: Option<String>,
         expected: String,
         found: &'static str,
     },
     BadValue {
         name: String,
+        /// The value as the file has it.
+        value: String,
         reason: String,
     },
+}
+
+/// What may be meant by a name that is not an option.
+#[derive(Debug)]
+pub(super) enum Hint {
+    /// The option with a similar name.
+    Similar(String),
+    /// The subcommand that has such an option.
+    OfSubcommand(String),
+    /// It is the name of a table.
+    Table,
+    None,
 }
 
 impl fmt::Display for ConfigFileError {
@@ -81,21 +97,46 @@ impl fmt::Display for ConfigFileProblem {
             Self::TooLong { max } => write!(f, "is longer than {max} bytes"),
             Self::NotUtf8 => f.write_str("is not UTF-8"),
             Self::Syntax(reason) => write!(f, "is not TOML: {}", brief(reason)),
-            Self::UnknownOption { name, similar } => {
-                write!(f, "there is no option {}", brief(name))?;
-                match similar {
-                    Some(similar) => write!(f, "; is {similar} meant?"),
-                    None => Ok(()),
+            Self::UnknownOption { name, hint } => {
+                let name = brief(name);
+                match hint {
+                    Hint::Similar(similar) => {
+                        write!(f, "there is no option {name}; did you mean {similar}?")
+                    }
+                    Hint::OfSubcommand(command) => write!(
+                        f,
+                        "{name} is an option of gossip-node {command}, and not of a node: give it on that command line"
+                    ),
+                    Hint::Table => write!(
+                        f,
+                        "there is no option {name}, and options are in no table: write them without [{name}] above them"
+                    ),
+                    Hint::None => write!(
+                        f,
+                        "there is no option {name}; gossip-node --help lists the options"
+                    ),
                 }
             }
             Self::NotInFile { name } => write!(f, "{name} is an option of the command line only"),
             Self::WrongType {
                 name,
+                value,
                 expected,
                 found,
-            } => write!(f, "{name} must be {expected}, and not {found}"),
-            Self::BadValue { name, reason } => {
-                write!(f, "the value of {name} is not valid: {}", brief(reason))
+            } => {
+                match value {
+                    Some(value) => write!(f, "the value {} of {name}", brief(value))?,
+                    None => f.write_str(name)?,
+                }
+                write!(f, " is {found}, but must be {expected}")
+            }
+            Self::BadValue {
+                name,
+                value,
+                reason,
+            } => {
+                let (value, reason) = (brief(value), brief(reason));
+                write!(f, "the value {value} of {name} is not valid: {reason}")
             }
         }
     }
