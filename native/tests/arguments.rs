@@ -67,6 +67,14 @@ fn a_value_that_the_library_refuses_is_an_invalid_argument_and_named() {
             "--backoff-max is 1ms, but must be at least 200ms",
         ),
         (
+            ["--silence-timeout", "25s"],
+            "--silence-timeout is 25s, but must be more than --keepalive-interval, which is 25s",
+        ),
+        (
+            ["--keepalive-interval", "2m"],
+            "--keepalive-interval is 2m, but must be less than --silence-timeout, which is 90s",
+        ),
+        (
             ["--max-members", "ten"],
             "invalid value 'ten' for '--max-members <COUNT>': must be a whole number",
         ),

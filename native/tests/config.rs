@@ -265,6 +265,16 @@ fn an_error_of_a_file_names_the_file_the_line_and_the_option() {
             "--max-peers is 10, but must be at least 1025",
         ),
         ("trust-anyone = true\nid = \"\"", 2, "--id is empty"),
+        (
+            "trust-anyone = true\nsilence-timeout = \"30s\"\nkeepalive-interval = \"1m\"",
+            2,
+            "--silence-timeout is 30s, but must be more than --keepalive-interval, which is 1m",
+        ),
+        (
+            "trust-anyone = true\nkeepalive-interval = \"90s\"",
+            2,
+            "--keepalive-interval is 90s, but must be less than --silence-timeout, which is 90s",
+        ),
         (&long_list, 0, "is longer than 1048576 bytes"),
         (&format!("id = {}", "[".repeat(100_000)), 1, "is not TOML"),
     ] {
