@@ -409,6 +409,22 @@ fn check_config_reports_everything_that_is_wrong_with_the_files() {
         assert!(text.contains(expected), "{expected}: {text}");
     }
     assert_eq!(stdout(&checked), "");
+    // A file is in the way of the admin port.
+    for config in [
+        "trust-anyone = true\nadmin = \"cluster.secret\"",
+        "trust-anyone = true\nadmin = \"cluster.secret\"\nadmin-loopback = true",
+        "trust-anyone = true\nadmin = \".\"",
+    ] {
+        std::fs::write(&files.config, config).unwrap();
+        let checked = files.run(&["--check-config"]);
+        let text = stderr(&checked);
+        assert_eq!(checked.status.code(), Some(2), "{config}: {text}");
+        assert!(
+            text.contains("choose another path with --admin"),
+            "{config}: {text}"
+        );
+        assert!(!text.contains(&files.secret()[20..40]), "{config}");
+    }
     std::fs::write(files.dir.path().join("none.secret"), "no secret").unwrap();
     std::fs::write(files.dir.path().join("node.key"), "no key").unwrap();
     std::fs::write(&files.config, "secret = \"none.secret\"").unwrap();
