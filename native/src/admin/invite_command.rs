@@ -88,15 +88,27 @@ impl InviteCommand {
         self.out.is_some()
     }
 
-    /// Fails if the file for the word exists, before an invite is issued that nobody would have. The text says what to do.
+    /// Fails if the file for the word exists, or cannot, before an invite is issued that nobody would have. The text says
+    /// what to do.
     pub(super) fn check_out(&self) -> Result<(), String> {
-        match &self.out {
-            Some(path) if path.symlink_metadata().is_ok() => Err(format!(
+        let Some(path) = &self.out else {
+            return Ok(());
+        };
+        if path.symlink_metadata().is_ok() {
+            return Err(format!(
                 "{} exists, and is never overwritten: name another file",
                 path.display()
-            )),
-            _ => Ok(()),
+            ));
         }
+        let directory = private_file::directory_of(path);
+        if !directory.is_dir() {
+            return Err(format!(
+                "there is no directory {} for the file {}: make it, or name another file (--out)",
+                directory.display(),
+                path.display()
+            ));
+        }
+        Ok(())
     }
 
     /// Writes the word to its file, if there is one.
