@@ -3,7 +3,6 @@
 use std::env;
 use std::io::{self, IsTerminal as _, Write as _};
 
-use clap::builder::NonEmptyStringValueParser;
 use gossip_transport::rt;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -20,6 +19,8 @@ use super::secret_command::SecretCommand;
 use super::target::Target;
 use crate::exit_code::EXIT_USAGE;
 use crate::member_status::MemberStatus;
+use crate::shown::has_secret;
+use crate::values::{HAS_SECRET, parse_key};
 
 /// Exit code of a command that the node has not carried out.
 const EXIT_REFUSED: u8 = 1;
@@ -32,6 +33,7 @@ pub(crate) enum AdminCommand {
     /// Print the value of a key of a running node, or of another member
     Get {
         /// The key
+        #[arg(value_parser = parse_key)]
         key: String,
         /// The member whose key it is, by its name [default: the node itself]
         #[arg(long, value_name = "ID")]
@@ -42,7 +44,7 @@ pub(crate) enum AdminCommand {
     /// Set a key of a running node
     Set {
         /// The key
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = parse_key)]
         key: String,
         /// Its value
         #[arg(allow_negative_numbers = true)]
@@ -56,6 +58,7 @@ pub(crate) enum AdminCommand {
     /// Delete a key of a running node
     Delete {
         /// The key
+        #[arg(value_parser = parse_key)]
         key: String,
         #[command(flatten)]
         target: Target,
@@ -143,6 +146,9 @@ impl AdminCommand {
                 key: key.clone(),
                 node: node.clone(),
             }),
+            Self::Set { key, value, .. } if has_secret(key) || has_secret(value) => {
+                return Err(Stop::Usage(format!("the key or the value {HAS_SECRET}")));
+            }
             Self::Set {
                 key, value, expire, ..
             } => Command::Set(Set {
@@ -156,7 +162,7 @@ impl AdminCommand {
             Self::Connections { .. } => Command::Connections,
             Self::Invite(command) => command.request(),
             Self::Revoke(command) => command.request()?,
-            Self::Secret { command } => command.request().map_err(Stop::Input)?,
+            Self::Secret { command } => command.request()?,
         })
     }
 

@@ -37,8 +37,8 @@ pub(crate) struct RevokeCommand {
     ///
     /// gossip-node invite prints the id to stderr, and gossip-node connections lists the ids of invites that are used.
     /// A node does not know which ids were issued: it cannot tell an id with a typing error from another one, revokes
-    /// it, and the invite that was meant stays valid. So compare the id that is printed. An id of an invite that
-    /// has expired, or that would expire in more than 30 days, is refused.
+    /// it, and the invite that was meant stays valid. So compare the id that is printed. The id of an
+    /// invite that expired more than a day ago, or that would expire in more than 30 days, is refused.
     #[arg(value_name = "INVITE")]
     invite: Option<OsString>,
 

@@ -6,8 +6,10 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use clap::Subcommand as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::admin::AdminCommand;
 use crate::shown::{self, brief};
 
 /// The reason for which arguments cannot be used.
@@ -21,7 +23,7 @@ pub(crate) enum ArgsError {
 
 impl From<clap::Error> for ArgsError {
     fn from(error: clap::Error) -> Self {
-        Self::Malformed(without_secret(with_order(error)))
+        Self::Malformed(without_secret(with_tip(error)))
     }
 }
 
@@ -174,16 +176,43 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
-/// Adds to the error of an option before a subcommand that options follow the subcommand.
-fn with_order(mut error: clap::Error) -> clap::Error {
-    let Some(ContextValue::String(command)) = error.get(ContextKind::InvalidSubcommand) else {
+/// Adds to the error of an option before a subcommand that options follow the subcommand, and to that of a word which
+/// is no subcommand what it could be.
+fn with_tip(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
         return error;
     };
-    if error.kind() == ErrorKind::ArgumentConflict {
-        let tip = format!("the options of a subcommand follow it: gossip-node {command} [OPTIONS]");
-        let tip = ContextValue::StyledStrs(vec![tip.into()]);
-        error.insert(ContextKind::Suggested, tip);
-    }
+    let of_secret = error.get(ContextKind::Usage).is_some_and(|usage| {
+        let usage = usage.to_string();
+        usage.contains("gossip-node secret ")
+    });
+    let program = AdminCommand::augment_subcommands(clap::Command::new("gossip-node"));
+    let parent = if of_secret {
+        program.find_subcommand("secret").unwrap_or(&program)
+    } else {
+        &program
+    };
+    let is_known = parent.find_subcommand(word).is_some();
+    let tip = match error.kind() {
+        ErrorKind::ArgumentConflict if is_known => {
+            format!("the options of a subcommand follow it: gossip-node {word} [OPTIONS]")
+        }
+        ErrorKind::ArgumentConflict | ErrorKind::InvalidSubcommand
+            if error.get(ContextKind::SuggestedSubcommand).is_none() =>
+        {
+            let names = parent.get_subcommands().map(clap::Command::get_name);
+            let names = names.collect::<Vec<_>>().join(", ");
+            let file = if of_secret {
+                ""
+            } else {
+                "; a file of options is given with --config FILE"
+            };
+            format!("the subcommands are {names}{file}")
+        }
+        _ => return error,
+    };
+    let tip = ContextValue::StyledStrs(vec![tip.into()]);
+    error.insert(ContextKind::Suggested, tip);
     error
 }
 
