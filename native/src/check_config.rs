@@ -8,9 +8,10 @@ use std::path::Path;
 
 use gossip_transport::credential::ClusterSecret;
 
+use crate::admin::Port;
 use crate::args::{CommandLine, Form, Setting, Source};
 use crate::descriptors::Shares;
-use crate::run::{admin_descriptors, check_web_root};
+use crate::run::{admin_descriptors, admin_kind, check_web_root};
 use crate::shown::hide;
 use crate::trust_files::TrustFiles;
 use crate::{credential_file, private_file, ready_file, revocations, rfc3339, state_dir};
@@ -74,6 +75,7 @@ fn facts(line: &mut CommandLine) -> Result<String, Vec<String>> {
     }
     if let Some(path) = &args.admin {
         note(in_directory(path, "--admin"));
+        note(Port::check(path, admin_kind(args)).map(|()| String::new()));
     }
     match files {
         Ok(files) => {
@@ -121,7 +123,7 @@ fn in_directory(path: &Path, option: &str) -> anyhow::Result<String> {
 fn row(setting: &Setting) -> String {
     let values = setting.values.iter().map(|value| match setting.form {
         Form::Flag | Form::Integer | Form::Number => value.clone(),
-        Form::Text | Form::Path | Form::Size => quoted(&hide(value)),
+        Form::Text | Form::Path | Form::Time | Form::Size => quoted(&hide(value)),
     });
     let values: Vec<_> = values.collect();
     let value = if setting.is_list {

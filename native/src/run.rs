@@ -263,7 +263,8 @@ pub(crate) fn admin_descriptors(args: &Args) -> usize {
     args.admin.as_ref().map_or(0, |_| admin::DESCRIPTORS)
 }
 
-fn admin_kind(args: &Args) -> PortKind {
+/// Returns the kind of the admin port.
+pub(crate) fn admin_kind(args: &Args) -> PortKind {
     if args.admin_loopback {
         PortKind::Loopback
     } else {

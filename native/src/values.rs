@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use gossip_transport::net::{NetTransport as _, canonical, is_link_local};
@@ -11,6 +12,10 @@ use crate::shown;
 
 /// The name of a cluster that is given no other.
 pub(crate) const DEFAULT_CLUSTER: &str = "gossip";
+
+/// What is wrong with a key or value that contains a secret.
+pub(crate) const HAS_SECRET: &str =
+    "contains a secret, but all members can read keys and their values";
 
 /// Returns a parser of paths. It refuses a secret in the place of the file with it, whose name would be printed.
 pub(crate) fn path() -> impl TypedValueParser<Value = PathBuf> {
@@ -32,13 +37,17 @@ pub(crate) fn path() -> impl TypedValueParser<Value = PathBuf> {
 pub(crate) fn parse_addr(text: &str) -> Result<SocketAddr, String> {
     const EXPECTED: &str = "must be IP:PORT or HOST:PORT, such as 127.0.0.1:7946 or localhost:7946";
     refuse_link_local(text)?;
-    let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
-    if !matches!(port, Some(Ok(_))) {
+    let (host, port) = text.rsplit_once(':').ok_or(EXPECTED)?;
+    if port.parse::<u16>().is_err() {
         return Err(EXPECTED.to_owned());
     }
-    let addrs = text
-        .to_socket_addrs()
-        .map_err(|error| format!("{EXPECTED}: {error}"))?;
+    let addrs = text.to_socket_addrs().map_err(|error| match host {
+        "" => EXPECTED.to_owned(),
+        host => format!(
+            "the host name {:?} cannot be looked up: {error}",
+            shown::brief(host)
+        ),
+    })?;
     preferred(addrs).ok_or_else(|| "the host name has no address".to_owned())
 }
 
@@ -71,11 +80,34 @@ fn refuse_link_local(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Parses a number of things, `usize` or `u64`.
+pub(crate) fn parse_count<T: FromStr>(text: &str) -> Result<T, String> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().map_err(|_| {
+        if digits {
+            "is too large".to_owned()
+        } else {
+            "must be a whole number of at least 0, such as 100".to_owned()
+        }
+    })
+}
+
+pub(crate) fn parse_number(text: &str) -> Result<f64, String> {
+    let number = text.parse();
+    number.map_err(|_| "must be a number such as 8 or 9.5".to_owned())
+}
+
+/// Parses the name of a key of a member. Others of its rules depend on the value.
+pub(crate) fn parse_key(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("is empty, but must be the name of a key".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 pub(crate) fn parse_key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some(_) if shown::has_secret(text) => {
-            Err("all members can read keys, and a secret is none for them".to_owned())
-        }
+        Some(_) if shown::has_secret(text) => Err(HAS_SECRET.to_owned()),
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("must be KEY=VALUE".to_owned()),
     }

@@ -17,7 +17,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
 
 use support::admin::{Watch, objects, start, start_pair};
-use support::process::{command, stderr, wait_for};
+use support::process::{command, run, stderr, wait_for};
 
 #[test]
 fn get_set_and_delete_print_for_people_and_for_programs() {
@@ -71,12 +71,12 @@ fn what_the_node_refuses_has_exit_code_1_and_says_why() {
         (
             &["get", "none"][..],
             "no-such-key",
-            "\"a\" has no key \"none\"",
+            "\"a\" has no key \"none\"; gossip-node members --keys lists",
         ),
         (
             &["get", "kind", "--node", "zz"],
             "no-such-member",
-            "no member \"zz\"",
+            "no member \"zz\"; gossip-node members lists",
         ),
         (
             &["get", "none", "--node", "a"],
@@ -105,6 +105,44 @@ fn what_the_node_refuses_has_exit_code_1_and_says_why() {
         assert!(output.stdout.is_empty());
         assert_eq!(objects(&stderr(&output))[0]["error"]["code"], code);
     }
+}
+
+#[test]
+fn a_wrong_argument_of_a_subcommand_is_named_with_what_is_expected() {
+    let node = start(&["--id", "a"]);
+    let secret = format!("gossip-secret-{}", "a2".repeat(26));
+    for (args, part) in [
+        (&["get", ""][..], "is empty, but must be the name of a key"),
+        (&["set", "", "v"], "is empty, but must be the name of a key"),
+        (&["delete", ""], "is empty, but must be the name of a key"),
+        (
+            &["set", "key", &secret],
+            "the key or the value contains a secret",
+        ),
+        (
+            &["set", &secret, "v"],
+            "the key or the value contains a secret",
+        ),
+        (
+            &["secret", "foo"],
+            "the subcommands are list, add, use, remove\n",
+        ),
+    ] {
+        let output = node.admin(args);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {text}");
+        assert!(text.contains(part), "{args:?}: {text}");
+        assert!(!text.contains(&secret[14..]), "{args:?}: {text}");
+    }
+    assert_eq!(node.key_of("a", "key"), None);
+    let directory = node.dir.path().to_str().unwrap();
+    let output = run(&["members", "--admin", directory]);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(
+        text.contains(directory) && text.contains("it is a directory"),
+        "{text}"
+    );
 }
 
 #[test]

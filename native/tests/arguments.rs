@@ -67,6 +67,34 @@ fn a_value_that_the_library_refuses_is_an_invalid_argument_and_named() {
             "--backoff-max is 1ms, but must be at least 200ms",
         ),
         (
+            ["--silence-timeout", "25s"],
+            "--silence-timeout is 25s, but must be more than --keepalive-interval, which is 25s",
+        ),
+        (
+            ["--keepalive-interval", "2m"],
+            "--keepalive-interval is 2m, but must be less than --silence-timeout, which is 90s",
+        ),
+        (
+            ["--max-members", "ten"],
+            "invalid value 'ten' for '--max-members <COUNT>': must be a whole number",
+        ),
+        (
+            ["--max-members", "-1"],
+            "invalid value '-1' for '--max-members <COUNT>': must be a whole number",
+        ),
+        (
+            ["--rekey-after-records", "99999999999999999999999"],
+            "for '--rekey-after-records <COUNT>': is too large",
+        ),
+        (
+            ["--phi-threshold", "x"],
+            "invalid value 'x' for '--phi-threshold <NUMBER>': must be a number",
+        ),
+        (
+            ["--dial-timeout", "-1"],
+            "invalid value '-1' for '--dial-timeout <TIME>': must be a time",
+        ),
+        (
             ["--max-http-connections", "0"],
             "--max-http-connections is 0",
         ),

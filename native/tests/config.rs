@@ -131,59 +131,97 @@ fn an_error_of_a_file_names_the_file_the_line_and_the_option() {
         (
             "cluster = \"c\"\nno-such = 1",
             2,
-            "there is no option no-such",
+            "there is no option no-such; gossip-node --help lists",
         ),
-        ("max_members = 7", 1, "is max-members meant?"),
-        ("seeds = []", 1, "is seed meant?"),
-        ("[gossip]\nid = \"a\"", 1, "there is no option gossip"),
-        ("id = 7", 1, "id must be a string, and not an integer"),
-        ("id = true", 1, "id must be a string, and not a boolean"),
+        ("max_members = 7", 1, "did you mean max-members?"),
+        ("seeds = []", 1, "did you mean seed?"),
+        ("max-membrs = 7", 1, "did you mean max-members?"),
+        ("Silence_Timeout = 7", 1, "did you mean silence-timeout?"),
+        ("keepalive = 7", 1, "did you mean keepalive-interval?"),
+        // The most similar one cannot be in a file.
+        ("configs = 7", 1, "there is no option configs; gossip-node"),
+        (
+            "max-keys = \"ten\"",
+            1,
+            "max-keys is an option of gossip-node invite",
+        ),
+        (
+            &format!("{} = 1", "a".repeat(1_000_000)),
+            1,
+            "no option aaa",
+        ),
+        ("[gossip]\nid = \"a\"", 1, "without [gossip] above"),
+        (
+            "id = 7",
+            1,
+            "the value 7 of id is an integer, but must be a string",
+        ),
+        (
+            "id = true",
+            1,
+            "the value true of id is a boolean, but must be a string",
+        ),
         (
             "udp = \"yes\"",
             1,
-            "udp must be true or false, and not a string",
+            "the value \"yes\" of udp is a string, but must be true or false, without quotes",
         ),
         (
             "seed = \"a:1\"",
             1,
-            "seed must be a list, each a string, and not a string",
+            "the value \"a:1\" of seed is a string, but must be a list in brackets, each a string",
         ),
         (
             "seed = [7]",
             1,
-            "seed must be a list, each a string, and not an integer",
+            "the value 7 of seed is an integer, but must be a list in brackets, each a string",
         ),
-        ("id = [\"a\"]", 1, "id must be a string, and not a list"),
-        ("id = { a = 1 }", 1, "id must be a string, and not a table"),
+        (
+            "id = [\"a\"]",
+            1,
+            "the value [\"a\"] of id is a list, but must be a string",
+        ),
+        ("id = { a = 1 }", 1, "id is a table, but must be a string"),
+        ("set.color = 1", 1, "set is a table, but must be a list"),
+        (
+            "dial-timeout = 5",
+            1,
+            "the value 5 of dial-timeout is an integer, but must be a string in quotes with a unit, such as \"1.5s\"",
+        ),
         (
             "max-members = \"many\"",
             1,
-            "max-members must be an integer, and not a string",
+            "the value \"many\" of max-members is a string, but must be an integer, without quotes",
         ),
         (
             "max-members = 1.5",
             1,
-            "max-members must be an integer, and not a float",
+            "the value 1.5 of max-members is a float, but must be an integer",
         ),
         (
             "max-members = -1",
             1,
-            "the value of max-members is not valid",
+            "the value -1 of max-members is not valid: must be a whole number",
         ),
         (
             "max-members = 99999999999999999999999999999999999999999",
             1,
-            "max-members",
+            "of max-members is not valid: is too large",
+        ),
+        (
+            "phi-threshold = \"x\"",
+            1,
+            "must be a number, without quotes",
         ),
         (
             "\n\nlisten = \"nonsense\"",
             3,
-            "the value of listen is not valid: must be IP:PORT",
+            "the value \"nonsense\" of listen is not valid: must be IP:PORT",
         ),
         (
             "seed = [\"a:1\", \"b\"]",
             1,
-            "the value of seed is not valid",
+            "the value \"b\" of seed is not valid",
         ),
         ("dial-timeout = \"soon\"", 1, "must be a time such as"),
         ("protocol-version = \"v7\"", 1, "must be one of v0, v1"),
@@ -191,12 +229,12 @@ fn an_error_of_a_file_names_the_file_the_line_and_the_option() {
         (
             "seed = [\n\"a:1\",\n\"b\",\n\"c\"]",
             3,
-            "the value of seed is not valid: \"b\" must be",
+            "the value \"b\" of seed is not valid: \"b\" must be",
         ),
         (
             "seed = [\n\"a:1\",\n7]",
             3,
-            "seed must be a list, each a string",
+            "the value 7 of seed is an integer",
         ),
         (
             "config = \"other.toml\"",
@@ -227,6 +265,16 @@ fn an_error_of_a_file_names_the_file_the_line_and_the_option() {
             "--max-peers is 10, but must be at least 1025",
         ),
         ("trust-anyone = true\nid = \"\"", 2, "--id is empty"),
+        (
+            "trust-anyone = true\nsilence-timeout = \"30s\"\nkeepalive-interval = \"1m\"",
+            2,
+            "--silence-timeout is 30s, but must be more than --keepalive-interval, which is 1m",
+        ),
+        (
+            "trust-anyone = true\nkeepalive-interval = \"90s\"",
+            2,
+            "--keepalive-interval is 90s, but must be less than --silence-timeout, which is 90s",
+        ),
         (&long_list, 0, "is longer than 1048576 bytes"),
         (&format!("id = {}", "[".repeat(100_000)), 1, "is not TOML"),
     ] {
@@ -361,6 +409,22 @@ fn check_config_reports_everything_that_is_wrong_with_the_files() {
         assert!(text.contains(expected), "{expected}: {text}");
     }
     assert_eq!(stdout(&checked), "");
+    // A file is in the way of the admin port.
+    for config in [
+        "trust-anyone = true\nadmin = \"cluster.secret\"",
+        "trust-anyone = true\nadmin = \"cluster.secret\"\nadmin-loopback = true",
+        "trust-anyone = true\nadmin = \".\"",
+    ] {
+        std::fs::write(&files.config, config).unwrap();
+        let checked = files.run(&["--check-config"]);
+        let text = stderr(&checked);
+        assert_eq!(checked.status.code(), Some(2), "{config}: {text}");
+        assert!(
+            text.contains("choose another path with --admin"),
+            "{config}: {text}"
+        );
+        assert!(!text.contains(&files.secret()[20..40]), "{config}");
+    }
     std::fs::write(files.dir.path().join("none.secret"), "no secret").unwrap();
     std::fs::write(files.dir.path().join("node.key"), "no key").unwrap();
     std::fs::write(&files.config, "secret = \"none.secret\"").unwrap();
@@ -388,7 +452,7 @@ fn a_wrong_value_at_the_end_of_a_long_list_is_found_soon() {
     std::fs::write(&files.config, format!("seed = [\n{wrong}]\n")).unwrap();
     let text = stderr(&files.run(&["--check-config"]));
     assert!(
-        text.contains("node.toml:10001: the value of seed is not valid"),
+        text.contains("node.toml:10001: the value \"host-9999\" of seed is not valid"),
         "{text}"
     );
 }

@@ -365,13 +365,18 @@ fn a_word_that_is_written_to_a_file_is_for_its_owner_only_and_nowhere_else() {
     }
     assert_eq!(files.read("online"), kept);
     assert_eq!(count(), 2);
-    let nowhere = run(&[&offline[..], &[&*new("none/word")]].concat());
-    let text = stderr(&nowhere);
-    assert_eq!(nowhere.status.code(), Some(1), "{text}");
-    assert!(
-        text.contains("cannot write the result: ") && text.contains("none/word"),
-        "{text}"
-    );
+    for nowhere in [
+        a.admin(&[&online[..], &[&*new("none/word")]].concat()),
+        run(&[&offline[..], &[&*new("none/word")]].concat()),
+    ] {
+        let text = stderr(&nowhere);
+        assert_eq!(nowhere.status.code(), Some(1), "{text}");
+        assert!(
+            text.contains("there is no directory ") && text.contains("none/word"),
+            "{text}"
+        );
+    }
+    assert_eq!(count(), 2);
 }
 
 #[test]

@@ -40,7 +40,11 @@ fn a_revoked_invite_ends_its_connections_and_is_refused_after_a_restart() {
     assert_eq!(part.status.code(), Some(2), "{}", stderr(&part));
     let start = Instant::now();
     let revoked = a.run(&["revoke", &id]);
-    assert_eq!(revoked, format!("revoked {id}\n"));
+    let begins = format!("revoked {id}: all nodes refuse it until it expires at 2");
+    assert!(
+        revoked.starts_with(&begins) && revoked.ends_with("Z; kept on disk\n"),
+        "{revoked}"
+    );
     // Written before it was acknowledged.
     assert_eq!(files.read("state/revocations"), format!("{id}\n"));
     wait_for("the connection to end", || {
@@ -68,7 +72,7 @@ fn a_revoked_invite_ends_its_connections_and_is_refused_after_a_restart() {
     assert_eq!(listed[0]["kept"], "disk");
     assert!(a.run(&["revoke", "--list"]).contains(&id));
     // Revoking it again is no error, and the word will do.
-    assert_eq!(a.run(&["revoke", &word]), format!("revoked {id}\n"));
+    assert_eq!(a.run(&["revoke", &word]), revoked);
     let line = wait_for("the line of the log", || {
         let log = a.log();
         let mut lines = log.lines();
@@ -246,6 +250,89 @@ fn a_word_on_stdin_is_revoked_without_being_in_the_command_line() {
     wait_for("the connection to end", || {
         invites(&a).is_empty().then_some(())
     });
+}
+
+#[test]
+fn an_id_that_no_valid_invite_can_have_is_refused_with_the_reason_and_revokes_nothing() {
+    let files = Files::new();
+    let a = files.core("a", &[]);
+    let now = gossip_transport::rt::unix_time();
+    let id = |time| InviteId::generate(time, Duration::from_secs(3600)).unwrap();
+    let hour = Duration::from_secs(3600);
+    let expired = id(now - 48 * hour).to_string();
+    let far = id(now + InviteId::MAX_LIFETIME).to_string();
+    let good = id(now).to_string();
+    for (given, reason) in [
+        (&*expired, "expired at 20"),
+        (&far, "would expire at 20"),
+        (&far, "check the id for typing errors"),
+        (&good[..20], "its whole id"),
+        (
+            "no-such-file",
+            "\"no-such-file\" is neither the id nor the word of an invite, nor the name of a file",
+        ),
+        ("no-such-file", "gossip-node invite has printed to stderr"),
+        ("", "is empty"),
+    ] {
+        let refused = a.admin(&["revoke", given]);
+        let text = stderr(&refused);
+        assert_eq!(refused.status.code(), Some(2), "{given}: {text}");
+        assert!(
+            text.contains(reason) && text.contains(given),
+            "{given}: {text}"
+        );
+        let json = stderr(&a.admin(&["revoke", given, "--json"]));
+        assert!(json.contains("{\"code\":\"usage\","), "{json}");
+    }
+    let nothing = a.admin(&["revoke"]);
+    let text = stderr(&nothing);
+    assert_eq!(nothing.status.code(), Some(2), "{text}");
+    assert!(text.contains("say which invite"), "{text}");
+    assert_eq!(a.run(&["revoke", "--list", "--json"]), "");
+    // The random part has no check, and the help says so.
+    let help = run(&["revoke", "--help"]);
+    let help = String::from_utf8(help.stdout).unwrap();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        help.contains("A node does not know which ids were issued"),
+        "{help}"
+    );
+}
+
+#[test]
+fn a_file_with_the_invite_and_a_link_with_its_word_are_taken_in_place_of_the_id() {
+    let files = Files::new();
+    let a = files.core("a", &[]);
+    let new = || word_of(&a, &["--for", "1h"]);
+    let (in_file, in_link, kept) = (new(), new(), new());
+    let file = files.write("guest.invite", &format!("# a guest\n{in_file}\n"));
+    let link = format!("http://127.0.0.1:8080/#invite={in_link}");
+    for (given, word) in [(&file, &in_file), (&link, &in_link)] {
+        let revoked = a.run(&["revoke", given]);
+        let begins = format!("revoked {}: ", id_of(word));
+        assert!(revoked.starts_with(&begins), "{revoked}");
+    }
+    let secret = files.path("secret");
+    let several = files.write("several", &format!("{kept}\n{in_file}\n"));
+    let damaged = files.write("damaged", &kept[..60]);
+    let empty = files.write("empty", "");
+    for (given, reason) in [
+        (&secret, "secret, line 1: this is neither the id"),
+        (&several, "several, line 2: a second invite"),
+        (&damaged, "damaged, line 1: the invite is incomplete"),
+        (&empty, "empty is empty"),
+        (&files.path(""), "cannot read the invite from the file"),
+    ] {
+        let refused = a.admin(&["revoke", given]);
+        let text = stderr(&refused);
+        assert_eq!(refused.status.code(), Some(1), "{text}");
+        assert!(text.contains(reason), "{text}");
+        for part in [&kept[14..40], &files.read("secret")[14..40]] {
+            assert!(!text.contains(part), "{text}");
+        }
+    }
+    let listed = a.run(&["revoke", "--list", "--json"]);
+    assert_eq!(listed.lines().count(), 2, "{listed}");
 }
 
 /// Returns the lines of the log of `node` that say that it is refused after it had joined.

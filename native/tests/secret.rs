@@ -332,6 +332,20 @@ fn what_cannot_be_changed_is_refused_with_a_remedy_and_changes_nothing() {
         "already",
     );
     refused(&["secret", "use", "1"], "no-such-secret", &first);
+    refused(
+        &["secret", "remove", "zz"],
+        "no-such-secret",
+        "the id \"zz\"",
+    );
+    let in_use = read(&path("secret"));
+    for command in ["use", "remove"] {
+        let text = stderr(&node.admin(&["secret", command, in_use.trim(), "--json"]));
+        assert!(
+            text.contains("{\"code\":\"usage\",") && text.contains("secret list lists the ids"),
+            "{text}"
+        );
+        assert!(!text.contains(&in_use[14..40]), "{text}");
+    }
     refused(&["secret", "add", &word("none")], "input", "No such file");
     let text = read(&path("2"));
     refused(

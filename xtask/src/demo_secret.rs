@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
+use serde::Deserialize;
 
 use crate::host::command;
 
@@ -12,7 +13,16 @@ use crate::host::command;
 pub(crate) struct DemoSecret {
     pub(crate) file: PathBuf,
     /// An invite for tabs, which is valid for a day.
-    pub(crate) invite: String,
+    pub(crate) invite: Invite,
+}
+
+/// An invite as `gossip-node invite --json` prints it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Invite {
+    /// What it is revoked by.
+    pub(crate) id: String,
+    /// What its holders need.
+    pub(crate) word: String,
 }
 
 impl DemoSecret {
@@ -34,10 +44,10 @@ impl DemoSecret {
 }
 
 /// Has `gossip-node` issue an invite to the cluster `cluster` with the secret in `file`. It is valid for a day.
-pub(crate) fn invite(program: &Path, file: &Path, cluster: &str) -> anyhow::Result<String> {
+pub(crate) fn invite(program: &Path, file: &Path, cluster: &str) -> anyhow::Result<Invite> {
     let mut invite = Command::new(program);
     invite.arg("invite").arg("--secret").arg(file);
-    invite.args(["--for", "24h", "--cluster", cluster]);
+    invite.args(["--for", "24h", "--cluster", cluster, "--json"]);
     let invite = command::run_for_output(&mut invite)?;
-    Ok(invite.trim().to_owned())
+    serde_json::from_str(&invite).context("the node issued no invite")
 }

@@ -114,6 +114,10 @@ fn open(path: &Path) -> io::Result<(Box<dyn Stream>, Option<String>)> {
         let stream = TcpStream::connect_timeout(&addr, CONNECT_LIMIT)?;
         return Ok((Box::new(stream), Some(token.as_str().to_owned())));
     }
+    if file.is_dir() {
+        let reason = "it is a directory; name the path that the node was given with --admin";
+        return Err(io::Error::other(reason));
+    }
     open_socket(path)
 }
 

@@ -3,21 +3,24 @@
 use std::env;
 use std::io::{self, IsTerminal as _, Write as _};
 
-use clap::builder::NonEmptyStringValueParser;
+use gossip_transport::rt;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::client::Client;
-use super::error::ClientError;
-use super::invite_command::{InviteCommand, RevokeCommand};
+use super::error::{ClientError, Stop};
+use super::invite_command::InviteCommand;
 use super::items::{Connection, Deleted, Entry, Event, Issued, Revoked, Secret};
 use super::output::{self, Keys};
 use super::protocol::{Code, Command, Delete, Failure, Get, Set};
+use super::revoke_command::RevokeCommand;
 use super::secret_command::SecretCommand;
 use super::target::Target;
 use crate::exit_code::EXIT_USAGE;
 use crate::member_status::MemberStatus;
+use crate::shown::has_secret;
+use crate::values::{HAS_SECRET, parse_key};
 
 /// Exit code of a command that the node has not carried out.
 const EXIT_REFUSED: u8 = 1;
@@ -30,6 +33,7 @@ pub(crate) enum AdminCommand {
     /// Print the value of a key of a running node, or of another member
     Get {
         /// The key
+        #[arg(value_parser = parse_key)]
         key: String,
         /// The member whose key it is, by its name [default: the node itself]
         #[arg(long, value_name = "ID")]
@@ -40,7 +44,7 @@ pub(crate) enum AdminCommand {
     /// Set a key of a running node
     Set {
         /// The key
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = parse_key)]
         key: String,
         /// Its value
         #[arg(allow_negative_numbers = true)]
@@ -54,6 +58,7 @@ pub(crate) enum AdminCommand {
     /// Delete a key of a running node
     Delete {
         /// The key
+        #[arg(value_parser = parse_key)]
         key: String,
         #[command(flatten)]
         target: Target,
@@ -88,16 +93,6 @@ pub(crate) enum AdminCommand {
         #[command(subcommand)]
         command: SecretCommand,
     },
-}
-
-/// What ends a command early.
-enum Stop {
-    Usage(String),
-    /// What the command needs cannot be read.
-    Input(String),
-    Client(ClientError),
-    /// Nobody reads the output any more.
-    Output(io::Error),
 }
 
 impl AdminCommand {
@@ -151,6 +146,9 @@ impl AdminCommand {
                 key: key.clone(),
                 node: node.clone(),
             }),
+            Self::Set { key, value, .. } if has_secret(key) || has_secret(value) => {
+                return Err(Stop::Usage(format!("the key or the value {HAS_SECRET}")));
+            }
             Self::Set {
                 key, value, expire, ..
             } => Command::Set(Set {
@@ -163,8 +161,8 @@ impl AdminCommand {
             Self::Watch { .. } => Command::Watch,
             Self::Connections { .. } => Command::Connections,
             Self::Invite(command) => command.request(),
-            Self::Revoke(command) => command.request().map_err(Stop::Input)?,
-            Self::Secret { command } => command.request().map_err(Stop::Input)?,
+            Self::Revoke(command) => command.request()?,
+            Self::Secret { command } => command.request()?,
         })
     }
 
@@ -244,7 +242,7 @@ impl Printer<'_> {
                 Ok(())
             }
             AdminCommand::Revoke(_) => {
-                let (line, note) = RevokeCommand::done(&read(item)?);
+                let (line, note) = RevokeCommand::done(&read(item)?, rt::unix_time());
                 if let Some(note) = note {
                     let _ = writeln!(io::stderr(), "{note}");
                 }

@@ -9,6 +9,7 @@ use super::items::{Deleted, Entry, Subject};
 use super::protocol::{Code, Delete, Failure, Get, Set};
 use crate::any_network::AnyParticipant;
 use crate::node::Node;
+use crate::shown::brief;
 
 /// The bytes of keys and values that are taken from the node at a time, unless one member has more.
 const PAGE_LEN: usize = 256 << 10;
@@ -33,7 +34,10 @@ pub(super) fn get(node: &Node, get: &Get) -> Result<Entry, Failure> {
         };
     };
     let Some(named) = named(node, name, key)? else {
-        let message = format!("this node knows no member {name:?}");
+        let message = format!(
+            "this node knows no member {:?}; gossip-node members lists those that it knows",
+            brief(name)
+        );
         return Err(Failure::new(Code::NoSuchMember, message));
     };
     match named.value {
@@ -148,7 +152,11 @@ fn entry(id: &ChitchatId, live: bool, key: &str, value: String) -> Entry {
 }
 
 fn no_such_key(id: &ChitchatId, key: &str) -> Failure {
-    let message = format!("{:?} has no key {key:?}", &*id.node_id);
+    let message = format!(
+        "{:?} has no key {:?}; gossip-node members --keys lists the keys",
+        &*id.node_id,
+        brief(key)
+    );
     Failure::new(Code::NoSuchKey, message)
 }
 

@@ -1,4 +1,4 @@
-//! The subcommands of `gossip-node` about invites.
+//! The subcommand `gossip-node invite`.
 //!
 //! With a file of secrets an invite is issued here, and otherwise by the node. Invariant: the word of an invite goes
 //! either to stdout alone, so that it can be piped, or to a file that only its owner can read; what it means goes to
@@ -10,20 +10,16 @@ use std::time::Duration;
 
 use clap::builder::{StringValueParser, TypedValueParser as _};
 use gossip_transport::Identity;
-use gossip_transport::credential::{Invite, InviteId, NamePrefix};
+use gossip_transport::credential::{InviteId, NamePrefix};
 
-use super::input;
 use super::invites;
-use super::items::{Issued, KeptWhere, Revoked};
+use super::items::Issued;
 use super::output::printable;
-use super::protocol::{Code, Command, Failure, InviteOrder, Revoke};
+use super::protocol::{Code, Command, Failure, InviteOrder};
 use super::target::Target;
 use crate::units::{Period, Size};
 use crate::values::{DEFAULT_CLUSTER, parse_seed, path};
 use crate::{private_file, trust_files};
-
-/// The beginning of the word of an invite.
-const WORD: &str = "gossip-invite-";
 
 /// What `gossip-node invite` is given.
 #[derive(Debug, clap::Args)]
@@ -77,30 +73,6 @@ pub(crate) struct InviteCommand {
     target: Target,
 }
 
-/// What `gossip-node revoke` is given.
-#[derive(Debug, clap::Args)]
-pub(crate) struct RevokeCommand {
-    /// The whole id of the invite, which its issuer was told, or its word; - reads it from stdin, which other users
-    /// cannot see
-    #[arg(value_parser = which, required_unless_present = "list")]
-    id: Option<Which>,
-
-    /// List the invites that are revoked and have not expired
-    #[arg(long, conflicts_with = "id")]
-    pub(super) list: bool,
-
-    #[command(flatten)]
-    target: Target,
-}
-
-/// The invite that is to be revoked.
-#[derive(Debug, Clone, Copy)]
-enum Which {
-    Id(InviteId),
-    /// The one on stdin.
-    Stdin,
-}
-
 impl InviteCommand {
     pub(super) fn target(&self) -> &Target {
         &self.target
@@ -116,15 +88,27 @@ impl InviteCommand {
         self.out.is_some()
     }
 
-    /// Fails if the file for the word exists, before an invite is issued that nobody would have. The text says what to do.
+    /// Fails if the file for the word exists, or cannot, before an invite is issued that nobody would have. The text says
+    /// what to do.
     pub(super) fn check_out(&self) -> Result<(), String> {
-        match &self.out {
-            Some(path) if path.symlink_metadata().is_ok() => Err(format!(
+        let Some(path) = &self.out else {
+            return Ok(());
+        };
+        if path.symlink_metadata().is_ok() {
+            return Err(format!(
                 "{} exists, and is never overwritten: name another file",
                 path.display()
-            )),
-            _ => Ok(()),
+            ));
         }
+        let directory = private_file::directory_of(path);
+        if !directory.is_dir() {
+            return Err(format!(
+                "there is no directory {} for the file {}: make it, or name another file (--out)",
+                directory.display(),
+                path.display()
+            ));
+        }
+        Ok(())
     }
 
     /// Writes the word to its file, if there is one.
@@ -195,42 +179,6 @@ impl InviteCommand {
     }
 }
 
-impl RevokeCommand {
-    pub(super) fn target(&self) -> &Target {
-        &self.target
-    }
-
-    /// Returns the request.
-    ///
-    /// # Errors
-    ///
-    /// Fails if stdin is to have the id and has none, with a text that says what to do.
-    pub(super) fn request(&self) -> Result<Command, String> {
-        let id = match self.id {
-            Some(Which::Id(id)) => id,
-            Some(Which::Stdin) => {
-                let text = input::read(io::stdin());
-                let text =
-                    text.map_err(|error| format!("cannot read the invite from stdin: {error}"))?;
-                only_invite(&text)?
-            }
-            None => return Ok(Command::RevokeList),
-        };
-        Ok(Command::Revoke(Revoke { id }))
-    }
-
-    /// Returns a line about the invite, and a note on what is missing.
-    pub(super) fn done(revoked: &Revoked) -> (String, Option<&'static str>) {
-        let (id, expires) = (printable(&revoked.id), printable(&revoked.expires));
-        let note = "note: this node has no --state-dir, and forgets this when it restarts";
-        match revoked.kept {
-            KeptWhere::Disk => (format!("revoked {id}"), None),
-            KeptWhere::Memory => (format!("revoked {id}"), Some(note)),
-            KeptWhere::Nowhere => (format!("{id} has expired already ({expires})"), None),
-        }
-    }
-}
-
 fn is_loopback(seed: &str) -> bool {
     let addr: Result<std::net::SocketAddr, _> = seed.parse();
     addr.is_ok_and(|addr| addr.ip().to_canonical().is_loopback()) || seed.starts_with("localhost:")
@@ -276,43 +224,6 @@ fn seed(text: &str) -> Result<String, String> {
     }
 }
 
-fn which(text: &str) -> Result<Which, String> {
-    match text {
-        "-" => Ok(Which::Stdin),
-        text => invite_id(text).map(Which::Id),
-    }
-}
-
-/// Returns the only invite in the text of stdin, which may have comments as the file of `--invite`.
-fn only_invite(text: &str) -> Result<InviteId, String> {
-    let mut entries = trust_files::entries(text);
-    let lacks = trust_files::lacks(text);
-    let (line, entry) = entries
-        .next()
-        .ok_or_else(|| format!("stdin {lacks} the id or the word of an invite"))?;
-    if let Some((second, _)) = entries.next() {
-        return Err(format!(
-            "stdin, line {second}: a second invite beside that on line {line}: revoke one at a time"
-        ));
-    }
-    invite_id(entry).map_err(|error| format!("stdin, line {line}: {error}"))
-}
-
-/// Parses an id, or takes that of a word. No error contains the text.
-fn invite_id(text: &str) -> Result<InviteId, String> {
-    let text = text.trim();
-    if text.starts_with(WORD) {
-        let invite: Result<Invite, _> = text.parse();
-        return invite
-            .map(|invite| invite.claims().id())
-            .map_err(|error| error.to_string());
-    }
-    let id: Result<InviteId, _> = text.parse();
-    id.map_err(|error| {
-        format!("{error}, or the word of the invite; the first characters are not enough")
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,48 +266,5 @@ mod tests {
         for wrong in ["", "a.example", "wss://", "http://a.example"] {
             assert!(seed(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn stdin_has_one_invite_and_its_errors_name_the_line_and_not_the_word() {
-        let id = InviteId::generate(Duration::ZERO, Duration::from_secs(60)).unwrap();
-        assert_eq!(only_invite(&format!("# a guest\n{id} # b\n")), Ok(id));
-        let word = format!("{WORD}{}", "a2".repeat(40));
-        for (text, reason) in [
-            (String::new(), "stdin is empty and does not contain the id"),
-            ("# none\n".to_owned(), "stdin does not contain the id"),
-            (
-                format!("\n{word}"),
-                "stdin, line 2: the invite is incomplete",
-            ),
-            (
-                format!("{id}\n{id}\n"),
-                "stdin, line 2: a second invite beside that on line 1",
-            ),
-        ] {
-            let error = only_invite(&text).unwrap_err();
-            assert!(
-                error.starts_with(reason) && !error.contains("a2a2"),
-                "{error}"
-            );
-        }
-    }
-
-    #[test]
-    fn an_id_is_given_as_a_whole_and_an_error_does_not_contain_a_word() {
-        let id = InviteId::generate(Duration::ZERO, Duration::from_secs(60)).unwrap();
-        assert_eq!(invite_id(&format!(" {id}\n")), Ok(id));
-        let begin = &id.to_string()[..10];
-        let error = invite_id(begin).unwrap_err();
-        assert!(
-            error.contains("not enough") && !error.contains(begin),
-            "{error}"
-        );
-        let word = format!("{WORD}{}", "a2".repeat(40));
-        let error = invite_id(&word).unwrap_err();
-        assert!(
-            error.contains("incomplete") && !error.contains("a2a2"),
-            "{error}"
-        );
     }
 }

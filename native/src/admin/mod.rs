@@ -20,11 +20,12 @@
 //! | `invites` | what the commands about invites do |
 //! | `commands` | the subcommands, and their exit codes |
 //! | `secret_command` | those of `secret` |
-//! | `invite_command` | `invite` and `revoke` |
+//! | `invite_command` | `invite` |
+//! | `revoke_command` | `revoke` |
 //! | `input` | what subcommands read from files and stdin |
 //! | `target` | which node is meant, and how the result is printed |
 //! | `client` | the connection of a subcommand |
-//! | `error` | the error of a subcommand |
+//! | `error` | what ends a subcommand early |
 //! | `output` | what people read |
 
 mod audit;
@@ -41,6 +42,7 @@ mod items;
 mod output;
 mod port;
 mod protocol;
+mod revoke_command;
 mod secret_command;
 mod secrets;
 mod server;

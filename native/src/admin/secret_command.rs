@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 
 use gossip_transport::credential::ClusterSecret;
 
+use super::error::Stop;
 use super::input::read;
 use super::items::Secret;
 use super::output;
 use super::protocol::{Command, SecretAdd, SecretNamed};
 use super::target::Target;
+use crate::shown::has_secret;
 use crate::trust_files;
 
 /// A subcommand of `secret`.
@@ -60,16 +62,16 @@ impl SecretCommand {
     ///
     /// # Errors
     ///
-    /// Fails if the new secret cannot be read, with a text that says what to do.
-    pub(super) fn request(&self) -> Result<Command, String> {
-        let named = |id: &String| SecretNamed { id: id.clone() };
+    /// Fails if the new secret cannot be read, or if a secret is given in place of its id, with a text that says what
+    /// to do.
+    pub(super) fn request(&self) -> Result<Command, Stop> {
         Ok(match self {
             Self::List { .. } => Command::SecretList,
             Self::Add { file, .. } => Command::SecretAdd(SecretAdd {
-                secret: new_secret(file.as_deref())?,
+                secret: new_secret(file.as_deref()).map_err(Stop::Input)?,
             }),
-            Self::Use { id, .. } => Command::SecretUse(named(id)),
-            Self::Remove { id, .. } => Command::SecretRemove(named(id)),
+            Self::Use { id, .. } => Command::SecretUse(named(id)?),
+            Self::Remove { id, .. } => Command::SecretRemove(named(id)?),
         })
     }
 
@@ -87,6 +89,17 @@ impl SecretCommand {
             },
         }
     }
+}
+
+fn named(id: &str) -> Result<SecretNamed, Stop> {
+    if has_secret(id) {
+        return Err(Stop::Usage(
+            "this is a secret, which other users can read on a command line, and not its id: gossip-node secret list \
+             lists the ids"
+                .to_owned(),
+        ));
+    }
+    Ok(SecretNamed { id: id.to_owned() })
 }
 
 fn new_secret(file: Option<&Path>) -> Result<ClusterSecret, String> {

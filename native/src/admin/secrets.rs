@@ -101,7 +101,7 @@ fn failure(error: &ChangeError) -> Failure {
         ChangeError::NoFile => Code::NoSecretFile,
         ChangeError::Exists(_) => Code::SecretExists,
         ChangeError::TooMany(_) => Code::TooManySecrets,
-        ChangeError::Unknown(_) => Code::NoSuchSecret,
+        ChangeError::Unknown { .. } => Code::NoSuchSecret,
         ChangeError::Ambiguous(_) => Code::AmbiguousSecret,
         ChangeError::Last(_) => Code::LastSecret,
         ChangeError::InUse(_) => Code::SecretInUse,

@@ -14,11 +14,14 @@ use clap::{Arg, ArgAction, Command, ValueHint};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{ConfigFileError, ConfigFileProblem};
-use crate::units::Size;
+use super::error::{ConfigFileError, ConfigFileProblem, Hint};
+use super::interval::Interval;
+use crate::units::{Period, Size};
 
 /// The longest file that is read, in bytes: thousands of seeds and keys.
 const MAX_LEN: u64 = 1 << 20;
+/// The longest name for which a similar one is looked for, in bytes. The longest option has 37.
+const MAX_NAME_LEN: usize = 64;
 /// The options that only a command line can have.
 const COMMAND_LINE_ONLY: [&str; 5] = ["config", "check-config", "make-secret", "help", "version"];
 
@@ -46,6 +49,8 @@ pub(crate) enum Form {
     Flag,
     Text,
     Path,
+    /// A string with a number and its unit.
+    Time,
     Integer,
     /// An integer, or a string with a unit.
     Size,
@@ -62,7 +67,7 @@ impl ConfigFile {
         let fail = |line, problem| ConfigFileError {
             path: path.to_path_buf(),
             line,
-            problem,
+            problem: Box::new(problem),
         };
         let bytes = read(path).map_err(|error| fail(None, ConfigFileProblem::Unreadable(error)))?;
         if bytes.len() as u64 > MAX_LEN {
@@ -85,7 +90,7 @@ impl ConfigFile {
         let mut entries = Vec::new();
         for (key, value) in table.get_ref() {
             let line = line_of(key.span().start);
-            let words = words(command, &directory, key.get_ref(), value);
+            let words = words(command, &directory, &text, key.get_ref(), value);
             let words =
                 words.map_err(|(at, problem)| fail(Some(at.map_or(line, line_of)), problem))?;
             entries.push(Entry {
@@ -128,6 +133,8 @@ impl Form {
             Self::Path
         } else if parsed == TypeId::of::<usize>() || parsed == TypeId::of::<u64>() {
             Self::Integer
+        } else if parsed == TypeId::of::<Period>() || parsed == TypeId::of::<Interval>() {
+            Self::Time
         } else if parsed == TypeId::of::<Size>() {
             Self::Size
         } else if parsed == TypeId::of::<f64>() {
@@ -137,12 +144,18 @@ impl Form {
         }
     }
 
-    fn expected(self) -> &'static str {
+    /// Returns what must be in the place of a value of another type.
+    fn expected(self, found: &DeValue<'_>) -> &'static str {
+        let is_quoted = matches!(found, DeValue::String(_));
         match self {
+            Self::Flag if is_quoted => "true or false, without quotes",
             Self::Flag => "true or false",
-            Self::Text | Self::Path => "a string",
+            Self::Text | Self::Path => "a string in quotes",
+            Self::Time => "a string in quotes with a unit, such as \"1.5s\"",
+            Self::Integer if is_quoted => "an integer, without quotes",
             Self::Integer => "an integer",
             Self::Size => "an integer, or a string with a unit",
+            Self::Number if is_quoted => "a number, without quotes",
             Self::Number => "a number",
         }
     }
@@ -151,7 +164,9 @@ impl Form {
     fn text(self, value: &DeValue<'_>) -> Option<String> {
         Some(match (self, value) {
             (Self::Flag, DeValue::Boolean(given)) => given.to_string(),
-            (Self::Text | Self::Path | Self::Size, DeValue::String(text)) => text.to_string(),
+            (Self::Text | Self::Path | Self::Time | Self::Size, DeValue::String(text)) => {
+                text.to_string()
+            }
             (Self::Integer | Self::Size | Self::Number, DeValue::Integer(number)) => {
                 match i128::from_str_radix(number.as_str(), number.radix()) {
                     Ok(number) => number.to_string(),
@@ -170,6 +185,7 @@ impl Form {
 fn words(
     command: &Command,
     directory: &Path,
+    text: &str,
     name: &str,
     value: &Spanned<DeValue<'_>>,
 ) -> Result<Vec<OsString>, (Option<usize>, ConfigFileProblem)> {
@@ -179,30 +195,42 @@ fn words(
     }
     let mut options = command.get_arguments();
     let Some(arg) = options.find(|arg| arg.get_long() == Some(&name)) else {
-        let similar = similar(command, &name);
-        return Err((None, ConfigFileProblem::UnknownOption { name, similar }));
+        let hint = hint(command, &name, value.get_ref());
+        return Err((None, ConfigFileProblem::UnknownOption { name, hint }));
+    };
+    let source = |value: &Spanned<DeValue<'_>>| {
+        let source = text.get(value.span()).unwrap_or_default();
+        source.to_owned()
     };
     let form = Form::of(arg);
     let is_list = matches!(arg.get_action(), ArgAction::Append);
-    let wrong = |value: &DeValue<'_>| ConfigFileProblem::WrongType {
-        name: name.clone(),
-        expected: if is_list {
-            format!("a list, each {}", form.expected())
-        } else {
-            form.expected().to_owned()
-        },
-        found: type_of(value),
+    let wrong = |value: &Spanned<DeValue<'_>>| {
+        let expected = form.expected(value.get_ref());
+        ConfigFileProblem::WrongType {
+            name: name.clone(),
+            value: match value.get_ref() {
+                // Its text may be only the beginning of it.
+                DeValue::Table(_) => None,
+                _ => Some(source(value)),
+            },
+            expected: if is_list {
+                format!("a list in brackets, each {expected}")
+            } else {
+                expected.to_owned()
+            },
+            found: type_of(value.get_ref()),
+        }
     };
     let values: Vec<_> = match (value.get_ref(), is_list) {
         (DeValue::Array(values), true) => values.iter().collect(),
-        (other, true) => return Err((None, wrong(other))),
+        (_, true) => return Err((None, wrong(value))),
         (_, false) => vec![value],
     };
     let place = |value: &Spanned<DeValue<'_>>| is_list.then(|| value.span().start);
     let mut words = Vec::new();
     for value in &values {
         let text = form.text(value.get_ref());
-        let text = text.ok_or_else(|| (place(value), wrong(value.get_ref())))?;
+        let text = text.ok_or_else(|| (place(value), wrong(value)))?;
         words.push(match form {
             Form::Flag if text == "true" => OsString::from(format!("--{name}")),
             Form::Flag => continue,
@@ -217,8 +245,17 @@ fn words(
     let Some((valid, reason)) = first_refused(command, &words) else {
         return Ok(words);
     };
-    let at = values.get(valid).and_then(|value| place(value));
-    Err((at, ConfigFileProblem::BadValue { name, reason }))
+    let refused = values.get(valid);
+    let at = refused.and_then(|value| place(value));
+    let value = refused.map(|value| source(value)).unwrap_or_default();
+    Err((
+        at,
+        ConfigFileProblem::BadValue {
+            name,
+            value,
+            reason,
+        },
+    ))
 }
 
 /// Returns the number of words before the first that is not valid by itself, and the reason. Parses a long list a few
@@ -263,16 +300,37 @@ fn type_of(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// Returns the option that differs from `name` in case, underscores or one letter at the end, as in `seeds`.
-fn similar(command: &Command, name: &str) -> Option<String> {
+/// Returns what may be meant by a name that is not an option.
+fn hint(command: &Command, name: &str, value: &DeValue<'_>) -> Hint {
+    if matches!(value, DeValue::Table(_)) {
+        return Hint::Table;
+    }
     let normal = name.to_lowercase().replace('_', "-");
-    let mut names = command.get_arguments().filter_map(Arg::get_long);
-    let found = names.find(|known| {
-        *known == normal
-            || normal.strip_suffix('s') == Some(known)
-            || known.strip_suffix('s') == Some(&normal)
-    });
-    found.map(str::to_owned)
+    let has = |command: &Command| {
+        let mut options = command.get_arguments().filter_map(Arg::get_long);
+        options.any(|known| known == normal)
+    };
+    if has(command) && Form::is_in_file(&normal) {
+        return Hint::Similar(normal);
+    }
+    if let Some(subcommand) = command.get_subcommands().find(|command| has(command)) {
+        return Hint::OfSubcommand(subcommand.get_name().to_owned());
+    }
+    similar(command, &normal).map_or(Hint::None, Hint::Similar)
+}
+
+/// Returns the option that clap suggests for one with a misspelt name.
+fn similar(command: &Command, name: &str) -> Option<String> {
+    if name.len() > MAX_NAME_LEN {
+        return None;
+    }
+    let words = ["gossip-node".to_owned(), format!("--{name}")];
+    let error = command.clone().try_get_matches_from(words).err()?;
+    let Some(ContextValue::String(option)) = error.get(ContextKind::SuggestedArg) else {
+        return None;
+    };
+    let similar = option.strip_prefix("--")?;
+    Form::is_in_file(similar).then(|| similar.to_owned())
 }
 
 /// Reads one byte more than a file may have.

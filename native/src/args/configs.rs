@@ -106,7 +106,7 @@ impl Args {
         config
     }
 
-    /// Checks everything that the library will check at the start.
+    /// Checks everything that the library will check at the start, and times that fit to no network.
     ///
     /// # Errors
     ///
@@ -125,6 +125,7 @@ impl Args {
         let shares = Shares::unlimited(wanted);
         let socket = self.socket_config(&shares, self.advertise);
         socket.validate().map_err(|error| refused(&error))?;
+        self.times.check_silence()?;
         let tcp = self.tcp_config(&shares);
         tcp.validate().map_err(|error| match &*error.field {
             "max_unauthenticated_per_ip" => named("max-pending-handshakes-per-host", &error),

@@ -6,8 +6,10 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use clap::Subcommand as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::admin::AdminCommand;
 use crate::shown::{self, brief};
 
 /// The reason for which arguments cannot be used.
@@ -21,7 +23,7 @@ pub(crate) enum ArgsError {
 
 impl From<clap::Error> for ArgsError {
     fn from(error: clap::Error) -> Self {
-        Self::Malformed(without_secret(with_order(error)))
+        Self::Malformed(without_secret(with_tip(error)))
     }
 }
 
@@ -31,7 +33,7 @@ pub(crate) struct ConfigFileError {
     pub(super) path: PathBuf,
     /// The line, unless it is about all of the file.
     pub(super) line: Option<usize>,
-    pub(super) problem: ConfigFileProblem,
+    pub(super) problem: Box<ConfigFileProblem>,
 }
 
 /// What is wrong with a file of options.
@@ -47,7 +49,7 @@ pub(super) enum ConfigFileProblem {
     Syntax(String),
     UnknownOption {
         name: String,
-        similar: Option<String>,
+        hint: Hint,
     },
     /// The option makes sense on a command line only.
     NotInFile {
@@ -55,13 +57,29 @@ pub(super) enum ConfigFileProblem {
     },
     WrongType {
         name: String,
+        /// The value as the file has it, unless it is a table.
+        value: Option<String>,
         expected: String,
         found: &'static str,
     },
     BadValue {
         name: String,
+        /// The value as the file has it.
+        value: String,
         reason: String,
     },
+}
+
+/// What may be meant by a name that is not an option.
+#[derive(Debug)]
+pub(super) enum Hint {
+    /// The option with a similar name.
+    Similar(String),
+    /// The subcommand that has such an option.
+    OfSubcommand(String),
+    /// It is the name of a table.
+    Table,
+    None,
 }
 
 impl fmt::Display for ConfigFileError {
@@ -81,21 +99,46 @@ impl fmt::Display for ConfigFileProblem {
             Self::TooLong { max } => write!(f, "is longer than {max} bytes"),
             Self::NotUtf8 => f.write_str("is not UTF-8"),
             Self::Syntax(reason) => write!(f, "is not TOML: {}", brief(reason)),
-            Self::UnknownOption { name, similar } => {
-                write!(f, "there is no option {}", brief(name))?;
-                match similar {
-                    Some(similar) => write!(f, "; is {similar} meant?"),
-                    None => Ok(()),
+            Self::UnknownOption { name, hint } => {
+                let name = brief(name);
+                match hint {
+                    Hint::Similar(similar) => {
+                        write!(f, "there is no option {name}; did you mean {similar}?")
+                    }
+                    Hint::OfSubcommand(command) => write!(
+                        f,
+                        "{name} is an option of gossip-node {command}, and not of a node: give it on that command line"
+                    ),
+                    Hint::Table => write!(
+                        f,
+                        "there is no option {name}, and options are in no table: write them without [{name}] above them"
+                    ),
+                    Hint::None => write!(
+                        f,
+                        "there is no option {name}; gossip-node --help lists the options"
+                    ),
                 }
             }
             Self::NotInFile { name } => write!(f, "{name} is an option of the command line only"),
             Self::WrongType {
                 name,
+                value,
                 expected,
                 found,
-            } => write!(f, "{name} must be {expected}, and not {found}"),
-            Self::BadValue { name, reason } => {
-                write!(f, "the value of {name} is not valid: {}", brief(reason))
+            } => {
+                match value {
+                    Some(value) => write!(f, "the value {} of {name}", brief(value))?,
+                    None => f.write_str(name)?,
+                }
+                write!(f, " is {found}, but must be {expected}")
+            }
+            Self::BadValue {
+                name,
+                value,
+                reason,
+            } => {
+                let (value, reason) = (brief(value), brief(reason));
+                write!(f, "the value {value} of {name} is not valid: {reason}")
             }
         }
     }
@@ -133,16 +176,43 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
-/// Adds to the error of an option before a subcommand that options follow the subcommand.
-fn with_order(mut error: clap::Error) -> clap::Error {
-    let Some(ContextValue::String(command)) = error.get(ContextKind::InvalidSubcommand) else {
+/// Adds to the error of an option before a subcommand that options follow the subcommand, and to that of a word which
+/// is no subcommand what it could be.
+fn with_tip(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
         return error;
     };
-    if error.kind() == ErrorKind::ArgumentConflict {
-        let tip = format!("the options of a subcommand follow it: gossip-node {command} [OPTIONS]");
-        let tip = ContextValue::StyledStrs(vec![tip.into()]);
-        error.insert(ContextKind::Suggested, tip);
-    }
+    let of_secret = error.get(ContextKind::Usage).is_some_and(|usage| {
+        let usage = usage.to_string();
+        usage.contains("gossip-node secret ")
+    });
+    let program = AdminCommand::augment_subcommands(clap::Command::new("gossip-node"));
+    let parent = if of_secret {
+        program.find_subcommand("secret").unwrap_or(&program)
+    } else {
+        &program
+    };
+    let is_known = parent.find_subcommand(word).is_some();
+    let tip = match error.kind() {
+        ErrorKind::ArgumentConflict if is_known => {
+            format!("the options of a subcommand follow it: gossip-node {word} [OPTIONS]")
+        }
+        ErrorKind::ArgumentConflict | ErrorKind::InvalidSubcommand
+            if error.get(ContextKind::SuggestedSubcommand).is_none() =>
+        {
+            let names = parent.get_subcommands().map(clap::Command::get_name);
+            let names = names.collect::<Vec<_>>().join(", ");
+            let file = if of_secret {
+                ""
+            } else {
+                "; a file of options is given with --config FILE"
+            };
+            format!("the subcommands are {names}{file}")
+        }
+        _ => return error,
+    };
+    let tip = ContextValue::StyledStrs(vec![tip.into()]);
+    error.insert(ContextKind::Suggested, tip);
     error
 }
 

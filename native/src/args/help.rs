@@ -35,7 +35,7 @@ Invites
                                               --admin instead of --secret lets a running node issue it
     gossip-node --invite word                 join with it
     gossip-node revoke ID                     end it on all nodes; --state-dir keeps that over restarts
-    gossip-node revoke - < word               the same by its word, which is then in no list of processes
+    gossip-node revoke word                   the same by the file with its word, as above
 
 Examples
   Make a secret, and start a first node with its page and status on port 8080:

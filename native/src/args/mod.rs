@@ -16,11 +16,12 @@ mod limits;
 mod tests;
 mod times;
 
+use std::any::TypeId;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::builder::ArgPredicate;
-use clap::{CommandFactory as _, Parser};
+use clap::{Arg, CommandFactory as _, Parser};
 use gossip_transport::credential::Identity;
 use gossip_transport::net::{ConnectError, check_listenable, is_dialable};
 use gossip_transport::tcp::Network;
@@ -28,12 +29,16 @@ use gossip_transport::tcp::Network;
 use crate::admin::AdminCommand;
 use crate::http::HostName;
 use crate::state_dir;
-use crate::values::{DEFAULT_CLUSTER, parse_addr, parse_key_value, parse_seed, path};
+use crate::units::{Period, Size};
+use crate::values::{
+    DEFAULT_CLUSTER, parse_addr, parse_count, parse_key_value, parse_number, parse_seed, path,
+};
 pub(crate) use command_line::{CommandLine, Setting, Source};
 pub(crate) use config_file::Form;
 pub(crate) use error::{ArgsError, Invalid};
 use gossip::GossipOptions;
 use help::{AFTER_HELP, LONG_ABOUT};
+use interval::Interval;
 pub(crate) use invite::{default_id, node_seeds};
 use limits::Limits;
 use times::Times;
@@ -285,6 +290,32 @@ fn command() -> clap::Command {
         let heading = arg.get_help_heading().unwrap_or_default();
         let is_rare = LONG_HELP_ONLY.iter().any(|name| heading.starts_with(name));
         let is_rare = is_rare && !COMMON.iter().any(|name| arg.get_id() == *name);
-        arg.hide_short_help(is_rare)
+        with_clear_errors(arg.hide_short_help(is_rare))
     })
+}
+
+/// Replaces the parser of an option for a number by one whose error says what is expected, also of a negative number.
+fn with_clear_errors(arg: Arg) -> Arg {
+    let parsed = arg.get_value_parser().type_id();
+    let is = |id| parsed == id;
+    if is(TypeId::of::<usize>()) {
+        arg.value_parser(parse_count::<usize>)
+            .allow_negative_numbers(true)
+    } else if is(TypeId::of::<u64>()) {
+        arg.value_parser(parse_count::<u64>)
+            .allow_negative_numbers(true)
+    } else if is(TypeId::of::<f64>()) {
+        arg.value_parser(parse_number).allow_negative_numbers(true)
+    } else if [
+        TypeId::of::<Size>(),
+        TypeId::of::<Period>(),
+        TypeId::of::<Interval>(),
+    ]
+    .into_iter()
+    .any(is)
+    {
+        arg.allow_negative_numbers(true)
+    } else {
+        arg
+    }
 }

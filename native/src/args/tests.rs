@@ -50,6 +50,40 @@ fn an_option_before_its_subcommand_is_reported_with_the_right_order() {
 }
 
 #[test]
+fn a_word_that_is_no_subcommand_is_reported_with_those_that_are() {
+    for args in [&["node.toml"][..], &["--check-config", "node.toml"]] {
+        let text = refused(&[&["gossip-node"], args].concat());
+        assert!(
+            text.contains("'node.toml'")
+                && text.contains("the subcommands are get, set, ")
+                && text.contains("with --config FILE"),
+            "{text}"
+        );
+    }
+    let text = refused(&["gossip-node", "secret", "foo"]);
+    assert!(
+        text.contains("the subcommands are list, add, use, remove\n"),
+        "{text}"
+    );
+    let text = refused(&["gossip-node", "member"]);
+    assert!(text.contains("'members'"), "{text}");
+}
+
+#[test]
+fn a_host_name_that_is_not_found_is_not_called_malformed() {
+    let error = parse_addr(":7946").unwrap_err();
+    assert!(error.ends_with("localhost:7946"), "{error}");
+    // Longer than a label may be, so nobody is asked.
+    let long = "a".repeat(70);
+    let error = parse_addr(&format!("{long}:7946")).unwrap_err();
+    let expected = format!("the host name \"{long}\" cannot be looked up: ");
+    assert!(error.starts_with(&expected), "{error}");
+    let secret = format!("{}:1", ClusterSecret::generate().to_text());
+    let error = refused(&["gossip-node", "--listen", &secret]);
+    assert!(!error.contains(&secret[20..60]), "{error}");
+}
+
+#[test]
 fn a_value_may_contain_an_equals_sign_but_a_key_must_not_be_empty() {
     assert_eq!(parse_key_value("a=b=c"), Ok(("a".into(), "b=c".into())));
     assert_eq!(parse_key_value("a="), Ok(("a".into(), String::new())));

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use gossip_transport::TransportLayerConfig;
 use gossip_transport::secure::SecureConfig;
 
+use super::error::Invalid;
 use crate::units::Period;
 
 static TRANSPORT: LazyLock<TransportLayerConfig> = LazyLock::new(TransportLayerConfig::default);
@@ -41,7 +42,8 @@ pub(crate) struct Times {
     #[arg(long, value_name = "TIME", default_value_t = Period(TRANSPORT.keepalive_interval))]
     pub(crate) keepalive_interval: Period,
 
-    /// Time without a byte after which a peer is given up: several of its --keepalive-interval, and over 1m for tabs
+    /// Time without a byte after which a peer is given up, more than --keepalive-interval; best several times that of
+    /// the peer, and over 1m for tabs
     #[arg(long, value_name = "TIME", default_value_t = Period(TRANSPORT.silence_timeout))]
     pub(crate) silence_timeout: Period,
 
@@ -78,6 +80,30 @@ impl Times {
             .with_write_timeout(self.write_timeout.0)
             .with_peer_linger(self.peer_linger.0)
             .with_outgoing(outgoing)
+    }
+
+    /// Checks that a connection on which nothing but keepalives is sent does not count as silent.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the option of the two that is not at its default.
+    pub(super) fn check_silence(&self) -> Result<(), Invalid> {
+        let (silence, keepalive) = (self.silence_timeout, self.keepalive_interval);
+        if silence.0 > keepalive.0 {
+            return Ok(());
+        }
+        let why = "since a connection with nothing to send would otherwise be given up between two keepalives";
+        Err(if silence.0 == TRANSPORT.silence_timeout {
+            let reason = format!(
+                "is {keepalive}, but must be less than --silence-timeout, which is {silence}, {why}"
+            );
+            Invalid::new("keepalive-interval", reason)
+        } else {
+            let reason = format!(
+                "is {silence}, but must be more than --keepalive-interval, which is {keepalive}, {why}"
+            );
+            Invalid::new("silence-timeout", reason)
+        })
     }
 
     /// Sets the times of the secure channel.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use gossip_transport::credential::{Keyring, SecretId};
 
+use crate::shown::brief;
+
 /// The secrets were not changed. The text says what to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ChangeError {
@@ -15,7 +17,7 @@ pub(crate) enum ChangeError {
     /// The file has as many secrets as it may have.
     TooMany(Vec<SecretId>),
     /// No secret has such an id.
-    Unknown(Vec<SecretId>),
+    Unknown { given: String, ids: Vec<SecretId> },
     /// Several secrets have such an id.
     Ambiguous(Vec<SecretId>),
     /// The secret to be removed is the last one.
@@ -50,9 +52,10 @@ impl fmt::Display for ChangeError {
                 Keyring::MAX_SECRETS,
                 list(ids)
             ),
-            Self::Unknown(ids) => write!(
+            Self::Unknown { given, ids } => write!(
                 f,
-                "the node has no secret with such an id: name one of {}",
+                "the node has no secret with the id {:?}, nor one that begins so: name one of {}",
+                brief(given),
                 list(ids)
             ),
             Self::Ambiguous(ids) => write!(

@@ -127,7 +127,7 @@ impl SecretFile {
     }
 
     fn put_first(&mut self, id: SecretId) -> Result<SecretId, ChangeError> {
-        let unknown = |_| ChangeError::Unknown(self.ids());
+        let unknown = |_| self.unknown(&id.to_string());
         self.keyring = self.keyring.using(id).map_err(unknown)?;
         if self.lines.iter().find_map(|line| line.secret) == Some(id) {
             return Ok(id);
@@ -160,7 +160,14 @@ impl SecretFile {
             // Every id begins with an empty prefix, which is more likely that of a variable that is not set.
             (Some(id), None) if !prefix.is_empty() => Ok(id),
             (Some(_), Some(_)) => Err(ChangeError::Ambiguous(self.ids())),
-            _ => Err(ChangeError::Unknown(self.ids())),
+            _ => Err(self.unknown(&prefix)),
+        }
+    }
+
+    fn unknown(&self, given: &str) -> ChangeError {
+        ChangeError::Unknown {
+            given: given.to_owned(),
+            ids: self.ids(),
         }
     }
 
@@ -323,12 +330,16 @@ mod tests {
         let upper = id(2)[..2].to_uppercase();
         assert_eq!(changed("1\n2\n", &of(&upper)), text("2\n1\n"));
         assert_eq!(refused("1\n2\n", &of("")), ChangeError::Ambiguous(ids()));
-        assert_eq!(refused("1\n2\n", &of("1")), ChangeError::Unknown(ids()));
+        let unknown = |given: &str, ids| ChangeError::Unknown {
+            given: given.to_owned(),
+            ids,
+        };
+        assert_eq!(refused("1\n2\n", &of("1")), unknown("1", ids()));
         let only = || vec![secret(1).id()];
-        assert_eq!(refused("1\n", &of("")), ChangeError::Unknown(only()));
-        assert_eq!(refused("1\n", &of(" ")), ChangeError::Unknown(only()));
+        assert_eq!(refused("1\n", &of("")), unknown("", only()));
+        assert_eq!(refused("1\n", &of(" ")), unknown("", only()));
         let longer = format!("{}a", id(2));
-        assert_eq!(refused("1\n2\n", &of(&longer)), ChangeError::Unknown(ids()));
+        assert_eq!(refused("1\n2\n", &of(&longer)), unknown(&longer, ids()));
     }
 
     #[test]

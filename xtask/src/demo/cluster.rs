@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::demo::node::{KeyAccess, Node};
 use crate::demo::ports::{LOOPBACK, Ports};
-use crate::demo_secret::{self, DemoSecret};
+use crate::demo_secret::{self, DemoSecret, Invite};
 use crate::host::process::Process;
 use crate::host::workspace::{self, Workspace};
 use crate::host::{command, wait};
@@ -230,7 +230,7 @@ impl Cluster {
 
     /// Returns the page's address. Its fragment, which browsers never send to a server, is an invite.
     pub(crate) fn page_url(&self) -> anyhow::Result<String> {
-        self.page_url_with(&self.secret.invite)
+        self.page_url_with(&self.secret.invite.word)
     }
 
     /// Returns the page's address with another invite.
@@ -240,7 +240,7 @@ impl Cluster {
     }
 
     /// Returns another invite than that of the other tabs.
-    pub(crate) fn another_invite(&self) -> anyhow::Result<String> {
+    pub(crate) fn another_invite(&self) -> anyhow::Result<Invite> {
         demo_secret::invite(&self.program, &self.secret.file, NAME)
     }
 

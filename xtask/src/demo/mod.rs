@@ -108,6 +108,11 @@ fn announce(cluster: &Cluster, took: Duration) -> anyhow::Result<()> {
         "Ready after {:.1} s. Every tab that opens this address joins the cluster. It contains an invite, which expires in a day: share it with those who may join.",
         took.as_secs_f64()
     );
+    let id = &cluster.secret.invite.id;
+    let mut nodes = cluster.nodes().iter();
+    if let Some(line) = nodes.find_map(|node| node.how_to_revoke(id)) {
+        println!("End the invite before that:  {line}");
+    }
     Ok(())
 }
 

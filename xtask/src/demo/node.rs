@@ -92,9 +92,9 @@ impl Node {
         }
     }
 
-    /// Revokes an invite in the whole cluster.
-    pub(crate) fn revoke(&self, invite: &str) -> anyhow::Result<()> {
-        let command = self.subcommand(&["revoke", invite]);
+    /// Revokes the invite with this id in the whole cluster.
+    pub(crate) fn revoke(&self, id: &str) -> anyhow::Result<()> {
+        let command = self.subcommand(&["revoke", id]);
         let mut command = command.context("a node without an admin port revokes no invites")?;
         command::run(command.stdout(Stdio::null()))
     }
@@ -108,6 +108,15 @@ impl Node {
             }
             KeyAccess::Http => format!("curl -d {value} {}", self.key_url(key)),
         }
+    }
+
+    /// Returns the command line with which a user revokes the invite with this id, if the node has an admin port.
+    pub(crate) fn how_to_revoke(&self, id: &str) -> Option<String> {
+        let KeyAccess::Admin { program, path } = &self.keys else {
+            return None;
+        };
+        let (program, path) = (program.display(), path.display());
+        Some(format!("{program} revoke {id} --admin {path}"))
     }
 
     fn subcommand(&self, words: &[&str]) -> Option<Command> {
@@ -134,5 +143,30 @@ impl Node {
     /// Returns the last lines of the node's log.
     pub(crate) fn last_log_lines(&self, lines: usize) -> String {
         workspace::tail(&self.log, lines)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_with_an_admin_port_says_how_an_invite_is_revoked() {
+        let node = |keys| Node {
+            id: "node-1".to_owned(),
+            gossip: ([127, 0, 0, 1], 1).into(),
+            http: ([127, 0, 0, 1], 2).into(),
+            log: PathBuf::new(),
+            keys,
+            process: None,
+        };
+        let admin = node(KeyAccess::Admin {
+            program: "gossip-node".into(),
+            path: "node-1.admin".into(),
+        });
+        let line = admin.how_to_revoke("aaaa");
+        let expected = "gossip-node revoke aaaa --admin node-1.admin";
+        assert_eq!(line.as_deref(), Some(expected));
+        assert_eq!(node(KeyAccess::Http).how_to_revoke("aaaa"), None);
     }
 }

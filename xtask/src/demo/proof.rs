@@ -394,7 +394,8 @@ impl Proof<'_> {
             let node = proof.last_node()?.gossip.to_string();
             let before = proof.all_members()?;
             let mut leaf = workspace.cargo(&["run", "--quiet", "--example", "lying_leaf", "--"]);
-            let told = command::run_for_output(leaf.args([&proof.cluster.secret.invite, &node]))?;
+            let told =
+                command::run_for_output(leaf.args([&proof.cluster.secret.invite.word, &node]))?;
             let after = proof.all_members()?;
             ensure!(before == after, "{before:?} became {after:?}");
             println!("     {} lies", told.trim());
@@ -408,13 +409,13 @@ impl Proof<'_> {
         self.step(title, |proof| {
             let invite = proof.cluster.another_invite()?;
             let tab = proof.tabs[1].open_another()?;
-            tab.open(&proof.cluster.page_url_with(&invite)?)?;
+            tab.open(&proof.cluster.page_url_with(&invite.word)?)?;
             wait::until(JOINED_WITHIN, || {
                 let shown = tab.read()?;
                 let is_connected = shown.state == "connected";
                 Ok(is_connected.then_some(()).ok_or(shown.text))
             })?;
-            proof.last_node()?.revoke(&invite)?;
+            proof.last_node()?.revoke(&invite.id)?;
             wait::until(BACK_WITHIN, || {
                 let shown = tab.read()?;
                 let says_why = ["(revoked)", "the invite has been revoked; use a new one"]

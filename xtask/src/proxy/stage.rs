@@ -114,7 +114,7 @@ impl<'a> Stage<'a> {
             nodes,
             members,
             gossip_interval: setup.gossip_interval,
-            url: format!("{page}/#invite={}", setup.secret.invite),
+            url: format!("{page}/#invite={}", setup.secret.invite.word),
             reachable,
             changes_made: 0,
             start: Start::Complete,

@@ -48,6 +48,10 @@ impl LoopbackPort {
         })
     }
 
+    pub(super) fn check(path: &Path) -> anyhow::Result<()> {
+        existing(path).map(drop)
+    }
+
     /// Waits for a connection. Cancel-safe.
     pub(super) async fn accept(&self) -> io::Result<TcpStream> {
         self.listener.accept().await.map(|(stream, _)| stream)
@@ -66,12 +70,20 @@ impl Drop for LoopbackPort {
     }
 }
 
-/// Removes the file of a node that has ended without removing it.
-async fn remove_dead(path: &Path) -> anyhow::Result<()> {
+/// Returns the file at `path`, if there is one. Fails if it is that of something else.
+fn existing(path: &Path) -> anyhow::Result<Option<TokenFile>> {
     if std::fs::symlink_metadata(path).is_err() {
-        return Ok(());
+        return Ok(None);
     }
     let file = TokenFile::read(path).context("choose another path with --admin")?;
+    Ok(Some(file))
+}
+
+/// Removes the file of a node that has ended without removing it.
+async fn remove_dead(path: &Path) -> anyhow::Result<()> {
+    let Some(file) = existing(path)? else {
+        return Ok(());
+    };
     let shown = path.display();
     if rt::timeout(PROBE_LIMIT, answers(&file))
         .await

@@ -69,6 +69,21 @@ impl Port {
         }
     }
 
+    /// Checks that there is no file of something else at `path`, and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`Self::bind`] does then.
+    pub(crate) fn check(path: &Path, kind: PortKind) -> anyhow::Result<()> {
+        match kind {
+            #[cfg(unix)]
+            PortKind::Native => UnixPort::check(path),
+            #[cfg(not(unix))]
+            PortKind::Native => LoopbackPort::check(path),
+            PortKind::Loopback => LoopbackPort::check(path),
+        }
+    }
+
     /// Waits for the next connection that may use the port. Cancel-safe.
     pub(super) async fn accept(&self) -> io::Result<(Box<dyn Stream>, Peer)> {
         match self {

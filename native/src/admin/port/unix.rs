@@ -49,6 +49,10 @@ impl UnixPort {
         })
     }
 
+    pub(super) fn check(path: &Path) -> anyhow::Result<()> {
+        has_socket(path).map(drop)
+    }
+
     /// Waits for a connection of this user or root. Cancel-safe.
     pub(super) async fn accept(&self) -> io::Result<(UnixStream, Peer)> {
         loop {
@@ -69,17 +73,26 @@ fn may_connect(peer: u32, own: u32) -> bool {
     peer == own || peer == ROOT
 }
 
-/// Removes the socket of a node that has ended without removing it.
-async fn remove_dead(path: &Path) -> anyhow::Result<()> {
+/// Returns whether there is a socket. Fails if there is something else.
+fn has_socket(path: &Path) -> anyhow::Result<bool> {
     let shown = path.display();
     let file = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         found => found.with_context(|| format!("cannot use the admin socket {shown}"))?,
     };
     ensure!(
         file.file_type().is_socket(),
         "{shown} exists and is not a socket: choose another path with --admin"
     );
+    Ok(true)
+}
+
+/// Removes the socket of a node that has ended without removing it.
+async fn remove_dead(path: &Path) -> anyhow::Result<()> {
+    if !has_socket(path)? {
+        return Ok(());
+    }
+    let shown = path.display();
     match rt::timeout(PROBE_LIMIT, UnixStream::connect(path)).await {
         Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => {
             fs::remove_file(path).with_context(|| {
