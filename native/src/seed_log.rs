@@ -38,35 +38,51 @@ pub(crate) fn unresolved(
 }
 
 /// The reasons for which no member lets this node in any more, and that were logged.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Refusals {
-    logged: Vec<Reason>,
+    /// The invite that they are about.
+    invite: InviteId,
+    /// The dials that had failed when the invite was first seen. Their errors are about a former one.
+    failed_before: u64,
+    /// The codes of the errors.
+    logged: Vec<&'static str>,
     /// The times in a row that the node was found connected.
     connected: u32,
 }
 
-/// The code of an error, and the invite that it is about.
-type Reason = (&'static str, InviteId);
-
 impl Refusals {
-    /// Notes whether the node is connected, and why a seed refuses it, if one does. Returns the reason if it is to be logged.
-    fn note(&mut self, is_connected: bool, reason: Option<Reason>) -> Option<Reason> {
+    fn new(invite: InviteId, dials_failed: u64) -> Self {
+        Self {
+            invite,
+            failed_before: dials_failed,
+            logged: Vec::new(),
+            connected: 0,
+        }
+    }
+
+    /// Notes the invite, how many dials have failed, whether the node is connected, and the code of the error with which a
+    /// seed refuses it, if one does. Returns true if that is to be logged.
+    fn note(
+        &mut self,
+        (invite, dials_failed): (InviteId, u64),
+        is_connected: bool,
+        code: Option<&'static str>,
+    ) -> bool {
+        if self.invite != invite {
+            *self = Self::new(invite, dials_failed);
+        }
         if is_connected {
             self.connected = self.connected.saturating_add(1);
             if self.connected >= SETTLED {
                 self.logged.clear();
             }
-            return None;
+            return false;
         }
         self.connected = 0;
-        let reason = reason?;
-        // There are few codes, and those of earlier invites cannot come again.
-        self.logged.retain(|(_, invite)| *invite == reason.1);
-        if self.logged.contains(&reason) {
-            return None;
-        }
-        self.logged.push(reason);
-        Some(reason)
+        let is_about_invite = dials_failed > self.failed_before;
+        let code = code.filter(|code| is_about_invite && !self.logged.contains(code));
+        self.logged.extend(code);
+        code.is_some()
     }
 }
 
@@ -129,7 +145,7 @@ pub(crate) fn entry(node: Node) -> rt::Task {
 /// Logs why no member lets a node with an invite in any more, once for each reason until it has been connected for a
 /// while. Ends when the node leaves.
 async fn refusals(node: Node) {
-    let mut refusals = Refusals::default();
+    let mut refusals = None;
     while let Some(invite) = node.trust.held_invite() {
         let Some((seeds, stats)) =
             node.with(|participant| (participant.seeds(), participant.stats()))
@@ -138,17 +154,20 @@ async fn refusals(node: Node) {
         };
         let mut peers = stats.peers.values();
         let is_connected = peers.any(|peer| peer.state == PeerState::Connected);
-        let refused = seeds.iter().find_map(|seed| match &seed.cause {
-            Some(error @ ConnectedError::Refused { .. }) => Some(error),
-            _ => None,
-        });
-        let reason = refused.map(|error| (error.code(), invite.claims().id()));
-        if let Some((code, invite)) = refusals.note(is_connected, reason)
-            && let Some(error) = refused
+        // That an address leads nowhere does not tell why the others refuse.
+        let is_reason =
+            |error: &&ConnectedError| !matches!(error, ConnectedError::NotDialable { .. });
+        let mut causes = seeds.iter().filter_map(|seed| seed.cause.as_ref());
+        let error = causes.find(is_reason);
+        let code = error.map(ConnectedError::code);
+        let now = (invite.claims().id(), stats.dials_failed);
+        let refusals = refusals.get_or_insert_with(|| Refusals::new(now.0, now.1));
+        if refusals.note(now, is_connected, code)
+            && let Some(error) = error
         {
             tracing::warn!(
                 code,
-                ?invite,
+                invite = ?now.0,
                 "not in the cluster any more, will try again: {error}; a new invite takes effect as soon as it \
                  is in the file of --invite"
             );
@@ -189,21 +208,23 @@ mod tests {
     fn a_reason_is_logged_once_for_each_invite_until_the_node_was_connected_for_a_while() {
         let now = Duration::from_secs(1);
         let [first, second] = [1, 2].map(|_| InviteId::generate(now, now).unwrap());
-        let mut refusals = Refusals::default();
-        let mut is_logged = |reason| refusals.note(false, Some(reason)).is_some();
-        assert!(is_logged(("revoked", first)));
-        assert!(!is_logged(("revoked", first)));
-        assert!(is_logged(("expired", first)));
-        assert!(!is_logged(("revoked", first)), "two seeds may differ");
-        assert!(is_logged(("revoked", second)));
-        assert_eq!(refusals.note(false, None), None);
+        let mut refusals = Refusals::new(first, 5);
+        let mut is_logged =
+            |invite, failed, code| refusals.note((invite, failed), false, Some(code));
+        assert!(!is_logged(first, 5, "revoked"), "from before");
+        assert!(is_logged(first, 6, "revoked"));
+        assert!(!is_logged(first, 7, "revoked"));
+        assert!(is_logged(first, 7, "expired"));
+        assert!(!is_logged(first, 8, "revoked"), "two seeds may differ");
+        assert!(!is_logged(second, 9, "revoked"), "about the former invite");
+        assert!(is_logged(second, 10, "revoked"));
+        assert!(!refusals.note((second, 10), false, None));
         for connected in [SETTLED - 1, SETTLED] {
             for _ in 0..connected {
-                assert_eq!(refusals.note(true, Some(("expired", second))), None);
+                assert!(!refusals.note((second, 10), true, Some("expired")));
             }
-            let reason = Some(("revoked", second));
-            let expected = reason.filter(|_| connected == SETTLED);
-            assert_eq!(refusals.note(false, reason), expected, "{connected}");
+            let is_logged = refusals.note((second, 11), false, Some("revoked"));
+            assert_eq!(is_logged, connected == SETTLED);
         }
     }
 

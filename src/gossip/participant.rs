@@ -79,7 +79,9 @@ impl<T: NetTransport> Participant<T> {
         let seeds = config.seeds.clone();
         let mut engine = Engine::new(config, id, Duration::ZERO).map_err(JoinError::InitialKey)?;
         let quotas = invite.map(|invite| invite.claims().quotas());
-        engine.set_quotas(quotas).map_err(JoinError::InitialKey)?;
+        engine
+            .set_quotas(quotas, Duration::ZERO)
+            .map_err(JoinError::InitialKey)?;
         tracing::info!(id = ?engine.id(), "joining");
         let shared = Arc::new(Shared {
             socket,

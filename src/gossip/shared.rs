@@ -69,14 +69,15 @@ impl<T: NetTransport> Shared<T> {
         let trust = self.socket.trust();
         let (keyring, invite) = (trust.keyring(), trust.held_invite());
         let quotas = invite.map(|invite| invite.claims().quotas());
-        let (changed, fits) = {
+        let (changed, settled) = {
             let mut engine = self.engine();
             let changed = engine.set_secrets(keyring.as_deref(), now);
-            (changed, engine.set_quotas(quotas))
+            (changed, engine.set_quotas(quotas, now))
         };
-        if let Err(error) = fits {
-            tracing::warn!(%error, "the invite of this member allows less than it has: until it has deleted or shortened keys, only changes that add \
-                 nothing are possible");
+        let changed = changed | settled.as_ref().is_ok_and(|is_afresh| *is_afresh);
+        if let Err(error) = settled {
+            tracing::warn!(%error, "the invite of this member allows less than it has: until it has fewer, keys can be deleted and \
+                 shortened only");
         }
         // Which members have left may have changed, too.
         self.own_keys_changed(changed);

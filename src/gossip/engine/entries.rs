@@ -97,6 +97,11 @@ impl Entries {
         self.log.len() - self.start(floor)
     }
 
+    /// Returns the number of entries.
+    pub(super) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
     /// Returns the size of all keys and values, as [`entry_len`] counts it.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
@@ -169,33 +174,9 @@ impl Entries {
         self.remove_mortal(|slot| now >= slot.since.saturating_add(grace))
     }
 
-    /// Removes tombstones and keys with a TTL up to the version `floor`.
-    pub(super) fn collect_up_to(&mut self, floor: Version) -> Collected {
-        self.remove_mortal(|slot| slot.version <= floor)
-    }
-
-    /// Changes the versions of all keys with a TTL to new ones above `last`, in the same order. `last` must be at least
-    /// the version of every entry. Returns the last version.
-    pub(super) fn renew_keys_with_ttl(&mut self, last: Version) -> Version {
-        let status = DeletionStatus::DeleteAfterTtl;
-        let with_ttl = self.log.iter().filter(|slot| slot.status == Some(status));
-        let with_ttl = with_ttl.filter_map(|slot| {
-            let Entry { key, value, .. } = slot.entry()?;
-            Some((key.to_owned(), value.to_owned(), slot.since))
-        });
-        let with_ttl: Vec<_> = with_ttl.collect();
-        let mut version = last;
-        for (key, value, since) in &with_ttl {
-            version = version.saturating_add(1);
-            let entry = Entry {
-                key,
-                value,
-                version,
-                status,
-            };
-            self.put(entry, Duration::from_micros(*since));
-        }
-        version
+    /// Removes all tombstones.
+    pub(super) fn remove_tombstones(&mut self) {
+        self.remove_mortal(|slot| slot.status == Some(DeletionStatus::Deleted));
     }
 
     /// Removes the tombstones and keys with a TTL that `is_over` accepts.

@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use super::entries::{Entries, Entry, entry_len};
+use super::usage::Usage;
 use crate::message::{
     DeletionStatus, KeyValueMutation, NodeDelta, NodeDigest, Version, is_harmless_key,
 };
@@ -143,6 +144,21 @@ impl NodeState {
         self.max_version = self.entries.renumber_above(self.max_version);
     }
 
+    /// Removes all tombstones before their time. Since peers may hold them, they have to drop what they hold, and take
+    /// the entries that are left.
+    pub(super) fn drop_tombstones(&mut self) {
+        self.entries.remove_tombstones();
+        self.start_afresh_above(self.max_version);
+    }
+
+    /// Returns the number of entries, and their size as [`bytes`](Self::bytes) has it.
+    pub(super) fn usage(&self) -> Usage {
+        Usage {
+            keys: self.entries.len(),
+            bytes: self.entries.bytes(),
+        }
+    }
+
     /// Returns the size of all keys and values, tombstones included, as [`entry_len`] counts it.
     pub(super) fn bytes(&self) -> usize {
         self.entries.bytes()
@@ -185,7 +201,8 @@ impl NodeState {
             }
             let looked_up = self.entries.look_up(&key);
             let bytes = self.bytes().saturating_sub(looked_up.len) + entry_len(&key, &value);
-            if bytes > limits.max_bytes {
+            // What makes room is accepted even if there is too little.
+            if bytes > limits.max_bytes.max(self.bytes()) {
                 // `max_version` stays below what was left out, so that we do not claim to know it.
                 return Applied::Truncated { changed };
             }
@@ -240,25 +257,6 @@ impl NodeState {
         let collected = self.entries.collect(grace, now);
         self.last_gc_version = self.last_gc_version.max(collected.version);
         collected.was_visible
-    }
-
-    /// Removes the tombstones up to the version `floor` before their time. All keys with a TTL change to new versions, so
-    /// that none of them is up to `floor`, where peers hold none any more, and their order stays that of their ages.
-    pub(super) fn collect_early(&mut self, floor: Version) {
-        self.max_version = self.entries.renew_keys_with_ttl(self.max_version);
-        self.entries.collect_up_to(floor);
-        self.last_gc_version = self.last_gc_version.max(floor);
-    }
-
-    /// Removes what the member itself has collected, as it says: tombstones and keys with a TTL up to the version `floor`.
-    /// Returns true if one of them was visible.
-    pub(super) fn follow_collection(&mut self, floor: Version) -> bool {
-        // Above what is known here, tombstones are missing, and only a reset helps.
-        if floor <= self.last_gc_version || floor > self.max_version {
-            return false;
-        }
-        self.last_gc_version = floor;
-        self.entries.collect_up_to(floor).was_visible
     }
 }
 
@@ -406,6 +404,16 @@ mod tests {
             state.apply(delta(0, 0, &changes), LIMITS, NOW),
             Applied::Truncated { changed }
         );
+    }
+
+    #[test]
+    fn a_change_that_takes_no_more_room_is_applied_even_if_there_is_too_much() {
+        let mut state = state(&[("a", "vv"), ("b", "vv")]);
+        let limits = Limits { max_bytes: 70 };
+        let changes = [("a", "", 3), ("b", "ww", 4), ("b", "www", 5)];
+        let applied = state.apply(delta(2, 0, &changes), limits, NOW);
+        assert_eq!(applied, Applied::Truncated { changed: true });
+        assert_eq!((state.get("a"), state.get("b")), (None, Some("ww")));
     }
 
     #[test]

@@ -14,17 +14,19 @@ use super::usage::{Excess, Holds, Usage};
 use crate::gossip::error::{DeleteError, SetError};
 use crate::message::{DeletionStatus, DeltaBuilder, Version, is_harmless_key};
 
-/// The part of what tombstones and keys may have together that must be tombstones, so that some are collected early.
-/// Otherwise each change would collect the latest ones, and peers that lack them would need the whole state again.
-const WORTH_COLLECTING: usize = 4;
+/// A member without an invite starts afresh if its tombstones take this part of its bytes. Otherwise its peers might take
+/// its whole state, which may be large, with every change.
+const WORTH_STARTING_AFRESH: usize = 4;
 
 /// Bounds of the keys that this member may set.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OwnLimits {
     /// The bytes that a message has for a delta.
     pub(super) delta_room: usize,
-    /// What the keys of the user may use.
-    pub(super) most: Holds,
+    /// The size of all entries, as [`entry_len`] counts it.
+    pub(super) max_bytes: usize,
+    /// What a holder of an invite may have beside that. Its peers count what they may still hold of it.
+    pub(super) of_leaf: Option<Holds>,
 }
 
 /// Sets a key of this member. Returns the version above which it has changed, or `None` if the key
@@ -51,11 +53,11 @@ pub(super) fn set(
     }
     if is_reserved(key) {
         check_reserved(cluster.own(), (key, value), limits)?;
-    } else if let Some(floor) = check_room(cluster.own(), (key, value), limits)? {
-        let above = cluster.own().max_version;
-        cluster.own().collect_early(floor);
+    } else if !has_room(cluster, (key, value), limits)? {
+        cluster.drop_own_tombstones();
         cluster.own().set(key, value, status, now);
-        return Ok(Some(above));
+        // Peers drop what they hold, so this change alone would tell them nothing.
+        return Ok(Some(0));
     }
     let own = cluster.own();
     let above = own.max_version;
@@ -70,56 +72,62 @@ fn check_reserved(
 ) -> Result<(), SetError> {
     let replaced = own.entry(key).map_or(0, |entry| entry.len());
     let len = own.bytes().saturating_sub(replaced) + entry_len(key, value);
-    let max = limits.most.all.bytes.saturating_add(OWN_ROOM);
+    let max = limits.max_bytes.saturating_add(OWN_ROOM);
     match len > max {
         true => Err(SetError::StateTooLarge { len, max }),
         false => Ok(()),
     }
 }
 
-/// Checks that there is room for `key` with `value`. Returns the version up to which tombstones have to be collected
-/// first, if any.
-fn check_room(
-    own: &NodeState,
+/// Returns true if there is room for `key` with `value`, and false if there is after a start afresh without tombstones.
+fn has_room(
+    cluster: &mut Cluster,
     (key, value): (&str, &str),
     limits: OwnLimits,
-) -> Result<Option<Version>, SetError> {
+) -> Result<bool, SetError> {
+    let collected = cluster.collected;
+    let own = cluster.own();
     let len = entry_len(key, value);
-    let most = limits.most;
     // Nearly always, this is clear without counting.
-    if most.all.keys == usize::MAX && own.bytes() + len <= most.all.bytes {
-        return Ok(None);
+    if limits.of_leaf.is_none() && own.bytes() + len <= limits.max_bytes {
+        return Ok(true);
+    }
+    let replaced = own.entry(key);
+    if replaced.is_some_and(|entry| entry.is_visible() && len <= entry.len()) {
+        // Even if there is too much, because the limits were lowered.
+        return Ok(true);
     }
     let before = holds(own);
-    let replaced = own.entry(key).into_iter();
-    let after = (before.without(Holds::of(replaced))).with(Holds::of_one(len, true));
-    if let Some(excess) = after.visible.excess(most.visible, before.visible) {
+    let after = before
+        .without(Holds::of(replaced.into_iter()))
+        .with(Holds::of_one(len, true));
+    let most = most(limits);
+    if let Some(excess) = after.visible.excess(most.visible) {
         return Err(excess.into());
     }
-    let Some(excess) = after.all.excess(most.all, before.all) else {
-        return Ok(None);
+    let is_leaf = limits.of_leaf.is_some();
+    let held = match is_leaf {
+        true => after.all.with(collected),
+        false => after.all,
     };
-    let others = || {
-        let tombstones = own.stale_entries(0).filter(|entry| !entry.is_visible());
-        tombstones.filter(|entry| !is_reserved(entry.key) && entry.key != key)
+    let Some(excess) = held.excess(most.all) else {
+        return Ok(true);
     };
-    let needed = after.all.without(most.all);
-    let all = Holds::of(others()).all;
-    let is_worth = match excess {
-        Excess::Keys { max } => all.keys >= max / WORTH_COLLECTING,
-        Excess::Bytes { max, .. } => all.bytes >= max / WORTH_COLLECTING,
-    };
-    if !is_worth {
-        return Err(excess.into());
+    let tombstones = before.all.without(before.visible).bytes;
+    match is_leaf || tombstones >= limits.max_bytes / WORTH_STARTING_AFRESH {
+        true => Ok(false),
+        false => Err(excess.into()),
     }
-    // The older half, or as many as are needed.
-    let mut freed = Usage::default();
-    let floor = others().find_map(|entry| {
-        freed = freed.with(Holds::of_one(entry.len(), false).all);
-        let is_enough = freed.keys >= needed.keys && freed.bytes >= needed.bytes;
-        (is_enough && freed.keys >= all.keys / 2).then_some(entry.version)
-    });
-    floor.map(Some).ok_or(excess.into())
+}
+
+/// Returns what the keys of the user may use.
+fn most(limits: OwnLimits) -> Holds {
+    let all = Usage {
+        keys: usize::MAX,
+        bytes: limits.max_bytes,
+    };
+    let of_member = Holds { visible: all, all };
+    of_member.min(limits.of_leaf.unwrap_or(of_member))
 }
 
 /// Returns what the keys of the user use.
@@ -127,11 +135,25 @@ fn holds(own: &NodeState) -> Holds {
     Holds::of(own.entries().filter(|entry| !is_reserved(entry.key)))
 }
 
-/// Checks that the keys of this member are within the limits.
-pub(super) fn check(cluster: &mut Cluster, limits: OwnLimits) -> Result<(), SetError> {
-    let visible = holds(cluster.own()).visible;
-    let excess = visible.excess(limits.most.visible, Usage::default());
-    excess.map_or(Ok(()), |excess| Err(excess.into()))
+/// Starts afresh without tombstones if a holder of an invite has too many of them, but not too many keys. Returns true if
+/// it has: all entries have new versions then.
+///
+/// # Errors
+///
+/// Fails if there are more keys, or longer ones, than the limits allow.
+pub(super) fn settle(cluster: &mut Cluster, limits: OwnLimits) -> Result<bool, SetError> {
+    if limits.of_leaf.is_none() {
+        return Ok(false);
+    }
+    let (held, most) = (holds(cluster.own()), most(limits));
+    if let Some(excess) = held.visible.excess(most.visible) {
+        return Err(excess.into());
+    }
+    let is_excess = held.all.excess(most.all).is_some();
+    if is_excess {
+        cluster.drop_own_tombstones();
+    }
+    Ok(is_excess)
 }
 
 impl From<Excess> for SetError {
@@ -211,13 +233,12 @@ mod tests {
     }
 
     /// Returns the limits of a member without an invite.
-    fn of_member(delta_room: usize, bytes: usize) -> OwnLimits {
-        let all = Usage {
-            keys: usize::MAX,
-            bytes,
-        };
-        let most = Holds { visible: all, all };
-        OwnLimits { delta_room, most }
+    fn of_member(delta_room: usize, max_bytes: usize) -> OwnLimits {
+        OwnLimits {
+            delta_room,
+            max_bytes,
+            of_leaf: None,
+        }
     }
 
     /// Returns the limits of a holder of an invite.
@@ -225,7 +246,8 @@ mod tests {
         let quotas = Quotas::default().with_max_keys(keys).with_max_bytes(bytes);
         OwnLimits {
             delta_room: 1 << 16,
-            most: most_of_leaf(quotas),
+            max_bytes: 1 << 20,
+            of_leaf: Some(most_of_leaf(quotas)),
         }
     }
 
@@ -261,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn tombstones_of_a_leaf_are_collected_early_once_they_are_as_many_as_its_keys() {
+    fn a_leaf_starts_afresh_once_its_tombstones_would_be_more_than_its_keys_may_be() {
         let one = u32::try_from(entry_len("a", "v")).unwrap();
         for limits in [of_leaf(2, u32::MAX), of_leaf(u32::MAX, 2 * one)] {
             let mut cluster = cluster();
@@ -269,43 +291,47 @@ mod tests {
             assert_eq!(put(&mut cluster, ("b", "v"), limits), Ok(Some(1)));
             assert!(put(&mut cluster, ("c", "v"), limits).is_err(), "both live");
             assert_eq!(put(&mut cluster, ("a", "v"), limits), Ok(None));
-            let mut collected = 0;
+            let mut afresh = Vec::new();
             for (before, after) in [("b", "c"), ("c", "d"), ("d", "e"), ("e", "f"), ("f", "g")] {
                 delete(&mut cluster, before, Duration::ZERO).unwrap();
                 let known = cluster.own().max_version;
-                assert_eq!(put(&mut cluster, (after, "v"), limits), Ok(Some(known)));
+                let above = put(&mut cluster, (after, "v"), limits).unwrap();
                 let own = cluster.own();
-                assert_eq!(own.max_version, known + 1, "nothing else changes");
-                // Some that peers have had for longest are collected, and never the last one.
-                collected += usize::from(own.last_gc_version > 0);
-                assert!(own.last_gc_version < known, "{after}");
+                if above == Some(0) {
+                    afresh.push(after);
+                    assert!(own.last_gc_version > known);
+                    assert!(own.entries().all(|entry| entry.version > known));
+                } else {
+                    assert_eq!(above, Some(known), "{after}");
+                }
                 assert!(own.entries().count() <= 4);
                 assert_eq!((own.get("a"), own.get(after)), (Some("v"), Some("v")));
             }
-            assert_eq!(collected, 3, "not before there are too many");
+            assert!(afresh == ["e"] || afresh == ["f"], "{afresh:?}");
         }
     }
 
     #[test]
-    fn keys_with_a_ttl_are_renewed_before_tombstones_are_collected_early() {
+    fn a_leaf_counts_what_it_has_collected_and_others_may_still_hold() {
         let limits = of_leaf(2, u32::MAX);
         let mut cluster = cluster();
         let status = DeletionStatus::DeleteAfterTtl;
-        set(&mut cluster, ("t", "v"), status, limits, Duration::ZERO).unwrap();
-        for n in 0..4 {
-            let key = format!("k{n}");
-            put(&mut cluster, (&key, "v"), limits).unwrap();
-            delete(&mut cluster, &key, Duration::ZERO).unwrap();
-        }
-        let own = cluster.own();
-        let entry = own.entry("t").unwrap();
-        assert!(own.last_gc_version > 1 && entry.version > own.last_gc_version);
         let grace = Duration::from_secs(10);
-        assert!(own.collect_garbage(grace, grace), "its age stays");
+        for (n, expected) in [Some(0), Some(1), Some(2), Some(3), Some(0)]
+            .iter()
+            .enumerate()
+        {
+            let now = grace * u32::try_from(n).unwrap();
+            cluster.collect_garbage(grace, now);
+            let key = format!("k{n}");
+            let above = set(&mut cluster, (&key, "v"), status, limits, now);
+            assert_eq!(above, Ok(*expected));
+            assert_eq!(cluster.own().entries().count(), 1);
+        }
     }
 
     #[test]
-    fn a_member_collects_tombstones_early_if_they_take_much_room_only() {
+    fn a_member_starts_afresh_if_its_tombstones_take_much_room_only() {
         let one = entry_len("k00", "v");
         let limits = of_member(1 << 16, 16 * one);
         let mut cluster = cluster();
@@ -314,41 +340,40 @@ mod tests {
             put(&mut cluster, (&key(n), "v"), limits).unwrap();
         }
         let short = one - 1;
-        for deleted in 0..3 {
+        for deleted in 0..4 {
             delete(&mut cluster, &key(deleted), Duration::ZERO).unwrap();
             let error = put(&mut cluster, ("new", "v"), limits);
             let len = (deleted + 1) * short + (16 - deleted) * one;
             let max = 16 * one;
             assert_eq!(error, Err(SetError::StateTooLarge { len, max }));
         }
-        for deleted in 3..5 {
-            delete(&mut cluster, &key(deleted), Duration::ZERO).unwrap();
-        }
-        put(&mut cluster, ("new", "v"), limits).unwrap();
-        let collected = 16 + 2;
-        assert_eq!(cluster.own().last_gc_version, collected, "the older half");
+        delete(&mut cluster, &key(4), Duration::ZERO).unwrap();
+        assert_eq!(put(&mut cluster, ("new", "v"), limits), Ok(Some(0)));
+        assert_eq!(cluster.own().entries().count(), 12);
     }
 
     #[test]
-    fn who_has_more_than_new_limits_allow_may_make_changes_that_add_nothing() {
+    fn who_has_more_than_new_limits_allow_may_delete_and_shorten_and_then_starts_afresh() {
         let mut cluster = cluster();
         for key in ["a", "b", "c"] {
             put(&mut cluster, (key, "long value"), of_leaf(3, 1_000)).unwrap();
         }
-        let limits = of_leaf(1, 70);
-        assert_eq!(
-            check(&mut cluster, limits),
-            Err(SetError::TooManyKeys { max: 1 })
-        );
-        let mut put = |key, value| put(&mut cluster, (key, value), limits);
-        assert!(put("a", "short").is_ok());
-        assert!(put("a", "a longer value").is_err());
-        assert!(put("d", "").is_err());
-        for key in ["a", "b"] {
+        let limits = of_leaf(1, 80);
+        let too_many = Err(SetError::TooManyKeys { max: 1 });
+        assert_eq!(settle(&mut cluster, limits), too_many);
+        assert!(put(&mut cluster, ("a", "short"), limits).is_ok());
+        assert!(put(&mut cluster, ("a", "a longer value"), limits).is_err());
+        assert!(put(&mut cluster, ("d", ""), limits).is_err());
+        for (key, expected) in [("a", too_many), ("b", Ok(true))] {
             delete(&mut cluster, key, Duration::ZERO).unwrap();
-            let own = holds(cluster.own());
-            let expected = if key == "a" { 2 } else { 1 };
-            assert_eq!((own.visible.keys, own.all.keys), (expected, 3));
+            assert_eq!(settle(&mut cluster, limits), expected);
         }
+        let keys: Vec<_> = cluster
+            .own()
+            .entries()
+            .map(|entry| entry.key.to_owned())
+            .collect();
+        assert_eq!(keys, ["c"]);
+        assert_eq!(settle(&mut cluster, limits), Ok(false));
     }
 }

@@ -51,15 +51,22 @@ impl Usage {
         }
     }
 
-    /// Returns what exceeds `most`, unless it was there `before`: whoever has too much may still change what it has, and
-    /// reduce it.
-    pub(super) fn excess(self, most: Self, before: Self) -> Option<Excess> {
-        if self.keys > most.keys.max(before.keys) {
+    /// Returns the smaller number of keys, and the smaller size.
+    pub(super) fn min(self, other: Self) -> Self {
+        Self {
+            keys: self.keys.min(other.keys),
+            bytes: self.bytes.min(other.bytes),
+        }
+    }
+
+    /// Returns what exceeds `most`.
+    pub(super) fn excess(self, most: Self) -> Option<Excess> {
+        if self.keys > most.keys {
             let max = most.keys;
             return Some(Excess::Keys { max });
         }
         let (len, max) = (self.bytes, most.bytes);
-        (len > max.max(before.bytes)).then_some(Excess::Bytes { len, max })
+        (len > max).then_some(Excess::Bytes { len, max })
     }
 }
 
@@ -99,31 +106,16 @@ impl Holds {
         }
     }
 
-    /// Returns what exceeds `most`, as [`Usage::excess`] does.
-    pub(super) fn excess(self, most: Self, before: Self) -> Option<Excess> {
-        let of_visible = self.visible.excess(most.visible, before.visible);
-        of_visible.or_else(|| self.all.excess(most.all, before.all))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_there_before_is_no_excess_and_more_of_it_is() {
-        let usage = |keys, bytes| Usage { keys, bytes };
-        let keys = Some(Excess::Keys { max: 2 });
-        let bytes = |len| Some(Excess::Bytes { len, max: 10 });
-        for (now, before, expected) in [
-            (usage(2, 10), usage(0, 0), None),
-            (usage(3, 10), usage(0, 0), keys),
-            (usage(2, 11), usage(0, 0), bytes(11)),
-            (usage(5, 30), usage(5, 30), None),
-            (usage(4, 31), usage(5, 30), bytes(31)),
-            (usage(6, 20), usage(5, 30), keys),
-        ] {
-            assert_eq!(now.excess(usage(2, 10), before), expected, "{now:?}");
+    pub(super) fn min(self, other: Self) -> Self {
+        Self {
+            visible: self.visible.min(other.visible),
+            all: self.all.min(other.all),
         }
+    }
+
+    /// Returns what exceeds `most`.
+    pub(super) fn excess(self, most: Self) -> Option<Excess> {
+        let of_visible = self.visible.excess(most.visible);
+        of_visible.or_else(|| self.all.excess(most.all))
     }
 }

@@ -68,26 +68,30 @@ fn seen(seed: &Member) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn keys_that_were_deleted_use_up_no_quota_and_later_changes_are_seen_at_once() {
-    let quotas = Quotas::default()
-        .with_max_keys(4)
-        .with_max_changes_per_second(1000);
-    let (network, seed, trust) = cluster(quotas).await;
-    let credential = NetCredential::generate(trust);
-    let leaf = join(&network, (LEAF, credential), leaf()).await.unwrap();
-    leaf.connected().await.unwrap();
-    sleep(Duration::from_secs(3)).await;
-    leaf.set("mood", "sunny").unwrap();
-    for n in 0..100 {
-        leaf.set(&format!("k{n}"), "v").unwrap();
-        sleep(Duration::from_millis(40)).await;
-        let expected = [format!("k{n}=v"), "mood=sunny".to_owned()];
-        assert_eq!(seen(&seed), expected);
-        leaf.delete(&format!("k{n}")).unwrap();
+    // The changes in a second that are allowed, and the time between two that the test makes.
+    for (rate, each) in [(1000, 20), (20, 55)] {
+        let quotas = Quotas::default()
+            .with_max_keys(4)
+            .with_max_changes_per_second(rate);
+        let each = Duration::from_millis(each);
+        let (network, seed, trust) = cluster(quotas).await;
+        let credential = NetCredential::generate(trust);
+        let leaf = join(&network, (LEAF, credential), leaf()).await.unwrap();
+        leaf.connected().await.unwrap();
+        sleep(Duration::from_secs(3)).await;
+        leaf.set("mood", "sunny").unwrap();
+        for n in 0..100 {
+            leaf.set(&format!("k{n}"), "v").unwrap();
+            sleep(each * 2).await;
+            let expected = [format!("k{n}=v"), "mood=sunny".to_owned()];
+            assert_eq!(seen(&seed), expected, "{rate}");
+            leaf.delete(&format!("k{n}")).unwrap();
+        }
+        leaf.set("mood", "rainy").unwrap();
+        sleep(each * 2).await;
+        assert_eq!(seen(&seed), ["mood=rainy"], "{rate}");
+        assert_eq!(seed.engine_counts().denied.total(), 0, "{rate}");
     }
-    leaf.set("mood", "rainy").unwrap();
-    sleep(Duration::from_millis(40)).await;
-    assert_eq!(seen(&seed), ["mood=rainy"]);
-    assert_eq!(seed.engine_counts().denied.total(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,6 @@
 //!
 //! Nothing is judged here by the role of the sender. Invariant: what all members have stays within the limits.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Cluster;
@@ -27,13 +26,8 @@ pub(in crate::gossip::engine) struct Learnt {
 }
 
 impl Cluster {
-    /// Applies a delta that the peer at `from` sent.
-    pub(in crate::gossip::engine) fn apply(
-        &mut self,
-        delta: Delta,
-        from: SocketAddr,
-        now: Duration,
-    ) -> Learnt {
+    /// Applies a delta that a peer sent.
+    pub(in crate::gossip::engine) fn apply(&mut self, delta: Delta, now: Duration) -> Learnt {
         let mut learnt = Learnt::default();
         for node_delta in delta.node_deltas {
             if node_delta.chitchat_id == self.self_id {
@@ -56,10 +50,6 @@ impl Cluster {
             let claimed = node_delta.max_version;
             let bytes_of_others = self.foreign_bytes.saturating_sub(state.bytes());
             let of_other_limited = self.limited_bytes.saturating_sub(state.bytes());
-            // Another peer may collect earlier than the member itself, by its configuration.
-            if id.addr() == from {
-                learnt.changed |= state.follow_collection(node_delta.last_gc_version);
-            }
             let room = self.limits.max_bytes.saturating_sub(bytes_of_others);
             let room = match is_limited {
                 true => room.min(most.saturating_sub(of_other_limited)),

@@ -23,6 +23,7 @@ use super::forgotten::Forgotten;
 use super::node_state::NodeState;
 use super::order::{self, Members};
 use super::reserved::Reserved;
+use super::usage::Usage;
 use crate::message::{
     ChitchatId, Delta, DeltaBuilder, Digest, NodeDigest, ProtocolVersion, Version,
 };
@@ -47,6 +48,8 @@ pub(super) struct Cluster {
     // The size of all keys and values of other members.
     foreign_bytes: usize,
     reserved: Reserved,
+    /// What this member has collected of its own since peers last dropped what they hold of it. They may hold it still.
+    pub(super) collected: Usage,
     // The part of it that is of leaves, and of members over UDP in a cluster with core members.
     limited_bytes: usize,
     /// Where the core members are that have sent messages.
@@ -84,6 +87,7 @@ impl Cluster {
             last_digest_len: 0,
             foreign_bytes: 0,
             reserved: Reserved::default(),
+            collected: Usage::default(),
             limited_bytes: 0,
             cores: Cores::default(),
             replaced: Vec::new(),
@@ -239,6 +243,7 @@ impl Cluster {
         }
         if earlier_life && floor <= MAX_CREDIBLE {
             own.start_afresh_above(floor);
+            self.collected = Usage::default();
             self.renew_reserved();
         }
     }
@@ -422,9 +427,12 @@ impl Cluster {
     /// them was visible.
     pub(super) fn collect_garbage(&mut self, grace: Duration, now: Duration) -> bool {
         let mut removed_visible = false;
+        let before = self.own().usage();
         for (_, state) in self.nodes.iter_mut() {
             removed_visible |= state.collect_garbage(grace, now);
         }
+        let collected = before.without(self.own().usage());
+        self.collected = self.collected.with(collected);
         let all: usize = self.nodes.values().map(NodeState::bytes).sum();
         self.foreign_bytes = all.saturating_sub(self.own().bytes());
         self.count_limited();

@@ -9,6 +9,7 @@ use super::Cluster;
 use crate::credential::ReservedKeys;
 use crate::gossip::engine::presence::Departures;
 use crate::gossip::engine::reserved::{ReservedKey, is_reserved, key_at, split};
+use crate::gossip::engine::usage::Usage;
 use crate::message::{ChitchatId, DeletionStatus, Version};
 
 impl Cluster {
@@ -78,6 +79,13 @@ impl Cluster {
             self.reserved
                 .note(&self.self_id, own, above, &mut departures);
         }
+    }
+
+    /// Starts afresh without the tombstones of this member. Peers then drop what they hold of it.
+    pub(in crate::gossip::engine) fn drop_own_tombstones(&mut self) {
+        self.own().drop_tombstones();
+        self.collected = Usage::default();
+        self.renew_reserved();
     }
 
     /// Sets our own reserved keys again, because our id, their versions or the secrets have changed.

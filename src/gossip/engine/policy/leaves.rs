@@ -15,7 +15,7 @@ use litemap::LiteMap;
 use crate::credential::{Claims, InviteId, Quotas};
 use crate::gossip::engine::event::Connection;
 use crate::gossip::engine::order;
-use crate::gossip::engine::usage::Holds;
+use crate::gossip::engine::usage::{Holds, Usage};
 
 /// The time for which the claims of a leaf are kept after its connection has gone. It is also that in which
 /// generations are counted.
@@ -47,6 +47,8 @@ pub(super) struct Leaf {
     /// When its latest generations began, the oldest first.
     generations: [Option<Duration>; MOST_GENERATIONS],
     pub(super) changes: Changes,
+    /// The number of entries that it may send again without a change, when it starts afresh: as many as it has changed.
+    pub(super) repeats: usize,
     /// What its member has, as far as the leaf itself has sent it.
     pub(super) holds: Holds,
 }
@@ -118,7 +120,9 @@ impl Leaves {
             used.insert(leaf.claims.id());
             let invite = self.invites.entry(leaf.claims.id());
             let invite = invite.or_insert_with(|| OfInvite::new(leaf.claims.quotas(), now));
-            invite.holds = invite.holds.with(leaf.holds);
+            let most = most_of_leaf(leaf.claims.quotas());
+            // What it had by a former invite takes nothing from others.
+            invite.holds = invite.holds.with(leaf.holds.min(most));
         }
         self.invites.retain(|id, _| used.contains(id));
     }
@@ -160,6 +164,7 @@ impl Leaf {
             gone: None,
             generations: [None; MOST_GENERATIONS],
             changes,
+            repeats: 0,
             holds: Holds::default(),
         }
     }
@@ -208,6 +213,19 @@ impl OfInvite {
     }
 }
 
+/// Returns what a holder of an invite may have.
+pub(in crate::gossip::engine) fn most_of_leaf(quotas: Quotas) -> Holds {
+    let visible = Usage {
+        keys: size(quotas.max_keys()),
+        bytes: size(quotas.max_bytes()),
+    };
+    Holds {
+        visible,
+        // A page that replaces its keys again and again starts afresh once in as many changes as it may have keys.
+        all: visible.times(2),
+    }
+}
+
 /// The changes that may be made now: a whole state at once, and then so many in each second.
 #[derive(Debug)]
 pub(super) struct Changes {
@@ -240,6 +258,11 @@ impl Pace {
                 .saturating_mul(holders.into())
                 .saturating_mul(MILLION),
         }
+    }
+
+    /// Returns the number of changes that may be made at once, after a while without any.
+    pub(super) fn at_once(self) -> usize {
+        usize::try_from(self.at_once / MILLION).unwrap_or(usize::MAX)
     }
 
     pub(super) fn of_one(quotas: Quotas) -> Self {

@@ -41,7 +41,7 @@ use crate::message::{ChitchatId, ChitchatMessage, Delta, Digest, NodeDigest, Nod
 
 pub(super) use introductions::Introductions;
 use leaves::Leaves;
-pub(super) use quotas::most_of_leaf;
+pub(super) use leaves::most_of_leaf;
 use rules::{MayLearn, Speaker, Subject};
 
 /// The time for which a member learns from unauthenticated peers what it was before it restarted. Those that knew it
@@ -96,8 +96,6 @@ pub(super) struct NameCache(RefCell<BTreeMap<(NodeId, bool), bool>>);
 #[derive(Debug)]
 pub(super) struct Policy {
     leaves: Leaves,
-    /// The longest message, in bytes. Those of leaves are assumed to be as long.
-    max_message_len: usize,
     start: Duration,
     /// The time since 1970 at a time of the engine, once the driver has said it.
     clock: Option<Clock>,
@@ -113,11 +111,9 @@ struct Clock {
 }
 
 impl Policy {
-    /// Returns a policy for a member that starts now and whose messages have at most `max_message_len` bytes.
-    pub(super) fn new(max_message_len: usize, start: Duration) -> Self {
+    pub(super) fn new(start: Duration) -> Self {
         Self {
             leaves: Leaves::default(),
-            max_message_len,
             start,
             clock: None,
             denied: DenialCounts::default(),

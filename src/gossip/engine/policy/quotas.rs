@@ -1,40 +1,26 @@
 //! The quotas of an invite: how many of its changes a leaf may make.
 //!
-//! A leaf may have as many keys and bytes as its invite allows, and with the tombstones of deleted keys twice as many.
-//! A delta is judged by what the leaf has after it: only the last change of each key is sent, so a key that has grown
-//! may come before the one that made room for it. Whoever has more than the quotas, because its invite was renewed by a
-//! smaller one, may still make changes that add nothing.
+//! A leaf may have as many keys and bytes as its invite allows, and twice as many with deleted and expired ones. It
+//! starts afresh before there are more. A delta is judged by what the leaf has after it: only the last change of each key
+//! is sent, so a key that has grown may come before the one that made room for it. Whoever has more than the quotas,
+//! because its invite was renewed by a smaller one, may still delete and shorten what it has.
 //!
-//! This file changes no member. Invariant: after what is allowed of a delta, the leaf has no more than before or than its
-//! quotas.
+//! This file changes no member. Invariant: after what is allowed of a delta, the leaf is within its quotas, or nothing of
+//! what it has is new or longer. While a state arrives in parts, because it exceeds a message or may not be sent at once,
+//! it may be twice as large.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Policy;
-use super::leaves::{Pace, size};
+use super::leaves::{Pace, most_of_leaf, size};
 use super::rules;
-use crate::credential::Quotas;
 use crate::gossip::engine::denial::Denial;
 use crate::gossip::engine::entries::{Entry, entry_len};
 use crate::gossip::engine::node_state::{Applied, NodeState};
 use crate::gossip::engine::usage::{Excess, Holds, Usage};
-use crate::message::{DeletionStatus, NodeDelta, Version};
-
-/// Returns what a holder of an invite may have.
-pub(in crate::gossip::engine) fn most_of_leaf(quotas: Quotas) -> Holds {
-    let visible = Usage {
-        keys: size(quotas.max_keys()),
-        bytes: size(quotas.max_bytes()),
-    };
-    Holds {
-        visible,
-        // Tombstones are collected early where there are more. So a page that replaces its keys again and again collects
-        // those that its peers have had for a while.
-        all: visible.times(2),
-    }
-}
+use crate::message::{DeletionStatus, KeyValueMutation, MAX_DATAGRAM_LEN, NodeDelta, Version};
 
 /// Returns what a holder may have while it receives a state that is sent in parts: each part may have what the state had
 /// before, and what it has now.
@@ -57,6 +43,8 @@ struct Bounds {
     others: Holds,
     /// The number of changes that it may make now.
     changes: usize,
+    /// The number of entries that it may send again.
+    repeats: usize,
 }
 
 /// The part of a delta that is allowed.
@@ -66,6 +54,8 @@ struct Allowed {
     len: usize,
     /// The number of changes that are new.
     new: usize,
+    /// The number of entries that are sent again after a start afresh.
+    repeated: usize,
     /// What the leaf has afterwards.
     holds: Holds,
 }
@@ -89,96 +79,117 @@ impl Policy {
         let Some((leaf, all)) = self.leaves.get_mut(own, now) else {
             return false;
         };
-        let quotas = leaf.claims.quotas();
-        let nothing = NodeState::default();
-        let state = state.unwrap_or(&nothing);
-        let state = match state.judge(delta) {
+        // Of a member that is not known, nothing is applied.
+        let Some(state) = state else {
+            return true;
+        };
+        let is_afresh = match state.judge(delta) {
             // Nothing is used by it.
             Applied::Rejected => return true,
-            // What it has is dropped first.
-            Applied::Reset => &nothing,
-            Applied::Changed | Applied::Truncated { .. } => state,
+            Applied::Reset => true,
+            Applied::Changed | Applied::Truncated { .. } => false,
         };
-        let mut most = most_of_leaf(quotas);
-        if most.all.bytes > self.max_message_len {
-            most = most_between_parts(most);
-        }
-        let changes = leaf.changes.left(Pace::of_one(quotas), now);
+        let quotas = leaf.claims.quotas();
+        let pace = Pace::of_one(quotas);
+        let sent = delta.key_values.len();
+        let most_of_one = most_of_leaf(quotas);
+        let is_in_parts = most_of_one.all.bytes > MAX_DATAGRAM_LEN || sent > pace.at_once();
+        let most = match is_in_parts {
+            true => most_between_parts(most_of_one),
+            false => most_of_one,
+        };
+        let changes = leaf.changes.left(pace, now);
         let bounds = Bounds {
             most,
             most_of_all: most.times(size(quotas.max_connections())),
-            others: all.holds.without(leaf.holds),
+            others: all.holds.without(leaf.holds.min(most_of_one)),
             changes: changes.min(all.changes.left(Pace::of_all(quotas), now)),
+            repeats: leaf.repeats,
         };
-        let (allowed, denial) = allowed(delta, state, bounds);
+        let (allowed, denial) = allowed(delta, state, is_afresh, bounds);
+        // What it had would be dropped, and be missing until the rest may be sent, which is soon.
+        let is_premature = is_afresh && denial == Some(Denial::Rate) && sent <= pace.at_once();
         // A version without a key, or a state that is dropped, is passed on to all members as a change is.
-        let is_bare = allowed.new == 0 && denial.is_none();
-        if is_bare && bounds.changes == 0 {
-            self.denied.add(Denial::Rate, 1);
+        let is_bare = allowed.new + allowed.repeated == 0 && denial.is_none();
+        if is_premature || is_bare && bounds.changes == 0 {
+            self.denied.add(Denial::Rate, sent.max(1));
             return false;
         }
         let taken = allowed.new + usize::from(is_bare);
         leaf.changes.take(taken);
         all.changes.take(taken);
-        all.holds = bounds.others.with(allowed.holds);
+        leaf.repeats = (leaf.repeats - allowed.repeated + taken).min(most_of_one.all.keys);
+        all.holds = bounds.others.with(allowed.holds.min(most_of_one));
         leaf.holds = allowed.holds;
         let cut = rules::cut(delta, allowed.len);
         if let Some(denial) = denial {
             self.denied.add(denial, cut);
         }
-        cut == 0 || allowed.new > 0
+        cut == 0 || allowed.new + allowed.repeated > 0
     }
 }
 
-/// Returns how much of `delta` is allowed to a leaf with this state, and why the rest is not.
-fn allowed(delta: &NodeDelta, state: &NodeState, bounds: Bounds) -> (Allowed, Option<Denial>) {
-    // The receiver follows the leaf in what it has collected.
-    let collected = match delta.last_gc_version {
-        floor if floor <= state.max_version => floor,
-        _ => 0,
+/// Returns how much of `delta` is allowed to a leaf with this state, which is dropped first if it starts afresh, and why
+/// the rest is not.
+fn allowed(
+    delta: &NodeDelta,
+    known: &NodeState,
+    is_afresh: bool,
+    bounds: Bounds,
+) -> (Allowed, Option<Denial>) {
+    let nothing = NodeState::default();
+    let (state, collected) = match is_afresh {
+        true => (&nothing, delta.last_gc_version),
+        false => (known, known.last_gc_version),
     };
-    let before = Holds::of(state.entries().filter(|entry| counts(entry, collected)));
-    let others = bounds.others;
-    let mut allowed = Allowed {
+    let used = |entry| used_by_entry(&entry, delta.last_gc_version);
+    let mut sum = Allowed {
         len: 0,
         new: 0,
-        holds: before,
+        repeated: 0,
+        holds: state
+            .entries()
+            .map(&used)
+            .fold(Holds::default(), Holds::with),
     };
-    let (mut new, mut holds, mut denial) = (0, before, None);
-    // What the entries use that this delta has changed, each of which it may change again.
-    let mut changed: BTreeMap<&str, Holds> = BTreeMap::new();
+    let (mut allowed, mut denial) = (sum, None);
+    // What the entries use that this delta has changed, each of which it may change again, and whether that is more.
+    let mut changed: BTreeMap<&str, (Holds, bool)> = BTreeMap::new();
+    let mut grown = 0_usize;
     for (place, change) in delta.key_values.iter().enumerate() {
+        sum.len = place + 1;
         if change.version <= state.max_version {
             allowed.len += usize::from(allowed.len == place);
             continue;
         }
-        if new >= bounds.changes {
+        let is_repeated = is_afresh
+            && sum.repeated < bounds.repeats
+            && known.has(&change.key, &change.value, change.status);
+        if is_repeated {
+            sum.repeated += 1;
+        } else if sum.new >= bounds.changes {
             denial = denial.or(Some(Denial::Rate));
             break;
+        } else {
+            sum.new += 1;
         }
-        let entry = || state.entry(&change.key).filter(|e| counts(e, collected));
-        let replaced = changed.get(&*change.key).copied();
-        let replaced = replaced.unwrap_or_else(|| Holds::of(entry().into_iter()));
-        let put = match rules::is_free_for_leaf(&change.key, &change.value) {
-            true => Holds::default(),
-            false => {
-                let len = entry_len(&change.key, &change.value);
-                Holds::of_one(len, change.status != DeletionStatus::Deleted)
-            }
+        if !is_skipped(change, collected) {
+            let before = state.entry(&change.key).map_or(Holds::default(), &used);
+            let replaced = changed.get(&*change.key).copied();
+            let (replaced, was_grown) = replaced.unwrap_or((before, false));
+            let put = used_by_change(change);
+            let is_grown =
+                put.all.bytes > before.all.bytes || put.visible.keys > before.visible.keys;
+            grown = grown + usize::from(is_grown) - usize::from(was_grown);
+            changed.insert(&change.key, (put, is_grown));
+            sum.holds = sum.holds.without(replaced).with(put);
+        }
+        let excess = || {
+            let of_one = sum.holds.excess(bounds.most);
+            of_one.or_else(|| bounds.others.with(sum.holds).excess(bounds.most_of_all))
         };
-        changed.insert(&change.key, put);
-        new += 1;
-        holds = holds.without(replaced).with(put);
-        let of_one = holds.excess(bounds.most, before);
-        let together = || {
-            let before = others.with(before);
-            others.with(holds).excess(bounds.most_of_all, before)
-        };
-        match of_one.or_else(together) {
-            None => {
-                let len = place + 1;
-                (allowed, denial) = (Allowed { len, new, holds }, None);
-            }
+        match if grown == 0 { None } else { excess() } {
+            None => (allowed, denial) = (sum, None),
             Some(Excess::Keys { .. }) => denial = denial.or(Some(Denial::Keys)),
             Some(Excess::Bytes { .. }) => denial = denial.or(Some(Denial::Bytes)),
         }
@@ -186,9 +197,27 @@ fn allowed(delta: &NodeDelta, state: &NodeState, bounds: Bounds) -> (Allowed, Op
     (allowed, denial)
 }
 
-/// Returns true if an entry of a leaf, which has collected what it could up to the version `collected`, uses something of
-/// its quotas.
-fn counts(entry: &Entry<'_>, collected: Version) -> bool {
+/// Returns true if a change is not applied because a state has collected it, as
+/// [`NodeState::apply`] decides.
+fn is_skipped(change: &KeyValueMutation, collected: Version) -> bool {
+    change.status != DeletionStatus::Set && change.version <= collected
+}
+
+/// Returns what an entry of a leaf uses of its quotas after `change`.
+fn used_by_change(change: &KeyValueMutation) -> Holds {
+    if rules::is_free_for_leaf(&change.key, &change.value) {
+        return Holds::default();
+    }
+    let len = entry_len(&change.key, &change.value);
+    Holds::of_one(len, change.status != DeletionStatus::Deleted)
+}
+
+/// Returns what an entry of a leaf uses of its quotas. A key with a TTL counts as a tombstone once the leaf has collected
+/// it, as it says: here, it may stay for longer.
+fn used_by_entry(entry: &Entry<'_>, collected: Version) -> Holds {
+    if rules::is_free_for_leaf(entry.key, entry.value) {
+        return Holds::default();
+    }
     let is_collected = entry.is_mortal() && entry.version <= collected;
-    !is_collected && !rules::is_free_for_leaf(entry.key, entry.value)
+    Holds::of_one(entry.len(), entry.is_visible() && !is_collected)
 }

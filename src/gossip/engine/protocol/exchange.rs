@@ -136,7 +136,7 @@ impl Engine {
                 let mut changed = self.note_digest(sender, &digest, reported, is_more, now);
                 changed |= forgot;
                 let len = rumours::approximate_len(&delta);
-                let learnt = self.cluster.apply(delta, from, now);
+                let learnt = self.cluster.apply(delta, now);
                 self.note_departures(&learnt.departures, now);
                 let missing = self.missing(from, reported);
                 // What was missing for long is no news to others.
@@ -164,7 +164,7 @@ impl Engine {
             ChitchatMessage::Ack { delta, .. } => {
                 self.note_heard(from);
                 let len = rumours::approximate_len(&delta);
-                let learnt = self.cluster.apply(delta, from, now);
+                let learnt = self.cluster.apply(delta, now);
                 self.note_departures(&learnt.departures, now);
                 let missing = self.catch_up.take_claim(from).filter(|claim| {
                     let state = self.cluster.get(&claim.id);

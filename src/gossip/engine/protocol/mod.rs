@@ -43,7 +43,6 @@ use super::routes::Routes;
 use super::rumours::Rumours;
 use super::schedule::Schedule;
 use super::selection;
-use super::usage::{Holds, Usage};
 use crate::credential::Quotas;
 use crate::gossip::error::{DeleteError, SetError};
 use crate::message::{ChitchatId, DeletionStatus, HEADER_LEN, Version, canonical};
@@ -126,7 +125,7 @@ impl Engine {
             syns: Limiter::new(config.gossip_interval),
             syn_acks: Limiter::new(config.gossip_interval),
             load: Load::new(),
-            policy: Policy::new(config.max_message_len, now),
+            policy: Policy::new(now),
             introductions: Introductions::new(config.max_udp_members),
             counts: EngineCounts::default(),
             config,
@@ -252,7 +251,9 @@ impl Engine {
             });
         }
         let above = own_keys::delete(&mut self.cluster, key, now)?;
-        self.note_change(above, now);
+        let limits = self.own_limits();
+        let is_afresh = own_keys::settle(&mut self.cluster, limits).unwrap_or(false);
+        self.note_change(if is_afresh { 0 } else { above }, now);
         Ok(())
     }
 
@@ -395,34 +396,30 @@ impl Engine {
     }
 
     /// Limits this member's keys by the quotas of the invite that it holds, or no longer if it holds none: others refuse
-    /// what exceeds them, and every later change.
+    /// what exceeds them. Returns true if there is something to be sent because of that.
     ///
     /// # Errors
     ///
-    /// Fails if there are more keys, or longer ones, than they allow. Until there are fewer, only changes that add nothing
-    /// are possible.
-    pub fn set_quotas(&mut self, quotas: Option<Quotas>) -> Result<(), SetError> {
+    /// Fails if the quotas are new, and there are more keys, or longer ones, than they allow. Until there are fewer, keys
+    /// can be deleted and shortened only.
+    pub fn set_quotas(&mut self, quotas: Option<Quotas>, now: Duration) -> Result<bool, SetError> {
+        if self.quotas == quotas {
+            return Ok(false);
+        }
         self.quotas = quotas;
         let limits = self.own_limits();
-        own_keys::check(&mut self.cluster, limits)
+        let is_afresh = own_keys::settle(&mut self.cluster, limits)?;
+        if is_afresh {
+            self.note_change(0, now);
+        }
+        Ok(is_afresh)
     }
 
     fn own_limits(&self) -> OwnLimits {
-        let max_bytes = self.config.max_bytes_per_member;
-        let all = Usage {
-            keys: usize::MAX,
-            bytes: max_bytes,
-        };
-        let of_member = Holds { visible: all, all };
-        let most = self.quotas.map_or(of_member, |quotas| {
-            let mut most = most_of_leaf(quotas);
-            most.visible.bytes = most.visible.bytes.min(max_bytes);
-            most.all.bytes = most.all.bytes.min(max_bytes);
-            most
-        });
         OwnLimits {
             delta_room: self.delta_room(0),
-            most,
+            max_bytes: self.config.max_bytes_per_member,
+            of_leaf: self.quotas.map(most_of_leaf),
         }
     }
 

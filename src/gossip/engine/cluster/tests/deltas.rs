@@ -8,15 +8,15 @@ fn a_delta_that_is_received_twice_is_a_copy_and_one_after_a_gap_is_not() {
     let (mut us, mut peer) = (cluster(1), cluster(2));
     peer.note_heartbeat(&id(1), 1);
     us.own().set("a", "v", DeletionStatus::Set, NOW);
-    let learnt = peer.apply(us.own_delta(60_000), PEER, NOW);
+    let learnt = peer.apply(us.own_delta(60_000), NOW);
     assert_eq!(learnt.changes, [(id(1), 0, 1)]);
-    let learnt = peer.apply(us.own_delta(60_000), PEER, NOW);
+    let learnt = peer.apply(us.own_delta(60_000), NOW);
     assert_eq!((learnt.copies, learnt.has_gap), (vec![(id(1), 1)], false));
     us.own().set("b", "v", DeletionStatus::Set, NOW);
     us.own().set("c", "v", DeletionStatus::Set, NOW);
     let floors = Members::from_iter([(id(1), 2)]);
     let newest = us.delta_above(&floors, 60_000, none, &mut fastrand::Rng::with_seed(1));
-    let learnt = peer.apply(newest, PEER, NOW);
+    let learnt = peer.apply(newest, NOW);
     assert_eq!((learnt.copies, learnt.has_gap), (vec![], true));
 }
 
@@ -116,7 +116,7 @@ fn a_delta_of_which_only_a_part_fits_changes_something_the_first_time() {
             .set(key, &"v".repeat(900), DeletionStatus::Set, NOW);
     }
     for (times, changed) in [(1, true), (2, false)] {
-        let learnt = peer.apply(us.own_delta(60_000), PEER, NOW);
+        let learnt = peer.apply(us.own_delta(60_000), NOW);
         assert_eq!((learnt.changed, peer.refused_keys), (changed, times));
     }
     let known = peer.get(&id(1)).unwrap();
@@ -200,7 +200,6 @@ fn an_update_of_which_something_is_left_out_whatever_is_known_is_counted() {
                 Delta {
                     node_deltas: node_deltas.clone(),
                 },
-                PEER,
                 NOW,
             );
             assert_eq!(us.refused_keys, refused, "{node_deltas:?}");

@@ -75,7 +75,7 @@ fn teach(from: &mut Cluster, to: &mut Cluster) {
     }
     let ours = to.digest(None, ProtocolVersion::V0, 60_000, none);
     let delta = delta(from, &ours, 60_000);
-    to.apply(delta, PEER, NOW);
+    to.apply(delta, NOW);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn one_exchange_transfers_all_that_a_peer_knows() {
 fn a_delta_never_creates_a_member() {
     let (mut a, mut b) = (cluster(1), cluster(2));
     a.own().set("k", "v", DeletionStatus::Set, NOW);
-    b.apply(a.own_delta(60_000), PEER, NOW);
+    b.apply(a.own_delta(60_000), NOW);
     assert_eq!(b.nodes().len(), 1);
 }
 
@@ -218,7 +218,7 @@ fn a_delta_about_this_member_changes_none_of_its_keys() {
     liar.own().set("k", "lie", DeletionStatus::Set, NOW);
     liar.own().set("l", "lie", DeletionStatus::Set, NOW);
     us.own().set("k", "truth", DeletionStatus::Set, NOW);
-    us.apply(liar.own_delta(60_000), PEER, NOW);
+    us.apply(liar.own_delta(60_000), NOW);
     assert_eq!(us.own().get("k"), Some("truth"));
     assert_eq!(us.own().get("l"), None);
     assert!(
@@ -265,7 +265,7 @@ fn a_delta_fits_its_room_and_the_next_one_continues() {
     for exchange in 1.. {
         let digest = b.digest(None, ProtocolVersion::V0, 60_000, none);
         let delta = delta(&a, &digest, 1000);
-        b.apply(delta, PEER, NOW);
+        b.apply(delta, NOW);
         let known = b.nodes().find(|(known, _)| **known == id(1)).unwrap().1;
         if known.entries().count() == 100 {
             assert!((8..12).contains(&exchange), "{exchange}");
@@ -465,7 +465,7 @@ fn a_state_larger_than_a_message_is_pushed_by_its_newest_part() {
     us.own().set("last", "words", DeletionStatus::Set, NOW);
     let delta = us.own_delta(1000);
     assert!(delta.node_deltas[0].key_values.len() > 5);
-    peer.apply(delta, PEER, NOW);
+    peer.apply(delta, NOW);
     let state = peer.nodes().find(|(known, _)| **known == id(1)).unwrap().1;
     assert_eq!(state.get("last"), Some("words"));
     assert_eq!(state.get("k0").map(str::len), Some(50));

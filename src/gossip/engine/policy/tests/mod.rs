@@ -4,6 +4,7 @@ mod holders;
 mod lies;
 mod limits;
 mod newborn;
+mod quota_attacks;
 mod quotas;
 mod room;
 mod spread;

@@ -1,0 +1,167 @@
+//! Leaves that try to have more than their invite allows, and others that must not suffer from it.
+
+use super::*;
+
+/// Returns the bytes that are visible of leaf 1, as the limits count them.
+fn visible(us: &Engine) -> usize {
+    let keys = find(us, &leaf(1)).unwrap().key_values.into_iter();
+    keys.map(|(key, value)| key.len() + value.value.len() + 64)
+        .sum()
+}
+
+fn deleted(key: &str, version: Version) -> KeyValueMutation {
+    KeyValueMutation {
+        status: DeletionStatus::Deleted,
+        ..set(key, "", version)
+    }
+}
+
+fn send(us: &mut Engine, delta: NodeDelta, now: Duration) {
+    us.handle(from_leaf(1, ack(vec![delta])), now);
+}
+
+#[test]
+fn deletions_that_are_collected_already_free_nothing() {
+    let mut us = beside_leaf(Quotas::default().with_max_bytes(1_000));
+    listing(&mut us, &leaf(1), listed(1), NOW);
+    let long = "v".repeat(900);
+    let afresh = NodeDelta {
+        last_gc_version: 1_000_000,
+        ..node_delta(&leaf(1), 0, vec![set("a0", &long, 1)])
+    };
+    send(&mut us, afresh, NOW);
+    for n in 1..20 {
+        let before = format!("a{}", n - 1);
+        let above = find(&us, &leaf(1)).unwrap().max_version;
+        let changes = vec![
+            deleted(&before, above + 1),
+            set(&format!("a{n}"), &long, above + 2),
+        ];
+        let delta = NodeDelta {
+            last_gc_version: 1_000_000,
+            ..node_delta(&leaf(1), above, changes)
+        };
+        send(&mut us, delta, NOW + SECOND * n);
+        assert!(visible(&us) <= 1_000, "{n}: {}", visible(&us));
+    }
+}
+
+#[test]
+fn who_has_more_than_its_quotas_gets_no_other_keys_by_giving_some_up() {
+    let quotas = Quotas::default().with_max_keys(4);
+    let mut us = beside_leaf(quotas.with_max_changes_per_second(1_000));
+    listing(&mut us, &leaf(1), listed(1), NOW);
+    let changes = (1..=4).map(|n| set(&format!("k{n}"), "v", n)).collect();
+    send(&mut us, node_delta(&leaf(1), 0, changes), NOW);
+    // Another core member was told of others in the meantime.
+    let changes = (5..=8).map(|n| set(&format!("k{n}"), "v", n)).collect();
+    let by_core = ack(vec![node_delta(&leaf(1), 4, changes)]);
+    us.handle(from_core(2, by_core), NOW);
+    assert_eq!(keys(&us, &leaf(1)).len(), 8);
+    let swap = vec![deleted("k1", 9), set("n1", "v", 10)];
+    send(&mut us, node_delta(&leaf(1), 8, swap), NOW);
+    let expected = ["k2", "k3", "k4", "k5", "k6", "k7", "k8"];
+    assert_eq!(keys(&us, &leaf(1)), expected, "it may give up");
+    assert_eq!(denied(&us, Denial::Keys), 1);
+    let longer = vec![set("k2", "", 10), set("k3", "longer", 11)];
+    send(&mut us, node_delta(&leaf(1), 9, longer), NOW);
+    assert_eq!(us.member_value(&leaf(1), "k2"), Some(""));
+    assert_eq!(us.member_value(&leaf(1), "k3"), Some("v"));
+    let four = [("k7", "v"), ("k8", "v"), ("n1", "v"), ("n2", "v")];
+    send(&mut us, afresh(20, &four), NOW);
+    assert_eq!(keys(&us, &leaf(1)), ["k7", "k8", "n1", "n2"]);
+}
+
+#[test]
+fn what_a_holder_has_by_a_former_invite_takes_nothing_from_others() {
+    let large = claims(Quotas::default().with_max_keys(8));
+    let small = claims(Quotas::default().with_max_keys(2).with_max_connections(2));
+    let mut us = engine_with(1, config(1));
+    connect(&mut us, &[(1, large), (2, Arc::clone(&small))], NOW);
+    let eight = (1..=8).map(|n| set(&format!("k{n}"), "v", n)).collect();
+    let two = vec![set("a", "v", 1), set("b", "v", 2)];
+    listing(&mut us, &leaf(1), listed(1), NOW);
+    send(&mut us, node_delta(&leaf(1), 0, eight), NOW);
+    let holders = [1, 2, 3].map(|n| (n, Arc::clone(&small)));
+    connect(&mut us, &holders, NOW);
+    for (n, expected) in [(2, 2), (3, 0)] {
+        us.handle(from_leaf(n, syn(&[(leaf(n), listed(1))])), NOW);
+        let delta = ack(vec![node_delta(&leaf(n), 0, two.clone())]);
+        us.handle(from_leaf(n, delta), NOW);
+        assert_eq!(keys(&us, &leaf(n)).len(), expected, "{n}");
+        send(
+            &mut us,
+            node_delta(&leaf(1), 8, vec![deleted("k1", 9)]),
+            NOW,
+        );
+    }
+    assert_eq!(keys(&us, &leaf(1)).len(), 7);
+}
+
+/// Returns a delta of a leaf that has started afresh with these keys above `version`.
+fn afresh(version: Version, keys: &[(&str, &str)]) -> NodeDelta {
+    let changes = (version + 1..).zip(keys);
+    let changes = changes.map(|(version, (key, value))| set(key, value, version));
+    NodeDelta {
+        last_gc_version: version,
+        ..node_delta(&leaf(1), 0, changes.collect())
+    }
+}
+
+#[test]
+fn a_start_afresh_repeats_as_many_keys_as_were_changed_and_is_refused_whole_until_it_may_be_sent() {
+    let quotas = Quotas::default().with_max_keys(3);
+    let mut us = beside_leaf(quotas.with_max_changes_per_second(1));
+    listing(&mut us, &leaf(1), listed(1), NOW);
+    let shown = |us: &Engine| {
+        let member = find(us, &leaf(1)).unwrap();
+        (member.max_version, keys(us, &leaf(1)).join(""))
+    };
+    // Six changes may be made at once. They are used up.
+    let all = [("a", "1"), ("b", "1"), ("c", "1")];
+    let changes = (1..).zip(all.iter().chain(&all));
+    let changes = changes.map(|(version, (key, _))| set(key, "1", version));
+    send(&mut us, node_delta(&leaf(1), 0, changes.collect()), NOW);
+    assert_eq!(shown(&us), (6, "abc".to_owned()));
+    // It has made six changes, so it may send six entries again.
+    for version in [10, 20] {
+        send(&mut us, afresh(version, &all), NOW);
+        assert_eq!(shown(&us), (version + 3, "abc".to_owned()));
+    }
+    // With neither, what is known stays until a change may be made for each.
+    for (at, expected) in [(0, 23), (1, 23), (2, 23), (3, 33)] {
+        send(&mut us, afresh(30, &all), NOW + SECOND * at);
+        assert_eq!(shown(&us), (expected, "abc".to_owned()), "{at}");
+    }
+    // A key that is new needs one at any rate.
+    let other = [("a", "1"), ("b", "1"), ("d", "1")];
+    send(&mut us, afresh(40, &other), NOW + SECOND * 3);
+    assert_eq!(shown(&us).0, 33);
+    send(&mut us, afresh(40, &other), NOW + SECOND * 4);
+    assert_eq!(shown(&us), (43, "abd".to_owned()));
+}
+
+#[test]
+fn a_change_of_a_member_that_is_not_known_changes_nothing_of_what_its_holder_uses() {
+    let shared = claims(Quotas::default().with_max_keys(2).with_max_connections(1));
+    let mut us = engine_with(1, config(1));
+    connect(&mut us, &[(1, Arc::clone(&shared)), (2, shared)], NOW);
+    for n in 1..=2 {
+        us.handle(from_leaf(n, syn(&[(leaf(n), listed(1))])), NOW);
+    }
+    let two = vec![set("a", "v", 1), set("b", "v", 2)];
+    send(&mut us, node_delta(&leaf(1), 0, two.clone()), NOW);
+    let unknown = ChitchatId {
+        generation_id: START + 1,
+        ..leaf(1)
+    };
+    send(&mut us, node_delta(&unknown, 0, Vec::new()), NOW);
+    send(
+        &mut us,
+        node_delta(&unknown, 0, vec![set("a", "v", 1)]),
+        NOW,
+    );
+    let delta = ack(vec![node_delta(&leaf(2), 0, two)]);
+    us.handle(from_leaf(2, delta), NOW);
+    assert!(keys(&us, &leaf(2)).is_empty());
+}
