@@ -37,13 +37,16 @@ pub(crate) fn unresolved(
     seeds.iter().map(report).collect()
 }
 
+/// A dial of a seed that failed: its address, the number of failures in a row, and the code of the error.
+type Failure = (Option<SocketAddr>, u32, &'static str);
+
 /// The reasons for which no member lets this node in any more, and that were logged.
 #[derive(Debug)]
 struct Refusals {
     /// The invite that they are about.
     invite: InviteId,
-    /// The dials that had failed when the invite was first seen. Their errors are about a former one.
-    failed_before: u64,
+    /// The failures that were known when the invite was first seen. They are about a former one.
+    before: Vec<Failure>,
     /// The codes of the errors.
     logged: Vec<&'static str>,
     /// The times in a row that the node was found connected.
@@ -51,38 +54,41 @@ struct Refusals {
 }
 
 impl Refusals {
-    fn new(invite: InviteId, dials_failed: u64) -> Self {
+    fn new(invite: InviteId, failures: &[Failure]) -> Self {
         Self {
             invite,
-            failed_before: dials_failed,
+            before: failures.to_vec(),
             logged: Vec::new(),
             connected: 0,
         }
     }
 
-    /// Notes the invite, how many dials have failed, whether the node is connected, and the code of the error with which a
-    /// seed refuses it, if one does. Returns true if that is to be logged.
+    /// Notes the invite, whether the node is connected, and the failures. Returns the position of one that is to be
+    /// logged.
     fn note(
         &mut self,
-        (invite, dials_failed): (InviteId, u64),
+        invite: InviteId,
         is_connected: bool,
-        code: Option<&'static str>,
-    ) -> bool {
+        failures: &[Failure],
+    ) -> Option<usize> {
         if self.invite != invite {
-            *self = Self::new(invite, dials_failed);
+            *self = Self::new(invite, failures);
         }
+        self.before.retain(|failure| failures.contains(failure));
         if is_connected {
             self.connected = self.connected.saturating_add(1);
             if self.connected >= SETTLED {
                 self.logged.clear();
             }
-            return false;
+            return None;
         }
         self.connected = 0;
-        let is_about_invite = dials_failed > self.failed_before;
-        let code = code.filter(|code| is_about_invite && !self.logged.contains(code));
-        self.logged.extend(code);
-        code.is_some()
+        let is_news =
+            |failure: &Failure| !self.before.contains(failure) && !self.logged.contains(&failure.2);
+        let first = failures.iter().position(is_news)?;
+        self.logged
+            .extend(failures.get(first).map(|(.., code)| *code));
+        Some(first)
     }
 }
 
@@ -157,17 +163,18 @@ async fn refusals(node: Node) {
         // That an address leads nowhere does not tell why the others refuse.
         let is_reason =
             |error: &&ConnectedError| !matches!(error, ConnectedError::NotDialable { .. });
-        let mut causes = seeds.iter().filter_map(|seed| seed.cause.as_ref());
-        let error = causes.find(is_reason);
-        let code = error.map(ConnectedError::code);
-        let now = (invite.claims().id(), stats.dials_failed);
-        let refusals = refusals.get_or_insert_with(|| Refusals::new(now.0, now.1));
-        if refusals.note(now, is_connected, code)
-            && let Some(error) = error
-        {
+        let errors = seeds.iter().filter_map(|seed| {
+            let error = seed.cause.as_ref().filter(is_reason)?;
+            Some(((seed.addr, seed.failures, error.code()), error))
+        });
+        let (failures, errors): (Vec<_>, Vec<_>) = errors.unzip();
+        let invite = invite.claims().id();
+        let refusals = refusals.get_or_insert_with(|| Refusals::new(invite, &failures));
+        let found = refusals.note(invite, is_connected, &failures);
+        if let Some(error) = found.and_then(|found| errors.get(found)) {
             tracing::warn!(
-                code,
-                invite = ?now.0,
+                code = error.code(),
+                ?invite,
                 "not in the cluster any more, will try again: {error}; a new invite takes effect as soon as it \
                  is in the file of --invite"
             );
@@ -208,23 +215,26 @@ mod tests {
     fn a_reason_is_logged_once_for_each_invite_until_the_node_was_connected_for_a_while() {
         let now = Duration::from_secs(1);
         let [first, second] = [1, 2].map(|_| InviteId::generate(now, now).unwrap());
-        let mut refusals = Refusals::new(first, 5);
-        let mut is_logged =
-            |invite, failed, code| refusals.note((invite, failed), false, Some(code));
-        assert!(!is_logged(first, 5, "revoked"), "from before");
-        assert!(is_logged(first, 6, "revoked"));
-        assert!(!is_logged(first, 7, "revoked"));
-        assert!(is_logged(first, 7, "expired"));
-        assert!(!is_logged(first, 8, "revoked"), "two seeds may differ");
-        assert!(!is_logged(second, 9, "revoked"), "about the former invite");
-        assert!(is_logged(second, 10, "revoked"));
-        assert!(!refusals.note((second, 10), false, None));
+        let [a, b] = [1, 2].map(|n| Some(SocketAddr::from(([127, 0, 0, n], 1))));
+        let mut refusals = Refusals::new(first, &[]);
+        let mut note = |invite, failures: &[Failure]| refusals.note(invite, false, failures);
+        assert_eq!(note(first, &[]), None);
+        assert_eq!(note(first, &[(a, 1, "revoked")]), Some(0));
+        assert_eq!(note(first, &[(a, 2, "revoked")]), None);
+        assert_eq!(note(first, &[(a, 2, "expired")]), Some(0));
+        assert_eq!(note(first, &[(a, 3, "revoked")]), None, "two may differ");
+        // The last errors of both were about the former invite.
+        let former = [(a, 3, "revoked"), (b, 1, "expired")];
+        assert_eq!(note(second, &former), None);
+        assert_eq!(note(second, &former), None);
+        let failed = [(a, 3, "revoked"), (b, 2, "revoked")];
+        assert_eq!(note(second, &failed), Some(1));
         for connected in [SETTLED - 1, SETTLED] {
             for _ in 0..connected {
-                assert!(!refusals.note((second, 10), true, Some("expired")));
+                assert_eq!(refusals.note(second, true, &[(a, 4, "expired")]), None);
             }
-            let is_logged = refusals.note((second, 11), false, Some("revoked"));
-            assert_eq!(is_logged, connected == SETTLED);
+            let found = refusals.note(second, false, &[(b, 3, "revoked")]);
+            assert_eq!(found, (connected == SETTLED).then_some(0));
         }
     }
 

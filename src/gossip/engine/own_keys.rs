@@ -149,7 +149,9 @@ pub(super) fn settle(cluster: &mut Cluster, limits: OwnLimits) -> Result<bool, S
     if let Some(excess) = held.visible.excess(most.visible) {
         return Err(excess.into());
     }
-    let is_excess = held.all.excess(most.all).is_some();
+    let is_excess = (held.all.with(cluster.collected))
+        .excess(most.all)
+        .is_some();
     if is_excess {
         cluster.drop_own_tombstones();
     }

@@ -158,13 +158,15 @@ impl Leaves {
 impl Leaf {
     fn new(claims: Arc<Claims>, now: Duration) -> Self {
         let changes = Changes::new(Pace::of_one(claims.quotas()), now);
+        // What is known of it was paid for when it was last connected.
+        let repeats = most_of_leaf(claims.quotas()).all.keys;
         Self {
             claims,
             renewed: None,
             gone: None,
             generations: [None; MOST_GENERATIONS],
             changes,
-            repeats: 0,
+            repeats,
             holds: Holds::default(),
         }
     }

@@ -290,6 +290,12 @@ impl Policy {
         self.refusal = refusal.filter(|_| !is_allowed);
         if let Some(delta) = delta {
             let mut kept = std::mem::take(&mut delta.node_deltas);
+            let begins = |id: &ChitchatId| {
+                digest
+                    .as_ref()
+                    .is_some_and(|d| d.node_digests.contains_key(id))
+            };
+            let nothing = NodeState::default();
             kept.retain_mut(|delta| {
                 let id = &delta.chitchat_id;
                 let state = known.cluster.get(id);
@@ -307,7 +313,9 @@ impl Policy {
                     self.denied.add(Denial::Version, 1);
                     return false;
                 }
-                self.limit_by_quotas(own, delta, state, now)
+                // The digest of the same message makes it known, before the delta is applied. Otherwise, nothing is.
+                let state = state.or_else(|| begins(id).then_some(&nothing));
+                state.is_none_or(|state| self.limit_by_quotas(own, delta, state, now))
             });
             delta.node_deltas = kept;
         }

@@ -67,7 +67,7 @@ impl Policy {
         &mut self,
         own: SocketAddr,
         delta: &mut NodeDelta,
-        state: Option<&NodeState>,
+        state: &NodeState,
         now: Duration,
     ) -> bool {
         let reserved = delta.key_values.len();
@@ -79,10 +79,6 @@ impl Policy {
         let Some((leaf, all)) = self.leaves.get_mut(own, now) else {
             return false;
         };
-        // Of a member that is not known, nothing is applied.
-        let Some(state) = state else {
-            return true;
-        };
         let is_afresh = match state.judge(delta) {
             // Nothing is used by it.
             Applied::Rejected => return true,
@@ -93,7 +89,8 @@ impl Policy {
         let pace = Pace::of_one(quotas);
         let sent = delta.key_values.len();
         let most_of_one = most_of_leaf(quotas);
-        let is_in_parts = most_of_one.all.bytes > MAX_DATAGRAM_LEN || sent > pace.at_once();
+        let is_in_parts =
+            most_of_one.all.bytes > MAX_DATAGRAM_LEN || most_of_one.all.keys > pace.at_once();
         let most = match is_in_parts {
             true => most_between_parts(most_of_one),
             false => most_of_one,

@@ -45,7 +45,9 @@ use super::schedule::Schedule;
 use super::selection;
 use crate::credential::Quotas;
 use crate::gossip::error::{DeleteError, SetError};
-use crate::message::{ChitchatId, DeletionStatus, HEADER_LEN, Version, canonical};
+use crate::message::{
+    ChitchatId, DeletionStatus, HEADER_LEN, MAX_DATAGRAM_LEN, Version, canonical,
+};
 
 /// A member that does not answer within this many intervals is selected less often.
 const ANSWER_INTERVALS: u32 = 2;
@@ -416,10 +418,19 @@ impl Engine {
     }
 
     fn own_limits(&self) -> OwnLimits {
+        let delta_room = self.delta_room(0);
+        // Others expect a state that fits into a message of the usual length to arrive at once.
+        let of_leaf = self.quotas.map(most_of_leaf).map(|mut most| {
+            if most.all.bytes <= MAX_DATAGRAM_LEN {
+                most.visible.bytes = most.visible.bytes.min(delta_room / 2);
+                most.all.bytes = most.all.bytes.min(delta_room);
+            }
+            most
+        });
         OwnLimits {
-            delta_room: self.delta_room(0),
+            delta_room,
             max_bytes: self.config.max_bytes_per_member,
-            of_leaf: self.quotas.map(most_of_leaf),
+            of_leaf,
         }
     }
 

@@ -165,3 +165,58 @@ fn a_change_of_a_member_that_is_not_known_changes_nothing_of_what_its_holder_use
     us.handle(from_leaf(2, delta), NOW);
     assert!(keys(&us, &leaf(2)).is_empty());
 }
+
+#[test]
+fn a_state_that_comes_with_the_digest_that_makes_its_member_known_is_limited_as_well() {
+    let shared = claims(Quotas::default().with_max_keys(2).with_max_connections(1));
+    let mut us = engine_with(1, config(1));
+    connect(&mut us, &[(1, Arc::clone(&shared)), (2, shared)], NOW);
+    for (n, expected) in [(1, 2), (2, 0)] {
+        let changes = (1..=9).map(|n| set(&format!("k{n}"), "v", n)).collect();
+        let answer = ChitchatMessage::SynAck {
+            version: ProtocolVersion::V1,
+            digest: Digest::from(vec![(leaf(n), listed(3))]),
+            delta: Delta {
+                node_deltas: vec![node_delta(&leaf(n), 0, changes)],
+            },
+        };
+        us.handle(from_leaf(n, answer), NOW);
+        assert_eq!(keys(&us, &leaf(n)).len(), expected, "{n}");
+    }
+}
+
+#[test]
+fn known_changes_in_a_delta_make_no_room() {
+    let mut us = beside_leaf(Quotas::default().with_max_keys(4));
+    listing(&mut us, &leaf(1), listed(1), NOW);
+    let four = |from| (from..from + 4).map(|n| set(&format!("k{n}"), "v", n));
+    send(&mut us, node_delta(&leaf(1), 0, four(1).collect()), NOW);
+    let bare = NodeDelta {
+        max_version: 1_000,
+        ..node_delta(&leaf(1), 4, Vec::new())
+    };
+    send(&mut us, bare, NOW);
+    let known = (1..=300).map(|n| set("known", "", n));
+    let changes = known.chain(four(1_001)).collect();
+    send(&mut us, node_delta(&leaf(1), 0, changes), NOW + SECOND * 60);
+    assert_eq!(keys(&us, &leaf(1)), ["k1", "k2", "k3", "k4"]);
+}
+
+#[test]
+fn a_leaf_that_is_back_after_a_while_may_start_afresh_with_all_that_is_known() {
+    // More than may be changed at once.
+    let quotas = Quotas::default().with_max_keys(100);
+    let mut us = beside_leaf(quotas.with_max_changes_per_second(1));
+    let changes = |above: Version| (1..=80).map(move |n| set(&format!("k{n}"), "v", above + n));
+    us.handle(from_core(2, syn(&[list(&leaf(1), 1, 80)])), NOW);
+    let by_core = ack(vec![node_delta(&leaf(1), 0, changes(0).collect())]);
+    us.handle(from_core(2, by_core), NOW);
+    assert_eq!(keys(&us, &leaf(1)).len(), 80);
+    let delta = NodeDelta {
+        last_gc_version: 1_000,
+        ..node_delta(&leaf(1), 0, changes(1_000).collect())
+    };
+    send(&mut us, delta, NOW);
+    let member = find(&us, &leaf(1)).unwrap();
+    assert_eq!((member.max_version, member.key_values.len()), (1_080, 80));
+}
