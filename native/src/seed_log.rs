@@ -74,7 +74,12 @@ impl Refusals {
         if self.invite != invite {
             *self = Self::new(invite, failures);
         }
-        self.before.retain(|failure| failures.contains(failure));
+        // A dial that was under way with a former invite may fail once more.
+        let is_about_former = |(addr, before, _): &Failure| {
+            let mut counts = failures.iter().filter(|(at, ..)| at == addr);
+            counts.any(|(_, count, _)| (*before..=before.saturating_add(1)).contains(count))
+        };
+        self.before.retain(is_about_former);
         if is_connected {
             self.connected = self.connected.saturating_add(1);
             if self.connected >= SETTLED {
@@ -83,8 +88,10 @@ impl Refusals {
             return None;
         }
         self.connected = 0;
-        let is_news =
-            |failure: &Failure| !self.before.contains(failure) && !self.logged.contains(&failure.2);
+        let is_news = |(addr, _, code): &Failure| {
+            let is_about_former = self.before.iter().any(|(at, ..)| at == addr);
+            !is_about_former && !self.logged.contains(code)
+        };
         let first = failures.iter().position(is_news)?;
         self.logged
             .extend(failures.get(first).map(|(.., code)| *code));
@@ -227,7 +234,9 @@ mod tests {
         let former = [(a, 3, "revoked"), (b, 1, "expired")];
         assert_eq!(note(second, &former), None);
         assert_eq!(note(second, &former), None);
-        let failed = [(a, 3, "revoked"), (b, 2, "revoked")];
+        let under_way = [(a, 3, "revoked"), (b, 2, "expired")];
+        assert_eq!(note(second, &under_way), None);
+        let failed = [(a, 3, "revoked"), (b, 3, "revoked")];
         assert_eq!(note(second, &failed), Some(1));
         for connected in [SETTLED - 1, SETTLED] {
             for _ in 0..connected {

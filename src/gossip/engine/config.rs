@@ -57,7 +57,7 @@ pub struct GossipConfig {
     /// which every published version of the crate understands.
     pub protocol_version: ProtocolVersion,
     /// The longest message to send, in bytes; at least 8,192. Default 65,507, the most that a UDP
-    /// datagram carries.
+    /// datagram carries. The keys of a member that holds an invite may take three quarters of it, if its quotas allow more.
     pub max_message_len: usize,
     /// The largest number of members that are remembered, at least 1. Further members are refused
     /// and counted. Default 10,000.

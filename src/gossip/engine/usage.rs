@@ -59,6 +59,14 @@ impl Usage {
         }
     }
 
+    /// Returns the larger number of keys, and the larger size.
+    pub(super) fn max(self, other: Self) -> Self {
+        Self {
+            keys: self.keys.max(other.keys),
+            bytes: self.bytes.max(other.bytes),
+        }
+    }
+
     /// Returns what exceeds `most`.
     pub(super) fn excess(self, most: Self) -> Option<Excess> {
         if self.keys > most.keys {
@@ -110,6 +118,13 @@ impl Holds {
         Self {
             visible: self.visible.min(other.visible),
             all: self.all.min(other.all),
+        }
+    }
+
+    pub(super) fn max(self, other: Self) -> Self {
+        Self {
+            visible: self.visible.max(other.visible),
+            all: self.all.max(other.all),
         }
     }
 

@@ -31,8 +31,30 @@ impl Cluster {
     /// Notes that the member at the key address `addr` is a leaf, whatever it was before.
     pub(in crate::gossip::engine) fn note_leaf(&mut self, addr: SocketAddr) {
         if self.cores.note_leaf(addr) {
+            self.keep_latest(addr);
             self.count_limited();
         }
+    }
+
+    /// Forgets all generations at the address of a leaf but the latest one: as a core member, it may have had several.
+    fn keep_latest(&mut self, addr: SocketAddr) {
+        let mut earlier: Vec<_> = self
+            .others()
+            .filter(|id| id.addr() == addr)
+            .cloned()
+            .collect();
+        let latest = earlier.iter().map(|id| id.generation_id).max();
+        let latest = earlier
+            .iter()
+            .position(|id| Some(id.generation_id) == latest);
+        if let Some(latest) = latest {
+            earlier.remove(latest);
+        }
+        self.forget(&earlier);
+        for id in &earlier {
+            self.forgotten.put(id.clone(), u64::MAX);
+        }
+        self.replaced.extend(earlier);
     }
 
     /// Counts the bytes of the members that share what is not left to core members.

@@ -5,7 +5,6 @@
 //! connections of a host. Invariants: a bounded number of leaves is remembered; a leaf that comes and goes gains
 //! nothing by it, since what it has used is kept for longer than it counts.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +39,8 @@ pub(super) struct Leaves {
 #[derive(Debug)]
 pub(super) struct Leaf {
     pub(super) claims: Arc<Claims>,
+    /// The claims of the invite that it had before.
+    former: Option<Arc<Claims>>,
     /// Time at which the leaf changed to its present invite.
     renewed: Option<Duration>,
     /// When its connection had gone.
@@ -58,6 +59,8 @@ pub(super) struct Leaf {
 pub(super) struct OfInvite {
     pub(super) changes: Changes,
     pub(super) holds: Holds,
+    /// When it was last counted that a leaf holds it.
+    used: Duration,
     /// Start of the current one-minute window, and generations counted in it.
     begun: (Duration, usize),
 }
@@ -83,10 +86,11 @@ impl Leaves {
             };
             if let Some(leaf) = self.leaves.get_mut(&connection.addr) {
                 // It may have renewed its invite.
-                if leaf.claims.id() != claims.id() {
+                let former = std::mem::replace(&mut leaf.claims, Arc::clone(claims));
+                if former.id() != claims.id() {
                     leaf.renewed = Some(now);
+                    leaf.former = Some(former);
                 }
-                leaf.claims = Arc::clone(claims);
             } else if self.has_room() {
                 let leaf = Leaf::new(Arc::clone(claims), now);
                 self.leaves.insert(connection.addr, leaf);
@@ -110,21 +114,26 @@ impl Leaves {
         self.leaves.retain(|_, leaf| is_kept(leaf));
     }
 
-    /// Adds up what the holders of each invite have, and forgets invites without holders.
+    /// Adds up what the holders of each invite have, and forgets invites that had no holders for a while. A leaf that has
+    /// changed to another invite takes of both for a while: otherwise, it would make room for the next one by it.
     fn count_holds(&mut self, now: Duration) {
         for (_, invite) in &mut self.invites {
             invite.holds = Holds::default();
         }
-        let mut used = BTreeSet::new();
         for leaf in self.leaves.values() {
-            used.insert(leaf.claims.id());
-            let invite = self.invites.entry(leaf.claims.id());
-            let invite = invite.or_insert_with(|| OfInvite::new(leaf.claims.quotas(), now));
-            let most = most_of_leaf(leaf.claims.quotas());
-            // What it had by a former invite takes nothing from others.
-            invite.holds = invite.holds.with(leaf.holds.min(most));
+            let changed = leaf.renewed.is_some_and(|at| now.saturating_sub(at) < KEPT);
+            let former = leaf.former.as_ref().filter(|_| changed);
+            for claims in former.into_iter().chain([&leaf.claims]) {
+                let quotas = claims.quotas();
+                let invite = self.invites.entry(claims.id());
+                let invite = invite.or_insert_with(|| OfInvite::new(quotas, now));
+                invite.used = now;
+                // More than this it has by another invite, which takes nothing from others.
+                invite.holds = invite.holds.with(leaf.holds.min(most_of_leaf(quotas)));
+            }
         }
-        self.invites.retain(|id, _| used.contains(id));
+        let is_kept = |invite: &OfInvite| now.saturating_sub(invite.used) < KEPT;
+        self.invites.retain(|_, invite| is_kept(invite));
     }
 
     /// Returns true if there is room for a leaf, after the one that has gone first was forgotten if necessary.
@@ -159,9 +168,10 @@ impl Leaf {
     fn new(claims: Arc<Claims>, now: Duration) -> Self {
         let changes = Changes::new(Pace::of_one(claims.quotas()), now);
         // What is known of it was paid for when it was last connected.
-        let repeats = most_of_leaf(claims.quotas()).all.keys;
+        let repeats = most_of_leaf(claims.quotas()).visible.keys;
         Self {
             claims,
+            former: None,
             renewed: None,
             gone: None,
             generations: [None; MOST_GENERATIONS],
@@ -194,6 +204,7 @@ impl OfInvite {
         Self {
             changes: Changes::new(Pace::of_all(quotas), now),
             holds: Holds::default(),
+            used: now,
             begun: (now, 0),
         }
     }

@@ -296,8 +296,18 @@ impl Policy {
                     .is_some_and(|d| d.node_digests.contains_key(id))
             };
             let nothing = NodeState::default();
+            // Of several generations, only the latest stays.
+            let of_own = kept
+                .iter()
+                .map(|delta| &delta.chitchat_id)
+                .filter(|id| id.addr() == own);
+            let latest = of_own.max_by_key(|id| id.generation_id).cloned();
             kept.retain_mut(|delta| {
                 let id = &delta.chitchat_id;
+                if id.addr() == own && Some(id) != latest.as_ref() {
+                    self.denied.add(Denial::Changes, 1);
+                    return false;
+                }
                 let state = known.cluster.get(id);
                 let subject = known.subject(id, state.is_some());
                 let denial = rules::denial(speaker, id, subject);

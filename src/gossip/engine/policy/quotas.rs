@@ -116,8 +116,12 @@ impl Policy {
         leaf.changes.take(taken);
         all.changes.take(taken);
         leaf.repeats = (leaf.repeats - allowed.repeated + taken).min(most_of_one.all.keys);
-        all.holds = bounds.others.with(allowed.holds.min(most_of_one));
-        leaf.holds = allowed.holds;
+        // A generation that begins may still be refused, and leave what the one before has.
+        leaf.holds = match state.max_version {
+            0 => allowed.holds.max(leaf.holds),
+            _ => allowed.holds,
+        };
+        all.holds = bounds.others.with(leaf.holds.min(most_of_one));
         let cut = rules::cut(delta, allowed.len);
         if let Some(denial) = denial {
             self.denied.add(denial, cut);

@@ -422,7 +422,7 @@ impl Engine {
         // Others expect a state that fits into a message of the usual length to arrive at once.
         let of_leaf = self.quotas.map(most_of_leaf).map(|mut most| {
             if most.all.bytes <= MAX_DATAGRAM_LEN {
-                most.visible.bytes = most.visible.bytes.min(delta_room / 2);
+                most.visible.bytes = most.visible.bytes.min(delta_room / 4 * 3);
                 most.all.bytes = most.all.bytes.min(delta_room);
             }
             most

@@ -220,3 +220,95 @@ fn a_leaf_that_is_back_after_a_while_may_start_afresh_with_all_that_is_known() {
     let member = find(&us, &leaf(1)).unwrap();
     assert_eq!((member.max_version, member.key_values.len()), (1_080, 80));
 }
+
+#[test]
+fn two_invites_allow_no_more_holders_than_each_does() {
+    let quotas = Quotas::default().with_max_keys(2).with_max_connections(1);
+    let (a, b) = (claims(quotas), claims(quotas));
+    let mut us = engine_with(1, config(1));
+    let two = || vec![set("a", "v", 1), set("b", "v", 2)];
+    let mut held = Vec::new();
+    for n in 1..=5 {
+        for invite in [&a, &b] {
+            connect(&mut us, &[(n, Arc::clone(invite))], NOW + SECOND * n.into());
+            us.handle(from_leaf(n, syn(&[(leaf(n), listed(1))])), NOW);
+            let delta = ack(vec![node_delta(&leaf(n), 0, two())]);
+            us.handle(from_leaf(n, delta), NOW + SECOND * n.into());
+        }
+        held.push(keys(&us, &leaf(n)).len());
+    }
+    assert_eq!(held, [2, 0, 0, 0, 0]);
+}
+
+#[test]
+fn what_a_leaf_has_counts_although_it_begins_other_generations() {
+    let shared = claims(Quotas::default().with_max_keys(2).with_max_connections(1));
+    let mut us = engine_with(1, config(1));
+    connect(&mut us, &[(1, Arc::clone(&shared)), (2, shared)], NOW);
+    let other = |name: &str, later| ChitchatId {
+        generation_id: START + later,
+        node_id: name.into(),
+        ..leaf(1)
+    };
+    let two = || vec![set("a", "v", 1), set("b", "v", 2)];
+    let send = |us: &mut Engine, ids: [&ChitchatId; 2], deltas| {
+        let answer = ChitchatMessage::SynAck {
+            version: ProtocolVersion::V1,
+            digest: Digest::from(ids.map(|id| (id.clone(), listed(3))).to_vec()),
+            delta: Delta {
+                node_deltas: deltas,
+            },
+        };
+        us.handle(from_leaf(1, answer), NOW);
+    };
+    // One that is known, another one before it, and one whose name is too long for a member.
+    let known = other("tab-0", 0);
+    send(
+        &mut us,
+        [&known, &known],
+        vec![node_delta(&known, 0, vec![set("a", "v", 1)])],
+    );
+    let afresh = NodeDelta {
+        last_gc_version: 9,
+        max_version: 9,
+        ..node_delta(&known, 0, Vec::new())
+    };
+    let (full, before) = (other("tab-b", 2), other("tab-a", 1));
+    let bare = NodeDelta {
+        max_version: 1,
+        ..node_delta(&before, 0, Vec::new())
+    };
+    let deltas = vec![node_delta(&full, 0, two()), bare, afresh];
+    send(&mut us, [&full, &before], deltas);
+    assert_eq!(keys(&us, &full).len(), 2);
+    let long = other(&format!("tab-{}", "c".repeat(1_100)), 3);
+    let bare = NodeDelta {
+        max_version: 1,
+        ..node_delta(&long, 0, Vec::new())
+    };
+    send(&mut us, [&full, &long], vec![bare]);
+    us.handle(from_leaf(2, syn(&[(leaf(2), listed(1))])), NOW);
+    us.handle(from_leaf(2, ack(vec![node_delta(&leaf(2), 0, two())])), NOW);
+    assert!(keys(&us, &leaf(2)).is_empty());
+}
+
+#[test]
+fn of_a_core_member_that_has_become_a_leaf_one_generation_is_left() {
+    let mut us = member(1);
+    let generations = [0, 1, 2].map(|n| ChitchatId {
+        generation_id: START + n,
+        ..leaf(1)
+    });
+    for id in &generations {
+        let event = from_page(1, Role::Core, syn(&[(id.clone(), listed(1))]));
+        us.handle(event, NOW);
+    }
+    assert_eq!(us.members().len(), 4);
+    connect(&mut us, &[(1, claims(Quotas::default()))], NOW);
+    us.handle(
+        from_leaf(1, syn(&[(generations[2].clone(), listed(2))])),
+        NOW,
+    );
+    let ids: Vec<_> = us.members().into_iter().map(|member| member.id).collect();
+    assert!(ids.len() == 2 && ids.contains(&generations[2]), "{ids:?}");
+}
