@@ -84,17 +84,19 @@ async fn five_hundred_tabs_behind_one_proxy_are_five_hundred_peers() {
     );
     let node = network.open(([127, 0, 0, 1], 0).into()).await.unwrap();
     let proxy = Proxy::new(node.local_addr()).await;
-    let mut tabs = Vec::new();
+    let (mut tabs, mut seen) = (Vec::new(), BTreeSet::new());
     let mut expected = BTreeSet::new();
     for n in 0..500 {
         let tab = tab(member(&secret)).await;
         expected.insert(tab.advertised_addr());
         tab.send(proxy.addr, numbered(n, 8)).await.unwrap();
         tabs.push(tab);
-    }
-    let mut seen = BTreeSet::new();
-    for _ in 0..500 {
-        seen.insert(soon(node.recv()).await.unwrap().0);
+        // On a busy machine, 500 handshakes at once take longer than messages wait to be sent.
+        if tabs.len() % 50 == 0 {
+            for _ in 0..50 {
+                seen.insert(soon(node.recv()).await.unwrap().0);
+            }
+        }
     }
     assert_eq!(seen, expected);
     for tab in &tabs {
