@@ -12,6 +12,7 @@ use crate::args::{CommandLine, Form, Setting, Source};
 use crate::descriptors::Shares;
 use crate::run::{admin_descriptors, check_web_root};
 use crate::shown::hide;
+use crate::tls_files::TlsFiles;
 use crate::trust_files::TrustFiles;
 use crate::{credential_file, private_file, ready_file, revocations, rfc3339, state_dir};
 
@@ -75,6 +76,7 @@ fn facts(line: &mut CommandLine) -> Result<String, Vec<String>> {
     if let Some(path) = &args.admin {
         note(in_directory(path, "--admin"));
     }
+    note(TlsFiles::read(args).map(|tls| tls.fact()));
     match files {
         Ok(files) => {
             if let Some(keyring) = files.trust().keyring() {
