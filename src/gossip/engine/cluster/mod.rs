@@ -47,11 +47,11 @@ pub(super) struct Cluster {
     last_digest_len: usize,
     // The size of all keys and values of other members.
     foreign_bytes: usize,
+    // The part of it that is of leaves, and of members over UDP in a cluster with core members.
+    limited_bytes: usize,
     reserved: Reserved,
     /// What this member has collected of its own since peers last dropped what they hold of it. They may hold it still.
     pub(super) collected: Usage,
-    // The part of it that is of leaves, and of members over UDP in a cluster with core members.
-    limited_bytes: usize,
     /// Where the core members are that have sent messages.
     pub(super) cores: Cores,
     // Generations of leaves that were removed since the last call of `take_replaced`.

@@ -50,11 +50,7 @@ impl Cluster {
         if let Some(latest) = latest {
             earlier.remove(latest);
         }
-        self.forget(&earlier);
-        for id in &earlier {
-            self.forgotten.put(id.clone(), u64::MAX);
-        }
-        self.replaced.extend(earlier);
+        self.replace(earlier);
     }
 
     /// Counts the bytes of the members that share what is not left to core members.
@@ -163,13 +159,18 @@ impl Cluster {
         for (id, _) in late {
             self.forgotten.put(id.clone(), u64::MAX);
         }
+        self.replace(replaced);
+        kept
+    }
+
+    /// Removes generations, sorted by id, that a later one replaces.
+    fn replace(&mut self, replaced: Vec<ChitchatId>) {
         self.forget(&replaced);
         for id in &replaced {
             // Peers that have not heard of the new generation do not bring it back.
             self.forgotten.put(id.clone(), u64::MAX);
         }
         self.replaced.extend(replaced);
-        kept
     }
 
     /// Returns and forgets the members that a later generation has replaced.
