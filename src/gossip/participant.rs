@@ -70,6 +70,7 @@ impl<T: NetTransport> Participant<T> {
                 let (node_id, prefix) = (node_id.clone(), prefix.as_str().to_owned());
                 return Err(JoinError::Name { node_id, prefix }.into());
             }
+            config.validate_for_invite()?;
         }
         let addr = config.advertise_addr;
         let addr = addr.map_or_else(|| socket.advertised_addr(), canonical);

@@ -12,6 +12,9 @@ use crate::message::{MAX_DATAGRAM_LEN, ProtocolVersion};
 
 /// The longest name of a member or a cluster, in bytes. A few longer ones could fill every message.
 pub(super) const MAX_NAME_LEN: usize = 1024;
+/// The longest name of a member that holds an invite, in bytes: twice as long as the longest prefix that an invite may
+/// demand. Every member sends the names of all others with each digest, so strangers may not have the longest ones.
+pub(super) const MAX_LEAF_NAME_LEN: usize = 256;
 /// The shortest allowed `max_message_len`, in bytes: room for the longest names, the digest of a
 /// few other members, and changes.
 const MIN_MESSAGE_LEN: usize = 8 << 10;
@@ -73,7 +76,9 @@ pub struct GossipConfig {
     /// The largest number of members of which this one tells peers over UDP in a day. Members at key addresses beyond it,
     /// such as browser tabs, are not mentioned to them, and counted ([`Denial::Hidden`](super::Denial::Hidden)); all
     /// others always are. Nodes of the published crate that use version 0 panic if they know of more than about 1,070
-    /// members, whose names are in part longer. 0 mentions no tab. Default 500.
+    /// members, and of fewer if the names are long: so however large this is, tabs are mentioned only while a digest of all
+    /// that are mentioned takes at most 48 KiB. Each bridge counts for itself, so several of them should share the number.
+    /// 0 mentions no tab. Default 500.
     pub max_udp_members: usize,
     /// Keys to set before the first round.
     pub initial_key_values: Vec<(String, String)>,
@@ -151,10 +156,15 @@ impl GossipConfig {
         self
     }
 
+    /// Checks what a member with an invite must fulfil beyond what all must: others refuse it with a longer name.
+    pub(in crate::gossip) fn validate_for_invite(&self) -> Result<(), ConfigError> {
+        name_fits("node_id", &self.node_id, MAX_LEAF_NAME_LEN)
+    }
+
     /// Checks every value except `advertise_addr`, for which one must know networks.
     pub(in crate::gossip) fn validate_values(&self) -> Result<(), ConfigError> {
-        name_fits("cluster_id", &self.cluster_id)?;
-        name_fits("node_id", &self.node_id)?;
+        name_fits("cluster_id", &self.cluster_id, MAX_NAME_LEN)?;
+        name_fits("node_id", &self.node_id, MAX_NAME_LEN)?;
         at_least("gossip_interval", self.gossip_interval, MIN_INTERVAL)?;
         let longest = self.failure_detector.max_interval;
         let detector = self.failure_detector.validate();
@@ -302,11 +312,11 @@ impl Default for FailureDetectorConfig {
     }
 }
 
-/// Fails if `name` is empty, longer than [`MAX_NAME_LEN`] (the error states its length instead of its
+/// Fails if `name` is empty, longer than `most` bytes (the error states its length instead of its
 /// text), or contains a control character, such as the end of a line.
-fn name_fits(field: &'static str, name: &str) -> Result<(), ConfigError> {
-    let (value, bound) = if name.len() > MAX_NAME_LEN {
-        let bound = format!("at most {MAX_NAME_LEN} bytes long");
+fn name_fits(field: &'static str, name: &str, most: usize) -> Result<(), ConfigError> {
+    let (value, bound) = if name.len() > most {
+        let bound = format!("at most {most} bytes long");
         (format!("{} bytes long", name.len()), bound)
     } else if name.is_empty() {
         ("empty".to_owned(), "at least 1 byte long".to_owned())

@@ -16,7 +16,8 @@ pub enum Denial {
     Receiver,
     /// A leaf's own member, while the claims of its invite are not known.
     Claims,
-    /// A name that does not begin with the prefix of the invite, or that a core member has.
+    /// A name of a leaf that does not begin with the prefix of the invite, that is longer than 256 bytes, or that a core
+    /// member has.
     Name,
     /// A generation that lies in the future, or that is the seventh of the same leaf in a minute.
     Generation,

@@ -4,14 +4,18 @@
 //!
 //! It counts members, keys and bytes; it measures no time. If peers cause more work together than there may
 //! be, each of them gets an equal share, as in fair queueing (Demers et al., 1989): the work of a peer ends at
-//! a time of a clock that is the slower the more peers have work left. Invariant: a peer that causes little
-//! work is heard whatever the others do; peers without a proved identity together get no more than one
-//! that has one, and their hosts share that, so that one which takes all it can leaves room to others.
+//! a time of a clock that is the slower the more peers have work left. Leaves have a clock of their own, which gets what
+//! core members leave. Invariant: a peer that causes little work is heard whatever the others do; leaves together
+//! get at most three quarters of all, and at least one; peers without a proved identity together get no more than one
+//! core member, and their hosts share that, so that one which takes all it can leaves room to others.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::limiter::Limiter;
+use super::policy::Sender;
+use super::shares::{BURST, Group};
+use crate::credential::Role;
 use crate::host::{Host, Takers};
 use crate::message::{ChitchatMessage, Delta};
 
@@ -24,47 +28,54 @@ const PER_BYTE: Duration = Duration::from_nanos(16);
 /// The bytes of an answer that are counted at most. It is longer before it is compressed only if that takes
 /// little time for each byte.
 const MOST_BYTES: usize = 128 << 10;
-/// The time for which a peer may have caused work at once: a digest of the most members, several times.
-const BURST: Duration = Duration::from_millis(250);
-/// Shortest burst, used while very many peers have work left: longer ones would exhaust the machine for a while.
-const SMALLEST_BURST: Duration = Duration::from_millis(20);
 /// All peers together may cause this many times the work of one: half a core.
 const SHARES: u32 = 2;
-/// The time between two advances of the clock.
+/// The time between two advances of the clocks.
 const TICK: Duration = Duration::from_millis(20);
-/// The steps in which its advance is found, each of which halves the error.
-const STEPS: usize = 16;
 
-/// The work that peers have caused. It ends at times of the clock.
+/// What a peer is, by which its work is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    Core,
+    Leaf,
+    /// It has no proved identity.
+    Unproved,
+}
+
+impl Class {
+    /// Returns the class of a sender.
+    pub(super) fn of(sender: Sender) -> Self {
+        match sender.role {
+            Role::Core if sender.is_proved() => Self::Core,
+            Role::Leaf if sender.is_proved() => Self::Leaf,
+            _ => Self::Unproved,
+        }
+    }
+}
+
+/// The work that peers have caused. It ends at times of clocks.
 #[derive(Debug)]
 pub(super) struct Load {
-    proved: Limiter,
+    core: Group,
+    leaves: Group,
     unproved: Limiter,
-    /// The time at which the work of all peers without a proved identity together ends.
+    /// The time, of the clock of core members, at which the work of all peers without a proved identity together ends.
     unproved_end: Duration,
     /// The work that their hosts have caused lately, in seconds.
     unproved_hosts: Takers,
-    clock: Clock,
-}
-
-/// A clock that is slower than the time by the factor by which peers have to share.
-#[derive(Debug, Default)]
-struct Clock {
-    time: Duration,
-    /// Real time at which `time` was computed.
+    /// Real time at which the clocks were computed.
     at: Duration,
-    /// The peers that had work left then, those without a proved identity counting as one.
-    busy: u32,
 }
 
 impl Load {
     pub(super) fn new() -> Self {
         Self {
-            proved: Limiter::of_work(),
+            core: Group::new(),
+            leaves: Group::new(),
             unproved: Limiter::of_work(),
             unproved_end: Duration::ZERO,
             unproved_hosts: Takers::new(BURST.as_secs_f64(), BURST),
-            clock: Clock::default(),
+            at: Duration::ZERO,
         }
     }
 
@@ -73,16 +84,21 @@ impl Load {
     pub(super) fn admit(
         &mut self,
         from: SocketAddr,
-        is_proved: bool,
+        class: Class,
         message: &ChitchatMessage,
         now: Duration,
     ) -> bool {
         let work = PER_ENTRY.saturating_mul(u32::try_from(entries(message)).unwrap_or(u32::MAX));
-        let time = self.advance(now);
-        let burst = self.clock.burst();
-        if is_proved {
-            return self.proved.admit_work(from, true, work, burst, time);
+        self.advance(now);
+        match class {
+            Class::Core => self.core.admit(from, work),
+            Class::Leaf => self.leaves.admit(from, work),
+            Class::Unproved => self.admit_unproved(from, work),
         }
+    }
+
+    fn admit_unproved(&mut self, from: SocketAddr, work: Duration) -> bool {
+        let (time, burst) = (self.core.time(), self.core.burst());
         let Some(left) = time.saturating_add(burst).checked_sub(self.unproved_end) else {
             return false;
         };
@@ -99,18 +115,21 @@ impl Load {
     pub(super) fn note_answer(
         &mut self,
         from: SocketAddr,
-        is_proved: bool,
+        class: Class,
         len: usize,
         now: Duration,
     ) {
         let bytes = u32::try_from(len.min(MOST_BYTES)).unwrap_or(u32::MAX);
         let work = PER_BYTE.saturating_mul(bytes);
-        let time = self.advance(now);
-        if is_proved {
-            self.proved.add_work(from, true, work, time);
-        } else {
-            self.unproved.add_work(from, false, work, time);
-            self.add_unproved(from, work, time);
+        self.advance(now);
+        match class {
+            Class::Core => self.core.add(from, work),
+            Class::Leaf => self.leaves.add(from, work),
+            Class::Unproved => {
+                let time = self.core.time();
+                self.unproved.add_work(from, false, work, time);
+                self.add_unproved(from, work, time);
+            }
         }
     }
 
@@ -124,86 +143,35 @@ impl Load {
     /// Returns when the work that `from` has caused ends, if no others cause more than they do now, or zero if
     /// it has ended.
     pub(super) fn idle_from(&self, from: SocketAddr) -> Duration {
-        let end = self.proved.due(from).max(self.unproved.due(from));
-        self.clock.when(end)
+        let of_core = self.core.due(from).max(self.unproved.due(from));
+        let of_leaf = self.leaves.when(self.leaves.due(from));
+        self.core.when(of_core).max(of_leaf)
     }
 
     /// Forgets the peers that have caused no work lately.
     pub(super) fn forget_idle(&mut self, now: Duration) {
-        let time = self.advance(now);
-        self.proved.forget_idle(time);
-        self.unproved.forget_idle(time);
+        self.advance(now);
+        self.core.forget_idle();
+        self.leaves.forget_idle();
+        self.unproved.forget_idle(self.core.time());
     }
 
-    /// Returns the time of the clock.
-    fn advance(&mut self, now: Duration) -> Duration {
-        let before = self.clock.burst();
-        {
-            let ends = self.proved.dues();
-            let ends = || ends.clone().chain([self.unproved_end]);
-            self.clock.advance(now, ends);
-        }
-        let (time, after) = (self.clock.time, self.clock.burst());
-        if let Some(lost) = before.checked_sub(after).filter(|lost| !lost.is_zero()) {
-            // A peer that has had a longer burst would wait for very long now that the clock is slow.
-            let forgiven = |end: Duration| {
-                let within = time.saturating_add(after);
-                end.saturating_sub(lost).max(end.min(within))
-            };
-            self.proved.adjust(forgiven);
-            self.unproved.adjust(forgiven);
-            self.unproved_end = forgiven(self.unproved_end);
-        }
-        time
-    }
-}
-
-impl Clock {
-    /// Advances to `now`. `ends` are the times at which the work of each peer ends.
-    fn advance<I: Iterator<Item = Duration>>(&mut self, now: Duration, ends: impl Fn() -> I) {
+    /// Advances the clocks.
+    fn advance(&mut self, now: Duration) {
         let passed = now.saturating_sub(self.at);
         if passed < TICK {
             return;
         }
-        let time = self.time;
-        let rests = || ends().map(|end| end.saturating_sub(time));
-        // The most by which it may advance, so that no more work ends than there may be.
-        let most = passed.saturating_mul(SHARES);
-        let fits = |advance: Duration| {
-            let done = rests().map(|rest| rest.min(advance));
-            done.fold(Duration::ZERO, Duration::saturating_add) <= most
-        };
-        let mut advance = passed;
-        if !fits(passed) {
-            advance = Duration::ZERO;
-            let mut step = passed;
-            for _ in 0..STEPS {
-                step /= 2;
-                if fits(advance.saturating_add(step)) {
-                    advance = advance.saturating_add(step);
-                }
-            }
-        }
-        let busy = rests().filter(|rest| *rest > advance).count();
-        self.busy = u32::try_from(busy).unwrap_or(u32::MAX);
-        self.time = time.saturating_add(advance);
         self.at = now;
-    }
-
-    /// Returns when the clock will have this time, or zero if it has passed.
-    fn when(&self, time: Duration) -> Duration {
-        let rest = time.saturating_sub(self.time);
-        if rest.is_zero() {
-            return Duration::ZERO;
+        let all = passed.saturating_mul(SHARES);
+        let (done, shortening) = self.core.advance(now, passed, all, self.unproved_end);
+        if let Some(shortening) = shortening {
+            self.unproved.adjust(|end| shortening.forgiven(end));
+            self.unproved_end = shortening.forgiven(self.unproved_end);
         }
-        let rest = rest.saturating_mul(self.busy.max(SHARES)) / SHARES;
-        self.at.saturating_add(rest)
-    }
-
-    /// Returns the time for which a peer may have caused work at once.
-    fn burst(&self) -> Duration {
-        let share = BURST.saturating_mul(SHARES) / self.busy.max(SHARES);
-        share.max(SMALLEST_BURST)
+        let quarter = all / 4;
+        let left = all.saturating_sub(done).clamp(quarter, quarter * 3);
+        self.leaves.advance(now, passed, left, Duration::ZERO);
     }
 }
 
@@ -225,6 +193,7 @@ fn changes(delta: &Delta) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::credential::Identity;
     use crate::message::{
         ChitchatId, DeletionStatus, Digest, KeyValueMutation, NodeDelta, NodeDigest,
         ProtocolVersion,
@@ -268,15 +237,37 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_is_a_leaf_or_a_core_member_only_if_its_identity_is_proved() {
+        let of = |n, role| {
+            Class::of(Sender {
+                addr: addr(1),
+                identity: Identity::from_bytes([n; 32]),
+                role,
+            })
+        };
+        let roles = [Role::Core, Role::Leaf, Role::Unauthenticated];
+        let proved = roles.map(|role| of(1, role));
+        assert_eq!(proved, [Class::Core, Class::Leaf, Class::Unproved]);
+        let unproved = roles.map(|role| {
+            Class::of(Sender {
+                addr: addr(1),
+                identity: Identity::UNPROVED,
+                role,
+            })
+        });
+        assert_eq!(unproved, [Class::Unproved; 3]);
+    }
+
+    #[test]
     fn a_peer_that_sends_long_messages_is_limited_by_their_length_and_limits_no_other() {
         for (long, short) in [(syn(20_000), syn(10)), (ack(20_000), ack(10))] {
             let mut load = Load::new();
             let mut admitted = 0;
             for millis in 0..10_000 {
                 let now = Duration::from_millis(millis);
-                admitted += usize::from(load.admit(addr(1), true, &long, now));
-                assert!(load.admit(addr(2), true, &short, now));
-                assert!(load.admit(addr(3), false, &short, now));
+                admitted += usize::from(load.admit(addr(1), Class::Core, &long, now));
+                assert!(load.admit(addr(2), Class::Core, &short, now));
+                assert!(load.admit(addr(3), Class::Unproved, &short, now));
             }
             // 80 ms each, and those of the burst.
             assert!((120..135).contains(&admitted), "{admitted}");
@@ -290,8 +281,8 @@ mod tests {
         let mut admitted = 0;
         for millis in 0..10_000_u16 {
             let now = Duration::from_millis(millis.into());
-            admitted += usize::from(load.admit(addr(millis), false, &long, now));
-            assert!(load.admit(addr(2), true, &short, now));
+            admitted += usize::from(load.admit(addr(millis), Class::Unproved, &long, now));
+            assert!(load.admit(addr(2), Class::Core, &short, now));
         }
         assert!((120..135).contains(&admitted), "{admitted}");
     }
@@ -306,11 +297,14 @@ mod tests {
                 let now = Duration::from_millis(millis.into());
                 for host in 1..=greedy {
                     let from = ([10, 0, 0, host], millis).into();
-                    while load.admit(from, false, &long, now) {}
+                    while load.admit(from, Class::Unproved, &long, now) {}
                 }
                 if millis % 100 == 0 {
                     let honest = ([10, 0, 1, 1], 7_000).into();
-                    assert!(load.admit(honest, false, &short, now), "{greedy}: {now:?}");
+                    assert!(
+                        load.admit(honest, Class::Unproved, &short, now),
+                        "{greedy}: {now:?}"
+                    );
                 }
             }
         }
@@ -321,11 +315,11 @@ mod tests {
         let mut load = Load::new();
         let now = Duration::from_secs(5);
         assert_eq!(load.idle_from(addr(1)), Duration::ZERO);
-        load.admit(addr(1), true, &syn(20_000), now);
+        load.admit(addr(1), Class::Core, &syn(20_000), now);
         assert_eq!(load.idle_from(addr(1)), now + PER_ENTRY * 20_000);
         assert_eq!(load.idle_from(addr(2)), Duration::ZERO);
         // A member with nine keys.
-        load.admit(addr(2), true, &ack(9), now);
+        load.admit(addr(2), Class::Core, &ack(9), now);
         assert_eq!(load.idle_from(addr(2)), now + PER_ENTRY * 10);
         load.forget_idle(now + TICK);
         assert_eq!(load.idle_from(addr(2)), Duration::ZERO);
@@ -340,13 +334,13 @@ mod tests {
         for hundredth in 0..300_u64 {
             let now = Duration::from_millis(hundredth * 10);
             for peer in 0..peers {
-                if load.admit(addr(peer), true, &ask, now) {
-                    load.note_answer(addr(peer), true, 60_000, now);
+                if load.admit(addr(peer), Class::Core, &ask, now) {
+                    load.note_answer(addr(peer), Class::Core, 60_000, now);
                     answered += u32::from(hundredth >= 200);
                 }
             }
-            if load.admit(addr(9_999), true, &syn(10), now) {
-                load.note_answer(addr(9_999), true, 500, now);
+            if load.admit(addr(9_999), Class::Core, &syn(10), now) {
+                load.note_answer(addr(9_999), Class::Core, 500, now);
             } else {
                 refused += 1;
             }
@@ -375,15 +369,15 @@ mod tests {
         for hundredth in 0..1_000_u64 {
             let now = Duration::from_millis(hundredth * 10);
             if hundredth == 0 {
-                while load.admit(joiner, true, &ask, now) {
-                    load.note_answer(joiner, true, 60_000, now);
+                while load.admit(joiner, Class::Core, &ask, now) {
+                    load.note_answer(joiner, Class::Core, 60_000, now);
                 }
-            } else if heard.is_none() && load.admit(joiner, true, &ask, now) {
+            } else if heard.is_none() && load.admit(joiner, Class::Core, &ask, now) {
                 heard = Some(now);
             }
             for peer in 0..200 {
-                if load.admit(addr(peer), true, &ask, now) {
-                    load.note_answer(addr(peer), true, 60_000, now);
+                if load.admit(addr(peer), Class::Core, &ask, now) {
+                    load.note_answer(addr(peer), Class::Core, 60_000, now);
                 }
             }
         }
@@ -399,8 +393,8 @@ mod tests {
             // 300 members, each once in a second.
             for peer in 0..3 {
                 let from = addr(u16::try_from(hundredth % 100 * 3 + peer).unwrap());
-                assert!(load.admit(from, true, &ask, now));
-                load.note_answer(from, true, 9_000, now);
+                assert!(load.admit(from, Class::Core, &ask, now));
+                load.note_answer(from, Class::Core, 9_000, now);
             }
         }
     }
@@ -411,11 +405,63 @@ mod tests {
         let mut admitted = 0;
         for millis in 0..3_000_u16 {
             let now = Duration::from_millis(millis.into());
-            load.admit(addr(millis), false, &long, now);
-            admitted += usize::from(load.admit(addr(9_999), true, &long, now));
+            load.admit(addr(millis), Class::Unproved, &long, now);
+            admitted += usize::from(load.admit(addr(9_999), Class::Core, &long, now));
         }
         // 80 ms each, as if there were no others.
         assert!((36..45).contains(&admitted), "{admitted}");
+    }
+
+    /// Returns how many answers of 60 kB each 256 leaves, and each of `cores` core members, get in a second, each of which
+    /// asks for `asks` of them.
+    fn answers_beside_leaves(cores: u16, asks: u64) -> [u32; 2] {
+        let (mut load, ask) = (Load::new(), syn(0));
+        let mut answered = [0, 0];
+        for hundredth in 0..500_u64 {
+            let now = Duration::from_millis(hundredth * 10);
+            let leaves = (0..256).map(|n| (1_000 + n, Class::Leaf));
+            let cores = (0..cores).map(|n| (n, Class::Core));
+            for (peer, class) in leaves.chain(cores) {
+                for _ in 0..asks {
+                    if load.admit(addr(peer), class, &ask, now) {
+                        load.note_answer(addr(peer), class, 60_000, now);
+                        answered[usize::from(class == Class::Core)] += u32::from(hundredth >= 400);
+                    }
+                }
+            }
+        }
+        answered
+    }
+
+    #[test]
+    fn leaves_together_take_what_core_members_leave_but_neither_all_nor_nothing() {
+        // About 1 ms is counted for each answer: leaves alone get three quarters of 2 s.
+        let [leaves, _] = answers_beside_leaves(0, 1);
+        assert!((1_350..1_750).contains(&leaves), "{leaves}");
+        // Core members get all that they ask for: 800 answers, 100 each.
+        let [leaves, cores] = answers_beside_leaves(8, 1);
+        assert_eq!(cores, 800);
+        assert!((1_100..1_350).contains(&leaves), "{leaves}");
+        // One may cause as much work as if there were no leaves, and so may 20.
+        let [_, alone] = answers_beside_leaves(1, 16);
+        assert!((1_000..1_150).contains(&alone), "{alone}");
+        let [leaves, cores] = answers_beside_leaves(20, 16);
+        assert!((1_900..2_300).contains(&cores), "{cores}");
+        assert!((450..650).contains(&leaves), "{leaves}");
+    }
+
+    #[test]
+    fn the_end_of_the_work_of_a_leaf_is_that_of_its_clock() {
+        let mut load = Load::new();
+        let long = syn(10_000);
+        for leaf in 0..8 {
+            load.admit(addr(leaf), Class::Leaf, &long, Duration::ZERO);
+        }
+        load.admit(addr(8), Class::Core, &syn(0), TICK);
+        // 40 ms each, and one and a half at a time.
+        let end = load.idle_from(addr(0)).as_millis();
+        assert!((213..217).contains(&end), "{end}");
+        assert_eq!(load.idle_from(addr(8)), Duration::ZERO);
     }
 
     #[test]
@@ -423,11 +469,11 @@ mod tests {
         let mut load = Load::new();
         let long = syn(10_000);
         for peer in 0..8 {
-            load.admit(addr(peer), true, &long, Duration::ZERO);
+            load.admit(addr(peer), Class::Core, &long, Duration::ZERO);
         }
         assert_eq!(load.idle_from(addr(0)), Duration::from_millis(40));
         // 40 ms each, and two at a time.
-        load.admit(addr(8), true, &syn(0), TICK);
+        load.admit(addr(8), Class::Core, &syn(0), TICK);
         let end = load.idle_from(addr(0)).as_millis();
         assert!((160..163).contains(&end), "{end}");
         assert_eq!(load.idle_from(addr(99)), Duration::ZERO);

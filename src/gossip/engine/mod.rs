@@ -158,6 +158,7 @@ mod routes;
 mod rumours;
 mod schedule;
 mod selection;
+mod shares;
 mod usage;
 
 pub use config::{DialPolicy, FailureDetectorConfig, GossipConfig, RumourConfig};

@@ -2,10 +2,12 @@
 //!
 //! A member that leaves sets the reserved key [`LEFT`] to its heartbeat. If a leaf is gone without a word, the core
 //! members that were connected to it say so: each sets a key below [`DEPARTED`]. These keys are numbered and used
-//! again, instead of being named after the leaf, since each deleted key leaves a tombstone for hours. Either counts until
-//! the heartbeat of the member is higher than the one that is stated. This file changes no state of a member.
-//! Invariant: a member has at most [`MAX_DEPARTURES`] such keys.
+//! again, instead of being named after the leaf, since each deleted key leaves a tombstone for hours. A key states several
+//! departures if they come together, as when a proxy ends. Either counts until the heartbeat of the member is higher than
+//! the one that is stated. This file changes no state of a member.
+//! Invariant: a member states at most [`MAX_DEPARTURES`] at a time, in at most twice as many keys as it needs.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -16,16 +18,21 @@ use crate::message::ChitchatId;
 
 /// The name of the reserved key that says that its owner has left. The payload is its heartbeat.
 pub(super) const LEFT: &str = "left";
-/// With what the names of the reserved keys begin that say that a leaf is gone. The payload is its heartbeat, its
-/// generation and the IP address of its key address, with spaces between.
+/// With what the names of the reserved keys begin that say that leaves are gone. The payload is, for each of them, its
+/// heartbeat, its generation and the IP address of its key address, with spaces between, and [`SEPARATOR`] between them.
 pub(super) const DEPARTED: &str = "departed/";
+const SEPARATOR: char = ',';
 
 /// The largest number of leaves that a member states to be gone at a time. Each page that joins receives all of these
-/// statements, some 150 bytes each, and most pages that are closed say so themselves. What is beyond this is found
+/// statements, some 60 bytes each, and most pages that are closed say so themselves. What is beyond this is found
 /// dead by its silence.
-const MAX_DEPARTURES: usize = 100;
+const MAX_DEPARTURES: usize = 1000;
+/// The largest number of departures in one key.
+const MAX_PER_KEY: usize = 16;
+/// A departure is added to a key that was set within this time, if that has room.
+const GATHERED_FOR: Duration = Duration::from_secs(1);
 /// How long a member states that a leaf is gone. All others know within a second, and those that do not find it dead.
-const STATED_FOR: Duration = Duration::from_secs(20);
+const STATED_FOR: Duration = Duration::from_secs(60);
 /// The time without a higher heartbeat after which a leaf is gone that has lost its connection: long enough for a
 /// page that is reloaded, or that connects to another member.
 const MIN_SILENCE: Duration = Duration::from_secs(3);
@@ -36,12 +43,12 @@ const MIN_SILENCE_INTERVALS: u32 = 3;
 /// found as that of any other member.
 const WATCHED_FOR: u32 = 10;
 
-/// A leaf of which a core member says that it is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A leaf of which a core member says that it is gone. Sorted by the leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Departure {
     ip: IpAddr,
     generation_id: u64,
-    pub(super) heartbeat: u64,
+    heartbeat: u64,
 }
 
 /// Departures that members have reported.
@@ -49,7 +56,7 @@ pub(super) struct Departure {
 pub(super) struct Departures {
     /// Members that have left, each with its heartbeat.
     pub(super) left: Vec<(ChitchatId, u64)>,
-    pub(super) departed: Vec<Departure>,
+    departed: Vec<Departure>,
 }
 
 /// The leaves that this member watches, and what it has said.
@@ -57,12 +64,20 @@ pub(super) struct Departures {
 pub(super) struct Presence {
     /// The leaves that have lost their connection to this member, each with the time.
     lost: LiteMap<SocketAddr, Duration>,
-    /// When each of our keys below [`DEPARTED`] was set, if it is there.
-    stated: Vec<Option<Duration>>,
+    /// Our keys below [`DEPARTED`] by their numbers, if they are there.
+    stated: Vec<Option<Statement>>,
     /// Members were added since [`Departure`]s were last compared with all of them.
     has_new: bool,
     /// When a member that may be of the published crate was last heard.
     upstream: Option<Duration>,
+}
+
+/// A key below [`DEPARTED`].
+#[derive(Debug)]
+struct Statement {
+    /// When it was first set.
+    at: Duration,
+    departures: Vec<Departure>,
 }
 
 impl Departure {
@@ -74,7 +89,7 @@ impl Departure {
         }
     }
 
-    pub(super) fn payload(&self) -> String {
+    fn payload(&self) -> String {
         let Self {
             ip,
             generation_id,
@@ -96,10 +111,22 @@ impl Departure {
         let is_leaf = is_key_address(SocketAddr::new(ip, 0));
         (parts.next().is_none() && is_leaf).then_some(departure)
     }
+}
 
-    /// Returns true if it is about `id`.
-    pub(super) fn is_of(&self, id: &ChitchatId) -> bool {
-        self.generation_id == id.generation_id && self.ip == id.addr().ip()
+impl Statement {
+    fn has_room(&self, now: Duration) -> bool {
+        self.departures.len() < MAX_PER_KEY && now.saturating_sub(self.at) < GATHERED_FOR
+    }
+
+    fn payload(&self) -> String {
+        let mut text = String::new();
+        for departure in &self.departures {
+            if !text.is_empty() {
+                text.push(SEPARATOR);
+            }
+            text.push_str(&departure.payload());
+        }
+        text
     }
 }
 
@@ -113,11 +140,33 @@ impl Departures {
         }
     }
 
-    /// Notes that a leaf is gone, if the reserved key `name` of a core member says so.
+    /// Notes which leaves are gone, if the reserved key `name` of a core member says so.
     pub(super) fn note_departed(&mut self, name: &str, payload: &str) {
         if name.starts_with(DEPARTED) {
-            self.departed.extend(Departure::parse(payload));
+            let each = payload.split(SEPARATOR);
+            self.departed.extend(each.filter_map(Departure::parse));
         }
+    }
+
+    /// Returns those of `leaves` that core members have reported to be gone, each with the highest heartbeat.
+    pub(super) fn departed_of<'a>(
+        &self,
+        leaves: impl Iterator<Item = &'a ChitchatId>,
+    ) -> Vec<(ChitchatId, u64)> {
+        let mut departed = self.departed.clone();
+        departed.sort_unstable();
+        let mut gone = Vec::new();
+        for id in leaves {
+            let last = Departure::of(id, u64::MAX);
+            let end = departed.partition_point(|departure| *departure <= last);
+            let departure = end.checked_sub(1).and_then(|place| departed.get(place));
+            let is_of =
+                |departure: &&Departure| Departure::of(id, departure.heartbeat) == **departure;
+            if let Some(departure) = departure.filter(is_of) {
+                gone.push((id.clone(), departure.heartbeat));
+            }
+        }
+        gone
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -169,33 +218,53 @@ impl Presence {
             .retain(|addr, lost| !is_gone(*addr) && now.saturating_sub(*lost) < longest);
     }
 
-    /// Returns the number of a key for another departure: one that is free, or else the oldest one.
-    pub(super) fn take_number(&mut self, now: Duration) -> usize {
-        let free = self.stated.iter().position(Option::is_none);
-        let number = free.unwrap_or_else(|| {
-            if self.stated.len() < MAX_DEPARTURES {
-                self.stated.push(None);
-                return self.stated.len() - 1;
+    /// Returns how many more departures may be stated.
+    pub(super) fn room(&self) -> usize {
+        let stated = self.stated.iter().flatten();
+        let stated: usize = stated.map(|statement| statement.departures.len()).sum();
+        MAX_DEPARTURES.saturating_sub(stated)
+    }
+
+    /// Notes departures that are to be stated, as many as there is [`room`](Self::room) for. Returns the numbers of the
+    /// keys that are to be set, each with its payload.
+    pub(super) fn state(
+        &mut self,
+        departures: impl IntoIterator<Item = Departure>,
+        now: Duration,
+    ) -> Vec<(usize, String)> {
+        let mut changed = BTreeSet::new();
+        for departure in departures.into_iter().take(self.room()) {
+            let number = self.number(now);
+            if self.stated.len() <= number {
+                self.stated.resize_with(number + 1, || None);
             }
-            let oldest = self.stated.iter().zip(0..).min();
-            oldest.map_or(0, |(_, number)| number)
-        });
-        if let Some(stated) = self.stated.get_mut(number) {
-            *stated = Some(now);
+            if let Some(statement) = self.stated.get_mut(number) {
+                let statement = statement.get_or_insert_with(|| Statement {
+                    at: now,
+                    departures: Vec::new(),
+                });
+                statement.departures.push(departure);
+                changed.insert(number);
+            }
         }
-        number
+        let payload = |number: usize| Some((number, self.stated.get(number)?.as_ref()?.payload()));
+        changed.into_iter().filter_map(payload).collect()
+    }
+
+    /// Returns the number of the key to which a departure is added: one that was just set, or else one that is free.
+    fn number(&self, now: Duration) -> usize {
+        let has_room = |of: &Option<Statement>| of.as_ref().is_some_and(|of| of.has_room(now));
+        let open = self.stated.iter().position(has_room);
+        let free = || self.stated.iter().position(Option::is_none);
+        open.or_else(free).unwrap_or(self.stated.len())
     }
 
     /// Frees and returns the numbers of the keys that were set long ago.
     pub(super) fn take_expired(&mut self, now: Duration) -> Vec<usize> {
-        let mut expired = Vec::new();
-        for (number, stated) in self.stated.iter_mut().enumerate() {
-            if stated.is_some_and(|stated| now.saturating_sub(stated) >= STATED_FOR) {
-                *stated = None;
-                expired.push(number);
-            }
-        }
-        expired
+        let is_old = |of: &mut Statement| now.saturating_sub(of.at) >= STATED_FOR;
+        let numbered = self.stated.iter_mut().enumerate();
+        let expired = numbered.filter_map(|(number, of)| of.take_if(is_old).map(|_| number));
+        expired.collect()
     }
 
     /// Notes that members were added, of which it may have been said before that they are gone.
@@ -235,12 +304,18 @@ mod tests {
     fn a_departure_is_of_one_generation_at_one_key_address() {
         let departure = Departure::of(&leaf(1), 12);
         assert_eq!(Departure::parse(&departure.payload()), Some(departure));
-        assert!(departure.is_of(&leaf(1)));
+        let mut departures = Departures::default();
+        let of_others = [(2, 11), (1, 12), (1, 9), (3, 20), (1, 10)];
+        let payloads = of_others.map(|(n, heartbeat)| Departure::of(&leaf(n), heartbeat).payload());
+        departures.note_departed("departed/0", &payloads.join(","));
+        departures.note_departed("left", &Departure::of(&leaf(4), 30).payload());
         let later = ChitchatId {
             generation_id: 8,
             ..leaf(1)
         };
-        assert!(!departure.is_of(&later) && !departure.is_of(&leaf(2)));
+        let all = [leaf(1), leaf(2), leaf(4), leaf(5), later];
+        let gone = departures.departed_of(all.iter());
+        assert_eq!(gone, [(leaf(1), 12), (leaf(2), 11)]);
     }
 
     #[test]
@@ -278,21 +353,53 @@ mod tests {
         assert!(!presence.watches_any());
     }
 
+    fn departures(count: u64) -> impl Iterator<Item = Departure> {
+        (0..count).map(|heartbeat| Departure::of(&leaf(1), heartbeat))
+    }
+
+    /// Returns the numbers of the keys that are to be set for so many more departures.
+    fn numbers(presence: &mut Presence, count: u64, now: Duration) -> Vec<usize> {
+        let keys = presence.state(departures(count), now);
+        keys.into_iter().map(|(number, _)| number).collect()
+    }
+
     #[test]
-    fn numbers_are_used_again_and_at_most_a_hundred_at_a_time() {
+    fn departures_that_come_together_share_keys_whose_numbers_are_used_again() {
         let mut presence = Presence::default();
-        assert_eq!(presence.take_number(Duration::ZERO), 0);
-        assert_eq!(presence.take_expired(STATED_FOR), [0]);
-        assert_eq!(presence.take_number(STATED_FOR), 0);
-        let mut presence = Presence::default();
-        for n in 0..100 {
-            assert_eq!(presence.take_number(SECOND * (1 + n / 50)), n as usize);
+        let keys = presence.state(departures(17), Duration::ZERO);
+        let payloads: Vec<_> = departures(17)
+            .map(|departure| departure.payload())
+            .collect();
+        let expected = [(0, payloads[..16].join(",")), (1, payloads[16].clone())];
+        assert_eq!(keys, expected);
+        // A moment later, one that is not full takes more. It is withdrawn a minute after it was first set.
+        let moment = GATHERED_FOR - Duration::from_millis(1);
+        assert_eq!(numbers(&mut presence, 16, moment), [1, 2]);
+        assert_eq!(numbers(&mut presence, 1, SECOND), [2]);
+        assert_eq!(numbers(&mut presence, 1, SECOND * 2), [3]);
+        assert_eq!(presence.take_expired(SECOND * 59), [0_usize; 0]);
+        assert_eq!(presence.take_expired(SECOND * 60), [0, 1]);
+        assert_eq!(numbers(&mut presence, 17, SECOND * 60), [0, 1]);
+        assert_eq!(presence.take_expired(SECOND * 61), [2]);
+    }
+
+    #[test]
+    fn at_most_a_thousand_departures_are_stated_at_a_time_in_few_keys() {
+        for each in [1, 10, 16, 40, 900, 5_000] {
+            let mut presence = Presence::default();
+            let mut stated = BTreeSet::new();
+            for millis in (0..60_000).step_by(50) {
+                stated.extend(numbers(&mut presence, each, Duration::from_millis(millis)));
+            }
+            assert_eq!(presence.room(), 0, "{each}");
+            assert!(
+                (63..125).contains(&stated.len()),
+                "{each}: {}",
+                stated.len()
+            );
+            let all = presence.take_expired(SECOND * 120);
+            assert!(all.into_iter().eq(stated), "{each}");
+            assert_eq!(presence.room(), MAX_DEPARTURES);
         }
-        assert_eq!(presence.take_number(SECOND * 3), 0, "the oldest one");
-        assert_eq!(presence.take_expired(SECOND * 20), [0_usize; 0]);
-        let expired = presence.take_expired(SECOND * 21);
-        assert!(expired.into_iter().eq(1..50));
-        assert_eq!(presence.take_number(SECOND * 21), 1);
-        assert_eq!(presence.stated.len(), MAX_DEPARTURES);
     }
 }

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use gossip_transport::config::ConfigError;
 use gossip_transport::credential::{Claims, Invite, InviteId};
 use gossip_transport::gossip::{ConnectedError, DialPolicy, GossipConfig, JoinError, Participant};
 use gossip_transport::memory::{MemoryNetwork, MemoryTransport};
@@ -265,6 +266,31 @@ async fn a_name_without_the_prefix_of_the_invite_is_refused_at_once() {
         panic!("{error:#}");
     };
     assert_eq!((node_id.as_str(), prefix.as_str()), ("member", "tab-"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_is_too_long_for_a_holder_of_an_invite_is_refused_at_once() {
+    let network = MemoryNetwork::new(1);
+    let secret = ClusterSecret::generate();
+    for (len, fits) in [(256, true), (257, false)] {
+        let mut config = config(&["10.0.0.1:7000"]);
+        config.node_id = "m".repeat(len);
+        let join = async |credential, config: &GossipConfig| {
+            let transport = TransportLayerTransport::new(network.host(addr(9).ip()), credential);
+            let socket = transport.open(addr(9)).await.unwrap();
+            Participant::join(socket, config.clone()).await
+        };
+        let error = join(holder(&secret, "m"), &config).await.err();
+        assert_eq!(error.is_none(), fits, "{len}");
+        if let Some(error) = error {
+            let expected = "node_id is 257 bytes long, but must be at most 256 bytes long";
+            assert_eq!(error.to_string(), expected);
+            assert!(error.is::<ConfigError>());
+        }
+        // A member with a secret may have a longer one.
+        let core = join(member(&secret), &config).await;
+        assert!(core.is_ok(), "{len}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,10 +1,11 @@
 //! Limits how many members a bridge introduces to members that are reached over UDP.
 //!
 //! A node of the published crate that uses version 0 panics as soon as its digest does not fit into a datagram, which
-//! it does with about 1,070 members. Pages come and go, and each of them stays in such a node for a day. So
-//! leaves are mentioned to peers over UDP only while there is room; core members and those over UDP always are, and
-//! count first. Nothing is sent here. Invariant: in each [`WINDOW`], at most as many different leaves are mentioned as
-//! the limit leaves beside all other members.
+//! it does with about 1,070 members whose names are short, and with fewer if they are long. Pages come and go, and each
+//! of them stays in such a node for a day. So leaves are mentioned to peers over UDP only while there is room, in number
+//! and in bytes; core members and those over UDP always are, and count first. Nothing is sent here. Invariant: in each
+//! [`WINDOW`], at most as many different leaves are mentioned, and of at most such a length, as the limits leave beside
+//! all other members.
 
 use std::time::Duration;
 
@@ -16,6 +17,10 @@ use crate::message::ChitchatId;
 /// The time for which a member that was mentioned counts: nodes of the published crate remember a dead member for a
 /// day.
 const WINDOW: Duration = Duration::from_secs(24 * 3600);
+
+/// The length that a digest of all members may have that peers over UDP are told of, in bytes: three quarters of the
+/// datagram into which nodes of the published crate put theirs. 500 members with names of up to 45 bytes fit.
+const MOST_BYTES: usize = 48 << 10;
 
 /// The leaves that were mentioned to peers over UDP, and those that were not.
 #[derive(Debug)]
@@ -29,6 +34,13 @@ pub(in crate::gossip::engine) struct Introductions {
     chosen: Option<(Duration, usize)>,
 }
 
+/// A number of members, and the length of their entries in a digest.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    members: usize,
+    bytes: usize,
+}
+
 /// Whether messages to peers over UDP may mention a leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Visibility {
@@ -36,6 +48,38 @@ enum Visibility {
     Shown(Duration),
     /// There was no room.
     Hidden,
+}
+
+impl Size {
+    fn of<'a>(ids: impl Iterator<Item = &'a ChitchatId>) -> Self {
+        ids.fold(Self::default(), Self::with)
+    }
+
+    /// Returns the size with one more member.
+    fn with(self, id: &ChitchatId) -> Self {
+        Self {
+            members: self.members.saturating_add(1),
+            bytes: self.bytes.saturating_add(id.digest_entry_len()),
+        }
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self {
+            members: self.members.saturating_sub(other.members),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
+    }
+
+    fn half(self) -> Self {
+        Self {
+            members: self.members / 2,
+            bytes: self.bytes / 2,
+        }
+    }
+
+    fn fits(self, room: Self) -> bool {
+        self.members <= room.members && self.bytes <= room.bytes
+    }
 }
 
 impl Introductions {
@@ -82,31 +126,36 @@ impl Introductions {
             Visibility::Hidden => cluster.get(id).is_some(),
         });
         let is_leaf = |id: &&ChitchatId| cluster.owner(id) == Owner::Leaf;
-        let all = cluster.nodes().len();
-        let leaves = cluster.others().filter(is_leaf).count();
-        let room = self.most.saturating_sub(all - leaves);
-        let is_shown = |visibility: &&Visibility| matches!(visibility, Visibility::Shown(_));
-        let mut shown = self.leaves.values().filter(is_shown).count();
+        let ids = || cluster.nodes().map(|(id, _)| id);
+        let room = Size {
+            members: self.most,
+            bytes: MOST_BYTES,
+        };
+        let room = room.minus(Size::of(ids().filter(|id| !is_leaf(id))));
+        let is_shown = |visibility: &Visibility| matches!(visibility, Visibility::Shown(_));
+        let shown = self.leaves.iter().filter(|(_, of)| is_shown(of));
+        let mut shown = Size::of(shown.map(|(id, _)| id));
         let mut hidden = 0;
         for id in cluster.others().filter(is_leaf) {
             match self.leaves.get_mut(id) {
                 Some(Visibility::Shown(at)) => *at = now,
                 visibility => {
-                    let may = shown < room && (is_live(id) || shown < room / 2 && !is_gone(id));
+                    let more = shown.with(id);
+                    let has_room = more.fits(room);
+                    let may = has_room && (is_live(id) || more.fits(room.half()) && !is_gone(id));
                     if may {
-                        shown += 1;
+                        shown = more;
                         self.leaves.insert(id.clone(), Visibility::Shown(now));
-                    } else if visibility.is_none() && shown >= room {
+                    } else if visibility.is_none() && !has_room {
                         hidden += 1;
                         self.leaves.insert(id.clone(), Visibility::Hidden);
                     }
                 }
             }
         }
-        let ids = cluster.nodes().map(|(id, _)| id);
-        let told = ids.filter(|id| !is_leaf(id) || self.is_shown(id));
+        let told = ids().filter(|id| !is_leaf(id) || self.is_shown(id));
         self.told = told.cloned().collect();
-        self.chosen = Some((now, all));
+        self.chosen = Some((now, ids().count()));
         hidden
     }
 

@@ -3,7 +3,7 @@
 //! | from | may change |
 //! |---|---|
 //! | core | everything |
-//! | leaf | the member at its own key address. Its name begins with the prefix of the invite and is not that of a core member; its generation is at most two minutes ahead; heartbeats and versions are below 2^53; there are at most six generations in a minute, of all holders of an invite six times its connections, and as many keys, bytes and changes per second as the invite allows; of the reserved keys, it may set only the one that says that it has left |
+//! | leaf | the member at its own key address. Its name begins with the prefix of the invite, is at most 256 bytes long and is not that of a core member; its generation is at most two minutes ahead; heartbeats and versions are below 2^53; there are at most six generations in a minute, of all holders of an invite six times its connections, and as many keys, bytes and changes per second as the invite allows; of the reserved keys, it may set only the one that says that it has left |
 //! | unauthenticated | members that are reached over UDP only: none at a key address or at the address of a core member; no new one with the name or address of a live core member; no reserved keys; heartbeats and versions are below 2^53. Of the receiver itself, what a restart needs. A receiver that has no cluster secret and has met no peer with an identity reaches everyone over UDP |
 //!
 //! What is left out is counted ([`Denial`]). A digest has two uses: it says what the sender knows, which determines

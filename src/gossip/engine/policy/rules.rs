@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use crate::credential::NamePrefix;
+use crate::gossip::engine::config::MAX_LEAF_NAME_LEN;
 use crate::gossip::engine::cores::Owner;
 use crate::gossip::engine::denial::Denial;
 use crate::gossip::engine::presence::LEFT;
@@ -73,6 +74,7 @@ pub(super) fn denial(speaker: Speaker<'_>, id: &ChitchatId, subject: Subject) ->
             };
             of_another.or_else(|| match prefix {
                 None => Some(Denial::Claims),
+                Some(_) if id.node_id.len() > MAX_LEAF_NAME_LEN => Some(Denial::Name),
                 Some(prefix) if !prefix.allows(&id.node_id) => Some(Denial::Name),
                 // The clock by which one that is known was accepted may have been set since.
                 Some(_) => {

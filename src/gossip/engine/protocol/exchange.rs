@@ -11,6 +11,7 @@ use crate::gossip::engine::catch_up::Claim;
 use crate::gossip::engine::cluster::Learnt;
 use crate::gossip::engine::cores::Reporter;
 use crate::gossip::engine::event::Output;
+use crate::gossip::engine::load::Class;
 use crate::gossip::engine::policy::{Known, NameCache, Sender};
 use crate::gossip::engine::rumours;
 use crate::message::{ChitchatId, ChitchatMessage, Delta, Digest, ProtocolVersion, syn_overhead};
@@ -73,9 +74,9 @@ impl Engine {
         now: Duration,
         outputs: &mut Vec<Output>,
     ) -> bool {
-        let (from, is_proved) = (sender.addr, sender.is_proved());
+        let (from, class) = (sender.addr, Class::of(sender));
         self.contacts.note_heard(from);
-        if !self.may_handle(from, is_proved, &message, now) {
+        if !self.may_handle(from, class, &message, now) {
             self.counts.limited += 1;
             return false;
         }
@@ -121,7 +122,7 @@ impl Engine {
                 let changed = self.note_digest(sender, &digest, reported, false, now) || forgot;
                 self.catch_up.note_claim(self.missing(from, reported));
                 let (message, len) = self.syn_ack(from, version, &digest, now);
-                self.load.note_answer(from, is_proved, len, now);
+                self.load.note_answer(from, class, len, now);
                 outputs.push(Output::Send { to: from, message });
                 changed
             }
@@ -155,7 +156,7 @@ impl Engine {
                 let room = self.delta_room(0);
                 let delta = self.delta(self.software(from), &digest, room, now);
                 let len = rumours::approximate_len(&delta);
-                self.load.note_answer(from, is_proved, len, now);
+                self.load.note_answer(from, class, len, now);
                 let message = ChitchatMessage::Ack { version, delta };
                 outputs.push(Output::Send { to: from, message });
                 self.ask_for_more(now, outputs);
@@ -194,7 +195,7 @@ impl Engine {
                 self.counts.rejections += 1;
                 // Anyone may have forged it otherwise. So a node with a secret, all of whose seeds are upstream nodes of
                 // another cluster, is told by its log only.
-                let is_credible = is_proved || !self.cluster.has_secrets();
+                let is_credible = sender.is_proved() || !self.cluster.has_secrets();
                 if is_credible && self.rejected_by.len() < MAX_REJECTIONS {
                     self.rejected_by.insert(from);
                 }
@@ -215,16 +216,17 @@ impl Engine {
     fn may_handle(
         &mut self,
         from: SocketAddr,
-        is_proved: bool,
+        class: Class,
         message: &ChitchatMessage,
         now: Duration,
     ) -> bool {
+        let is_proved = class != Class::Unproved;
         let may_answer = match message {
             ChitchatMessage::Syn { .. } => self.syns.admit(from, is_proved, now),
             ChitchatMessage::SynAck { .. } => self.syn_acks.admit(from, is_proved, now),
             ChitchatMessage::Ack { .. } | ChitchatMessage::BadCluster { .. } => true,
         };
-        may_answer && self.load.admit(from, is_proved, message, now)
+        may_answer && self.load.admit(from, class, message, now)
     }
 
     /// Notes that a member of this cluster has sent a message.

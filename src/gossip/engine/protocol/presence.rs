@@ -49,22 +49,11 @@ impl Engine {
                 left.push(id.clone());
             }
         }
-        let mut departed = Vec::new();
-        if !departures.departed.is_empty() {
-            let others = self.cluster.others();
-            let leaves = others.filter(|id| is_key_address(id.addr()));
-            // Whoever is connected to a leaf knows better.
-            let leaves = leaves.filter(|id| !self.routes.is_connected(id.addr()));
-            for id in leaves {
-                let of_this = departures
-                    .departed
-                    .iter()
-                    .filter(|departure| departure.is_of(id));
-                if let Some(heartbeat) = of_this.map(|departure| departure.heartbeat).max() {
-                    departed.push((id.clone(), heartbeat));
-                }
-            }
-        }
+        let others = self.cluster.others();
+        // Whoever is connected to a leaf knows better.
+        let is_told =
+            |id: &&ChitchatId| is_key_address(id.addr()) && !self.routes.is_connected(id.addr());
+        let departed = departures.departed_of(others.filter(is_told));
         for (id, heartbeat) in departed {
             if self.cluster.note_left(&id, heartbeat) {
                 left.push(id);
@@ -117,13 +106,13 @@ impl Engine {
             return changed;
         }
         let silence = Presence::silence(self.config.gossip_interval);
-        let gone = self.silent_leaves(silence, now);
+        let mut gone = self.silent_leaves(silence, now);
+        // The others are watched on, and found dead by their silence.
+        gone.truncate(self.presence.room());
         let gone_addrs: BTreeSet<_> = order::set(gone.iter().map(ChitchatId::addr));
         let is_gone = |addr| gone_addrs.contains(&addr);
         self.presence.watch_others(is_gone, silence, now);
-        for id in &gone {
-            self.state_departure(id, now);
-        }
+        self.state_departures(&gone, now);
         self.detector.depart(&gone, now) || changed
     }
 
@@ -139,14 +128,18 @@ impl Engine {
         self.cluster.others().filter(is_silent).cloned().collect()
     }
 
-    /// Says that a leaf is gone.
-    fn state_departure(&mut self, id: &ChitchatId, now: Duration) {
-        let heartbeat = self.cluster.get(id).map_or(0, |state| state.heartbeat);
-        self.cluster.note_left(id, heartbeat);
-        let number = self.presence.take_number(now);
-        let payload = Departure::of(id, heartbeat).payload();
-        if let Err(error) = self.set_reserved(&format!("{DEPARTED}{number}"), &payload, now) {
-            tracing::debug!(%error, "cannot say that a leaf is gone");
+    /// Says that leaves are gone.
+    fn state_departures(&mut self, gone: &[ChitchatId], now: Duration) {
+        let mut departures = Vec::with_capacity(gone.len());
+        for id in gone {
+            let heartbeat = self.cluster.get(id).map_or(0, |state| state.heartbeat);
+            self.cluster.note_left(id, heartbeat);
+            departures.push(Departure::of(id, heartbeat));
+        }
+        for (number, payload) in self.presence.state(departures, now) {
+            if let Err(error) = self.set_reserved(&format!("{DEPARTED}{number}"), &payload, now) {
+                tracing::debug!(%error, "cannot say that leaves are gone");
+            }
         }
     }
 

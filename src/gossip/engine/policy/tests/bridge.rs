@@ -271,6 +271,34 @@ fn a_bridge_tells_members_over_udp_of_a_bounded_number_of_leaves_in_a_day() {
 }
 
 #[test]
+fn however_long_their_names_are_the_members_that_a_bridge_tells_of_fit_into_a_digest() {
+    for digits in [10, 100, 250, 1_000] {
+        let mut us = engine_with(1, config(1));
+        let leaves = (1..=250).map(|n| ChitchatId {
+            node_id: format!("tab-{n:0>digits$}").into(),
+            ..leaf(n)
+        });
+        let others = [core(2), over_udp(5)];
+        let len = leaves.clone().next().unwrap().digest_entry_len();
+        let of_others = others.iter().map(ChitchatId::digest_entry_len);
+        let room = (48 << 10) - of_others.sum::<usize>() - us.id().digest_entry_len();
+        for at in 1..5 {
+            let leaves = leaves.clone().map(|id| (id, listed(at)));
+            let all: Vec<_> = leaves.chain([(core(2), listed(at))]).collect();
+            let now = SECOND * u32::try_from(at).unwrap();
+            us.handle(from_core(2, syn(&all)), now);
+            us.handle(Event::Round, now);
+        }
+        let listed_to_udp = from_udp(5, syn(&[(over_udp(5), listed(1))]));
+        let outputs = us.handle(listed_to_udp, SECOND * 5);
+        let told = mentioned(&outputs, addr(5));
+        assert_eq!(told, (room / len).min(250), "{digits}");
+        let hidden = u64::try_from(250 - told).unwrap();
+        assert_eq!(denied(&us, Denial::Hidden), hidden, "{digits}");
+    }
+}
+
+#[test]
 fn a_leaf_that_members_over_udp_were_told_of_keeps_its_place_while_it_is_a_member() {
     let config = GossipConfig {
         // Three others count first.

@@ -240,6 +240,10 @@ fn the_rules_match_the_documented_table() {
         ..leaf(1)
     };
     let other_name = ChitchatId::new("core-1", START, own);
+    let name_of_len = |len: usize| {
+        let digits = len - "tab-".len();
+        ChitchatId::new(format!("tab-{:0>digits$}", 1), START, own)
+    };
     // The speaker, the member, what it is, and why nothing may be said.
     let table = [
         (a_leaf, leaf(1), Subject::Known(Leaf), None),
@@ -282,6 +286,13 @@ fn the_rules_match_the_documented_table() {
             Some(Denial::Generation),
         ),
         (a_leaf, other_name, unknown(Leaf, false), Some(Denial::Name)),
+        (a_leaf, name_of_len(256), unknown(Leaf, false), None),
+        (
+            a_leaf,
+            name_of_len(257),
+            unknown(Leaf, false),
+            Some(Denial::Name),
+        ),
         (
             leaf_with(None),
             leaf(1),

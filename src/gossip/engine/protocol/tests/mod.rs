@@ -1,6 +1,7 @@
 mod counts;
 mod cut_off;
 mod dead;
+mod departures;
 mod presence;
 mod snapshot;
 

@@ -1,0 +1,180 @@
+//! A group of peers that share a clock, as in fair queueing: the more of them have work left, the slower it is.
+//!
+//! Pure functions of times that are passed in. Invariant: no more work is done than there may be, and each peer that has
+//! work left gets an equal share of it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::limiter::Limiter;
+
+/// The time for which a peer may have caused work at once: a digest of the most members, several times.
+pub(super) const BURST: Duration = Duration::from_millis(250);
+/// Shortest burst, used while very many peers have work left: longer ones would exhaust the machine for a while.
+const SMALLEST_BURST: Duration = Duration::from_millis(20);
+/// The steps in which the advance of a clock is found, each of which halves the error.
+const STEPS: usize = 16;
+
+/// Peers that share a clock.
+#[derive(Debug)]
+pub(super) struct Group {
+    peers: Limiter,
+    clock: Clock,
+}
+
+/// A clock that is slower than the time by the factor by which peers have to share.
+#[derive(Debug)]
+struct Clock {
+    time: Duration,
+    /// Real time at which `time` was computed.
+    at: Duration,
+    /// The factor, at least 1, as it was then.
+    slowness: f64,
+}
+
+/// How much shorter the burst of each peer has become.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shortening {
+    lost: Duration,
+    /// The time of the clock with a burst of the new length.
+    end: Duration,
+}
+
+impl Shortening {
+    /// Returns when the work of a peer ends now. One that has had a longer burst would wait for very long now that the
+    /// clock is slow.
+    pub(super) fn forgiven(self, end: Duration) -> Duration {
+        end.saturating_sub(self.lost).max(end.min(self.end))
+    }
+}
+
+impl Group {
+    pub(super) fn new() -> Self {
+        Self {
+            peers: Limiter::of_work(),
+            clock: Clock {
+                time: Duration::ZERO,
+                at: Duration::ZERO,
+                slowness: 1.0,
+            },
+        }
+    }
+
+    /// Returns true if a message of `from` may be handled now, and counts its work.
+    pub(super) fn admit(&mut self, from: SocketAddr, work: Duration) -> bool {
+        let (time, burst) = (self.clock.time, self.clock.burst());
+        self.peers.admit_work(from, true, work, burst, time)
+    }
+
+    /// Counts more work of `from`.
+    pub(super) fn add(&mut self, from: SocketAddr, work: Duration) {
+        self.peers.add_work(from, true, work, self.clock.time);
+    }
+
+    /// Returns the time of the clock.
+    pub(super) fn time(&self) -> Duration {
+        self.clock.time
+    }
+
+    /// Returns the time for which a peer may have caused work at once.
+    pub(super) fn burst(&self) -> Duration {
+        self.clock.burst()
+    }
+
+    /// Returns when the work of `from` ends, as a time of the clock.
+    pub(super) fn due(&self, from: SocketAddr) -> Duration {
+        self.peers.due(from)
+    }
+
+    /// Returns when the clock will have this time if peers cause as much work as they do now, or zero if it has passed.
+    pub(super) fn when(&self, time: Duration) -> Duration {
+        self.clock.when(time)
+    }
+
+    /// Forgets the peers that have caused no work lately.
+    pub(super) fn forget_idle(&mut self) {
+        self.peers.forget_idle(self.clock.time);
+    }
+
+    /// Advances the clock to `now`, after `passed`, in which there may be work of at most `most`. The work of the peers
+    /// that have no entry of their own ends at `of_others`. Returns the work that is done, and whether bursts are shorter
+    /// now.
+    pub(super) fn advance(
+        &mut self,
+        now: Duration,
+        passed: Duration,
+        most: Duration,
+        of_others: Duration,
+    ) -> (Duration, Option<Shortening>) {
+        let before = self.clock.burst();
+        let done = {
+            let ends = self.peers.dues().chain([of_others]);
+            self.clock.advance(now, passed, most, || ends.clone())
+        };
+        let after = self.clock.burst();
+        let lost = before.saturating_sub(after);
+        let shortening = (!lost.is_zero()).then(|| Shortening {
+            lost,
+            end: self.clock.time.saturating_add(after),
+        });
+        if let Some(shortening) = shortening {
+            self.peers.adjust(|end| shortening.forgiven(end));
+        }
+        (done, shortening)
+    }
+}
+
+impl Clock {
+    /// Advances to `now`, after `passed`, in which there may be work of at most `most`. `ends` are the times at which the
+    /// work of each peer ends. Returns the work that is done.
+    fn advance<I: Iterator<Item = Duration>>(
+        &mut self,
+        now: Duration,
+        passed: Duration,
+        most: Duration,
+        ends: impl Fn() -> I,
+    ) -> Duration {
+        let time = self.time;
+        let rests = || ends().map(|end| end.saturating_sub(time));
+        let done_by = |advance: Duration| {
+            let done = rests().map(|rest| rest.min(advance));
+            done.fold(Duration::ZERO, Duration::saturating_add)
+        };
+        // The most by which it may advance, so that no more work ends than there may be.
+        let mut advance = passed;
+        if done_by(passed) > most {
+            advance = Duration::ZERO;
+            let mut step = passed;
+            for _ in 0..STEPS {
+                step /= 2;
+                if done_by(advance.saturating_add(step)) <= most {
+                    advance = advance.saturating_add(step);
+                }
+            }
+        }
+        let busy = rests().filter(|rest| *rest > advance).count();
+        let busy = f64::from(u32::try_from(busy).unwrap_or(u32::MAX));
+        let shares = most.as_secs_f64() / passed.as_secs_f64();
+        self.slowness = (busy / shares).max(1.0);
+        let done = done_by(advance);
+        self.time = time.saturating_add(advance);
+        self.at = now;
+        done
+    }
+
+    /// Returns when the clock will have this time, or zero if it has passed.
+    fn when(&self, time: Duration) -> Duration {
+        let rest = time.saturating_sub(self.time);
+        if rest.is_zero() {
+            return Duration::ZERO;
+        }
+        let rest = Duration::try_from_secs_f64(rest.as_secs_f64() * self.slowness);
+        self.at.saturating_add(rest.unwrap_or(Duration::MAX))
+    }
+
+    /// Returns the time for which a peer may have caused work at once.
+    fn burst(&self) -> Duration {
+        let share = Duration::try_from_secs_f64(BURST.as_secs_f64() / self.slowness);
+        share.map_or(SMALLEST_BURST, |share| share.max(SMALLEST_BURST))
+    }
+}
