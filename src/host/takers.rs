@@ -1,5 +1,5 @@
-//! What each host has taken lately of what there is for all, so that one which takes all it can leaves room to
-//! others.
+//! What each host, or holder of something else, has taken lately of what there is for all, so that one which takes all it
+//! can leaves room to others.
 //!
 //! A host may take more if it has taken no more lately than what is left, as in the sharing of buffers with
 //! dynamic thresholds (Choudhury and Hahne, 1998). So one that takes all it can gets all that is filled up, and
@@ -22,12 +22,12 @@ const STEPS: u32 = 8;
 /// The weight that is left after a step. After all of them it is a third.
 const KEPT: f64 = 0.88;
 
-/// What hosts have taken.
+/// What hosts have taken, or others that are told apart by a `K`.
 #[derive(Debug)]
-pub(crate) struct Takers {
+pub(crate) struct Takers<K = Host> {
     room: f64,
     step: Duration,
-    hosts: LiteMap<Host, Taken>,
+    hosts: LiteMap<K, Taken>,
     /// All hosts for which there is no place.
     others: Taken,
     /// When hosts were last forgotten.
@@ -40,7 +40,7 @@ struct Taken {
     at: Duration,
 }
 
-impl Takers {
+impl<K: Ord> Takers<K> {
     /// Returns a value for what has this much room, which is filled within `lasts`.
     pub(crate) fn new(room: f64, lasts: Duration) -> Self {
         Self {
@@ -53,7 +53,7 @@ impl Takers {
     }
 
     /// Returns what a host has taken. What was taken long ago counts less.
-    pub(crate) fn taken(&self, host: Host, now: Duration) -> f64 {
+    pub(crate) fn taken(&self, host: K, now: Duration) -> f64 {
         let taken = match self.hosts.get(&host) {
             Some(own) => *own,
             None if self.hosts.len() < MOST_HOSTS => Taken::default(),
@@ -63,7 +63,7 @@ impl Takers {
     }
 
     /// Adds what a host takes.
-    pub(crate) fn add(&mut self, host: Host, amount: f64, now: Duration) {
+    pub(crate) fn add(&mut self, host: K, amount: f64, now: Duration) {
         let is_known = self.hosts.contains_key(&host);
         if !is_known && self.hosts.len() >= MOST_HOSTS {
             self.forget(now);

@@ -25,8 +25,11 @@ const MOST_FRUITLESS: u32 = 2;
 /// After this time it is the turn of the next peer that has more. A peer that takes long to answer, or never has
 /// sent everything, would keep the others from being asked.
 const TURN: Duration = Duration::from_millis(250);
-/// The number of peers that can wait for their turn. Others are asked in rounds only.
+/// The turn of a leaf, which has little to send: a few kilobytes of its own.
+const TURN_OF_LEAF: Duration = Duration::from_millis(50);
+/// The number of peers that can wait for their turn, and that of leaves among them. Others are asked in rounds only.
 const MOST_WAITING: usize = 64;
+const MOST_LEAVES_WAITING: usize = 16;
 
 /// The exchange that is being continued, and the next ones.
 #[derive(Debug)]
@@ -40,8 +43,9 @@ pub(super) struct CatchUp {
     /// The peer that was asked last, and when its turn began.
     turn: Option<Turn>,
     last: Option<Duration>,
-    /// A change that the sender of the last Syn has and that was missing here.
+    /// A change that the sender of the last Syn has and that was missing here, and the same of leaves.
     claim: Option<Claim>,
+    claim_of_leaf: Option<Claim>,
     /// The last change that was asked for in vain. A peer may list a member of which it sends nothing, or have a
     /// change for which there is no room in its answers or here.
     in_vain: Option<Claim>,
@@ -58,6 +62,7 @@ struct Asked {
 #[derive(Debug, Clone, Copy)]
 struct Turn {
     peer: SocketAddr,
+    is_leaf: bool,
     since: Duration,
 }
 
@@ -67,6 +72,17 @@ struct Waiting {
     peer: SocketAddr,
     due: Duration,
     fruitless: u32,
+    is_leaf: bool,
+}
+
+/// Who has more to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    Leaf,
+    /// A node of the published crate, or one of which that is not known.
+    Other,
+    /// It is of this crate, and no leaf.
+    Ours,
 }
 
 /// What a peer has said that it has.
@@ -87,6 +103,7 @@ impl CatchUp {
             turn: None,
             last: None,
             claim: None,
+            claim_of_leaf: None,
             in_vain: None,
         }
     }
@@ -107,21 +124,32 @@ impl CatchUp {
     }
 
     /// Notes a change that the sender of a Syn has and that is missing here, if there is one.
-    pub(super) fn note_claim(&mut self, claim: Option<Claim>) {
+    /// That of a leaf takes no other's place.
+    pub(super) fn note_claim(&mut self, claim: Option<Claim>, is_leaf: bool) {
         if claim.is_some() {
-            self.claim = claim;
+            match is_leaf {
+                true => self.claim_of_leaf = claim,
+                false => self.claim = claim,
+            }
         }
     }
 
     /// Returns and forgets what `from` has claimed to have.
     pub(super) fn take_claim(&mut self, from: SocketAddr) -> Option<Claim> {
-        self.claim.take_if(|claim| claim.from == from)
+        let mut claims = [&mut self.claim, &mut self.claim_of_leaf].into_iter();
+        claims.find_map(|claim| claim.take_if(|claim| claim.from == from))
     }
 
     /// Notes that a peer has sent new changes of `len` bytes and has more, of which `claim` is one. If it answers
-    /// quickly because it is `ours`, it is asked again at once, and otherwise after as much time as it took to
+    /// quickly because it is of this crate, it is asked again at once, and otherwise after as much time as it took to
     /// answer.
-    pub(super) fn note_progress(&mut self, claim: Claim, len: usize, ours: bool, now: Duration) {
+    pub(super) fn note_progress(
+        &mut self,
+        claim: Claim,
+        len: usize,
+        source: Source,
+        now: Duration,
+    ) {
         let from = claim.from;
         if self.waiting.iter().any(|waiting| waiting.peer == from) {
             return;
@@ -148,14 +176,27 @@ impl CatchUp {
             self.asked = None;
             took = now.saturating_sub(answered.at);
         }
-        let rest = if ours { Duration::ZERO } else { took };
-        if self.waiting.len() < MOST_WAITING {
+        let rest = match source {
+            Source::Leaf | Source::Ours => Duration::ZERO,
+            Source::Other => took,
+        };
+        let is_leaf = source == Source::Leaf;
+        let leaves = self.waiting.iter().filter(|waiting| waiting.is_leaf);
+        let may_wait = !is_leaf || leaves.count() < MOST_LEAVES_WAITING;
+        if may_wait && self.waiting.len() < MOST_WAITING {
             self.waiting.push_back(Waiting {
                 peer: from,
                 due: now.saturating_add(rest),
                 fruitless,
+                is_leaf,
             });
         }
+    }
+
+    /// Takes the leaves out of the line for which `is_gone` returns true.
+    pub(super) fn forget_leaves(&mut self, is_gone: impl Fn(SocketAddr) -> bool) {
+        self.waiting
+            .retain(|waiting| !(waiting.is_leaf && is_gone(waiting.peer)));
     }
 
     /// Asks `peer`, if it has more, no sooner than at `until`.
@@ -207,10 +248,17 @@ impl CatchUp {
         let first = due.clone().next();
         let place = due.find(is_preferred).or(first)?;
         let Waiting {
-            peer, fruitless, ..
+            peer,
+            fruitless,
+            is_leaf,
+            ..
         } = self.waiting.remove(place)?;
         if turn.is_none_or(|turn| turn.peer != peer) {
-            self.turn = Some(Turn { peer, since: now });
+            self.turn = Some(Turn {
+                peer,
+                is_leaf,
+                since: now,
+            });
         }
         self.asked = Some(Asked {
             peer,
@@ -231,7 +279,8 @@ impl Claim {
 
 impl Turn {
     fn end(self) -> Duration {
-        self.since.saturating_add(TURN)
+        let length = if self.is_leaf { TURN_OF_LEAF } else { TURN };
+        self.since.saturating_add(length)
     }
 }
 
@@ -260,10 +309,10 @@ mod tests {
     #[test]
     fn a_peer_that_has_more_is_asked_again_at_once_and_at_most_a_hundred_times_a_second() {
         let mut catch_up = CatchUp::new(PATIENCE);
-        catch_up.note_progress(claim(1), 60_000, true, ms(5));
+        catch_up.note_progress(claim(1), 60_000, Source::Ours, ms(5));
         assert_eq!(catch_up.ask(ms(5)), Some(addr(1)));
         assert!(catch_up.is_answer(addr(1)) && !catch_up.is_answer(addr(2)));
-        catch_up.note_progress(claim(1), 60_000, true, ms(7));
+        catch_up.note_progress(claim(1), 60_000, Source::Ours, ms(7));
         assert_eq!((catch_up.ask(ms(7)), catch_up.due()), (None, Some(ms(15))));
         assert_eq!(catch_up.ask(ms(15)), Some(addr(1)));
         catch_up.note_end(addr(1));
@@ -273,17 +322,17 @@ mod tests {
     #[test]
     fn a_peer_that_may_be_of_the_published_crate_gets_as_much_time_for_others() {
         let mut catch_up = CatchUp::new(PATIENCE);
-        catch_up.note_progress(claim(1), 60_000, false, ms(5));
+        catch_up.note_progress(claim(1), 60_000, Source::Other, ms(5));
         assert_eq!(catch_up.ask(ms(5)), Some(addr(1)));
-        catch_up.note_progress(claim(1), 60_000, false, ms(45));
+        catch_up.note_progress(claim(1), 60_000, Source::Other, ms(45));
         assert_eq!(catch_up.due(), Some(ms(85)));
     }
 
     #[test]
     fn one_peer_is_asked_at_a_time_unless_it_does_not_answer() {
         let mut catch_up = CatchUp::new(PATIENCE);
-        catch_up.note_progress(claim(1), 60_000, true, ms(0));
-        catch_up.note_progress(claim(2), 60_000, true, ms(0));
+        catch_up.note_progress(claim(1), 60_000, Source::Ours, ms(0));
+        catch_up.note_progress(claim(2), 60_000, Source::Ours, ms(0));
         assert!(catch_up.is_going_on(addr(1), ms(0)), "it is asked next");
         assert!(!catch_up.is_going_on(addr(2), ms(0)));
         assert_eq!(catch_up.ask(ms(0)), Some(addr(1)));
@@ -303,7 +352,7 @@ mod tests {
         let mut catch_up = CatchUp::new(PATIENCE);
         let mut asked = Vec::new();
         for peer in 1..=3 {
-            catch_up.note_progress(claim(peer), 60_000, true, ms(0));
+            catch_up.note_progress(claim(peer), 60_000, Source::Ours, ms(0));
         }
         for at in 0..100 {
             let now = ms(at * 10);
@@ -314,7 +363,7 @@ mod tests {
             if peer == addr(2) && at > 30 {
                 catch_up.note_end(peer);
             } else {
-                catch_up.note_progress(claim(peer.port()), 60_000, true, now);
+                catch_up.note_progress(claim(peer.port()), 60_000, Source::Ours, now);
             }
         }
         asked.dedup_by_key(|(_, peer)| *peer);
@@ -326,7 +375,7 @@ mod tests {
     fn a_bounded_number_of_peers_wait() {
         let mut catch_up = CatchUp::new(PATIENCE);
         for peer in 0..1_000 {
-            catch_up.note_progress(claim(peer), 60_000, true, ms(0));
+            catch_up.note_progress(claim(peer), 60_000, Source::Ours, ms(0));
         }
         assert_eq!(catch_up.waiting.len(), MOST_WAITING);
     }
@@ -334,11 +383,11 @@ mod tests {
     #[test]
     fn a_peer_whose_answers_contain_nothing_new_is_soon_not_asked_any_more() {
         let mut catch_up = CatchUp::new(PATIENCE);
-        catch_up.note_progress(claim(1), 60_000, true, ms(0));
+        catch_up.note_progress(claim(1), 60_000, Source::Ours, ms(0));
         let mut asked = 0;
         for at in 0..100 {
             asked += usize::from(catch_up.ask(ms(at * 10)).is_some());
-            catch_up.note_progress(claim(1), 0, true, ms(at * 10));
+            catch_up.note_progress(claim(1), 0, Source::Ours, ms(at * 10));
         }
         assert_eq!(asked, 3);
     }
@@ -346,31 +395,31 @@ mod tests {
     #[test]
     fn a_peer_that_sends_little_is_asked_once_more_for_the_same_change() {
         let mut catch_up = CatchUp::new(PATIENCE);
-        catch_up.note_progress(claim(1), MIN_PROGRESS - 1, true, ms(0));
+        catch_up.note_progress(claim(1), MIN_PROGRESS - 1, Source::Ours, ms(0));
         assert_eq!(catch_up.ask(ms(0)), Some(addr(1)));
-        catch_up.note_progress(claim(1), MIN_PROGRESS - 1, true, ms(5));
+        catch_up.note_progress(claim(1), MIN_PROGRESS - 1, Source::Ours, ms(5));
         assert_eq!((catch_up.due(), catch_up.is_answer(addr(1))), (None, false));
         // In later rounds, by whichever peer.
         for from in [1, 2] {
-            catch_up.note_progress(claim(from), MIN_PROGRESS - 1, true, ms(1_000));
+            catch_up.note_progress(claim(from), MIN_PROGRESS - 1, Source::Ours, ms(1_000));
             assert_eq!(catch_up.due(), None);
         }
         let later = Claim {
             version: 10,
             ..claim(2)
         };
-        catch_up.note_progress(later, MIN_PROGRESS - 1, true, ms(1_000));
+        catch_up.note_progress(later, MIN_PROGRESS - 1, Source::Ours, ms(1_000));
         assert_eq!(catch_up.ask(ms(1_000)), Some(addr(2)));
         // It was cut off before a change that nearly fills a message.
-        catch_up.note_progress(claim(2), MIN_PROGRESS, true, ms(1_005));
+        catch_up.note_progress(claim(2), MIN_PROGRESS, Source::Ours, ms(1_005));
         assert_eq!(catch_up.ask(ms(1_010)), Some(addr(2)));
     }
 
     #[test]
     fn a_claim_is_that_of_its_sender() {
         let mut catch_up = CatchUp::new(PATIENCE);
-        catch_up.note_claim(Some(claim(1)));
-        catch_up.note_claim(None);
+        catch_up.note_claim(Some(claim(1)), false);
+        catch_up.note_claim(None, false);
         assert_eq!(catch_up.take_claim(addr(2)), None);
         assert_eq!(catch_up.take_claim(addr(1)), Some(claim(1)));
     }
@@ -380,7 +429,7 @@ mod tests {
         let mut catch_up = CatchUp::new(PATIENCE);
         catch_up.postpone(addr(1), ms(9));
         assert_eq!(catch_up.due(), None);
-        catch_up.note_progress(claim(1), 60_000, true, ms(5));
+        catch_up.note_progress(claim(1), 60_000, Source::Ours, ms(5));
         catch_up.postpone(addr(1), ms(30));
         assert_eq!(catch_up.due(), Some(ms(30)));
         // The work that another peer has caused is none of this one.

@@ -4,18 +4,19 @@
 //!
 //! It counts members, keys and bytes; it measures no time. If peers cause more work together than there may
 //! be, each of them gets an equal share, as in fair queueing (Demers et al., 1989): the work of a peer ends at
-//! a time of a clock that is the slower the more peers have work left. Leaves have a clock of their own, which gets what
-//! core members leave. Invariant: a peer that causes little work is heard whatever the others do; leaves together
-//! get at most three quarters of all, and at least one; peers without a proved identity together get no more than one
+//! a time of a clock that is the slower the more peers have work left. Leaves share
+//! among themselves what core members leave. Invariant: a peer that causes little work is heard whatever the others do; leaves together
+//! get at most three quarters of all, and at least one, and so do new ones that come again and again; peers without a proved identity together get no more than one
 //! core member, and their hosts share that, so that one which takes all it can leaves room to others.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::leaf_work::LeafWork;
 use super::limiter::Limiter;
 use super::policy::Sender;
 use super::shares::{BURST, Group};
-use crate::credential::Role;
+use crate::credential::{InviteId, Role};
 use crate::host::{Host, Takers};
 use crate::message::{ChitchatMessage, Delta};
 
@@ -30,48 +31,49 @@ const PER_BYTE: Duration = Duration::from_nanos(16);
 const MOST_BYTES: usize = 128 << 10;
 /// All peers together may cause this many times the work of one: half a core.
 const SHARES: u32 = 2;
-/// The time between two advances of the clocks.
+/// The time between two advances of the clock.
 const TICK: Duration = Duration::from_millis(20);
 
 /// What a peer is, by which its work is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
     Core,
-    Leaf,
+    /// It holds this invite, unless that has gone with its connection.
+    Leaf(Option<InviteId>),
     /// It has no proved identity.
     Unproved,
 }
 
 impl Class {
-    /// Returns the class of a sender.
-    pub(super) fn of(sender: Sender) -> Self {
+    /// Returns the class of a sender, which holds this invite if it is a leaf.
+    pub(super) fn of(sender: Sender, invite: Option<InviteId>) -> Self {
         match sender.role {
             Role::Core if sender.is_proved() => Self::Core,
-            Role::Leaf if sender.is_proved() => Self::Leaf,
+            Role::Leaf if sender.is_proved() => Self::Leaf(invite),
             _ => Self::Unproved,
         }
     }
 }
 
-/// The work that peers have caused. It ends at times of clocks.
+/// The work that peers have caused. That of leaves ends at real times, all other at times of a clock.
 #[derive(Debug)]
 pub(super) struct Load {
     core: Group,
-    leaves: Group,
+    leaves: LeafWork,
     unproved: Limiter,
     /// The time, of the clock of core members, at which the work of all peers without a proved identity together ends.
     unproved_end: Duration,
     /// The work that their hosts have caused lately, in seconds.
     unproved_hosts: Takers,
-    /// Real time at which the clocks were computed.
+    /// Real time at which the clock was computed.
     at: Duration,
 }
 
 impl Load {
     pub(super) fn new() -> Self {
         Self {
-            core: Group::new(),
-            leaves: Group::new(),
+            core: Group::new(SHARES),
+            leaves: LeafWork::new(),
             unproved: Limiter::of_work(),
             unproved_end: Duration::ZERO,
             unproved_hosts: Takers::new(BURST.as_secs_f64(), BURST),
@@ -92,7 +94,7 @@ impl Load {
         self.advance(now);
         match class {
             Class::Core => self.core.admit(from, work),
-            Class::Leaf => self.leaves.admit(from, work),
+            Class::Leaf(invite) => self.leaves.admit(from, invite, work, now),
             Class::Unproved => self.admit_unproved(from, work),
         }
     }
@@ -124,7 +126,7 @@ impl Load {
         self.advance(now);
         match class {
             Class::Core => self.core.add(from, work),
-            Class::Leaf => self.leaves.add(from, work),
+            Class::Leaf(invite) => self.leaves.add(from, invite, work, now),
             Class::Unproved => {
                 let time = self.core.time();
                 self.unproved.add_work(from, false, work, time);
@@ -144,34 +146,33 @@ impl Load {
     /// it has ended.
     pub(super) fn idle_from(&self, from: SocketAddr) -> Duration {
         let of_core = self.core.due(from).max(self.unproved.due(from));
-        let of_leaf = self.leaves.when(self.leaves.due(from));
-        self.core.when(of_core).max(of_leaf)
+        self.core.when(of_core).max(self.leaves.idle_from(from))
     }
 
     /// Forgets the peers that have caused no work lately.
     pub(super) fn forget_idle(&mut self, now: Duration) {
         self.advance(now);
         self.core.forget_idle();
-        self.leaves.forget_idle();
+        self.leaves.forget_idle(now);
         self.unproved.forget_idle(self.core.time());
     }
 
-    /// Advances the clocks.
+    /// Advances the clock.
     fn advance(&mut self, now: Duration) {
         let passed = now.saturating_sub(self.at);
         if passed < TICK {
             return;
         }
         self.at = now;
-        let all = passed.saturating_mul(SHARES);
-        let (done, shortening) = self.core.advance(now, passed, all, self.unproved_end);
+        let (done, shortening) = self.core.advance(now, passed, self.unproved_end);
         if let Some(shortening) = shortening {
             self.unproved.adjust(|end| shortening.forgiven(end));
             self.unproved_end = shortening.forgiven(self.unproved_end);
         }
+        let all = passed.saturating_mul(SHARES);
         let quarter = all / 4;
-        let left = all.saturating_sub(done).clamp(quarter, quarter * 3);
-        self.leaves.advance(now, passed, left, Duration::ZERO);
+        let left = all.saturating_sub(done);
+        self.leaves.done(left.clamp(quarter, quarter * 3));
     }
 }
 
@@ -192,6 +193,8 @@ fn changes(delta: &Delta) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use super::*;
     use crate::credential::Identity;
     use crate::message::{
@@ -238,24 +241,21 @@ mod tests {
 
     #[test]
     fn a_peer_is_a_leaf_or_a_core_member_only_if_its_identity_is_proved() {
-        let of = |n, role| {
-            Class::of(Sender {
-                addr: addr(1),
-                identity: Identity::from_bytes([n; 32]),
-                role,
+        let roles = [Role::Core, Role::Leaf, Role::Unauthenticated];
+        let of = |identity| {
+            roles.map(|role| {
+                let addr = addr(1);
+                let sender = Sender {
+                    addr,
+                    identity,
+                    role,
+                };
+                Class::of(sender, None)
             })
         };
-        let roles = [Role::Core, Role::Leaf, Role::Unauthenticated];
-        let proved = roles.map(|role| of(1, role));
-        assert_eq!(proved, [Class::Core, Class::Leaf, Class::Unproved]);
-        let unproved = roles.map(|role| {
-            Class::of(Sender {
-                addr: addr(1),
-                identity: Identity::UNPROVED,
-                role,
-            })
-        });
-        assert_eq!(unproved, [Class::Unproved; 3]);
+        let proved = of(Identity::from_bytes([1; 32]));
+        assert_eq!(proved, [Class::Core, Class::Leaf(None), Class::Unproved]);
+        assert_eq!(of(Identity::UNPROVED), [Class::Unproved; 3]);
     }
 
     #[test]
@@ -412,6 +412,87 @@ mod tests {
         assert!((36..45).contains(&admitted), "{admitted}");
     }
 
+    /// Returns the class of a leaf with one of eight invites.
+    fn leaf(n: u16) -> Class {
+        static INVITES: OnceLock<Vec<InviteId>> = OnceLock::new();
+        let invite = |_| InviteId::generate(Duration::ZERO, Duration::from_secs(60)).unwrap();
+        let invites = INVITES.get_or_init(|| (0..8).map(invite).collect());
+        Class::Leaf(Some(invites[usize::from(n) % 8]))
+    }
+
+    #[test]
+    fn leaves_that_come_with_a_new_identity_for_each_message_get_no_more_than_others() {
+        let long = syn(6_390);
+        for invites in [1, 7] {
+            let mut load = Load::new();
+            let (mut admitted, mut heard) = (0, 0);
+            for n in 0..4_500_u16 {
+                // 150 in a second.
+                let now = Duration::from_micros(u64::from(n) * 6_667);
+                let is_admitted = load.admit(addr(n), leaf(1 + n % invites), &long, now);
+                admitted += u32::from(is_admitted && n >= 1_500);
+                if n % 75 == 0 {
+                    let is_heard = load.admit(addr(9_999), leaf(0), &syn(1_000), now);
+                    heard += u32::from(is_heard);
+                }
+            }
+            // One and a half seconds of work, 26 ms each, in each of 20 seconds. The holder of another invite is always
+            // heard.
+            assert!((1_050..1_250).contains(&admitted), "{invites}: {admitted}");
+            assert_eq!(heard, 60, "{invites}");
+        }
+    }
+
+    #[test]
+    fn a_leaf_that_causes_little_is_heard_beside_any_number_of_greedy_ones_with_its_invite() {
+        for greedy in [1, 2, 5, 40, 200] {
+            let (mut load, ask, mut heard) = (Load::new(), syn(0), 0);
+            for tick in 0..1_000_u32 {
+                let now = TICK * tick;
+                for n in 0..greedy {
+                    while load.admit(addr(n), leaf(0), &ask, now) {
+                        load.note_answer(addr(n), leaf(0), 60_000, now);
+                    }
+                }
+                // At first, all that may wait is taken at once.
+                if tick % 50 == 0 && tick >= 100 {
+                    heard += u32::from(load.admit(addr(9_999), leaf(0), &syn(500), now));
+                }
+            }
+            // One may have to be sent again in the next round.
+            assert!((17..=18).contains(&heard), "{greedy}: {heard}");
+        }
+    }
+
+    #[test]
+    fn a_changing_load_of_others_makes_nobody_cause_more_work() {
+        // Greedy peers, beside others that are so in turns of so many ticks.
+        for (greedy, others, period, shares) in [
+            (Class::Leaf(None), 2, 1, 1.6),
+            (Class::Leaf(None), 2, 2, 1.6),
+            (Class::Core, 8, 1, 2.3),
+            (Class::Core, 8, 25, 2.3),
+        ] {
+            let (mut load, ask) = (Load::new(), syn(0));
+            let mut answered = 0;
+            for tick in 0..500_u32 {
+                let now = TICK * tick;
+                let are_busy = tick / period % 2 == 0;
+                let others = (0..others).filter(|_| are_busy);
+                let peers = others.map(|n| (n, Class::Core));
+                for (n, class) in peers.chain((100..103).map(|n| (n, greedy))) {
+                    while load.admit(addr(n), class, &ask, now) {
+                        load.note_answer(addr(n), class, 60_000, now);
+                        answered += u32::from(class == greedy);
+                    }
+                }
+            }
+            // In ten seconds, and what may wait at the end.
+            let done = f64::from(answered) * 0.96 / 1000.0;
+            assert!(done < 10.0 * shares + 1.5, "{greedy:?} {period}: {done}");
+        }
+    }
+
     /// Returns how many answers of 60 kB each 256 leaves, and each of `cores` core members, get in a second, each of which
     /// asks for `asks` of them.
     fn answers_beside_leaves(cores: u16, asks: u64) -> [u32; 2] {
@@ -419,7 +500,7 @@ mod tests {
         let mut answered = [0, 0];
         for hundredth in 0..500_u64 {
             let now = Duration::from_millis(hundredth * 10);
-            let leaves = (0..256).map(|n| (1_000 + n, Class::Leaf));
+            let leaves = (0..256).map(|n| (1_000 + n, leaf(n)));
             let cores = (0..cores).map(|n| (n, Class::Core));
             for (peer, class) in leaves.chain(cores) {
                 for _ in 0..asks {
@@ -448,20 +529,6 @@ mod tests {
         let [leaves, cores] = answers_beside_leaves(20, 16);
         assert!((1_900..2_300).contains(&cores), "{cores}");
         assert!((450..650).contains(&leaves), "{leaves}");
-    }
-
-    #[test]
-    fn the_end_of_the_work_of_a_leaf_is_that_of_its_clock() {
-        let mut load = Load::new();
-        let long = syn(10_000);
-        for leaf in 0..8 {
-            load.admit(addr(leaf), Class::Leaf, &long, Duration::ZERO);
-        }
-        load.admit(addr(8), Class::Core, &syn(0), TICK);
-        // 40 ms each, and one and a half at a time.
-        let end = load.idle_from(addr(0)).as_millis();
-        assert!((213..217).contains(&end), "{end}");
-        assert_eq!(load.idle_from(addr(8)), Duration::ZERO);
     }
 
     #[test]

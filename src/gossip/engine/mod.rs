@@ -143,6 +143,7 @@ mod entries;
 mod event;
 mod failure_detector;
 mod forgotten;
+mod leaf_work;
 mod limiter;
 mod load;
 mod member;

@@ -153,9 +153,12 @@ impl Departures {
         &self,
         leaves: impl Iterator<Item = &'a ChitchatId>,
     ) -> Vec<(ChitchatId, u64)> {
+        let mut gone = Vec::new();
+        if self.departed.is_empty() {
+            return gone;
+        }
         let mut departed = self.departed.clone();
         departed.sort_unstable();
-        let mut gone = Vec::new();
         for id in leaves {
             let last = Departure::of(id, u64::MAX);
             let end = departed.partition_point(|departure| *departure <= last);

@@ -12,6 +12,8 @@ use super::limiter::Limiter;
 pub(super) const BURST: Duration = Duration::from_millis(250);
 /// Shortest burst, used while very many peers have work left: longer ones would exhaust the machine for a while.
 const SMALLEST_BURST: Duration = Duration::from_millis(20);
+/// In this many times the time, a burst becomes longer.
+const REGAINED: u32 = 32;
 /// The steps in which the advance of a clock is found, each of which halves the error.
 const STEPS: usize = 16;
 
@@ -28,8 +30,12 @@ struct Clock {
     time: Duration,
     /// Real time at which `time` was computed.
     at: Duration,
-    /// The factor, at least 1, as it was then.
-    slowness: f64,
+    /// The peers that had work left then, those without a proved identity counting as one.
+    busy: u32,
+    /// The time for which a peer may have caused work at once.
+    burst: Duration,
+    /// The number of peers that may cause as much work as if they were alone.
+    shares: u32,
 }
 
 /// How much shorter the burst of each peer has become.
@@ -49,20 +55,23 @@ impl Shortening {
 }
 
 impl Group {
-    pub(super) fn new() -> Self {
+    /// Returns a group of peers that may together cause at most so many times the work of one.
+    pub(super) fn new(shares: u32) -> Self {
         Self {
             peers: Limiter::of_work(),
             clock: Clock {
                 time: Duration::ZERO,
                 at: Duration::ZERO,
-                slowness: 1.0,
+                busy: 0,
+                burst: BURST,
+                shares,
             },
         }
     }
 
     /// Returns true if a message of `from` may be handled now, and counts its work.
     pub(super) fn admit(&mut self, from: SocketAddr, work: Duration) -> bool {
-        let (time, burst) = (self.clock.time, self.clock.burst());
+        let (time, burst) = (self.clock.time, self.clock.burst);
         self.peers.admit_work(from, true, work, burst, time)
     }
 
@@ -78,7 +87,7 @@ impl Group {
 
     /// Returns the time for which a peer may have caused work at once.
     pub(super) fn burst(&self) -> Duration {
-        self.clock.burst()
+        self.clock.burst
     }
 
     /// Returns when the work of `from` ends, as a time of the clock.
@@ -96,22 +105,20 @@ impl Group {
         self.peers.forget_idle(self.clock.time);
     }
 
-    /// Advances the clock to `now`, after `passed`, in which there may be work of at most `most`. The work of the peers
-    /// that have no entry of their own ends at `of_others`. Returns the work that is done, and whether bursts are shorter
-    /// now.
+    /// Advances the clock to `now`, after `passed`. The work of the peers that have no entry of their own ends at
+    /// `of_others`. Returns the work that is done, and whether bursts are shorter now.
     pub(super) fn advance(
         &mut self,
         now: Duration,
         passed: Duration,
-        most: Duration,
         of_others: Duration,
     ) -> (Duration, Option<Shortening>) {
-        let before = self.clock.burst();
+        let before = self.clock.burst;
         let done = {
             let ends = self.peers.dues().chain([of_others]);
-            self.clock.advance(now, passed, most, || ends.clone())
+            self.clock.advance(now, passed, || ends.clone())
         };
-        let after = self.clock.burst();
+        let after = self.clock.burst;
         let lost = before.saturating_sub(after);
         let shortening = (!lost.is_zero()).then(|| Shortening {
             lost,
@@ -125,13 +132,12 @@ impl Group {
 }
 
 impl Clock {
-    /// Advances to `now`, after `passed`, in which there may be work of at most `most`. `ends` are the times at which the
-    /// work of each peer ends. Returns the work that is done.
+    /// Advances to `now`, after `passed`. `ends` are the times at which the work of each peer ends. Returns the work that is
+    /// done.
     fn advance<I: Iterator<Item = Duration>>(
         &mut self,
         now: Duration,
         passed: Duration,
-        most: Duration,
         ends: impl Fn() -> I,
     ) -> Duration {
         let time = self.time;
@@ -140,6 +146,7 @@ impl Clock {
             let done = rests().map(|rest| rest.min(advance));
             done.fold(Duration::ZERO, Duration::saturating_add)
         };
+        let most = passed.saturating_mul(self.shares);
         // The most by which it may advance, so that no more work ends than there may be.
         let mut advance = passed;
         if done_by(passed) > most {
@@ -153,9 +160,8 @@ impl Clock {
             }
         }
         let busy = rests().filter(|rest| *rest > advance).count();
-        let busy = f64::from(u32::try_from(busy).unwrap_or(u32::MAX));
-        let shares = most.as_secs_f64() / passed.as_secs_f64();
-        self.slowness = (busy / shares).max(1.0);
+        self.busy = u32::try_from(busy).unwrap_or(u32::MAX);
+        self.adapt_burst(passed);
         let done = done_by(advance);
         self.time = time.saturating_add(advance);
         self.at = now;
@@ -168,13 +174,15 @@ impl Clock {
         if rest.is_zero() {
             return Duration::ZERO;
         }
-        let rest = Duration::try_from_secs_f64(rest.as_secs_f64() * self.slowness);
-        self.at.saturating_add(rest.unwrap_or(Duration::MAX))
+        let rest = rest.saturating_mul(self.busy.max(self.shares)) / self.shares;
+        self.at.saturating_add(rest)
     }
 
-    /// Returns the time for which a peer may have caused work at once.
-    fn burst(&self) -> Duration {
-        let share = Duration::try_from_secs_f64(BURST.as_secs_f64() / self.slowness);
-        share.map_or(SMALLEST_BURST, |share| share.max(SMALLEST_BURST))
+    /// Adapts the burst to the number of peers that have work left. It becomes longer slowly, since those that have used a
+    /// longer one are forgiven some of it each time that it becomes shorter.
+    fn adapt_burst(&mut self, passed: Duration) {
+        let share = BURST.saturating_mul(self.shares) / self.busy.max(self.shares);
+        let longest = self.burst.saturating_add(passed / REGAINED);
+        self.burst = share.max(SMALLEST_BURST).min(longest);
     }
 }

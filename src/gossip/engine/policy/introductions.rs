@@ -5,7 +5,8 @@
 //! of them stays in such a node for a day. So leaves are mentioned to peers over UDP only while there is room, in number
 //! and in bytes; core members and those over UDP always are, and count first. Nothing is sent here. Invariant: in each
 //! [`WINDOW`], at most as many different leaves are mentioned, and of at most such a length, as the limits leave beside
-//! all other members.
+//! all other members. Those that members over UDP list were mentioned before, by this member before it was started
+//! again or by another bridge: they count, too.
 
 use std::time::Duration;
 
@@ -32,6 +33,11 @@ pub(in crate::gossip::engine) struct Introductions {
     told: Vec<ChitchatId>,
     /// The time of the last choice, and the number of members then.
     chosen: Option<(Duration, usize)>,
+    /// The leaves that count, and the room for them at the last choice.
+    shown: Size,
+    room: Size,
+    /// A member over UDP has listed whom it knows.
+    is_informed: bool,
 }
 
 /// A number of members, and the length of their entries in a digest.
@@ -90,6 +96,36 @@ impl Introductions {
             leaves: Members::new(),
             told: Vec::new(),
             chosen: None,
+            shown: Size::default(),
+            room: Size {
+                members: most,
+                bytes: MOST_BYTES,
+            },
+            is_informed: false,
+        }
+    }
+
+    /// Notes which leaves a peer over UDP lists. Whoever lists others than there are takes room of the leaves by it, as
+    /// with members over UDP that do not exist, and nothing else.
+    pub(in crate::gossip::engine) fn note_listed<'a>(
+        &mut self,
+        leaves: impl Iterator<Item = &'a ChitchatId>,
+        now: Duration,
+    ) {
+        if !self.is_informed {
+            self.is_informed = true;
+            self.chosen = None;
+        }
+        for id in leaves {
+            if let Some(Visibility::Shown(at)) = self.leaves.get_mut(id) {
+                *at = now;
+                continue;
+            }
+            let more = self.shown.with(id);
+            if more.fits(self.room) {
+                self.shown = more;
+                self.leaves.insert(id.clone(), Visibility::Shown(now));
+            }
         }
     }
 
@@ -136,13 +172,20 @@ impl Introductions {
         let shown = self.leaves.iter().filter(|(_, of)| is_shown(of));
         let mut shown = Size::of(shown.map(|(id, _)| id));
         let mut hidden = 0;
+        // Before the first digest, it is not known whom they know already, but nobody asks for leaves yet.
+        let room_for_new = if self.is_informed {
+            room
+        } else {
+            Size::default()
+        };
         for id in cluster.others().filter(is_leaf) {
             match self.leaves.get_mut(id) {
                 Some(Visibility::Shown(at)) => *at = now,
                 visibility => {
                     let more = shown.with(id);
                     let has_room = more.fits(room);
-                    let may = has_room && (is_live(id) || more.fits(room.half()) && !is_gone(id));
+                    let may = more.fits(room_for_new)
+                        && (is_live(id) || more.fits(room_for_new.half()) && !is_gone(id));
                     if may {
                         shown = more;
                         self.leaves.insert(id.clone(), Visibility::Shown(now));
@@ -156,6 +199,7 @@ impl Introductions {
         let told = ids().filter(|id| !is_leaf(id) || self.is_shown(id));
         self.told = told.cloned().collect();
         self.chosen = Some((now, ids().count()));
+        (self.shown, self.room) = (shown, room);
         hidden
     }
 

@@ -103,6 +103,11 @@ impl Leaves {
         self.leaves.is_empty()
     }
 
+    /// Returns the invite of the leaf at `addr`.
+    pub(super) fn invite_of(&self, addr: SocketAddr) -> Option<InviteId> {
+        Some(self.leaves.get(&addr)?.claims.id())
+    }
+
     /// Forgets the leaves that have been gone for long, and counts again what the others have.
     pub(super) fn forget_gone(&mut self, now: Duration) {
         self.remove_gone(now);

@@ -36,7 +36,7 @@ use super::event::Connection;
 use super::failure_detector::FailureDetector;
 use super::node_state::NodeState;
 use super::order;
-use crate::credential::{Identity, NamePrefix, Refusal, Role, is_key_address};
+use crate::credential::{Identity, InviteId, NamePrefix, Refusal, Role, is_key_address};
 use crate::message::{ChitchatId, ChitchatMessage, Delta, Digest, NodeDigest, NodeId};
 
 pub(super) use introductions::Introductions;
@@ -129,6 +129,11 @@ impl Policy {
     /// Notes the connections, some of which may be of leaves.
     pub(super) fn connect(&mut self, connections: &[Connection], now: Duration) {
         self.leaves.connect(connections, now);
+    }
+
+    /// Returns the invite of the leaf at `addr`, if it is connected or was a short time ago.
+    pub(super) fn invite_of(&self, addr: SocketAddr) -> Option<InviteId> {
+        self.leaves.invite_of(addr)
     }
 
     /// Takes out of the delta of `message` what its sender may not change. Returns the part of its digest

@@ -7,7 +7,7 @@ use super::Engine;
 use super::push::push_send;
 use super::software::Software;
 use crate::credential::Role;
-use crate::gossip::engine::catch_up::Claim;
+use crate::gossip::engine::catch_up::{Claim, Source};
 use crate::gossip::engine::cluster::Learnt;
 use crate::gossip::engine::cores::Reporter;
 use crate::gossip::engine::event::Output;
@@ -74,7 +74,8 @@ impl Engine {
         now: Duration,
         outputs: &mut Vec<Output>,
     ) -> bool {
-        let (from, class) = (sender.addr, Class::of(sender));
+        let from = sender.addr;
+        let class = Class::of(sender, self.policy.invite_of(from));
         self.contacts.note_heard(from);
         if !self.may_handle(from, class, &message, now) {
             self.counts.limited += 1;
@@ -120,7 +121,9 @@ impl Engine {
                 let reported = reported.as_ref().unwrap_or(&digest);
                 self.note_software(from, now);
                 let changed = self.note_digest(sender, &digest, reported, false, now) || forgot;
-                self.catch_up.note_claim(self.missing(from, reported));
+                let missing = self.missing(from, reported);
+                let is_leaf = sender.role == Role::Leaf;
+                self.catch_up.note_claim(missing, is_leaf);
                 let (message, len) = self.syn_ack(from, version, &digest, now);
                 self.load.note_answer(from, class, len, now);
                 outputs.push(Output::Send { to: from, message });
@@ -292,8 +295,12 @@ impl Engine {
     /// Notes that a peer has sent new changes of `len` bytes, and has one more that is missing here.
     fn note_progress(&mut self, missing: Claim, len: usize, now: Duration) {
         let from = missing.from;
-        let is_ours = self.routes.is_ours(from);
-        self.catch_up.note_progress(missing, len, is_ours, now);
+        let source = match self.software(from) {
+            Software::Leaf => Source::Leaf,
+            _ if self.routes.is_ours(from) => Source::Ours,
+            _ => Source::Other,
+        };
+        self.catch_up.note_progress(missing, len, source, now);
         self.catch_up.postpone(from, self.load.idle_from(from));
     }
 
@@ -544,7 +551,8 @@ mod tests {
             us.handle(received(addr(2), syn(beat(at.into()))), SECOND * at);
         }
         let missing = us.missing(addr(2), &listed(9)).unwrap();
-        us.catch_up.note_progress(missing, 60_000, true, SECOND * 2);
+        us.catch_up
+            .note_progress(missing, 60_000, Source::Ours, SECOND * 2);
         us.handle(Event::Rumours, SECOND * 2);
         let answer = ChitchatMessage::SynAck {
             version: VERSION,

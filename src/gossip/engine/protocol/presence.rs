@@ -107,7 +107,7 @@ impl Engine {
         }
         let silence = Presence::silence(self.config.gossip_interval);
         let mut gone = self.silent_leaves(silence, now);
-        // The others are watched on, and found dead by their silence.
+        // The others are watched on, and found dead by their silence if there is no room in time.
         gone.truncate(self.presence.room());
         let gone_addrs: BTreeSet<_> = order::set(gone.iter().map(ChitchatId::addr));
         let is_gone = |addr| gone_addrs.contains(&addr);
@@ -117,7 +117,7 @@ impl Engine {
     }
 
     /// Returns the leaves that have lost their connection to this member, and whose heartbeat has not risen for
-    /// `silence` since, sorted by id. Also those that were not live yet, or not any more.
+    /// `silence` since, those that have lost it first at the beginning. Also those that were not live yet, or not any more.
     fn silent_leaves(&self, silence: Duration, now: Duration) -> Vec<ChitchatId> {
         let is_silent = |id: &&ChitchatId| {
             let lost = self.presence.lost(id.addr());
@@ -125,7 +125,9 @@ impl Engine {
             let is_silent = since.is_some_and(|since| now.saturating_sub(since) >= silence);
             lost.is_some() && is_silent && !self.detector.has_left(id)
         };
-        self.cluster.others().filter(is_silent).cloned().collect()
+        let mut silent: Vec<_> = self.cluster.others().filter(is_silent).cloned().collect();
+        silent.sort_by_key(|id| self.presence.lost(id.addr()));
+        silent
     }
 
     /// Says that leaves are gone.

@@ -37,6 +37,9 @@ impl Engine {
             self.rumours.unpark(now);
         }
         self.note_leaves(&change, now);
+        let routes = &self.routes;
+        self.catch_up
+            .forget_leaves(|addr| !routes.is_connected(addr));
         let own = self.id().addr();
         let mut greeted = Vec::new();
         for addr in change.new {
@@ -182,7 +185,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gossip::engine::catch_up::Claim;
+    use crate::gossip::engine::catch_up::{Claim, Source};
     use crate::gossip::engine::config::{DialPolicy, GossipConfig};
     use crate::gossip::engine::event::Event;
     use crate::gossip::engine::protocol::tests::{
@@ -257,7 +260,8 @@ mod tests {
                 id: id(2),
                 version: 7,
             };
-            us.catch_up.note_progress(claim, 60_000, false, SECOND * 6);
+            us.catch_up
+                .note_progress(claim, 60_000, Source::Other, SECOND * 6);
             let asked = us.handle(Event::Round, SECOND * 6);
             assert!(sends(&asked).is_empty(), "the exchange goes on");
             let dialled = us.take_selected();

@@ -44,6 +44,13 @@ impl Engine {
         if sender.role != Role::Unauthenticated {
             return false;
         }
+        if let ChitchatMessage::Syn { digest, .. } | ChitchatMessage::SynAck { digest, .. } =
+            message
+        {
+            let listed = digest.node_digests.keys();
+            let leaves = listed.filter(|id| is_key_address(id.addr()));
+            self.introductions.note_listed(leaves, now);
+        }
         let addr = sender.addr;
         let patience = self.patience_with_reports();
         let at_addr = |id: &&ChitchatId| id.addr() == addr;

@@ -1,0 +1,103 @@
+//! Limits the work that leaves cause together, beside what each of them may cause.
+//!
+//! A leaf may come with a new identity for each message, so identities alone limit nothing. Their work is one amount, of
+//! which a part is done as time passes. What each invite and each leaf have caused lately decides who may cause more, as in
+//! the sharing of buffers with dynamic thresholds (see [`Takers`]). Invariant: whatever holders of other invites do, a leaf
+//! that causes little is heard; within one invite, so is one beside others that keep their identities.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::limiter::Limiter;
+use super::shares::BURST;
+use crate::credential::InviteId;
+use crate::host::Takers;
+
+/// The work that may wait to be done. Leaves may be many that come back at the same time, each with a digest and an answer
+/// that are counted as 2 ms.
+const MOST: Duration = Duration::from_secs(4);
+/// The time in which so much is done while core members do little.
+const LASTS: Duration = Duration::from_millis(2_667);
+
+/// The work, in seconds, up to which a leaf has caused little lately: a digest of some hundred members in each second. An
+/// eighth of the room is left to such leaves, since others fill it in steps of whole messages.
+const LITTLE: f64 = 0.012;
+
+/// The work that leaves have caused.
+#[derive(Debug)]
+pub(super) struct LeafWork {
+    /// The work that is not done yet, also of leaves that are gone.
+    waiting: Duration,
+    /// What the holders of each invite have caused lately, in seconds.
+    invites: Takers<Option<InviteId>>,
+    /// The same of each leaf.
+    leaves: Takers<SocketAddr>,
+    /// Limits each leaf as if it were alone.
+    each: Limiter,
+}
+
+impl LeafWork {
+    pub(super) fn new() -> Self {
+        Self {
+            waiting: Duration::ZERO,
+            invites: Takers::new(MOST.as_secs_f64(), LASTS),
+            leaves: Takers::new(MOST.as_secs_f64(), LASTS),
+            each: Limiter::of_work(),
+        }
+    }
+
+    /// Returns true if a message of the leaf `from`, which holds `invite`, may be handled now, and counts its work.
+    pub(super) fn admit(
+        &mut self,
+        from: SocketAddr,
+        invite: Option<InviteId>,
+        work: Duration,
+        now: Duration,
+    ) -> bool {
+        let Some(left) = MOST.checked_sub(self.waiting) else {
+            return false;
+        };
+        let by_leaf = self.leaves.taken(from, now);
+        let left = left.as_secs_f64();
+        let most = if by_leaf > LITTLE { left * 0.875 } else { left };
+        let is_admitted = self.invites.taken(invite, now) + by_leaf <= most
+            && self.each.admit_work(from, true, work, BURST, now);
+        if is_admitted {
+            self.note(from, invite, work, now);
+        }
+        is_admitted
+    }
+
+    /// Counts more work of a leaf.
+    pub(super) fn add(
+        &mut self,
+        from: SocketAddr,
+        invite: Option<InviteId>,
+        work: Duration,
+        now: Duration,
+    ) {
+        self.each.add_work(from, true, work, now);
+        self.note(from, invite, work, now);
+    }
+
+    fn note(&mut self, from: SocketAddr, invite: Option<InviteId>, work: Duration, now: Duration) {
+        self.waiting = self.waiting.saturating_add(work);
+        self.invites.add(invite, work.as_secs_f64(), now);
+        self.leaves.add(from, work.as_secs_f64(), now);
+    }
+
+    /// Notes that so much of the work is done.
+    pub(super) fn done(&mut self, work: Duration) {
+        self.waiting = self.waiting.saturating_sub(work);
+    }
+
+    /// Returns when the work of a leaf ends if others cause little.
+    pub(super) fn idle_from(&self, from: SocketAddr) -> Duration {
+        self.each.due(from)
+    }
+
+    /// Forgets the leaves that have caused no work lately.
+    pub(super) fn forget_idle(&mut self, now: Duration) {
+        self.each.forget_idle(now);
+    }
+}
