@@ -132,6 +132,40 @@ fn an_invite_is_issued_with_the_secret_that_is_used() {
 }
 
 #[test]
+fn a_leaf_that_took_a_name_before_its_node_came_is_not_read_in_the_place_of_the_node() {
+    let files = Files::new();
+    let a = files.core("a", &[]);
+    let leaf = files.leaf("db", &word_of(&a, &["--for", "1h"]), &["--set", "at=leaf"]);
+    wait_for_members(&[&a, &leaf], &["a", "db"]);
+    let node = files.core("db", &["--set", "at=node", "--seed", &a.gossip.to_string()]);
+    let read = || objects(&a.run(&["get", "at", "--node", "db", "--json"])).remove(0);
+    let states = || {
+        let status = a.json("/status");
+        let members = status["members"].as_array().unwrap();
+        let named = members.iter().filter(|member| member["id"] == "db");
+        let mut states: Vec<_> = named
+            .map(|member| {
+                let at = member["keys"]["at"].as_str().map(str::to_owned);
+                (at, member["live"] == true)
+            })
+            .collect();
+        states.sort();
+        states
+    };
+    let wait_for_states = |what: &str, of_node: bool| {
+        let of = |at: &str, live| (Some(at.to_owned()), live);
+        let expected = [of("leaf", true), of("node", of_node)];
+        wait_for(what, || (states() == expected).then_some(()));
+    };
+    wait_for_states("both to be live", true);
+    assert_eq!(read()["value"], "node");
+    node.signal("KILL");
+    wait_for_states("the node to be dead", false);
+    assert_eq!(read()["value"], "node");
+    assert_eq!(read()["live"], false);
+}
+
+#[test]
 fn an_invite_of_another_cluster_an_expired_one_and_one_of_another_holder_are_refused() {
     let (files, others) = (Files::new(), Files::new());
     let a = files.core("a", &[]);

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a command that fails has changed nothing.
 
+use gossip_transport::credential::is_key_address;
 use gossip_transport::gossip::{DeleteError, Member, SetError};
 use gossip_transport::message::ChitchatId;
 
@@ -57,8 +58,17 @@ struct Named {
 
 impl Named {
     /// Returns the order of members with the same name, which upstream nodes may give to several.
+    ///
+    /// A holder of an invite may have taken the name of a node that came later. It is at a key address, and is not
+    /// read in place of the node, not even of one that is dead.
     fn precedence(&self) -> impl Ord + use<> {
-        (!self.is_superseded, self.is_live, self.id.generation_id)
+        let is_dialable = !is_key_address(self.id.addr());
+        (
+            !self.is_superseded,
+            is_dialable,
+            self.is_live,
+            self.id.generation_id,
+        )
     }
 }
 

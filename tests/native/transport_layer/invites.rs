@@ -11,7 +11,7 @@ use gossip_transport::rt::unix_time;
 use gossip_transport::secure::{HandshakeError, Refusal};
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::transport_layer::{
-    TransportLayerConfig, TransportLayerSocket, TransportLayerTransport,
+    Refused, SocketStats, TransportLayerConfig, TransportLayerSocket, TransportLayerTransport,
 };
 use gossip_transport::{ClusterSecret, NetCredential, Trust};
 use tokio::time::Instant;
@@ -233,6 +233,68 @@ async fn an_invite_is_renewed_on_the_open_connection_without_losing_a_message() 
     for stats in [met.member.stats(), met.guest.stats()] {
         assert_eq!(stats.total.dropped.total(), 0);
     }
+}
+
+/// Returns a holder that has the only place of an invite, and another word of the same invite.
+async fn with_full_invite(met: &Guests) -> (Leaf, Invite) {
+    let one = Quotas::default().with_max_connections(1);
+    let word = issue(&met.secret, claims(HOUR).with_quotas(one));
+    let other = leaf(&Trust::invite(word.clone())).await;
+    let to = met.member.local_addr();
+    other.send(to, numbered(1, 8)).await.unwrap();
+    soon(met.member.recv()).await.unwrap();
+    (other, word)
+}
+
+#[tokio::test]
+async fn a_renewal_by_an_invite_that_is_full_keeps_the_connection_and_waits_for_a_place() {
+    let met = Guests::with(claims(HOUR)).await;
+    let (other, word) = with_full_invite(&met).await;
+    assert_eq!(met.guests.set_invite(word.clone()), Ok(true));
+    until(&met.member, |s| s.leaves_refused > 0).await;
+    met.reach(1).await;
+    let secret = met.secret.id();
+    let by = |claims: &Claims| Grounds::Invite {
+        id: claims.id(),
+        secret,
+    };
+    let has = |s: &SocketStats, claims| s.connections.iter().any(|c| c.grounds == by(claims));
+    assert!(has(&met.member.stats(), &met.claims));
+    drop(other);
+    until(&met.member, |s| {
+        s.connections.len() == 1 && has(s, word.claims())
+    })
+    .await;
+    met.reach(2).await;
+    assert_eq!(met.guest.stats().total.dropped.total(), 0);
+}
+
+#[tokio::test]
+async fn a_renewal_by_an_invite_that_is_full_ends_with_the_old_invite_and_says_why() {
+    let start = Instant::now();
+    let met = Guests::with(claims(secs(4))).await;
+    let (_other, word) = with_full_invite(&met).await;
+    assert_eq!(met.guests.set_invite(word), Ok(true));
+    until(&met.member, |s| s.leaves_refused > 0).await;
+    met.reach(1).await;
+    until(&met.guest, |s| s.connections.is_empty()).await;
+    let after = start.elapsed();
+    assert!((secs(2)..secs(7)).contains(&after), "{after:?}");
+    let addr = met.member.local_addr();
+    met.guest.send(addr, numbered(2, 8)).await.unwrap();
+    let refused = async {
+        loop {
+            let failure = met.guest.dial_failure(addr);
+            if let Some(refused) =
+                failure.and_then(|(_, error)| error.downcast_ref::<Refused>().copied())
+            {
+                break refused;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let reason = Refusal::Quota;
+    assert_eq!(soon(refused).await, Refused { addr, reason });
 }
 
 #[tokio::test]

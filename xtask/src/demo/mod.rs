@@ -3,6 +3,7 @@
 pub(crate) mod cluster;
 mod crowd;
 mod detection;
+mod lies;
 pub(crate) mod node;
 pub(crate) mod ports;
 mod proof;

@@ -1,5 +1,6 @@
 //! One native node of the demo: its process, its addresses, and how it is asked and told from outside.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -16,10 +17,13 @@ use crate::host::workspace;
 #[derive(Debug, Deserialize)]
 pub(crate) struct Status {
     pub(crate) members: Vec<MemberStatus>,
+    /// How often the node has refused what peers have said about members, by reason. Upstream nodes refuse nothing.
+    #[serde(default)]
+    pub(crate) denied: BTreeMap<String, u64>,
 }
 
 /// A member of the cluster as a node's status or a tab's page shows it.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct MemberStatus {
     pub(crate) id: String,
     /// 0 if a page shows it, since pages do not show generations.
@@ -32,7 +36,7 @@ pub(crate) struct MemberStatus {
     pub(crate) left: bool,
     #[serde(rename = "self")]
     pub(crate) myself: bool,
-    pub(crate) keys: std::collections::BTreeMap<String, String>,
+    pub(crate) keys: BTreeMap<String, String>,
 }
 
 /// A node that runs or has been stopped.

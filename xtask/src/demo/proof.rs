@@ -3,7 +3,6 @@
 //! Two tabs and the nodes are observed from outside: the tabs by what their pages show, the nodes
 //! by their `/status`. Each step waits for its condition, with a limit.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,10 +13,10 @@ use crate::browser::programs::Programs;
 use crate::browser::{Browser, Console};
 use crate::demo::cluster::{Cluster, OtherNodes};
 use crate::demo::detection;
+use crate::demo::lies;
 use crate::demo::node::{MemberStatus, Node};
 use crate::demo::tab::{Device, Tab, Viewport};
 use crate::demo::view::Observers;
-use crate::host::command;
 use crate::host::http::Client;
 use crate::host::interrupt::Interrupted;
 use crate::host::wait;
@@ -119,9 +118,6 @@ impl Joined {
         detection::limit(self.at.elapsed(), self.all.len())
     }
 }
-
-/// A member as a node knows it: its id, its generation and its keys.
-type Known = (String, u64, BTreeMap<String, String>);
 
 impl Proof<'_> {
     fn steps(&mut self, workspace: &Workspace, pictures: &Path) -> anyhow::Result<()> {
@@ -388,18 +384,10 @@ impl Proof<'_> {
         })
     }
 
-    /// Has a leaf lie about all members, and checks that it has changed none of them.
     fn lies(&mut self, workspace: &Workspace) -> anyhow::Result<()> {
-        self.step("a leaf lies about all members: nothing changes", |proof| {
-            let node = proof.last_node()?.gossip.to_string();
-            let before = proof.all_members()?;
-            let mut leaf = workspace.cargo(&["run", "--quiet", "--example", "lying_leaf", "--"]);
-            let told =
-                command::run_for_output(leaf.args([&proof.cluster.secret.invite.word, &node]))?;
-            let after = proof.all_members()?;
-            ensure!(before == after, "{before:?} became {after:?}");
-            println!("     {} lies", told.trim());
-            Ok(())
+        let title = "a leaf lies about all members: it is refused, and nothing changes";
+        self.step(title, |proof| {
+            lies::change_nothing(workspace, proof.cluster, &proof.client)
         })
     }
 
@@ -426,17 +414,6 @@ impl Proof<'_> {
             })?;
             tab.close()
         })
-    }
-
-    /// Returns what each node knows of each member that is live: its generation and its keys.
-    fn all_members(&self) -> anyhow::Result<Vec<Known>> {
-        let mut all = Vec::new();
-        for node in self.cluster.nodes() {
-            let members = node.status(&self.client)?.members.into_iter();
-            let live = members.filter(|member| member.live);
-            all.extend(live.map(|m| (m.id, m.generation, m.keys)));
-        }
-        Ok(all)
     }
 
     fn consoles(&mut self) -> anyhow::Result<()> {

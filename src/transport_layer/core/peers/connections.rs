@@ -106,6 +106,8 @@ impl<C: NetConnection> Peers<C> {
         }
         if !self.has_room_for_leaf(addr, &link, now, fx) || !self.make_room_for(&link, now, fx) {
             self.folded.leaves_refused += 1;
+            // The place that is missing may be that of a connection which this leaf has lost.
+            self.suspected(addr, Duration::ZERO, now);
             fx.close.push((link.conn, CloseCode::QUOTA));
             return;
         }

@@ -280,6 +280,31 @@ fn a_second_connection_with_the_same_invite_finds_no_room_if_the_leaves_have_no_
 }
 
 #[test]
+fn a_leaf_that_has_lost_the_only_connection_of_its_invite_is_soon_let_in_again() {
+    let mut fixture = Fixture::new(TransportLayerConfig::default());
+    let invite = claims(1);
+    let leaf = id(1).address();
+    fixture.accept_leaf(at(1, 1), 1, &invite);
+    fixture.now += secs(10);
+    // As long as the connection is alive, there is no place.
+    fixture.accept_leaf(at(1, 2), 1, &invite);
+    assert_eq!(name(&fixture.step(leaf)), "probe");
+    fixture.now += Duration::from_millis(100);
+    fixture.answer_probe(leaf);
+    fixture.now += secs(3);
+    assert_eq!(name(&fixture.step(leaf)), "wait");
+    assert_eq!(fixture.connected(), [id(1)]);
+    fixture.accept_leaf(at(1, 3), 1, &invite);
+    assert_eq!(name(&fixture.step(leaf)), "probe");
+    fixture.now += secs(3);
+    assert_eq!(name(&fixture.step(leaf)), "wait");
+    assert_eq!(fixture.connected(), []);
+    fixture.accept_leaf(at(1, 4), 1, &invite);
+    assert_eq!(fixture.connected(), [id(1)]);
+    assert_eq!(fixture.stats().leaves_refused, 2);
+}
+
+#[test]
 fn only_the_connections_that_a_change_is_about_are_judged() {
     let mut fixture = Fixture::new(TransportLayerConfig::default());
     let judged = |fixture: &Fixture, of| {
