@@ -75,7 +75,7 @@ struct Waiting {
     is_leaf: bool,
 }
 
-/// Who has more to send.
+/// The kind of a peer that has more to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
     Leaf,
@@ -369,6 +369,49 @@ mod tests {
         asked.dedup_by_key(|(_, peer)| *peer);
         // The second one ends in its turn. Nobody is asked twice in the meantime.
         assert_eq!(asked, [(0, 1), (25, 2), (32, 3), (57, 1), (82, 3)]);
+    }
+
+    #[test]
+    fn leaves_take_a_part_of_the_line_and_short_turns_until_they_are_gone() {
+        let mut catch_up = CatchUp::new(PATIENCE);
+        for leaf in 100..200 {
+            catch_up.note_progress(claim(leaf), 60_000, Source::Leaf, ms(0));
+        }
+        assert_eq!(catch_up.waiting.len(), MOST_LEAVES_WAITING);
+        for peer in 1..=3 {
+            catch_up.note_progress(claim(peer), 60_000, Source::Ours, ms(0));
+        }
+        // Nobody answers. All leaves together take less time than four others.
+        let mut asked = Vec::new();
+        for at in 0..200 {
+            let peer = catch_up.ask(ms(at * 10));
+            asked.extend(peer.map(|peer| (at * 10, peer.port())));
+        }
+        assert_eq!(asked[..2], [(0, 100), (50, 101)]);
+        assert_eq!(asked[16..], [(800, 1), (1_050, 2), (1_300, 3)]);
+        for peer in [1, 100, 101] {
+            let source = if peer < 100 {
+                Source::Ours
+            } else {
+                Source::Leaf
+            };
+            catch_up.note_progress(claim(peer), 60_000, source, ms(2_000));
+        }
+        catch_up.forget_leaves(|addr| addr.port() != 101);
+        let left: Vec<_> = catch_up.waiting.iter().map(|one| one.peer.port()).collect();
+        assert_eq!(left, [1, 101]);
+    }
+
+    #[test]
+    fn what_a_leaf_claims_takes_no_place_of_what_others_claim() {
+        let mut catch_up = CatchUp::new(PATIENCE);
+        catch_up.note_claim(Some(claim(1)), false);
+        catch_up.note_claim(Some(claim(2)), true);
+        catch_up.note_claim(None, false);
+        for from in [2, 1] {
+            assert_eq!(catch_up.take_claim(addr(from)), Some(claim(from)));
+            assert_eq!(catch_up.take_claim(addr(from)), None);
+        }
     }
 
     #[test]

@@ -77,7 +77,8 @@ pub struct GossipConfig {
     /// such as browser tabs, are not mentioned to them, and counted ([`Denial::Hidden`](super::Denial::Hidden)); all
     /// others always are. Nodes of the published crate that use version 0 panic if they know of more than about 1,070
     /// members, and of fewer if the names are long: so however large this is, tabs are mentioned only while a digest of all
-    /// that are mentioned takes at most 48 KiB. Each bridge counts for itself, so several of them should share the number.
+    /// that are mentioned takes at most 48 KiB. Tabs that these peers list already count, so
+    /// that several bridges share the number, and one that is started again goes on with it.
     /// 0 mentions no tab. Default 500.
     pub max_udp_members: usize,
     /// Keys to set before the first round.

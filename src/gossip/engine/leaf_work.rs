@@ -30,7 +30,7 @@ pub(super) struct LeafWork {
     waiting: Duration,
     /// What the holders of each invite have caused lately, in seconds.
     invites: Takers<Option<InviteId>>,
-    /// The same of each leaf.
+    /// What each leaf has caused lately, in seconds.
     leaves: Takers<SocketAddr>,
     /// Limits each leaf as if it were alone.
     each: Limiter,

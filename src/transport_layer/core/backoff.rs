@@ -17,6 +17,8 @@ pub(super) struct Backoff {
     /// Waits in a row, of which some may have followed no dial.
     waits: u32,
     until: Option<Instant>,
+    /// The last connection was refused after it had been established.
+    is_refused: bool,
 }
 
 impl Backoff {
@@ -24,6 +26,18 @@ impl Backoff {
     pub(super) fn fail(&mut self, now: Instant, min: Duration, max: Duration) -> Duration {
         self.failures = self.failures.saturating_add(1);
         self.wait(now, Duration::ZERO, (min, max))
+    }
+
+    /// Counts a connection that was established and then refused. Messages that the peer has sent before it said so are no
+    /// success, or else it would be dialled again and again without a wait.
+    pub(super) fn refuse(&mut self, now: Instant, min: Duration, max: Duration) {
+        self.fail(now, min, max);
+        self.is_refused = true;
+    }
+
+    /// Returns true if the last connection was refused, since when nothing was a success.
+    pub(super) fn is_refused(&self) -> bool {
+        self.is_refused
     }
 
     /// Puts a dial off for which there is no room. It does not count as a failure, and the next wait is

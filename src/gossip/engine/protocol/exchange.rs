@@ -151,7 +151,7 @@ impl Engine {
                     && (learnt.changed || is_more)
                 {
                     let len = if learnt.changed { len } else { 0 };
-                    self.note_progress(missing, len, now);
+                    self.note_progress(sender, missing, len, now);
                 } else {
                     self.catch_up.note_end(from);
                 }
@@ -180,7 +180,7 @@ impl Engine {
                 {
                     // The answer to a question that is on its way goes on with the exchange.
                     if !self.catch_up.is_going_on(from, now) {
-                        self.note_progress(missing, len, now);
+                        self.note_progress(sender, missing, len, now);
                     }
                 } else {
                     self.spread(from, &learnt, now);
@@ -293,10 +293,10 @@ impl Engine {
     }
 
     /// Notes that a peer has sent new changes of `len` bytes, and has one more that is missing here.
-    fn note_progress(&mut self, missing: Claim, len: usize, now: Duration) {
+    fn note_progress(&mut self, sender: Sender, missing: Claim, len: usize, now: Duration) {
         let from = missing.from;
-        let source = match self.software(from) {
-            Software::Leaf => Source::Leaf,
+        let source = match sender.role {
+            Role::Leaf => Source::Leaf,
             _ if self.routes.is_ours(from) => Source::Ours,
             _ => Source::Other,
         };

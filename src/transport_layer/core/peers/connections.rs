@@ -233,9 +233,9 @@ impl<C: NetConnection> Peers<C> {
             }
             if dialled && alone && failure.is_some() {
                 peer.failure = failure.map(Box::new);
-                peer.backoff.fail(now, min, max);
+                peer.backoff.refuse(now, min, max);
                 fx.wakers.extend(peer.observers.all());
-            } else if link.heard || age >= STABLE_AFTER {
+            } else if link.heard && !peer.backoff.is_refused() || age >= STABLE_AFTER {
                 peer.backoff.reset();
             } else if dialled && alone && end.is_failure() {
                 // Without this, a peer that accepts and hangs up, or whose network takes nothing, would
@@ -502,7 +502,9 @@ impl<C: NetConnection> Peers<C> {
             link.used = now;
             if !link.heard {
                 link.heard = true;
-                peer.backoff.reset();
+                if !peer.backoff.is_refused() {
+                    peer.backoff.reset();
+                }
             }
         }
     }

@@ -323,6 +323,34 @@ fn only_the_connections_that_a_change_is_about_are_judged() {
 }
 
 #[test]
+fn a_peer_that_sends_messages_before_it_refuses_is_dialled_less_and_less_often() {
+    let config = TransportLayerConfig::default()
+        .with_backoff_min(secs(1))
+        .with_backoff_max(secs(1_000));
+    let mut fixture = Fixture::new(config);
+    let mut connect = |refused: u32| {
+        let conn = fixture.conn(addr(1), 1);
+        let link = fixture.enter(conn, Direction::Outgoing);
+        fixture.hear(addr(1), link);
+        if refused > 0 {
+            fixture.end(addr(1), link, LinkEnd::Remote(CloseCode::NAME));
+            let (failures, _) = fixture.peers.dial_failure(addr(1)).unwrap();
+            assert_eq!(failures, refused);
+            fixture.offer(addr(1));
+            assert_eq!(name(&fixture.step(addr(1))), "wait");
+            fixture.now += secs(1_000);
+        } else {
+            // A connection that lasts ends the wait.
+            fixture.now += secs(5);
+            fixture.end(addr(1), link, LinkEnd::Lost);
+        }
+    };
+    for refused in [1, 2, 3, 0, 1] {
+        connect(refused);
+    }
+}
+
+#[test]
 fn a_dial_that_is_refused_for_a_reason_fails_with_that_error_and_is_repeated_later() {
     for (code, reason) in [
         (CloseCode::QUOTA, Refusal::Quota),

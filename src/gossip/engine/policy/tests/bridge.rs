@@ -299,6 +299,46 @@ fn however_long_their_names_are_the_members_that_a_bridge_tells_of_fit_into_a_di
 }
 
 #[test]
+fn what_members_over_udp_know_from_a_bridge_before_its_restart_or_another_one_counts() {
+    let config = GossipConfig {
+        max_udp_members: 10,
+        ..config(1)
+    };
+    let mut us = engine_with(1, config);
+    us.handle(Event::Seeds(vec![addr(77)]), SECOND);
+    for at in 1..5 {
+        hear_of(&mut us, 10..18, at);
+        let outputs = us.handle(Event::Round, SECOND * at);
+        // Which may be over UDP, and may know others already.
+        assert_eq!(mentioned(&outputs, addr(77)), 0);
+    }
+    let known = (40..46).map(leaf).chain([over_udp(5), leaf(17)]);
+    let known: Vec<_> = known.map(|id| (id, listed(1))).collect();
+    let outputs = us.handle(from_udp(5, syn(&known)), SECOND * 5);
+    // Three others and seven leaves are known to it.
+    assert_eq!(mentioned(&outputs, addr(5)), 1);
+    assert_eq!(us.members().len(), 11);
+    // Whoever lists more than there is room for is told of no more by it.
+    let lies: Vec<_> = (10..200).map(|n| (leaf(n), listed(1))).collect();
+    us.handle(from_udp(5, syn(&lies)), SECOND * 6);
+    let outputs = us.handle(from_udp(5, syn(&known)), SECOND * 7);
+    assert_eq!(mentioned(&outputs, addr(5)), 1);
+    // Those of which it knows are forgotten a day after it has listed them last.
+    let day = SECOND * (24 * 3600 + 10);
+    for at in 1..=4 {
+        let leaves = (10..18).map(|n| (leaf(n), listed(100 + u64::from(at))));
+        us.handle(
+            from_core(2, syn(&leaves.collect::<Vec<_>>())),
+            day + SECOND * at,
+        );
+        us.handle(Event::Round, day + SECOND * at);
+    }
+    let own = [(over_udp(5), listed(9))];
+    let outputs = us.handle(from_udp(5, syn(&own)), day + SECOND * 5);
+    assert_eq!(mentioned(&outputs, addr(5)), 7);
+}
+
+#[test]
 fn a_leaf_that_members_over_udp_were_told_of_keeps_its_place_while_it_is_a_member() {
     let config = GossipConfig {
         // Three others count first.

@@ -85,6 +85,34 @@ fn a_thousand_leaves_that_are_lost_at_once_are_seen_to_be_gone_by_others_at_once
 }
 
 #[test]
+fn of_leaves_that_are_silent_at_the_same_time_those_that_were_lost_first_are_stated_first() {
+    let tab = |n: u16| {
+        let mut key = [0; 32];
+        key[..2].copy_from_slice(&n.to_le_bytes());
+        ChitchatId::new(
+            format!("tab-{n:04}"),
+            1,
+            Identity::from_bytes(key).address(),
+        )
+    };
+    let leaves: Vec<_> = (0..1_100).map(tab).collect();
+    let mut us = core(1, 7);
+    let all: Vec<_> = leaves.iter().map(|id| (id.clone(), 1)).collect();
+    let listed = syn("cluster", VERSION, digest(&all));
+    us.handle(received(addr(9), listed), SECOND);
+    let addrs: Vec<_> = leaves.iter().map(ChitchatId::addr).collect();
+    for (left, millis) in [(1_100, 2_000), (1_000, 2_001), (0, 2_002)] {
+        let connected = [&addrs[..left], &[addr(9)]].concat();
+        connect(&mut us, &connected, Duration::from_millis(millis));
+    }
+    us.handle(Event::Round, SECOND * 6);
+    let first = leaves[1_000..].iter();
+    let stated = first.filter(|id| liveness(&us, id) == Liveness::Left);
+    assert_eq!(stated.count(), 100);
+    assert_eq!(us.presence.room(), 0);
+}
+
+#[test]
 fn a_leaf_that_returns_or_is_heard_of_in_time_is_not_stated_to_be_gone() {
     let mut us = after_loss(7);
     connect(&mut us, &[addr(9), leaf_id(1).addr()], SECOND * 7);

@@ -2,6 +2,7 @@ mod counts;
 mod cut_off;
 mod dead;
 mod departures;
+mod leaves;
 mod presence;
 mod snapshot;
 
