@@ -246,7 +246,14 @@ impl CatchUp {
         };
         let mut due = (0..self.waiting.len()).filter(is_due);
         let first = due.clone().next();
-        let place = due.find(is_preferred).or(first)?;
+        // After a leaf, it is the turn of one that is none.
+        let is_other = |place: &usize| self.waiting.get(*place).is_some_and(|one| !one.is_leaf);
+        let was_leaf = self.turn.is_some_and(|turn| turn.is_leaf);
+        let other = due
+            .clone()
+            .find(is_other)
+            .filter(|_| was_leaf && turn.is_none());
+        let place = other.or_else(|| due.find(is_preferred)).or(first)?;
         let Waiting {
             peer,
             fruitless,
@@ -381,14 +388,22 @@ mod tests {
         for peer in 1..=3 {
             catch_up.note_progress(claim(peer), 60_000, Source::Ours, ms(0));
         }
-        // Nobody answers. All leaves together take less time than four others.
+        // Nobody answers. After each leaf comes one that is none.
         let mut asked = Vec::new();
         for at in 0..200 {
             let peer = catch_up.ask(ms(at * 10));
             asked.extend(peer.map(|peer| (at * 10, peer.port())));
         }
-        assert_eq!(asked[..2], [(0, 100), (50, 101)]);
-        assert_eq!(asked[16..], [(800, 1), (1_050, 2), (1_300, 3)]);
+        let first = [
+            (0, 100),
+            (50, 1),
+            (300, 101),
+            (350, 2),
+            (600, 102),
+            (650, 3),
+        ];
+        assert_eq!(asked[..6], first);
+        assert_eq!(asked[6..8], [(900, 103), (950, 104)]);
         for peer in [1, 100, 101] {
             let source = if peer < 100 {
                 Source::Ours
@@ -400,6 +415,24 @@ mod tests {
         catch_up.forget_leaves(|addr| addr.port() != 101);
         let left: Vec<_> = catch_up.waiting.iter().map(|one| one.peer.port()).collect();
         assert_eq!(left, [1, 101]);
+    }
+
+    #[test]
+    fn a_peer_that_has_much_keeps_most_of_the_time_beside_leaves_that_never_answer() {
+        let mut catch_up = CatchUp::new(PATIENCE);
+        let mut asked = 0;
+        for at in 0..1_000 {
+            let now = ms(at * 10);
+            for leaf in 100..116 {
+                catch_up.note_progress(claim(leaf), 60_000, Source::Leaf, now);
+            }
+            if at == 0 || catch_up.is_answer(addr(1)) {
+                catch_up.note_progress(claim(1), 60_000, Source::Ours, now);
+            }
+            asked += u32::from(catch_up.ask(now) == Some(addr(1)));
+        }
+        // 1,000 without leaves, which get 50 ms of each 300.
+        assert!((780..=860).contains(&asked), "{asked}");
     }
 
     #[test]

@@ -143,7 +143,6 @@ mod entries;
 mod event;
 mod failure_detector;
 mod forgotten;
-mod leaf_work;
 mod limiter;
 mod load;
 mod member;
@@ -159,7 +158,6 @@ mod routes;
 mod rumours;
 mod schedule;
 mod selection;
-mod shares;
 mod usage;
 
 pub use config::{DialPolicy, FailureDetectorConfig, GossipConfig, RumourConfig};

@@ -19,6 +19,9 @@ use crate::message::ChitchatId;
 /// day.
 const WINDOW: Duration = Duration::from_secs(24 * 3600);
 
+/// The number of gossip intervals after the first digest of a member over UDP in which the others are asked, too.
+const INFORMED_INTERVALS: u32 = 3;
+
 /// The length that a digest of all members may have that peers over UDP are told of, in bytes: three quarters of the
 /// datagram into which nodes of the published crate put theirs. 500 members with names of up to 45 bytes fit.
 const MOST_BYTES: usize = 48 << 10;
@@ -36,8 +39,8 @@ pub(in crate::gossip::engine) struct Introductions {
     /// The leaves that count, and the room for them at the last choice.
     shown: Size,
     room: Size,
-    /// A member over UDP has listed whom it knows.
-    is_informed: bool,
+    /// When a member over UDP first listed whom it knows.
+    informed: Option<Duration>,
 }
 
 /// A number of members, and the length of their entries in a digest.
@@ -101,7 +104,7 @@ impl Introductions {
                 members: most,
                 bytes: MOST_BYTES,
             },
-            is_informed: false,
+            informed: None,
         }
     }
 
@@ -112,10 +115,7 @@ impl Introductions {
         leaves: impl Iterator<Item = &'a ChitchatId>,
         now: Duration,
     ) {
-        if !self.is_informed {
-            self.is_informed = true;
-            self.chosen = None;
-        }
+        self.informed = self.informed.or(Some(now));
         for id in leaves {
             if let Some(Visibility::Shown(at)) = self.leaves.get_mut(id) {
                 *at = now;
@@ -155,6 +155,7 @@ impl Introductions {
         cluster: &Cluster,
         is_live: impl Fn(&ChitchatId) -> bool,
         is_gone: impl Fn(&ChitchatId) -> bool,
+        interval: Duration,
         now: Duration,
     ) -> usize {
         self.leaves.retain(|id, visibility| match visibility {
@@ -172,12 +173,12 @@ impl Introductions {
         let shown = self.leaves.iter().filter(|(_, of)| is_shown(of));
         let mut shown = Size::of(shown.map(|(id, _)| id));
         let mut hidden = 0;
-        // Before the first digest, it is not known whom they know already, but nobody asks for leaves yet.
-        let room_for_new = if self.is_informed {
-            room
-        } else {
-            Size::default()
-        };
+        // At first, it is not known whom members over UDP know already.
+        let wait = interval.saturating_mul(INFORMED_INTERVALS);
+        let is_informed = self
+            .informed
+            .is_some_and(|at| now >= at.saturating_add(wait));
+        let room_for_new = if is_informed { room } else { Size::default() };
         for id in cluster.others().filter(is_leaf) {
             match self.leaves.get_mut(id) {
                 Some(Visibility::Shown(at)) => *at = now,

@@ -122,8 +122,7 @@ impl Engine {
                 self.note_software(from, now);
                 let changed = self.note_digest(sender, &digest, reported, false, now) || forgot;
                 let missing = self.missing(from, reported);
-                let is_leaf = sender.role == Role::Leaf;
-                self.catch_up.note_claim(missing, is_leaf);
+                self.catch_up.note_claim(missing, sender.role == Role::Leaf);
                 let (message, len) = self.syn_ack(from, version, &digest, now);
                 self.load.note_answer(from, class, len, now);
                 outputs.push(Output::Send { to: from, message });
@@ -253,6 +252,7 @@ impl Engine {
     ) -> bool {
         let from = sender.addr;
         let listed = &digest.node_digests;
+        self.note_listed(sender, digest, now);
         let version = |id: &ChitchatId| listed.get(id).map(|node| node.max_version);
         self.rumours.note_digest(from, version);
         let by = sender.reporter();

@@ -109,7 +109,16 @@ impl Engine {
         let mut gone = self.silent_leaves(silence, now);
         // The others are watched on, and found dead by their silence if there is no room in time.
         gone.truncate(self.presence.room());
-        let gone_addrs: BTreeSet<_> = order::set(gone.iter().map(ChitchatId::addr));
+        let mut gone_addrs: BTreeSet<_> = order::set(gone.iter().map(ChitchatId::addr));
+        // A later generation at such an address may not be silent yet.
+        let is_watched = |id: &&ChitchatId| {
+            gone_addrs.contains(&id.addr()) && !self.detector.has_left(id) && !gone.contains(id)
+        };
+        let others = self.cluster.others().filter(is_watched);
+        let watched: Vec<_> = others.map(ChitchatId::addr).collect();
+        for addr in watched {
+            gone_addrs.remove(&addr);
+        }
         let is_gone = |addr| gone_addrs.contains(&addr);
         self.presence.watch_others(is_gone, silence, now);
         self.state_departures(&gone, now);

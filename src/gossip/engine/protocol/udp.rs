@@ -44,13 +44,6 @@ impl Engine {
         if sender.role != Role::Unauthenticated {
             return false;
         }
-        if let ChitchatMessage::Syn { digest, .. } | ChitchatMessage::SynAck { digest, .. } =
-            message
-        {
-            let listed = digest.node_digests.keys();
-            let leaves = listed.filter(|id| is_key_address(id.addr()));
-            self.introductions.note_listed(leaves, now);
-        }
         let addr = sender.addr;
         let patience = self.patience_with_reports();
         let at_addr = |id: &&ChitchatId| id.addr() == addr;
@@ -201,8 +194,17 @@ impl Engine {
         let is_gone = detector.omission(silence, now);
         let hidden = self
             .introductions
-            .update(&self.cluster, is_live, is_gone, now);
+            .update(&self.cluster, is_live, is_gone, interval, now);
         self.policy.denied.add(Denial::Hidden, hidden);
+    }
+
+    /// Notes which leaves a peer over UDP knows.
+    pub(super) fn note_listed(&mut self, sender: Sender, digest: &Digest, now: Duration) {
+        if sender.role == Role::Unauthenticated {
+            let listed = digest.node_digests.keys();
+            let leaves = listed.filter(|id| is_key_address(id.addr()));
+            self.introductions.note_listed(leaves, now);
+        }
     }
 
     /// Returns the members that one with `software` is not told of although it may hear of

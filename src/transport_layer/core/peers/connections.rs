@@ -235,7 +235,7 @@ impl<C: NetConnection> Peers<C> {
                 peer.failure = failure.map(Box::new);
                 peer.backoff.refuse(now, min, max);
                 fx.wakers.extend(peer.observers.all());
-            } else if link.heard && !peer.backoff.is_refused() || age >= STABLE_AFTER {
+            } else if link.heard || age >= STABLE_AFTER {
                 peer.backoff.reset();
             } else if dialled && alone && end.is_failure() {
                 // Without this, a peer that accepts and hangs up, or whose network takes nothing, would

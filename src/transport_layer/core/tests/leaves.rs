@@ -340,8 +340,8 @@ fn a_peer_that_sends_messages_before_it_refuses_is_dialled_less_and_less_often()
             assert_eq!(name(&fixture.step(addr(1))), "wait");
             fixture.now += secs(1_000);
         } else {
-            // A connection that lasts ends the wait.
-            fixture.now += secs(5);
+            // One that is not refused ends that.
+            fixture.now += secs(1);
             fixture.end(addr(1), link, LinkEnd::Lost);
         }
     };

@@ -191,6 +191,19 @@ fn mentioned(outputs: &[Output], to: SocketAddr) -> usize {
     leaves
 }
 
+/// Returns a bridge with this limit which has heard at the beginning whom members over UDP know. Three seconds later, it
+/// tells them of leaves.
+fn informed_bridge(max_udp_members: usize) -> Engine {
+    let config = GossipConfig {
+        max_udp_members,
+        ..config(1)
+    };
+    let mut us = engine_with(1, config);
+    let digest = syn(&[(over_udp(5), listed(1))]);
+    us.handle(from_udp(5, digest), Duration::ZERO);
+    us
+}
+
 /// Core member 2 lists itself and `leaves` at the second `at`, with that as their heartbeat.
 fn hear_of(us: &mut Engine, leaves: impl Iterator<Item = u8>, at: u32) {
     let all = leaves.map(leaf).chain([core(2)]);
@@ -200,11 +213,7 @@ fn hear_of(us: &mut Engine, leaves: impl Iterator<Item = u8>, at: u32) {
 
 #[test]
 fn a_bridge_tells_members_over_udp_of_a_bounded_number_of_leaves_in_a_day() {
-    let config = GossipConfig {
-        max_udp_members: 10,
-        ..config(1)
-    };
-    let mut us = engine_with(1, config);
+    let mut us = informed_bridge(10);
     let heard = |us: &mut Engine, from: u8, at: u32| {
         hear_of(us, from..from + 8, at);
         let state = |n| node_delta(&leaf(n), 0, vec![set("k", "v", 1)]);
@@ -220,25 +229,25 @@ fn a_bridge_tells_members_over_udp_of_a_bounded_number_of_leaves_in_a_day() {
         (mentioned(&udp, addr(5)), mentioned(&core, addr(2)))
     };
     // Three others count first, and only live leaves get the second half of what is left.
-    heard(&mut us, 10, 1);
-    assert_eq!(tell(&mut us, SECOND), (3, 8));
-    for at in 2..6 {
+    heard(&mut us, 10, 3);
+    assert_eq!(tell(&mut us, SECOND * 3), (3, 8));
+    for at in 4..8 {
         heard(&mut us, 10, at);
     }
-    assert_eq!(tell(&mut us, SECOND * 5), (7, 8));
+    assert_eq!(tell(&mut us, SECOND * 7), (7, 8));
     assert_eq!(denied(&us, Denial::Hidden), 1);
     // Each further one is counted once.
-    for at in 6..12 {
+    for at in 8..14 {
         heard(&mut us, 20, at);
     }
     for _ in 0..3 {
-        assert_eq!(tell(&mut us, SECOND * 11), (7, 16));
+        assert_eq!(tell(&mut us, SECOND * 13), (7, 16));
     }
     assert_eq!(denied(&us, Denial::Hidden), 9);
     // An address of which nothing is known may be one of UDP.
-    us.handle(Event::Seeds(vec![addr(77), addr(2)]), SECOND * 11);
+    us.handle(Event::Seeds(vec![addr(77), addr(2)]), SECOND * 13);
     let mut to = [0, 0];
-    for at in 12..40 {
+    for at in 14..40 {
         let outputs = us.handle(Event::Round, SECOND * at);
         for (most, n) in to.iter_mut().zip([77, 2]) {
             *most = mentioned(&outputs, addr(n)).max(*most);
@@ -273,7 +282,7 @@ fn a_bridge_tells_members_over_udp_of_a_bounded_number_of_leaves_in_a_day() {
 #[test]
 fn however_long_their_names_are_the_members_that_a_bridge_tells_of_fit_into_a_digest() {
     for digits in [10, 100, 250, 1_000] {
-        let mut us = engine_with(1, config(1));
+        let mut us = informed_bridge(500);
         let leaves = (1..=250).map(|n| ChitchatId {
             node_id: format!("tab-{n:0>digits$}").into(),
             ..leaf(n)
@@ -312,17 +321,21 @@ fn what_members_over_udp_know_from_a_bridge_before_its_restart_or_another_one_co
         // Which may be over UDP, and may know others already.
         assert_eq!(mentioned(&outputs, addr(77)), 0);
     }
-    let known = (40..46).map(leaf).chain([over_udp(5), leaf(17)]);
+    let known = (40..45).map(leaf).chain([over_udp(5), leaf(17)]);
     let known: Vec<_> = known.map(|id| (id, listed(1))).collect();
-    let outputs = us.handle(from_udp(5, syn(&known)), SECOND * 5);
-    // Three others and seven leaves are known to it.
-    assert_eq!(mentioned(&outputs, addr(5)), 1);
+    // Others may know others yet: they are asked first.
+    for (at, told) in [(5_000, 1), (7_700, 1), (8_000, 2)] {
+        let now = Duration::from_millis(at);
+        let outputs = us.handle(from_udp(5, syn(&known)), now);
+        // Three others and six leaves are known to it, one of which there is.
+        assert_eq!(mentioned(&outputs, addr(5)), told, "{at}");
+    }
     assert_eq!(us.members().len(), 11);
     // Whoever lists more than there is room for is told of no more by it.
     let lies: Vec<_> = (10..200).map(|n| (leaf(n), listed(1))).collect();
-    us.handle(from_udp(5, syn(&lies)), SECOND * 6);
-    let outputs = us.handle(from_udp(5, syn(&known)), SECOND * 7);
-    assert_eq!(mentioned(&outputs, addr(5)), 1);
+    us.handle(from_udp(5, syn(&lies)), SECOND * 9);
+    let outputs = us.handle(from_udp(5, syn(&known)), SECOND * 10);
+    assert_eq!(mentioned(&outputs, addr(5)), 2);
     // Those of which it knows are forgotten a day after it has listed them last.
     let day = SECOND * (24 * 3600 + 10);
     for at in 1..=4 {
@@ -340,12 +353,8 @@ fn what_members_over_udp_know_from_a_bridge_before_its_restart_or_another_one_co
 
 #[test]
 fn a_leaf_that_members_over_udp_were_told_of_keeps_its_place_while_it_is_a_member() {
-    let config = GossipConfig {
-        // Three others count first.
-        max_udp_members: 4,
-        ..config(1)
-    };
-    let mut us = engine_with(1, config);
+    // Three others count first.
+    let mut us = informed_bridge(4);
     let told = |us: &mut Engine, of: &[u8], from: u32| {
         for at in from..from + 5 {
             hear_of(us, of.iter().copied(), at);

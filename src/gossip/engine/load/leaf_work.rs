@@ -3,14 +3,17 @@
 //! A leaf may come with a new identity for each message, so identities alone limit nothing. Their work is one amount, of
 //! which a part is done as time passes. What each invite and each leaf have caused lately decides who may cause more, as in
 //! the sharing of buffers with dynamic thresholds (see [`Takers`]). Invariant: whatever holders of other invites do, a leaf
-//! that causes little is heard; within one invite, so is one beside others that keep their identities.
+//! that causes little is heard. Within one invite, so is one beside others that cause much; beside more that cause little than
+//! there may be, none is refused many times in a row.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::limiter::Limiter;
+use litemap::LiteMap;
+
 use super::shares::BURST;
 use crate::credential::InviteId;
+use crate::gossip::engine::limiter::Limiter;
 use crate::host::Takers;
 
 /// The work that may wait to be done. Leaves may be many that come back at the same time, each with a digest and an answer
@@ -19,9 +22,13 @@ const MOST: Duration = Duration::from_secs(4);
 /// The time in which so much is done while core members do little.
 const LASTS: Duration = Duration::from_millis(2_667);
 
-/// The work, in seconds, up to which a leaf has caused little lately: a digest of some hundred members in each second. An
-/// eighth of the room is left to such leaves, since others fill it in steps of whole messages.
+/// The work, in seconds, up to which a leaf causes little: a digest of 500 members in each second. An eighth of the room
+/// is left to such leaves, since others fill it in steps of whole messages. Half of that is left to those of them whose last
+/// message was refused: if all want more than there is, those whose turn comes late in each round would never be heard.
 const LITTLE: f64 = 0.012;
+/// The number of leaves of which it is known that they were refused, and the time for which it is.
+const MOST_REFUSED: usize = 1024;
+const REMEMBERED: Duration = Duration::from_secs(5);
 
 /// The work that leaves have caused.
 #[derive(Debug)]
@@ -34,6 +41,8 @@ pub(super) struct LeafWork {
     leaves: Takers<SocketAddr>,
     /// Limits each leaf as if it were alone.
     each: Limiter,
+    /// The leaves whose last message was refused, each with the time.
+    refused: LiteMap<SocketAddr, Duration>,
 }
 
 impl LeafWork {
@@ -43,6 +52,7 @@ impl LeafWork {
             invites: Takers::new(MOST.as_secs_f64(), LASTS),
             leaves: Takers::new(MOST.as_secs_f64(), LASTS),
             each: Limiter::of_work(),
+            refused: LiteMap::new(),
         }
     }
 
@@ -58,12 +68,20 @@ impl LeafWork {
             return false;
         };
         let by_leaf = self.leaves.taken(from, now);
-        let left = left.as_secs_f64();
-        let most = if by_leaf > LITTLE { left * 0.875 } else { left };
-        let is_admitted = self.invites.taken(invite, now) + by_leaf <= most
+        let is_little = by_leaf + work.as_secs_f64() <= LITTLE;
+        let part = match (is_little, self.refused.contains_key(&from)) {
+            (false, _) => 0.875,
+            (true, false) => 0.9375,
+            (true, true) => 1.0,
+        };
+        let taken = self.invites.taken(invite, now) + by_leaf;
+        let is_admitted = taken <= left.as_secs_f64() * part
             && self.each.admit_work(from, true, work, BURST, now);
         if is_admitted {
+            self.refused.remove(&from);
             self.note(from, invite, work, now);
+        } else if self.refused.len() < MOST_REFUSED {
+            self.refused.insert(from, now);
         }
         is_admitted
     }
@@ -99,5 +117,7 @@ impl LeafWork {
     /// Forgets the leaves that have caused no work lately.
     pub(super) fn forget_idle(&mut self, now: Duration) {
         self.each.forget_idle(now);
+        let is_recent = |refused: &Duration| now.saturating_sub(*refused) < REMEMBERED;
+        self.refused.retain(|_, refused| is_recent(refused));
     }
 }

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::limiter::Limiter;
+use crate::gossip::engine::limiter::Limiter;
 
 /// The time for which a peer may have caused work at once: a digest of the most members, several times.
 pub(super) const BURST: Duration = Duration::from_millis(250);
