@@ -1,7 +1,8 @@
 //! The log of members that join, leave, die and come back. One line for each change; keys are not logged.
 //!
-//! A message can name thousands of members. Invariant: there are at most [`BURST`] lines at once, and
-//! [`PER_SECOND`] in the long run; changes beyond that are counted.
+//! A message can name thousands of members. Invariant: there are at most [`BURST`] lines of changes at once, and
+//! [`PER_SECOND`] in the long run; changes beyond that are counted, and their number is logged at most once in
+//! [`REPORTED_EVERY`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,6 +17,9 @@ use crate::node::Node;
 const BURST: u32 = 1000;
 /// The number of changes that are logged in a second in the long run.
 const PER_SECOND: u32 = 10;
+
+/// The shortest time between two lines that say how many changes were not logged.
+const REPORTED_EVERY: Duration = Duration::from_secs(10);
 
 /// Logs changes until the returned task is dropped or the node leaves.
 pub(crate) fn start(node: Node, mut watch: MembershipWatch) -> rt::Task {
@@ -40,23 +44,55 @@ struct Log {
     /// The time from which on all lines will have had theirs.
     due: Duration,
     skipped: u64,
+    /// When it was last said that changes are not logged, or how many.
+    reported: Option<Duration>,
+}
+
+/// What is logged of changes that are not.
+#[derive(Debug, PartialEq, Eq)]
+enum Report {
+    /// There are too many from now on.
+    TooMany,
+    /// There were so many.
+    Skipped(u64),
 }
 
 impl Log {
     /// Logs a change, unless there were too many.
     fn write(&mut self, change: &Change, now: Duration) {
-        if !self.admit(now) {
-            if self.skipped == 0 {
+        let (is_admitted, report) = self.judge(now);
+        match report {
+            Some(Report::TooMany) => {
                 tracing::warn!("too many changes of members, not logging all of them");
             }
-            self.skipped += 1;
-            return;
+            Some(Report::Skipped(skipped)) => {
+                tracing::info!(skipped, "changes of members that were not logged");
+            }
+            None => {}
         }
-        let skipped = std::mem::take(&mut self.skipped);
-        if skipped > 0 {
-            tracing::info!(skipped, "changes of members that were not logged");
+        if is_admitted {
+            change.log();
         }
-        change.log();
+    }
+
+    /// Returns whether a change may be logged now, and what is logged of those that were not.
+    fn judge(&mut self, now: Duration) -> (bool, Option<Report>) {
+        let is_admitted = self.admit(now);
+        let may_report = self.reported.is_none_or(|at| now >= at + REPORTED_EVERY);
+        let report = match (is_admitted, self.skipped) {
+            (false, 0) => Some(Report::TooMany),
+            (_, skipped) if skipped > 0 => Some(Report::Skipped(skipped)),
+            _ => None,
+        };
+        let report = report.filter(|_| may_report);
+        if report.is_some() {
+            self.reported = Some(now);
+        }
+        if matches!(report, Some(Report::Skipped(_))) {
+            self.skipped = 0;
+        }
+        self.skipped += u64::from(!is_admitted);
+        (is_admitted, report)
     }
 
     /// Returns whether there may be a line now, and counts it.
@@ -176,6 +212,27 @@ mod tests {
             (0..50_000).filter(|_| log.admit(now)).count()
         };
         assert_eq!([0, 1, 3, 1000].map(&mut lines), [1000, 10, 20, 1000]);
+    }
+
+    #[test]
+    fn changes_that_are_not_logged_are_reported_now_and_then_and_all_of_them() {
+        let mut log = Log::default();
+        let (mut logged, mut reported, mut lines) = (0, 0, 0);
+        // 50 in a second, after as many as are logged at once.
+        for n in 0..4_000_u32 {
+            let now = Duration::from_millis(20) * n.saturating_sub(BURST);
+            let (is_admitted, report) = log.judge(now);
+            logged += u64::from(is_admitted);
+            lines += u32::from(report.is_some());
+            match report {
+                Some(Report::Skipped(skipped)) => reported += skipped,
+                Some(Report::TooMany) => assert_eq!((lines, reported), (1, 0)),
+                None => {}
+            }
+        }
+        assert_eq!(logged + reported + log.skipped, 4_000);
+        assert!((1_600..1_620).contains(&logged), "{logged}");
+        assert!((5..=7).contains(&lines), "{lines}");
     }
 
     #[test]

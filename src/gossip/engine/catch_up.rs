@@ -249,10 +249,10 @@ impl CatchUp {
         // After a leaf, it is the turn of one that is none.
         let is_other = |place: &usize| self.waiting.get(*place).is_some_and(|one| !one.is_leaf);
         let was_leaf = self.turn.is_some_and(|turn| turn.is_leaf);
-        let other = due
-            .clone()
-            .find(is_other)
-            .filter(|_| was_leaf && turn.is_none());
+        let mut waiting = self.waiting.iter();
+        let goes_on = turn.is_some() && waiting.any(|one| self.was_asked_last(one.peer));
+        let other = due.clone().find(is_other);
+        let other = other.filter(|_| was_leaf && !goes_on);
         let place = other.or_else(|| due.find(is_preferred)).or(first)?;
         let Waiting {
             peer,
@@ -433,6 +433,36 @@ mod tests {
         }
         // 1,000 without leaves, which get 50 ms of each 300.
         assert!((780..=860).contains(&asked), "{asked}");
+    }
+
+    #[test]
+    fn leaves_that_end_their_turns_early_and_come_back_take_no_more_time() {
+        let mut catch_up = CatchUp::new(PATIENCE);
+        let (mut asked, mut answers_at) = (0, ms(0));
+        let mut returns_at = [ms(0); 16];
+        for at in 0..1_000 {
+            let now = ms(at * 10);
+            if catch_up.is_answer(addr(1)) {
+                catch_up.note_progress(claim(1), 60_000, Source::Ours, now);
+            }
+            for (leaf, returns_at) in (100..).zip(&mut returns_at) {
+                // Each answers after 40 ms that it has nothing, and claims a while later to have more.
+                if catch_up.is_answer(addr(leaf)) && now >= answers_at {
+                    catch_up.note_end(addr(leaf));
+                    *returns_at = now + ms(200);
+                }
+                if !catch_up.is_answer(addr(leaf)) && now >= *returns_at {
+                    catch_up.note_progress(claim(leaf), 60_000, Source::Leaf, now);
+                }
+            }
+            if at == 0 {
+                catch_up.note_progress(claim(1), 60_000, Source::Ours, now);
+            }
+            let peer = catch_up.ask(now);
+            asked += u32::from(peer == Some(addr(1)));
+            answers_at = peer.map_or(answers_at, |_| now + ms(40));
+        }
+        assert!((780..=900).contains(&asked), "{asked}");
     }
 
     #[test]

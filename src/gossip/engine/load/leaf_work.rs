@@ -22,13 +22,24 @@ const MOST: Duration = Duration::from_secs(4);
 /// The time in which so much is done while core members do little.
 const LASTS: Duration = Duration::from_millis(2_667);
 
-/// The work, in seconds, up to which a leaf causes little: a digest of 500 members in each second. An eighth of the room
-/// is left to such leaves, since others fill it in steps of whole messages. Half of that is left to those of them whose last
-/// message was refused: if all want more than there is, those whose turn comes late in each round would never be heard.
+/// The work, in seconds, up to which a leaf causes little: a digest of 500 members in each second. An eighth of the room is
+/// left to such leaves, since others fill it in steps of whole messages. Of what a leaf may not use, it may use a part that
+/// grows with the time for which it was refused: if all want more than there is, those whose turn comes late in each round
+/// would never be heard.
 const LITTLE: f64 = 0.012;
-/// The number of leaves of which it is known that they were refused, and the time for which it is.
+/// The time after which a leaf that was refused all the time may use all of the room.
+const OLD: Duration = Duration::from_secs(8);
+/// The number of leaves of which it is known that they were refused, and the time for which it is after the last message.
 const MOST_REFUSED: usize = 1024;
-const REMEMBERED: Duration = Duration::from_secs(5);
+const REMEMBERED: Duration = Duration::from_secs(12);
+
+/// When the messages of a leaf were refused.
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    /// The first one after the last that was not.
+    first: Duration,
+    last: Duration,
+}
 
 /// The work that leaves have caused.
 #[derive(Debug)]
@@ -41,8 +52,8 @@ pub(super) struct LeafWork {
     leaves: Takers<SocketAddr>,
     /// Limits each leaf as if it were alone.
     each: Limiter,
-    /// The leaves whose last message was refused, each with the time.
-    refused: LiteMap<SocketAddr, Duration>,
+    /// The leaves whose last message was refused.
+    refused: LiteMap<SocketAddr, Refused>,
 }
 
 impl LeafWork {
@@ -64,26 +75,43 @@ impl LeafWork {
         work: Duration,
         now: Duration,
     ) -> bool {
-        let Some(left) = MOST.checked_sub(self.waiting) else {
-            return false;
-        };
         let by_leaf = self.leaves.taken(from, now);
         let is_little = by_leaf + work.as_secs_f64() <= LITTLE;
-        let part = match (is_little, self.refused.contains_key(&from)) {
-            (false, _) => 0.875,
-            (true, false) => 0.9375,
-            (true, true) => 1.0,
-        };
+        let base = if is_little { 0.9375 } else { 0.875 };
+        let part = base + (1.0 - base) * self.refused_for(from, now);
         let taken = self.invites.taken(invite, now) + by_leaf;
-        let is_admitted = taken <= left.as_secs_f64() * part
+        let left = MOST
+            .checked_sub(self.waiting)
+            .map(|left| left.as_secs_f64());
+        let is_admitted = left.is_some_and(|left| taken <= left * part)
             && self.each.admit_work(from, true, work, BURST, now);
         if is_admitted {
             self.refused.remove(&from);
             self.note(from, invite, work, now);
-        } else if self.refused.len() < MOST_REFUSED {
-            self.refused.insert(from, now);
+        } else {
+            self.note_refused(from, now);
         }
         is_admitted
+    }
+
+    /// Returns for how long all messages of a leaf have been refused, as a part of [`OLD`], at most 1.
+    fn refused_for(&self, from: SocketAddr, now: Duration) -> f64 {
+        self.refused.get(&from).map_or(0.0, |refused| {
+            let age = now.saturating_sub(refused.first);
+            (age.as_secs_f64() / OLD.as_secs_f64()).min(1.0)
+        })
+    }
+
+    fn note_refused(&mut self, from: SocketAddr, now: Duration) {
+        if let Some(refused) = self.refused.get_mut(&from) {
+            refused.last = now;
+        } else if self.refused.len() < MOST_REFUSED {
+            let refused = Refused {
+                first: now,
+                last: now,
+            };
+            self.refused.insert(from, refused);
+        }
     }
 
     /// Counts more work of a leaf.
@@ -117,7 +145,7 @@ impl LeafWork {
     /// Forgets the leaves that have caused no work lately.
     pub(super) fn forget_idle(&mut self, now: Duration) {
         self.each.forget_idle(now);
-        let is_recent = |refused: &Duration| now.saturating_sub(*refused) < REMEMBERED;
+        let is_recent = |refused: &Refused| now.saturating_sub(refused.last) < REMEMBERED;
         self.refused.retain(|_, refused| is_recent(refused));
     }
 }

@@ -170,7 +170,10 @@ impl Introductions {
         };
         let room = room.minus(Size::of(ids().filter(|id| !is_leaf(id))));
         let is_shown = |visibility: &Visibility| matches!(visibility, Visibility::Shown(_));
-        let shown = self.leaves.iter().filter(|(_, of)| is_shown(of));
+        // A core member at a key address counts already.
+        let counts = |id: &ChitchatId| cluster.get(id).is_none() || is_leaf(&id);
+        let shown = self.leaves.iter();
+        let shown = shown.filter(|(id, of)| is_shown(of) && counts(id));
         let mut shown = Size::of(shown.map(|(id, _)| id));
         let mut hidden = 0;
         // At first, it is not known whom members over UDP know already.

@@ -111,8 +111,9 @@ impl Engine {
         gone.truncate(self.presence.room());
         let mut gone_addrs: BTreeSet<_> = order::set(gone.iter().map(ChitchatId::addr));
         // A later generation at such an address may not be silent yet.
+        let gone_ids: BTreeSet<_> = order::set(gone.iter());
         let is_watched = |id: &&ChitchatId| {
-            gone_addrs.contains(&id.addr()) && !self.detector.has_left(id) && !gone.contains(id)
+            gone_addrs.contains(&id.addr()) && !self.detector.has_left(id) && !gone_ids.contains(id)
         };
         let others = self.cluster.others().filter(is_watched);
         let watched: Vec<_> = others.map(ChitchatId::addr).collect();

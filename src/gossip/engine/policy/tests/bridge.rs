@@ -352,6 +352,32 @@ fn what_members_over_udp_know_from_a_bridge_before_its_restart_or_another_one_co
 }
 
 #[test]
+fn a_core_member_at_a_key_address_that_members_over_udp_list_counts_once() {
+    let mut us = informed_bridge(6);
+    let page = leaf(60);
+    let known = syn(&[(over_udp(5), listed(2)), (page.clone(), listed(1))]);
+    us.handle(from_udp(5, known.clone()), Duration::ZERO);
+    for at in 1..=8 {
+        let message = syn(&[(page.clone(), listed(at))]);
+        let event = Event::Message {
+            from: page.addr(),
+            identity: identity(60),
+            role: Role::Core,
+            message,
+        };
+        let at = u32::try_from(at).unwrap();
+        us.handle(event, SECOND * at);
+        hear_of(&mut us, 10..18, at);
+        us.handle(Event::Round, SECOND * at);
+    }
+    for at in [8, 9] {
+        let outputs = us.handle(from_udp(5, known.clone()), SECOND * at);
+        // Beside it, this member, core member 2 and that over UDP, there is room for two.
+        assert_eq!(mentioned(&outputs, addr(5)), 1 + 2, "{at}");
+    }
+}
+
+#[test]
 fn a_leaf_that_members_over_udp_were_told_of_keeps_its_place_while_it_is_a_member() {
     // Three others count first.
     let mut us = informed_bridge(4);
