@@ -7,12 +7,12 @@
 //! the one that is stated. This file changes no state of a member.
 //! Invariant: a member states at most [`MAX_DEPARTURES`] at a time, in at most twice as many keys as it needs.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use litemap::LiteMap;
 
+use super::order::{self, Rank};
 use crate::credential::is_key_address;
 use crate::message::ChitchatId;
 
@@ -43,8 +43,8 @@ const MIN_SILENCE_INTERVALS: u32 = 3;
 /// found as that of any other member.
 const WATCHED_FOR: u32 = 10;
 
-/// A leaf of which a core member says that it is gone. Sorted by the leaf.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// A leaf of which a core member says that it is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Departure {
     ip: IpAddr,
     generation_id: u64,
@@ -87,6 +87,18 @@ impl Departure {
             generation_id: id.generation_id,
             heartbeat,
         }
+    }
+
+    /// Returns what departures are sorted by. It is the same for all of one leaf, and hardly ever for two leaves.
+    fn rank(&self) -> Rank {
+        let ip = match self.ip {
+            IpAddr::V4(ip) => ip.to_bits().into(),
+            IpAddr::V6(ip) => {
+                let [.., a, b, c, d, e, f, g, h] = ip.octets();
+                u64::from_be_bytes([a, b, c, d, e, f, g, h])
+            }
+        };
+        (false, ip, self.generation_id)
     }
 
     fn payload(&self) -> String {
@@ -157,16 +169,15 @@ impl Departures {
         if self.departed.is_empty() {
             return gone;
         }
-        let mut departed = self.departed.clone();
-        departed.sort_unstable();
+        let departed = order::sorted(self.departed.clone(), Departure::rank);
         for id in leaves {
-            let last = Departure::of(id, u64::MAX);
-            let end = departed.partition_point(|departure| *departure <= last);
-            let departure = end.checked_sub(1).and_then(|place| departed.get(place));
-            let is_of =
-                |departure: &&Departure| Departure::of(id, departure.heartbeat) == **departure;
-            if let Some(departure) = departure.filter(is_of) {
-                gone.push((id.clone(), departure.heartbeat));
+            let leaf = Departure::of(id, 0);
+            let first = departed.partition_point(|departure| departure.rank() < leaf.rank());
+            let others = departed.get(first..).unwrap_or_default().iter();
+            let of_rank = others.take_while(|departure| departure.rank() == leaf.rank());
+            let of_leaf = of_rank.filter(|departure| departure.ip == leaf.ip);
+            if let Some(heartbeat) = of_leaf.map(|departure| departure.heartbeat).max() {
+                gone.push((id.clone(), heartbeat));
             }
         }
         gone
@@ -235,7 +246,7 @@ impl Presence {
         departures: impl IntoIterator<Item = Departure>,
         now: Duration,
     ) -> Vec<(usize, String)> {
-        let mut changed = BTreeSet::new();
+        let mut changed = Vec::new();
         for departure in departures.into_iter().take(self.room()) {
             let number = self.number(now);
             if self.stated.len() <= number {
@@ -247,7 +258,9 @@ impl Presence {
                     departures: Vec::new(),
                 });
                 statement.departures.push(departure);
-                changed.insert(number);
+                if !changed.contains(&number) {
+                    changed.push(number);
+                }
             }
         }
         let payload = |number: usize| Some((number, self.stated.get(number)?.as_ref()?.payload()));
@@ -294,6 +307,8 @@ impl Presence {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::credential::Identity;
 

@@ -111,7 +111,7 @@ impl Engine {
         gone.truncate(self.presence.room());
         let mut gone_addrs: BTreeSet<_> = order::set(gone.iter().map(ChitchatId::addr));
         // A later generation at such an address may not be silent yet.
-        let gone_ids: BTreeSet<_> = order::set(gone.iter());
+        let gone_ids: BTreeSet<_> = order::set(gone.iter().cloned());
         let is_watched = |id: &&ChitchatId| {
             gone_addrs.contains(&id.addr()) && !self.detector.has_left(id) && !gone_ids.contains(id)
         };
@@ -135,9 +135,11 @@ impl Engine {
             let is_silent = since.is_some_and(|since| now.saturating_sub(since) >= silence);
             lost.is_some() && is_silent && !self.detector.has_left(id)
         };
-        let mut silent: Vec<_> = self.cluster.others().filter(is_silent).cloned().collect();
-        silent.sort_by_key(|id| self.presence.lost(id.addr()));
-        silent
+        let silent = self.cluster.others().filter(is_silent).cloned();
+        order::sorted(silent.collect(), |id| {
+            let lost = self.presence.lost(id.addr()).unwrap_or_default();
+            (false, lost.as_secs(), lost.subsec_nanos().into())
+        })
     }
 
     /// Says that leaves are gone.
