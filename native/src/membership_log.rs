@@ -80,16 +80,13 @@ impl Log {
         let is_admitted = self.admit(now);
         let may_report = self.reported.is_none_or(|at| now >= at + REPORTED_EVERY);
         let report = match (is_admitted, self.skipped) {
+            _ if !may_report => None,
+            (true, 0) => None,
             (false, 0) => Some(Report::TooMany),
-            (_, skipped) if skipped > 0 => Some(Report::Skipped(skipped)),
-            _ => None,
+            _ => Some(Report::Skipped(std::mem::take(&mut self.skipped))),
         };
-        let report = report.filter(|_| may_report);
         if report.is_some() {
             self.reported = Some(now);
-        }
-        if matches!(report, Some(Report::Skipped(_))) {
-            self.skipped = 0;
         }
         self.skipped += u64::from(!is_admitted);
         (is_admitted, report)

@@ -51,11 +51,14 @@ pub(super) enum Class {
 }
 
 impl Class {
-    /// Returns the class of a sender, which holds this invite if it is a leaf.
-    pub(super) fn of(sender: Sender, invite: Option<InviteId>) -> Self {
+    /// Returns the class of a sender. `invite_of` returns the invite of the leaf at an address.
+    pub(super) fn of(
+        sender: Sender,
+        invite_of: impl FnOnce(SocketAddr) -> Option<InviteId>,
+    ) -> Self {
         match sender.role {
             Role::Core if sender.is_proved() => Self::Core,
-            Role::Leaf if sender.is_proved() => Self::Leaf(invite),
+            Role::Leaf if sender.is_proved() => Self::Leaf(invite_of(sender.addr)),
             _ => Self::Unproved,
         }
     }
@@ -71,8 +74,6 @@ pub(super) struct Load {
     unproved_end: Duration,
     /// The work that their hosts have caused lately, in seconds.
     unproved_hosts: Takers,
-    /// Real time at which the clock was computed.
-    at: Duration,
 }
 
 impl Load {
@@ -83,7 +84,6 @@ impl Load {
             unproved: Limiter::of_work(),
             unproved_end: Duration::ZERO,
             unproved_hosts: Takers::new(BURST.as_secs_f64(), BURST),
-            at: Duration::ZERO,
         }
     }
 
@@ -165,12 +165,11 @@ impl Load {
 
     /// Advances the clock.
     fn advance(&mut self, now: Duration) {
-        let passed = now.saturating_sub(self.at);
+        let passed = now.saturating_sub(self.core.at());
         if passed < TICK {
             return;
         }
-        self.at = now;
-        let (done, shortening) = self.core.advance(now, passed, self.unproved_end);
+        let (done, shortening) = self.core.advance(now, self.unproved_end);
         if let Some(shortening) = shortening {
             self.unproved.adjust(|end| shortening.forgiven(end));
             self.unproved_end = shortening.forgiven(self.unproved_end);

@@ -85,6 +85,11 @@ impl Group {
         self.clock.time
     }
 
+    /// Returns the real time at which that was computed.
+    pub(super) fn at(&self) -> Duration {
+        self.clock.at
+    }
+
     /// Returns the time for which a peer may have caused work at once.
     pub(super) fn burst(&self) -> Duration {
         self.clock.burst
@@ -105,18 +110,17 @@ impl Group {
         self.peers.forget_idle(self.clock.time);
     }
 
-    /// Advances the clock to `now`, after `passed`. The work of the peers that have no entry of their own ends at
+    /// Advances the clock to `now`. The work of the peers that have no entry of their own ends at
     /// `of_others`. Returns the work that is done, and whether bursts are shorter now.
     pub(super) fn advance(
         &mut self,
         now: Duration,
-        passed: Duration,
         of_others: Duration,
     ) -> (Duration, Option<Shortening>) {
         let before = self.clock.burst;
         let done = {
             let ends = self.peers.dues().chain([of_others]);
-            self.clock.advance(now, passed, || ends.clone())
+            self.clock.advance(now, || ends.clone())
         };
         let after = self.clock.burst;
         let lost = before.saturating_sub(after);
@@ -132,14 +136,14 @@ impl Group {
 }
 
 impl Clock {
-    /// Advances to `now`, after `passed`. `ends` are the times at which the work of each peer ends. Returns the work that is
+    /// Advances to `now`. `ends` are the times at which the work of each peer ends. Returns the work that is
     /// done.
     fn advance<I: Iterator<Item = Duration>>(
         &mut self,
         now: Duration,
-        passed: Duration,
         ends: impl Fn() -> I,
     ) -> Duration {
+        let passed = now.saturating_sub(self.at);
         let time = self.time;
         let rests = || ends().map(|end| end.saturating_sub(time));
         let done_by = |advance: Duration| {

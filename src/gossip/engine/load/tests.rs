@@ -54,7 +54,7 @@ fn a_peer_is_a_leaf_or_a_core_member_only_if_its_identity_is_proved() {
                 identity,
                 role,
             };
-            Class::of(sender, None)
+            Class::of(sender, |_| None)
         })
     };
     let proved = of(Identity::from_bytes([1; 32]));

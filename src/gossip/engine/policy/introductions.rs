@@ -29,7 +29,8 @@ const MOST_BYTES: usize = 48 << 10;
 /// The leaves that were mentioned to peers over UDP, and those that were not.
 #[derive(Debug)]
 pub(in crate::gossip::engine) struct Introductions {
-    most: usize,
+    /// The most members that peers over UDP are told of.
+    limit: Size,
     leaves: Members<Visibility>,
     /// The members that may be mentioned, sorted by id: this one, those that are no leaves, and leaves for which there is
     /// room. A message that asks for them costs as much as its answer, however many others there are.
@@ -94,16 +95,17 @@ impl Size {
 impl Introductions {
     /// Returns a value for a bridge that introduces at most this many members.
     pub(in crate::gossip::engine) fn new(most: usize) -> Self {
+        let limit = Size {
+            members: most,
+            bytes: MOST_BYTES,
+        };
         Self {
-            most,
+            limit,
             leaves: Members::new(),
             told: Vec::new(),
             chosen: None,
             shown: Size::default(),
-            room: Size {
-                members: most,
-                bytes: MOST_BYTES,
-            },
+            room: limit,
             informed: None,
         }
     }
@@ -164,11 +166,7 @@ impl Introductions {
         });
         let is_leaf = |id: &&ChitchatId| cluster.owner(id) == Owner::Leaf;
         let ids = || cluster.nodes().map(|(id, _)| id);
-        let room = Size {
-            members: self.most,
-            bytes: MOST_BYTES,
-        };
-        let room = room.minus(Size::of(ids().filter(|id| !is_leaf(id))));
+        let room = self.limit.minus(Size::of(ids().filter(|id| !is_leaf(id))));
         let is_shown = |visibility: &Visibility| matches!(visibility, Visibility::Shown(_));
         // A core member at a key address counts already.
         let counts = |id: &ChitchatId| cluster.get(id).is_none() || is_leaf(&id);
@@ -202,7 +200,7 @@ impl Introductions {
         }
         let told = ids().filter(|id| !is_leaf(id) || self.is_shown(id));
         self.told = told.cloned().collect();
-        self.chosen = Some((now, ids().count()));
+        self.chosen = Some((now, cluster.nodes().len()));
         (self.shown, self.room) = (shown, room);
         hidden
     }

@@ -75,7 +75,7 @@ impl Engine {
         outputs: &mut Vec<Output>,
     ) -> bool {
         let from = sender.addr;
-        let class = Class::of(sender, self.policy.invite_of(from));
+        let class = Class::of(sender, |addr| self.policy.invite_of(addr));
         self.contacts.note_heard(from);
         if !self.may_handle(from, class, &message, now) {
             self.counts.limited += 1;

@@ -109,21 +109,18 @@ impl Engine {
         let mut gone = self.silent_leaves(silence, now);
         // The others are watched on, and found dead by their silence if there is no room in time.
         gone.truncate(self.presence.room());
+        self.state_departures(&gone, now);
+        changed |= self.detector.depart(&gone, now);
         let mut gone_addrs: BTreeSet<_> = order::set(gone.iter().map(ChitchatId::addr));
         // A later generation at such an address may not be silent yet.
-        let gone_ids: BTreeSet<_> = order::set(gone.iter().cloned());
-        let is_watched = |id: &&ChitchatId| {
-            gone_addrs.contains(&id.addr()) && !self.detector.has_left(id) && !gone_ids.contains(id)
-        };
-        let others = self.cluster.others().filter(is_watched);
-        let watched: Vec<_> = others.map(ChitchatId::addr).collect();
-        for addr in watched {
-            gone_addrs.remove(&addr);
+        for id in self.cluster.others() {
+            if gone_addrs.contains(&id.addr()) && !self.detector.has_left(id) {
+                gone_addrs.remove(&id.addr());
+            }
         }
         let is_gone = |addr| gone_addrs.contains(&addr);
         self.presence.watch_others(is_gone, silence, now);
-        self.state_departures(&gone, now);
-        self.detector.depart(&gone, now) || changed
+        changed
     }
 
     /// Returns the leaves that have lost their connection to this member, and whose heartbeat has not risen for
