@@ -21,7 +21,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use futures::FutureExt as _;
 use futures::lock::Mutex;
 
 use crate::credential::{Claims, Grounds, Identity, Proved};
