@@ -149,3 +149,32 @@ impl LeafWork {
         self.refused.retain(|_, refused| is_recent(refused));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_when_a_leaf_is_refused_is_remembered_while_it_goes_on_asking() {
+        let mut work = LeafWork::new();
+        let addr = |n| SocketAddr::from(([127, 0, 0, 1], n));
+        let (leaf, other) = (addr(1), addr(2));
+        // Nothing of this is ever done, so there is no room.
+        work.add(other, None, MOST, Duration::ZERO);
+        let mut ask = |now: Duration| {
+            let is_admitted = work.admit(leaf, None, Duration::from_millis(1), now);
+            assert!(!is_admitted, "{now:?}");
+            work.forget_idle(now);
+            work.refused_for(leaf, now)
+        };
+        assert_eq!(ask(Duration::ZERO), 0.0);
+        assert_eq!(ask(OLD / 2), 0.5);
+        assert_eq!(ask(REMEMBERED), 1.0);
+        // Longer ago than it was refused first.
+        let later = OLD / 2 + REMEMBERED;
+        assert_eq!(ask(later), 1.0);
+        let long_after = later + REMEMBERED;
+        work.forget_idle(long_after);
+        assert_eq!(work.refused_for(leaf, long_after), 0.0);
+    }
+}
