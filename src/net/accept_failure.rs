@@ -15,6 +15,10 @@ pub enum AcceptFailure {
     OtherProtocol,
     /// The peer speaks TLS, which is not configured.
     Tls,
+    /// The TLS handshake failed: no common version or protocol, a certificate that the peer does not trust, or broken rules.
+    TlsHandshake,
+    /// The peer does not speak TLS, which is required.
+    Plain,
     /// An HTTP request that is not a WebSocket upgrade, or a malformed one.
     Http,
     /// A request over HTTP/1.0, which cannot become a WebSocket: the default of nginx.
@@ -37,12 +41,14 @@ pub enum AcceptFailure {
 
 impl AcceptFailure {
     /// All reasons, in the order of declaration.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Crowded,
         Self::Timeout,
         Self::Broken,
         Self::OtherProtocol,
         Self::Tls,
+        Self::TlsHandshake,
+        Self::Plain,
         Self::Http,
         Self::Http10,
         Self::Proxy,
@@ -62,6 +68,8 @@ impl AcceptFailure {
             Self::Broken => "broken",
             Self::OtherProtocol => "other_protocol",
             Self::Tls => "tls",
+            Self::TlsHandshake => "tls_handshake",
+            Self::Plain => "plain",
             Self::Http => "http",
             Self::Http10 => "http_1_0",
             Self::Proxy => "proxy",

@@ -1,6 +1,9 @@
 //! Limits of the TCP network.
 
+use std::time::Duration;
+
 use super::proxy::{Network, Proxies};
+use super::tls::{TlsIdentity, TlsRoots};
 use crate::config::{ConfigError, at_least, setters};
 use crate::secure::SecureConfig;
 
@@ -25,6 +28,17 @@ pub struct TcpConfig {
     /// The proxies of HTTP whose field `X-Forwarded-For` in an upgrade is believed. It is read from the
     /// right, past all of these. Other requests and streams of such a host count as its own. Default: none.
     pub forwarded_for_from: Vec<Network>,
+    /// The certificate with which connections are accepted that begin with a TLS handshake. Everything else of the port
+    /// works inside of TLS as it does outside. Default: none, and such connections are refused.
+    pub tls: Option<TlsIdentity>,
+    /// Whether connections without TLS are refused, those of this crate's own protocol included: the other members must
+    /// dial `tls://` names. Needs [`tls`](Self::tls). Default: `false`.
+    pub tls_only: bool,
+    /// The authorities that are trusted when a name that begins with `tls://` is dialled. Default: those of the system.
+    pub tls_roots: TlsRoots,
+    /// The time limit of a TLS handshake, which counts as a part of the handshake timeout of an incoming connection; at
+    /// least 1 ms. Default 5 s.
+    pub tls_handshake_timeout: Duration,
 }
 
 impl TcpConfig {
@@ -34,6 +48,10 @@ impl TcpConfig {
         with_max_unauthenticated_per_ip => max_unauthenticated_per_ip: usize,
         with_proxy_protocol_from => proxy_protocol_from: Vec<Network>,
         with_forwarded_for_from => forwarded_for_from: Vec<Network>,
+        with_tls => tls: Option<TlsIdentity>,
+        with_tls_only => tls_only: bool,
+        with_tls_roots => tls_roots: TlsRoots,
+        with_tls_handshake_timeout => tls_handshake_timeout: Duration,
     }
 
     pub(super) fn proxies(&self) -> Proxies {
@@ -49,7 +67,8 @@ impl TcpConfig {
     ///
     /// # Errors
     ///
-    /// Fails with the first field that is out of bounds: a limit is zero, or `secure` is invalid.
+    /// Fails with the first field that is out of bounds: a limit is zero, `secure` is invalid, or only
+    /// TLS is accepted without a certificate.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.secure.validate().map_err(|e| e.inside("secure"))?;
         at_least("max_unauthenticated", self.max_unauthenticated, 1)?;
@@ -57,7 +76,17 @@ impl TcpConfig {
             "max_unauthenticated_per_ip",
             self.max_unauthenticated_per_ip,
             1,
-        )
+        )?;
+        at_least(
+            "tls_handshake_timeout",
+            self.tls_handshake_timeout,
+            Duration::from_millis(1),
+        )?;
+        if self.tls_only && self.tls.is_none() {
+            let bound = "false unless tls has a certificate";
+            return Err(ConfigError::new("tls_only", "true".to_owned(), bound));
+        }
+        Ok(())
     }
 }
 
@@ -69,6 +98,10 @@ impl Default for TcpConfig {
             max_unauthenticated_per_ip: 64,
             proxy_protocol_from: Vec::new(),
             forwarded_for_from: Vec::new(),
+            tls: None,
+            tls_only: false,
+            tls_roots: TlsRoots::default(),
+            tls_handshake_timeout: Duration::from_secs(5),
         }
     }
 }
@@ -89,6 +122,14 @@ mod tests {
             (
                 config().with_max_unauthenticated_per_ip(0),
                 Err("max_unauthenticated_per_ip is 0, but must be at least 1"),
+            ),
+            (
+                config().with_tls_handshake_timeout(Duration::ZERO),
+                Err("tls_handshake_timeout is 0ns, but must be at least 1ms"),
+            ),
+            (
+                config().with_tls_only(true),
+                Err("tls_only is true, but must be false unless tls has a certificate"),
             ),
             (
                 config().with_secure(SecureConfig::default().with_max_message_len(0)),

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use super::tls::TlsAcceptError;
 use crate::net::AcceptFailure;
 
 /// The error of an incoming connection that was refused before the handshake of the secure channel.
@@ -15,9 +16,18 @@ pub enum AcceptError {
     /// The first bytes do not start any protocol that is served here.
     #[error("the first bytes do not start a known protocol")]
     UnknownProtocol,
-    /// The peer starts a TLS handshake, and TLS is not configured.
-    #[error("the peer speaks TLS, which is not configured here")]
+    /// The peer starts a TLS handshake, and TLS is not configured. It received an alert.
+    #[error(
+        "the peer speaks TLS, which is not configured here (TcpConfig::tls; gossip-node --tls-cert FILE --tls-key FILE)"
+    )]
     TlsNotConfigured,
+    /// The TLS handshake with the peer failed.
+    #[error(transparent)]
+    Tls(#[from] TlsAcceptError),
+    /// The peer does not speak TLS, and [`TcpConfig::tls_only`](super::TcpConfig::tls_only) is set. If it sent an HTTP
+    /// request, it received a response that says so.
+    #[error("the peer does not speak TLS, which is required here (TcpConfig::tls_only)")]
+    TlsRequired,
     /// The peer sent an HTTP request that does not ask for a WebSocket. It received a response that
     /// says so.
     #[error("the peer sent an HTTP request that is not a WebSocket upgrade")]
@@ -82,6 +92,10 @@ impl AcceptError {
         match self {
             Self::UnknownProtocol => AcceptFailure::OtherProtocol,
             Self::TlsNotConfigured => AcceptFailure::Tls,
+            Self::Tls(TlsAcceptError::Timeout { .. }) => AcceptFailure::Timeout,
+            Self::Tls(TlsAcceptError::Io(_)) => AcceptFailure::Broken,
+            Self::Tls(_) => AcceptFailure::TlsHandshake,
+            Self::TlsRequired => AcceptFailure::Plain,
             Self::Http10 => AcceptFailure::Http10,
             Self::NotAnUpgrade
             | Self::OtherWebSocketVersion

@@ -24,6 +24,7 @@ use super::error::AcceptError;
 use super::notices::Notices;
 use super::opening::Opening;
 use super::proxy::Proxies;
+use super::tls::TlsPolicy;
 use crate::credential::NetCredential;
 use crate::net::{AcceptFailure, Alpn, NetIncomingRequest, NetListener};
 use crate::rt::sync::Mutex;
@@ -60,6 +61,7 @@ pub(super) struct Terms {
     pub(super) memory: ReceiveMemory,
     pub(super) notices: Notices,
     pub(super) proxies: Proxies,
+    pub(super) tls: TlsPolicy,
     /// The most connections of trusted proxies that have not stated their client yet.
     pub(super) max_identifying: usize,
 }
@@ -284,9 +286,12 @@ async fn authenticate(
 ) -> anyhow::Result<TcpConnection> {
     let stream = admitted.take_stream();
     let stream = stream.ok_or(AcceptError::TooManyUnauthenticated)?;
-    let opened = stream.open(&terms.readers).await;
-    if let Err(AcceptError::Http10) = &opened {
-        terms.notices.http10(endpoints.remote);
+    let opened = stream.open(&terms.tls, &terms.readers).await;
+    match &opened {
+        Err(AcceptError::Http10) => terms.notices.http10(endpoints.remote),
+        Err(AcceptError::TlsNotConfigured) => terms.notices.tls(endpoints.remote),
+        Err(AcceptError::TlsRequired) => terms.notices.plain(endpoints.remote),
+        _ => {}
     }
     let (reader, writer) = opened?;
     let params = HandshakeParams {

@@ -2,8 +2,8 @@
 //!
 //! A listener distinguishes the two by the first bytes of a connection: our preface starts plain
 //! frames, an HTTP request starts a WebSocket upgrade. The same secure channel runs inside both.
-//! This module does not dial WebSockets, speak TLS or relay; a TLS hello is recognised and refused
-//! with an error of its own.
+//! TLS around either is recognised in the same way, and is accepted if a certificate is configured. This
+//! module does not dial WebSockets or relay.
 //!
 //! | file | contents |
 //! |---|---|
@@ -14,6 +14,8 @@
 //! | `admission` | the limit on unauthenticated connections |
 //! | `opening` | an incoming stream until it is a carrier of frames |
 //! | `proxy` | proxies that are trusted to state the address of their client |
+//! | `stream` | a TCP stream with or without TLS |
+//! | `tls` | TLS: certificates, handshakes, streams |
 //! | `sniff` | the protocol of an incoming connection, from its first bytes |
 //! | `http` | incoming HTTP requests: a WebSocket upgrade, or a refusal |
 //! | `notices` | log lines about peers that are refused because of a configuration |
@@ -32,6 +34,8 @@ mod notices;
 mod opening;
 mod proxy;
 mod sniff;
+mod stream;
+mod tls;
 mod transport;
 
 pub use carrier::{TcpConnection, TcpReader, TcpWriter, WebSocketError};
@@ -39,4 +43,8 @@ pub use config::TcpConfig;
 pub use error::AcceptError;
 pub use listener::{TcpIncomingRequest, TcpListener};
 pub use proxy::{Network, NetworkError};
+pub use tls::{
+    Reloaded, TlsAcceptError, TlsDialError, TlsError, TlsFileError, TlsIdentity, TlsNameError,
+    TlsRoots,
+};
 pub use transport::TcpTransport;

@@ -15,8 +15,13 @@ const EVERY: Duration = Duration::from_secs(600);
 /// The notices of a listener.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
-    http10: Mutex<Option<Instant>>,
+    http10: Notice,
+    tls: Notice,
+    plain: Notice,
 }
+
+/// When a notice was logged last.
+type Notice = Mutex<Option<Instant>>;
 
 impl Notices {
     /// Notes that `peer` has sent a request over HTTP/1.0.
@@ -26,6 +31,27 @@ impl Notices {
                 %peer,
                 "refused an HTTP/1.0 request, which cannot become a WebSocket; if nginx is in front, \
                  set \"proxy_http_version 1.1;\" there, and pass the Upgrade and Connection headers"
+            );
+        }
+    }
+
+    /// Notes that `peer` speaks TLS, and there is no certificate.
+    pub(super) fn tls(&self, peer: SocketAddr) {
+        if is_due(&mut self.tls.lock(), Instant::now()) {
+            tracing::info!(
+                %peer,
+                "refused a TLS connection, since there is no certificate: configure one (TcpConfig::tls; \
+                 gossip-node --tls-cert FILE --tls-key FILE), or dial without TLS"
+            );
+        }
+    }
+
+    /// Notes that `peer` does not speak TLS, which is required.
+    pub(super) fn plain(&self, peer: SocketAddr) {
+        if is_due(&mut self.plain.lock(), Instant::now()) {
+            tracing::info!(
+                %peer,
+                "refused a connection without TLS, since only TLS is accepted here: dial tls:// or wss:// there"
             );
         }
     }

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::BytesMut;
@@ -12,7 +14,10 @@ use super::carrier::{Reader, Readers, TcpConnection, TcpReader, TcpWriter, Write
 use super::config::TcpConfig;
 use super::listener::{TcpListener, Terms};
 use super::notices::Notices;
+use super::stream::Stream;
+use super::tls::{TlsAcceptor, TlsConnector, TlsName, TlsNames, TlsPolicy};
 use crate::credential::NetCredential;
+use crate::net::address::is_discard_only;
 use crate::net::{
     Alpn, ConnectError, NetTransport, PartialStats, canonical, check_listenable, is_dialable,
 };
@@ -28,6 +33,8 @@ pub struct TcpTransport {
     admission: Admission,
     readers: Readers,
     memory: ReceiveMemory,
+    connector: TlsConnector,
+    names: TlsNames,
 }
 
 impl TcpTransport {
@@ -41,8 +48,40 @@ impl TcpTransport {
             admission: Admission::new(&config),
             readers: Readers::new(memory.stats().max_bytes),
             memory,
+            connector: TlsConnector::new(config.tls_roots.clone(), config.tls_handshake_timeout),
+            names: TlsNames::default(),
             config,
         }
+    }
+
+    fn tls_policy(&self) -> anyhow::Result<TlsPolicy> {
+        let Some(identity) = &self.config.tls else {
+            return Ok(TlsPolicy::Off);
+        };
+        let acceptor = TlsAcceptor::new(identity, self.config.tls_handshake_timeout)?;
+        Ok(if self.config.tls_only {
+            TlsPolicy::Required(acceptor)
+        } else {
+            TlsPolicy::Offered(acceptor)
+        })
+    }
+
+    /// Dials `addr`, and returns the stream without anything inside, and our own address.
+    async fn open(&self, addr: SocketAddr) -> anyhow::Result<(Stream, SocketAddr)> {
+        let limit = self.config.secure.handshake_timeout;
+        // Also an address that stands for a name which was forgotten is not dialable.
+        let name = is_discard_only(addr)
+            .then(|| self.names.get(addr))
+            .flatten();
+        let Some(name) = name else {
+            let stream = dial(addr, limit).await?;
+            let local = stream.local_addr()?;
+            return Ok((stream.into(), local));
+        };
+        let stream = dial_name(&name, limit).await?;
+        let local = stream.local_addr()?;
+        let stream = self.connector.connect(stream, &name).await?;
+        Ok((Stream::Tls(Arc::new(stream)), local))
     }
 }
 
@@ -72,6 +111,7 @@ impl NetTransport for TcpTransport {
             memory: self.memory.clone(),
             notices: Notices::default(),
             proxies: self.config.proxies(),
+            tls: self.tls_policy()?,
             max_identifying: self.config.max_unauthenticated,
         };
         TcpListener::bind(bind_addr, terms, self.admission.clone())
@@ -86,19 +126,11 @@ impl NetTransport for TcpTransport {
         credential: &NetCredential,
     ) -> anyhow::Result<TcpConnection> {
         self.config.validate()?;
-        if !is_dialable(addr) {
-            return Err(ConnectError::NotDialable { addr }.into());
-        }
-        let limit = self.config.secure.handshake_timeout;
-        let stream = rt::timeout(limit, TcpStream::connect(addr))
-            .await
-            .map_err(|elapsed| ConnectError::Timeout {
-                addr,
-                after: elapsed.0,
-            })?
-            .map_err(|source| ConnectError::Io { addr, source })?;
-        stream.set_nodelay(true)?;
-        let endpoints = ends_of_dial(&stream, addr)?;
+        let (stream, local) = self.open(addr).await?;
+        let endpoints = Endpoints {
+            local,
+            remote: addr,
+        };
         let (reader, writer) = raw::split(stream, BytesMut::new(), &self.readers);
         let reader = TcpReader(Reader::Raw(reader));
         let writer = TcpWriter(Writer::Raw(writer));
@@ -123,17 +155,63 @@ impl NetTransport for TcpTransport {
         self.config.secure.max_message_len
     }
 
+    /// Resolves `host:port` by DNS. A name that begins with `tls://` is given an address of the prefix 100::/64 (RFC 6666)
+    /// that stands for it: `connect` on this transport and its clones accepts that address, resolves the host by DNS, and
+    /// requires TLS with a certificate for the host. The 256 such names that were used last are remembered.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`TlsNameError`](super::TlsNameError) if what follows `tls://` is no `host:port`, and if another name
+    /// cannot be resolved.
     async fn resolve(&self, name: &str) -> anyhow::Result<Vec<SocketAddr>> {
+        if let Some(name) = TlsName::read(name) {
+            return Ok(vec![self.names.remember(name?)]);
+        }
         let addrs = rt::resolve(name).await?;
         Ok(addrs.into_iter().map(canonical).collect())
     }
 
     fn check_name(&self, name: &str) -> anyhow::Result<()> {
-        rt::check_name(name)
+        match TlsName::read(name) {
+            Some(read) => Ok(read.map(drop)?),
+            None => rt::check_name(name),
+        }
     }
 }
 
-/// Returns the ends of a stream that was dialled at `addr`.
+/// Dials `addr` without TLS.
+async fn dial(addr: SocketAddr, limit: Duration) -> anyhow::Result<TcpStream> {
+    if !is_dialable(addr) {
+        return Err(ConnectError::NotDialable { addr }.into());
+    }
+    let stream = rt::timeout(limit, TcpStream::connect(addr))
+        .await
+        .map_err(|elapsed| ConnectError::Timeout {
+            addr,
+            after: elapsed.0,
+        })?
+        .map_err(|source| ConnectError::Io { addr, source })?;
+    stream.set_nodelay(true)?;
+    check_other_end(&stream, addr)?;
+    Ok(stream)
+}
+
+/// Dials the addresses of a name one after the other, until one answers. Each has its share of `limit`.
+async fn dial_name(name: &TlsName, limit: Duration) -> anyhow::Result<TcpStream> {
+    let host = name.host_and_port();
+    let addrs = rt::timeout(limit, rt::resolve(host)).await??;
+    let share = limit / u32::try_from(addrs.len()).unwrap_or(u32::MAX).max(1);
+    let mut failure = anyhow::anyhow!("{host} has no address");
+    for addr in addrs {
+        match dial(canonical(addr), share).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+/// Checks that a stream that was dialled at `addr` leads to another socket.
 ///
 /// # Errors
 ///
@@ -141,16 +219,12 @@ impl NetTransport for TcpTransport {
 /// that: when a dead peer's address is on this machine, the system may pick the port that is being
 /// dialled as the local port. Each redial of a node that is down has a chance of it, and the stream
 /// would keep that node from binding its port again.
-fn ends_of_dial(stream: &TcpStream, addr: SocketAddr) -> anyhow::Result<Endpoints> {
-    let local = stream.local_addr()?;
-    if local == addr {
+fn check_other_end(stream: &TcpStream, addr: SocketAddr) -> anyhow::Result<()> {
+    if stream.local_addr()? == addr {
         let source = io::ErrorKind::ConnectionRefused.into();
         return Err(ConnectError::Io { addr, source }.into());
     }
-    Ok(Endpoints {
-        local,
-        remote: addr,
-    })
+    Ok(())
 }
 
 #[cfg(test)]
@@ -165,7 +239,7 @@ mod tests {
         socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
         let addr = socket.local_addr().unwrap();
         let stream = socket.connect(addr).await.unwrap();
-        let error = ends_of_dial(&stream, addr).unwrap_err();
+        let error = check_other_end(&stream, addr).unwrap_err();
         let Some(ConnectError::Io { addr: of, source }) = error.downcast_ref() else {
             panic!("{error}");
         };
@@ -177,11 +251,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let stream = TcpStream::connect(addr).await.unwrap();
-        let ends = ends_of_dial(&stream, addr).unwrap();
-        assert_eq!(
-            (ends.local, ends.remote),
-            (stream.local_addr().unwrap(), addr)
-        );
+        check_other_end(&stream, addr).unwrap();
     }
 
     #[tokio::test]

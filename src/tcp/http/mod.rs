@@ -13,23 +13,15 @@
 mod accept_key;
 mod head;
 
-use std::time::Duration;
-
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use super::error::AcceptError;
-use crate::rt;
+use super::stream::Stream;
 use head::EndOfHead;
 pub(super) use head::{Request, forwarded_for, parse};
 
 /// The longest head of a request, in bytes. Browsers send less than 1 KiB plus their cookies.
 const MAX_HEAD_LEN: usize = 16 << 10;
-/// The time in which a refused peer may read the response and close.
-const LINGER: Duration = Duration::from_secs(1);
-/// The most bytes that are read from a refused peer in that time, and ignored.
-const MAX_IGNORED: usize = 1 << 20;
 
 /// Reads the head of a request, of which `received` may hold the start. Leaves the bytes after the head
 /// in `received`.
@@ -39,7 +31,7 @@ const MAX_IGNORED: usize = 1 << 20;
 /// Fails if the head is longer than 16 KiB, after a response that says so, or if the stream ends or
 /// breaks before the end of the head.
 pub(super) async fn read_head(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     received: &mut BytesMut,
 ) -> Result<BytesMut, AcceptError> {
     let mut end = EndOfHead::default();
@@ -61,7 +53,7 @@ pub(super) async fn read_head(
 
 /// Answers a request. Returns the error of every request that is not an upgrade, after a response
 /// that says what is wrong.
-pub(super) async fn answer(stream: &mut TcpStream, request: Request) -> Result<(), AcceptError> {
+pub(super) async fn answer(stream: &mut Stream, request: Request) -> Result<(), AcceptError> {
     const NEEDED: &str = "Upgrade: websocket\r\n";
     let (status, fields, body, error) = match request {
         Request::Upgrade { accept } => {
@@ -108,9 +100,15 @@ pub(super) async fn answer(stream: &mut TcpStream, request: Request) -> Result<(
     Err(error)
 }
 
+/// Answers a request that came without TLS to a port that accepts nothing else.
+pub(super) async fn refuse_plain(stream: &mut Stream) -> Result<(), AcceptError> {
+    let body = "This port accepts TLS only: use https:// or wss:// in place of http:// or ws://\n";
+    respond(stream, "400 Bad Request", "", body).await
+}
+
 /// Sends a response that refuses a request, and ends the stream.
 async fn respond(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     status: &str,
     fields: &str,
     body: &str,
@@ -126,19 +124,6 @@ async fn respond(
         body.len()
     );
     stream.write_all(response.as_bytes()).await?;
-    stream.shutdown().await?;
-    // Closing a socket with unread bytes resets the connection, and the response could be lost.
-    let drained = async {
-        let mut unread = [0; 1 << 10];
-        let mut ignored = 0;
-        while ignored < MAX_IGNORED {
-            match stream.read(&mut unread).await {
-                Ok(read @ 1..) => ignored += read,
-                Ok(0) | Err(_) => break,
-            }
-        }
-    };
-    // A peer that is still sending after this has had time to read its response.
-    let _ = rt::timeout(LINGER, drained).await;
+    stream.part().await?;
     Ok(())
 }

@@ -1,0 +1,151 @@
+//! The client's side of TLS handshakes.
+//!
+//! The certificate must be for the name that is dialled, and from an authority that is trusted; there is no way to skip
+//! that. Invariant: nothing is sent inside of TLS before the certificate has been verified.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rustls::crypto::aws_lc_rs;
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, Connection, InvalidMessage,
+};
+use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
+
+use super::error::{TlsDialError, TlsFileError};
+use super::names::TlsName;
+use super::roots::TlsRoots;
+use super::session::{Broken, TlsStream};
+use crate::rt;
+
+/// The most names of a certificate that an error shows.
+const MAX_SHOWN_NAMES: usize = 8;
+
+/// Dials TLS. Clones share the authorities that were loaded.
+#[derive(Clone)]
+pub(in crate::tcp) struct TlsConnector {
+    roots: TlsRoots,
+    limit: Duration,
+    config: Arc<OnceCell<Arc<ClientConfig>>>,
+}
+
+impl TlsConnector {
+    /// Each handshake may take `limit`.
+    pub(in crate::tcp) fn new(roots: TlsRoots, limit: Duration) -> Self {
+        Self {
+            roots,
+            limit,
+            config: Arc::default(),
+        }
+    }
+
+    /// Runs the handshake over a stream to `name`, and verifies that the peer may use that name.
+    pub(in crate::tcp) async fn connect(
+        &self,
+        stream: TcpStream,
+        name: &TlsName,
+    ) -> Result<TlsStream, TlsDialError> {
+        let shown = || name.host_and_port().to_owned();
+        let config = self.config.get_or_try_init(|| self.load(name)).await?;
+        let session = ClientConnection::new(Arc::clone(config), name.server.clone());
+        let session = session.map_err(|error| reason(shown(), error))?;
+        let opening = TlsStream::open(stream, Connection::Client(session), BytesMut::new());
+        match rt::timeout(self.limit, opening).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err((_, Broken::Tls(error)))) => Err(reason(shown(), error)),
+            // Servers that do not understand a ClientHello close the stream.
+            Ok(Err((_, Broken::Ended))) => Err(TlsDialError::NotTls { name: shown() }),
+            Ok(Err((_, Broken::Io(source)))) => Err(TlsDialError::Io {
+                name: shown(),
+                source,
+            }),
+            Err(rt::Elapsed(after)) => Err(TlsDialError::Timeout {
+                name: shown(),
+                after,
+            }),
+        }
+    }
+
+    /// Loads the authorities, which may take some time on other systems than Linux.
+    async fn load(&self, name: &TlsName) -> Result<Arc<ClientConfig>, TlsDialError> {
+        let roots = self.roots.clone();
+        let loading = tokio::task::spawn_blocking(move || roots.load());
+        let loaded = loading.await.unwrap_or_else(|error| {
+            Err(TlsFileError::NoSystemRoots {
+                what: error.to_string(),
+            })
+        });
+        let roots = loaded.map_err(|source| TlsDialError::Roots {
+            name: name.host_and_port().to_owned(),
+            source,
+        })?;
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(|error| reason(name.host_and_port().to_owned(), error))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Arc::new(config))
+    }
+}
+
+fn reason(name: String, error: rustls::Error) -> TlsDialError {
+    use rustls::Error;
+    match error {
+        Error::InvalidCertificate(error) => certificate(name, &error),
+        Error::AlertReceived(AlertDescription::UnrecognisedName) => TlsDialError::WrongName {
+            name,
+            presented: Vec::new(),
+        },
+        Error::AlertReceived(alert) => TlsDialError::Refused {
+            name,
+            alert: format!("{alert:?}"),
+        },
+        // The first bytes of the answer are no record of TLS.
+        Error::InvalidMessage(
+            InvalidMessage::InvalidContentType
+            | InvalidMessage::UnknownProtocolVersion
+            | InvalidMessage::MessageTooLarge,
+        ) => TlsDialError::NotTls { name },
+        other => TlsDialError::Failed {
+            name,
+            reason: other.to_string(),
+        },
+    }
+}
+
+fn certificate(name: String, error: &CertificateError) -> TlsDialError {
+    match error {
+        CertificateError::UnknownIssuer => TlsDialError::UnknownIssuer { name },
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            TlsDialError::Expired { name }
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            TlsDialError::NotValidYet { name }
+        }
+        CertificateError::NotValidForName => TlsDialError::WrongName {
+            name,
+            presented: Vec::new(),
+        },
+        CertificateError::NotValidForNameContext { presented, .. } => TlsDialError::WrongName {
+            name,
+            presented: presented.iter().take(MAX_SHOWN_NAMES).cloned().collect(),
+        },
+        other => TlsDialError::Certificate {
+            name,
+            reason: other.to_string(),
+        },
+    }
+}
+
+impl fmt::Debug for TlsConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsConnector")
+            .field("roots", &self.roots)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
