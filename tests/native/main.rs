@@ -24,4 +24,5 @@ mod message;
 mod networks;
 mod secure_channel;
 mod support;
+mod tls;
 mod transport_layer;

@@ -119,7 +119,10 @@ fn reason(name: String, error: rustls::Error) -> TlsDialError {
 
 fn certificate(name: String, error: &CertificateError) -> TlsDialError {
     match error {
-        CertificateError::UnknownIssuer => TlsDialError::UnknownIssuer { name },
+        // The latter is what an authority of the same name with another key leads to: one that was created again.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            TlsDialError::UnknownIssuer { name }
+        }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             TlsDialError::Expired { name }
         }

@@ -24,6 +24,8 @@ mod pem;
 mod roots;
 mod server;
 mod session;
+#[cfg(test)]
+mod tests;
 mod validity;
 
 pub(super) use client::TlsConnector;

@@ -11,5 +11,5 @@ mod either;
 mod floods;
 mod full_inbox;
 mod memory;
-mod tcp_listener;
+pub(crate) mod tcp_listener;
 mod udp;

@@ -15,7 +15,7 @@ use gossip_transport::secure::{
 };
 use gossip_transport::tcp::{TcpConfig, TcpConnection, TcpTransport};
 use gossip_transport::{ClusterSecret, NetCredential, Trust};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -115,12 +115,12 @@ impl Server {
         split(stream)
     }
 
-    pub async fn shake_hands(
+    pub async fn shake_hands<S: Stream>(
         &self,
-        reader: WebSocketReader,
-        writer: WebSocketWriter,
+        reader: WebSocketReader<S>,
+        writer: WebSocketWriter<S>,
         credential: &NetCredential,
-    ) -> Result<WebSocketConnection, HandshakeError> {
+    ) -> Result<WebSocketConnection<S>, HandshakeError> {
         let endpoints = Endpoints {
             local: ANY_PORT,
             remote: self.addr,
@@ -130,17 +130,22 @@ impl Server {
 }
 
 /// Returns the carrier of frames over a WebSocket.
-pub fn split(stream: WebSocketStream<TcpStream>) -> (WebSocketReader, WebSocketWriter) {
+pub fn split<S: Stream>(stream: WebSocketStream<S>) -> (WebSocketReader<S>, WebSocketWriter<S>) {
     let (writer, reader) = stream.split();
     (WebSocketReader(reader), WebSocketWriter(writer))
 }
 
-pub type WebSocketConnection = SecureConnection<WebSocketReader, WebSocketWriter>;
+pub type WebSocketConnection<S = TcpStream> =
+    SecureConnection<WebSocketReader<S>, WebSocketWriter<S>>;
 
-pub struct WebSocketReader(pub SplitStream<WebSocketStream<TcpStream>>);
-pub struct WebSocketWriter(pub SplitSink<WebSocketStream<TcpStream>, Message>);
+pub struct WebSocketReader<S = TcpStream>(pub SplitStream<WebSocketStream<S>>);
+pub struct WebSocketWriter<S = TcpStream>(pub SplitSink<WebSocketStream<S>, Message>);
 
-impl FrameReader for WebSocketReader {
+/// A stream that a WebSocket can be in.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
+impl<S: Stream> FrameReader for WebSocketReader<S> {
     async fn read_frame(&mut self) -> io::Result<Option<FrameEvent>> {
         match self.0.next().await {
             None => Ok(None),
@@ -153,7 +158,7 @@ impl FrameReader for WebSocketReader {
     }
 }
 
-impl FrameWriter for WebSocketWriter {
+impl<S: Stream> FrameWriter for WebSocketWriter<S> {
     async fn write_frames(&mut self, frames: &mut FrameBuffer) -> io::Result<()> {
         loop {
             poll_fn(|cx| self.0.poll_ready_unpin(cx))

@@ -1,0 +1,176 @@
+//! Dials of names that begin with `tls://`, and the errors of those that fail.
+
+use std::time::Duration;
+
+use gossip_transport::net::{ConnectError, NetTransport as _};
+use gossip_transport::tcp::{AcceptError, TcpConfig, TcpTransport, TlsAcceptError, TlsDialError};
+use rcgen::date_time_ymd;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::certificates::{Ca, Issued};
+use super::{dial, dial_port};
+use crate::networks::tcp_listener::client::{ALPN, Server};
+use crate::networks::tcp_listener::converse;
+use crate::support::{ANY_PORT, soon};
+
+/// Dials a server that has `issued`, and returns the error of the dial and that of the server.
+async fn refused(issued: &Issued, host: &str, ca: &Ca) -> (TlsDialError, TlsAcceptError) {
+    let mut server = Server::start(issued.config()).await;
+    let error = dial(&server, host, ca.roots()).await.unwrap_err();
+    let theirs = server.failure::<AcceptError>().await;
+    let AcceptError::Tls(theirs) = theirs else {
+        panic!("{theirs}");
+    };
+    (error.downcast().unwrap(), theirs)
+}
+
+#[tokio::test]
+async fn names_and_ip_addresses_are_dialled_and_verified() {
+    let ca = Ca::new();
+    let issued = ca.issue(&["localhost", "127.0.0.1"]);
+    let mut server = Server::start(issued.config()).await;
+    for host in ["localhost", "LOCALHOST", "127.0.0.1"] {
+        let here = dial(&server, host, ca.roots()).await.unwrap();
+        let there = server.outcome().await.unwrap();
+        converse(&here, &there).await;
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_is_refused_and_the_error_says_which() {
+    let ca = Ca::new();
+    let (error, theirs) = refused(&ca.issue(&["node.example"]), "localhost", &ca).await;
+    let TlsDialError::WrongName { name, presented } = &error else {
+        panic!("{error}");
+    };
+    assert!(name.starts_with("localhost:"), "{name}");
+    assert!(
+        presented.iter().any(|p| p.contains("node.example")),
+        "{presented:?}"
+    );
+    assert!(matches!(theirs, TlsAcceptError::Refused { .. }), "{theirs}");
+    // A name is no IP address, even if it leads there.
+    let (error, _) = refused(&ca.issue(&["localhost"]), "127.0.0.1", &ca).await;
+    assert!(matches!(error, TlsDialError::WrongName { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_unknown_authority_is_refused() {
+    let ca = Ca::new();
+    // Also one that was created again, with the same name.
+    for other in [Ca::named("another CA"), Ca::new()] {
+        let (error, theirs) = refused(&other.issue(&["localhost"]), "localhost", &ca).await;
+        assert!(
+            matches!(error, TlsDialError::UnknownIssuer { .. }),
+            "{error}"
+        );
+        assert!(
+            error.to_string().contains("tls_roots"),
+            "no remedy: {error}"
+        );
+        assert!(matches!(theirs, TlsAcceptError::Refused { .. }), "{theirs}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_outside_of_its_time_is_refused() {
+    let ca = Ca::new();
+    let (error, _) = refused(&ca.issue_expired(&["localhost"]), "localhost", &ca).await;
+    assert!(matches!(error, TlsDialError::Expired { .. }), "{error}");
+    let early = ca.issue_with(&["localhost"], |params| {
+        params.not_before = date_time_ymd(4000, 1, 1);
+    });
+    let (error, _) = refused(&early, "localhost", &ca).await;
+    assert!(matches!(error, TlsDialError::NotValidYet { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_node_without_a_certificate_refuses_tls_with_an_alert() {
+    let mut server = Server::start(TcpConfig::default()).await;
+    let error = dial(&server, "localhost", Ca::new().roots())
+        .await
+        .unwrap_err();
+    let error = error.downcast().unwrap();
+    assert!(matches!(error, TlsDialError::Refused { .. }), "{error}");
+    let theirs = server.failure::<AcceptError>().await;
+    assert!(matches!(theirs, AcceptError::TlsNotConfigured), "{theirs}");
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_speak_tls_is_recognised() {
+    let server = Server::start(TcpConfig::default()).await;
+    let listener = TcpListener::bind(ANY_PORT).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for answer in [
+        &b""[..],
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"SSH-2.0-x\r\n",
+    ] {
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut hello = [0; 5];
+            stream.read_exact(&mut hello).await.unwrap();
+            stream.write_all(answer).await.unwrap();
+            stream.shutdown().await.unwrap();
+            // Until the dialler has ended it, so that nothing is reset before.
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        };
+        let dialling = dial_port(&server, "localhost", port, Ca::new().roots());
+        let (dialled, ()) = soon(async { tokio::join!(dialling, serve) }).await;
+        let error = dialled.unwrap_err().downcast().unwrap();
+        assert!(matches!(error, TlsDialError::NotTls { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_answer_the_hello_costs_the_time_limit() {
+    let listener = TcpListener::bind(ANY_PORT).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let limit = Duration::from_millis(50);
+    let config = TcpConfig::default()
+        .with_tls_roots(Ca::new().roots())
+        .with_tls_handshake_timeout(limit);
+    let transport = TcpTransport::new(config);
+    let addrs = transport.resolve(&format!("tls://127.0.0.1:{port}")).await;
+    let credential = crate::support::anyone();
+    let addr = addrs.unwrap()[0];
+    let dialled = soon(async { transport.connect(addr, &[ALPN], &credential).await }).await;
+    let error = dialled.unwrap_err().downcast().unwrap();
+    let TlsDialError::Timeout { after, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(after, limit);
+}
+
+#[tokio::test]
+async fn malformed_names_are_refused_at_once_and_other_addresses_stand_for_none() {
+    let transport = TcpTransport::default();
+    for name in [
+        "tls://node.example",
+        "tls://node.example:443/path",
+        "tls://:443",
+    ] {
+        assert!(transport.check_name(name).is_err(), "{name}");
+        assert!(transport.resolve(name).await.is_err(), "{name}");
+    }
+    transport.check_name("tls://node.example:443").unwrap();
+    let addrs = transport.resolve("tls://node.example:443").await.unwrap();
+    // Another transport does not know the name.
+    let credential = crate::support::anyone();
+    let other = TcpTransport::default();
+    let dialled = soon(async { other.connect(addrs[0], &[ALPN], &credential).await }).await;
+    let error = dialled.unwrap_err().downcast().unwrap();
+    assert!(matches!(error, ConnectError::NotDialable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn nothing_listening_is_an_error_of_the_address() {
+    let listener = TcpListener::bind(ANY_PORT).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let server = Server::start(TcpConfig::default()).await;
+    let dialled = dial_port(&server, "127.0.0.1", port, Ca::new().roots()).await;
+    let error = dialled.unwrap_err().downcast().unwrap();
+    assert!(matches!(error, ConnectError::Io { .. }), "{error}");
+}
