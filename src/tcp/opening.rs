@@ -66,7 +66,8 @@ impl Opening {
         self.stream.tcp().set_nodelay(true)?;
         let mut protocol = self.protocol().await?;
         if protocol == Some(Protocol::Tls) {
-            self = self.inside_tls(tls).await?;
+            // Boxed because it is large: each handshake would hold the room for it otherwise.
+            self = Box::pin(self.inside_tls(tls)).await?;
             // Inside there is the same as outside, except TLS.
             protocol = self.protocol().await?.filter(|p| *p != Protocol::Tls);
         } else if matches!(tls, TlsPolicy::Required(_)) {

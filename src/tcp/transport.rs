@@ -78,9 +78,18 @@ impl TcpTransport {
             let local = stream.local_addr()?;
             return Ok((stream.into(), local));
         };
-        let stream = dial_name(&name, limit).await?;
+        // Boxed because it is large: the task of each peer would hold the room for it otherwise.
+        Box::pin(self.open_tls(&name, limit)).await
+    }
+
+    async fn open_tls(
+        &self,
+        name: &TlsName,
+        limit: Duration,
+    ) -> anyhow::Result<(Stream, SocketAddr)> {
+        let stream = dial_name(name, limit).await?;
         let local = stream.local_addr()?;
-        let stream = self.connector.connect(stream, &name).await?;
+        let stream = self.connector.connect(stream, name).await?;
         Ok((Stream::Tls(Arc::new(stream)), local))
     }
 }

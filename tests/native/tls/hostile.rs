@@ -136,7 +136,7 @@ async fn a_peer_that_breaks_the_rules_of_tls_gets_an_alert() {
     let ca = Ca::new();
     let mut server = Server::start(TcpConfig::default().with_tls(Some(identity(&ca)))).await;
     let mut garbage = hello(&ca, &[]).await;
-    garbage[5..].fill(0xEE);
+    garbage[9..].fill(0xEE);
     let mut too_long = vec![0x16, 3, 1, 0xFF, 0xFF];
     too_long.resize(100_000, 1);
     let mut not_a_handshake = vec![0x16, 3, 3, 0, 4];
@@ -144,7 +144,12 @@ async fn a_peer_that_breaks_the_rules_of_tls_gets_an_alert() {
     for hello in [garbage, too_long, not_a_handshake] {
         let mut stream = connect(server.addr, &hello).await;
         let answer = read_to_end(&mut stream).await;
-        assert_eq!(answer.first(), Some(&0x15), "no alert: {answer:?}");
+        assert_eq!(
+            answer.first(),
+            Some(&0x15),
+            "no alert to {:?}: {answer:?}",
+            &hello[..9]
+        );
         drop(stream);
         let error = server.outcome().await.unwrap_err();
         assert_eq!(
