@@ -13,6 +13,7 @@ use crate::args::{CommandLine, Form, Setting, Source};
 use crate::descriptors::Shares;
 use crate::run::{admin_descriptors, admin_kind, check_web_root};
 use crate::shown::hide;
+use crate::tls_files::TlsFiles;
 use crate::trust_files::TrustFiles;
 use crate::{credential_file, private_file, ready_file, revocations, rfc3339, state_dir};
 
@@ -77,6 +78,7 @@ fn facts(line: &mut CommandLine) -> Result<String, Vec<String>> {
         note(in_directory(path, "--admin"));
         note(Port::check(path, admin_kind(args)).map(|()| String::new()));
     }
+    note(TlsFiles::read(args).map(|tls| tls.fact()));
     match files {
         Ok(files) => {
             if let Some(keyring) = files.trust().keyring() {

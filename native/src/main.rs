@@ -34,6 +34,7 @@ mod shown;
 mod shutdown;
 mod state_dir;
 mod status;
+mod tls_files;
 mod trust_files;
 mod units;
 mod values;

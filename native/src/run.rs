@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use gossip_transport::credential::Invite;
-use gossip_transport::net::NetTransport as _;
+use gossip_transport::net::{NetTransport as _, is_dialable};
 use gossip_transport::rt::{self, Instant};
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::udp::PlaintextUdpTransport;
@@ -26,8 +26,9 @@ use crate::node::Node;
 use crate::own_address::own_address;
 use crate::ready_file::Ready;
 use crate::revocations::Revocations;
-use crate::shutdown::Shutdown;
+use crate::shutdown::{HangUps, OnHangUp, Shutdown};
 use crate::state_dir::StateDir;
+use crate::tls_files::TlsFiles;
 use crate::trust_files::TrustFiles;
 use crate::{
     credential_file, membership_log, name_log, private_file, ready_file, rfc3339, seed_log,
@@ -68,13 +69,20 @@ pub(crate) async fn run(args: &mut Args) -> anyhow::Result<Instant> {
         log_invite(invite);
     }
     let args = &*args;
+    let tls = TlsFiles::read(args)?;
     let revocations = Revocations::read(trust_files.trust().clone(), state_dir.clone())?;
     let credential = credential_file::credential(args, trust_files.trust().clone())?;
     let identity = credential.identity();
     let default_id = default_id(&identity, invite.as_deref());
     // Not before, since files that are pipes, or on a server that is away, can take for ever to read, and
     // nothing must be left yet.
-    let mut shutdown = Shutdown::catch().context("cannot catch signals")?;
+    let on_hang_up = if tls.has_certificate() {
+        OnHangUp::Reload
+    } else {
+        OnHangUp::End
+    };
+    let mut shutdown = Shutdown::catch(on_hang_up).context("cannot catch signals")?;
+    let hang_ups = HangUps::catch().context("cannot catch signals")?;
 
     let http_listener = match args.http {
         Some(addr) => Some(bind_http(addr).await?),
@@ -88,7 +96,7 @@ pub(crate) async fn run(args: &mut Args) -> anyhow::Result<Instant> {
         Some(path) => Some(Port::bind(path, admin_kind(args)).await?),
         None => None,
     };
-    let tcp = TcpTransport::new(args.tcp_config(&shares));
+    let tcp = TcpTransport::new(tls.apply(args.tcp_config(&shares)));
     let socket = open(args, &shares, tcp.clone(), credential.clone())
         .await
         .with_context(|| cannot_listen("gossip", args.listen, "--listen"))?;
@@ -132,7 +140,7 @@ pub(crate) async fn run(args: &mut Args) -> anyhow::Result<Instant> {
         let server = Server::new(node.clone(), names, args.web_root.as_deref());
         server.serve(listener, shares.http)
     });
-    let watch_files = trust_files.watch(&me.node_id);
+    let watch_files = (trust_files.watch(&me.node_id), tls.watch(hang_ups));
     let keep = revocations.keep();
     let admin = admin_port.map(|port| admin::serve(port, node.clone(), trust_files, revocations));
 
@@ -229,7 +237,9 @@ async fn advertised(args: &Args, tcp: &TcpTransport) -> anyhow::Result<Option<So
 async fn first_seed(args: &Args, tcp: &TcpTransport) -> Vec<SocketAddr> {
     let resolved = rt::timeout(RESOLVE_LIMIT, async {
         for seed in &args.seeds {
-            if let Ok(addrs) = tcp.resolve(seed).await {
+            if let Ok(mut addrs) = tcp.resolve(seed).await {
+                // An address that stands for a name leads nowhere.
+                addrs.retain(|addr| is_dialable(*addr));
                 return addrs;
             }
         }

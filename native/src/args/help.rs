@@ -98,7 +98,8 @@ Environment
                     warn,gossip_transport=trace
 
 Exit codes
-  0  left the cluster after SIGINT, SIGTERM or SIGHUP; a subcommand: done
+  0  left the cluster after SIGINT, SIGTERM or SIGHUP (unless it has --tls-cert, which SIGHUP
+     reads again); a subcommand: done
   1  could not run, for example because a port is in use or a file cannot be read; a subcommand: the
      node has refused it, for example because there is no such key; stderr has the reason
   2  invalid arguments, values that are out of bounds included; stderr says what to change

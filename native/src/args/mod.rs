@@ -113,7 +113,26 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NET")]
     pub(crate) forwarded_for_from: Vec<Network>,
 
-    /// A member to contact first; may be given several times
+    /// File of the certificate chain (PEM) with which --listen also accepts TLS; re-read when it changes and on SIGHUP
+    ///
+    /// Nodes (--seed tls://HOST:PORT) and browser tabs (wss://) then reach this node inside TLS, on the same port. The
+    /// certificate of this node is the first one in the file. SIGHUP does not end a node with a certificate.
+    #[arg(long, value_name = "FILE", value_parser = path(), requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// File of the certificate's private key (PEM, not encrypted); re-read with --tls-cert
+    #[arg(long, value_name = "FILE", value_parser = path(), requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// Refuse connections without TLS, those of nodes that do not dial tls:// included
+    #[arg(long, requires = "tls_cert")]
+    pub(crate) tls_only: bool,
+
+    /// File of the CA certificates (PEM) that are trusted for tls:// seeds [default: those of the system]
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    pub(crate) tls_ca: Option<PathBuf>,
+
+    /// A member to contact first, as tls://HOST:PORT through TLS; may be given several times
     ///
     /// A host name is resolved again from time to time, so the address of a seed may change.
     #[arg(long = "seed", value_name = "HOST:PORT", value_parser = parse_seed)]

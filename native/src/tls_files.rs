@@ -1,0 +1,179 @@
+//! The files of the TLS certificate and its key, which are read again when they have changed, and that of a CA.
+//!
+//! They are looked at every second, and read at once on SIGHUP, by blocking tasks, since a file system may never answer.
+//! Invariant: files that cannot be used change nothing, and are warned of once.
+
+use std::fs::Metadata;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use gossip_transport::rt::{self, Task};
+use gossip_transport::tcp::{Reloaded, TcpConfig, TlsFileError, TlsIdentity, TlsRoots};
+
+use crate::args::Args;
+use crate::private_file;
+use crate::rfc3339;
+use crate::shutdown::HangUps;
+
+/// The time between two looks at the files. A change is read when it has stayed the same for as long, since there are two
+/// files.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What the arguments about TLS name.
+#[derive(Debug)]
+pub(crate) struct TlsFiles {
+    identity: Option<TlsIdentity>,
+    roots: TlsRoots,
+    only: bool,
+}
+
+/// The metadata that change when one of the files is changed or replaced, `None` for one that cannot be seen.
+type Sight = [Option<Stamp>; 2];
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stamp {
+    len: u64,
+    modified: Option<SystemTime>,
+    #[cfg(unix)]
+    inode: (u64, u64, i64, i64),
+}
+
+impl TlsFiles {
+    /// Reads the files that the arguments name.
+    ///
+    /// # Errors
+    ///
+    /// Fails if one of them cannot be read or used.
+    pub(crate) fn read(args: &Args) -> anyhow::Result<Self> {
+        let identity = match (&args.tls_cert, &args.tls_key) {
+            (Some(certificate), Some(key)) => {
+                if private_file::readable_by_others(key) {
+                    tracing::warn!(
+                        file = %key.display(),
+                        "others than its owner can read the key of TLS: chmod 600"
+                    );
+                }
+                let identity = TlsIdentity::from_files(certificate, key);
+                Some(identity.context("--tls-cert and --tls-key")?)
+            }
+            _ => None,
+        };
+        let roots = match &args.tls_ca {
+            Some(path) => TlsRoots::from_file(path).context("--tls-ca")?,
+            None => TlsRoots::system(),
+        };
+        Ok(Self {
+            identity,
+            roots,
+            only: args.tls_only,
+        })
+    }
+
+    /// Returns whether there is a certificate, which SIGHUP reads again.
+    pub(crate) fn has_certificate(&self) -> bool {
+        self.identity.is_some()
+    }
+
+    /// Sets what the files contain.
+    pub(crate) fn apply(&self, config: TcpConfig) -> TcpConfig {
+        config
+            .with_tls(self.identity.clone())
+            .with_tls_only(self.only)
+            .with_tls_roots(self.roots.clone())
+    }
+
+    /// Returns what is public of them, for `--check-config`; nothing if there is no certificate.
+    pub(crate) fn fact(&self) -> String {
+        let expiry = self.identity.as_ref().map(expiry);
+        expiry.map_or(String::new(), |expires| {
+            format!("TLS certificate: expires {expires}")
+        })
+    }
+
+    /// Reads the certificate and the key again when they have changed, and at each of `hang_ups`, until the returned task
+    /// is dropped.
+    pub(crate) fn watch(&self, hang_ups: HangUps) -> Option<Task> {
+        let identity = self.identity.clone()?;
+        Some(Task::spawn(watch(identity, hang_ups)))
+    }
+}
+
+async fn watch(identity: TlsIdentity, mut hang_ups: HangUps) {
+    let mut settled = see(&identity).await;
+    let mut last = settled.clone();
+    let mut reported = None;
+    loop {
+        let is_asked = tokio::select! {
+            () = rt::sleep(LOOK_EVERY) => false,
+            () = hang_ups.next() => true,
+        };
+        if !is_asked {
+            let seen = see(&identity).await;
+            let is_stable = std::mem::replace(&mut last, seen.clone()) == seen;
+            if seen == settled || !is_stable {
+                continue;
+            }
+            settled = seen;
+        }
+        match reload(&identity).await {
+            Ok(Reloaded::Replaced) => {
+                tracing::info!(
+                    expires = expiry(&identity),
+                    "the TLS certificate was replaced"
+                );
+                reported = None;
+            }
+            Ok(Reloaded::Unchanged) => {
+                if is_asked {
+                    tracing::info!("SIGHUP: the TLS certificate is the same as before");
+                }
+                reported = None;
+            }
+            Err(error) => {
+                // It is tried again, since what is missing may not be in the files.
+                settled = None;
+                let error = format!("{:#}", anyhow::Error::from(error));
+                if is_asked || reported.as_ref() != Some(&error) {
+                    tracing::warn!(error, "the node still uses its earlier TLS certificate");
+                    reported = Some(error);
+                }
+            }
+        }
+    }
+}
+
+async fn see(identity: &TlsIdentity) -> Option<Sight> {
+    let identity = identity.clone();
+    let look = move || {
+        let (certificate, key) = identity.files()?;
+        let stamp = |path: &Path| std::fs::metadata(path).ok().map(|file| Stamp::from(&file));
+        Some([stamp(certificate), stamp(key)])
+    };
+    tokio::task::spawn_blocking(look).await.ok().flatten()
+}
+
+async fn reload(identity: &TlsIdentity) -> Result<Reloaded, TlsFileError> {
+    let identity = identity.clone();
+    let reloaded = tokio::task::spawn_blocking(move || identity.reload()).await;
+    // The runtime is shut down otherwise.
+    reloaded.unwrap_or(Ok(Reloaded::Unchanged))
+}
+
+fn expiry(identity: &TlsIdentity) -> String {
+    let expires = identity.expires_at();
+    expires.map_or_else(|| "at an unknown time".to_owned(), rfc3339::utc)
+}
+
+impl From<&Metadata> for Stamp {
+    fn from(file: &Metadata) -> Self {
+        #[cfg(unix)]
+        use std::os::unix::fs::MetadataExt as _;
+        Self {
+            len: file.len(),
+            modified: file.modified().ok(),
+            #[cfg(unix)]
+            inode: (file.dev(), file.ino(), file.ctime(), file.ctime_nsec()),
+        }
+    }
+}
