@@ -29,11 +29,11 @@ use crate::secure::{self, Endpoints, HandshakeParams, ReceiveMemory, Suite};
 /// Clones share the limits on unauthenticated connections and on messages that have arrived in part.
 #[derive(Debug, Clone)]
 pub struct TcpTransport {
-    config: TcpConfig,
+    config: Arc<TcpConfig>,
     admission: Admission,
     readers: Readers,
     memory: ReceiveMemory,
-    connector: TlsConnector,
+    connector: Arc<TlsConnector>,
     names: TlsNames,
 }
 
@@ -48,9 +48,12 @@ impl TcpTransport {
             admission: Admission::new(&config),
             readers: Readers::new(memory.stats().max_bytes),
             memory,
-            connector: TlsConnector::new(config.tls_roots.clone(), config.tls_handshake_timeout),
+            connector: Arc::new(TlsConnector::new(
+                config.tls_roots.clone(),
+                config.tls_handshake_timeout,
+            )),
             names: TlsNames::default(),
-            config,
+            config: Arc::new(config),
         }
     }
 
@@ -79,18 +82,32 @@ impl TcpTransport {
             return Ok((stream.into(), local));
         };
         // Boxed because it is large: the task of each peer would hold the room for it otherwise.
-        Box::pin(self.open_tls(&name, limit)).await
+        Box::pin(self.open_tls(addr, &name, limit)).await
     }
 
+    /// Dials `name`, for which `addr` stands, and runs the TLS handshake.
+    ///
+    /// # Errors
+    ///
+    /// Fails with a [`TlsDialError`](super::TlsDialError) if the handshake fails. If a retry cannot help, it is the cause of a
+    /// [`ConnectError::NotPermitted`].
     async fn open_tls(
         &self,
+        addr: SocketAddr,
         name: &TlsName,
         limit: Duration,
     ) -> anyhow::Result<(Stream, SocketAddr)> {
         let stream = dial_name(name, limit).await?;
         let local = stream.local_addr()?;
-        let stream = self.connector.connect(stream, name).await?;
-        Ok((Stream::Tls(Arc::new(stream)), local))
+        match self.connector.connect(stream, name).await {
+            Ok(stream) => Ok((Stream::Tls(Arc::new(stream)), local)),
+            Err(error) if error.is_permanent() => {
+                let help = error.to_string();
+                let refused = ConnectError::NotPermitted { addr, help };
+                Err(anyhow::Error::new(error).context(refused))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -24,12 +24,11 @@ use crate::rt;
 /// The most names of a certificate that an error shows.
 const MAX_SHOWN_NAMES: usize = 8;
 
-/// Dials TLS. Clones share the authorities that were loaded.
-#[derive(Clone)]
+/// Dials TLS. It loads the authorities once.
 pub(in crate::tcp) struct TlsConnector {
     roots: TlsRoots,
     limit: Duration,
-    config: Arc<OnceCell<Arc<ClientConfig>>>,
+    config: OnceCell<Arc<ClientConfig>>,
 }
 
 impl TlsConnector {
@@ -38,7 +37,7 @@ impl TlsConnector {
         Self {
             roots,
             limit,
-            config: Arc::default(),
+            config: OnceCell::new(),
         }
     }
 

@@ -194,6 +194,26 @@ pub enum TlsDialError {
     },
 }
 
+impl TlsDialError {
+    /// Returns whether somebody must change something before a retry can help: the certificate is not one that this side
+    /// accepts for the name, for another reason than its time.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::UnknownIssuer { .. }
+            | Self::WrongName { .. }
+            | Self::Certificate { .. }
+            | Self::Roots { .. } => true,
+            Self::Expired { .. }
+            | Self::NotValidYet { .. }
+            | Self::NotTls { .. }
+            | Self::Refused { .. }
+            | Self::Timeout { .. }
+            | Self::Io { .. }
+            | Self::Failed { .. } => false,
+        }
+    }
+}
+
 /// The error of an incoming connection whose TLS handshake failed. The peer is at fault unless the text says
 /// otherwise; others are not affected.
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use gossip_transport::ClusterSecret;
-use gossip_transport::gossip::{GossipConfig, Participant};
+use gossip_transport::gossip::{ConnectedError, GossipConfig, Participant};
 use gossip_transport::net::{CloseCode, NetConnection};
 use gossip_transport::secure::{
     Endpoints, FrameBuffer, FrameEvent, FrameReader, FrameWriter, MAX_FRAME_LEN,
@@ -139,6 +139,23 @@ async fn a_large_transfer_in_both_directions_at_once_arrives_whole_and_in_order(
         tokio::join!(sending, receiving);
     };
     soon(async { tokio::join!(run(&here, 1, 2), run(&there, 2, 1)) }).await;
+}
+
+#[tokio::test]
+async fn a_member_that_does_not_know_the_authority_of_its_seed_is_told_so() {
+    let (ca, other) = (Ca::new(), Ca::named("another CA"));
+    let server = Server::start(ca.issue(&["localhost"]).config()).await;
+    let config = TcpConfig::default().with_tls_roots(other.roots());
+    let socket = open(TcpTransport::new(config), server.member()).await;
+    let seed = format!("tls://localhost:{}", server.addr.port());
+    let config = GossipConfig::new("cluster", "bob").with_seeds(vec![seed.clone()]);
+    let bob = Participant::join(socket, config).await.unwrap();
+    let error = soon(bob.connected()).await.unwrap_err();
+    let ConnectedError::NotPermitted { seed: of, help } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(*of, seed);
+    assert!(help.contains("unknown authority"), "{help}");
 }
 
 #[tokio::test]
