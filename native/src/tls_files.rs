@@ -50,7 +50,7 @@ impl TlsFiles {
             (Some(certificate), Some(key)) => {
                 if private_file::readable_by_others(key) {
                     tracing::warn!(
-                        file = %key.display(),
+                        file = ?key,
                         "others than its owner can read the key of TLS: chmod 600"
                     );
                 }
