@@ -4,7 +4,7 @@
 //! that. Invariant: nothing is sent inside of TLS before the certificate has been verified.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -13,7 +13,6 @@ use rustls::{
     AlertDescription, CertificateError, ClientConfig, ClientConnection, Connection, InvalidMessage,
 };
 use tokio::net::TcpStream;
-use tokio::sync::OnceCell;
 
 use super::error::{TlsDialError, TlsFileError};
 use super::names::TlsName;
@@ -24,11 +23,12 @@ use crate::rt;
 /// The most names of a certificate that an error shows.
 const MAX_SHOWN_NAMES: usize = 8;
 
-/// Dials TLS. It loads the authorities once.
+/// Dials TLS. It keeps the authorities once they are loaded.
 pub(in crate::tcp) struct TlsConnector {
     roots: TlsRoots,
     limit: Duration,
-    config: OnceCell<Arc<ClientConfig>>,
+    // No dial waits for another one that loads them, since nobody may be polling that.
+    config: OnceLock<Arc<ClientConfig>>,
 }
 
 impl TlsConnector {
@@ -37,7 +37,7 @@ impl TlsConnector {
         Self {
             roots,
             limit,
-            config: OnceCell::new(),
+            config: OnceLock::new(),
         }
     }
 
@@ -48,8 +48,14 @@ impl TlsConnector {
         name: &TlsName,
     ) -> Result<TlsStream, TlsDialError> {
         let shown = || name.host_and_port().to_owned();
-        let config = self.config.get_or_try_init(|| self.load(name)).await?;
-        let session = ClientConnection::new(Arc::clone(config), name.server.clone());
+        let config = match self.config.get() {
+            Some(config) => Arc::clone(config),
+            None => {
+                let config = self.load(name).await?;
+                Arc::clone(self.config.get_or_init(|| config))
+            }
+        };
+        let session = ClientConnection::new(config, name.server.clone());
         let session = session.map_err(|error| reason(shown(), error))?;
         let opening = TlsStream::open(stream, Connection::Client(session), BytesMut::new());
         match rt::timeout(self.limit, opening).await {

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use gossip_transport::either::EitherTransport;
 use gossip_transport::net::{ConnectError, NetTransport as _};
 use gossip_transport::tcp::{AcceptError, TcpConfig, TcpTransport, TlsAcceptError, TlsDialError};
+use gossip_transport::udp::PlaintextUdpTransport;
 use rcgen::date_time_ymd;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -141,6 +143,34 @@ async fn a_peer_that_does_not_answer_the_hello_costs_the_time_limit() {
         panic!("{error}");
     };
     assert_eq!(after, limit);
+}
+
+#[tokio::test]
+async fn beside_a_plaintext_network_a_name_is_dialled_with_tls_or_not_at_all() {
+    let (ca, listener) = (Ca::new(), TcpListener::bind(ANY_PORT).await.unwrap());
+    let silent = listener.local_addr().unwrap().port();
+    let mut server = Server::start(ca.issue(&["localhost"]).config()).await;
+    // More than the head start of the first network.
+    let limit = Duration::from_millis(600);
+    let config = TcpConfig::default()
+        .with_tls_roots(ca.roots())
+        .with_tls_handshake_timeout(limit);
+    let udp = PlaintextUdpTransport::default();
+    let transport = EitherTransport::new(TcpTransport::new(config), udp);
+    let dial = async |name: &str, port: u16| {
+        let addrs = transport.resolve(&format!("tls://{name}:{port}")).await?;
+        let credential = server.member();
+        soon(async { transport.connect(addrs[0], &[ALPN], &credential).await }).await
+    };
+    let error = dial("localhost", silent).await.err().unwrap();
+    let error = error.downcast().unwrap();
+    assert!(matches!(error, TlsDialError::Timeout { .. }), "{error}");
+    let error = dial("127.0.0.1", server.addr.port()).await.err().unwrap();
+    let error = error.downcast().unwrap();
+    assert!(matches!(error, TlsDialError::WrongName { .. }), "{error}");
+    let here = dial("localhost", server.addr.port()).await.unwrap();
+    server.failure::<AcceptError>().await;
+    converse(&here, &server.outcome().await.unwrap()).await;
 }
 
 #[tokio::test]

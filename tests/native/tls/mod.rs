@@ -1,7 +1,7 @@
 //! TLS on the port of the TCP network, and dialling with TLS. Uses real sockets.
 
 mod carriers;
-mod certificates;
+pub(crate) mod certificates;
 mod dialling;
 mod hostile;
 mod identity;

@@ -10,6 +10,7 @@ use gossip_transport::net::{Alpn, NetTransport};
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::udp::{PlaintextUdpTransport, UdpConfig};
 
+pub(crate) use super::tls::Tls;
 #[cfg(unix)]
 use crate::examples::custom_network::UnixTransport;
 use crate::support::ANY_PORT;
@@ -55,6 +56,11 @@ pub(crate) trait Fixture {
     /// Returns a message that the network carries: `len` times `fill` or as close to that as it can.
     fn message(fill: u8, len: usize) -> Bytes {
         vec![fill; len].into()
+    }
+
+    /// Returns the address of the acceptor of a dial, which was bound to `addr`, as the dialler sees it.
+    async fn dialled(addr: SocketAddr) -> SocketAddr {
+        addr
     }
 
     fn has(capability: Capability) -> bool {

@@ -9,6 +9,7 @@ mod fixtures;
 mod handshakes;
 mod meeting;
 mod suite;
+mod tls;
 
 use fixtures::{Capability, Fixture};
 use handshakes::*;
@@ -23,6 +24,7 @@ macro_rules! conforms {
 
         conforms!(@network memory Memory, #[tokio::test] $($name)*);
         conforms!(@network tcp Tcp, #[tokio::test] $($name)*);
+        conforms!(@network tcp_inside_tls Tls, #[tokio::test] $($name)*);
         conforms!(@network udp Udp, #[tokio::test] $($name)*);
         #[cfg(unix)]
         conforms!(@network custom Custom, #[tokio::test] $($name)*);
@@ -94,6 +96,7 @@ fn only_datagrams_are_excused_from_anything() {
     let none: [&str; 0] = [];
     assert_eq!(excused::<fixtures::Memory>(), none);
     assert_eq!(excused::<fixtures::Tcp>(), none);
+    assert_eq!(excused::<fixtures::Tls>(), none);
     #[cfg(unix)]
     assert_eq!(excused::<fixtures::Custom>(), none);
     assert_eq!(excused::<fixtures::EitherFirst>(), none);
