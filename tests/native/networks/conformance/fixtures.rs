@@ -10,7 +10,6 @@ use gossip_transport::net::{Alpn, NetTransport};
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::udp::{PlaintextUdpTransport, UdpConfig};
 
-pub(crate) use super::tls::Tls;
 #[cfg(unix)]
 use crate::examples::custom_network::UnixTransport;
 use crate::support::ANY_PORT;
