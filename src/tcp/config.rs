@@ -31,8 +31,11 @@ pub struct TcpConfig {
     /// The certificate with which connections are accepted that begin with a TLS handshake. Everything else of the port
     /// works inside of TLS as it does outside. Default: none, and such connections are refused.
     pub tls: Option<TlsIdentity>,
-    /// Whether connections without TLS are refused, those of this crate's own protocol included: the other members must
-    /// dial `tls://` names. Needs [`tls`](Self::tls). Default: `false`.
+    /// Whether connections without TLS are refused, those of this crate's own protocol included: a seed here is dialled by a
+    /// `tls://` name. Addresses of members, for which no certificate is issued, are dialled with TLS from here, and without it
+    /// if the other side does not speak it; the certificate is not compared with anything then, and the secure channel inside
+    /// authenticates the peer as always. So members that require TLS reach each other, and all that they learn of by gossip.
+    /// Needs [`tls`](Self::tls). Default: `false`.
     pub tls_only: bool,
     /// The authorities that are trusted when a name that begins with `tls://` is dialled. Default: those of the system.
     pub tls_roots: TlsRoots,

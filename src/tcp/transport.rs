@@ -15,7 +15,7 @@ use super::config::TcpConfig;
 use super::listener::{TcpListener, Terms};
 use super::notices::Notices;
 use super::stream::Stream;
-use super::tls::{TlsAcceptor, TlsConnector, TlsName, TlsNames, TlsPolicy};
+use super::tls::{TlsAcceptor, TlsConnector, TlsDialError, TlsName, TlsNames, TlsPolicy};
 use crate::credential::NetCredential;
 use crate::net::address::is_discard_only;
 use crate::net::{
@@ -77,12 +77,31 @@ impl TcpTransport {
             .then(|| self.names.get(addr))
             .flatten();
         let Some(name) = name else {
-            let stream = dial(addr, limit).await?;
-            let local = stream.local_addr()?;
-            return Ok((stream.into(), local));
+            if self.config.tls_only {
+                // Its port may require TLS, too.
+                return Box::pin(self.open_unverified(addr, limit)).await;
+            }
+            return open_plain(addr, limit).await;
         };
         // Boxed because it is large: the task of each peer would hold the room for it otherwise.
         Box::pin(self.open_tls(addr, &name, limit)).await
+    }
+
+    /// Dials `addr`, of which no name is known, with TLS if the peer speaks it.
+    async fn open_unverified(
+        &self,
+        addr: SocketAddr,
+        limit: Duration,
+    ) -> anyhow::Result<(Stream, SocketAddr)> {
+        let stream = dial(addr, limit).await?;
+        let local = stream.local_addr()?;
+        match self.connector.connect_unverified(stream, addr).await {
+            Ok(stream) => Ok((Stream::Tls(Arc::new(stream)), local)),
+            Err(TlsDialError::NotTls { .. } | TlsDialError::Refused { .. }) => {
+                open_plain(addr, limit).await
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Dials `name`, for which `addr` stands, and runs the TLS handshake.
@@ -205,7 +224,14 @@ impl NetTransport for TcpTransport {
     }
 }
 
-/// Dials `addr` without TLS.
+/// Dials `addr` without TLS, and returns the stream and our own address.
+async fn open_plain(addr: SocketAddr, limit: Duration) -> anyhow::Result<(Stream, SocketAddr)> {
+    let stream = dial(addr, limit).await?;
+    let local = stream.local_addr()?;
+    Ok((stream.into(), local))
+}
+
+/// Opens a TCP stream to `addr`.
 async fn dial(addr: SocketAddr, limit: Duration) -> anyhow::Result<TcpStream> {
     if !is_dialable(addr) {
         return Err(ConnectError::NotDialable { addr }.into());

@@ -1,14 +1,17 @@
 //! The client's side of TLS handshakes.
 //!
 //! The certificate must be for the name that is dialled, and from an authority that is trusted; there is no way to skip
-//! that. Invariant: nothing is sent inside of TLS before the certificate has been verified.
+//! that. An address without a name is dialled as `unverified.rs` says. Invariant: nothing is sent inside of TLS before the
+//! handshake has ended.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::ServerName;
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, ClientConnection, Connection, InvalidMessage,
 };
@@ -18,6 +21,7 @@ use super::error::{TlsDialError, TlsFileError};
 use super::names::TlsName;
 use super::roots::TlsRoots;
 use super::session::{Broken, TlsStream};
+use super::unverified;
 use crate::rt;
 
 /// The most names of a certificate that an error shows.
@@ -29,6 +33,8 @@ pub(in crate::tcp) struct TlsConnector {
     limit: Duration,
     // No dial waits for another one that loads them, since nobody may be polling that.
     config: OnceLock<Arc<ClientConfig>>,
+    /// For addresses.
+    unverified: OnceLock<Arc<ClientConfig>>,
 }
 
 impl TlsConnector {
@@ -38,6 +44,7 @@ impl TlsConnector {
             roots,
             limit,
             config: OnceLock::new(),
+            unverified: OnceLock::new(),
         }
     }
 
@@ -55,7 +62,35 @@ impl TlsConnector {
                 Arc::clone(self.config.get_or_init(|| config))
             }
         };
-        let session = ClientConnection::new(config, name.server.clone());
+        self.open(stream, config, name.server.clone(), &shown).await
+    }
+
+    /// Runs the handshake over a stream to an address of which no name is known. See `unverified.rs`.
+    pub(in crate::tcp) async fn connect_unverified(
+        &self,
+        stream: TcpStream,
+        addr: SocketAddr,
+    ) -> Result<TlsStream, TlsDialError> {
+        let shown = || addr.to_string();
+        let config = match self.unverified.get() {
+            Some(config) => Arc::clone(config),
+            None => {
+                let config = unverified::config().map_err(|error| reason(shown(), error))?;
+                Arc::clone(self.unverified.get_or_init(|| config))
+            }
+        };
+        let server = ServerName::IpAddress(addr.ip().into());
+        self.open(stream, config, server, &shown).await
+    }
+
+    async fn open(
+        &self,
+        stream: TcpStream,
+        config: Arc<ClientConfig>,
+        server: ServerName<'static>,
+        shown: &impl Fn() -> String,
+    ) -> Result<TlsStream, TlsDialError> {
+        let session = ClientConnection::new(config, server);
         let session = session.map_err(|error| reason(shown(), error))?;
         let opening = TlsStream::open(stream, Connection::Client(session), BytesMut::new());
         match rt::timeout(self.limit, opening).await {

@@ -10,6 +10,7 @@
 //! | `identity` | the certificate and key with which TLS is accepted, and their replacement |
 //! | `roots` | the authorities that are trusted when TLS is dialled |
 //! | `server`, `client` | the two sides of a handshake |
+//! | `unverified` | dialling an address for which no certificate can be issued |
 //! | `session` | an established stream |
 //! | `names` | names that are dialled with TLS |
 //! | `pem` | files with certificates and keys |
@@ -26,6 +27,7 @@ mod server;
 mod session;
 #[cfg(test)]
 mod tests;
+mod unverified;
 mod validity;
 
 pub(super) use client::TlsConnector;

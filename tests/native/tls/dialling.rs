@@ -174,6 +174,32 @@ async fn beside_a_plaintext_network_a_name_is_dialled_with_tls_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn a_member_that_requires_tls_dials_addresses_with_tls_and_those_without_it_as_well() {
+    let ca = Ca::new();
+    let required = || ca.issue(&["node.example"]).config().with_tls_only(true);
+    let credential = |server: &Server| crate::support::member(&server.secret);
+    let here = TcpTransport::new(required());
+    // The certificate is for a name that nobody knows here.
+    let mut server = Server::start(required()).await;
+    let dialled = soon(here.connect(server.addr, &[ALPN], &credential(&server))).await;
+    converse(&dialled.unwrap(), &server.outcome().await.unwrap()).await;
+    // One that does not require it is refused there.
+    let plain = TcpTransport::default();
+    let dialled = soon(plain.connect(server.addr, &[ALPN], &credential(&server))).await;
+    assert!(dialled.is_err());
+    let theirs = server.failure::<AcceptError>().await;
+    assert!(matches!(theirs, AcceptError::TlsRequired), "{theirs}");
+    let mut server = Server::start(TcpConfig::default()).await;
+    let dialled = soon(here.connect(server.addr, &[ALPN], &credential(&server))).await;
+    server.failure::<AcceptError>().await;
+    converse(&dialled.unwrap(), &server.outcome().await.unwrap()).await;
+    // Whoever else answers in the place of the peer has no key of the cluster.
+    let stranger = Server::start(required()).await;
+    let dialled = soon(here.connect(stranger.addr, &[ALPN], &credential(&server))).await;
+    assert!(dialled.is_err());
+}
+
+#[tokio::test]
 async fn malformed_names_are_refused_at_once_and_other_addresses_stand_for_none() {
     let transport = TcpTransport::default();
     for name in [
