@@ -27,6 +27,7 @@ mod alpn;
 mod close;
 mod connection;
 mod error;
+pub(crate) mod stand_ins;
 mod stats;
 mod transport;
 

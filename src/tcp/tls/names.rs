@@ -1,27 +1,19 @@
 //! Names that are dialled with TLS, and the addresses that stand for them.
 //!
-//! A socket address cannot express TLS, nor the name that a certificate is for. So a name is given an address of the
-//! discard-only prefix 100::/64 (RFC 6666), which no network routes, as in a browser. It depends on the name alone, and can be
-//! dialled only by the transport that resolved the name and its clones. This file asks no DNS. Invariant: at most
-//! [`MAX_NAMES`] names are remembered; the least recently used one is forgotten first.
+//! A socket address cannot express TLS, nor the name that a certificate is for. So a name is given an address that stands for
+//! it (`net/stand_ins.rs`), and can be dialled only by the transport that resolved the name and its clones. This file asks no
+//! DNS.
 
-use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::net::{Ipv6Addr, SocketAddr};
 
-use blake2::{Blake2s256, Digest as _};
 use rustls::pki_types::ServerName;
 
 use super::error::TlsNameError;
-use crate::net::address::DISCARD_ONLY;
+use crate::net::stand_ins::StandIns;
 use crate::rt;
-use crate::rt::sync::Mutex;
 
 /// The beginning of a name that is dialled with TLS.
 const SCHEME: &str = "tls://";
-/// The most names that are remembered. A node has a handful of seeds.
-const MAX_NAMES: usize = 256;
-
 /// A host and a port that are dialled with TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::tcp) struct TlsName {
@@ -62,45 +54,22 @@ impl TlsName {
     pub(in crate::tcp) fn host_and_port(&self) -> &str {
         &self.host_and_port
     }
-
-    fn stand_in(&self) -> SocketAddr {
-        let digest = Blake2s256::new()
-            .chain_update(SCHEME)
-            .chain_update(&self.host_and_port)
-            .finalize();
-        let tail = digest
-            .first_chunk()
-            .map_or(0, |bytes| u64::from_be_bytes(*bytes));
-        let prefix = u128::from(DISCARD_ONLY[0]) << 112;
-        let ip = Ipv6Addr::from(prefix | u128::from(tail));
-        SocketAddr::new(IpAddr::V6(ip), self.port)
-    }
 }
 
-/// The names that were resolved, least recently used first. Clones share them.
+/// The names that were resolved. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub(in crate::tcp) struct TlsNames(Arc<Mutex<VecDeque<(SocketAddr, TlsName)>>>);
+pub(in crate::tcp) struct TlsNames(StandIns<TlsName>);
 
 impl TlsNames {
-    /// Remembers `name` as the most recently used one. Returns the address that stands for it.
+    /// Remembers `name`. Returns the address that stands for it.
     pub(in crate::tcp) fn remember(&self, name: TlsName) -> SocketAddr {
-        let addr = name.stand_in();
-        let mut names = self.0.lock();
-        names.retain(|(known, _)| *known != addr);
-        if names.len() >= MAX_NAMES {
-            names.pop_front();
-        }
-        names.push_back((addr, name));
-        addr
+        let text = format!("{SCHEME}{}", name.host_and_port);
+        self.0.remember(&text, name.port, name)
     }
 
     /// Returns the name for which `addr` stands, if it is remembered, and marks it as used.
     pub(in crate::tcp) fn get(&self, addr: SocketAddr) -> Option<TlsName> {
-        let mut names = self.0.lock();
-        let index = names.iter().position(|(known, _)| *known == addr)?;
-        let (addr, name) = names.remove(index)?;
-        names.push_back((addr, name.clone()));
-        Some(name)
+        self.0.get(addr)
     }
 }
 
@@ -140,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_stands_for_the_name_in_any_spelling_until_it_is_forgotten() {
+    fn an_address_stands_for_the_name_in_any_spelling() {
         let names = TlsNames::default();
         let addr = names.remember(read("tls://node.example:443").unwrap());
         assert_eq!(
@@ -149,11 +118,7 @@ mod tests {
         );
         assert!(!is_dialable(addr) && addr.port() == 443);
         assert_eq!(names.get(addr).unwrap().host_and_port(), "node.example:443");
-        for n in 1..=MAX_NAMES {
-            let other = names.remember(read(&format!("tls://node.example:{}", 1000 + n)).unwrap());
-            assert_ne!(other, addr);
-        }
-        assert_eq!(names.get(addr), None);
-        assert_eq!(names.0.lock().len(), MAX_NAMES);
+        let other = names.remember(read("tls://node.example:1000").unwrap());
+        assert_ne!(other, addr);
     }
 }
