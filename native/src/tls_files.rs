@@ -20,6 +20,9 @@ use crate::shutdown::HangUps;
 /// files.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// The time before its end at which a certificate should have been renewed: those for six days are renewed after four.
+const SOON: Duration = Duration::from_secs(24 * 3600);
+
 /// What the arguments about TLS name.
 #[derive(Debug)]
 pub(crate) struct TlsFiles {
@@ -100,14 +103,20 @@ impl TlsFiles {
 }
 
 async fn watch(identity: TlsIdentity, mut hang_ups: HangUps) {
-    let mut settled = see(&identity).await;
-    let mut last = settled.clone();
+    // They were read a while ago.
+    let mut settled = None;
+    let mut last = see(&identity).await;
     let mut reported = None;
+    let mut validity = Validity::of(&identity, rt::unix_time());
     loop {
         let is_asked = tokio::select! {
             () = rt::sleep(LOOK_EVERY) => false,
             () = hang_ups.next() => true,
         };
+        let before = std::mem::replace(&mut validity, Validity::of(&identity, rt::unix_time()));
+        if validity != before {
+            validity.report(&identity);
+        }
         if !is_asked {
             let seen = see(&identity).await;
             let is_stable = std::mem::replace(&mut last, seen.clone()) == seen;
@@ -139,6 +148,40 @@ async fn watch(identity: TlsIdentity, mut hang_ups: HangUps) {
                     reported = Some(error);
                 }
             }
+        }
+    }
+}
+
+/// For how long a certificate is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Validity {
+    Long,
+    /// It expires within [`SOON`].
+    Short,
+    Expired,
+}
+
+impl Validity {
+    fn of(identity: &TlsIdentity, now: Duration) -> Self {
+        match identity.expires_at() {
+            Some(expires) if expires <= now => Self::Expired,
+            Some(expires) if expires <= now + SOON => Self::Short,
+            _ => Self::Long,
+        }
+    }
+
+    fn report(self, identity: &TlsIdentity) {
+        let expires = expiry(identity);
+        match self {
+            Self::Long => {}
+            Self::Short => tracing::warn!(
+                expires,
+                "the TLS certificate expires soon, and was not renewed: tabs and members that dial tls:// will be refused"
+            ),
+            Self::Expired => tracing::error!(
+                expires,
+                "the TLS certificate has expired: tabs and members that dial tls:// are refused"
+            ),
         }
     }
 }

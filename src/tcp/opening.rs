@@ -70,7 +70,9 @@ impl Opening {
             self = Box::pin(self.inside_tls(tls)).await?;
             // Inside there is the same as outside, except TLS.
             protocol = self.protocol().await?.filter(|p| *p != Protocol::Tls);
-        } else if matches!(tls, TlsPolicy::Required(_)) {
+        } else if matches!(tls, TlsPolicy::Required(_))
+            && matches!(protocol, Some(Protocol::Http | Protocol::Frames))
+        {
             if protocol == Some(Protocol::Http) {
                 http::refuse_plain(&mut self.stream).await?;
             }

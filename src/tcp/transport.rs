@@ -97,9 +97,7 @@ impl TcpTransport {
         let local = stream.local_addr()?;
         match self.connector.connect_unverified(stream, addr).await {
             Ok(stream) => Ok((Stream::Tls(Arc::new(stream)), local)),
-            Err(TlsDialError::NotTls { .. } | TlsDialError::Refused { .. }) => {
-                open_plain(addr, limit).await
-            }
+            Err(error) if speaks_no_tls(&error) => open_plain(addr, limit).await,
             Err(error) => Err(error.into()),
         }
     }
@@ -221,6 +219,16 @@ impl NetTransport for TcpTransport {
             Some(read) => Ok(read.map(drop)?),
             None => rt::check_name(name),
         }
+    }
+}
+
+/// Returns whether the error is that of a handshake with a peer that does not speak TLS: it refuses, or ends the stream.
+fn speaks_no_tls(error: &TlsDialError) -> bool {
+    match error {
+        TlsDialError::NotTls { .. } | TlsDialError::Refused { .. } => true,
+        // A peer that ends the stream with bytes of the hello unread.
+        TlsDialError::Io { source, .. } => source.kind() == io::ErrorKind::ConnectionReset,
+        _ => false,
     }
 }
 

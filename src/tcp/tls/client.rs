@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
 use rustls::{
@@ -123,11 +124,13 @@ impl TlsConnector {
             source,
         })?;
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .map_err(|error| reason(name.host_and_port().to_owned(), error))?
             .with_root_certificates(roots)
             .with_no_client_auth();
+        // A server could make this side remember megabytes, for a dial that is rare.
+        config.resumption = Resumption::disabled();
         Ok(Arc::new(config))
     }
 }

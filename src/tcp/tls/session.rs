@@ -2,17 +2,20 @@
 //!
 //! Both halves of a connection share it: each call locks the session, moves bytes between it and the socket as far as the
 //! socket is ready, and never waits inside the lock. A write seals many messages into records, and hands them to the
-//! system in one call. It knows no certificates. Invariants: nothing is lost if a caller stops waiting; an idle
-//! stream holds no more than 4 KiB of received bytes; what the socket does not take is at most [`MAX_UNSENT`].
+//! system in one call. It knows no certificates. Invariants: nothing is lost if a caller stops waiting; a stream holds at most
+//! one record of received bytes (16 KiB), or a message of TLS itself in parts (64 KiB); what the socket does not take is at most
+//! [`MAX_UNSENT`]; a poll ends soon, whatever the peer sends.
 
 use std::fmt;
 use std::io::{self, BufRead as _, IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BytesMut};
 use rustls::Connection;
 use tokio::net::TcpStream;
+use tokio::task::coop::consume_budget;
 
 use super::error::TlsError;
 use crate::rt::sync::Mutex;
@@ -21,6 +24,11 @@ use crate::rt::sync::Mutex;
 const MAX_UNSENT: usize = 128 << 10;
 /// The most bytes that are taken from the socket at once. On the stack, so it costs nothing while a stream is idle.
 const READ_LEN: usize = 16 << 10;
+/// The most bytes in a row that contain no data for the caller. Records may be empty, and change keys: a peer could send these
+/// for ever. Longer than a message of TLS, which has at most 64 KiB.
+const MAX_BARREN: usize = 128 << 10;
+/// The number of reads of the socket without data for the caller after which others get their turn.
+const READS_IN_A_ROW: usize = 4;
 
 /// A TLS stream over TCP.
 pub(in crate::tcp) struct TlsStream {
@@ -32,6 +40,8 @@ struct Session {
     tls: Connection,
     /// What has broken the stream.
     failed: Option<TlsError>,
+    /// The number of bytes that have arrived since there was data for the caller.
+    barren: usize,
 }
 
 /// What has broken a handshake.
@@ -57,7 +67,11 @@ impl TlsStream {
         match shake_hands(&tcp, &mut tls, &received).await {
             Ok(()) => Ok(Self {
                 tcp,
-                session: Mutex::new(Session { tls, failed: None }),
+                session: Mutex::new(Session {
+                    tls,
+                    failed: None,
+                    barren: 0,
+                }),
             }),
             Err(broken) => {
                 // The alert. It is the last thing that is sent, so there is room for it.
@@ -87,13 +101,17 @@ impl TlsStream {
         sink: &mut impl FnMut(&[u8]),
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        loop {
+        // The socket is read without tokio's own reads, which would count themselves.
+        ready!(pin!(consume_budget()).poll(cx));
+        for _ in 0..READS_IN_A_ROW {
             match self.session.lock().read(&self.tcp, max, sink) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),
             }
             ready!(self.tcp.poll_read_ready(cx))?;
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Seals the bytes of `slices` and writes as much as the socket takes. Returns how many have been taken over.
@@ -179,6 +197,10 @@ impl Session {
                 // What has arrived is returned first. The next call has the same result.
                 Ok(0) | Err(_) if total > 0 => return Ok(total),
                 Ok(0) => return Ok(0),
+                // There may be more, but the caller must get its turn.
+                Ok(_) if total == 0 && !self.has_result() => {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
                 Ok(_) => {}
                 Err(error) => return Err(error),
             }
@@ -197,6 +219,7 @@ impl Session {
         if read == 0 {
             self.failed = Some(TlsError::Truncated);
         }
+        let before = *total;
         let mut rest = received.get(..read).unwrap_or_default();
         while !rest.is_empty() {
             let opened = match self.tls.read_tls(&mut rest) {
@@ -210,6 +233,14 @@ impl Session {
                 break;
             }
             self.drain(total, sink);
+        }
+        self.barren = match *total > before {
+            true => 0,
+            false => self.barren.saturating_add(read),
+        };
+        if self.barren > MAX_BARREN && self.failed.is_none() {
+            let reason = "the peer sends records without data".to_owned();
+            self.failed = Some(TlsError::Broken { reason });
         }
         // An alert, or the answer to a change of keys. If it fails, the writer is told by its own write.
         let _ = self.flush(tcp);
