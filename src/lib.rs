@@ -74,6 +74,8 @@ pub mod credential;
 pub mod either;
 pub mod gossip;
 mod host;
+#[cfg(all(feature = "http", not(target_family = "wasm")))]
+pub mod http_service;
 pub mod memory;
 pub mod message;
 pub mod net;

@@ -11,7 +11,7 @@ use gossip_transport::credential::ClusterSecret;
 use crate::admin::Port;
 use crate::args::{CommandLine, Form, Setting, Source};
 use crate::descriptors::Shares;
-use crate::run::{admin_descriptors, admin_kind, check_web_root};
+use crate::run::{admin_descriptors, admin_kind, check_web_root, gossip_port};
 use crate::shown::hide;
 use crate::tls_files::TlsFiles;
 use crate::trust_files::TrustFiles;
@@ -70,6 +70,7 @@ fn facts(line: &mut CommandLine) -> Result<String, Vec<String>> {
     if let Some(path) = &args.web_root {
         note(check_web_root(path).map(|()| String::new()));
     }
+    note(gossip_port(args).map(|_| String::new()));
     if let Some(path) = &args.ready_file {
         note(ready_file::check(path).map(|()| String::new()));
         note(in_directory(path, "--ready-file"));

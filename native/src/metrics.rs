@@ -273,6 +273,18 @@ pub(crate) fn render(
             http.connections,
         ),
         (
+            "gossip_http_requests_total",
+            "counter",
+            "HTTP requests that were answered.",
+            http.requests,
+        ),
+        (
+            "gossip_http_visitors_refused_total",
+            "counter",
+            "Requests for an invite refused because their host had asked for too many.",
+            http.visitors_refused,
+        ),
+        (
             "gossip_http_evicted_total",
             "counter",
             "HTTP connections that ended because there were too many, or others needed their memory.",

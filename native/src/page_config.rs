@@ -1,4 +1,5 @@
-//! `/config.json`: the configuration with which a page joins the cluster. Nothing in it is secret.
+//! `/config.json`: the configuration with which a page joins the cluster. Nothing in it is secret, unless visitors are
+//! invited: then it has an invite.
 
 use std::net::SocketAddr;
 
@@ -16,6 +17,9 @@ pub(crate) struct PageConfig {
     /// This node, followed by the other live nodes.
     seeds: Vec<SocketAddr>,
     gossip_interval_ms: u64,
+    /// The word of an invite for this page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invite: Option<String>,
 }
 
 impl PageConfig {
@@ -31,7 +35,16 @@ impl PageConfig {
                 .map(|member| member.id.addr())
                 .collect(),
             gossip_interval_ms: u64::try_from(node.gossip_interval.as_millis()).unwrap_or(u64::MAX),
+            invite: None,
         })
+    }
+
+    /// Adds the word of an invite.
+    pub(crate) fn with_invite(self, word: String) -> Self {
+        Self {
+            invite: Some(word),
+            ..self
+        }
     }
 }
 

@@ -21,7 +21,6 @@ use crate::admin::{self, Port, PortKind};
 use crate::any_network::{AnySocket, Bridge};
 use crate::args::{Args, default_id, node_seeds};
 use crate::descriptors::Shares;
-use crate::http::Server;
 use crate::node::Node;
 use crate::own_address::own_address;
 use crate::ready_file::Ready;
@@ -31,7 +30,7 @@ use crate::state_dir::StateDir;
 use crate::tls_files::TlsFiles;
 use crate::trust_files::TrustFiles;
 use crate::{
-    credential_file, membership_log, name_log, private_file, ready_file, rfc3339, seed_log,
+    credential_file, http, membership_log, name_log, private_file, ready_file, rfc3339, seed_log,
 };
 
 /// The time in which queued messages may be sent when the node leaves.
@@ -96,7 +95,18 @@ pub(crate) async fn run(args: &mut Args) -> anyhow::Result<Instant> {
         Some(path) => Some(Port::bind(path, admin_kind(args)).await?),
         None => None,
     };
-    let tcp = TcpTransport::new(tls.apply(args.tcp_config(&shares)));
+    let http = http::Settings {
+        names: args.http_hosts.clone(),
+        web_root: args.web_root.as_deref(),
+        max_connections: shares.http,
+    };
+    let server = http::Server::new(&http);
+    let mut tcp = tls.apply(args.tcp_config(&shares));
+    if args.http_on_gossip_port {
+        let port = gossip_port(args)?;
+        tcp = tcp.with_http(Some(server.for_gossip_port(port, &http)));
+    }
+    let tcp = TcpTransport::new(tcp);
     let socket = open(args, &shares, tcp.clone(), credential.clone())
         .await
         .with_context(|| cannot_listen("gossip", args.listen, "--listen"))?;
@@ -135,11 +145,7 @@ pub(crate) async fn run(args: &mut Args) -> anyhow::Result<Instant> {
     let log = membership_log::start(node.clone(), watch);
     let entry = seed_log::entry(node.clone());
     let names = name_log::start(node.clone());
-    let server = http_listener.map(|listener| {
-        let names = args.http_hosts.clone();
-        let server = Server::new(node.clone(), names, args.web_root.as_deref());
-        server.serve(listener, shares.http)
-    });
+    let server = server.start(node.clone(), http_listener);
     let watch_files = (trust_files.watch(&me.node_id), tls.watch(hang_ups));
     let keep = revocations.keep();
     let admin = admin_port.map(|port| admin::serve(port, node.clone(), trust_files, revocations));
@@ -246,6 +252,20 @@ async fn first_seed(args: &Args, tcp: &TcpTransport) -> Vec<SocketAddr> {
         Vec::new()
     });
     resolved.await.unwrap_or_default()
+}
+
+/// Returns what the gossip port shows.
+///
+/// # Errors
+///
+/// Fails if the token cannot be read.
+pub(crate) fn gossip_port(args: &Args) -> anyhow::Result<http::GossipPort> {
+    let token = args.http_token.as_deref().map(http::Token::read);
+    let lifetime = args.visitor_lifetime.0;
+    Ok(http::GossipPort {
+        token: token.transpose()?,
+        visitors: args.invite_visitors.then(|| http::Visitors::new(lifetime)),
+    })
 }
 
 /// Fails if `path` is not a directory that can be read, since every page would then be missing.

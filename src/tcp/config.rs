@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use super::accepted_streams::AcceptedStreams;
 use super::proxy::{Network, Proxies};
 use super::tls::{TlsIdentity, TlsRoots};
 use crate::config::{ConfigError, at_least, setters};
+#[cfg(feature = "http")]
+use crate::http_service::HttpService;
 use crate::secure::SecureConfig;
 
 /// Limits of a [`TcpTransport`](super::TcpTransport).
@@ -42,6 +45,13 @@ pub struct TcpConfig {
     /// The time limit of a TLS handshake, which counts as a part of the handshake timeout of an incoming connection; at
     /// least 1 ms. Default 5 s.
     pub tls_handshake_timeout: Duration,
+    /// Streams that a server of yours has accepted, and that the listener takes over besides those of its own port. One
+    /// listener takes them at a time. Default: none.
+    pub accepted_streams: Option<AcceptedStreams>,
+    /// The service that answers the HTTP requests of the port that ask for no WebSocket, within limits of its own. Default:
+    /// none, and they are refused.
+    #[cfg(feature = "http")]
+    pub http: Option<HttpService>,
 }
 
 impl TcpConfig {
@@ -55,6 +65,12 @@ impl TcpConfig {
         with_tls_only => tls_only: bool,
         with_tls_roots => tls_roots: TlsRoots,
         with_tls_handshake_timeout => tls_handshake_timeout: Duration,
+        with_accepted_streams => accepted_streams: Option<AcceptedStreams>,
+    }
+
+    #[cfg(feature = "http")]
+    setters! {
+        with_http => http: Option<HttpService>,
     }
 
     pub(super) fn proxies(&self) -> Proxies {
@@ -105,6 +121,9 @@ impl Default for TcpConfig {
             tls_only: false,
             tls_roots: TlsRoots::default(),
             tls_handshake_timeout: Duration::from_secs(5),
+            accepted_streams: None,
+            #[cfg(feature = "http")]
+            http: None,
         }
     }
 }

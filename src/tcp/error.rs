@@ -28,6 +28,12 @@ pub enum AcceptError {
     /// request, it received a response that says so.
     #[error("the peer does not speak TLS, which is required here (TcpConfig::tls_only)")]
     TlsRequired,
+    /// The peer sent an HTTP request that asks for no WebSocket, which `TcpConfig::http` answers.
+    /// Nothing has failed, and it is not counted.
+    #[error(
+        "the peer sent an HTTP request that asks for no WebSocket, which the HTTP service answers"
+    )]
+    PlainRequest,
     /// The peer sent an HTTP request that does not ask for a WebSocket. It received a response that
     /// says so.
     #[error("the peer sent an HTTP request that is not a WebSocket upgrade")]
@@ -87,9 +93,10 @@ pub enum AcceptError {
 }
 
 impl AcceptError {
-    /// Returns the reason under which this is counted.
-    pub(super) fn failure(&self) -> AcceptFailure {
-        match self {
+    /// Returns the reason under which this is counted, or `None` if nothing has failed.
+    pub(super) fn failure(&self) -> Option<AcceptFailure> {
+        Some(match self {
+            Self::PlainRequest => return None,
             Self::UnknownProtocol => AcceptFailure::OtherProtocol,
             Self::TlsNotConfigured => AcceptFailure::Tls,
             Self::Tls(TlsAcceptError::Timeout { .. }) => AcceptFailure::Timeout,
@@ -108,6 +115,6 @@ impl AcceptError {
                 AcceptFailure::Proxy
             }
             Self::Io(_) => AcceptFailure::Broken,
-        }
+        })
     }
 }

@@ -10,20 +10,25 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 
+use super::accepted_streams::{Pushed, StreamReceiver};
 use super::admission::{Admission, Admitted, Room};
 use super::carrier::{Readers, TcpConnection};
 use super::error::AcceptError;
 use super::notices::Notices;
-use super::opening::Opening;
+use super::opening::{Opened, Opening};
+#[cfg(feature = "http")]
+use super::plain_requests::PlainRequests;
 use super::proxy::Proxies;
+use super::stream::Stream;
 use super::tls::TlsPolicy;
 use crate::credential::NetCredential;
 use crate::net::{AcceptFailure, Alpn, NetIncomingRequest, NetListener};
@@ -48,7 +53,20 @@ pub struct TcpListener {
     refused: AtomicU64,
     shortages: AtomicU64,
     identifying: Identifying,
+    streams: Streams,
+    /// Whether the port comes before `streams` the next time.
+    is_port_first: AtomicBool,
     terms: Arc<Terms>,
+}
+
+/// The streams that a listener takes over besides those of its port.
+#[derive(Debug)]
+pub(super) struct Streams {
+    /// Those that a server of the user has accepted.
+    pub(super) accepted: Option<StreamReceiver>,
+    /// WebSockets that were requested after other requests.
+    #[cfg(feature = "http")]
+    pub(super) upgraded: Option<StreamReceiver>,
 }
 
 /// The handshake parameters that all incoming connections of a listener share.
@@ -62,8 +80,29 @@ pub(super) struct Terms {
     pub(super) notices: Notices,
     pub(super) proxies: Proxies,
     pub(super) tls: TlsPolicy,
+    #[cfg(feature = "http")]
+    pub(super) requests: Option<PlainRequests>,
     /// The most connections of trusted proxies that have not stated their client yet.
     pub(super) max_identifying: usize,
+}
+
+impl Terms {
+    /// Returns whether there is a service for HTTP requests that ask for no WebSocket.
+    fn takes_requests(&self) -> bool {
+        #[cfg(feature = "http")]
+        return self.requests.is_some();
+        #[cfg(not(feature = "http"))]
+        false
+    }
+
+    fn serve_requests(&self, stream: Stream, received: BytesMut, endpoints: Endpoints) {
+        #[cfg(feature = "http")]
+        if let Some(requests) = &self.requests {
+            requests.serve(stream, received, endpoints);
+        }
+        #[cfg(not(feature = "http"))]
+        drop((stream, received, endpoints));
+    }
 }
 
 /// An incoming TCP connection that has not authenticated yet. Dropping it closes the connection.
@@ -81,9 +120,10 @@ type Identified = (Endpoints, Result<Opening, AcceptError>);
 /// The connections of trusted proxies that have not stated their client yet.
 type Identifying = Mutex<FuturesUnordered<BoxFuture<'static, Identified>>>;
 
-/// An event of a listener: the client of a proxy is known, or a stream was accepted.
+/// An event of a listener: the client of a proxy is known, or a stream was accepted, here or elsewhere.
 enum ListenerEvent {
     Identified(Identified),
+    Pushed(Pushed),
     Accepted(io::Result<(TcpStream, SocketAddr)>),
 }
 
@@ -92,6 +132,7 @@ impl TcpListener {
         addr: SocketAddr,
         terms: Terms,
         admission: Admission,
+        streams: Streams,
     ) -> io::Result<Self> {
         let listener = tokio::net::TcpListener::bind(addr).await?;
         Ok(Self {
@@ -101,6 +142,8 @@ impl TcpListener {
             refused: AtomicU64::new(0),
             shortages: AtomicU64::new(0),
             identifying: Mutex::default(),
+            streams,
+            is_port_first: AtomicBool::new(true),
             terms: Arc::new(terms),
         })
     }
@@ -115,6 +158,14 @@ impl TcpListener {
     fn poll_next(&self, cx: &mut Context<'_>) -> Poll<ListenerEvent> {
         if let Poll::Ready(Some(identified)) = self.identifying.lock().poll_next_unpin(cx) {
             return Poll::Ready(ListenerEvent::Identified(identified));
+        }
+        // In turns, so that none of the two keeps the other waiting.
+        let is_port_first = self.is_port_first.fetch_xor(true, Ordering::Relaxed);
+        if is_port_first && let Poll::Ready(accepted) = self.listener.poll_accept(cx) {
+            return Poll::Ready(ListenerEvent::Accepted(accepted));
+        }
+        if let Poll::Ready(pushed) = self.streams.poll_next(cx) {
+            return Poll::Ready(ListenerEvent::Pushed(pushed));
         }
         self.listener.poll_accept(cx).map(ListenerEvent::Accepted)
     }
@@ -205,6 +256,21 @@ impl NetListener for TcpListener {
                 ListenerEvent::Identified((endpoints, opening)) => {
                     return Ok(self.request(endpoints, opening));
                 }
+                ListenerEvent::Pushed(pushed) => {
+                    let local = pushed.stream.tcp().map(TcpStream::local_addr);
+                    let endpoints = Endpoints {
+                        local: local.and_then(Result::ok).unwrap_or(self.local_addr),
+                        remote: pushed.remote,
+                    };
+                    let Pushed {
+                        stream,
+                        received,
+                        contents,
+                        ..
+                    } = pushed;
+                    let opening = Opening::pushed(stream, received, contents);
+                    return Ok(self.request(endpoints, Ok(opening)));
+                }
                 ListenerEvent::Accepted(Ok((stream, remote))) => {
                     let endpoints = Endpoints {
                         local: stream.local_addr().unwrap_or(self.local_addr),
@@ -222,6 +288,21 @@ impl NetListener for TcpListener {
                 ListenerEvent::Accepted(Err(error)) if is_fatal(&error) => return Err(error.into()),
                 ListenerEvent::Accepted(Err(error)) => self.wait_for_resources(&error).await,
             }
+        }
+    }
+}
+
+impl Streams {
+    fn poll_next(&self, cx: &Context<'_>) -> Poll<Pushed> {
+        #[cfg(feature = "http")]
+        if let Some(upgraded) = &self.upgraded
+            && let Poll::Ready(pushed) = upgraded.poll_next(cx)
+        {
+            return Poll::Ready(pushed);
+        }
+        match &self.accepted {
+            Some(accepted) => accepted.poll_next(cx),
+            None => Poll::Pending,
         }
     }
 }
@@ -270,12 +351,12 @@ impl NetIncomingRequest for TcpIncomingRequest {
         }
     }
 
-    fn failure(error: &anyhow::Error) -> AcceptFailure {
+    fn failure(error: &anyhow::Error) -> Option<AcceptFailure> {
         if let Some(error) = error.downcast_ref::<AcceptError>() {
             return error.failure();
         }
         let error = error.downcast_ref::<HandshakeError>();
-        error.map_or(AcceptFailure::Other, HandshakeError::failure)
+        Some(error.map_or(AcceptFailure::Other, HandshakeError::failure))
     }
 }
 
@@ -286,14 +367,23 @@ async fn authenticate(
 ) -> anyhow::Result<TcpConnection> {
     let stream = admitted.take_stream();
     let stream = stream.ok_or(AcceptError::TooManyUnauthenticated)?;
-    let opened = stream.open(&terms.tls, &terms.readers).await;
+    let takes_requests = terms.takes_requests();
+    let opened = stream
+        .open(&terms.tls, takes_requests, &terms.readers)
+        .await;
     match &opened {
         Err(AcceptError::Http10) => terms.notices.http10(endpoints.remote),
         Err(AcceptError::TlsNotConfigured) => terms.notices.tls(endpoints.remote),
         Err(AcceptError::TlsRequired) => terms.notices.plain(endpoints.remote),
         _ => {}
     }
-    let (reader, writer) = opened?;
+    let (reader, writer) = match opened? {
+        Opened::Carrier(reader, writer) => (reader, writer),
+        Opened::Requests(stream, received) => {
+            terms.serve_requests(stream, received, endpoints);
+            return Err(AcceptError::PlainRequest.into());
+        }
+    };
     let params = HandshakeParams {
         endpoints,
         alpn: &terms.alpn_supported,

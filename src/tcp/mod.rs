@@ -14,17 +14,25 @@
 //! | `admission` | the limit on unauthenticated connections |
 //! | `opening` | an incoming stream until it is a carrier of frames |
 //! | `proxy` | proxies that are trusted to state the address of their client |
-//! | `stream` | a TCP stream with or without TLS |
+//! | `accepted_streams` | streams that a server of the user has accepted |
+//! | `stream` | a TCP stream, with or without TLS, or any other stream |
+//! | `any_stream` | the two halves of any other stream |
 //! | `tls` | TLS: certificates, handshakes, streams |
 //! | `sniff` | the protocol of an incoming connection, from its first bytes |
 //! | `http` | incoming HTTP requests: a WebSocket upgrade, or a refusal |
+//! | `plain_requests` | HTTP requests that ask for no WebSocket, for the service that answers them |
+//! | `request_stream` | a stream for that service |
+//! | `responses` | the responses to requests for WebSockets that hyper has parsed |
+//! | `upgrade` | WebSockets that an axum server of the user hands over |
 //! | `notices` | log lines about peers that are refused because of a configuration |
 //! | `carrier` | frames over a TCP stream or over a WebSocket |
 //!
 //! Invariant: nothing that a peer sends is trusted, and nothing outlives its connection, before the
 //! handshake with it is complete.
 
+mod accepted_streams;
 mod admission;
+mod any_stream;
 mod carrier;
 mod config;
 mod error;
@@ -32,12 +40,21 @@ mod http;
 mod listener;
 mod notices;
 mod opening;
+#[cfg(feature = "http")]
+mod plain_requests;
 mod proxy;
+#[cfg(feature = "http")]
+mod request_stream;
+#[cfg(feature = "http")]
+mod responses;
 mod sniff;
 mod stream;
 mod tls;
 mod transport;
+#[cfg(feature = "axum")]
+mod upgrade;
 
+pub use accepted_streams::{AcceptedStreams, PushError, StreamsInUse};
 pub use carrier::{TcpConnection, TcpReader, TcpWriter, WebSocketError};
 pub use config::TcpConfig;
 pub use error::AcceptError;
@@ -48,3 +65,5 @@ pub use tls::{
     TlsRoots,
 };
 pub use transport::TcpTransport;
+#[cfg(feature = "axum")]
+pub use upgrade::{GossipUpgrade, UpgradeRejection};

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tokio::net::TcpStream;
 
+use super::accepted_streams::Contents;
 use super::carrier::{Reader, Readers, TcpReader, TcpWriter, Writer, raw, websocket};
 use super::error::AcceptError;
-use super::http::{self, Request};
+use super::http;
 use super::proxy::{self, Proxies};
 use super::sniff::{Protocol, sniff};
 use super::stream::Stream;
@@ -22,8 +23,18 @@ use super::tls::{REFUSAL, TlsPolicy};
 pub(super) struct Opening {
     stream: Stream,
     received: BytesMut,
-    /// The request with which the stream has begun, once it has been read.
-    request: Option<Request>,
+    /// The head of the request with which the stream has begun, once it has been read.
+    head: Option<BytesMut>,
+    contents: Contents,
+}
+
+/// What an incoming stream has become.
+#[derive(Debug)]
+pub(super) enum Opened {
+    /// A carrier of frames.
+    Carrier(TcpReader, TcpWriter),
+    /// A stream of HTTP requests that ask for no WebSocket yet, with what has been read of it.
+    Requests(Stream, BytesMut),
 }
 
 impl Opening {
@@ -31,7 +42,17 @@ impl Opening {
         Self {
             stream: stream.into(),
             received: BytesMut::new(),
-            request: None,
+            head: None,
+            contents: Contents::Any,
+        }
+    }
+
+    pub(super) fn pushed(stream: Stream, received: BytesMut, contents: Contents) -> Self {
+        Self {
+            stream,
+            received,
+            head: None,
+            contents,
         }
     }
 
@@ -52,18 +73,25 @@ impl Opening {
             let head = http::read_head(&mut self.stream, &mut self.received).await?;
             let ip = proxies.client(client.ip(), &http::forwarded_for(&head));
             client.set_ip(ip);
-            self.request = Some(http::parse(&head));
+            self.head = Some(head);
         }
         Ok(client)
     }
 
-    /// Detects the protocol and returns the carrier of frames over the stream.
+    /// Detects the protocol and returns what the stream has become. `takes_requests` tells whether the caller takes HTTP
+    /// requests that ask for no WebSocket, which are refused otherwise.
     pub(super) async fn open(
         mut self,
         tls: &TlsPolicy,
+        takes_requests: bool,
         readers: &Readers,
-    ) -> Result<(TcpReader, TcpWriter), AcceptError> {
-        self.stream.tcp().set_nodelay(true)?;
+    ) -> Result<Opened, AcceptError> {
+        if let Some(tcp) = self.stream.tcp() {
+            tcp.set_nodelay(true)?;
+        }
+        if self.contents == Contents::WebSocket {
+            return Ok(self.websocket(readers));
+        }
         let mut protocol = self.protocol().await?;
         if protocol == Some(Protocol::Tls) {
             // Boxed because it is large: each handshake would hold the room for it otherwise.
@@ -79,11 +107,11 @@ impl Opening {
             return Err(AcceptError::TlsRequired);
         }
         match protocol {
-            Some(Protocol::Http) => self.upgrade(readers).await,
+            Some(Protocol::Http) => self.request(takes_requests, readers).await,
             Some(Protocol::Frames) => {
                 let (reader, writer) = raw::split(self.stream, self.received, readers);
                 let (reader, writer) = (Reader::Raw(reader), Writer::Raw(writer));
-                Ok((TcpReader(reader), TcpWriter(writer)))
+                Ok(Opened::Carrier(TcpReader(reader), TcpWriter(writer)))
             }
             Some(Protocol::Proxy) => Err(AcceptError::ProxyNotTrusted),
             Some(Protocol::Tls) | None => Err(AcceptError::UnknownProtocol),
@@ -91,7 +119,7 @@ impl Opening {
     }
 
     async fn protocol(&mut self) -> Result<Option<Protocol>, AcceptError> {
-        if self.request.is_some() {
+        if self.head.is_some() {
             return Ok(Some(Protocol::Http));
         }
         Ok(sniff(&mut self.stream, &mut self.received).await?)
@@ -112,7 +140,8 @@ impl Opening {
             Ok(stream) => Ok(Self {
                 stream: Stream::Tls(Arc::new(stream)),
                 received: BytesMut::new(),
-                request: None,
+                head: None,
+                contents: Contents::Any,
             }),
             Err((stream, error)) => {
                 if let Some(stream) = stream {
@@ -124,21 +153,31 @@ impl Opening {
         }
     }
 
-    /// Answers a request for a WebSocket.
-    async fn upgrade(mut self, readers: &Readers) -> Result<(TcpReader, TcpWriter), AcceptError> {
-        let request = match self.request.take() {
-            Some(request) => request,
-            None => {
-                let head = http::read_head(&mut self.stream, &mut self.received).await?;
-                http::parse(&head)
-            }
+    /// Answers a request for a WebSocket. Leaves any other unanswered if the caller takes these.
+    async fn request(
+        mut self,
+        takes_requests: bool,
+        readers: &Readers,
+    ) -> Result<Opened, AcceptError> {
+        let head = match self.head.take() {
+            Some(head) => head,
+            None => http::read_head(&mut self.stream, &mut self.received).await?,
         };
-        http::answer(&mut self.stream, request).await?;
+        if takes_requests && http::is_plain(&head) {
+            let mut received = head;
+            received.unsplit(self.received);
+            return Ok(Opened::Requests(self.stream, received));
+        }
+        http::answer(&mut self.stream, http::parse(&head)).await?;
+        Ok(self.websocket(readers))
+    }
+
+    fn websocket(self, readers: &Readers) -> Opened {
         let (reader, writer) = websocket::split(self.stream, self.received, readers);
         let (reader, writer) = (
             Reader::WebSocket(Box::new(reader)),
             Writer::WebSocket(writer),
         );
-        Ok((TcpReader(reader), TcpWriter(writer)))
+        Opened::Carrier(TcpReader(reader), TcpWriter(writer))
     }
 }

@@ -9,11 +9,14 @@ use anyhow::Context as _;
 use bytes::BytesMut;
 use tokio::net::TcpStream;
 
+use super::accepted_streams::AcceptedStreams;
 use super::admission::Admission;
 use super::carrier::{Reader, Readers, TcpConnection, TcpReader, TcpWriter, Writer, raw};
 use super::config::TcpConfig;
-use super::listener::{TcpListener, Terms};
+use super::listener::{Streams, TcpListener, Terms};
 use super::notices::Notices;
+#[cfg(feature = "http")]
+use super::plain_requests::PlainRequests;
 use super::stream::Stream;
 use super::tls::{TlsAcceptor, TlsConnector, TlsDialError, TlsName, TlsNames, TlsPolicy};
 use crate::credential::NetCredential;
@@ -146,7 +149,23 @@ impl NetTransport for TcpTransport {
     ) -> anyhow::Result<TcpListener> {
         self.config.validate()?;
         check_listenable(bind_addr)?;
+        #[cfg(feature = "http")]
+        let (requests, upgraded) = match self.config.http.clone() {
+            Some(service) => {
+                let (requests, upgraded) = PlainRequests::new(service)?;
+                (Some(requests), Some(upgraded))
+            }
+            None => (None, None),
+        };
+        let accepted = self.config.accepted_streams.as_ref();
+        let streams = Streams {
+            accepted: accepted.map(AcceptedStreams::take).transpose()?,
+            #[cfg(feature = "http")]
+            upgraded,
+        };
         let terms = Terms {
+            #[cfg(feature = "http")]
+            requests,
             alpn_supported: alpn_supported.to_vec(),
             credential: credential.clone(),
             secure: self.config.secure.clone(),
@@ -157,7 +176,7 @@ impl NetTransport for TcpTransport {
             tls: self.tls_policy()?,
             max_identifying: self.config.max_unauthenticated,
         };
-        TcpListener::bind(bind_addr, terms, self.admission.clone())
+        TcpListener::bind(bind_addr, terms, self.admission.clone(), streams)
             .await
             .with_context(|| format!("cannot listen on {bind_addr}"))
     }

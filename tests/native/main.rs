@@ -18,8 +18,12 @@
 
 #[cfg(feature = "chitchat")]
 mod chitchat_transport;
+#[cfg(feature = "axum")]
+mod embedding;
 mod examples;
 mod gossip;
+#[cfg(feature = "http")]
+mod http_service;
 mod message;
 mod networks;
 mod secure_channel;

@@ -54,7 +54,12 @@ async function start() {
   window.addEventListener("pageshow", (event) => {
     if (event.persisted) location.reload();
   });
-  if (invite === "") {
+  if (invite !== "") showInvite(invite);
+  const [, loaded] = await Promise.all([init(), loadConfig()]);
+  config = loaded;
+  // The node may give each page an invite of its own.
+  const given = invite === "" ? config.invite : undefined;
+  if (invite === "" && given === undefined) {
     showStatus(
       "disconnected",
       "This link has no invite.",
@@ -62,9 +67,6 @@ async function start() {
     );
     return;
   }
-  showInvite(invite);
-  const [, loaded] = await Promise.all([init(), loadConfig()]);
-  config = loaded;
   setText(byId("cluster"), config.cluster);
   byId("cluster").hidden = false;
 
@@ -81,7 +83,8 @@ async function start() {
       cluster: config.cluster,
       id,
       seeds: config.seeds,
-      invite,
+      invite: given ?? invite,
+      renewInvite: given && (async () => (await loadConfig()).invite),
       secretKey,
       gossipIntervalMs: config.gossip_interval_ms,
       keyValues: { kind: "tab" },

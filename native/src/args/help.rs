@@ -66,7 +66,8 @@ HTTP (--http), for everyone who can reach that address; prefer a loopback addres
   GET /status       this node's view of the cluster and its counters, as JSON
   GET /metrics      the same counters in the Prometheus text format
   GET /config.json  what a page needs in order to join: cluster, addresses, interval
-  GET /health       200 while the node is a member
+  GET /healthz      200 while the node is a member
+  GET /readyz       200 while it has a live peer, or is the first member
   GET /...          files of --web-root
   /status and /metrics are refused (421) unless the Host of the request is localhost, the address at
   which it arrives, or a name of --http-host. Nothing can be changed over HTTP.

@@ -19,6 +19,7 @@ mod times;
 use std::any::TypeId;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::builder::ArgPredicate;
 use clap::{Arg, CommandFactory as _, Parser};
@@ -52,6 +53,10 @@ const NO_TRUST: &str = "no peer is trusted by default: give one of these options
   --invite FILE      the members of the cluster that has issued the invite
 See gossip-node --help.";
 
+/// The shortest lifetime of an invite that a page renews by itself: clocks may differ by two minutes.
+const MIN_VISITOR_LIFETIME: Duration = Duration::from_secs(60);
+/// The longest lifetime of an invite that everyone gets.
+const MAX_VISITOR_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// The headings of options that `-h` does not list.
 const LONG_HELP_ONLY: [&str; 3] = ["Limits", "Times", "Gossip"];
 /// The options under these headings that it lists nevertheless.
@@ -214,8 +219,34 @@ pub(crate) struct Args {
     pub(crate) set: Vec<(String, String)>,
 
     /// Address for /status, /metrics and the page
-    #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
+    #[arg(long, value_name = "ADDR", value_parser = parse_addr, group = "any_http")]
     pub(crate) http: Option<SocketAddr>,
+
+    /// Answer HTTP requests on the gossip port, too: the page, /config.json, /healthz and /readyz, for everyone
+    ///
+    /// /status and /metrics are answered there only with the token of --http-token. The same limits as for --http apply
+    /// to both together, and no such request takes anything that gossip needs.
+    #[arg(long, group = "any_http")]
+    pub(crate) http_on_gossip_port: bool,
+
+    /// File with the token that /status and /metrics need on the gossip port: Authorization: Bearer TOKEN
+    #[arg(long, value_name = "FILE", value_parser = path(), requires = "http_on_gossip_port")]
+    pub(crate) http_token: Option<PathBuf>,
+
+    /// Give each page that is opened on the gossip port without an invite one of its own, so that everyone can join
+    ///
+    /// A host gets 20 at once, and then one every 3 s. They are valid for --visitor-lifetime, and pages renew them.
+    #[arg(long, requires_all = ["http_on_gossip_port", "secret"])]
+    pub(crate) invite_visitors: bool,
+
+    /// Lifetime of the invites of --invite-visitors: 1m to 24h
+    #[arg(
+        long,
+        value_name = "PERIOD",
+        default_value = "10m",
+        requires = "invite_visitors"
+    )]
+    pub(crate) visitor_lifetime: Period,
 
     /// A name under which others reach --http, for example through a proxy; may be given several times
     ///
@@ -225,7 +256,7 @@ pub(crate) struct Args {
     pub(crate) http_hosts: Vec<HostName>,
 
     /// Directory of static files to serve at /
-    #[arg(long, value_name = "DIR", value_parser = path(), requires = "http")]
+    #[arg(long, value_name = "DIR", value_parser = path(), requires = "any_http")]
     pub(crate) web_root: Option<PathBuf>,
 
     /// Unix socket to create for the subcommands, which only this user and root may use
@@ -293,6 +324,13 @@ impl Args {
             let error = ConnectError::NotDialable { addr: advertise };
             let reason = format!("{error}: give an address and port that others can reach");
             return Err(Invalid::new("advertise", reason));
+        }
+        let lifetime = self.visitor_lifetime.0;
+        if !(MIN_VISITOR_LIFETIME..=MAX_VISITOR_LIFETIME).contains(&lifetime) {
+            return Err(Invalid::new(
+                "visitor-lifetime",
+                "must be between 1m and 24h",
+            ));
         }
         let listens = [("listen", Some(self.listen)), ("http", self.http)];
         for (option, addr) in listens {

@@ -4,23 +4,14 @@
 //! this address (DNS rebinding), and would read the response. Such a request has that name in `Host`.
 //! Invariant: nothing but the name and the address of the connection decides.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-
-/// The address of this side of a request's connection.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct LocalIp(IpAddr);
-
-impl From<SocketAddr> for LocalIp {
-    fn from(addr: SocketAddr) -> Self {
-        Self(addr.ip().to_canonical())
-    }
-}
+use gossip_transport::http_service::HttpClient;
 
 /// A host name under which this server is known, in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +54,7 @@ impl Hosts {
     }
 
     /// Returns whether `host`, which may have a port, is one of them for a connection to `local`.
-    fn contain(&self, host: &str, local: Option<LocalIp>) -> bool {
+    fn contain(&self, host: &str, local: Option<IpAddr>) -> bool {
         let Ok(authority) = host.parse::<Authority>() else {
             return false;
         };
@@ -79,7 +70,7 @@ impl Hosts {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let ip = bare.parse().ok().map(|ip: IpAddr| ip.to_canonical());
         if let Some(ip) = ip {
-            let is_local = local.is_some_and(|LocalIp(local)| local == ip);
+            let is_local = local == Some(ip);
             let same = |HostName(name): &HostName| name.parse() == Ok(ip);
             return ip.is_loopback() || is_local || self.0.iter().any(same);
         }
@@ -87,7 +78,8 @@ impl Hosts {
     }
 
     fn allow(&self, request: &Request) -> bool {
-        let local = request.extensions().get::<LocalIp>().copied();
+        let client = request.extensions().get::<HttpClient>();
+        let local = client.map(|client| client.local_addr().ip());
         let mut named = request.headers().get_all(header::HOST).iter();
         let (Some(host), None) = (named.next(), named.next()) else {
             return false;
@@ -127,7 +119,7 @@ mod tests {
     #[test]
     fn loopback_names_the_own_address_and_configured_names_are_no_foreign_hosts() {
         let hosts = hosts(&["Gossip.Example.com", "192.0.2.9", "2001:db8::9"]);
-        let local = Some(LocalIp::from(SocketAddr::from(([192, 0, 2, 1], 8080))));
+        let local = Some(IpAddr::from([192, 0, 2, 1]));
         for own in [
             "localhost",
             "LOCALHOST:8080",

@@ -570,20 +570,25 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
     }
 
     /// Waits for `future`, or fails with the error of the connection's end if that comes first. Cancel-safe if
-    /// `future` is. It is a pinned reference unless it is small, since an async function keeps what it is passed twice.
-    async fn until_end<F>(&self, mut future: F) -> Result<F::Output, FrameError>
+    /// `future` is. Not an async function, which would keep what it is passed twice.
+    fn until_end<F>(&self, mut future: F) -> impl Future<Output = Result<F::Output, FrameError>>
     where
         F: Future + Unpin,
     {
-        self.check_open()?;
-        let mut waiter = self.ending.waiter();
-        poll_fn(|cx| {
+        let mut waiter = None;
+        poll_fn(move |cx| {
+            let waiter = match &mut waiter {
+                Some(waiter) => waiter,
+                None => {
+                    self.check_open()?;
+                    waiter.insert(self.ending.waiter())
+                }
+            };
             if let Poll::Ready(output) = future.poll_unpin(cx) {
                 return Poll::Ready(Ok(output));
             }
             waiter.poll_end(cx).map(|end| Err(end.error()))
         })
-        .await
     }
 }
 

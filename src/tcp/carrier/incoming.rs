@@ -10,7 +10,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
 
 use super::acks::Attention;
 use super::readers::{Held, Readers};
@@ -48,10 +47,6 @@ impl Incoming {
         }
     }
 
-    pub(super) fn stream(&self) -> &TcpStream {
-        self.stream.tcp()
-    }
-
     /// Returns where the other half of the stream writes to.
     pub(super) fn outlet(&self) -> Outlet<'_> {
         self.stream.outlet()
@@ -74,6 +69,13 @@ impl Incoming {
                 pin!(stream.read_buf(&mut self.buffer)).poll(cx)
             }
             ReadHalf::Tls(stream) => {
+                let mut append = |bytes: &[u8]| {
+                    reserve(&mut self.buffer, bytes.len());
+                    self.buffer.extend_from_slice(bytes);
+                };
+                stream.poll_read(read_len, &mut append, cx)
+            }
+            ReadHalf::Any(stream) => {
                 let mut append = |bytes: &[u8]| {
                     reserve(&mut self.buffer, bytes.len());
                     self.buffer.extend_from_slice(bytes);
@@ -114,8 +116,9 @@ impl Incoming {
     fn poll_ready(&mut self, elsewhere: usize, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let ready = self.stream.poll_read_ready(cx);
         if ready.is_pending() {
-            let stream = self.stream.tcp();
-            self.attention.before_wait(stream, self.readers.acks(), cx);
+            if let Some(stream) = self.stream.tcp() {
+                self.attention.before_wait(stream, self.readers.acks(), cx);
+            }
             // Frees the buffer while idle. Frames that were split off share its memory and keep it
             // alive for as long as they exist.
             self.buffer = BytesMut::new();

@@ -72,13 +72,14 @@ fn split_frame(buffer: &mut BytesMut) -> Option<BytesMut> {
 impl RawWriter {
     #[cfg(test)]
     pub(super) fn stream(&self) -> &tokio::net::TcpStream {
-        self.stream.tcp()
+        self.stream.tcp().unwrap()
     }
 
     pub(super) async fn write_frames(&mut self, frames: &mut FrameBuffer) -> io::Result<()> {
         let stream = match &mut self.stream {
             WriteHalf::Plain(stream) => stream,
             WriteHalf::Tls(stream) => return stream.write_all(frames.bytes_mut()).await,
+            WriteHalf::Any(stream) => return stream.write_all(frames.bytes_mut()).await,
         };
         while !frames.is_empty() {
             let bytes = frames.bytes_mut();

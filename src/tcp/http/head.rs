@@ -75,6 +75,37 @@ pub(in crate::tcp) fn parse(head: &[u8]) -> Request {
     }
 }
 
+/// Returns whether a head is well formed and its request has nothing to do with WebSockets. A proxy that passes on requests
+/// for WebSockets without their field `Upgrade` leaves the others.
+pub(in crate::tcp) fn is_plain(head: &[u8]) -> bool {
+    Head::read(head).is_ok_and(|head| head.is_plain())
+}
+
+/// Returns whether a request that was parsed elsewhere has to do with WebSockets, as far as its fields tell.
+#[cfg(feature = "http")]
+pub(in crate::tcp) fn has_to_do_with_websockets(fields: &hyper::HeaderMap) -> bool {
+    !Head::default().with_fields(fields).is_plain()
+}
+
+/// Returns the meaning of a request that was parsed elsewhere.
+#[cfg(feature = "http")]
+pub(in crate::tcp) fn meaning(
+    method: &hyper::Method,
+    version: hyper::Version,
+    fields: &hyper::HeaderMap,
+) -> Request {
+    let head = Head {
+        is_get: *method == hyper::Method::GET,
+        version: match version {
+            hyper::Version::HTTP_10 => Version::Http10,
+            hyper::Version::HTTP_11 => Version::Http11,
+            _ => Version::Other,
+        },
+        ..Head::default()
+    };
+    head.with_fields(fields).request()
+}
+
 #[derive(Debug, Default)]
 struct Head<'a> {
     is_get: bool,
@@ -123,6 +154,14 @@ impl<'a> Head<'a> {
         Ok(read)
     }
 
+    #[cfg(feature = "http")]
+    fn with_fields(mut self, fields: &'a hyper::HeaderMap) -> Self {
+        for (name, value) in fields {
+            self.field(name.as_str().as_bytes(), value.as_bytes());
+        }
+        self
+    }
+
     fn request_line(&mut self, line: &[u8]) {
         self.is_get = line.starts_with(b"GET ");
         // The target may hold anything, spaces included: it has no meaning here.
@@ -145,6 +184,10 @@ impl<'a> Head<'a> {
         } else if name.eq_ignore_ascii_case(b"sec-websocket-key") {
             self.key.set(value);
         }
+    }
+
+    fn is_plain(&self) -> bool {
+        !self.upgrades_to_websocket && matches!(self.key, Field::Missing)
     }
 
     fn request(&self) -> Request {

@@ -1,6 +1,7 @@
 //! Incoming HTTP requests: a WebSocket upgrade is answered, everything else is refused.
 //!
-//! This is not a web server: it serves nothing but the upgrade. Any path and any `Origin` are
+//! This is not a web server: it serves nothing but the upgrade, and other requests go to
+//! [`TcpConfig::http`](super::TcpConfig::http) if there is one. Any path and any `Origin` are
 //! accepted, because the secure channel inside the WebSocket decides which peers may connect, and a
 //! page of another origin cannot pass its handshake. Invariant: the head of a request is read into
 //! bounded memory, in linear time, before anything is sent.
@@ -9,16 +10,21 @@
 //! |---|---|
 //! | `head` | the fields of an upgrade in the head of a request |
 //! | `accept_key` | the answer to the key of an upgrade |
+//! | `refusal` | the answer to every other request |
 
 mod accept_key;
 mod head;
+mod refusal;
 
 use bytes::BytesMut;
 
 use super::error::AcceptError;
 use super::stream::Stream;
 use head::EndOfHead;
-pub(super) use head::{Request, forwarded_for, parse};
+pub(super) use head::{Request, forwarded_for, is_plain, parse};
+#[cfg(feature = "http")]
+pub(super) use head::{has_to_do_with_websockets, meaning};
+pub(super) use refusal::Refusal;
 
 /// The longest head of a request, in bytes. Browsers send less than 1 KiB plus their cookies.
 const MAX_HEAD_LEN: usize = 16 << 10;
@@ -40,7 +46,7 @@ pub(super) async fn read_head(
             break len;
         }
         if received.len() >= MAX_HEAD_LEN {
-            respond(stream, "431 Request Header Fields Too Large", "", "").await?;
+            respond(stream, (431, "Request Header Fields Too Large"), &[], "").await?;
             return Err(AcceptError::HeadTooLong { max: MAX_HEAD_LEN });
         }
         received.reserve(1 << 10);
@@ -54,63 +60,35 @@ pub(super) async fn read_head(
 /// Answers a request. Returns the error of every request that is not an upgrade, after a response
 /// that says what is wrong.
 pub(super) async fn answer(stream: &mut Stream, request: Request) -> Result<(), AcceptError> {
-    const NEEDED: &str = "Upgrade: websocket\r\n";
-    let (status, fields, body, error) = match request {
-        Request::Upgrade { accept } => {
-            let response = format!(
-                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                 Sec-WebSocket-Accept: {accept}\r\n\r\n"
-            );
-            stream.write_all(response.as_bytes()).await?;
-            return Ok(());
-        }
-        Request::Get => (
-            "426 Upgrade Required",
-            NEEDED,
-            "This port accepts WebSockets only\n",
-            AcceptError::NotAnUpgrade,
-        ),
-        Request::OtherWebSocketVersion => (
-            "426 Upgrade Required",
-            "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
-            "This port accepts version 13 of the WebSocket protocol only\n",
-            AcceptError::OtherWebSocketVersion,
-        ),
-        Request::Http10 => (
-            "426 Upgrade Required",
-            NEEDED,
-            "This port accepts WebSockets only, and HTTP/1.0 has none. If nginx is in front, set \
-             \"proxy_http_version 1.1;\" there, and pass the Upgrade and Connection headers\n",
-            AcceptError::Http10,
-        ),
-        Request::Other => (
-            "404 Not Found",
-            "",
-            "Not found\n",
-            AcceptError::NotAnUpgrade,
-        ),
-        Request::Malformed { what } => (
-            "400 Bad Request",
-            "",
-            what,
-            AcceptError::MalformedRequest { what },
-        ),
-    };
-    respond(stream, status, fields, body).await?;
-    Err(error)
+    if let Request::Upgrade { accept } = &request {
+        let response = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {accept}\r\n\r\n"
+        );
+        stream.write_all(response.as_bytes()).await?;
+        return Ok(());
+    }
+    let refusal = Refusal::of(&request);
+    respond(stream, refusal.status, refusal.fields, refusal.body).await?;
+    Err(match request {
+        Request::OtherWebSocketVersion => AcceptError::OtherWebSocketVersion,
+        Request::Http10 => AcceptError::Http10,
+        Request::Malformed { what } => AcceptError::MalformedRequest { what },
+        Request::Upgrade { .. } | Request::Get | Request::Other => AcceptError::NotAnUpgrade,
+    })
 }
 
 /// Answers a request that came without TLS to a port that accepts nothing else.
 pub(super) async fn refuse_plain(stream: &mut Stream) -> Result<(), AcceptError> {
     let body = "This port accepts TLS only: use https:// or wss:// in place of http:// or ws://\n";
-    respond(stream, "400 Bad Request", "", body).await
+    respond(stream, (400, "Bad Request"), &[], body).await
 }
 
 /// Sends a response that refuses a request, and ends the stream.
 async fn respond(
     stream: &mut Stream,
-    status: &str,
-    fields: &str,
+    (code, reason): (u16, &str),
+    fields: &[(&str, &str)],
     body: &str,
 ) -> Result<(), AcceptError> {
     let connection = if fields.is_empty() {
@@ -118,9 +96,12 @@ async fn respond(
     } else {
         "close, Upgrade"
     };
-    let response = format!(
-        "HTTP/1.1 {status}\r\n{fields}Connection: {connection}\r\nContent-Type: text/plain\r\n\
-         Content-Length: {}\r\n\r\n{body}",
+    let mut response = format!("HTTP/1.1 {code} {reason}\r\n");
+    for (name, value) in fields {
+        response += &format!("{name}: {value}\r\n");
+    }
+    response += &format!(
+        "Connection: {connection}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     stream.write_all(response.as_bytes()).await?;

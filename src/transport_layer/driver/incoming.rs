@@ -96,16 +96,15 @@ impl<T: NetTransport, M: Message> Reader<T, M> {
     }
 
     async fn run(&mut self) {
-        let (key, link) = (self.key, self.link);
         poll_fn(|cx| {
             self.shared
-                .with(|peers, _| peers.reader_began(key, link, cx.waker()));
+                .with(|peers, _| peers.reader_began(self.key, self.link, cx.waker()));
             Poll::Ready(())
         })
         .await;
         self.read_all().await;
         self.shared
-            .with(|peers, fx| peers.reader_ended(key, link, fx));
+            .with(|peers, fx| peers.reader_ended(self.key, self.link, fx));
     }
 
     async fn read_all(&mut self) {

@@ -111,7 +111,9 @@ fn count_error<R: NetIncomingRequest, T: NetTransport, M: Message>(
     addr: SocketAddr,
     error: &anyhow::Error,
 ) {
-    count_failure(intake, addr, R::failure(error), &format_args!("{error:#}"));
+    if let Some(reason) = R::failure(error) {
+        count_failure(intake, addr, reason, &format_args!("{error:#}"));
+    }
 }
 
 /// Counts a handshake that has failed. Anyone can make handshakes fail, so the number of log lines

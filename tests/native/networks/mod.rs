@@ -5,7 +5,7 @@ mod amplification;
 mod beside_tabs;
 mod bridged_pages;
 mod config;
-mod conformance;
+pub(crate) mod conformance;
 mod downgrade;
 mod either;
 mod floods;

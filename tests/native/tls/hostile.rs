@@ -58,7 +58,10 @@ async fn a_port_for_tls_only_refuses_everything_else_and_says_so_in_http() {
     assert!(read_to_end(&mut stream).await.is_empty());
     for _ in 0..2 {
         let error = server.outcome().await.unwrap_err();
-        assert_eq!(TcpIncomingRequest::failure(&error), AcceptFailure::Plain);
+        assert_eq!(
+            TcpIncomingRequest::failure(&error),
+            Some(AcceptFailure::Plain)
+        );
         let error = error.downcast().unwrap();
         assert!(matches!(error, AcceptError::TlsRequired), "{error}");
     }
@@ -123,7 +126,7 @@ async fn a_hello_that_ends_anywhere_is_a_broken_connection() {
         let error = server.outcome().await.unwrap_err();
         assert_eq!(
             TcpIncomingRequest::failure(&error),
-            AcceptFailure::Broken,
+            Some(AcceptFailure::Broken),
             "{len}: {error}"
         );
     }
@@ -154,7 +157,7 @@ async fn a_peer_that_breaks_the_rules_of_tls_gets_an_alert() {
         let error = server.outcome().await.unwrap_err();
         assert_eq!(
             TcpIncomingRequest::failure(&error),
-            AcceptFailure::TlsHandshake
+            Some(AcceptFailure::TlsHandshake)
         );
         let error = error.downcast().unwrap();
         let is_malformed = matches!(error, AcceptError::Tls(TlsAcceptError::Malformed { .. }));

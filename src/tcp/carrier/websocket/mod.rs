@@ -165,8 +165,7 @@ impl WebSocketReader {
         let leaving = async {
             poll_fn(|cx| self.poll_owed(cx)).await?;
             poll_fn(|cx| self.poll_end(cx)).await?;
-            let socket = socket2::SockRef::from(self.incoming.stream());
-            socket.shutdown(std::net::Shutdown::Write)?;
+            self.incoming.outlet().shut_down()?;
             let mut ignored = 0;
             while ignored < MAX_IGNORED {
                 self.incoming.buffer.clear();
@@ -202,8 +201,7 @@ impl WebSocketReader {
                     return Poll::Ready(Ok(()));
                 }
             }
-            // The writer waits with a waker of its own.
-            ready!(outlet.tcp().poll_write_ready(cx))?;
+            ready!(outlet.poll_writable(cx))?;
         }
     }
 
@@ -211,7 +209,7 @@ impl WebSocketReader {
     fn poll_end(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outlet = self.incoming.outlet();
         while !outlet.try_end()? {
-            ready!(outlet.tcp().poll_write_ready(cx))?;
+            ready!(outlet.poll_writable(cx))?;
         }
         Poll::Ready(Ok(()))
     }
@@ -262,7 +260,7 @@ impl WebSocketWriter {
     /// Waits until the stream takes more. Boxed because it is rare: each task that writes would hold the
     /// room for it otherwise.
     fn writable(&self) -> impl Future<Output = io::Result<()>> {
-        Box::pin(self.stream.outlet().tcp().writable())
+        Box::pin(self.stream.outlet().writable())
     }
 
     /// Writes until the stream takes no more. Returns whether everything has been written.

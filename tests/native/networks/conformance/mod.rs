@@ -8,6 +8,7 @@
 mod fixtures;
 mod handshakes;
 mod meeting;
+pub(crate) mod pushed;
 mod suite;
 mod tls;
 
@@ -25,6 +26,7 @@ macro_rules! conforms {
         conforms!(@network memory fixtures Memory, #[tokio::test] $($name)*);
         conforms!(@network tcp fixtures Tcp, #[tokio::test] $($name)*);
         conforms!(@network tcp_inside_tls tls Tls, #[tokio::test] $($name)*);
+        conforms!(@network tcp_pushed pushed PushedStreams, #[tokio::test] $($name)*);
         conforms!(@network udp fixtures Udp, #[tokio::test] $($name)*);
         #[cfg(unix)]
         conforms!(@network custom fixtures Custom, #[tokio::test] $($name)*);

@@ -108,8 +108,17 @@ impl Server {
 
     /// Opens a WebSocket without a handshake inside.
     pub async fn upgrade(&self) -> (WebSocketReader, WebSocketWriter) {
-        let stream = TcpStream::connect(self.addr).await.unwrap();
-        let uri = format!("ws://{}/any/path?at=all", self.addr);
+        self.upgrade_at(self.addr, "/any/path?at=all").await
+    }
+
+    /// Opens a WebSocket at another server.
+    pub async fn upgrade_at(
+        &self,
+        addr: SocketAddr,
+        path: &str,
+    ) -> (WebSocketReader, WebSocketWriter) {
+        let stream = TcpStream::connect(addr).await.unwrap();
+        let uri = format!("ws://{addr}{path}");
         let builder = ClientBuilder::new().uri(&uri).unwrap();
         let (stream, _answer) = soon(builder.connect_on(stream)).await.unwrap();
         split(stream)

@@ -1,0 +1,186 @@
+//! What the routes show.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Extension, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use gossip_transport::gossip::Liveness;
+use gossip_transport::http_service::HttpClient;
+
+use super::bodies::{Bodies, Kind, Refusal};
+use super::visitors::{Visitors, Welcome};
+use crate::http_stats::HttpStats;
+use crate::metrics;
+use crate::node::Node;
+use crate::page_config::PageConfig;
+use crate::status::Status;
+
+/// The seconds after which a client that was refused may ask again.
+const RETRY_AFTER: &str = "1";
+
+/// The state of the routes. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct App {
+    /// Not there before the node is a member: the gossip port is open before.
+    node: Arc<OnceLock<Node>>,
+    bodies: Bodies,
+    refused: Arc<AtomicU64>,
+    visitors: Option<Arc<Visitors>>,
+    visitors_refused: Arc<AtomicU64>,
+}
+
+impl App {
+    pub(super) fn with_visitors(self, visitors: Option<Visitors>) -> Self {
+        Self {
+            visitors: visitors.map(Arc::new),
+            ..self
+        }
+    }
+
+    pub(super) fn start(&self, node: Node) {
+        // It is started once.
+        let _ = self.node.set(node);
+    }
+
+    fn stats(&self, client: &HttpClient) -> HttpStats {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        HttpStats::new(
+            client.stats(),
+            load(&self.refused),
+            load(&self.visitors_refused),
+        )
+    }
+
+    /// Returns a long response of the content type `content`, whose body `make` makes.
+    async fn long(
+        &self,
+        kind: Kind,
+        client: &HttpClient,
+        content: &'static str,
+        make: impl Fn(&Node) -> Option<Vec<u8>>,
+    ) -> Response {
+        let Some(node) = self.node.get() else {
+            return starting();
+        };
+        match self.bodies.get(kind, client, || make(node)).await {
+            Ok(body) => ([(header::CONTENT_TYPE, content)], Body::from(body)).into_response(),
+            Err(Refusal::Leaving) => leaving(),
+            Err(Refusal::Crowded) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                let text = "the responses that are being sent take too much memory: try again\n";
+                let retry = [(header::RETRY_AFTER, RETRY_AFTER)];
+                (StatusCode::SERVICE_UNAVAILABLE, retry, text).into_response()
+            }
+        }
+    }
+}
+
+pub(super) async fn status(
+    State(app): State<App>,
+    Extension(client): Extension<HttpClient>,
+) -> Response {
+    let make = |node: &Node| {
+        let status = Status::new(node, app.stats(&client))?;
+        serde_json::to_vec(&status).ok()
+    };
+    app.long(Kind::Status, &client, "application/json", make)
+        .await
+}
+
+pub(super) async fn prometheus(
+    State(app): State<App>,
+    Extension(client): Extension<HttpClient>,
+) -> Response {
+    let make = |node: &Node| {
+        node.with(|participant| {
+            let text = metrics::render(
+                &participant.members(),
+                &participant.stats(),
+                &participant.engine_counts(),
+                &participant.bridge_counts(),
+                &app.stats(&client),
+                node.trust.revoked().len(),
+            );
+            text.into_bytes()
+        })
+    };
+    app.long(Kind::Metrics, &client, metrics::CONTENT_TYPE, make)
+        .await
+}
+
+pub(super) async fn page_config(
+    State(app): State<App>,
+    Extension(client): Extension<HttpClient>,
+) -> Response {
+    let Some(node) = app.node.get() else {
+        return starting();
+    };
+    let Some(config) = PageConfig::new(node) else {
+        return leaving();
+    };
+    let Some(visitors) = &app.visitors else {
+        return Json(config).into_response();
+    };
+    match visitors.welcome(client.remote_addr().ip(), node) {
+        Welcome::Invite(word) => Json(config.with_invite(word)).into_response(),
+        Welcome::Unable => Json(config).into_response(),
+        Welcome::Later(wait) => {
+            app.visitors_refused.fetch_add(1, Ordering::Relaxed);
+            let retry = [(header::RETRY_AFTER, wait.as_secs().max(1).to_string())];
+            let text = "too many invites for this host: try again later\n";
+            (StatusCode::TOO_MANY_REQUESTS, retry, text).into_response()
+        }
+    }
+}
+
+/// Says that the node is a member. Knows nothing of others.
+pub(super) async fn healthz(State(app): State<App>) -> Response {
+    let Some(node) = app.node.get() else {
+        return starting();
+    };
+    match node.with(|_| "ok\n") {
+        Some(text) => text.into_response(),
+        None => leaving(),
+    }
+}
+
+/// Says whether the node has a live peer, or is the first member.
+pub(super) async fn readyz(State(app): State<App>) -> Response {
+    let Some(node) = app.node.get() else {
+        return starting();
+    };
+    let ready = node.with(|participant| {
+        let is_first = participant.seeds().is_empty();
+        let members = participant.liveness_of_members();
+        is_first
+            || members
+                .iter()
+                .any(|(_, liveness)| *liveness == Liveness::Live)
+    });
+    match ready {
+        Some(true) => "ready\n".into_response(),
+        Some(false) => {
+            let text = "no other member of the cluster has answered yet\n";
+            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        }
+        None => leaving(),
+    }
+}
+
+pub(super) async fn no_page() -> &'static str {
+    "A gossip node. See /status and /metrics; --web-root DIR serves a page here.\n"
+}
+
+fn starting() -> Response {
+    let text = "this node is starting\n";
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+}
+
+fn leaving() -> Response {
+    let text = "this node is leaving the cluster\n";
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+}

@@ -1,0 +1,62 @@
+//! The answer to a request that is not an upgrade.
+
+use super::head::Request;
+
+const UPGRADE: (&str, &str) = ("Upgrade", "websocket");
+
+/// A response that says what is wrong with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::tcp) struct Refusal {
+    pub(in crate::tcp) status: (u16, &'static str),
+    pub(in crate::tcp) fields: &'static [(&'static str, &'static str)],
+    pub(in crate::tcp) body: &'static str,
+}
+
+impl Refusal {
+    /// That of a server which passes on no upgrades.
+    #[cfg(feature = "axum")]
+    pub(in crate::tcp) const NO_UPGRADES: Self = Self {
+        status: (500, "Internal Server Error"),
+        fields: &[],
+        body: "This server passes on no upgrades\n",
+    };
+
+    /// That of a server whose streams no listener takes.
+    #[cfg(feature = "axum")]
+    pub(in crate::tcp) const NO_LISTENER: Self = Self {
+        status: (503, "Service Unavailable"),
+        fields: &[],
+        body: "The gossip member of this server is not running\n",
+    };
+
+    /// Returns the refusal of a request, which is that of an unknown path for a request that has nothing wrong.
+    pub(in crate::tcp) fn of(request: &Request) -> Self {
+        let needed = |fields, body| Self {
+            status: (426, "Upgrade Required"),
+            fields,
+            body,
+        };
+        match request {
+            Request::Get => needed(&[UPGRADE], "This port accepts WebSockets only\n"),
+            Request::OtherWebSocketVersion => needed(
+                &[UPGRADE, ("Sec-WebSocket-Version", "13")],
+                "This port accepts version 13 of the WebSocket protocol only\n",
+            ),
+            Request::Http10 => needed(
+                &[UPGRADE],
+                "This port accepts WebSockets only, and HTTP/1.0 has none. If nginx is in front, set \
+                 \"proxy_http_version 1.1;\" there, and pass the Upgrade and Connection headers\n",
+            ),
+            Request::Malformed { what } => Self {
+                status: (400, "Bad Request"),
+                fields: &[],
+                body: what,
+            },
+            Request::Other | Request::Upgrade { .. } => Self {
+                status: (404, "Not Found"),
+                fields: &[],
+                body: "Not found\n",
+            },
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! HTTP on the gossip port: requests of a user's service, WebSockets before and after them, and hostile clients.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Extension;
+use axum::routing::get;
+use gossip_transport::http_service::{HttpClient, HttpService};
+use gossip_transport::net::{AcceptFailure, NetIncomingRequest as _};
+use gossip_transport::tcp::{AcceptError, TcpConfig, TcpIncomingRequest};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::networks::tcp_listener::client::{Server, connect, read_to_end};
+use crate::support::{PATIENCE, soon};
+
+const UPGRADE: &str = "GET /gossip HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+async fn about(Extension(client): Extension<HttpClient>) -> String {
+    format!("{} {}", client.remote_addr().ip(), client.is_encrypted())
+}
+
+fn service() -> HttpService {
+    let router: Router = Router::new()
+        .route("/", get(about))
+        .route("/large", get(|| async { "x".repeat(64 << 20) }));
+    HttpService::new(router)
+}
+
+async fn start(service: &HttpService) -> Server {
+    Server::start(TcpConfig::default().with_http(Some(service.clone()))).await
+}
+
+/// Sends a request on a stream that stays open, and returns the response's head and body.
+async fn request(stream: &mut TcpStream, request: &str) -> (String, Vec<u8>) {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    response(stream).await
+}
+
+async fn response(stream: &mut TcpStream) -> (String, Vec<u8>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(soon(stream.read_u8()).await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+    let len = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; len.map_or(0, |len| len.parse().unwrap())];
+    soon(stream.read_exact(&mut body)).await.unwrap();
+    (head, body)
+}
+
+#[tokio::test]
+async fn requests_are_answered_on_the_gossip_port_and_are_no_failures() {
+    let service = service();
+    let mut server = start(&service).await;
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    for _ in 0..3 {
+        let (head, body) = request(&mut stream, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert!(head.starts_with("http/1.1 200"), "{head}");
+        assert_eq!(body, b"127.0.0.1 false");
+    }
+    let error = server.outcome().await.unwrap_err();
+    assert!(matches!(
+        error.downcast_ref(),
+        Some(AcceptError::PlainRequest)
+    ));
+    assert_eq!(TcpIncomingRequest::failure(&error), None);
+    // Clients that check health speak the old version.
+    let mut old = connect(server.addr, b"GET / HTTP/1.0\r\n\r\n").await;
+    let text = String::from_utf8(read_to_end(&mut old).await).unwrap();
+    assert!(text.ends_with("127.0.0.1 false"), "{text}");
+    assert_eq!(service.stats().requests, 4);
+    // Members and tabs still connect.
+    server.dial_raw().await.unwrap();
+    server.dial_websocket().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_proxy_may_request_a_websocket_on_a_stream_that_has_had_other_requests() {
+    let service = service();
+    let mut server = start(&service).await;
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    let (head, _) = request(&mut stream, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    server.outcome().await.unwrap_err();
+    let (head, _) = request(&mut stream, UPGRADE).await;
+    assert!(head.starts_with("http/1.1 101"), "{head}");
+    assert!(
+        head.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="),
+        "{head}"
+    );
+    // A frame that is text ends it, which only the WebSocket's side knows.
+    stream.write_all(&[0x81, 0x80, 0, 0, 0, 0]).await.unwrap();
+    let close = soon(stream.read_u8()).await.unwrap();
+    assert_eq!(close, 0x88);
+    server.outcome().await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_request_for_a_websocket_without_its_upgrade_is_told_so_and_not_answered_by_the_service()
+{
+    let service = service();
+    let mut server = start(&service).await;
+    let key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for version in ["1.0", "1.1"] {
+        let request = format!("GET / HTTP/{version}\r\nHost: a\r\n{key}\r\n");
+        let mut stream = connect(server.addr, request.as_bytes()).await;
+        let text = String::from_utf8(read_to_end(&mut stream).await).unwrap();
+        assert!(text.starts_with("HTTP/1.1 426 "), "{text}");
+        let error = server.outcome().await.unwrap_err();
+        assert_eq!(
+            TcpIncomingRequest::failure(&error),
+            Some(match version {
+                "1.0" => AcceptFailure::Http10,
+                _ => AcceptFailure::Http,
+            })
+        );
+    }
+    // After another request, too.
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    request(&mut stream, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let again = format!("GET / HTTP/1.1\r\nHost: a\r\n{key}\r\n");
+    let (head, _) = request(&mut stream, &again).await;
+    assert!(head.starts_with("http/1.1 426 "), "{head}");
+    assert_eq!(service.stats().requests, 2);
+}
+
+/// Opens `count` connections that send the start of a request and then nothing.
+async fn idle(addr: SocketAddr, count: usize, start: &[u8]) -> Vec<TcpStream> {
+    let mut streams = Vec::new();
+    for _ in 0..count {
+        streams.push(connect(addr, start).await);
+    }
+    streams
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hundreds_of_slow_clients_keep_neither_members_nor_other_clients_waiting() {
+    let service = service().with_max_connections(32);
+    let mut server = start(&service).await;
+    // Those that have had an answer and wait, those that do not read theirs, and those that are not done asking.
+    let mut held = Vec::new();
+    for _ in 0..100 {
+        let mut stream = TcpStream::connect(server.addr).await.unwrap();
+        request(&mut stream, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        held.push(stream);
+        server.outcome().await.unwrap_err();
+        let large = connect(server.addr, b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        held.push(large);
+        server.outcome().await.unwrap_err();
+    }
+    held.extend(idle(server.addr, 50, b"GET / HT").await);
+    let begin = Instant::now();
+    let connection = server.dial_raw().await.unwrap();
+    assert!(
+        begin.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begin.elapsed()
+    );
+    let begin = Instant::now();
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    let (head, _) = request(&mut stream, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    assert!(
+        begin.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begin.elapsed()
+    );
+    let stats = service.stats();
+    assert!(stats.connections <= 32, "{stats:?}");
+    assert!(stats.evicted >= 150, "{stats:?}");
+    drop((connection, held));
+}
+
+#[tokio::test]
+async fn a_client_that_makes_no_progress_is_disconnected() {
+    let service = service();
+    let server = start(&service).await;
+    let mut waiting = TcpStream::connect(server.addr).await.unwrap();
+    request(&mut waiting, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let begin = Instant::now();
+    let left = tokio::time::timeout(PATIENCE, read_to_end(&mut waiting)).await;
+    assert!(left.unwrap().is_empty());
+    assert!(
+        begin.elapsed() >= Duration::from_secs(4),
+        "{:?}",
+        begin.elapsed()
+    );
+    while service.stats().connections > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(service.stats().evicted, 0);
+}
