@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::ArgPredicate;
 use clap::{Arg, CommandFactory as _, Parser};
 use gossip_transport::credential::Identity;
+use gossip_transport::gossip::PublicUrl;
 use gossip_transport::net::{ConnectError, check_listenable, is_dialable};
 use gossip_transport::tcp::Network;
 
@@ -31,7 +32,8 @@ use crate::http::HostName;
 use crate::state_dir;
 use crate::units::{Period, Size};
 use crate::values::{
-    DEFAULT_CLUSTER, parse_addr, parse_count, parse_key_value, parse_number, parse_seed, path,
+    DEFAULT_CLUSTER, parse_addr, parse_count, parse_key_value, parse_number, parse_public_url,
+    parse_seed, path,
 };
 pub(crate) use command_line::{CommandLine, Setting, Source};
 pub(crate) use config_file::Form;
@@ -132,6 +134,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", value_parser = path())]
     pub(crate) tls_ca: Option<PathBuf>,
 
+    /// The URL at which browser tabs reach this node: its own port, or a proxy in front of it
+    ///
+    /// wss://HOST[:PORT][/PATH], or ws:// where pages are not loaded over https. /config.json of all nodes has it,
+    /// and invites that this node issues name it. Then /config.json of this node has no inner addresses any more.
+    #[arg(long, value_name = "URL", value_parser = parse_public_url)]
+    pub(crate) public_url: Option<PublicUrl>,
+
     /// A member to contact first, as tls://HOST:PORT through TLS; may be given several times
     ///
     /// A host name is resolved again from time to time, so the address of a seed may change.
@@ -183,7 +192,8 @@ pub(crate) struct Args {
     /// Cluster and seeds are those of the invite, unless they are given. The node's name must begin as the invite
     /// says; a derived one does. The file contains the word that gossip-node invite prints.
     #[arg(long, value_name = "FILE", value_parser = path(),
-        conflicts_with_all = ["secret", "trusted", "trust_file", "trust_anyone", "udp", "advertise"])]
+        conflicts_with_all = ["secret", "trusted", "trust_file", "trust_anyone", "udp", "advertise",
+            "public_url"])]
     pub(crate) invite: Option<PathBuf>,
 
     /// Accept no peers that hold an invite which was issued with the cluster's secret

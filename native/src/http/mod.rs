@@ -2,7 +2,7 @@
 //!
 //! The responses themselves are made in [`crate::status`], [`crate::metrics`] and
 //! [`crate::page_config`]. Invariant: no request changes anything, and what members have set is shown only
-//! to requests for a host that is this one.
+//! to requests for a host that is this one, except for their public URLs.
 //!
 //! | file | contents |
 //! |---|---|
