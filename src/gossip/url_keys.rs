@@ -150,12 +150,10 @@ mod tests {
             &too_long,
         ] {
             let now = two.shared.now();
-            let mut engine = two.shared.engine();
-            engine.set_reserved(NAME, wrong, now).unwrap();
-            engine.set("later", &wrong.len().to_string(), now).unwrap();
-            drop(engine);
-            two.shared.own_keys_changed(true);
+            let set = two.shared.engine().set_reserved(NAME, wrong, now);
+            assert_eq!(set, Ok(true));
             let len = wrong.len().to_string();
+            two.set("later", &len).unwrap();
             while one.member_value(&two.id(), "later") != Some(len.clone()) {
                 sleep(Duration::from_millis(100)).await;
             }
