@@ -11,7 +11,7 @@ use gossip_transport::credential::ClusterSecret;
 use crate::admin::Port;
 use crate::args::{CommandLine, Form, Setting, Source};
 use crate::descriptors::Shares;
-use crate::run::{admin_descriptors, admin_kind, check_web_root, gossip_port};
+use crate::run::{NOT_FROM_HTTPS, admin_descriptors, admin_kind, check_web_root, gossip_port};
 use crate::shown::hide;
 use crate::tls_files::TlsFiles;
 use crate::trust_files::TrustFiles;
@@ -80,6 +80,11 @@ fn facts(line: &mut CommandLine) -> Result<String, Vec<String>> {
         note(Port::check(path, admin_kind(args)).map(|()| String::new()));
     }
     note(TlsFiles::read(args).map(|tls| tls.fact()));
+    if let Some(url) = &args.public_url
+        && !url.opens_from_https()
+    {
+        note(Ok(NOT_FROM_HTTPS.to_owned()));
+    }
     match files {
         Ok(files) => {
             if let Some(keyring) = files.trust().keyring() {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use gossip_transport::credential::Invite;
+use gossip_transport::gossip::PublicUrl;
 use gossip_transport::net::{NetTransport as _, is_dialable};
 use gossip_transport::rt::{self, Instant};
 use gossip_transport::tcp::TcpTransport;
@@ -18,7 +19,7 @@ use gossip_transport::{NetCredential, TransportLayerTransport};
 use tokio::net::TcpListener;
 
 use crate::admin::{self, Port, PortKind};
-use crate::any_network::{AnySocket, Bridge};
+use crate::any_network::{AnyParticipant, AnySocket, Bridge};
 use crate::args::{Args, default_id, node_seeds};
 use crate::descriptors::Shares;
 use crate::node::Node;
@@ -40,6 +41,9 @@ const LEAVE_LIMIT: Duration = LEAVE_DEADLINE.saturating_add(Duration::from_milli
 /// The time after which a seed's name that does not resolve is logged, and that the search for the
 /// interface which leads to the first seed may take.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(1);
+
+/// What a public URL without TLS means.
+pub(crate) const NOT_FROM_HTTPS: &str = "pages that are loaded over https cannot open this URL (--public-url): they need one that begins with wss://";
 
 /// Runs a node until a signal ends it. Returns the time of that signal.
 ///
@@ -132,6 +136,9 @@ pub(crate) async fn run(args: &mut Args) -> anyhow::Result<Instant> {
         }
     };
 
+    if let Some(url) = &args.public_url {
+        set_public_url(&participant, url)?;
+    }
     let me = participant.id();
     let watch = participant.watch();
     let mut ending = participant.watch();
@@ -221,6 +228,18 @@ fn log_invite(invite: &Invite) {
     if skipped > 0 {
         tracing::info!(skipped, "the invite also names seeds for browser tabs");
     }
+}
+
+/// Tells all members the URL at which browser tabs reach this one.
+fn set_public_url(participant: &AnyParticipant, url: &PublicUrl) -> anyhow::Result<()> {
+    let set = participant.set_public_url(Some(url));
+    set.context("cannot tell other members the URL (--public-url)")?;
+    if url.opens_from_https() {
+        tracing::info!(url = url.as_str(), "browser tabs are told to use this URL");
+    } else {
+        tracing::warn!(url = url.as_str(), "{}", NOT_FROM_HTTPS);
+    }
+    Ok(())
 }
 
 /// Returns the address to advertise, or `None` if it is the bound one.

@@ -14,6 +14,8 @@
 //! | `shared` | what the tasks share; passes events to the engine, and performs its outputs |
 //! | `revocations` | revoked invites, as reserved keys of core members |
 //! | `seeds` | resolves the seeds, and tells why none can be reached |
+//! | `public_url` | reads the URL at which browser tabs reach a member |
+//! | `url_keys` | these URLs, as reserved keys of core members |
 //! | `validate` | checks a configuration |
 //! | `watch` | waits for changes of the membership |
 //! | `error` | the errors of all of these |
@@ -22,9 +24,11 @@ mod driver;
 pub mod engine;
 mod error;
 mod participant;
+mod public_url;
 mod revocations;
 mod seeds;
 mod shared;
+mod url_keys;
 mod validate;
 mod watch;
 
@@ -35,5 +39,6 @@ pub use engine::{
 };
 pub use error::{ConnectedError, DeleteError, JoinError, LeaveError, SetError};
 pub use participant::Participant;
+pub use public_url::{PublicUrl, PublicUrlError};
 pub use seeds::SeedStatus;
 pub use watch::MembershipWatch;

@@ -2,7 +2,7 @@
 //
 // This file owns the node and connects the parts of the page, each of which has its own file.
 
-import { changes, newest, summary } from "./cluster.js";
+import { changes, isOutOfReach, newest, summary } from "./cluster.js";
 import { showConnections } from "./connections.js";
 import { byId, setText } from "./dom.js";
 import { Drawing } from "./drawing.js";
@@ -73,10 +73,14 @@ async function start() {
   const { id, secretKey, isStored } = await identify(config.cluster, wanted, generateSecretKey);
   const trying = list(config.seeds);
   showStatus("connecting", "Connecting:", `trying ${trying}`);
+  const advice =
+    location.protocol === "https:" && isOutOfReach(config.seeds)
+      ? "The node that serves this page must be told at which URL tabs reach it: --public-url wss://…"
+      : "If the cluster was restarted, open its new link.";
   const slow = setInterval(() => {
     const failed = node?.seeds().filter(({ error }) => error);
     const why = failed?.length ? failed.map(({ seed, error, code }) => (code ? error : `${seed}: ${error}`)).join("; ") : `no answer yet from ${trying}`;
-    showStatus("disconnected", "No connection:", `${why}. Trying again. If the cluster was restarted, open its new link.`);
+    showStatus("disconnected", "No connection:", `${why}. Trying again. ${advice}`);
   }, JOIN_SLOW_MS);
   try {
     node = await GossipNode.join({

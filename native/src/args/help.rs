@@ -49,6 +49,11 @@ Examples
     gossip-node --listen 0.0.0.0:7001 --advertise 203.0.113.5:7001 --key node.key \\
         --trust KEY_OF_B --trust KEY_OF_C --seed b.example.com:7001
 
+  Let browser tabs in from anywhere, with a certificate for the name node.example.com, or through a TLS proxy:
+    gossip-node --secret cluster.secret --listen 0.0.0.0:443 --tls-cert fullchain.pem --tls-key privkey.pem \\
+        --public-url wss://node.example.com/
+    gossip-node --secret cluster.secret --listen 10.0.0.1:7946 --public-url wss://www.example.com/gossip
+
   Bridge browser tabs into a cluster of unmodified chitchat nodes, which use UDP:
     gossip-node --udp --secret cluster.secret --cluster NAME --listen 192.0.2.7:7280 \\
         --seed 192.0.2.1:7280 --http 127.0.0.1:8080 --web-root DIR
@@ -65,7 +70,7 @@ Addresses (ADDR)
 HTTP (--http), for everyone who can reach that address; prefer a loopback address
   GET /status       this node's view of the cluster and its counters, as JSON
   GET /metrics      the same counters in the Prometheus text format
-  GET /config.json  what a page needs in order to join: cluster, addresses, interval
+  GET /config.json  what a page needs in order to join: cluster, URLs or addresses, interval
   GET /healthz      200 while the node is a member
   GET /readyz       200 while it has a live peer, or is the first member
   GET /...          files of --web-root

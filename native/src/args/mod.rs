@@ -22,8 +22,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::ArgPredicate;
-use clap::{Arg, CommandFactory as _, Parser};
+use clap::{Arg, ArgGroup, CommandFactory as _, Parser};
 use gossip_transport::credential::Identity;
+use gossip_transport::gossip::PublicUrl;
 use gossip_transport::net::{ConnectError, check_listenable, is_dialable};
 use gossip_transport::tcp::Network;
 
@@ -32,7 +33,8 @@ use crate::http::HostName;
 use crate::state_dir;
 use crate::units::{Period, Size};
 use crate::values::{
-    DEFAULT_CLUSTER, parse_addr, parse_count, parse_key_value, parse_number, parse_seed, path,
+    DEFAULT_CLUSTER, parse_addr, parse_count, parse_key_value, parse_number, parse_public_url,
+    parse_seed, path,
 };
 pub(crate) use command_line::{CommandLine, Setting, Source};
 pub(crate) use config_file::Form;
@@ -71,7 +73,8 @@ const COMMON: [&str; 3] = ["gossip_interval", "max_connections", "max_members"];
     long_about = LONG_ABOUT,
     after_long_help = AFTER_HELP,
     after_help = "--help shows all options, with limits and times, and examples.",
-    args_conflicts_with_subcommands = true
+    args_conflicts_with_subcommands = true,
+    group = ArgGroup::new("any_http").args(["http", "http_on_gossip_port"]).multiple(true)
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -137,6 +140,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", value_parser = path())]
     pub(crate) tls_ca: Option<PathBuf>,
 
+    /// The URL at which browser tabs reach this node: its own port, or a proxy in front of it
+    ///
+    /// wss://HOST[:PORT][/PATH], or ws:// where pages are not loaded over https. /config.json of all nodes has it,
+    /// and invites that this node issues name it. Then /config.json of this node has no inner addresses any more.
+    #[arg(long, value_name = "URL", value_parser = parse_public_url)]
+    pub(crate) public_url: Option<PublicUrl>,
+
     /// A member to contact first, as tls://HOST:PORT through TLS; may be given several times
     ///
     /// A host name is resolved again from time to time, so the address of a seed may change.
@@ -188,7 +198,8 @@ pub(crate) struct Args {
     /// Cluster and seeds are those of the invite, unless they are given. The node's name must begin as the invite
     /// says; a derived one does. The file contains the word that gossip-node invite prints.
     #[arg(long, value_name = "FILE", value_parser = path(),
-        conflicts_with_all = ["secret", "trusted", "trust_file", "trust_anyone", "udp", "advertise"])]
+        conflicts_with_all = ["secret", "trusted", "trust_file", "trust_anyone", "udp", "advertise",
+            "public_url"])]
     pub(crate) invite: Option<PathBuf>,
 
     /// Accept no peers that hold an invite which was issued with the cluster's secret
@@ -219,14 +230,14 @@ pub(crate) struct Args {
     pub(crate) set: Vec<(String, String)>,
 
     /// Address for /status, /metrics and the page
-    #[arg(long, value_name = "ADDR", value_parser = parse_addr, group = "any_http")]
+    #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
     pub(crate) http: Option<SocketAddr>,
 
     /// Answer HTTP requests on the gossip port, too: the page, /config.json, /healthz and /readyz, for everyone
     ///
     /// /status and /metrics are answered there only with the token of --http-token. The same limits as for --http apply
     /// to both together, and no such request takes anything that gossip needs.
-    #[arg(long, group = "any_http")]
+    #[arg(long)]
     pub(crate) http_on_gossip_port: bool,
 
     /// File with the token that /status and /metrics need on the gossip port: Authorization: Bearer TOKEN

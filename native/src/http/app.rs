@@ -5,10 +5,11 @@ use std::sync::{Arc, OnceLock};
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Extension, State};
+use axum::extract::{Extension, Request, State};
+use axum::http::uri::Authority;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use gossip_transport::gossip::Liveness;
+use gossip_transport::gossip::{Liveness, PublicUrl};
 use gossip_transport::http_service::HttpClient;
 
 use super::bodies::{Bodies, Kind, Refusal};
@@ -29,13 +30,16 @@ pub(super) struct App {
     node: Arc<OnceLock<Node>>,
     bodies: Bodies,
     refused: Arc<AtomicU64>,
+    is_gossip_port: bool,
     visitors: Option<Arc<Visitors>>,
     visitors_refused: Arc<AtomicU64>,
 }
 
 impl App {
-    pub(super) fn with_visitors(self, visitors: Option<Visitors>) -> Self {
+    /// Returns the state of the routes of the gossip port.
+    pub(super) fn of_gossip_port(self, visitors: Option<Visitors>) -> Self {
         Self {
+            is_gossip_port: true,
             visitors: visitors.map(Arc::new),
             ..self
         }
@@ -115,11 +119,13 @@ pub(super) async fn prometheus(
 pub(super) async fn page_config(
     State(app): State<App>,
     Extension(client): Extension<HttpClient>,
+    request: Request,
 ) -> Response {
     let Some(node) = app.node.get() else {
         return starting();
     };
-    let Some(config) = PageConfig::new(node) else {
+    let reached = app.is_gossip_port.then(|| reached(&request, &client));
+    let Some(config) = PageConfig::new(node, reached.flatten().as_ref()) else {
         return leaving();
     };
     let Some(visitors) = &app.visitors else {
@@ -135,6 +141,17 @@ pub(super) async fn page_config(
             (StatusCode::TOO_MANY_REQUESTS, retry, text).into_response()
         }
     }
+}
+
+/// Returns the URL at which a page has reached the gossip port, and at which it reaches it again with a WebSocket.
+fn reached(request: &Request, client: &HttpClient) -> Option<PublicUrl> {
+    let scheme = if client.is_encrypted() { "wss" } else { "ws" };
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return None;
+    };
+    let host: Authority = host.to_str().ok()?.parse().ok()?;
+    format!("{scheme}://{host}/").parse().ok()
 }
 
 /// Says that the node is a member. Knows nothing of others.

@@ -2,7 +2,8 @@
 //!
 //! The responses themselves are made in [`crate::status`], [`crate::metrics`] and
 //! [`crate::page_config`]; connections are the library's. Invariant: no request changes anything, and what members have
-//! set is shown only to requests for a host that is this one (`--http`), or that know the token (the gossip port).
+//! set is shown only to requests for a host that is this one (`--http`), or that know the token (the gossip port), except for
+//! their public URLs.
 //!
 //! | file | contents |
 //! |---|---|
@@ -85,7 +86,7 @@ impl Server {
     /// Returns what answers the requests of the gossip port, within the same limits as those of `--http`.
     pub(crate) fn for_gossip_port(&self, port: GossipPort, settings: &Settings<'_>) -> HttpService {
         let members = members().route_layer(from_fn_with_state(port.token, token::only_with));
-        let app = self.app.clone().with_visitors(port.visitors);
+        let app = self.app.clone().of_gossip_port(port.visitors);
         let router = routes(app, members, settings.web_root);
         self.own.sharing_limits(router)
     }

@@ -8,7 +8,6 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use serde_json::json;
 
 use crate::host::process::Process;
 use crate::host::{command, wait, workspace};
@@ -43,8 +42,8 @@ pub(crate) struct Site<'a> {
     /// The folder of the page's files.
     pub(crate) page: &'a Path,
     pub(crate) nodes: &'a [NodeAddress],
-    pub(crate) cluster: &'a str,
-    pub(crate) gossip_interval: Duration,
+    /// The node that returns `/config.json`.
+    pub(crate) first: NodeAddress,
 }
 
 impl<'a> Nginx<'a> {
@@ -165,11 +164,7 @@ fn configuration(folder: &Path, site: Site<'_>) -> String {
         .iter()
         .map(|node| format!("    server {};\n", node.gossip))
         .collect();
-    let config = json!({
-        "cluster": site.cluster,
-        "seeds": [WSS_URL],
-        "gossip_interval_ms": u64::try_from(site.gossip_interval.as_millis()).unwrap_or(u64::MAX),
-    });
+    let http = site.first.http;
     // One worker, since each worker goes through the nodes by itself.
     format!(
         "daemon off;
@@ -206,9 +201,7 @@ http {{
       proxy_read_timeout 1h;
     }}
     location = /config.json {{
-      default_type application/json;
-      add_header Cache-Control no-store;
-      return 200 '{config}';
+      proxy_pass http://{http};
     }}
     location / {{
       add_header Cache-Control no-store;
@@ -227,22 +220,21 @@ mod tests {
     use crate::proxy::network;
 
     #[test]
-    fn the_configuration_forwards_one_url_to_every_node_and_tells_the_page_only_that_url() {
+    fn the_configuration_forwards_one_url_to_every_node_and_the_page_asks_the_first() {
         let nodes = [network::node(0), network::node(1)];
         let text = configuration(
             Path::new("/run-folder"),
             Site {
                 page: Path::new("/page"),
                 nodes: &nodes,
-                cluster: "c",
-                gossip_interval: Duration::from_millis(250),
+                first: network::node(1),
             },
         );
         for node in nodes {
             assert!(text.contains(&format!("server {};", node.gossip)), "{text}");
         }
-        assert!(text.contains(r#""seeds":["wss://gossip.test/gossip"]"#));
-        assert!(text.contains(r#""gossip_interval_ms":250"#));
+        let [_, first] = nodes;
+        assert!(text.contains(&format!("proxy_pass http://{};", first.http)));
         let opened = text.matches('{').count();
         assert_eq!(opened, text.matches('}').count());
     }

@@ -25,7 +25,7 @@ use crate::proxy::network::{self, NodeAddress};
 /// Limit until a node that was started answers.
 const LISTENING_WITHIN: Duration = Duration::from_secs(10);
 /// The cluster's name.
-pub(crate) const CLUSTER: &str = "proxy";
+const CLUSTER: &str = "proxy";
 
 /// How the nodes are built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,12 +122,13 @@ struct NodeMark {
 
 impl<'a> Nodes<'a> {
     /// Starts `count` nodes with their logs in `folder`, and waits until all answer. The seeds of each are the nodes
-    /// before it.
+    /// before it. Tabs are told to use `public_url`, if there is one, and the addresses of the nodes otherwise.
     pub(crate) fn start(
         setup: &'a Setup,
         inner: &'a Namespace,
         folder: &Path,
         count: u8,
+        public_url: Option<&str>,
     ) -> anyhow::Result<Self> {
         let mut nodes = Self {
             inner,
@@ -155,6 +156,9 @@ impl<'a> Nodes<'a> {
                 .stdout(Stdio::null())
                 .stderr(File::create(&log)?)
                 .env_remove("RUST_LOG");
+            if let Some(url) = public_url {
+                command.args(["--public-url", url]);
+            }
             if index == 0 {
                 command.arg("--web-root").arg(&setup.page);
             }

@@ -15,7 +15,7 @@ use crate::proxy::host::{Host, Seen};
 use crate::proxy::namespaces::Forwarding;
 use crate::proxy::network::Network;
 use crate::proxy::nginx::{self, Nginx, Site};
-use crate::proxy::nodes::{CLUSTER, Nodes, Setup};
+use crate::proxy::nodes::{Nodes, Setup};
 use crate::proxy::observer::Observer;
 use crate::proxy::phase::Start;
 use crate::proxy::programs::Programs;
@@ -80,7 +80,11 @@ impl<'a> Stage<'a> {
             folder,
         } = context;
         let began = Instant::now();
-        let nodes = Nodes::start(setup, &network.inner, folder, members.nodes)?;
+        let public_url = match members.access {
+            Access::Direct => None,
+            Access::Proxy => Some(nginx::WSS_URL),
+        };
+        let nodes = Nodes::start(setup, &network.inner, folder, members.nodes, public_url)?;
         let addresses = nodes.addresses();
         network.set_forwarding(match members.access {
             Access::Direct => Forwarding::On,
@@ -98,8 +102,7 @@ impl<'a> Stage<'a> {
                 let site = Site {
                     page: setup.page(),
                     nodes: &addresses,
-                    cluster: CLUSTER,
-                    gossip_interval: setup.gossip_interval,
+                    first: *addresses.first().context("no node")?,
                 };
                 let nginx = Nginx::start(programs, &network.proxy, folder, site)?;
                 let urls = BTreeSet::from([nginx::WSS_URL.to_owned()]);
