@@ -251,12 +251,7 @@ pub(crate) struct Args {
     pub(crate) invite_visitors: bool,
 
     /// Lifetime of the invites of --invite-visitors: 1m to 24h
-    #[arg(
-        long,
-        value_name = "PERIOD",
-        default_value = "10m",
-        requires = "invite_visitors"
-    )]
+    #[arg(long, value_name = "PERIOD", default_value = "10m")]
     pub(crate) visitor_lifetime: Period,
 
     /// A name under which others reach --http, for example through a proxy; may be given several times
