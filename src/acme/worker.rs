@@ -130,11 +130,12 @@ impl Worker {
         self.attempts = attempts;
         self.shared.began();
         let names: Vec<_> = self.config.names.iter().map(ToString::to_string).collect();
-        tracing::info!(
-            names = names.join(" "),
-            directory = self.config.directory,
-            "ordering a TLS certificate"
-        );
+        let (names, directory) = (names.join(" "), &self.config.directory);
+        if self.logged.is_none() {
+            tracing::info!(names, directory, "ordering a TLS certificate");
+        } else {
+            tracing::debug!(names, directory, "ordering a TLS certificate again");
+        }
         let replaces = self.current.as_mut().and_then(|current| {
             // If the authority does not accept that, the next order does without.
             let is_known = std::mem::take(&mut current.is_known);
@@ -222,6 +223,10 @@ impl Worker {
         };
         current.ask_at = now + ASK_EVERY;
         let Some(id) = &current.id else { return };
+        // An account is created for an order only.
+        if self.files.account().await.is_none() {
+            return;
+        }
         let asking = async {
             let authority = Authority::open(&self.config, &self.files).await?;
             authority.window(id).await

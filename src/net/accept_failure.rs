@@ -63,6 +63,11 @@ impl AcceptFailure {
         Self::Other,
     ];
 
+    /// Returns whether the connection has failed: whatever the reason is but [`Validation`](Self::Validation).
+    pub fn is_failure(self) -> bool {
+        self != Self::Validation
+    }
+
     /// Returns a name for metrics: lower-case letters, digits and underscores.
     pub fn as_str(self) -> &'static str {
         match self {

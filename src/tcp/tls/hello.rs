@@ -9,6 +9,9 @@ use tokio::net::TcpStream;
 
 use super::session::{Broken, Socket};
 
+/// The alert `unexpected_message` (RFC 8446, section 6) as a record of TLS 1.2, which all versions take.
+const UNEXPECTED: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 10];
+
 /// Reads the ClientHello. `received` holds the bytes of the stream that have been read already.
 ///
 /// # Errors
@@ -49,6 +52,9 @@ fn accept(acceptor: &mut Acceptor, tcp: &TcpStream) -> Result<Option<Accepted>, 
 /// Sends an alert, and returns the error that it tells.
 pub(super) fn refused(error: rustls::Error, mut alert: AcceptedAlert, tcp: &TcpStream) -> Broken {
     // It is the first thing that is sent, so there is room for it.
-    let _ = alert.write_all(&mut Socket(tcp));
+    if matches!(alert.write(&mut Socket(tcp)), Ok(0)) {
+        // rustls has none for a first message that is no ClientHello.
+        let _ = tcp.try_write(&UNEXPECTED);
+    }
     Broken::Tls(error)
 }

@@ -156,7 +156,12 @@ impl TlsIdentity {
         certificate: &[u8],
         key: &[u8],
     ) -> Result<TlsValidation, TlsFileError> {
-        let answer = load((certificate, "the certificate"), (key, "the key"))?.certified;
+        let (certificate_name, key_name) = ("the certificate", "the key");
+        let chain = pem::certificates(certificate, certificate_name)?;
+        let key = aws_lc_rs::sign::any_supported_type(&pem::key(key, key_name)?);
+        let key = key.map_err(|error| malformed(key_name, &error))?;
+        // Whether they match cannot be told, since rustls understands no certificate with that extension.
+        let answer = Arc::new(CertifiedKey::new(chain, key));
         Ok(self.0.validations.add(name, answer))
     }
 
@@ -217,10 +222,6 @@ fn load(
 ) -> Result<Current, TlsFileError> {
     let chain = pem::certificates(certificate, certificate_name)?;
     let private_key = pem::key(key, key_name)?;
-    let malformed = |from: &str, error: &rustls::Error| TlsFileError::Malformed {
-        from: from.to_owned(),
-        what: error.to_string(),
-    };
     let certified =
         certify(chain.clone(), private_key.clone_key()).map_err(|error| match error {
             Failure::Key(error) => malformed(key_name, &error),
@@ -252,6 +253,13 @@ fn load(
             .finalize()
             .into(),
     })
+}
+
+fn malformed(from: &str, error: &rustls::Error) -> TlsFileError {
+    TlsFileError::Malformed {
+        from: from.to_owned(),
+        what: error.to_string(),
+    }
 }
 
 /// The reason for which a certificate and a key cannot be used.
