@@ -166,7 +166,17 @@ pub(crate) async fn run(args: &mut Args) -> anyhow::Result<Instant> {
         }
     }
     let leaving = Instant::now();
-    drop((server, admin, watch_files, acme, keep, log, entry, names, seeds));
+    drop((
+        server,
+        admin,
+        watch_files,
+        acme,
+        keep,
+        log,
+        entry,
+        names,
+        seeds,
+    ));
     let left = tokio::select! {
         left = node.leave(LEAVE_DEADLINE) => left.map_err(anyhow::Error::from),
         signal = shutdown.requested() => {

@@ -44,7 +44,10 @@ fn has_pebble() -> bool {
 }
 
 fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
 }
 
 impl Pebble {
@@ -157,9 +160,16 @@ fn a_node_gets_a_certificate_keeps_it_privately_and_orders_again_only_what_is_lo
         let line = metrics.lines().find(|line| line.starts_with(name)).unwrap();
         line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
     };
-    assert!(count("gossip_accept_failures_total{reason=\"validation\"}") >= 1, "{metrics}");
+    assert!(
+        count("gossip_accept_failures_total{reason=\"validation\"}") >= 1,
+        "{metrics}"
+    );
     assert_eq!(count("gossip_accept_failed_total"), 0, "{metrics}");
-    assert!(!a.log().contains("refused an incoming connection"), "{}", a.log());
+    assert!(
+        !a.log().contains("refused an incoming connection"),
+        "{}",
+        a.log()
+    );
 
     a.signal("HUP");
     a.wait_for_log("SIGHUP");
@@ -211,18 +221,30 @@ fn arguments_that_do_not_fit_together_end_the_start_with_the_reason() {
     let without_dir = [&contact[..], &["--domain", "node.test"]].concat();
     let without_domain = [&contact[..], &["--acme-dir", &acme_dir]].concat();
     let bad_ca = [&whole[..], &["--acme-ca", &none]].concat();
-    let bad_dir = [&contact[..], &["--domain", "node.test", "--acme-dir", &parent]].concat();
+    let bad_dir = [
+        &contact[..],
+        &["--domain", "node.test", "--acme-dir", &parent],
+    ]
+    .concat();
     let same_dir = [&whole[..], &["--state-dir", &acme_dir]].concat();
     for (args, code, reason) in [
         (without_dir, 2, "--acme-dir"),
         (without_domain, 2, "--domain"),
         (vec!["--domain", "node.test"], 2, "--acme"),
         (vec!["--acme-forwarded"], 2, "--acme"),
-        (with(&["--tls-cert", "a", "--tls-key", "b"]), 2, "cannot be used with"),
+        (
+            with(&["--tls-cert", "a", "--tls-key", "b"]),
+            2,
+            "cannot be used with",
+        ),
         (with(&["--domain", "*.node.test"]), 2, "wildcard"),
         (with(&["--domain", "NODE.test"]), 2, "must be there once"),
         (with(&["--acme-directory", "http://ca.test"]), 2, "https://"),
-        (vec!["--acme", "nobody", "--domain", "a", "--acme-dir", "b"], 2, "mail address"),
+        (
+            vec!["--acme", "nobody", "--domain", "a", "--acme-dir", "b"],
+            2,
+            "mail address",
+        ),
         (same_dir, 2, "another directory"),
         (bad_ca, 1, &*none),
         (bad_dir, 1, "(--acme-dir) cannot be used"),

@@ -78,7 +78,8 @@ impl AcmeConfig {
     ///
     /// Fails with the first field that is out of bounds.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let error = |field, value: &str, bound| Err(ConfigError::new(field, value.to_owned(), bound));
+        let error =
+            |field, value: &str, bound| Err(ConfigError::new(field, value.to_owned(), bound));
         at_least("names", self.names.len(), 1)?;
         if self.names.len() > MAX_NAMES {
             return error("names", &self.names.len().to_string(), "at most 100");
@@ -88,12 +89,20 @@ impl AcmeConfig {
             return error("names", &twice.to_string(), "there once");
         }
         if !self.directory.starts_with("https://") || !self.directory.is_ascii() {
-            return error("directory", &self.directory, "a URL that begins with https://");
+            return error(
+                "directory",
+                &self.directory,
+                "a URL that begins with https://",
+            );
         }
         for contact in &self.contact {
             let address = contact.strip_prefix("mailto:").unwrap_or_default();
             if !address.contains('@') || address.contains(|c: char| c.is_whitespace()) {
-                return error("contact", contact, "an address, such as mailto:admin@example.com");
+                return error(
+                    "contact",
+                    contact,
+                    "an address, such as mailto:admin@example.com",
+                );
             }
         }
         let millisecond = Duration::from_millis(1);

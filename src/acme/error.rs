@@ -35,7 +35,9 @@ pub enum AcmeError {
         source: RequestError,
     },
     /// The authority has a problem of its own.
-    #[error("the certificate authority cannot work on orders now ({reason}): wait, or look at its status page")]
+    #[error(
+        "the certificate authority cannot work on orders now ({reason}): wait, or look at its status page"
+    )]
     Unavailable {
         /// What it has answered.
         reason: String,
@@ -43,7 +45,9 @@ pub enum AcmeError {
         retry_after: Option<Duration>,
     },
     /// The authority limits the number of orders, accounts or failures.
-    #[error("the certificate authority limits its clients ({detail}): wait, and order for fewer names and nodes")]
+    #[error(
+        "the certificate authority limits its clients ({detail}): wait, and order for fewer names and nodes"
+    )]
     RateLimited {
         /// What it has answered.
         detail: String,
@@ -51,7 +55,9 @@ pub enum AcmeError {
         retry_after: Option<Duration>,
     },
     /// The authority refuses the account, the order or the names in it.
-    #[error("the certificate authority refuses the order ({problem}: {detail}): change what it names")]
+    #[error(
+        "the certificate authority refuses the order ({problem}: {detail}): change what it names"
+    )]
     Refused {
         /// The type of the problem (RFC 8555, section 6.7), without its prefix.
         problem: String,
@@ -81,13 +87,17 @@ pub enum AcmeError {
         name: String,
     },
     /// The order was not completed in time.
-    #[error("the certificate authority did not complete the order within {after:?}: wait, or look at its status page")]
+    #[error(
+        "the certificate authority did not complete the order within {after:?}: wait, or look at its status page"
+    )]
     Timeout {
         /// The time limit ([`AcmeConfig::order_timeout`](super::AcmeConfig::order_timeout)).
         after: Duration,
     },
     /// The authority does not follow RFC 8555.
-    #[error("the certificate authority answers in another way than RFC 8555 says ({reason}): check the URL of the directory")]
+    #[error(
+        "the certificate authority answers in another way than RFC 8555 says ({reason}): check the URL of the directory"
+    )]
     Malformed {
         /// What is wrong.
         reason: String,
@@ -99,7 +109,9 @@ pub enum AcmeError {
         source: TlsFileError,
     },
     /// The certificate is not for all of the names.
-    #[error("the certificate is not for {name}: it was ordered for other names, or this is an error of the authority")]
+    #[error(
+        "the certificate is not for {name}: it was ordered for other names, or this is an error of the authority"
+    )]
     WrongNames {
         /// The name that it lacks.
         name: String,
@@ -331,15 +343,27 @@ mod tests {
         let limited = problem(
             r#"{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many\norders","status":429}"#,
         );
-        assert_eq!(limited.class(), Class::Limited(Some(Duration::from_secs(7))));
+        assert_eq!(
+            limited.class(),
+            Class::Limited(Some(Duration::from_secs(7)))
+        );
         assert!(limited.to_string().contains("too many orders"), "{limited}");
         let down = problem(r#"{"status":503}"#);
-        assert_eq!((down.kind(), down.class()), ("unavailable", Class::Limited(Some(Duration::from_secs(7)))));
+        assert_eq!(
+            (down.kind(), down.class()),
+            ("unavailable", Class::Limited(Some(Duration::from_secs(7))))
+        );
         let refused = problem(
             r#"{"type":"urn:ietf:params:acme:error:rejectedIdentifier","detail":"no","status":400}"#,
         );
-        assert_eq!((refused.kind(), refused.class()), ("refused", Class::Refused));
-        assert!(refused.to_string().contains("(rejectedIdentifier: no)"), "{refused}");
+        assert_eq!(
+            (refused.kind(), refused.class()),
+            ("refused", Class::Refused)
+        );
+        assert!(
+            refused.to_string().contains("(rejectedIdentifier: no)"),
+            "{refused}"
+        );
     }
 
     #[test]

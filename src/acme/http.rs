@@ -75,7 +75,10 @@ impl Client {
         mut request: Request<BodyWrapper<Bytes>>,
     ) -> Result<BytesResponse, RequestError> {
         let (host, port) = place(request.uri())?;
-        let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let bare = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
         let shown = format!("{host}:{port}");
         let stream = TcpStream::connect((&*bare, port)).await;
         let stream = stream.map_err(|source| RequestError::Connect {
@@ -117,7 +120,8 @@ impl Client {
             *self.retry_after.lock() = retry_after(&parts.headers, rt::unix_time());
         }
         let content = parts.headers.get(CONTENT_TYPE);
-        let is_problem = content.is_some_and(|content| content.as_bytes().starts_with(PROBLEM.as_bytes()));
+        let is_problem =
+            content.is_some_and(|content| content.as_bytes().starts_with(PROBLEM.as_bytes()));
         // instant-acme reads the problems of POST requests only.
         if is_error && !(is_post && is_problem) {
             return Err(RequestError::Status {
@@ -167,7 +171,9 @@ fn retry_after(headers: &HeaderMap, now: Duration) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let date = httpdate::parse_http_date(value).ok()?;
-    let date = date.duration_since(std::time::SystemTime::UNIX_EPOCH).ok()?;
+    let date = date
+        .duration_since(std::time::SystemTime::UNIX_EPOCH)
+        .ok()?;
     Some(date.saturating_sub(now))
 }
 
@@ -195,8 +201,14 @@ mod tests {
     #[test]
     fn only_https_is_dialled() {
         let place = |url: &str| place(&url.parse().unwrap()).ok();
-        assert_eq!(place("https://ca.example/dir"), Some(("ca.example".into(), 443)));
-        assert_eq!(place("https://[::1]:14000/dir"), Some(("[::1]".into(), 14000)));
+        assert_eq!(
+            place("https://ca.example/dir"),
+            Some(("ca.example".into(), 443))
+        );
+        assert_eq!(
+            place("https://[::1]:14000/dir"),
+            Some(("[::1]".into(), 14000))
+        );
         assert_eq!(place("http://ca.example/dir"), None);
         assert_eq!(place("/dir"), None);
     }

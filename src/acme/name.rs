@@ -140,7 +140,11 @@ mod tests {
         for (text, shown, in_handshake) in [
             ("Node.Example", "node.example", "node.example"),
             ("node.example.", "node.example", "node.example"),
-            ("xn--bcher-kva.example", "xn--bcher-kva.example", "xn--bcher-kva.example"),
+            (
+                "xn--bcher-kva.example",
+                "xn--bcher-kva.example",
+                "xn--bcher-kva.example",
+            ),
             ("192.0.2.17", "192.0.2.17", "17.2.0.192.in-addr.arpa"),
             ("::ffff:192.0.2.17", "192.0.2.17", "17.2.0.192.in-addr.arpa"),
             (
@@ -151,7 +155,10 @@ mod tests {
             ),
         ] {
             let name: AcmeName = text.parse().unwrap();
-            assert_eq!((name.to_string(), name.in_handshake()), (shown.into(), in_handshake.into()));
+            assert_eq!(
+                (name.to_string(), name.in_handshake()),
+                (shown.into(), in_handshake.into())
+            );
         }
     }
 

@@ -105,7 +105,10 @@ impl<'a> Authority<'a> {
             .initial_delay(POLL.0)
             .backoff(POLL.1)
             .timeout(self.config.order_timeout);
-        if !matches!(order.state().status, OrderStatus::Ready | OrderStatus::Valid) {
+        if !matches!(
+            order.state().status,
+            OrderStatus::Ready | OrderStatus::Valid
+        ) {
             match order.poll_ready(&policy).await {
                 Ok(OrderStatus::Ready) => {}
                 Ok(_) => return Err(self.diagnose(&mut order, None).await),
@@ -201,9 +204,11 @@ impl<'a> Authority<'a> {
             }
             let shown = authorization.identifier().to_string();
             // An authority cannot have anything answered that was not ordered.
-            let name = self.config.names.iter().find(|name| {
-                authorization.identifier().identifier == &name.identifier()
-            });
+            let name = self
+                .config
+                .names
+                .iter()
+                .find(|name| authorization.identifier().identifier == &name.identifier());
             let name = name.ok_or_else(|| AcmeError::Malformed {
                 reason: "it validates a name that was not ordered".to_owned(),
             })?;
@@ -211,11 +216,8 @@ impl<'a> Authority<'a> {
             let mut challenge = challenge.ok_or(AcmeError::NoChallenge { name: shown })?;
             let digest = challenge.key_authorization().digest();
             let (certificate, key) = proof(name, digest.as_ref()).map_err(crypto)?;
-            let answered = identity.answer_validation(
-                &name.in_handshake(),
-                certificate.as_bytes(),
-                &key,
-            );
+            let answered =
+                identity.answer_validation(&name.in_handshake(), certificate.as_bytes(), &key);
             validations.push(answered.map_err(crypto)?);
             let told = challenge.set_ready().await;
             told.map_err(|error| self.failed(error))?;
@@ -235,7 +237,10 @@ impl<'a> Authority<'a> {
                 break;
             }
             let errors = authorization.challenges.iter();
-            if let Some(error) = errors.filter_map(|challenge| challenge.error.as_ref()).next() {
+            if let Some(error) = errors
+                .filter_map(|challenge| challenge.error.as_ref())
+                .next()
+            {
                 let (problem, detail) = described(error);
                 return AcmeError::Validation {
                     name: authorization.identifier().to_string(),
@@ -262,11 +267,7 @@ impl<'a> Authority<'a> {
     }
 }
 
-async fn create(
-    config: &AcmeConfig,
-    files: &Files,
-    client: &Client,
-) -> Result<Account, AcmeError> {
+async fn create(config: &AcmeConfig, files: &Files, client: &Client) -> Result<Account, AcmeError> {
     let contact: Vec<_> = config.contact.iter().map(String::as_str).collect();
     let account = NewAccount {
         contact: &contact,
@@ -306,7 +307,8 @@ fn copy(
 
 /// Returns a key as PEM, and the request for a certificate for it in DER.
 fn request(names: &[AcmeName]) -> Result<(Zeroizing<Vec<u8>>, Vec<u8>), rcgen::Error> {
-    let mut params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let mut params =
+        CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     params.distinguished_name = DistinguishedName::new();
     let key = KeyPair::generate()?;
     let request = params.serialize_request(&key)?;

@@ -135,7 +135,10 @@ mod tests {
         ] {
             let renewal = renewal(lifetime(len), window, chance);
             let error = renewal.abs_diff(days(100.0 + expected));
-            assert!(error < Duration::from_secs(1), "{len} {window:?} {renewal:?}");
+            assert!(
+                error < Duration::from_secs(1),
+                "{len} {window:?} {renewal:?}"
+            );
         }
         // From a clock that was never set.
         let broken = Lifetime {
@@ -193,6 +196,9 @@ mod tests {
     #[test]
     fn the_window_is_asked_for_once_a_minute_at_most_and_once_a_day_at_least() {
         let after = |secs| window_asked_after(Duration::from_secs(secs)).as_secs();
-        assert_eq!([0, 59, 6 * 3600, 1 << 40].map(after), [60, 60, 6 * 3600, DAY]);
+        assert_eq!(
+            [0, 59, 6 * 3600, 1 << 40].map(after),
+            [60, 60, 6 * 3600, DAY]
+        );
     }
 }

@@ -190,5 +190,9 @@ fn hash(parts: &[&str]) -> String {
         hash.update(part);
     }
     let bytes = hash.finalize();
-    bytes.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    bytes
+        .iter()
+        .take(6)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

@@ -23,7 +23,7 @@ use super::schedule::{self, Class, Lifetime};
 use super::status::Shared;
 use super::store::{Attempts, Files};
 use crate::rt;
-use crate::tcp::TlsIdentity;
+use crate::tcp::{TlsFileError, TlsIdentity};
 
 /// The longest sleep: the clock of the machine may be set, and stands still while it is suspended.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -86,6 +86,9 @@ impl Worker {
             match this.use_certificate(&pem) {
                 // What is counted are orders after which nothing was left here.
                 Ok(()) => this.attempts = Attempts::new(0, this.attempts.not_before()),
+                Err(AcmeError::Certificate { source }) => {
+                    this.files.report_corrupt(&this.files.certificate, &source);
+                }
                 Err(error) => this.files.report_corrupt(&this.files.certificate, &error),
             }
         }
@@ -156,7 +159,11 @@ impl Worker {
         });
         let now = rt::unix_time();
         self.save(now).await;
-        if self.current.as_ref().is_some_and(|current| current.renewal <= now) {
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|current| current.renewal <= now)
+        {
             return Err(AcmeError::AlreadyDue);
         }
         // The file keeps the number of attempts until the certificate has been found again.
@@ -169,14 +176,17 @@ impl Worker {
         let unusable = |source| AcmeError::Certificate { source };
         // So that a certificate which cannot be used never is.
         TlsIdentity::from_pem(pem, pem).map_err(unusable)?;
-        let malformed = |error: &dyn std::fmt::Display| AcmeError::Malformed {
-            reason: error.to_string(),
+        let malformed = |error: &dyn std::fmt::Display| {
+            unusable(TlsFileError::Malformed {
+                from: "the certificate".to_owned(),
+                what: error.to_string(),
+            })
         };
         let first = CertificateDer::from_pem_slice(pem).map_err(|error| malformed(&error))?;
         let parsed = ParsedCertificate::try_from(&first).map_err(|error| malformed(&error))?;
         for name in &self.config.names {
-            let is_for_it = server_name(name)
-                .is_some_and(|name| verify_server_name(&parsed, &name).is_ok());
+            let is_for_it =
+                server_name(name).is_some_and(|name| verify_server_name(&parsed, &name).is_ok());
             if !is_for_it {
                 let name = name.to_string();
                 return Err(AcmeError::WrongNames { name });
@@ -256,12 +266,19 @@ impl Worker {
         self.attempts = Attempts::new(failures, rt::unix_time() + pause);
         let saved = self.files.save_attempts(self.attempts).await;
         if let Err(error) = saved {
-            tracing::debug!(error = chain(&error), "the time of the next order is lost by a restart");
+            tracing::debug!(
+                error = chain(&error),
+                "the time of the next order is lost by a restart"
+            );
         }
         let retry_in = format!("{} s", pause.as_secs());
         let file = &self.files.attempts;
         if self.logged == Some(error.kind()) {
-            tracing::debug!(error = chain(&error), retry_in, "no TLS certificate was issued");
+            tracing::debug!(
+                error = chain(&error),
+                retry_in,
+                "no TLS certificate was issued"
+            );
         } else if self.identity.has_certificate() {
             tracing::warn!(
                 error = chain(&error),

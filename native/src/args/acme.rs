@@ -77,10 +77,14 @@ impl AcmeOptions {
                 "directory" => "acme-directory",
                 _ => "acme",
             };
-            Invalid::new(option, format!("is {}, but must be {}", error.value, error.bound))
+            Invalid::new(
+                option,
+                format!("is {}, but must be {}", error.value, error.bound),
+            )
         })?;
         if self.acme_dir.is_some() && self.acme_dir.as_ref() == state_dir {
-            let reason = "must be another directory than that of --state-dir, for example one in it";
+            let reason =
+                "must be another directory than that of --state-dir, for example one in it";
             return Err(Invalid::new("acme-dir", reason));
         }
         Ok(())

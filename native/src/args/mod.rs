@@ -34,10 +34,10 @@ use crate::units::{Period, Size};
 use crate::values::{
     DEFAULT_CLUSTER, parse_addr, parse_count, parse_key_value, parse_number, parse_seed, path,
 };
+use acme::AcmeOptions;
 pub(crate) use command_line::{CommandLine, Setting, Source};
 pub(crate) use config_file::Form;
 pub(crate) use error::{ArgsError, Invalid};
-use acme::AcmeOptions;
 use gossip::GossipOptions;
 use help::{AFTER_HELP, LONG_ABOUT};
 use interval::Interval;

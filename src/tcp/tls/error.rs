@@ -236,7 +236,9 @@ pub enum TlsAcceptError {
     NoCertificateYet,
     /// A certificate authority has validated that this side controls a name. That is no failure: such a connection has no
     /// other purpose.
-    #[error("a certificate authority has validated the name {name} (TLS-ALPN-01), which is no failure")]
+    #[error(
+        "a certificate authority has validated the name {name} (TLS-ALPN-01), which is no failure"
+    )]
     Validation {
         /// The name that it has validated, in the form of RFC 8738 if it is an IP address.
         name: String,

@@ -307,7 +307,9 @@ impl Current {
 impl ResolvesServerCert for Inner {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let current = self.current.lock();
-        current.as_ref().map(|current| Arc::clone(&current.certified))
+        current
+            .as_ref()
+            .map(|current| Arc::clone(&current.certified))
     }
 }
 

@@ -71,7 +71,12 @@ pub fn problem(status: u16, headers: &str, kind: &str) -> String {
         "detail": format!("the test wants {kind}"),
         "status": status,
     });
-    answer(status, headers, "application/problem+json", &body.to_string())
+    answer(
+        status,
+        headers,
+        "application/problem+json",
+        &body.to_string(),
+    )
 }
 
 impl Authority {
@@ -168,7 +173,10 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, shared: &Shared) -> std
     let mut received = Vec::new();
     let (head, body_start) = loop {
         if let Some(end) = received.windows(4).position(|w| w == b"\r\n\r\n") {
-            break (String::from_utf8_lossy(&received[..end]).into_owned(), end + 4);
+            break (
+                String::from_utf8_lossy(&received[..end]).into_owned(),
+                end + 4,
+            );
         }
         if stream.read_buf(&mut received).await? == 0 {
             return Ok(());
@@ -240,7 +248,11 @@ impl Shared {
                 state.accounts += 1;
                 state.known_account = state.accounts;
                 let location = url(&format!("/account/{}", state.accounts));
-                json(201, &format!("Location: {location}\r\n"), json!({ "status": "valid" }))
+                json(
+                    201,
+                    &format!("Location: {location}\r\n"),
+                    json!({ "status": "valid" }),
+                )
             }
             "/new-order" => {
                 if !account.contains(&format!("/account/{}", state.known_account)) {
@@ -260,14 +272,18 @@ impl Shared {
                 state.finalized = Some(BASE64URL_NOPAD.decode(request).unwrap());
                 json(200, "", order(&state))
             }
-            "/certificate" => {
-                answer(200, "", "application/pem-certificate-chain", &state.certificate())
-            }
+            "/certificate" => answer(
+                200,
+                "",
+                "application/pem-certificate-chain",
+                &state.certificate(),
+            ),
             path if path.starts_with("/window/") => {
                 let (start, end) = state.window.unwrap();
                 let now = i64::try_from(unix_time().as_secs()).unwrap();
                 let date = |time: i64| rfc3339(u64::try_from(now + time).unwrap());
-                let window = json!({ "suggestedWindow": { "start": date(start), "end": date(end) } });
+                let window =
+                    json!({ "suggestedWindow": { "start": date(start), "end": date(end) } });
                 json(200, "Retry-After: 21600\r\n", window)
             }
             path if path.starts_with("/account/") => json(200, "", json!({ "status": "valid" })),
@@ -278,11 +294,18 @@ impl Shared {
 
 impl State {
     fn certificate(&self) -> String {
-        let identifiers = self.orders.last().unwrap()["identifiers"].as_array().unwrap();
-        let names = identifiers.iter().map(|it| it["value"].as_str().unwrap().to_owned());
+        let identifiers = self.orders.last().unwrap()["identifiers"]
+            .as_array()
+            .unwrap();
+        let names = identifiers
+            .iter()
+            .map(|it| it["value"].as_str().unwrap().to_owned());
         let names = self.names.clone().unwrap_or_else(|| names.collect());
         let mut params = CertificateParams::new(names).unwrap();
-        #[allow(clippy::disallowed_methods, reason = "rcgen takes the time of the system")]
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "rcgen takes the time of the system"
+        )]
         let now = SystemTime::now();
         params.not_before = (now - self.lifetime.0).into();
         params.not_after = (now + self.lifetime.1).into();
@@ -298,7 +321,11 @@ struct RequestedKey(Vec<u8>);
 impl RequestedKey {
     fn of(request: &[u8]) -> Self {
         // A bit string of 66 bytes: no unused bits, and a point that is not compressed.
-        let start = request.windows(4).position(|w| w == [3, 0x42, 0, 4]).unwrap() + 3;
+        let start = request
+            .windows(4)
+            .position(|w| w == [3, 0x42, 0, 4])
+            .unwrap()
+            + 3;
         Self(request[start..start + 65].to_vec())
     }
 }
@@ -330,5 +357,9 @@ fn rfc3339(time: u64) -> String {
         month += 1;
     }
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year}-{:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z", month + 1, days + 1)
+    format!(
+        "{year}-{:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z",
+        month + 1,
+        days + 1
+    )
 }

@@ -24,7 +24,12 @@ async fn an_authority_that_is_down_at_the_start_is_asked_until_it_is_back() {
     assert!(identity.has_certificate() && acme.status().last_error.is_none());
     // One line says so, with the cause and the remedy.
     let log = log.take();
-    assert_eq!(log.matches("cannot reach the certificate authority").count(), 1, "{log}");
+    assert_eq!(
+        log.matches("cannot reach the certificate authority")
+            .count(),
+        1,
+        "{log}"
+    );
     assert!(log.contains("cannot connect to localhost:") && log.contains("check the network"));
 }
 
@@ -44,7 +49,10 @@ async fn an_authority_that_limits_orders_is_left_alone_for_as_long_as_it_says() 
         let kind = until_failed(&acme).await;
         assert!(["rate_limited", "unavailable"].contains(&kind), "{kind}");
         let wait = next_order(&acme);
-        assert!(wait > ASKED - Duration::from_secs(90) && wait < ASKED * 5 / 4, "{wait:?}");
+        assert!(
+            wait > ASKED - Duration::from_secs(90) && wait < ASKED * 5 / 4,
+            "{wait:?}"
+        );
         drop(acme);
         // So does the next process.
         let (acme, _) = open(config(&authority, SOON), &store).await;
@@ -78,12 +86,19 @@ async fn a_certificate_in_use_stays_while_the_authority_refuses_to_renew_it() {
         state.refusals.extend(refusals);
     });
     let (acme, identity) = open(config(&authority, SOON), &store).await;
-    until("three refusals", async || acme.status().failed == 3 || acme.status().issued > 0).await;
+    until("three refusals", async || {
+        acme.status().failed == 3 || acme.status().issued > 0
+    })
+    .await;
     assert_eq!(identity.expires_at(), first);
     until_issued(&acme, 1).await;
     assert!(identity.expires_at() > first);
     let log = log.take();
-    assert_eq!(log.matches("refuses the order (rejectedIdentifier").count(), 1, "{log}");
+    assert_eq!(
+        log.matches("refuses the order (rejectedIdentifier").count(),
+        1,
+        "{log}"
+    );
     assert!(log.contains("the one in use stays"), "{log}");
 }
 
@@ -95,7 +110,10 @@ async fn answers_that_make_no_sense_are_reported_and_followed_by_a_pause() {
         (answer(404, "", "text/html", "<h1>no</h1>"), "malformed"),
         (problem(400, "", "externalAccountRequired"), "refused"),
         (problem(500, "", "serverInternal"), "unavailable"),
-        ("HTTP/1.1 201 X\r\nContent-Length: 9000000\r\n\r\n".to_owned() + &" ".repeat(2 << 20), "unreachable"),
+        (
+            "HTTP/1.1 201 X\r\nContent-Length: 9000000\r\n\r\n".to_owned() + &" ".repeat(2 << 20),
+            "unreachable",
+        ),
         ("garbage\r\n\r\n".to_owned(), "unreachable"),
     ] {
         let authority = Authority::start().await;
@@ -137,7 +155,10 @@ async fn nothing_is_ordered_while_nothing_can_be_written() {
     let (acme, _) = open(config(&authority, SOON), &store).await;
     until("some failures", async || acme.status().failed >= 3).await;
     assert_eq!(until_failed(&acme).await, "store");
-    assert_eq!(authority.state(|state| (state.accounts, state.orders.len())), (0, 0));
+    assert_eq!(
+        authority.state(|state| (state.accounts, state.orders.len())),
+        (0, 0)
+    );
     store.set_full(false);
     until_issued(&acme, 1).await;
 }

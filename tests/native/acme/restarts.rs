@@ -33,7 +33,10 @@ async fn a_restart_uses_the_certificate_and_the_account_that_are_there() {
     other.names = both;
     let (acme, _) = open(other, &store).await;
     until_issued(&acme, 1).await;
-    assert_eq!(authority.state(|state| (state.accounts, state.orders.len())), (1, 2));
+    assert_eq!(
+        authority.state(|state| (state.accounts, state.orders.len())),
+        (1, 2)
+    );
 }
 
 #[tokio::test]
@@ -71,7 +74,9 @@ async fn a_corrupt_certificate_is_ordered_again_after_a_pause_that_grows() {
     }
     // One that is found ends that.
     until("the file", async || {
-        store.find("certificate").is_some_and(|(_, pem)| !pem.is_empty())
+        store
+            .find("certificate")
+            .is_some_and(|(_, pem)| !pem.is_empty())
     })
     .await;
     let (acme, identity) = open(config(&authority, NEVER), &store).await;
@@ -112,7 +117,10 @@ async fn a_certificate_is_renewed_when_the_authority_wants_and_replaces_the_form
     authority.state(|state| state.window = Some((86_400, 86_500)));
     let (acme, identity) = open(config(&authority, SOON), &store).await;
     until_issued(&acme, 1).await;
-    until("the window", async || next_order(&acme) < Duration::from_secs(86_600)).await;
+    until("the window", async || {
+        next_order(&acme) < Duration::from_secs(86_600)
+    })
+    .await;
     let from = identity.valid_from().unwrap();
     drop(acme);
     // It was revoked meanwhile. The one after that was not.
@@ -145,7 +153,11 @@ async fn an_ip_address_gets_a_short_lived_certificate_unless_another_profile_is_
         until_issued(&acme, 1).await;
         assert!(identity.has_certificate());
         let order = authority.state(|state| state.orders[0].clone());
-        assert_eq!(order.get("profile").and_then(|it| it.as_str()), expected, "{name}");
+        assert_eq!(
+            order.get("profile").and_then(|it| it.as_str()),
+            expected,
+            "{name}"
+        );
     }
     // A name and an address in one certificate.
     let authority = Authority::start().await;

@@ -28,7 +28,11 @@ async fn validate(
     soon(connector.connect(name, stream)).await
 }
 
-fn answer(identity: &TlsIdentity, name: &str, issued: &Issued) -> gossip_transport::tcp::TlsValidation {
+fn answer(
+    identity: &TlsIdentity,
+    name: &str,
+    issued: &Issued,
+) -> gossip_transport::tcp::TlsValidation {
     let (certificate, key) = (issued.certificate.as_bytes(), issued.key.as_bytes());
     identity.answer_validation(name, certificate, key).unwrap()
 }
@@ -52,8 +56,13 @@ async fn only_names_that_are_waited_for_are_validated_and_only_meanwhile() {
     let refused = |(failure, error): &(AcceptFailure, TlsAcceptError)| {
         *failure == AcceptFailure::TlsHandshake && matches!(error, TlsAcceptError::NoCommonProtocol)
     };
-    let error = validate((&ca, &server), "node.test", &[ACME]).await.unwrap_err();
-    assert!(format!("{error:?}").contains("NoApplicationProtocol"), "{error:?}");
+    let error = validate((&ca, &server), "node.test", &[ACME])
+        .await
+        .unwrap_err();
+    assert!(
+        format!("{error:?}").contains("NoApplicationProtocol"),
+        "{error:?}"
+    );
     assert!(refused(&outcome(&mut server).await));
 
     let proof = ca.issue(&["node.test", "17.2.0.192.in-addr.arpa"]);
@@ -66,13 +75,20 @@ async fn only_names_that_are_waited_for_are_validated_and_only_meanwhile() {
         assert_eq!(soon(stream.read_to_end(&mut Vec::new())).await.unwrap(), 0);
         drop(stream);
         let (failure, error) = outcome(&mut server).await;
-        assert_eq!((failure, failure.is_failure()), (AcceptFailure::Validation, false));
+        assert_eq!(
+            (failure, failure.is_failure()),
+            (AcceptFailure::Validation, false)
+        );
         assert!(error.to_string().contains("no failure"), "{error}");
     }
     // Others do not see it: foreign names, and clients that offer something else as well.
-    validate((&ca, &server), "foreign.test", &[ACME]).await.unwrap_err();
+    validate((&ca, &server), "foreign.test", &[ACME])
+        .await
+        .unwrap_err();
     assert!(refused(&outcome(&mut server).await));
-    let both = validate((&ca, &server), "localhost", &[ACME, b"http/1.1"]).await.unwrap();
+    let both = validate((&ca, &server), "localhost", &[ACME, b"http/1.1"])
+        .await
+        .unwrap();
     assert_eq!(both.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
     drop(both);
     server.outcome().await.unwrap_err();
@@ -82,7 +98,9 @@ async fn only_names_that_are_waited_for_are_validated_and_only_meanwhile() {
     // A later answer for a name takes the place of the earlier one, whose end changes nothing.
     let later = answer(&identity, "node.test", &proof);
     drop(waiting);
-    validate((&ca, &server), "node.test", &[ACME]).await.unwrap();
+    validate((&ca, &server), "node.test", &[ACME])
+        .await
+        .unwrap();
     assert_eq!(outcome(&mut server).await.0, AcceptFailure::Validation);
     drop((later, of_address));
     for name in ["node.test", "17.2.0.192.in-addr.arpa"] {
@@ -95,16 +113,24 @@ async fn only_names_that_are_waited_for_are_validated_and_only_meanwhile() {
 async fn without_a_certificate_tls_is_refused_until_there_is_one() {
     let ca = Ca::new();
     let identity = TlsIdentity::without_certificate();
-    assert_eq!((identity.has_certificate(), identity.expires_at()), (false, None));
+    assert_eq!(
+        (identity.has_certificate(), identity.expires_at()),
+        (false, None)
+    );
     assert_eq!(identity.reload().unwrap(), Reloaded::Unchanged);
-    let config = TcpConfig::default().with_tls(Some(identity.clone())).with_tls_only(true);
+    let config = TcpConfig::default()
+        .with_tls(Some(identity.clone()))
+        .with_tls_only(true);
     let mut server = Server::start(config).await;
     for version in [&TLS12, &TLS13] {
         let connector = ca.connector(version, &[b"http/1.1"]);
         let stream = TcpStream::connect(server.addr).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         let error = soon(connector.connect(name, stream)).await.unwrap_err();
-        assert!(format!("{error:?}").contains("HandshakeFailure"), "{error:?}");
+        assert!(
+            format!("{error:?}").contains("HandshakeFailure"),
+            "{error:?}"
+        );
         let (failure, error) = outcome(&mut server).await;
         assert_eq!(failure, AcceptFailure::Tls);
         assert!(matches!(error, TlsAcceptError::NoCertificateYet), "{error}");
