@@ -130,7 +130,8 @@ fn files(dir: &Path, kind: &str) -> Vec<std::path::PathBuf> {
     let paths = entries.map(|entry| entry.unwrap().path());
     let is_kind = |path: &std::path::PathBuf| {
         let name = path.file_name().unwrap().to_string_lossy();
-        name.starts_with(kind)
+        // Not one that is being written.
+        name.starts_with(kind) && !name.ends_with(".tmp")
     };
     paths.filter(is_kind).collect()
 }
