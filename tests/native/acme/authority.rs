@@ -55,6 +55,10 @@ pub struct State {
     finalized: Option<Vec<u8>>,
 }
 
+/// An order that never becomes ready.
+pub const PENDING: &str =
+    r#"{"status":"pending","authorizations":[],"finalize":"https://localhost/"}"#;
+
 /// An answer of HTTP.
 pub fn answer(status: u16, headers: &str, content: &str, body: &str) -> String {
     format!(
@@ -152,7 +156,11 @@ impl Authority {
     }
 
     pub fn directory(&self) -> String {
-        format!("{}/dir", self.shared.base)
+        self.url("/dir")
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.shared.base)
     }
 
     pub fn roots(&self) -> TlsRoots {
@@ -266,6 +274,7 @@ impl Shared {
                 let location = url("/order");
                 json(201, &format!("Location: {location}\r\n"), order(&state))
             }
+            "/pending" => answer(200, "", "application/json", PENDING),
             "/order" => json(200, "", order(&state)),
             "/finalize" => {
                 let request = payload["csr"].as_str().unwrap().as_bytes();
