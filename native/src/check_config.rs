@@ -15,7 +15,7 @@ use crate::run::{NOT_FROM_HTTPS, admin_descriptors, admin_kind, check_web_root, 
 use crate::shown::hide;
 use crate::tls_files::TlsFiles;
 use crate::trust_files::TrustFiles;
-use crate::{credential_file, private_file, ready_file, revocations, rfc3339, state_dir};
+use crate::{acme, credential_file, private_file, ready_file, revocations, rfc3339, state_dir};
 
 /// Checks the arguments and the files that they name. Prints the arguments if all are valid.
 ///
@@ -79,7 +79,8 @@ fn facts(line: &mut CommandLine) -> Result<String, Vec<String>> {
         note(in_directory(path, "--admin"));
         note(Port::check(path, admin_kind(args)).map(|()| String::new()));
     }
-    note(TlsFiles::read(args).map(|tls| tls.fact()));
+    note(TlsFiles::read(args, None).map(|tls| tls.fact()));
+    note(acme::check(args));
     if let Some(url) = &args.public_url
         && !url.opens_from_https()
     {

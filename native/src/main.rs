@@ -5,6 +5,7 @@
 //! no member, and sends one admin command to a node that runs. Invariant: exactly one line of a node goes to
 //! stdout, once everything is bound. All its other output goes to stderr.
 
+mod acme;
 mod admin;
 mod any_network;
 mod args;

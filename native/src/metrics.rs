@@ -313,7 +313,7 @@ pub(crate) fn render(
         text.value(name, value);
     }
     let name = "gossip_accept_failures_total";
-    let help = "Incoming connections that failed or were refused, by reason.";
+    let help = "Incoming connections that failed or were refused, by reason (validation, by a certificate authority, is no failure).";
     text.metric(name, "counter", help);
     for (reason, count) in stats.accept_failures.iter() {
         text.sample(name, ("reason", reason.as_str()), count);

@@ -31,7 +31,8 @@ use crate::state_dir::StateDir;
 use crate::tls_files::TlsFiles;
 use crate::trust_files::TrustFiles;
 use crate::{
-    credential_file, http, membership_log, name_log, private_file, ready_file, rfc3339, seed_log,
+    acme, credential_file, http, membership_log, name_log, private_file, ready_file, rfc3339,
+    seed_log,
 };
 
 /// The time in which queued messages may be sent when the node leaves.
@@ -72,7 +73,9 @@ pub(crate) async fn run(args: &mut Args) -> anyhow::Result<Instant> {
         log_invite(invite);
     }
     let args = &*args;
-    let tls = TlsFiles::read(args)?;
+    let acme = acme::open(args).await?;
+    let automatic = acme.as_ref().map(|acme| acme.identity().clone());
+    let tls = TlsFiles::read(args, automatic)?;
     let revocations = Revocations::read(trust_files.trust().clone(), state_dir.clone())?;
     let credential = credential_file::credential(args, trust_files.trust().clone())?;
     let identity = credential.identity();
@@ -120,6 +123,8 @@ pub(crate) async fn run(args: &mut Args) -> anyhow::Result<Instant> {
         identity,
         pid: std::process::id(),
     };
+
+    let acme = acme.map(|acme| acme::start(acme, args, ready.gossip.port()));
 
     let own = socket.advertised_addr();
     let seeds = seed_log::unresolved(&args.seeds, own, &tcp, RESOLVE_LIMIT);
@@ -175,7 +180,17 @@ pub(crate) async fn run(args: &mut Args) -> anyhow::Result<Instant> {
         }
     }
     let leaving = Instant::now();
-    drop((server, admin, watch_files, keep, log, entry, names, seeds));
+    drop((
+        server,
+        admin,
+        watch_files,
+        acme,
+        keep,
+        log,
+        entry,
+        names,
+        seeds,
+    ));
     let left = tokio::select! {
         left = node.leave(LEAVE_DEADLINE) => left.map_err(anyhow::Error::from),
         signal = shutdown.requested() => {

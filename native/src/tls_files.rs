@@ -43,12 +43,12 @@ struct Stamp {
 }
 
 impl TlsFiles {
-    /// Reads the files that the arguments name.
+    /// Reads the files that the arguments name. `automatic` is the certificate of `--acme`, which has no files here.
     ///
     /// # Errors
     ///
     /// Fails if one of them cannot be read or used.
-    pub(crate) fn read(args: &Args) -> anyhow::Result<Self> {
+    pub(crate) fn read(args: &Args, automatic: Option<TlsIdentity>) -> anyhow::Result<Self> {
         let identity = match (&args.tls_cert, &args.tls_key) {
             (Some(certificate), Some(key)) => {
                 if private_file::readable_by_others(key) {
@@ -60,7 +60,7 @@ impl TlsFiles {
                 let identity = TlsIdentity::from_files(certificate, key);
                 Some(identity.context("--tls-cert and --tls-key")?)
             }
-            _ => None,
+            _ => automatic,
         };
         let roots = match &args.tls_ca {
             Some(path) => TlsRoots::from_file(path).context("--tls-ca")?,

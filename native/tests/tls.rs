@@ -108,7 +108,7 @@ fn certificates_that_cannot_be_used_end_the_start_with_the_reason() {
     let none = ca.file("none.pem");
     for (args, code, reason) in [
         (&["--tls-cert", &cert][..], 2, "--tls-key"),
-        (&["--tls-only"], 2, "--tls-cert"),
+        (&["--tls-only"], 2, "--tls-cert <FILE>|--acme <CONTACT>"),
         (&["--tls-cert", &none, "--tls-key", &key], 1, &*none),
         (
             &["--tls-cert", &cert, "--tls-key", &cert],

@@ -13,10 +13,12 @@ pub enum AcceptFailure {
     Broken,
     /// The peer speaks an unknown protocol.
     OtherProtocol,
-    /// The peer speaks TLS, which is not configured.
+    /// The peer speaks TLS, and there is no certificate: none is configured, or none was obtained yet.
     Tls,
     /// The TLS handshake failed: no common version or protocol, a certificate that the peer does not trust, or broken rules.
     TlsHandshake,
+    /// No failure: a certificate authority has validated a name, with a connection that serves nothing else.
+    Validation,
     /// The peer does not speak TLS, which is required.
     Plain,
     /// An HTTP request that is not a WebSocket upgrade, or a malformed one.
@@ -41,13 +43,14 @@ pub enum AcceptFailure {
 
 impl AcceptFailure {
     /// All reasons, in the order of declaration.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Crowded,
         Self::Timeout,
         Self::Broken,
         Self::OtherProtocol,
         Self::Tls,
         Self::TlsHandshake,
+        Self::Validation,
         Self::Plain,
         Self::Http,
         Self::Http10,
@@ -60,6 +63,11 @@ impl AcceptFailure {
         Self::Other,
     ];
 
+    /// Returns whether the connection has failed: whatever the reason is but [`Validation`](Self::Validation).
+    pub fn is_failure(self) -> bool {
+        self != Self::Validation
+    }
+
     /// Returns a name for metrics: lower-case letters, digits and underscores.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -69,6 +77,7 @@ impl AcceptFailure {
             Self::OtherProtocol => "other_protocol",
             Self::Tls => "tls",
             Self::TlsHandshake => "tls_handshake",
+            Self::Validation => "validation",
             Self::Plain => "plain",
             Self::Http => "http",
             Self::Http10 => "http_1_0",

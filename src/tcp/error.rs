@@ -101,6 +101,8 @@ impl AcceptError {
             Self::TlsNotConfigured => AcceptFailure::Tls,
             Self::Tls(TlsAcceptError::Timeout { .. }) => AcceptFailure::Timeout,
             Self::Tls(TlsAcceptError::Io(_)) => AcceptFailure::Broken,
+            Self::Tls(TlsAcceptError::NoCertificateYet) => AcceptFailure::Tls,
+            Self::Tls(TlsAcceptError::Validation { .. }) => AcceptFailure::Validation,
             Self::Tls(_) => AcceptFailure::TlsHandshake,
             Self::TlsRequired => AcceptFailure::Plain,
             Self::Http10 => AcceptFailure::Http10,

@@ -60,9 +60,11 @@ pub use config::TcpConfig;
 pub use error::AcceptError;
 pub use listener::{TcpIncomingRequest, TcpListener};
 pub use proxy::{Network, NetworkError};
+#[cfg(feature = "acme")]
+pub(crate) use tls::Der;
 pub use tls::{
     Reloaded, TlsAcceptError, TlsDialError, TlsError, TlsFileError, TlsIdentity, TlsNameError,
-    TlsRoots,
+    TlsRoots, TlsValidation,
 };
 pub use transport::TcpTransport;
 #[cfg(feature = "axum")]

@@ -16,6 +16,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[cfg(feature = "acme")]
+mod acme;
 #[cfg(feature = "chitchat")]
 mod chitchat_transport;
 #[cfg(feature = "axum")]

@@ -29,6 +29,7 @@ mod dependencies;
 mod host;
 mod mutants;
 mod node;
+mod programs;
 mod proxy;
 mod stages;
 mod test;

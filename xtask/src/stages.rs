@@ -13,7 +13,7 @@ use crate::host::workspace::Workspace;
 /// The features that are tested although they are off by default.
 pub(crate) const FEATURES: [&str; 2] = [
     "--features",
-    "gossip-transport/chitchat,gossip-transport/axum",
+    "gossip-transport/acme,gossip-transport/axum,gossip-transport/chitchat",
 ];
 
 /// A named part of a run.

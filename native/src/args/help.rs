@@ -45,6 +45,10 @@ Examples
   Start a second node, which finds the first:
     gossip-node --secret cluster.secret --id b --listen 127.0.0.1:7002 --seed 127.0.0.1:7001
 
+  Accept TLS at a public name, with a certificate that Let's Encrypt issues (port 443 must be reachable):
+    gossip-node --secret cluster.secret --listen 0.0.0.0:443 --advertise 203.0.113.5:443 \\
+        --acme admin@example.com --domain node.example.com --acme-dir acme
+
   Listen on a public interface, with a key that survives restarts and two trusted peers:
     gossip-node --listen 0.0.0.0:7001 --advertise 203.0.113.5:7001 --key node.key \\
         --trust KEY_OF_B --trust KEY_OF_C --seed b.example.com:7001
@@ -105,7 +109,7 @@ Environment
 
 Exit codes
   0  left the cluster after SIGINT, SIGTERM or SIGHUP (unless it has --tls-cert, which SIGHUP
-     reads again); a subcommand: done
+     reads again, or --acme); a subcommand: done
   1  could not run, for example because a port is in use or a file cannot be read; a subcommand: the
      node has refused it, for example because there is no such key; stderr has the reason
   2  invalid arguments, values that are out of bounds included; stderr says what to change

@@ -3,6 +3,7 @@
 //! Reads no file and opens nothing; a host name is looked up once. Invariant: an [`Args`] that passes [`Args::check`] names the
 //! peers to trust, and the library accepts its values.
 
+mod acme;
 mod command_line;
 mod config_file;
 mod configs;
@@ -36,6 +37,7 @@ use crate::values::{
     DEFAULT_CLUSTER, parse_addr, parse_count, parse_key_value, parse_number, parse_public_url,
     parse_seed, path,
 };
+use acme::AcmeOptions;
 pub(crate) use command_line::{CommandLine, Setting, Source};
 pub(crate) use config_file::Form;
 pub(crate) use error::{ArgsError, Invalid};
@@ -125,7 +127,7 @@ pub(crate) struct Args {
     ///
     /// Nodes (--seed tls://HOST:PORT) and browser tabs (wss://) then reach this node inside TLS, on the same port. The
     /// certificate of this node is the first one in the file. SIGHUP does not end a node with a certificate.
-    #[arg(long, value_name = "FILE", value_parser = path(), requires = "tls_key")]
+    #[arg(long, value_name = "FILE", value_parser = path(), requires = "tls_key", group = "certificate")]
     pub(crate) tls_cert: Option<PathBuf>,
 
     /// File of the certificate's private key (PEM, not encrypted); re-read with --tls-cert
@@ -133,7 +135,7 @@ pub(crate) struct Args {
     pub(crate) tls_key: Option<PathBuf>,
 
     /// Refuse connections without TLS, those of nodes that do not dial tls:// included
-    #[arg(long, requires = "tls_cert")]
+    #[arg(long, requires = "certificate")]
     pub(crate) tls_only: bool,
 
     /// File of the CA certificates (PEM) that are trusted for tls:// seeds [default: those of the system]
@@ -146,6 +148,9 @@ pub(crate) struct Args {
     /// and invites that this node issues name it. Then /config.json of this node has no inner addresses any more.
     #[arg(long, value_name = "URL", value_parser = parse_public_url)]
     pub(crate) public_url: Option<PublicUrl>,
+
+    #[command(flatten)]
+    pub(crate) acme: AcmeOptions,
 
     /// A member to contact first, as tls://HOST:PORT through TLS; may be given several times
     ///
@@ -343,6 +348,7 @@ impl Args {
             let checked = addr.map_or(Ok(()), check_listenable);
             checked.map_err(|error| Invalid::new(option, error.to_string()))?;
         }
+        self.acme.check(self.state_dir.as_ref())?;
         self.check_bounds()
     }
 }

@@ -225,9 +225,24 @@ pub enum TlsAcceptError {
         /// The time limit ([`TcpConfig::tls_handshake_timeout`](crate::tcp::TcpConfig::tls_handshake_timeout)).
         after: Duration,
     },
-    /// The peer insists on other protocols than HTTP/1.1, such as only HTTP/2. It received an alert that says so.
+    /// The peer insists on other protocols than HTTP/1.1, such as only HTTP/2, or `acme-tls/1` for a name of which no
+    /// validation was ordered here. It received an alert that says so.
     #[error("the peer accepts no HTTP/1.1 inside of TLS, such as a client that speaks HTTP/2 only")]
     NoCommonProtocol,
+    /// There is no certificate yet. The peer received an alert.
+    #[error(
+        "there is no certificate for TLS yet: it is being ordered, and the log says what that waits for"
+    )]
+    NoCertificateYet,
+    /// A certificate authority has validated that this side controls a name. That is no failure: such a connection has no
+    /// other purpose.
+    #[error(
+        "a certificate authority has validated the name {name} (TLS-ALPN-01), which is no failure"
+    )]
+    Validation {
+        /// The name that it has validated, in the form of RFC 8738 if it is an IP address.
+        name: String,
+    },
     /// The peer does not accept this side's certificate.
     #[error(
         "the peer refused the TLS handshake ({alert}): if it says so of the certificate, the peer does not trust it"

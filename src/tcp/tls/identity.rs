@@ -16,17 +16,21 @@ use rustls::sign::CertifiedKey;
 
 use super::error::TlsFileError;
 use super::pem;
+use super::validation::{TlsValidation, Validations};
 use super::validity::Validity;
 use crate::rt;
 use crate::rt::sync::Mutex;
 
-/// A certificate chain with its private key, which can be replaced while connections are open. Clones share it.
+/// A certificate chain with its private key, which can be replaced while connections are open. There may be none yet.
+/// Clones share it.
 #[derive(Clone)]
 pub struct TlsIdentity(Arc<Inner>);
 
 struct Inner {
     files: Option<Files>,
-    current: Mutex<Current>,
+    /// `None` until there is one.
+    current: Mutex<Option<Current>>,
+    validations: Validations,
 }
 
 #[derive(Debug, Clone)]
@@ -70,7 +74,7 @@ impl TlsIdentity {
             key: key.into(),
         };
         let current = files.load()?;
-        Ok(Self::new(Some(files), current))
+        Ok(Self::new(Some(files), Some(current)))
     }
 
     /// Reads a certificate chain and its private key from two PEM texts.
@@ -80,14 +84,23 @@ impl TlsIdentity {
     /// Fails if one of them cannot be used.
     pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, TlsFileError> {
         let current = load((certificate, "the certificate"), (key, "the key"))?;
-        Ok(Self::new(None, current))
+        Ok(Self::new(None, Some(current)))
     }
 
-    fn new(files: Option<Files>, current: Current) -> Self {
-        current.warn();
+    /// Returns an identity without a certificate. Until it gets one ([`replace_pem`](Self::replace_pem)), TLS handshakes are
+    /// refused.
+    pub fn without_certificate() -> Self {
+        Self::new(None, None)
+    }
+
+    fn new(files: Option<Files>, current: Option<Current>) -> Self {
+        if let Some(current) = &current {
+            current.warn();
+        }
         Self(Arc::new(Inner {
             files,
             current: Mutex::new(current),
+            validations: Validations::default(),
         }))
     }
 
@@ -117,20 +130,60 @@ impl TlsIdentity {
 
     fn replace(&self, new: Current) -> Reloaded {
         let mut current = self.0.current.lock();
-        if current.digest == new.digest {
+        if current.as_ref().is_some_and(|old| old.digest == new.digest) {
             return Reloaded::Unchanged;
         }
-        *current = new.clone();
+        *current = Some(new.clone());
         drop(current);
         new.warn();
         Reloaded::Replaced
     }
 
-    /// Returns the time since 1970-01-01 UTC at which the certificate in use expires, or `None` if it has a form that is
-    /// not understood.
+    /// Shows the certificate authority that validates `name` a certificate (RFC 8737), until the returned value is dropped.
+    ///
+    /// `name` is what the authority names in its handshake: a DNS name, or for an IP address its name of reverse DNS
+    /// (RFC 8738). `certificate` is the self-signed one with the extension of RFC 8737. Only a client that offers the protocol
+    /// `acme-tls/1` and nothing else sees it. Its connection ends after the handshake, and is counted as
+    /// [`AcceptFailure::Validation`](crate::net::AcceptFailure::Validation). With the feature `acme` of this crate,
+    /// the module `acme` calls this.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the certificate or the key cannot be used.
+    pub fn answer_validation(
+        &self,
+        name: &str,
+        certificate: &[u8],
+        key: &[u8],
+    ) -> Result<TlsValidation, TlsFileError> {
+        let (certificate_name, key_name) = ("the certificate", "the key");
+        let chain = pem::certificates(certificate, certificate_name)?;
+        let key = aws_lc_rs::sign::any_supported_type(&pem::key(key, key_name)?);
+        let key = key.map_err(|error| malformed(key_name, &error))?;
+        // Whether they match cannot be told, since rustls understands no certificate with that extension.
+        let answer = Arc::new(CertifiedKey::new(chain, key));
+        Ok(self.0.validations.add(name, answer))
+    }
+
+    /// Returns whether there is a certificate.
+    pub fn has_certificate(&self) -> bool {
+        self.0.current.lock().is_some()
+    }
+
+    /// Returns the time since 1970-01-01 UTC from which the certificate in use is valid, or `None` as
+    /// [`expires_at`](Self::expires_at).
+    pub fn valid_from(&self) -> Option<Duration> {
+        self.validity().map(|validity| validity.from)
+    }
+
+    /// Returns the time since 1970-01-01 UTC at which the certificate in use expires, or `None` if there is none, or if it
+    /// has a form that is not understood.
     pub fn expires_at(&self) -> Option<Duration> {
-        let validity = self.0.current.lock().validity;
-        validity.map(|validity| validity.until)
+        self.validity().map(|validity| validity.until)
+    }
+
+    fn validity(&self) -> Option<Validity> {
+        self.0.current.lock().as_ref()?.validity
     }
 
     /// Returns the files of the certificate chain and of the key, or `None` if they were texts.
@@ -142,6 +195,11 @@ impl TlsIdentity {
     /// Returns what tells rustls the certificate for each new connection.
     pub(super) fn resolver(&self) -> Arc<dyn ResolvesServerCert> {
         Arc::clone(&self.0) as Arc<dyn ResolvesServerCert>
+    }
+
+    /// Returns the answers to certificate authorities.
+    pub(super) fn validations(&self) -> &Validations {
+        &self.0.validations
     }
 }
 
@@ -164,10 +222,6 @@ fn load(
 ) -> Result<Current, TlsFileError> {
     let chain = pem::certificates(certificate, certificate_name)?;
     let private_key = pem::key(key, key_name)?;
-    let malformed = |from: &str, error: &rustls::Error| TlsFileError::Malformed {
-        from: from.to_owned(),
-        what: error.to_string(),
-    };
     let certified =
         certify(chain.clone(), private_key.clone_key()).map_err(|error| match error {
             Failure::Key(error) => malformed(key_name, &error),
@@ -199,6 +253,13 @@ fn load(
             .finalize()
             .into(),
     })
+}
+
+fn malformed(from: &str, error: &rustls::Error) -> TlsFileError {
+    TlsFileError::Malformed {
+        from: from.to_owned(),
+        what: error.to_string(),
+    }
 }
 
 /// The reason for which a certificate and a key cannot be used.
@@ -245,7 +306,10 @@ impl Current {
 
 impl ResolvesServerCert for Inner {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.current.lock().certified))
+        let current = self.current.lock();
+        current
+            .as_ref()
+            .map(|current| Arc::clone(&current.certified))
     }
 }
 

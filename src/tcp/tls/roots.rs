@@ -60,7 +60,7 @@ impl TlsRoots {
     }
 
     /// Loads the authorities. Blocks for as long as reading them takes.
-    pub(super) fn load(&self) -> Result<Arc<RootCertStore>, TlsFileError> {
+    pub(crate) fn load(&self) -> Result<Arc<RootCertStore>, TlsFileError> {
         if let Kind::Given(roots) = &self.0 {
             return Ok(Arc::clone(roots));
         }

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use rustls::crypto::aws_lc_rs;
-use rustls::{AlertDescription, Connection, ServerConfig, ServerConnection};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::{AlertDescription, Connection, ServerConfig};
 use tokio::net::TcpStream;
 
 use super::error::TlsAcceptError;
 use super::identity::TlsIdentity;
 use super::session::{Broken, TlsStream};
+use super::{hello, validation};
 use crate::rt;
 
 /// The application protocol inside of TLS. A client that names none is accepted as well.
@@ -23,10 +25,23 @@ const HTTP_1_1: &[u8] = b"http/1.1";
 /// The alert `handshake_failure` (RFC 8446, section 6) as a record of TLS 1.2, which all versions take.
 pub(in crate::tcp) const REFUSAL: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 40];
 
+/// The alert `no_application_protocol` (RFC 7301), in the same form.
+const NO_PROTOCOL: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 120];
+
 /// Accepts TLS.
 pub(in crate::tcp) struct TlsAcceptor {
     config: Arc<ServerConfig>,
+    identity: TlsIdentity,
     limit: Duration,
+}
+
+/// How a handshake goes on after the first message of the client.
+enum Course {
+    /// The client is a peer.
+    Peer(Arc<ServerConfig>),
+    /// The client is a certificate authority which validates a name.
+    Validation(Arc<ServerConfig>, String),
+    Refuse([u8; 7], TlsAcceptError),
 }
 
 impl TlsAcceptor {
@@ -39,14 +54,11 @@ impl TlsAcceptor {
         identity: &TlsIdentity,
         limit: Duration,
     ) -> Result<Self, rustls::Error> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-            .with_no_client_auth()
-            .with_cert_resolver(identity.resolver());
-        config.alpn_protocols = vec![HTTP_1_1.to_vec()];
-        let config = Arc::new(config);
-        Ok(Self { config, limit })
+        Ok(Self {
+            config: config(identity.resolver(), HTTP_1_1)?,
+            identity: identity.clone(),
+            limit,
+        })
     }
 
     /// Runs the handshake. `received` holds the bytes of the stream that have been read already. A stream that fails is
@@ -56,21 +68,98 @@ impl TlsAcceptor {
         stream: TcpStream,
         received: BytesMut,
     ) -> Result<TlsStream, (Option<TcpStream>, TlsAcceptError)> {
-        let session = ServerConnection::new(Arc::clone(&self.config));
-        let session = session.map_err(|error| (None, reason(error)))?;
-        let opening = TlsStream::open(stream, Connection::Server(session), received);
-        match rt::timeout(self.limit, opening).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err((stream, broken))) => Err(match broken {
-                Broken::Tls(error) => (Some(stream), reason(error)),
-                Broken::Ended => (
-                    None,
-                    TlsAcceptError::Io(std::io::ErrorKind::UnexpectedEof.into()),
-                ),
-                Broken::Io(error) => (None, TlsAcceptError::Io(error)),
-            }),
+        match rt::timeout(self.limit, self.shake_hands(stream, received)).await {
+            Ok(result) => result,
             Err(rt::Elapsed(after)) => Err((None, TlsAcceptError::Timeout { after })),
         }
+    }
+
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        received: BytesMut,
+    ) -> Result<TlsStream, (Option<TcpStream>, TlsAcceptError)> {
+        let accepted = match hello::read(&stream, &received).await {
+            Ok(accepted) => accepted,
+            Err(broken) => return Err(failed(stream, broken)),
+        };
+        drop(received);
+        let course = self.course(&accepted.client_hello());
+        let (config, validated) = match course.unwrap_or_else(Course::failed) {
+            Course::Peer(config) => (config, None),
+            Course::Validation(config, name) => (config, Some(name)),
+            Course::Refuse(alert, error) => {
+                // It is the first thing that is sent, so there is room for it.
+                let _ = stream.try_write(&alert);
+                return Err((Some(stream), error));
+            }
+        };
+        let session = match accepted.into_connection(config) {
+            Ok(session) => session,
+            Err((error, alert)) => {
+                let broken = hello::refused(error, alert, &stream);
+                return Err(failed(stream, broken));
+            }
+        };
+        let opening = TlsStream::open(stream, Connection::Server(session), BytesMut::new());
+        let stream = opening
+            .await
+            .map_err(|(stream, broken)| failed(stream, broken))?;
+        match validated {
+            None => Ok(stream),
+            // The authority has seen all that it wants.
+            Some(name) => {
+                let _ = stream.try_end();
+                Err((Some(stream.into_tcp()), TlsAcceptError::Validation { name }))
+            }
+        }
+    }
+
+    fn course(&self, hello: &ClientHello<'_>) -> Result<Course, rustls::Error> {
+        if validation::is_validation(hello) {
+            let name = hello.server_name().unwrap_or_default().to_owned();
+            return Ok(match self.identity.validations().answer(hello) {
+                Some(answer) => {
+                    Course::Validation(config(Arc::new(answer), validation::ACME_TLS_1)?, name)
+                }
+                None => Course::Refuse(NO_PROTOCOL, TlsAcceptError::NoCommonProtocol),
+            });
+        }
+        if !self.identity.has_certificate() {
+            return Ok(Course::Refuse(REFUSAL, TlsAcceptError::NoCertificateYet));
+        }
+        Ok(Course::Peer(Arc::clone(&self.config)))
+    }
+}
+
+impl Course {
+    fn failed(error: rustls::Error) -> Self {
+        Self::Refuse(REFUSAL, reason(error))
+    }
+}
+
+/// Returns the configuration of handshakes in which `resolver` names the certificate, for one protocol inside.
+fn config(
+    resolver: Arc<dyn ResolvesServerCert>,
+    protocol: &[u8],
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_no_client_auth()
+        .with_cert_resolver(resolver);
+    config.alpn_protocols = vec![protocol.to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn failed(stream: TcpStream, broken: Broken) -> (Option<TcpStream>, TlsAcceptError) {
+    match broken {
+        Broken::Tls(error) => (Some(stream), reason(error)),
+        Broken::Ended => (
+            None,
+            TlsAcceptError::Io(std::io::ErrorKind::UnexpectedEof.into()),
+        ),
+        Broken::Io(error) => (None, TlsAcceptError::Io(error)),
     }
 }
 

@@ -81,6 +81,11 @@ impl TlsStream {
         }
     }
 
+    /// Returns the socket. What TLS has not sent is lost.
+    pub(super) fn into_tcp(self) -> TcpStream {
+        self.tcp
+    }
+
     pub(in crate::tcp) fn tcp(&self) -> &TcpStream {
         &self.tcp
     }
@@ -314,7 +319,7 @@ async fn shake_hands(tcp: &TcpStream, tls: &mut Connection, received: &[u8]) -> 
 }
 
 /// A socket whose reads and writes fail with `WouldBlock` instead of waiting.
-struct Socket<'a>(&'a TcpStream);
+pub(super) struct Socket<'a>(pub(super) &'a TcpStream);
 
 impl Read for Socket<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use super::der::Der;
+
 const INTEGER: u8 = 0x02;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
@@ -33,67 +35,41 @@ impl Validity {
         body.take(SEQUENCE)?;
         let mut validity = Der(body.take(SEQUENCE)?);
         Some(Self {
-            from: validity.time()?,
-            until: validity.time()?,
+            from: time(&mut validity)?,
+            until: time(&mut validity)?,
         })
     }
 }
 
-/// The rest of a sequence of values.
-struct Der<'a>(&'a [u8]);
-
-impl<'a> Der<'a> {
-    /// Returns the contents of the next value if it has the tag `tag`.
-    fn take(&mut self, tag: u8) -> Option<&'a [u8]> {
-        let (found, contents) = self.next()?;
-        (found == tag).then_some(contents)
-    }
-
-    fn next(&mut self) -> Option<(u8, &'a [u8])> {
-        let (&tag, rest) = self.0.split_first()?;
-        let (&first, mut rest) = rest.split_first()?;
-        let mut len = usize::from(first);
-        if first >= 0x80 {
-            let count = usize::from(first & 0x7F);
-            // A certificate has less than 16 MiB.
-            let bytes = rest.get(..count).filter(|_| (1..=3).contains(&count))?;
-            len = bytes.iter().fold(0, |len, b| len << 8 | usize::from(*b));
-            rest = rest.get(count..)?;
+/// Returns the next value of a sequence as a time since 1970-01-01 UTC.
+fn time(values: &mut Der<'_>) -> Option<Duration> {
+    let (tag, text) = values.next()?;
+    let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
+    let (year, rest) = match tag {
+        UTC_TIME => {
+            let year: u64 = number(text.get(..2)?)?;
+            (if year < 50 { 2000 } else { 1900 } + year, text.get(2..)?)
         }
-        let contents = rest.get(..len)?;
-        self.0 = rest.get(len..)?;
-        Some((tag, contents))
+        GENERALIZED_TIME => (number(text.get(..4)?)?, text.get(4..)?),
+        _ => return None,
+    };
+    let part = |at: usize| number(rest.get(at..at + 2)?);
+    let (month, day) = (part(0)?, part(2)?);
+    let (hour, minute, second) = (part(4)?, part(6)?, part(8)?);
+    let is_valid = rest.len() == 10
+        && (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second <= 60;
+    if !is_valid {
+        return None;
     }
-
-    fn time(&mut self) -> Option<Duration> {
-        let (tag, text) = self.next()?;
-        let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
-        let (year, rest) = match tag {
-            UTC_TIME => {
-                let year: u64 = number(text.get(..2)?)?;
-                (if year < 50 { 2000 } else { 1900 } + year, text.get(2..)?)
-            }
-            GENERALIZED_TIME => (number(text.get(..4)?)?, text.get(4..)?),
-            _ => return None,
-        };
-        let part = |at: usize| number(rest.get(at..at + 2)?);
-        let (month, day) = (part(0)?, part(2)?);
-        let (hour, minute, second) = (part(4)?, part(6)?, part(8)?);
-        let is_valid = rest.len() == 10
-            && (1..=12).contains(&month)
-            && (1..=31).contains(&day)
-            && hour < 24
-            && minute < 60
-            && second <= 60;
-        if !is_valid {
-            return None;
-        }
-        // Nothing that matters was valid before.
-        let days = days(year, month, day).unwrap_or(0);
-        Some(Duration::from_secs(
-            ((days * 24 + hour) * 60 + minute) * 60 + second,
-        ))
-    }
+    // Nothing that matters was valid before.
+    let days = days(year, month, day).unwrap_or(0);
+    Some(Duration::from_secs(
+        ((days * 24 + hour) * 60 + minute) * 60 + second,
+    ))
 }
 
 fn number(text: &str) -> Option<u64> {

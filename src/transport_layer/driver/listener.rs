@@ -125,7 +125,9 @@ fn count_failure<T: NetTransport, M: Message>(
     why: &dyn std::fmt::Display,
 ) {
     let failures = intake.shared.with(|peers, _| peers.accept_failed(reason));
-    if failures.is_power_of_two() {
+    if !reason.is_failure() {
+        tracing::debug!(%addr, %why, "served an incoming connection that is of no peer");
+    } else if failures.is_power_of_two() {
         tracing::info!(failures, %addr, %why, "refused an incoming connection");
     }
 }

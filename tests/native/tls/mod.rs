@@ -6,6 +6,7 @@ mod dialling;
 mod hostile;
 mod identity;
 mod reload;
+mod validation;
 
 use gossip_transport::net::NetTransport as _;
 use gossip_transport::tcp::{TcpConfig, TcpConnection, TcpTransport, TlsRoots};
@@ -14,7 +15,11 @@ use crate::networks::tcp_listener::client::{ALPN, Server};
 use crate::support::{member, soon};
 
 /// Dials `server` as `tls://host:port`, trusting `roots`.
-async fn dial(server: &Server, host: &str, roots: TlsRoots) -> anyhow::Result<TcpConnection> {
+pub(crate) async fn dial(
+    server: &Server,
+    host: &str,
+    roots: TlsRoots,
+) -> anyhow::Result<TcpConnection> {
     dial_port(server, host, server.addr.port(), roots).await
 }
 

@@ -176,7 +176,7 @@ impl<C: NetConnection> Peers<C> {
 
     /// Counts an incoming connection whose handshake has failed. Returns the count for all reasons.
     pub(in crate::transport_layer) fn accept_failed(&mut self, reason: AcceptFailure) -> u64 {
-        self.folded.accept_failed += 1;
+        self.folded.accept_failed += u64::from(reason.is_failure());
         self.folded.accept_failures.add(reason);
         self.folded.accept_failed
     }

@@ -258,7 +258,7 @@ impl<C: NetConnection> Peers<C> {
         assert_eq!(self.renewing, renewals.count());
         assert!(dials(DialPlace::Extra).count() <= MAX_EXTRA_DIALS);
         let waiting = self.map.values().map(|peer| peer.queue.waiting_bytes());
-        assert_eq!(self.backlog.bytes(), waiting.sum());
+        assert_eq!(self.backlog.bytes(), waiting.sum::<usize>());
         assert_eq!(self.backlog.excess(), 0);
         assert!(self.in_use() <= self.config.max_connections);
         let links = || self.map.values().flat_map(|peer| &peer.links);

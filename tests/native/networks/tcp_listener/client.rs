@@ -48,10 +48,23 @@ impl Server {
 
     /// Starts a server that trusts its cluster as `adapt` says.
     pub async fn start_trusting(config: TcpConfig, adapt: impl FnOnce(Trust) -> Trust) -> Self {
+        Self::start_with(ANY_PORT, config, adapt).await
+    }
+
+    /// Starts a server at an address.
+    pub async fn start_at(addr: SocketAddr, config: TcpConfig) -> Self {
+        Self::start_with(addr, config, |trust| trust).await
+    }
+
+    async fn start_with(
+        addr: SocketAddr,
+        config: TcpConfig,
+        adapt: impl FnOnce(Trust) -> Trust,
+    ) -> Self {
         let secret = ClusterSecret::generate();
         let credential = NetCredential::generate(adapt(Trust::secret(secret.clone())));
         let listener = TcpTransport::new(config)
-            .create_listener(ANY_PORT, &[ALPN], &credential)
+            .create_listener(addr, &[ALPN], &credential)
             .await
             .unwrap();
         let addr = listener.local_addr();
