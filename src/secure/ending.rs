@@ -3,9 +3,12 @@
 //! Nothing is closed here. Invariant: the end is set once, the first reason stays, and setting it
 //! wakes every waiter.
 
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
+
+use futures::FutureExt as _;
 
 use super::error::FrameError;
 use crate::net::{CloseCode, CloseReason};
@@ -87,6 +90,31 @@ impl Ending {
             ending: self,
             ticket: None,
         }
+    }
+
+    /// Waits for `future`, or fails with the error of the end if that comes first. Cancel-safe if `future` is. Not an
+    /// async function, which would keep what it is passed twice.
+    pub(super) fn unless_ended<F>(
+        &self,
+        mut future: F,
+    ) -> impl Future<Output = Result<F::Output, FrameError>>
+    where
+        F: Future + Unpin,
+    {
+        let mut waiter = None;
+        poll_fn(move |cx| {
+            let waiter = match &mut waiter {
+                Some(waiter) => waiter,
+                None => match self.get() {
+                    Some(end) => return Poll::Ready(Err(end.error())),
+                    None => waiter.insert(self.waiter()),
+                },
+            };
+            if let Poll::Ready(output) = future.poll_unpin(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            waiter.poll_end(cx).map(|end| Err(end.error()))
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -21,7 +21,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use futures::FutureExt as _;
 use futures::lock::Mutex;
 
 use crate::credential::{Claims, Grounds, Identity, Proved};
@@ -569,26 +568,12 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
         }
     }
 
-    /// Waits for `future`, or fails with the error of the connection's end if that comes first. Cancel-safe if
-    /// `future` is. Not an async function, which would keep what it is passed twice.
-    fn until_end<F>(&self, mut future: F) -> impl Future<Output = Result<F::Output, FrameError>>
+    /// See [`Ending::unless_ended`].
+    fn until_end<F>(&self, future: F) -> impl Future<Output = Result<F::Output, FrameError>>
     where
         F: Future + Unpin,
     {
-        let mut waiter = None;
-        poll_fn(move |cx| {
-            let waiter = match &mut waiter {
-                Some(waiter) => waiter,
-                None => {
-                    self.check_open()?;
-                    waiter.insert(self.ending.waiter())
-                }
-            };
-            if let Poll::Ready(output) = future.poll_unpin(cx) {
-                return Poll::Ready(Ok(output));
-            }
-            waiter.poll_end(cx).map(|end| Err(end.error()))
-        })
+        self.ending.unless_ended(future)
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::sends;
 use crate::support::upstream::{Settings, our_config};
-use crate::support::{ANY_PORT, until};
+use crate::support::{ANY_PORT, own_cluster, until};
 
 const INTERVAL: Duration = Duration::from_millis(40);
 const GRACE: Duration = Duration::from_millis(1500);
@@ -26,7 +26,7 @@ async fn upstream(
     version: ProtocolVersion,
     seed: Option<SocketAddr>,
 ) -> ChitchatHandle {
-    upstream_in("mixed", name, version, seed).await
+    upstream_in(&own_cluster(), name, version, seed).await
 }
 
 async fn upstream_in(
@@ -51,7 +51,7 @@ struct Ours {
 
 impl Ours {
     async fn start(name: &str, version: ProtocolVersion, seed: SocketAddr) -> Self {
-        Self::start_in("mixed", name, version, Some(seed)).await
+        Self::start_in(&own_cluster(), name, version, Some(seed)).await
     }
 
     async fn start_in(
@@ -308,7 +308,7 @@ async fn a_rumour_reaches_members_of_the_published_crate_without_a_round() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_of_the_published_crate_join_through_a_seed_of_ours() {
     for version in [ProtocolVersion::V0, ProtocolVersion::V1] {
-        let ours = Ours::start_in("mixed", "ours-0", version, None).await;
+        let ours = Ours::start_in(&own_cluster(), "ours-0", version, None).await;
         let seed = ours.with(|engine, _| engine.id().gossip_advertise_addr);
         ours.with(|e, now| e.set("before", "they came", now))
             .unwrap();
@@ -327,7 +327,7 @@ async fn members_of_the_published_crate_join_through_a_seed_of_ours() {
 async fn each_side_refuses_members_of_another_cluster() {
     let version = ProtocolVersion::V0;
     let theirs = upstream("theirs", version, None).await;
-    let ours = Ours::start_in("mixed", "ours", version, None).await;
+    let ours = Ours::start_in(&own_cluster(), "ours", version, None).await;
     let their_addr = theirs.chitchat_id().gossip_advertise_addr;
     let our_addr = ours.with(|engine, _| engine.id().gossip_advertise_addr);
     let foreign = Ours::start_in("other", "foreign", version, Some(their_addr)).await;

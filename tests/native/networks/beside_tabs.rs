@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::support::log::Log;
 use crate::support::tab::{Tab, nowhere};
 use crate::support::upstream::{Node, Release, Settings, TURN, our_config};
-use crate::support::{self, PATIENCE, member};
+use crate::support::{self, PATIENCE, member, own_cluster};
 
 /// The failure detector allows for a multiple of it, so it must not be much shorter.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -42,11 +42,11 @@ impl Cluster {
         for n in 0..upstream {
             let seeds: Vec<SocketAddr> = nodes.iter().take(2).map(Node::addr).collect();
             let name = format!("theirs-{n}");
-            let settings = Settings::new("bridged", name, INTERVAL, &seeds).named();
+            let settings = Settings::new(&own_cluster(), name, INTERVAL, &seeds).named();
             nodes.push(settings.on_udp(releases[n % releases.len()]).await);
         }
         let config = |name: &str, seeds: &[SocketAddr]| {
-            let mut config = our_config("bridged", name, INTERVAL, seeds);
+            let mut config = our_config(&own_cluster(), name, INTERVAL, seeds);
             config.protocol_version = version;
             config.initial_key_values = vec![("name".to_owned(), name.to_owned())];
             config

@@ -24,7 +24,7 @@ use crate::support::tab::{Tab, nowhere};
 use crate::support::upstream::{Settings, TURN, our_config};
 use crate::support::{self, ANY_PORT, soon, until};
 
-const CLUSTER: &str = "bridged";
+const CLUSTER: &str = "bridged pages";
 const HOUR: Duration = Duration::from_secs(3600);
 const NODES: usize = 5;
 /// The failure detector allows for a multiple of it, so it must not be much shorter.

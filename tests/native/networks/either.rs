@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::Instant;
 
 use crate::support::upstream::{Node, Release, Settings, our_config};
-use crate::support::{self, ANY_PORT, anyone, member, soon, until};
+use crate::support::{self, ANY_PORT, anyone, member, own_cluster, soon, until};
 
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Longer than the head start of the first network, and much shorter than a dial that is not
@@ -198,14 +198,14 @@ struct Bridged {
 }
 
 fn config(name: &str, seeds: &[SocketAddr], version: ProtocolVersion) -> GossipConfig {
-    let mut config = our_config("bridged", name, INTERVAL, seeds);
+    let mut config = our_config(&own_cluster(), name, INTERVAL, seeds);
     config.protocol_version = version;
     config.initial_key_values = vec![("name".to_owned(), name.to_owned())];
     config
 }
 
 async fn upstream(name: &str, seeds: &[SocketAddr], version: ProtocolVersion) -> Node {
-    let settings = Settings::new("bridged", name, INTERVAL, seeds).named();
+    let settings = Settings::new(&own_cluster(), name, INTERVAL, seeds).named();
     settings.on_udp(Release::V013(version)).await
 }
 

@@ -20,7 +20,7 @@ use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
 use crate::support::upstream::{Node, Release, Settings, our_config};
-use crate::support::{self, ANY_PORT, anyone, soon, until};
+use crate::support::{self, ANY_PORT, anyone, own_cluster, soon, until};
 
 const INTERVAL: Duration = Duration::from_millis(100);
 
@@ -246,14 +246,14 @@ impl Mixed {
         let mut seeds = Vec::new();
         for n in 0..theirs {
             let name = format!("theirs-{n}");
-            let settings = Settings::new("mixed", name, INTERVAL, &seeds).named();
+            let settings = Settings::new(&own_cluster(), name, INTERVAL, &seeds).named();
             let node = settings.on_udp(Release::V013(version)).await;
             seeds.push(node.addr());
             mixed.theirs.push(node);
         }
         for n in 0..ours {
             let name = format!("ours-{n}");
-            let mut config = our_config("mixed", &name, INTERVAL, &seeds);
+            let mut config = our_config(&own_cluster(), &name, INTERVAL, &seeds);
             config.protocol_version = version;
             config.initial_key_values = vec![("name".to_owned(), name)];
             let socket = open(&mixed.network).await;
@@ -321,7 +321,7 @@ async fn nodes_of_upstream_0_11_and_0_13_form_one_cluster_with_a_participant() {
     for n in 0..2 {
         // The participant is the only member that they know.
         let name = format!("older-{n}");
-        let settings = Settings::new("mixed", name, INTERVAL, &[seed]).named();
+        let settings = Settings::new(&own_cluster(), name, INTERVAL, &[seed]).named();
         older.push(settings.on_udp(Release::V011).await);
     }
     until("all four to know each other", async || {
@@ -342,7 +342,7 @@ async fn malformed_datagrams_are_counted_and_do_not_disturb_the_cluster() {
     let attacker = UdpSocket::bind(ANY_PORT).await.unwrap();
     let syn = ChitchatMessage::Syn {
         version: ProtocolVersion::V0,
-        cluster_id: "mixed".to_owned(),
+        cluster_id: own_cluster(),
         digest: Default::default(),
     };
     let syn = syn.into_bytes().unwrap();

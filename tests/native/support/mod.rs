@@ -25,6 +25,16 @@ pub(crate) use layer::open;
 /// costs nothing on a paused clock.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(80);
 
+/// Returns a name for the cluster of the running test. Call it on the thread of the test.
+///
+/// Tests run at the same time, and members that speak UDP accept everyone who names their cluster: a port that a member of
+/// one test has left may become that of another test's, and their clusters would be one.
+pub(crate) fn own_cluster() -> String {
+    let test = std::thread::current();
+    let test = test.name().filter(|name| name.contains("::"));
+    test.expect("this is not the thread of a test").to_owned()
+}
+
 /// Any free port on loopback.
 pub(crate) const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
