@@ -5,8 +5,10 @@
 //! router in place of the proxy, for comparison.
 
 mod catch_up;
+mod certificate;
 mod console;
 mod host;
+mod kinds;
 mod measure;
 mod membership_log;
 mod namespaces;
@@ -18,6 +20,7 @@ mod phase;
 mod poll;
 mod programs;
 mod report;
+mod server;
 mod spread;
 mod stage;
 
@@ -29,6 +32,7 @@ use crate::demo::cluster::GOSSIP_INTERVAL;
 use crate::host::interrupt::Interrupted;
 use crate::host::workspace::{self, Workspace};
 use crate::proxy::host::Absence;
+use crate::proxy::kinds::Skips;
 use crate::proxy::network::Network;
 use crate::proxy::nodes::{Profile, Setup};
 use crate::proxy::phase::Phase;
@@ -58,6 +62,15 @@ pub(crate) struct Options {
     #[arg(long)]
     require: bool,
 
+    /// Compare nginx, Caddy and HAProxy, with the configurations in docs/proxies: what each does to connections,
+    /// and how fast changes are behind it; always a part of --check
+    #[arg(long, conflicts_with_all = ["rounds", "catch_up"])]
+    kinds: bool,
+
+    /// With --kinds, skip a proxy whose program is missing, instead of failing
+    #[arg(long)]
+    allow_skips: bool,
+
     /// Number of rounds; each prints a table, and the last table holds medians of them
     #[arg(long, value_name = "N", default_value_t = 1)]
     rounds: u32,
@@ -80,6 +93,13 @@ impl Options {
     fn must_run(&self) -> bool {
         let is_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
         self.require || (self.check && is_ci)
+    }
+
+    fn skips(&self) -> Skips {
+        match self.allow_skips && !self.must_run() {
+            true => Skips::Allowed,
+            false => Skips::Refused,
+        }
     }
 }
 
@@ -118,6 +138,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         setup: &setup,
         folder: folder.path(),
     };
+    if options.kinds {
+        return kinds::run(&context, options.skips(), rounds_of_kinds(options));
+    }
     if options.catch_up {
         let mut stage = Stage::start(&context, few_tabs(Access::Proxy, SMALL))?;
         let broken = stage.catch_up(NEWCOMERS)?.broken();
@@ -156,7 +179,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if options.check && !broken.is_empty() {
         bail!("{} expectations are not met", broken.len());
     }
+    if options.check {
+        kinds::run(&context, options.skips(), rounds_of_kinds(options))?;
+    }
     Ok(())
+}
+
+/// Returns how many changes are made in each tab where proxies are compared.
+fn rounds_of_kinds(options: &Options) -> usize {
+    if options.check { 20 } else { 60 }
 }
 
 /// The measurement for tables.
