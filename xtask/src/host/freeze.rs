@@ -57,7 +57,11 @@ fn descendants(id: u32, parents: &[(u32, u32)]) -> BTreeSet<u32> {
     let mut next = vec![id];
     while let Some(id) = next.pop() {
         let children = parents.iter().filter(|(_, parent)| *parent == id);
-        next.extend(children.map(|(child, _)| *child).filter(|child| found.insert(*child)));
+        next.extend(
+            children
+                .map(|(child, _)| *child)
+                .filter(|child| found.insert(*child)),
+        );
     }
     found
 }

@@ -15,9 +15,21 @@ use crate::proxy::server::{Launch, Server};
 /// The URL that tabs dial.
 pub(crate) const WSS_URL: &str = "wss://gossip.test/gossip";
 
-/// What nginx serves, over TLS and without it.
+/// The ports of HTTPS and of HTTP.
+pub(crate) const HTTPS: Listen = Listen::Tls(443);
+pub(crate) const HTTP: Listen = Listen::Plain(80);
+
+/// Where nginx listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listen {
+    Tls(u16),
+    Plain(u16),
+}
+
+/// What nginx serves.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Site<'a> {
+    pub(crate) listen: Listen,
     /// The folder of the page's files.
     pub(crate) page: &'a Path,
     /// The pages, which differ in their configurations only.
@@ -48,7 +60,8 @@ pub(crate) fn start<'a>(
     let file = folder.join("nginx.conf");
     std::fs::write(&file, configuration(folder, certificate, site))
         .with_context(|| format!("cannot write {}", file.display()))?;
-    Server::start(namespace, launch(programs, folder, 443))
+    let (Listen::Tls(port) | Listen::Plain(port)) = site.listen;
+    Server::start(namespace, launch(programs, folder, port))
 }
 
 /// Returns how nginx is started with the file `nginx.conf` of a folder, in which it keeps all of its files.
@@ -112,6 +125,10 @@ fn configuration(folder: &Path, certificate: &Files, site: Site<'_>) -> String {
 ",
         ),
     };
+    let listen = match site.listen {
+        Listen::Tls(port) => format!("{port} ssl"),
+        Listen::Plain(port) => port.to_string(),
+    };
     let pages = site.pages.iter().map(|page| location(site, page));
     let pages: String = pages.collect();
     // One worker, since each worker goes through the nodes by itself.
@@ -126,8 +143,7 @@ fn configuration(folder: &Path, certificate: &Files, site: Site<'_>) -> String {
     application/wasm wasm;
   }}
 {upstream}  server {{
-    listen 443 ssl;
-    listen 80;
+    listen {listen};
     server_name {NAME};
     ssl_certificate {};
     ssl_certificate_key {};
@@ -177,6 +193,7 @@ mod tests {
             seeds: vec![seed.to_owned()],
         };
         let mut site = Site {
+            listen: HTTPS,
             page: Path::new("/page"),
             pages: &[page("/", WSS_URL), page("/other/", "ws://10.0.0.1:1/")],
             nodes: &nodes,

@@ -143,6 +143,8 @@ pub(crate) struct Listed {
     pub(crate) addr: SocketAddr,
     /// The other end on the network, as the node sees it.
     pub(crate) network_addr: SocketAddr,
+    /// The node's own end.
+    pub(crate) local_addr: SocketAddr,
 }
 
 /// How far the nodes' logs and counters were at some moment.

@@ -66,7 +66,9 @@ pub(crate) fn ensure(program: &str, package: &str) -> anyhow::Result<PathBuf> {
 
 /// Installs the packages of the programs that are missing.
 fn install(programs: &[(&str, &str)]) -> anyhow::Result<()> {
-    let missing = programs.iter().filter(|(program, _)| find(program).is_none());
+    let missing = programs
+        .iter()
+        .filter(|(program, _)| find(program).is_none());
     let missing: Vec<_> = missing.map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());

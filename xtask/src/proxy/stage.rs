@@ -99,6 +99,7 @@ impl<'a> Stage<'a> {
             Access::Proxy => {
                 let certificate = Certificate::make(&programs.openssl, folder)?;
                 let site = Site {
+                    listen: nginx::HTTPS,
                     page: setup.page(),
                     pages: &[Page {
                         path: "/".to_owned(),

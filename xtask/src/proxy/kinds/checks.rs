@@ -7,8 +7,8 @@ use crate::host::interrupt::Interrupted;
 use crate::host::wait::{self, pause};
 use crate::proxy::kinds::kind::{Kind, Reload, Statement};
 use crate::proxy::kinds::sheet::{self, Check, Sheet, millis};
-use crate::proxy::kinds::stage::{Link, Stage, page};
-use crate::proxy::network::{Network, PROXY_ELSEWHERE, PROXY_INSIDE};
+use crate::proxy::kinds::stage::{Link, Stage, TCP_NODES};
+use crate::proxy::network::{self, Network, PROXY_ELSEWHERE, PROXY_INSIDE};
 use crate::proxy::nodes::Nodes;
 
 /// Limit from the interruption of a connection until there is another one.
@@ -30,7 +30,10 @@ fn check(outcome: anyhow::Result<String>) -> anyhow::Result<Check> {
 fn behind(stage: &Stage<'_>) -> Vec<(usize, Kind, SocketAddr)> {
     let tabs = stage.tabs.iter();
     let tabs = tabs.filter_map(|tab| Some((tab.kind?, tab.addr)));
-    (0..).zip(tabs).map(|(front, (kind, addr))| (front, kind, addr)).collect()
+    (0..)
+        .zip(tabs)
+        .map(|(front, (kind, addr))| (front, kind, addr))
+        .collect()
 }
 
 /// Waits until a tab has a connection of which `is_wanted` is true. Returns the time since `start`.
@@ -168,7 +171,7 @@ fn seen_from(nodes: &Nodes<'_>, addr: SocketAddr, expected: IpAddr) -> anyhow::R
 
 /// Opens a tab through a proxy that is not trusted, which is seen at the address of the proxy.
 fn disbelieved(stage: &mut Stage<'_>, kind: Kind) -> anyhow::Result<String> {
-    let url = page(kind, &stage.word);
+    let url = stage.page(kind);
     let tab = stage.open(Some(kind), &url)?;
     seen_from(&stage.nodes, tab.addr, PROXY_ELSEWHERE.into())
 }
@@ -182,7 +185,8 @@ fn refused(
     client: IpAddr,
 ) -> anyhow::Result<String> {
     let before = refusals(&mut stage.nodes)?;
-    stage.host.open_tab(&page(kind, &stage.word))?;
+    let url = stage.page(kind);
+    stage.host.open_tab(&url)?;
     wait::until(BACK_WITHIN, || {
         let count = refusals(&mut stage.nodes)?;
         Ok((count > before)
@@ -190,11 +194,13 @@ fn refused(
             .ok_or_else(|| "no node has refused the proxy".to_owned()))
     })?;
     let listed = stage.nodes.connections()?;
-    let at_proxy = listed.iter().filter(|listed| listed.network_addr.ip() == PROXY_ELSEWHERE);
-    let of_http = behind(stage).iter().filter(|(_, kind, _)| kind.statement() == Statement::ForwardedFor).count();
+    let its_nodes = TCP_NODES.map(|index| network::node(index).gossip.into());
+    let accepted = listed.iter().find(|listed| {
+        listed.network_addr.ip() == PROXY_ELSEWHERE && its_nodes.contains(&listed.local_addr)
+    });
     anyhow::ensure!(
-        at_proxy.count() <= of_http,
-        "a proxy that is not trusted has a connection"
+        accepted.is_none(),
+        "a proxy that is not trusted has a connection: {accepted:?}"
     );
     network.set_source(PROXY_INSIDE)?;
     let (addr, _) = stage.wait_for_last_tab(Instant::now())?;
@@ -206,6 +212,8 @@ fn refused(
 /// Returns how many connections of proxies the nodes have refused.
 fn refusals(nodes: &mut Nodes<'_>) -> anyhow::Result<u64> {
     let statuses = nodes.statuses()?;
-    let counts = statuses.iter().map(|(_, status)| status.stats.accept_failures.get(REFUSED_PROXY));
+    let counts = statuses
+        .iter()
+        .map(|(_, status)| status.stats.accept_failures.get(REFUSED_PROXY));
     Ok(counts.flatten().sum())
 }

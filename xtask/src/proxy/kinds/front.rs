@@ -83,7 +83,9 @@ impl<'a> Front<'a> {
         let addr = format!("127.0.0.1:{}", self.port());
         let args = ["s_client", "-servername", NAME, "-connect", &addr];
         wait::until(RELOADED_WITHIN, || {
-            let shown = self.server.within(|| command::output(&self.openssl, &args))?;
+            let shown = self
+                .server
+                .within(|| command::output(&self.openssl, &args))?;
             let is_new = shown.is_some_and(|shown| shown.contains(new.trim()));
             Ok(is_new
                 .then_some(())

@@ -26,7 +26,10 @@ pub(crate) fn measure(
             pause(gossip_interval.mul_f64(fastrand::f64()))?;
             number += 1;
             let time = change(stage, *tab, number)?;
-            times.get_mut(*tab).into_iter().for_each(|times| times.push(time));
+            times
+                .get_mut(*tab)
+                .into_iter()
+                .for_each(|times| times.push(time));
         }
     }
     Ok(times)

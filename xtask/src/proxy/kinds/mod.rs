@@ -24,6 +24,7 @@ mod sockets;
 mod stage;
 mod template;
 
+use std::thread;
 use std::time::Instant;
 
 use anyhow::bail;
@@ -33,7 +34,7 @@ use crate::proxy::certificate::Certificate;
 use crate::proxy::kinds::kind::Kind;
 use crate::proxy::kinds::sheet::{DIRECT, Sheet};
 use crate::proxy::kinds::silence::Silence;
-use crate::proxy::kinds::stage::{Found, Stage};
+use crate::proxy::kinds::stage::{Programs, Stage};
 use crate::proxy::measure;
 use crate::proxy::namespaces::Forwarding;
 use crate::proxy::stage::Context;
@@ -61,23 +62,18 @@ pub(crate) fn run(context: &Context<'_>, skips: Skips, rounds: usize) -> anyhow:
         let name = tab.kind.map_or(DIRECT, Kind::name);
         sheet.put(name, sheet::JOINED, Ok(sheet::millis(tab.joined)));
     }
-    let say = |what| println!("  {what} after {:.0} s", start.elapsed().as_secs_f64());
-    say("joined");
+    println!("  joined after {:.0} s", start.elapsed().as_secs_f64());
     let silence = Silence::begin(context, &stage.certificate, &found)?;
-    say("silence has begun");
-    let times = latency::measure(&mut stage, context.setup.gossip_interval, rounds)?;
-    let names = stage.tabs.iter().map(|tab| tab.kind.map_or(DIRECT, Kind::name));
-    sheet.put_times(&names.zip(times).collect::<Vec<_>>());
-    say("changes made");
-    checks::reload(&mut stage, &mut sheet)?;
-    say("reloaded");
-    checks::restart(&mut stage, &mut sheet)?;
-    say("restarted");
-    checks::lose_nodes(&mut stage, &mut sheet)?;
-    say("nodes killed and started");
-    checks::addresses(&mut stage, context.network, &mut sheet)?;
-    say("addresses compared");
-    silence.end(context, &mut sheet)?;
+    // Its own thread, since the tabs must be woken before they are given up.
+    let silent = thread::scope(|scope| {
+        let silence = scope.spawn(|| silence.end(context));
+        check(context, &mut stage, rounds, &mut sheet)?;
+        let silent = silence.join();
+        silent.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    for (name, column, check) in silent {
+        sheet.put(name, column, check);
+    }
     println!(
         "\n{}\n\n{rounds} changes in each tab; {:.0} s in all, load {:.1}",
         sheet.table(),
@@ -94,13 +90,42 @@ pub(crate) fn run(context: &Context<'_>, skips: Skips, rounds: usize) -> anyhow:
     Ok(())
 }
 
+/// Checks everything but silence.
+fn check(
+    context: &Context<'_>,
+    stage: &mut Stage<'_>,
+    rounds: usize,
+    sheet: &mut Sheet,
+) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let say = |what| println!("  {what} after {:.0} s", start.elapsed().as_secs_f64());
+    let times = latency::measure(stage, context.setup.gossip_interval, rounds)?;
+    let names = stage
+        .tabs
+        .iter()
+        .map(|tab| tab.kind.map_or(DIRECT, Kind::name));
+    sheet.put_times(&names.zip(times).collect::<Vec<_>>());
+    say("changes made");
+    checks::reload(stage, sheet)?;
+    say("reloaded");
+    checks::restart(stage, sheet)?;
+    say("restarted");
+    checks::lose_nodes(stage, sheet)?;
+    say("nodes killed and started");
+    checks::addresses(stage, context.network, sheet)?;
+    say("addresses compared");
+    Ok(())
+}
+
 /// Finds or installs the programs. Says which are missing.
-fn find(skips: Skips) -> anyhow::Result<Found> {
-    let mut found = Found::new();
+fn find(skips: Skips) -> anyhow::Result<Programs> {
+    let mut found = Programs::new();
     for kind in Kind::ALL {
         match kind.ensure() {
             Ok(program) => found.push((kind, program)),
-            Err(error) if error.is::<Interrupted>() || skips == Skips::Refused => return Err(error),
+            Err(error) if error.is::<Interrupted>() || skips == Skips::Refused => {
+                return Err(error);
+            }
             Err(error) => println!("skipped: {}: {error:#}", kind.name()),
         }
     }

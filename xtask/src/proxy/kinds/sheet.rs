@@ -67,16 +67,24 @@ impl Sheet {
             let [p50, p90] = [50, 90].map(|percent| percentile(times, percent).unwrap_or_default());
             let most = limit(direct.unwrap_or_default());
             let lost = times.iter().filter(|time| **time >= LOST_AFTER).count();
-            self.put(name, P50, match p50 {
-                slow if *name != DIRECT && slow > most => {
-                    Err(format!("{}, more than {}", millis(slow), millis(most)))
-                }
-                fine => Ok(millis(fine)),
-            });
-            self.put(name, P90, match lost {
-                0 => Ok(millis(p90)),
-                _ => Err(format!("{lost} of {} changes were lost", times.len())),
-            });
+            self.put(
+                name,
+                P50,
+                match p50 {
+                    slow if *name != DIRECT && slow > most => {
+                        Err(format!("{}, more than {}", millis(slow), millis(most)))
+                    }
+                    fine => Ok(millis(fine)),
+                },
+            );
+            self.put(
+                name,
+                P90,
+                match lost {
+                    0 => Ok(millis(p90)),
+                    _ => Err(format!("{lost} of {} changes were lost", times.len())),
+                },
+            );
         }
     }
 
@@ -154,7 +162,10 @@ mod tests {
         sheet.put("nginx", JOINED, Ok("5 ms".to_owned()));
         let table = sheet.table();
         let lines: Vec<_> = table.lines().collect();
-        assert!(lines[2].starts_with("| nginx | 5 ms |  |  | kept |"), "{table}");
+        assert!(
+            lines[2].starts_with("| nginx | 5 ms |  |  | kept |"),
+            "{table}"
+        );
         assert!(lines[3].contains("| **failed** |"), "{table}");
         assert_eq!(sheet.broken(), ["Caddy: back after a restart: never"]);
         let cells = lines.iter().map(|line| line.matches('|').count());

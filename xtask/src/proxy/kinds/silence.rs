@@ -17,9 +17,9 @@ use crate::proxy::certificate::Certificate;
 use crate::proxy::host::Host;
 use crate::proxy::kinds::front::Front;
 use crate::proxy::kinds::kind::Statement;
-use crate::proxy::kinds::sheet::{self, Sheet, millis};
+use crate::proxy::kinds::sheet::{self, Check, millis};
 use crate::proxy::kinds::sockets::{self, Socket};
-use crate::proxy::kinds::stage::{self, Found, Link, address_of, links, trusting};
+use crate::proxy::kinds::stage::{self, Link, Programs, address_of, links, trusting};
 use crate::proxy::network::{self, Network};
 use crate::proxy::nodes::{Nodes, Plan};
 use crate::proxy::observer::KEY;
@@ -34,12 +34,17 @@ const HEARD_WITHIN: Duration = Duration::from_secs(5);
 const JOINED_WITHIN: Duration = Duration::from_secs(20);
 /// Port of the first proxy. Those of the others follow.
 const FIRST_PORT: u16 = 9441;
+/// Port of the pages.
+const PAGES_PORT: u16 = 444;
 /// The node behind the proxies that state their client in a field of HTTP, and that behind the others. They do not
 /// know each other, nor any other node.
 const HTTP_NODE: u8 = 4;
 const TCP_NODE: u8 = 5;
 /// Longer than all of the measurement.
 const NEVER: Duration = Duration::from_secs(600);
+
+/// What was found about one proxy: its name, the column, and what stands there.
+pub(crate) type Found = (&'static str, &'static str, Check);
 
 /// The browser that is stopped, and what its tabs are connected with.
 #[derive(Debug)]
@@ -61,7 +66,7 @@ impl<'a> Silence<'a> {
     pub(crate) fn begin(
         run: &Run<'a>,
         certificate: &Certificate,
-        found: &Found,
+        programs: &Programs,
     ) -> anyhow::Result<Self> {
         let folder = run.folder.join("silence");
         std::fs::create_dir(&folder)?;
@@ -71,17 +76,26 @@ impl<'a> Silence<'a> {
         ];
         let plans = plans.map(|(index, statement)| silent(trusting(index, statement, NEVER)));
         let mut nodes = Nodes::start_planned(run.setup, &run.network.inner, &folder, plans)?;
-        let fronts = stage::fronts(run, found, certificate, &folder, FIRST_PORT, |statement| {
-            match statement {
+        let fronts = stage::fronts(
+            run,
+            programs,
+            certificate,
+            &folder,
+            FIRST_PORT,
+            |statement| match statement {
                 Statement::ForwardedFor => [HTTP_NODE; 2],
                 Statement::ProxyProtocol => [TCP_NODE; 2],
-            }
-        })?;
-        let pages = stage::pages(run, certificate, &folder, &fronts)?;
+            },
+        )?;
+        let pages = stage::pages(run, certificate, &folder, &fronts, PAGES_PORT)?;
         let host = run.network.hosts.first().context("no host")?;
         let mut host = Host::start(run.programs, host, Some(&certificate.spki))?;
-        for (kind, _) in found {
-            host.open_tab(&stage::page(*kind, &run.setup.secret.invite.word))?;
+        for (kind, _) in programs {
+            host.open_tab(&stage::page(
+                *kind,
+                PAGES_PORT,
+                &run.setup.secret.invite.word,
+            ))?;
         }
         let tabs = wait::until(JOINED_WITHIN, || {
             let statuses = nodes.statuses()?;
@@ -104,7 +118,7 @@ impl<'a> Silence<'a> {
     }
 
     /// Waits for the end of the silence, and finds out which connections it has ended.
-    pub(crate) fn end(mut self, run: &Run<'_>, sheet: &mut Sheet) -> anyhow::Result<()> {
+    pub(crate) fn end(mut self, run: &Run<'_>) -> anyhow::Result<Vec<Found>> {
         // A little more, since what was sent last may have arrived after the browser was stopped.
         let left = (SILENCE + Duration::from_secs(1)).saturating_sub(self.since.elapsed());
         pause(left)?;
@@ -121,25 +135,32 @@ impl<'a> Silence<'a> {
         } = self;
         drop(frozen);
         let woken = Instant::now();
+        let mut found = Vec::new();
         for ((index, front), links) in (0..).zip(&fronts).zip(tabs) {
             let quiet = quiet(&sockets, front, &links).map(|time| format!("{} s", time.as_secs()));
             let name = front.kind.name();
-            sheet.put(name, sheet::QUIET, quiet.map_err(|error| format!("{error:#}")));
+            let quiet = quiet.map_err(|error| format!("{error:#}"));
+            found.push((name, sheet::QUIET, quiet));
             let value = index.to_string();
-            let change = host.select_tab(index).and_then(|()| host.set_key(KEY, &value));
+            let change = host
+                .select_tab(index)
+                .and_then(|()| host.set_key(KEY, &value));
             let heard = change.and_then(|_| wait_for_value(&mut nodes, &value, woken));
             interrupt::check()?;
             let heard = heard.map(millis).map_err(|error| format!("{error:#}"));
-            sheet.put(name, sheet::WOKEN, heard);
+            found.push((name, sheet::WOKEN, heard));
         }
-        Ok(())
+        Ok(found)
     }
 
     /// Returns the connections of the proxies with the nodes and with the tabs.
     fn sockets(&self, run: &Run<'_>) -> anyhow::Result<Vec<Socket>> {
         let mut command = Command::new(&run.programs.ss);
         command.args(["-H", "-O", "-t", "-i", "-n", "state", "established"]);
-        let text = self.network.proxy.run(|| command::run_for_output(&mut command))??;
+        let text = self
+            .network
+            .proxy
+            .run(|| command::run_for_output(&mut command))??;
         Ok(sockets::parse(&text))
     }
 }
@@ -162,10 +183,16 @@ fn quiet(sockets: &[Socket], front: &Front<'_>, links: &[Link]) -> anyhow::Resul
         Statement::ProxyProtocol => TCP_NODE,
     };
     let node = SocketAddr::from(network::node(node).gossip);
-    let of_tabs = sockets.iter().filter(|socket| socket.local.port() == front.port());
+    let of_tabs = sockets
+        .iter()
+        .filter(|socket| socket.local.port() == front.port());
     let of_nodes = sockets.iter().filter(|socket| socket.peer == node);
     let (of_tabs, of_nodes): (Vec<_>, Vec<_>) = (of_tabs.collect(), of_nodes.collect());
-    ensure!(of_tabs.len() == 1, "the tab has {} connections", of_tabs.len());
+    ensure!(
+        of_tabs.len() == 1,
+        "the tab has {} connections",
+        of_tabs.len()
+    );
     ensure!(!of_nodes.is_empty(), "there is no connection with the node");
     let times = of_tabs.iter().chain(&of_nodes).map(|socket| socket.silence);
     let shortest = times.min().unwrap_or_default();

@@ -14,7 +14,7 @@ use crate::proxy::host::Host;
 use crate::proxy::kinds::front::Front;
 use crate::proxy::kinds::kind::{Kind, Place, Statement};
 use crate::proxy::network::{self, PROXY_INSIDE};
-use crate::proxy::nginx::{self, Page, Site};
+use crate::proxy::nginx::{self, Listen, Page, Site};
 use crate::proxy::nodes::{CLUSTER, Nodes, Plan, Status};
 use crate::proxy::observer::Observer;
 use crate::proxy::server::Server;
@@ -26,13 +26,15 @@ pub(crate) const JOINED_WITHIN: Duration = Duration::from_secs(20);
 const NODES_WITHIN: Duration = Duration::from_secs(20);
 /// Port of the first proxy. Those of the others follow.
 const FIRST_PORT: u16 = 8441;
+/// Port of the pages.
+const PAGES_PORT: u16 = 443;
 /// The nodes behind the proxies that state their client in a field of HTTP, and those behind the others.
 const HTTP_NODES: [u8; 2] = [0, 1];
-const TCP_NODES: [u8; 2] = [2, 3];
+pub(crate) const TCP_NODES: [u8; 2] = [2, 3];
 const NODES: u8 = 4;
 
 /// A program of each kind that is there.
-pub(crate) type Found = Vec<(Kind, PathBuf)>;
+pub(crate) type Programs = Vec<(Kind, PathBuf)>;
 
 /// A tab, and how it reaches the nodes.
 #[derive(Debug)]
@@ -64,7 +66,8 @@ pub(crate) struct Stage<'a> {
     _pages: [Server<'a>; 2],
     pub(crate) nodes: Nodes<'a>,
     pub(crate) certificate: Certificate,
-    pub(crate) word: String,
+    /// An invite.
+    word: String,
 }
 
 /// Returns how a node is started that trusts the proxies of one kind.
@@ -84,24 +87,27 @@ pub(crate) fn trusting(index: u8, statement: Statement, gossip_interval: Duratio
 /// Starts a proxy of each kind, with consecutive ports from `first_port`. `nodes` are the places of those it leads to.
 pub(crate) fn fronts<'a>(
     context: &Context<'a>,
-    found: &Found,
+    kinds: &Programs,
     certificate: &Certificate,
     folder: &Path,
     first_port: u16,
     nodes: impl Fn(Statement) -> [u8; 2],
 ) -> anyhow::Result<Vec<Front<'a>>> {
-    let fronts = found.iter().zip(first_port..).map(|((kind, program), port)| {
-        let folder = folder.join(kind.slug());
-        std::fs::create_dir(&folder)?;
-        let place = Place {
-            folder: &folder,
-            port,
-            certificate: &certificate.files,
-            nodes: nodes(kind.statement()).map(|index| network::node(index).gossip),
-        };
-        let namespace = &context.network.proxy;
-        Front::start(*kind, program, context.programs, namespace, place)
-    });
+    let fronts = kinds
+        .iter()
+        .zip(first_port..)
+        .map(|((kind, program), port)| {
+            let folder = folder.join(kind.slug());
+            std::fs::create_dir(&folder)?;
+            let place = Place {
+                folder: &folder,
+                port,
+                certificate: &certificate.files,
+                nodes: nodes(kind.statement()).map(|index| network::node(index).gossip),
+            };
+            let namespace = &context.network.proxy;
+            Front::start(*kind, program, context.programs, namespace, place)
+        });
     fronts.collect()
 }
 
@@ -111,6 +117,7 @@ pub(crate) fn pages<'a>(
     certificate: &Certificate,
     folder: &Path,
     fronts: &[Front<'_>],
+    port: u16,
 ) -> anyhow::Result<Server<'a>> {
     let pages = fronts.iter().map(|front| Page {
         path: path(front.kind),
@@ -120,6 +127,7 @@ pub(crate) fn pages<'a>(
     let folder = folder.join("pages");
     std::fs::create_dir(&folder)?;
     let site = Site {
+        listen: Listen::Tls(port),
         page: context.setup.page(),
         pages: &pages,
         nodes: &[],
@@ -127,12 +135,18 @@ pub(crate) fn pages<'a>(
         gossip_interval: context.setup.gossip_interval,
     };
     let namespace = &context.network.proxy;
-    nginx::start(context.programs, namespace, &folder, &certificate.files, site)
+    nginx::start(
+        context.programs,
+        namespace,
+        &folder,
+        &certificate.files,
+        site,
+    )
 }
 
 /// Returns the URL of the page whose tabs join through a proxy.
-pub(crate) fn page(kind: Kind, word: &str) -> String {
-    format!("https://{NAME}{}#invite={word}", path(kind))
+pub(crate) fn page(kind: Kind, port: u16, word: &str) -> String {
+    format!("https://{NAME}:{port}{}#invite={word}", path(kind))
 }
 
 fn path(kind: Kind) -> String {
@@ -144,7 +158,7 @@ impl<'a> Stage<'a> {
     pub(crate) fn start(
         context: &Context<'a>,
         certificate: Certificate,
-        found: &Found,
+        kinds: &Programs,
     ) -> anyhow::Result<Self> {
         let &Context {
             programs,
@@ -170,8 +184,8 @@ impl<'a> Stage<'a> {
             Statement::ForwardedFor => HTTP_NODES,
             Statement::ProxyProtocol => TCP_NODES,
         };
-        let fronts = fronts(context, found, &certificate, folder, FIRST_PORT, of)?;
-        let behind = pages(context, &certificate, folder, &fronts)?;
+        let fronts = fronts(context, kinds, &certificate, folder, FIRST_PORT, of)?;
+        let behind = pages(context, &certificate, folder, &fronts, PAGES_PORT)?;
         let direct = direct_page(context, &certificate)?;
         let [.., host] = network.hosts.as_slice() else {
             anyhow::bail!("no host");
@@ -191,11 +205,16 @@ impl<'a> Stage<'a> {
         let url = format!("http://{}/direct/#invite={}", host.ip(), stage.word);
         let tab = stage.open(None, &url)?;
         stage.tabs.push(tab);
-        for (kind, _) in found {
-            let tab = stage.open(Some(*kind), &page(*kind, &stage.word))?;
+        for (kind, _) in kinds {
+            let tab = stage.open(Some(*kind), &stage.page(*kind))?;
             stage.tabs.push(tab);
         }
         Ok(stage)
+    }
+
+    /// Returns the URL of the page whose tabs join through a proxy of the stage.
+    pub(crate) fn page(&self, kind: Kind) -> String {
+        page(kind, PAGES_PORT, &self.word)
     }
 
     /// Opens a tab, and waits until it is connected with a node.
@@ -228,7 +247,10 @@ impl<'a> Stage<'a> {
             let count = statuses.len();
             let missing = statuses.iter().find(|(_, status)| {
                 let members = status.members.iter().filter(|member| member.live);
-                members.filter(|member| member.id.starts_with("node-")).count() != count
+                members
+                    .filter(|member| member.id.starts_with("node-"))
+                    .count()
+                    != count
             });
             Ok(match missing {
                 None => Ok(()),
@@ -268,10 +290,7 @@ pub(crate) fn address_of(statuses: &[(String, Status)], id: &str) -> Option<Sock
 
 /// Starts the nginx that serves, in the nodes' network, the page whose tabs dial the first node. A page of another
 /// network may not dial these addresses by the browser's rules.
-fn direct_page<'a>(
-    context: &Context<'a>,
-    certificate: &Certificate,
-) -> anyhow::Result<Server<'a>> {
+fn direct_page<'a>(context: &Context<'a>, certificate: &Certificate) -> anyhow::Result<Server<'a>> {
     let folder = context.folder.join("direct");
     std::fs::create_dir(&folder)?;
     let page = Page {
@@ -279,6 +298,7 @@ fn direct_page<'a>(
         seeds: vec![format!("ws://{}/", network::node(0).gossip)],
     };
     let site = Site {
+        listen: nginx::HTTP,
         page: context.setup.page(),
         pages: &[page],
         nodes: &[],
@@ -286,5 +306,11 @@ fn direct_page<'a>(
         gossip_interval: context.setup.gossip_interval,
     };
     let namespace = &context.network.inner;
-    nginx::start(context.programs, namespace, &folder, &certificate.files, site)
+    nginx::start(
+        context.programs,
+        namespace,
+        &folder,
+        &certificate.files,
+        site,
+    )
 }

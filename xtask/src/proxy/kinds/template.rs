@@ -37,7 +37,10 @@ mod tests {
 
     #[test]
     fn every_place_is_filled_once() {
-        let values = [("443 ssl", "8443 ssl".to_owned()), ("a.b", "443 ssl".to_owned())];
+        let values = [
+            ("443 ssl", "8443 ssl".to_owned()),
+            ("a.b", "443 ssl".to_owned()),
+        ];
         let filled = fill("listen 443 ssl; a.b a.b :443 ssl\n", &values).unwrap();
         assert_eq!(filled, "listen 8443 ssl; 443 ssl 443 ssl :8443 ssl\n");
     }
