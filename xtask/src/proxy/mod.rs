@@ -58,7 +58,7 @@ pub(crate) struct Options {
     check: bool,
 
     /// Fail if a program is missing or namespaces cannot be created, instead of skipping the
-    /// measurement; always so with --check if the environment variable CI is set
+    /// measurement; always so with --check and --kinds if the environment variable CI is set
     #[arg(long)]
     require: bool,
 
@@ -66,10 +66,6 @@ pub(crate) struct Options {
     /// and how fast changes are behind it; always a part of --check
     #[arg(long, conflicts_with_all = ["rounds", "catch_up"])]
     kinds: bool,
-
-    /// With --kinds, skip a proxy whose program is missing, instead of failing
-    #[arg(long)]
-    allow_skips: bool,
 
     /// Number of rounds; each prints a table, and the last table holds medians of them
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -92,15 +88,26 @@ fn default_interval_ms() -> u64 {
 impl Options {
     fn must_run(&self) -> bool {
         let is_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
-        self.require || (self.check && is_ci)
+        self.must_run_in(if is_ci { Place::Ci } else { Place::Elsewhere })
+    }
+
+    fn must_run_in(&self, place: Place) -> bool {
+        self.require || ((self.check || self.kinds) && place == Place::Ci)
     }
 
     fn skips(&self) -> Skips {
-        match self.allow_skips && !self.must_run() {
-            true => Skips::Allowed,
-            false => Skips::Refused,
+        match self.must_run() {
+            true => Skips::Refused,
+            false => Skips::Allowed,
         }
     }
+}
+
+/// Where a command runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Ci,
+    Elsewhere,
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
@@ -252,3 +259,28 @@ const MANY: Members = Members {
     nodes: LARGE,
     tabs: MANY_TABS,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_skipped_except_in_ci_and_where_it_is_required() {
+        let must_run = |require, check, kinds, place| {
+            let options = Options {
+                check,
+                require,
+                kinds,
+                rounds: 1,
+                catch_up: false,
+                gossip_interval: 250,
+            };
+            options.must_run_in(place)
+        };
+        assert!(must_run(false, true, false, Place::Ci));
+        assert!(must_run(false, false, true, Place::Ci));
+        assert!(!must_run(false, false, false, Place::Ci));
+        assert!(!must_run(false, true, true, Place::Elsewhere));
+        assert!(must_run(true, false, false, Place::Elsewhere));
+    }
+}
