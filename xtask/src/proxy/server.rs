@@ -16,7 +16,7 @@ use crate::host::{wait, workspace};
 use crate::proxy::namespaces::Namespace;
 
 /// Limit from the start of the program until it accepts connections.
-const READY_WITHIN: Duration = Duration::from_secs(10);
+const READY_WITHIN: Duration = Duration::from_secs(20);
 /// Limit of one attempt to connect to it.
 const CONNECT_WITHIN: Duration = Duration::from_millis(100);
 
