@@ -134,7 +134,6 @@ impl<'a> Silence<'a> {
             ..
         } = self;
         drop(frozen);
-        let woken = Instant::now();
         let mut found = Vec::new();
         for ((index, front), links) in (0..).zip(&fronts).zip(tabs) {
             let quiet = quiet(&sockets, front, &links).map(|time| format!("{} s", time.as_secs()));
@@ -142,10 +141,11 @@ impl<'a> Silence<'a> {
             let quiet = quiet.map_err(|error| format!("{error:#}"));
             found.push((name, sheet::QUIET, quiet));
             let value = index.to_string();
+            let start = Instant::now();
             let change = host
                 .select_tab(index)
                 .and_then(|()| host.set_key(KEY, &value));
-            let heard = change.and_then(|_| wait_for_value(&mut nodes, &value, woken));
+            let heard = change.and_then(|_| wait_for_value(&mut nodes, &value, start));
             interrupt::check()?;
             let heard = heard.map(millis).map_err(|error| format!("{error:#}"));
             found.push((name, sheet::WOKEN, heard));
