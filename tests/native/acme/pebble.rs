@@ -221,7 +221,10 @@ async fn a_renewal_drops_no_connection() {
         "{error:#}"
     );
     let error = server.outcome().await.unwrap_err();
-    assert_eq!(TcpIncomingRequest::failure(&error), Some(AcceptFailure::Tls));
+    assert_eq!(
+        TcpIncomingRequest::failure(&error),
+        Some(AcceptFailure::Tls)
+    );
     let error = format!("{error:#}");
     assert!(error.contains("no certificate for TLS yet"), "{error}");
 

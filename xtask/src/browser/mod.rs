@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::browser::programs::{Firefox, Programs};
 use crate::browser::webdriver::Session;
+use crate::host::freeze::Frozen;
 use crate::host::http::Client;
 use crate::host::process::Process;
 use crate::host::{wait, workspace};
@@ -65,7 +66,7 @@ pub(crate) enum Console {
 pub(crate) struct Browser {
     pub(crate) session: Session,
     // Dropped after the session, which needs the driver.
-    _driver: Process,
+    driver: Process,
     _dir: TempDir,
 }
 
@@ -101,9 +102,14 @@ impl Browser {
             .with_context(|| workspace::tail(&log, 5))?;
         Ok(Self {
             session,
-            _driver: driver,
+            driver,
             _dir: dir,
         })
+    }
+
+    /// Stops the browser, with all of its tabs, until the result is dropped. Its driver goes on.
+    pub(crate) fn freeze(&self) -> Frozen {
+        Frozen::descendants_of(self.driver.id())
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod apt;
 pub(crate) mod command;
+pub(crate) mod freeze;
 pub(crate) mod http;
 pub(crate) mod interrupt;
 pub(crate) mod npm;

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 
 use crate::browser::webdriver::{ConsoleMessage, Session, Window};
 use crate::browser::{Browser, Console};
+use crate::host::freeze::Frozen;
+use crate::proxy::certificate::NAME;
 use crate::proxy::namespaces::Cable;
 use crate::proxy::network;
-use crate::proxy::nginx::NAME;
 use crate::proxy::programs::Programs;
 
 /// Runs in every page before the page's own scripts.
@@ -143,8 +144,19 @@ impl<'a> Host<'a> {
 
     /// Makes the first tab the one that [`set_key`](Self::set_key) changes.
     pub(crate) fn select_first_tab(&self) -> anyhow::Result<()> {
-        let tab = self.tabs.first().context("no tab")?;
+        self.select_tab(0)
+    }
+
+    /// Makes a tab the one that [`set_key`](Self::set_key) changes. `index` is its place in the order of opening.
+    pub(crate) fn select_tab(&self, index: usize) -> anyhow::Result<()> {
+        let tab = self.tabs.get(index).context("no such tab")?;
         self.with(|session| session.switch_to(tab))
+    }
+
+    /// Stops the browser, with all of its tabs, until the result is dropped.
+    pub(crate) fn freeze(&self) -> anyhow::Result<Frozen> {
+        let browser = self.browser.as_ref().context("the browser has ended")?;
+        Ok(browser.freeze())
     }
 
     /// Sets a key of the selected tab through its form, and returns the moment of the change by the

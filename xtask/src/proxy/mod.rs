@@ -5,8 +5,10 @@
 //! router in place of the proxy, for comparison.
 
 mod catch_up;
+mod certificate;
 mod console;
 mod host;
+mod kinds;
 mod measure;
 mod membership_log;
 mod namespaces;
@@ -18,6 +20,7 @@ mod phase;
 mod poll;
 mod programs;
 mod report;
+mod server;
 mod spread;
 mod stage;
 
@@ -29,6 +32,7 @@ use crate::demo::cluster::GOSSIP_INTERVAL;
 use crate::host::interrupt::Interrupted;
 use crate::host::workspace::{self, Workspace};
 use crate::proxy::host::Absence;
+use crate::proxy::kinds::Skips;
 use crate::proxy::network::Network;
 use crate::proxy::nodes::{Profile, Setup};
 use crate::proxy::phase::Phase;
@@ -54,9 +58,14 @@ pub(crate) struct Options {
     check: bool,
 
     /// Fail if a program is missing or namespaces cannot be created, instead of skipping the
-    /// measurement; always so with --check if the environment variable CI is set
+    /// measurement; always so with --check and --kinds if the environment variable CI is set
     #[arg(long)]
     require: bool,
+
+    /// Compare nginx, Caddy and HAProxy, with the configurations in docs/proxies: what each does to connections,
+    /// and how fast changes are behind it; always a part of --check
+    #[arg(long, conflicts_with_all = ["rounds", "catch_up"])]
+    kinds: bool,
 
     /// Number of rounds; each prints a table, and the last table holds medians of them
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -79,8 +88,26 @@ fn default_interval_ms() -> u64 {
 impl Options {
     fn must_run(&self) -> bool {
         let is_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
-        self.require || (self.check && is_ci)
+        self.must_run_in(if is_ci { Place::Ci } else { Place::Elsewhere })
     }
+
+    fn must_run_in(&self, place: Place) -> bool {
+        self.require || ((self.check || self.kinds) && place == Place::Ci)
+    }
+
+    fn skips(&self) -> Skips {
+        match self.must_run() {
+            true => Skips::Refused,
+            false => Skips::Allowed,
+        }
+    }
+}
+
+/// Where a command runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Ci,
+    Elsewhere,
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
@@ -118,6 +145,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         setup: &setup,
         folder: folder.path(),
     };
+    if options.kinds {
+        return kinds::run(&context, options.skips(), rounds_of_kinds(options));
+    }
     if options.catch_up {
         let mut stage = Stage::start(&context, few_tabs(Access::Proxy, SMALL))?;
         let broken = stage.catch_up(NEWCOMERS)?.broken();
@@ -156,7 +186,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if options.check && !broken.is_empty() {
         bail!("{} expectations are not met", broken.len());
     }
+    if options.check {
+        kinds::run(&context, options.skips(), rounds_of_kinds(options))?;
+    }
     Ok(())
+}
+
+/// Returns how many changes are made in each tab where proxies are compared.
+fn rounds_of_kinds(options: &Options) -> usize {
+    if options.check { 20 } else { 60 }
 }
 
 /// The measurement for tables.
@@ -221,3 +259,28 @@ const MANY: Members = Members {
     nodes: LARGE,
     tabs: MANY_TABS,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_skipped_except_in_ci_and_where_it_is_required() {
+        let must_run = |require, check, kinds, place| {
+            let options = Options {
+                check,
+                require,
+                kinds,
+                rounds: 1,
+                catch_up: false,
+                gossip_interval: 250,
+            };
+            options.must_run_in(place)
+        };
+        assert!(must_run(false, true, false, Place::Ci));
+        assert!(must_run(false, false, true, Place::Ci));
+        assert!(!must_run(false, false, false, Place::Ci));
+        assert!(!must_run(false, true, true, Place::Elsewhere));
+        assert!(must_run(true, false, false, Place::Elsewhere));
+    }
+}

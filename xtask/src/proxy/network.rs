@@ -20,7 +20,14 @@ const GOSSIP_PORT: u16 = 7946;
 const HTTP_PORT: u16 = 8080;
 
 const NODES: &str = "nodes";
-const PROXY_INSIDE: Ipv4Addr = Ipv4Addr::new(10, 90, 1, 1);
+/// The interface of the proxy's machine in the nodes' network.
+const INSIDE: &str = "inside";
+/// The address from which the proxies connect to the nodes.
+pub(crate) const PROXY_INSIDE: Ipv4Addr = Ipv4Addr::new(10, 90, 1, 1);
+/// The address from which they do so after [`Network::set_source`], which no node trusts.
+pub(crate) const PROXY_ELSEWHERE: Ipv4Addr = Ipv4Addr::new(10, 90, 1, 2);
+/// The nodes' network.
+const NODES_NETWORK: &str = "10.90.1.0/24";
 
 /// The plan of a host's network.
 struct HostPlan {
@@ -84,6 +91,7 @@ pub(crate) struct Host {
     pub(crate) namespace: Namespace,
     /// The proxy's address as this host sees it.
     pub(crate) proxy: Ipv4Addr,
+    pub(crate) addr: Ipv4Addr,
     beyond: Beyond,
 }
 
@@ -95,8 +103,9 @@ impl Network {
         let proxy = Namespace::create(ip, "proxy")?;
         namespaces::connect(
             End::new(&inner, NODES, address(0)),
-            End::new(&proxy, "inside", PROXY_INSIDE),
+            End::new(&proxy, INSIDE, PROXY_INSIDE),
         )?;
+        proxy.add_address(INSIDE, PROXY_ELSEWHERE)?;
         for index in 1..nodes {
             inner.add_address(NODES, address(index))?;
         }
@@ -114,6 +123,7 @@ impl Network {
             hosts.push(Host {
                 namespace,
                 proxy: plan.near,
+                addr: plan.far,
                 beyond: plan.beyond,
             });
         }
@@ -130,6 +140,7 @@ impl Network {
             namespace,
             proxy,
             beyond,
+            ..
         } in &self.hosts
         {
             match (forwarding, beyond) {
@@ -139,6 +150,11 @@ impl Network {
             }
         }
         self.proxy.set_forwarding(forwarding)
+    }
+
+    /// Lets new connections from the proxy's machine to the nodes come from another of its addresses.
+    pub(crate) fn set_source(&self, source: Ipv4Addr) -> anyhow::Result<()> {
+        self.proxy.set_source(NODES_NETWORK, INSIDE, source)
     }
 }
 

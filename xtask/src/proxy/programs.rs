@@ -1,5 +1,5 @@
-//! The programs that the measurement needs besides the workspace's own: nginx, `ip` and openssl,
-//! and a browser.
+//! The programs that the measurement needs besides the workspace's own: nginx, `ip`, `ss` and
+//! openssl, and a browser.
 
 use std::path::PathBuf;
 
@@ -8,9 +8,10 @@ use crate::host::apt::{self, Apt, Unavailable};
 use crate::host::tools;
 
 /// The programs, with Debian's package of each.
-const PROGRAMS: [(&str, &str); 3] = [
+const PROGRAMS: [(&str, &str); 4] = [
     ("nginx", "nginx-light"),
     ("ip", "iproute2"),
+    ("ss", "iproute2"),
     ("openssl", "openssl"),
 ];
 /// Folders that are not on every user's PATH.
@@ -22,6 +23,7 @@ pub(crate) struct Programs {
     pub(crate) browser: browser::programs::Programs,
     pub(crate) nginx: PathBuf,
     pub(crate) ip: PathBuf,
+    pub(crate) ss: PathBuf,
     pub(crate) openssl: PathBuf,
 }
 
@@ -40,32 +42,50 @@ impl Programs {
             apt::is_root(),
             "network namespaces can be created by root only"
         );
-        let missing: Vec<_> = PROGRAMS
-            .iter()
-            .filter(|(program, _)| find(program).is_none())
-            .map(|(_, package)| *package)
-            .collect();
-        if !missing.is_empty() {
-            match Apt::find() {
-                Ok(apt) => {
-                    let _lock = tools::lock(&tools::cache()?)?;
-                    apt.install(&missing, "a few MB")?;
-                }
-                Err(Unavailable::NoAptGet | Unavailable::NotRoot) => {
-                    anyhow::bail!("install {}", missing.join(", "));
-                }
-            }
-        }
-        let path = |program: &str| {
-            find(program).ok_or_else(|| anyhow::anyhow!("{program} is not on PATH"))
-        };
+        install(&PROGRAMS)?;
         Ok(Self {
-            nginx: path("nginx")?,
-            ip: path("ip")?,
-            openssl: path("openssl")?,
+            nginx: found("nginx")?,
+            ip: found("ip")?,
+            ss: found("ss")?,
+            openssl: found("openssl")?,
             browser: browser::programs::Programs::ensure()?,
         })
     }
+}
+
+/// Returns the path of a program of Debian's `package`. Installs it if it is missing and this is Debian or a
+/// derivative.
+///
+/// # Errors
+///
+/// Fails with what to install if it is missing.
+pub(crate) fn ensure(program: &str, package: &str) -> anyhow::Result<PathBuf> {
+    install(&[(program, package)])?;
+    found(program)
+}
+
+/// Installs the packages of the programs that are missing.
+fn install(programs: &[(&str, &str)]) -> anyhow::Result<()> {
+    let missing = programs
+        .iter()
+        .filter(|(program, _)| find(program).is_none());
+    let missing: Vec<_> = missing.map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    match Apt::find() {
+        Ok(apt) => {
+            let _lock = tools::lock(&tools::cache()?)?;
+            apt.install(&missing, "some MB")
+        }
+        Err(Unavailable::NoAptGet | Unavailable::NotRoot) => {
+            anyhow::bail!("install {}", missing.join(", "))
+        }
+    }
+}
+
+fn found(program: &str) -> anyhow::Result<PathBuf> {
+    find(program).ok_or_else(|| anyhow::anyhow!("{program} is not on PATH"))
 }
 
 fn find(program: &str) -> Option<PathBuf> {
