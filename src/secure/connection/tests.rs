@@ -1,5 +1,7 @@
 use std::net::Ipv4Addr;
 
+use futures::FutureExt as _;
+
 use super::*;
 use crate::credential::{NetCredential, Proved, Trust};
 use crate::secure::frame::FrameBuffer;
