@@ -144,7 +144,7 @@ pub(crate) struct Args {
 
     /// The URL at which browser tabs reach this node: its own port, or a proxy in front of it
     ///
-    /// wss://HOST[:PORT][/PATH], or ws:// where pages are not loaded over https. /config.json of all nodes has it,
+    /// wss://HOST:PORT/PATH, or ws:// where pages are not loaded over https. /config.json of all nodes has it,
     /// and invites that this node issues name it. Then /config.json of this node has no inner addresses any more.
     #[arg(long, value_name = "URL", value_parser = parse_public_url)]
     pub(crate) public_url: Option<PublicUrl>,
