@@ -89,7 +89,8 @@ impl Upgrades<RequestStream> for ToListener {
             contents: Contents::WebSocket,
         });
         if let Err(error) = pushed {
-            tracing::debug!(%error, remote = %self.remote, "closed a WebSocket");
+            let addr = self.remote;
+            tracing::debug!(%error, %addr, "closed a WebSocket");
         }
     }
 }

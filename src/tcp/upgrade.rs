@@ -82,10 +82,11 @@ impl GossipUpgrade {
             return refused(Refusal::NO_LISTENER).map(Body::new);
         }
         let streams = streams.clone();
+        let addr = canonical(client);
         let opening = async move {
             match upgrade.await {
-                Ok(upgraded) => push(&streams, upgraded, client),
-                Err(error) => tracing::debug!(%error, %client, "a WebSocket was not opened"),
+                Ok(upgraded) => push(&streams, upgraded, addr),
+                Err(error) => tracing::debug!(%error, %addr, "a WebSocket was not opened"),
             }
         };
         #[expect(
@@ -97,7 +98,7 @@ impl GossipUpgrade {
     }
 }
 
-fn push(streams: &AcceptedStreams, upgraded: Upgraded, client: SocketAddr) {
+fn push(streams: &AcceptedStreams, upgraded: Upgraded, addr: SocketAddr) {
     // The listener reads a TCP stream without a copy.
     let (stream, received) = match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => {
@@ -109,11 +110,11 @@ fn push(streams: &AcceptedStreams, upgraded: Upgraded, client: SocketAddr) {
     let pushed = streams.push_stream(Pushed {
         stream,
         received,
-        remote: canonical(client),
+        remote: addr,
         contents: Contents::WebSocket,
     });
     if let Err(error) = pushed {
-        tracing::debug!(%error, %client, "closed a WebSocket");
+        tracing::debug!(%error, %addr, "closed a WebSocket");
     }
 }
 

@@ -13,7 +13,7 @@ pub(in crate::tcp) struct Refusal {
 }
 
 impl Refusal {
-    /// That of a server which passes on no upgrades.
+    /// The response of a server which passes on no upgrades.
     #[cfg(feature = "axum")]
     pub(in crate::tcp) const NO_UPGRADES: Self = Self {
         status: (500, "Internal Server Error"),
@@ -21,7 +21,7 @@ impl Refusal {
         body: "This server passes on no upgrades\n",
     };
 
-    /// That of a server whose streams no listener takes.
+    /// The response of a server whose streams no listener takes.
     #[cfg(feature = "axum")]
     pub(in crate::tcp) const NO_LISTENER: Self = Self {
         status: (503, "Service Unavailable"),
