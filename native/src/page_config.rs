@@ -2,6 +2,7 @@
 //! invited: then it has an invite.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use gossip_transport::gossip::{Liveness, Member, PublicUrl};
 use gossip_transport::message::ChitchatId;
@@ -25,12 +26,22 @@ pub(crate) struct PageConfig {
     /// The word of an invite for this page.
     #[serde(skip_serializing_if = "Option::is_none")]
     invite: Option<String>,
+    /// The seconds after which the page may ask for one again, if its host has asked for too many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invite_after_s: Option<u64>,
 }
 
 impl PageConfig {
-    /// Returns the configuration for a page that `node` serves, or `None` if the node has left. `reached` is the URL at which
-    /// the page has reached the gossip port, if it has.
-    pub(crate) fn new(node: &Node, reached: Option<&PublicUrl>) -> Option<Self> {
+    /// Returns the configuration for a page that has reached the gossip port of `node` at the URL `reached`, or `None` if the
+    /// node has left. It has no inner address, and costs little, since everyone may ask for it.
+    pub(crate) fn for_everyone(node: &Node, reached: &PublicUrl) -> Option<Self> {
+        let (own, urls) = node.with(|participant| (participant.id(), participant.public_urls()))?;
+        let reached = [reached.as_str().to_owned()].into_iter();
+        Some(Self::with_seeds(node, seeds(&own, reached, &urls)))
+    }
+
+    /// Returns the configuration for a page that `node` serves on `--http`, or `None` if the node has left.
+    pub(crate) fn new(node: &Node) -> Option<Self> {
         let (own, mut members, urls) = node.with(|participant| {
             let urls = participant.public_urls();
             (participant.id(), participant.members(), urls)
@@ -38,15 +49,25 @@ impl PageConfig {
         members.sort_by_key(|member| member.liveness != Liveness::Myself);
         let dialled = members.iter().filter(|member| accepts_pages(member));
         let addrs = dialled.map(|member| member.id.addr().to_string());
-        Some(Self {
+        Some(Self::with_seeds(node, seeds(&own, addrs, &urls)))
+    }
+
+    fn with_seeds(node: &Node, seeds: Vec<String>) -> Self {
+        Self {
             cluster: node.cluster.to_string(),
-            seeds: match reached {
-                Some(url) => seeds(&own, [url.as_str().to_owned()].into_iter(), &urls),
-                None => seeds(&own, addrs, &urls),
-            },
+            seeds,
             gossip_interval_ms: u64::try_from(node.gossip_interval.as_millis()).unwrap_or(u64::MAX),
             invite: None,
-        })
+            invite_after_s: None,
+        }
+    }
+
+    /// Adds the time after which the page may ask for an invite again.
+    pub(crate) fn with_invite_after(self, wait: Duration) -> Self {
+        Self {
+            invite_after_s: Some(wait.as_secs().max(1)),
+            ..self
+        }
     }
 
     /// Adds the word of an invite.

@@ -296,9 +296,16 @@ async fn first_seed(args: &Args, tcp: &TcpTransport) -> Vec<SocketAddr> {
 pub(crate) fn gossip_port(args: &Args) -> anyhow::Result<http::GossipPort> {
     let token = args.http_token.as_deref().map(http::Token::read);
     let lifetime = args.visitor_lifetime.0;
+    let is_public = !args.listen.ip().to_canonical().is_loopback();
+    if token.is_some() && is_public && !args.tls_only {
+        tracing::warn!(
+            "the token of --http-token may be sent unencrypted: use it over https only, or --tls-only"
+        );
+    }
     Ok(http::GossipPort {
         token: token.transpose()?,
         visitors: args.invite_visitors.then(|| http::Visitors::new(lifetime)),
+        hosts: args.http_hosts.clone(),
     })
 }
 

@@ -25,10 +25,15 @@ const TOKEN: &str = "0123456789abcdefABCDEF==";
 
 /// Requests a path with another host name, and returns the code and the whole response.
 fn get(addr: SocketAddr, path: &str, fields: &str) -> (u16, String) {
+    let fields = format!("Host: gossip.example.com\r\n{fields}");
+    request(addr, &format!("GET {path}"), &fields)
+}
+
+fn request(addr: SocketAddr, method_and_path: &str, fields: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(addr).unwrap();
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nHost: gossip.example.com\r\nConnection: close\r\n{fields}\r\n"
+        "{method_and_path} HTTP/1.1\r\nConnection: close\r\n{fields}\r\n"
     )
     .unwrap();
     let mut answer = String::new();
@@ -138,46 +143,82 @@ fn a_node_is_ready_once_a_peer_is_live() {
 }
 
 #[test]
+fn a_page_learns_the_url_that_it_has_reached_and_no_inner_address() {
+    let node = Node::start(&["--trust-anyone", "--http-on-gossip-port"]);
+    let (_, answer) = get(node.gossip, "/config.json", "");
+    let seeds = json(&answer)["seeds"].clone();
+    assert_eq!(seeds, serde_json::json!(["ws://gossip.example.com/"]));
+    for hosts in ["", "Host: a\r\nHost: b\r\n", "Host: u@a\r\n"] {
+        let (code, answer) = request(node.gossip, "GET /config.json", hosts);
+        assert_eq!(code, 400, "{hosts}: {answer}");
+        assert!(!answer.contains(&node.gossip.to_string()), "{answer}");
+    }
+    // The private port names addresses.
+    assert_eq!(
+        node.json("/config.json")["seeds"],
+        serde_json::json!([node.gossip.to_string()])
+    );
+}
+
+#[test]
 fn a_visitor_without_an_invite_gets_one_with_which_it_joins_and_few_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let secret = secret(dir.path());
-    let args = [
+    let node = Node::start(&[
         "--secret",
         &secret,
         "--http-on-gossip-port",
         "--invite-visitors",
+        "--http-host",
+        "gossip.example.com",
         "--id",
         "a",
-    ];
-    let node = Node::start(&args);
-    // Only the public port gives invites.
-    assert!(node.json("/config.json").get("invite").is_none());
-    let (code, answer) = get(node.gossip, "/config.json", "");
+    ]);
+    // Only the public port gives invites, and only if it is asked by a page of its own.
+    assert!(node.json("/config.json?invite").get("invite").is_none());
+    let ask = "GET /config.json?invite";
+    for (asked, fields) in [
+        ("GET /config.json", "Host: gossip.example.com\r\n"),
+        (ask, "Host: evil.example\r\n"),
+        (
+            ask,
+            "Host: gossip.example.com\r\nSec-Fetch-Site: cross-site\r\n",
+        ),
+        (
+            ask,
+            "Host: gossip.example.com\r\nSec-Fetch-Site: same-site\r\n",
+        ),
+    ] {
+        for _ in 0..25 {
+            let (code, answer) = request(node.gossip, asked, fields);
+            assert_eq!(code, 200, "{answer}");
+            assert!(!answer.contains("invite"), "{fields}: {answer}");
+        }
+    }
+    let own = "Sec-Fetch-Site: same-origin\r\n";
+    let (code, answer) = get(node.gossip, "/config.json?invite", own);
     assert_eq!(code, 200, "{answer}");
     let word = json(&answer)["invite"].as_str().unwrap().to_owned();
     let file = private(dir.path(), "invite", &word);
     let leaf = Node::start(&["--invite", &file, "--id", "visitor"]);
     wait_for("the visitor to be known", || {
-        node.live_members()
-            .contains(&"visitor".to_owned())
-            .then_some(())
+        let live = node.live_members();
+        live.contains(&"visitor".to_owned()).then_some(())
     });
     drop(leaf);
-    let codes: Vec<_> = (0..25)
-        .map(|_| get(node.gossip, "/config.json", ""))
-        .collect();
-    let refused = codes.iter().find(|(code, _)| *code != 200).unwrap();
-    assert_eq!(refused.0, 429, "{}", refused.1);
+    let answers = (0..25).map(|_| json(&get(node.gossip, "/config.json?invite", own).1));
+    let answers: Vec<_> = answers.collect();
+    let refused = answers.iter().find(|answer| answer.get("invite").is_none());
+    // Whoever has an invite in its link can still join.
+    let refused = refused.expect("one of 25 gets no invite");
     assert!(
-        refused.1.to_lowercase().contains("retry-after: "),
-        "{}",
-        refused.1
+        refused["invite_after_s"].as_u64().unwrap() >= 1,
+        "{refused}"
     );
+    assert!(refused["seeds"].is_array(), "{refused}");
     let status = node.json("/status");
-    assert!(
-        status["http"]["visitors_refused"].as_u64().unwrap() >= 1,
-        "{status}"
-    );
+    let count = status["http"]["visitors_refused"].as_u64().unwrap();
+    assert!(count >= 1, "{status}");
     assert!(!node.log().contains(&word), "the invite is in the log");
 }
 
@@ -196,10 +237,10 @@ fn options_that_do_not_fit_are_refused_with_the_reason() {
                 "--http-on-gossip-port",
                 "--invite-visitors",
                 "--visitor-lifetime",
-                "59s",
+                "299s",
             ],
             2,
-            "between 1m and 24h",
+            "between 5m and 24h",
         ),
         (
             &["--http-on-gossip-port", "--http-token", &short],

@@ -46,13 +46,21 @@ impl Connections {
             .retain(|connection| !connection.task.is_finished());
     }
 
-    /// If there is no room for one more connection from `ip`, ends the one without progress for the
-    /// longest time, of the host that has the most: drop its task.
-    pub(super) fn make_room(&mut self, ip: IpAddr) -> Option<Task> {
+    /// If there is no room for one more connection from `ip`, ends those without progress for the longest time, of the host
+    /// that has the most: drop their tasks. It is one, unless the limit was lowered.
+    pub(super) fn make_room(&mut self, ip: IpAddr) -> Vec<Task> {
         self.forget_ended();
-        if self.open.len() < self.max {
-            return None;
+        let mut ended = Vec::new();
+        while self.open.len() >= self.max {
+            match self.end_one(ip) {
+                Some(task) => ended.push(task),
+                None => break,
+            }
         }
+        ended
+    }
+
+    fn end_one(&mut self, ip: IpAddr) -> Option<Task> {
         let pauses: Vec<_> = self
             .open
             .iter()

@@ -145,7 +145,6 @@ impl HttpService {
             is_encrypted,
         } = stream;
         let (remote, local) = (canonical(remote), canonical(local));
-        self.make_room(remote);
         let client = HttpClient {
             remote,
             local,
@@ -156,21 +155,22 @@ impl HttpService {
         };
         let progress = client.progress.clone();
         let connection = Connection::new(client, Arc::clone(&self.0.handler), upgrades);
-        let task = Task::spawn(connection.serve(stream));
+        // Under one lock, so that there is never one more than there may be.
         let mut connections = self.0.connections.lock();
+        let ended = connections.make_room(remote.ip());
+        let task = Task::spawn(connection.serve(stream));
         connections.add(remote.ip(), progress, task);
-    }
-
-    fn make_room(&self, newcomer: SocketAddr) {
-        let ended = self.0.connections.lock().make_room(newcomer.ip());
-        if ended.is_some() {
-            let evicted = self.0.counts.add(|counts| &counts.evicted, 1);
+        drop(connections);
+        if !ended.is_empty() {
+            let newcomer = remote;
+            let evicted = self
+                .0
+                .counts
+                .add(|counts| &counts.evicted, ended.len() as u64);
             if evicted.is_power_of_two() {
                 tracing::warn!(%newcomer, evicted, "ended an HTTP connection, there are too many");
             }
         }
-        // Outside of the lock, since it drops what the connection owns.
-        drop(ended);
     }
 
     async fn wait_for_resources(&self, error: &io::Error) {

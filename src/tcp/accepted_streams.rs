@@ -150,6 +150,13 @@ impl AcceptedStreams {
         self.0.lock().is_taken
     }
 
+    /// Returns whether a listener takes one more stream.
+    #[cfg(feature = "http")]
+    pub(super) fn has_room(&self) -> bool {
+        let queue = self.0.lock();
+        queue.is_taken && queue.waiting.len() < MAX_WAITING
+    }
+
     pub(super) fn push_stream(&self, pushed: Pushed) -> Result<(), PushError> {
         let mut queue = self.0.lock();
         if !queue.is_taken {

@@ -49,7 +49,8 @@ pub struct TcpConfig {
     /// listener takes them at a time. Default: none.
     pub accepted_streams: Option<AcceptedStreams>,
     /// The service that answers the HTTP requests of the port that ask for no WebSocket, within limits of its own. Default:
-    /// none, and they are refused.
+    /// none, and they are refused. A service that owns the socket or participant keeps it alive for ever: let it hold a
+    /// [`Weak`](std::sync::Weak) one.
     #[cfg(feature = "http")]
     pub http: Option<HttpService>,
 }

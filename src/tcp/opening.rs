@@ -100,6 +100,8 @@ impl Opening {
             protocol = self.protocol().await?.filter(|p| *p != Protocol::Tls);
         } else if matches!(tls, TlsPolicy::Required(_))
             && matches!(protocol, Some(Protocol::Http | Protocol::Frames))
+            // The server that has accepted it knows what was around it.
+            && !matches!(self.stream, Stream::Any(_))
         {
             if protocol == Some(Protocol::Http) {
                 http::refuse_plain(&mut self.stream).await?;

@@ -67,6 +67,9 @@ impl Upgrades<RequestStream> for ToListener {
             return None;
         }
         Some(match &http::meaning(method, request.version(), fields) {
+            Request::Upgrade { .. } if !self.to_listener.has_room() => {
+                refused(Refusal::NO_LISTENER)
+            }
             Request::Upgrade { accept } => accepted(accept),
             other => refused(Refusal::of(other)),
         })

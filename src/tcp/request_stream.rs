@@ -11,6 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::stream::Stream;
 
+/// The most bytes that are sealed by TLS at once: those of a record.
+const MAX_SEALED: usize = 16 << 10;
+
 /// A stream that one task reads and writes.
 #[derive(Debug)]
 pub(super) struct RequestStream {
@@ -68,6 +71,13 @@ impl AsyncWrite for RequestStream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let stream = &self.stream;
+        if let Stream::Tls(_) = stream {
+            // TLS takes much more than the socket at once, and a slow client would seem to read nothing for long.
+            let first = bufs.iter().find(|buf| !buf.is_empty());
+            let first = first.map_or(&[][..], |buf| buf.get(..MAX_SEALED).unwrap_or(buf));
+            let first = [IoSlice::new(first)];
+            return poll_until_taken(stream, cx, || stream.outlet().try_write_vectored(&first));
+        }
         poll_until_taken(stream, cx, || stream.outlet().try_write_vectored(bufs))
     }
 

@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use hyper::http::request::Parts;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 
 use super::accepted_streams::{AcceptedStreams, Contents, Pushed};
@@ -74,11 +75,11 @@ impl GossipUpgrade {
     /// Hands the WebSocket to the listener that takes `streams`, and returns the response of the handler. `client` is the
     /// address of the client, by which its host is counted: see [`AcceptedStreams::push`].
     ///
-    /// The response is 503 if no listener takes the streams. If the listener is too busy once the response is written, the
+    /// The response is 503 if no listener takes the streams, or too many wait. If the listener is too busy once the response is written, the
     /// WebSocket is closed.
     pub fn push_to(self, streams: &AcceptedStreams, client: SocketAddr) -> Response {
         let Self { accept, upgrade } = self;
-        if !streams.has_listener() {
+        if !streams.has_room() {
             return refused(Refusal::NO_LISTENER).map(Body::new);
         }
         let streams = streams.clone();
@@ -99,8 +100,8 @@ impl GossipUpgrade {
 }
 
 fn push(streams: &AcceptedStreams, upgraded: Upgraded, addr: SocketAddr) {
-    // The listener reads a TCP stream without a copy.
-    let (stream, received) = match upgraded.downcast::<TokioIo<TcpStream>>() {
+    // The listener reads a TCP stream without a copy. axum serves with hyper-util's `auto`.
+    let (stream, received) = match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
         Ok(parts) => {
             let received = BytesMut::from(&*parts.read_buf);
             (parts.io.into_inner().into(), received)

@@ -80,6 +80,8 @@ async fn a_tab_joins_through_a_route_of_an_axum_server_with_a_middleware() {
         .unwrap();
     let accepted = server.outcome().await.unwrap();
     assert_eq!(accepted.remote_addr().ip(), web.addr.ip());
+    // So it is known to be a TCP stream.
+    assert_eq!(accepted.local_addr(), web.addr);
     tab.send(Bytes::from_static(b"from a tab")).await.unwrap();
     assert_eq!(accepted.recv().await.unwrap().unwrap(), "from a tab");
     accepted.send(vec![7; 300_000].into()).await.unwrap();

@@ -55,10 +55,15 @@ async function start() {
     if (event.persisted) location.reload();
   });
   if (invite !== "") showInvite(invite);
-  const [, loaded] = await Promise.all([init(), loadConfig()]);
+  // The node may give each page an invite of its own, if it has none.
+  const [, loaded] = await Promise.all([init(), loadConfig(invite === "" ? "./config.json?invite" : "./config.json")]);
   config = loaded;
-  // The node may give each page an invite of its own.
   const given = invite === "" ? config.invite : undefined;
+  if (config.invite_after_s !== undefined) {
+    showStatus("disconnected", "Too many pages were opened here.", `This page tries again in ${config.invite_after_s} s.`);
+    setTimeout(() => location.reload(), config.invite_after_s * 1000);
+    return;
+  }
   if (invite === "" && given === undefined) {
     showStatus(
       "disconnected",
@@ -88,7 +93,7 @@ async function start() {
       id,
       seeds: config.seeds,
       invite: given ?? invite,
-      renewInvite: given && (async () => (await loadConfig()).invite),
+      renewInvite: given && freshInvite,
       secretKey,
       gossipIntervalMs: config.gossip_interval_ms,
       keyValues: { kind: "tab" },
@@ -185,11 +190,20 @@ function showRate(id, rate) {
   if (number.data !== text) number.data = text;
 }
 
+/** Fetches another invite from this page's server. Fails if it gives none now; the node asks again later. */
+async function freshInvite() {
+  const response = await fetch("./config.json?invite", { cache: "no-store" });
+  if (!response.ok) throw new Error(`HTTP ${response.status}`);
+  const { invite } = await response.json();
+  if (invite === undefined) throw new Error("the node gives no invite now");
+  return invite;
+}
+
 /** Fetches the configuration from this page's server, again and again until it answers. */
-async function loadConfig() {
+async function loadConfig(path) {
   for (;;) {
     try {
-      const response = await fetch("./config.json", { cache: "no-store" });
+      const response = await fetch(path, { cache: "no-store" });
       if (!response.ok) throw new Error(`HTTP ${response.status}`);
       return await response.json();
     } catch (error) {

@@ -58,7 +58,7 @@ const NO_TRUST: &str = "no peer is trusted by default: give one of these options
 See gossip-node --help.";
 
 /// The shortest lifetime of an invite that a page renews by itself: clocks may differ by two minutes.
-const MIN_VISITOR_LIFETIME: Duration = Duration::from_secs(60);
+const MIN_VISITOR_LIFETIME: Duration = Duration::from_secs(300);
 /// The longest lifetime of an invite that everyone gets.
 const MAX_VISITOR_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// The headings of options that `-h` does not list.
@@ -251,11 +251,13 @@ pub(crate) struct Args {
 
     /// Give each page that is opened on the gossip port without an invite one of its own, so that everyone can join
     ///
-    /// A host gets 20 at once, and then one every 3 s. They are valid for --visitor-lifetime, and pages renew them.
-    #[arg(long, requires_all = ["http_on_gossip_port", "secret"])]
+    /// A host gets 20 at once, and then one every 3 s; all together 500 at once, and then 10 per second. They are valid
+    /// for --visitor-lifetime, and pages renew them. Without TLS, the page must be opened by an IP address or a name of
+    /// --http-host, since a page of another site could read the invite otherwise.
+    #[arg(long, requires_all = ["http_on_gossip_port", "secret"], conflicts_with = "refuse_invites")]
     pub(crate) invite_visitors: bool,
 
-    /// Lifetime of the invites of --invite-visitors: 1m to 24h
+    /// Lifetime of the invites of --invite-visitors: 5m to 24h
     #[arg(long, value_name = "PERIOD", default_value = "10m")]
     pub(crate) visitor_lifetime: Period,
 
@@ -263,7 +265,7 @@ pub(crate) struct Args {
     ///
     /// Requests for another host than this machine's own address or localhost get no /status and no
     /// /metrics, since they may come from a page of another site.
-    #[arg(long = "http-host", value_name = "NAME", requires = "http", value_parser = HostName::parse)]
+    #[arg(long = "http-host", value_name = "NAME", requires = "any_http", value_parser = HostName::parse)]
     pub(crate) http_hosts: Vec<HostName>,
 
     /// Directory of static files to serve at /
@@ -340,7 +342,7 @@ impl Args {
         if !(MIN_VISITOR_LIFETIME..=MAX_VISITOR_LIFETIME).contains(&lifetime) {
             return Err(Invalid::new(
                 "visitor-lifetime",
-                "must be between 1m and 24h",
+                "must be between 5m and 24h",
             ));
         }
         let listens = [("listen", Some(self.listen)), ("http", self.http)];

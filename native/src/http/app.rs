@@ -7,12 +7,15 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::http::uri::Authority;
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use gossip_transport::credential::is_key_address;
 use gossip_transport::gossip::{Liveness, PublicUrl};
 use gossip_transport::http_service::HttpClient;
+use gossip_transport::message::ChitchatId;
 
 use super::bodies::{Bodies, Kind, Refusal};
+use super::hosts::Hosts;
 use super::visitors::{Visitors, Welcome};
 use crate::http_stats::HttpStats;
 use crate::metrics;
@@ -31,15 +34,18 @@ pub(super) struct App {
     bodies: Bodies,
     refused: Arc<AtomicU64>,
     is_gossip_port: bool,
+    /// The hosts for which a page may be invited without TLS.
+    hosts: Hosts,
     visitors: Option<Arc<Visitors>>,
     visitors_refused: Arc<AtomicU64>,
 }
 
 impl App {
     /// Returns the state of the routes of the gossip port.
-    pub(super) fn of_gossip_port(self, visitors: Option<Visitors>) -> Self {
+    pub(super) fn of_gossip_port(self, visitors: Option<Visitors>, hosts: Hosts) -> Self {
         Self {
             is_gossip_port: true,
+            hosts,
             visitors: visitors.map(Arc::new),
             ..self
         }
@@ -48,6 +54,16 @@ impl App {
     pub(super) fn start(&self, node: Node) {
         // It is started once.
         let _ = self.node.set(node);
+    }
+
+    /// Returns whether a request asks for an invite, and comes from this page. Over TLS, the certificate proves to the browser
+    /// that the name in the link is one of this node. Without it, the name must be known here: a page of another site could
+    /// have it lead to this address (DNS rebinding), and would read the invite.
+    fn may_be_invited(&self, request: &Request, client: &HttpClient) -> bool {
+        let site = request.headers().get("sec-fetch-site");
+        let is_own_page = site.is_none_or(|site| site == "same-origin" || site == "none");
+        let asks = request.method() == Method::GET && request.uri().query() == Some("invite");
+        asks && is_own_page && (client.is_encrypted() || self.hosts.allow(request))
     }
 
     fn stats(&self, client: &HttpClient) -> HttpStats {
@@ -124,23 +140,31 @@ pub(super) async fn page_config(
     let Some(node) = app.node.get() else {
         return starting();
     };
-    let reached = app.is_gossip_port.then(|| reached(&request, &client));
-    let Some(config) = PageConfig::new(node, reached.flatten().as_ref()) else {
+    let config = if app.is_gossip_port {
+        let Some(reached) = reached(&request, &client) else {
+            let text = "the request names no host, or several\n";
+            return (StatusCode::BAD_REQUEST, text).into_response();
+        };
+        PageConfig::for_everyone(node, &reached)
+    } else {
+        PageConfig::new(node)
+    };
+    let Some(config) = config else {
         return leaving();
     };
-    let Some(visitors) = &app.visitors else {
+    let visitors = app.visitors.as_ref();
+    let Some(visitors) = visitors.filter(|_| app.may_be_invited(&request, &client)) else {
         return Json(config).into_response();
     };
-    match visitors.welcome(client.remote_addr().ip(), node) {
-        Welcome::Invite(word) => Json(config.with_invite(word)).into_response(),
-        Welcome::Unable => Json(config).into_response(),
+    let config = match visitors.welcome(client.remote_addr().ip(), node) {
+        Welcome::Invite(word) => config.with_invite(word),
+        Welcome::Unable => config,
         Welcome::Later(wait) => {
             app.visitors_refused.fetch_add(1, Ordering::Relaxed);
-            let retry = [(header::RETRY_AFTER, wait.as_secs().max(1).to_string())];
-            let text = "too many invites for this host: try again later\n";
-            (StatusCode::TOO_MANY_REQUESTS, retry, text).into_response()
+            config.with_invite_after(wait)
         }
-    }
+    };
+    Json(config).into_response()
 }
 
 /// Returns the URL at which a page has reached the gossip port, and at which it reaches it again with a WebSocket.
@@ -171,12 +195,16 @@ pub(super) async fn readyz(State(app): State<App>) -> Response {
         return starting();
     };
     let ready = node.with(|participant| {
-        let is_first = participant.seeds().is_empty();
+        let own = participant.id().addr();
+        let seeds = participant.seeds();
+        // All nodes may have the same list of seeds.
+        let is_first = seeds.iter().all(|seed| seed.addr == Some(own));
         let members = participant.liveness_of_members();
-        is_first
-            || members
-                .iter()
-                .any(|(_, liveness)| *liveness == Liveness::Live)
+        // A tab has no other connection than that to this node, perhaps.
+        let is_live_node = |(id, liveness): &(ChitchatId, Liveness)| {
+            *liveness == Liveness::Live && !is_key_address(id.addr())
+        };
+        is_first || members.iter().any(is_live_node)
     });
     match ready {
         Some(true) => "ready\n".into_response(),

@@ -77,7 +77,8 @@ impl Hosts {
         host == "localhost" || self.0.iter().any(|HostName(name)| *name == host)
     }
 
-    fn allow(&self, request: &Request) -> bool {
+    /// Returns whether the request is for one of them.
+    pub(super) fn allow(&self, request: &Request) -> bool {
         let client = request.extensions().get::<HttpClient>();
         let local = client.map(|client| client.local_addr().ip());
         let mut named = request.headers().get_all(header::HOST).iter();

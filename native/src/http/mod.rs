@@ -65,6 +65,8 @@ pub(crate) struct GossipPort {
     pub(crate) token: Option<Token>,
     /// Whether pages without an invite get one.
     pub(crate) visitors: Option<Visitors>,
+    /// The names of the node for such pages that are not loaded over TLS.
+    pub(crate) hosts: Vec<HostName>,
 }
 
 /// A server that answers requests until it is dropped.
@@ -86,7 +88,10 @@ impl Server {
     /// Returns what answers the requests of the gossip port, within the same limits as those of `--http`.
     pub(crate) fn for_gossip_port(&self, port: GossipPort, settings: &Settings<'_>) -> HttpService {
         let members = members().route_layer(from_fn_with_state(port.token, token::only_with));
-        let app = self.app.clone().of_gossip_port(port.visitors);
+        let app = self
+            .app
+            .clone()
+            .of_gossip_port(port.visitors, Hosts::new(port.hosts));
         let router = routes(app, members, settings.web_root);
         self.own.sharing_limits(router)
     }

@@ -5,19 +5,23 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use gossip_transport::credential::{Claims, Invite, InviteId, Quotas};
 use gossip_transport::rt::{self, Instant};
 
-use crate::any_network::AnyParticipant;
 use crate::node::Node;
 
 /// The invites that a host gets at once: the tabs of a few people behind one address that open together.
 const BURST: u32 = 20;
-/// The time after which a host gets one more. A page renews its invite at two thirds of its life.
+/// The time after which a host gets one more. A page renews its invite at four fifths of its life, so 160 pages of a host
+/// renew theirs if it is valid for 10 minutes.
 const EVERY: Duration = Duration::from_secs(3);
+/// The invites that all hosts together get at once, and the time after which there is one more.
+const BURST_OF_ALL: u32 = 500;
+const EVERY_OF_ALL: Duration = Duration::from_millis(100);
 /// The most hosts that are remembered, with 40 bytes each.
 const MAX_HOSTS: usize = 10_000;
 /// The connections that one page has at a time: one, and another one while it is replaced or the page is loaded again.
@@ -28,6 +32,7 @@ const MAX_CONNECTIONS: u32 = 4;
 pub(crate) struct Visitors {
     lifetime: Duration,
     hosts: Mutex<Hosts>,
+    failures: AtomicU64,
 }
 
 /// The answer to a page that has no invite.
@@ -47,6 +52,7 @@ impl Visitors {
         Self {
             lifetime,
             hosts: Mutex::default(),
+            failures: AtomicU64::new(0),
         }
     }
 
@@ -60,25 +66,34 @@ impl Visitors {
         match self.invite(node) {
             Ok(invite) => Welcome::Invite(invite.to_text().to_string()),
             Err(error) => {
-                tracing::warn!(
-                    error = format!("{error:#}"),
-                    "cannot issue an invite to a visitor"
-                );
+                let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+                // Everyone can make it fail again.
+                if failures.is_power_of_two() {
+                    let error = format!("{error:#}");
+                    tracing::warn!(error, failures, "cannot issue an invite to a visitor");
+                }
                 Welcome::Unable
             }
         }
     }
 
     fn invite(&self, node: &Node) -> anyhow::Result<Invite> {
-        let own = node.with(AnyParticipant::id);
-        let own = own.ok_or_else(|| anyhow::anyhow!("the node is leaving"))?;
+        let own = node.with(|participant| (participant.id(), participant.public_urls()));
+        let (own, urls) = own.ok_or_else(|| anyhow::anyhow!("the node is leaving"))?;
         let keyring = node.trust.keyring();
         let keyring = keyring.ok_or_else(|| anyhow::anyhow!("the node has no secret"))?;
         let id = InviteId::generate(rt::unix_time(), self.lifetime)?;
         let quotas = Quotas::default().with_max_connections(MAX_CONNECTIONS);
         let claims = Claims::new(id).with_quotas(quotas);
-        let seeds = vec![own.addr().to_string()];
-        let invite = Invite::issue(keyring.first(), claims, node.cluster.to_string(), seeds);
+        // Only tabs use it, and strangers need not learn an inner address.
+        let of_node = urls.into_iter().find(|(id, _)| *id == own);
+        let seed = of_node.map_or_else(|| own.addr().to_string(), |(_, url)| url.to_string());
+        let invite = Invite::issue(
+            keyring.first(),
+            claims,
+            node.cluster.to_string(),
+            vec![seed],
+        );
         Ok(invite?)
     }
 }
@@ -88,6 +103,8 @@ impl Visitors {
 struct Hosts {
     /// When each has waited long enough to get as many as at first.
     due: HashMap<IpAddr, Instant>,
+    /// The same of all together.
+    all_due: Option<Instant>,
 }
 
 impl Hosts {
@@ -98,10 +115,10 @@ impl Hosts {
     /// Fails with the time after which it gets one, if it has got too many.
     fn take(&mut self, host: IpAddr, now: Instant) -> Result<(), Duration> {
         let due = self.due.get(&host).map_or(now, |due| (*due).max(now));
-        let ahead = due.saturating_duration_since(now) + EVERY;
-        if let Some(wait) = ahead.checked_sub(EVERY * BURST).filter(|w| !w.is_zero()) {
-            return Err(wait);
-        }
+        room(due, now, EVERY, BURST)?;
+        let all_due = self.all_due.map_or(now, |due| due.max(now));
+        room(all_due, now, EVERY_OF_ALL, BURST_OF_ALL)?;
+        self.all_due = Some(all_due + EVERY_OF_ALL);
         if self.due.len() >= MAX_HOSTS && !self.due.contains_key(&host) {
             self.make_room(now);
         }
@@ -118,6 +135,15 @@ impl Hosts {
             };
             self.due.remove(&host);
         }
+    }
+}
+
+/// Returns how long to wait for one more, as an error, if those until `due` are as many as there may be at once.
+fn room(due: Instant, now: Instant, every: Duration, burst: u32) -> Result<(), Duration> {
+    let ahead = due.saturating_duration_since(now) + every;
+    match ahead.checked_sub(every * burst) {
+        None | Some(Duration::ZERO) => Ok(()),
+        Some(wait) => Err(wait),
     }
 }
 
@@ -164,10 +190,22 @@ mod tests {
             hosts.take(ip(0), start).unwrap();
         }
         for n in 1..=u32::try_from(MAX_HOSTS).unwrap() {
+            // Not so fast that all together have too many.
+            hosts.all_due = None;
             hosts.take(ip(n), start).unwrap();
         }
         assert_eq!(hosts.due.len(), MAX_HOSTS);
         assert_eq!(hosts.take(ip(0), start), Err(EVERY));
+    }
+
+    #[test]
+    fn all_hosts_together_get_a_limited_number_at_once() {
+        let (mut hosts, start) = (Hosts::default(), Instant::now());
+        for n in 0..BURST_OF_ALL {
+            assert_eq!(hosts.take(ip(n), start), Ok(()), "{n}");
+        }
+        assert_eq!(hosts.take(ip(9_999), start), Err(EVERY_OF_ALL));
+        assert_eq!(hosts.take(ip(9_999), start + EVERY_OF_ALL), Ok(()));
     }
 
     #[test]

@@ -21,12 +21,12 @@ impl Refusal {
         body: "This server passes on no upgrades\n",
     };
 
-    /// The response of a server whose streams no listener takes.
-    #[cfg(feature = "axum")]
+    /// The response of a server whose streams no listener takes now.
+    #[cfg(feature = "http")]
     pub(in crate::tcp) const NO_LISTENER: Self = Self {
         status: (503, "Service Unavailable"),
         fields: &[],
-        body: "The gossip member of this server is not running\n",
+        body: "The gossip member of this server takes no connection now\n",
     };
 
     /// Returns the refusal of a request, which is that of an unknown path for a request that has nothing wrong.
