@@ -3,6 +3,7 @@
 //! The responses are made elsewhere. Invariant: the task ends when the stream makes no progress.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -39,6 +40,9 @@ pub(crate) trait Upgrades<S>: Send + Sync + 'static {
     /// [`take_over`](Self::take_over) follows once the response is written.
     fn answer(&self, request: &Request<Incoming>) -> Option<Response<Full<Bytes>>>;
 
+    /// Returns the client of a request, if it need not be that of the stream.
+    fn client(&self, request: &Request<Incoming>) -> Option<SocketAddr>;
+
     /// Takes over the stream. `read` has the bytes after the request that were read already.
     fn take_over(&self, stream: S, read: &[u8]);
 }
@@ -49,6 +53,10 @@ pub(crate) struct NoUpgrades;
 
 impl<S> Upgrades<S> for NoUpgrades {
     fn answer(&self, _request: &Request<Incoming>) -> Option<Response<Full<Bytes>>> {
+        None
+    }
+
+    fn client(&self, _request: &Request<Incoming>) -> Option<SocketAddr> {
         None
     }
 
@@ -125,7 +133,9 @@ impl<U> Connection<U> {
             }
             return response.map(boxed);
         }
-        request.extensions_mut().insert(self.client.clone());
+        let mut client = self.client.clone();
+        client.remote = self.upgrades.client(&request).unwrap_or(client.remote);
+        request.extensions_mut().insert(client);
         match self.handler.handle(request).await {
             Ok(response) => response,
             Err(error) => {

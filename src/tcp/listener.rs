@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::net::TcpStream;
@@ -24,11 +23,10 @@ use super::admission::{Admission, Admitted, Room};
 use super::carrier::{Readers, TcpConnection};
 use super::error::AcceptError;
 use super::notices::Notices;
-use super::opening::{Opened, Opening};
+use super::opening::{Opened, Opening, OpeningTerms, Requests};
 #[cfg(feature = "http")]
 use super::plain_requests::PlainRequests;
 use super::proxy::Proxies;
-use super::stream::Stream;
 use super::tls::TlsPolicy;
 use crate::credential::NetCredential;
 use crate::net::{AcceptFailure, Alpn, NetIncomingRequest, NetListener};
@@ -95,13 +93,13 @@ impl Terms {
         false
     }
 
-    fn serve_requests(&self, stream: Stream, received: BytesMut, endpoints: Endpoints) {
+    fn serve_requests(&self, stream: Requests, endpoints: Endpoints) {
         #[cfg(feature = "http")]
         if let Some(requests) = &self.requests {
-            requests.serve(stream, received, endpoints);
+            requests.serve(stream, endpoints);
         }
         #[cfg(not(feature = "http"))]
-        drop((stream, received, endpoints));
+        drop((stream, endpoints));
     }
 }
 
@@ -361,16 +359,19 @@ impl NetIncomingRequest for TcpIncomingRequest {
 }
 
 async fn authenticate(
-    endpoints: Endpoints,
+    mut endpoints: Endpoints,
     terms: &Terms,
     admitted: &Admitted,
 ) -> anyhow::Result<TcpConnection> {
     let stream = admitted.take_stream();
     let stream = stream.ok_or(AcceptError::TooManyUnauthenticated)?;
-    let takes_requests = terms.takes_requests();
-    let opened = stream
-        .open(&terms.tls, takes_requests, &terms.readers)
-        .await;
+    let opening = OpeningTerms {
+        tls: &terms.tls,
+        proxies: &terms.proxies,
+        takes_requests: terms.takes_requests(),
+        readers: &terms.readers,
+    };
+    let opened = stream.open(opening, &mut endpoints.remote).await;
     match &opened {
         Err(AcceptError::Http10) => terms.notices.http10(endpoints.remote),
         Err(AcceptError::TlsNotConfigured) => terms.notices.tls(endpoints.remote),
@@ -379,8 +380,8 @@ async fn authenticate(
     }
     let (reader, writer) = match opened? {
         Opened::Carrier(reader, writer) => (reader, writer),
-        Opened::Requests(stream, received) => {
-            terms.serve_requests(stream, received, endpoints);
+        Opened::Requests(requests) => {
+            terms.serve_requests(requests, endpoints);
             return Err(AcceptError::PlainRequest.into());
         }
     };

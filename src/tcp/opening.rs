@@ -26,6 +26,18 @@ pub(super) struct Opening {
     /// The head of the request with which the stream has begun, once it has been read.
     head: Option<BytesMut>,
     contents: Contents,
+    /// The trusted proxy whose requests state their client.
+    via: Option<SocketAddr>,
+}
+
+/// What the opening of a stream depends on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OpeningTerms<'a> {
+    pub(super) tls: &'a TlsPolicy,
+    pub(super) proxies: &'a Proxies,
+    /// Whether HTTP requests that ask for no WebSocket are taken. They are refused otherwise.
+    pub(super) takes_requests: bool,
+    pub(super) readers: &'a Readers,
 }
 
 /// What an incoming stream has become.
@@ -33,8 +45,18 @@ pub(super) struct Opening {
 pub(super) enum Opened {
     /// A carrier of frames.
     Carrier(TcpReader, TcpWriter),
-    /// A stream of HTTP requests that ask for no WebSocket yet, with what has been read of it.
-    Requests(Stream, BytesMut),
+    /// A stream of HTTP requests that ask for no WebSocket yet.
+    Requests(Requests),
+}
+
+/// A stream of HTTP requests.
+#[derive(Debug)]
+pub(super) struct Requests {
+    pub(super) stream: Stream,
+    /// What has been read of it.
+    pub(super) received: BytesMut,
+    /// The trusted proxy whose requests state their client.
+    pub(super) via: Option<SocketAddr>,
 }
 
 impl Opening {
@@ -44,6 +66,7 @@ impl Opening {
             received: BytesMut::new(),
             head: None,
             contents: Contents::Any,
+            via: None,
         }
     }
 
@@ -53,6 +76,7 @@ impl Opening {
             received,
             head: None,
             contents,
+            via: None,
         }
     }
 
@@ -67,7 +91,8 @@ impl Opening {
             let stated = proxy::read_header(&mut self.stream, &mut self.received).await?;
             client = stated.unwrap_or(peer);
         }
-        if proxies.forwards_for(client.ip())
+        self.via = proxies.forwards_for(client.ip()).then_some(client);
+        if self.via.is_some()
             && sniff(&mut self.stream, &mut self.received).await? == Some(Protocol::Http)
         {
             let head = http::read_head(&mut self.stream, &mut self.received).await?;
@@ -78,14 +103,19 @@ impl Opening {
         Ok(client)
     }
 
-    /// Detects the protocol and returns what the stream has become. `takes_requests` tells whether the caller takes HTTP
-    /// requests that ask for no WebSocket, which are refused otherwise.
+    /// Detects the protocol and returns what the stream has become. Sets `client` to the client that a trusted proxy states
+    /// inside of TLS.
     pub(super) async fn open(
         mut self,
-        tls: &TlsPolicy,
-        takes_requests: bool,
-        readers: &Readers,
+        terms: OpeningTerms<'_>,
+        client: &mut SocketAddr,
     ) -> Result<Opened, AcceptError> {
+        let OpeningTerms {
+            tls,
+            proxies,
+            takes_requests,
+            readers,
+        } = terms;
         if let Some(tcp) = self.stream.tcp() {
             tcp.set_nodelay(true)?;
         }
@@ -98,6 +128,13 @@ impl Opening {
             self = Box::pin(self.inside_tls(tls)).await?;
             // Inside there is the same as outside, except TLS.
             protocol = self.protocol().await?.filter(|p| *p != Protocol::Tls);
+            if let Some(via) = self.via
+                && protocol == Some(Protocol::Http)
+            {
+                let head = http::read_head(&mut self.stream, &mut self.received).await?;
+                client.set_ip(proxies.client(via.ip(), &http::forwarded_for(&head)));
+                self.head = Some(head);
+            }
         } else if matches!(tls, TlsPolicy::Required(_))
             && matches!(protocol, Some(Protocol::Http | Protocol::Frames))
             // The server that has accepted it knows what was around it.
@@ -144,6 +181,7 @@ impl Opening {
                 received: BytesMut::new(),
                 head: None,
                 contents: Contents::Any,
+                via: self.via,
             }),
             Err((stream, error)) => {
                 if let Some(stream) = stream {
@@ -168,7 +206,11 @@ impl Opening {
         if takes_requests && http::is_plain(&head) {
             let mut received = head;
             received.unsplit(self.received);
-            return Ok(Opened::Requests(self.stream, received));
+            return Ok(Opened::Requests(Requests {
+                stream: self.stream,
+                received,
+                via: self.via,
+            }));
         }
         http::answer(&mut self.stream, http::parse(&head)).await?;
         Ok(self.websocket(readers))

@@ -9,13 +9,17 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::Full;
 use hyper::Response;
 use hyper::body::Incoming;
+use hyper::header::HeaderValue;
 
 use super::accepted_streams::{AcceptedStreams, Contents, Pushed, StreamReceiver, StreamsInUse};
 use super::http::{self, Refusal, Request};
+use super::opening::Requests;
+use super::proxy::Proxies;
 use super::request_stream::RequestStream;
 use super::responses::{accepted, refused};
 use super::stream::Stream;
 use crate::http_service::{HttpService, HttpStream, Upgrades};
+use crate::rt::sync::Mutex;
 use crate::secure::Endpoints;
 
 /// The service of a listener for requests that ask for no WebSocket.
@@ -23,22 +27,32 @@ use crate::secure::Endpoints;
 pub(super) struct PlainRequests {
     service: HttpService,
     to_listener: AcceptedStreams,
+    proxies: Proxies,
 }
 
 impl PlainRequests {
     /// Also returns the end that the listener takes, for WebSockets that are requested after other requests.
-    pub(super) fn new(service: HttpService) -> Result<(Self, StreamReceiver), StreamsInUse> {
+    pub(super) fn new(
+        service: HttpService,
+        proxies: Proxies,
+    ) -> Result<(Self, StreamReceiver), StreamsInUse> {
         let to_listener = AcceptedStreams::new();
         let upgraded = to_listener.take()?;
         let requests = Self {
             service,
             to_listener,
+            proxies,
         };
         Ok((requests, upgraded))
     }
 
-    /// Serves the requests of a stream, of which `received` has been read.
-    pub(super) fn serve(&self, stream: Stream, received: BytesMut, endpoints: Endpoints) {
+    /// Serves the requests of a stream.
+    pub(super) fn serve(&self, requests: Requests, endpoints: Endpoints) {
+        let Requests {
+            stream,
+            received,
+            via,
+        } = requests;
         let is_encrypted = matches!(stream, Stream::Tls(_));
         let stream = HttpStream {
             stream: RequestStream::new(stream, received),
@@ -49,6 +63,8 @@ impl PlainRequests {
         let upgrades = ToListener {
             to_listener: self.to_listener.clone(),
             remote: endpoints.remote,
+            via: via.map(|via| (via, self.proxies.clone())),
+            upgrade_of: Mutex::new(endpoints.remote),
         };
         self.service.serve_stream(stream, upgrades);
     }
@@ -58,9 +74,20 @@ impl PlainRequests {
 struct ToListener {
     to_listener: AcceptedStreams,
     remote: SocketAddr,
+    /// A trusted proxy, which may send the requests of several clients on one stream.
+    via: Option<(SocketAddr, Proxies)>,
+    /// The client of the last request for a WebSocket.
+    upgrade_of: Mutex<SocketAddr>,
 }
 
 impl Upgrades<RequestStream> for ToListener {
+    fn client(&self, request: &hyper::Request<Incoming>) -> Option<SocketAddr> {
+        let (via, proxies) = self.via.as_ref()?;
+        let values = request.headers().get_all("x-forwarded-for");
+        let values: Vec<_> = values.iter().map(HeaderValue::as_bytes).collect();
+        Some((proxies.client(via.ip(), &values), via.port()).into())
+    }
+
     fn answer(&self, request: &hyper::Request<Incoming>) -> Option<Response<Full<Bytes>>> {
         let (method, fields) = (request.method(), request.headers());
         if !http::has_to_do_with_websockets(fields) {
@@ -70,7 +97,11 @@ impl Upgrades<RequestStream> for ToListener {
             Request::Upgrade { .. } if !self.to_listener.has_room() => {
                 refused(Refusal::NO_LISTENER)
             }
-            Request::Upgrade { accept } => accepted(accept),
+            Request::Upgrade { accept } => {
+                let client = self.client(request).unwrap_or(self.remote);
+                *self.upgrade_of.lock() = client;
+                accepted(accept)
+            }
             other => refused(Refusal::of(other)),
         })
     }
@@ -85,14 +116,15 @@ impl Upgrades<RequestStream> for ToListener {
             all.extend_from_slice(&received);
             received = all;
         }
+        let remote = *self.upgrade_of.lock();
         let pushed = self.to_listener.push_stream(Pushed {
             stream,
             received,
-            remote: self.remote,
+            remote,
             contents: Contents::WebSocket,
         });
         if let Err(error) = pushed {
-            let addr = self.remote;
+            let addr = remote;
             tracing::debug!(%error, %addr, "closed a WebSocket");
         }
     }

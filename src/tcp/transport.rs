@@ -152,7 +152,7 @@ impl NetTransport for TcpTransport {
         #[cfg(feature = "http")]
         let (requests, upgraded) = match self.config.http.clone() {
             Some(service) => {
-                let (requests, upgraded) = PlainRequests::new(service)?;
+                let (requests, upgraded) = PlainRequests::new(service, self.config.proxies())?;
                 (Some(requests), Some(upgraded))
             }
             None => (None, None),

@@ -7,14 +7,17 @@ use axum::Router;
 use axum::extract::Extension;
 use axum::routing::get;
 use gossip_transport::http_service::{HttpClient, HttpService};
-use gossip_transport::net::{AcceptFailure, NetIncomingRequest as _};
+use gossip_transport::net::{AcceptFailure, NetConnection as _, NetIncomingRequest as _};
 use gossip_transport::tcp::{AcceptError, TcpConfig, TcpIncomingRequest};
+use rustls::version::TLS13;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_websockets::ClientBuilder;
 
-use crate::networks::tcp_listener::client::{Server, connect, read_to_end};
+use crate::networks::tcp_listener::client::{Server, connect, read_to_end, split};
 use crate::support::{PATIENCE, soon};
+use crate::tls::certificates::Ca;
 
 const UPGRADE: &str = "GET /gossip HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -195,4 +198,82 @@ async fn a_client_that_makes_no_progress_is_disconnected() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(service.stats().evicted, 0);
+}
+
+fn behind_a_proxy(config: TcpConfig) -> TcpConfig {
+    let proxy = "127.0.0.0/8".parse().unwrap();
+    config
+        .with_http(Some(service()))
+        .with_forwarded_for_from(vec![proxy])
+}
+
+#[tokio::test]
+async fn each_request_of_a_trusted_proxy_has_the_client_that_it_states() {
+    let ask =
+        |client: &str| format!("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {client}\r\n\r\n");
+    let server = Server::start(behind_a_proxy(TcpConfig::default())).await;
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    for client in ["203.0.113.1", "203.0.113.2", "203.0.113.1"] {
+        let (_, body) = request(&mut stream, &ask(client)).await;
+        assert_eq!(body, format!("{client} false").as_bytes());
+    }
+    // One that is not trusted states nothing.
+    let server = start(&service()).await;
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    let (_, body) = request(&mut stream, &ask("203.0.113.1")).await;
+    assert_eq!(body, b"127.0.0.1 false");
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_states_the_client_of_a_request_and_of_a_websocket_inside_tls() {
+    let ca = Ca::new();
+    let config = behind_a_proxy(ca.issue(&["localhost"]).config()).with_tls_only(true);
+    let mut server = Server::start(config).await;
+    let mut stream = ca.connect(&server, &TLS13).await;
+    let ask =
+        b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.1\r\nConnection: close\r\n\r\n";
+    stream.write_all(ask).await.unwrap();
+    let mut answer = String::new();
+    soon(stream.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.ends_with("203.0.113.1 true"), "{answer}");
+    server.outcome().await.unwrap_err();
+
+    let stream = ca.connect(&server, &TLS13).await;
+    let builder = ClientBuilder::new().uri("wss://localhost/").unwrap();
+    let builder = builder
+        .add_header(
+            "X-Forwarded-For".parse().unwrap(),
+            "203.0.113.2".parse().unwrap(),
+        )
+        .unwrap();
+    let (stream, _answer) = soon(builder.connect_on(stream)).await.unwrap();
+    let (reader, writer) = split(stream);
+    let tab = server.shake_hands(reader, writer, &server.member()).await;
+    let accepted = server.outcome().await.unwrap();
+    assert_eq!(accepted.remote_addr().ip().to_string(), "203.0.113.2");
+    drop(tab);
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_inside_tls_makes_progress() {
+    let ca = Ca::new();
+    let service = service();
+    let config = ca.issue(&["localhost"]).config();
+    let server = Server::start(config.with_http(Some(service.clone()))).await;
+    let mut stream = ca.connect(&server, &TLS13).await;
+    stream
+        .write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
+    // What waits in the buffers of both systems must be read first.
+    let mut chunk = vec![0; 64 << 10];
+    let end = Instant::now() + Duration::from_secs(15);
+    let mut read = 0;
+    while Instant::now() < end {
+        read += stream.read(&mut chunk).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(read > 1 << 20, "{read}");
+    assert_eq!(service.stats().timed_out, 0);
+    assert_eq!(service.stats().connections, 1);
 }
