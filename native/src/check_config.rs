@@ -70,7 +70,9 @@ fn facts(line: &mut CommandLine) -> Result<String, Vec<String>> {
     if let Some(path) = &args.web_root {
         note(check_web_root(path).map(|()| String::new()));
     }
-    note(gossip_port(args).map(|_| String::new()));
+    if let Ok(files) = &files {
+        note(gossip_port(args, files.trust()).map(|_| String::new()));
+    }
     if let Some(path) = &args.ready_file {
         note(ready_file::check(path).map(|()| String::new()));
         note(in_directory(path, "--ready-file"));

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use gossip_transport::credential::Invite;
+use gossip_transport::credential::{Invite, Trust};
 use gossip_transport::gossip::PublicUrl;
 use gossip_transport::net::{NetTransport as _, is_dialable};
 use gossip_transport::rt::{self, Instant};
@@ -110,7 +110,7 @@ pub(crate) async fn run(args: &mut Args) -> anyhow::Result<Instant> {
     let server = http::Server::new(&http);
     let mut tcp = tls.apply(args.tcp_config(&shares));
     if args.http_on_gossip_port {
-        let port = gossip_port(args)?;
+        let port = gossip_port(args, trust_files.trust())?;
         tcp = tcp.with_http(Some(server.for_gossip_port(port, &http)));
     }
     let tcp = TcpTransport::new(tcp);
@@ -292,8 +292,8 @@ async fn first_seed(args: &Args, tcp: &TcpTransport) -> Vec<SocketAddr> {
 ///
 /// # Errors
 ///
-/// Fails if the token cannot be read.
-pub(crate) fn gossip_port(args: &Args) -> anyhow::Result<http::GossipPort> {
+/// Fails if the token cannot be read, or if visitors cannot be invited.
+pub(crate) fn gossip_port(args: &Args, trust: &Trust) -> anyhow::Result<http::GossipPort> {
     let token = args.http_token.as_deref().map(http::Token::read);
     let lifetime = args.visitor_lifetime.0;
     let is_public = !args.listen.ip().to_canonical().is_loopback();
@@ -302,9 +302,13 @@ pub(crate) fn gossip_port(args: &Args) -> anyhow::Result<http::GossipPort> {
             "the token of --http-token may be sent unencrypted: use it over https only, or --tls-only"
         );
     }
+    let visitors = args.invite_visitors.then(|| http::Visitors::new(lifetime));
+    if let Some(visitors) = &visitors {
+        visitors.check(trust, &args.cluster)?;
+    }
     Ok(http::GossipPort {
         token: token.transpose()?,
-        visitors: args.invite_visitors.then(|| http::Visitors::new(lifetime)),
+        visitors,
         hosts: args.http_hosts.clone(),
     })
 }

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use gossip_transport::credential::{Claims, Invite, InviteId, Quotas};
+use anyhow::Context as _;
+use gossip_transport::credential::{Claims, Invite, InviteId, Quotas, Trust};
 use gossip_transport::rt::{self, Instant};
 
 use crate::node::Node;
@@ -80,20 +81,29 @@ impl Visitors {
     fn invite(&self, node: &Node) -> anyhow::Result<Invite> {
         let own = node.with(|participant| (participant.id(), participant.public_urls()));
         let (own, urls) = own.ok_or_else(|| anyhow::anyhow!("the node is leaving"))?;
-        let keyring = node.trust.keyring();
+        // Only tabs use it, and strangers need not learn an inner address.
+        let of_node = urls.into_iter().find(|(id, _)| *id == own);
+        let seed = of_node.map_or_else(|| own.addr().to_string(), |(_, url)| url.to_string());
+        self.issue(&node.trust, &node.cluster, seed)
+    }
+
+    /// Checks that invites can be issued.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no secret, or none that may issue them.
+    pub(crate) fn check(&self, trust: &Trust, cluster: &str) -> anyhow::Result<()> {
+        let issued = self.issue(trust, cluster, "127.0.0.1:1".to_owned());
+        issued.map(drop).context("--invite-visitors")
+    }
+
+    fn issue(&self, trust: &Trust, cluster: &str, seed: String) -> anyhow::Result<Invite> {
+        let keyring = trust.keyring();
         let keyring = keyring.ok_or_else(|| anyhow::anyhow!("the node has no secret"))?;
         let id = InviteId::generate(rt::unix_time(), self.lifetime)?;
         let quotas = Quotas::default().with_max_connections(MAX_CONNECTIONS);
         let claims = Claims::new(id).with_quotas(quotas);
-        // Only tabs use it, and strangers need not learn an inner address.
-        let of_node = urls.into_iter().find(|(id, _)| *id == own);
-        let seed = of_node.map_or_else(|| own.addr().to_string(), |(_, url)| url.to_string());
-        let invite = Invite::issue(
-            keyring.first(),
-            claims,
-            node.cluster.to_string(),
-            vec![seed],
-        );
+        let invite = Invite::issue(keyring.first(), claims, cluster.to_owned(), vec![seed]);
         Ok(invite?)
     }
 }
