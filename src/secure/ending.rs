@@ -85,6 +85,14 @@ impl Ending {
         self.state().end.clone()
     }
 
+    /// Fails with the error of the end if the connection has ended.
+    pub(super) fn check_open(&self) -> Result<(), FrameError> {
+        match self.get() {
+            Some(end) => Err(end.error()),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn waiter(&self) -> Waiter<'_> {
         Waiter {
             ending: self,
@@ -105,10 +113,10 @@ impl Ending {
         poll_fn(move |cx| {
             let waiter = match &mut waiter {
                 Some(waiter) => waiter,
-                None => match self.get() {
-                    Some(end) => return Poll::Ready(Err(end.error())),
-                    None => waiter.insert(self.waiter()),
-                },
+                None => {
+                    self.check_open()?;
+                    waiter.insert(self.waiter())
+                }
             };
             if let Poll::Ready(output) = future.poll_unpin(cx) {
                 return Poll::Ready(Ok(output));

@@ -20,11 +20,12 @@ const GOODBYE_TIME: Duration = Duration::from_secs(1);
 impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
     /// Writes what has been begun, and the goodbye. Does nothing the second time. Cancel-safe.
     pub(super) async fn leave(&self, code: CloseCode) -> Result<(), FrameError> {
-        self.check_open()?;
+        self.ending.check_open()?;
         self.leaving.store(true, Ordering::Release);
-        let writing = self.until_end(self.writing.lock()).await?;
+        let writing = self.ending.unless_ended(self.writing.lock()).await?;
         let mut writing = WriteGuard::new(writing, &self.owed);
-        self.until_end(pin!(writing.leave(code, &self.owed)))
+        self.ending
+            .unless_ended(pin!(writing.leave(code, &self.owed)))
             .await?
     }
 

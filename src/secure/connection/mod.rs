@@ -266,13 +266,13 @@ impl<R: FrameReader, W: FrameWriter> NetConnection for SecureConnection<R, W> {
 impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
     async fn send_many(&self, batch: &mut VecDeque<Bytes>) -> Result<(), FrameError> {
         if self.leaving.load(Ordering::Acquire) {
-            return self.until_end(pending()).await?;
+            return self.ending.unless_ended(pending()).await?;
         }
-        let writing = self.until_end(self.writing.lock()).await?;
+        let writing = self.ending.unless_ended(self.writing.lock()).await?;
         let mut writing = WriteGuard::new(writing, &self.owed);
         if writing.has_left() {
             drop(writing);
-            return self.until_end(pending()).await?;
+            return self.ending.unless_ended(pending()).await?;
         }
         loop {
             let filled = writing.packer.fill(batch, self.max_message_len, &self.owed);
@@ -288,7 +288,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
     }
 
     async fn keepalive(&self) -> Result<(), FrameError> {
-        self.check_open()?;
+        self.ending.check_open()?;
         let Some(writing) = self.writing.try_lock() else {
             return Ok(());
         };
@@ -300,7 +300,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
         sealed.map_err(|fatal| self.lose(fatal))?;
         self.flush(&mut writing).await?;
         if let Some(carrier) = &mut writing.carrier {
-            let pinged = self.until_end(pin!(carrier.ping())).await?;
+            let pinged = self.ending.unless_ended(pin!(carrier.ping())).await?;
             pinged.map_err(|error| self.lose(error.into()))?;
         }
         drop(writing);
@@ -309,12 +309,12 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
 
     /// Writes the sealed frames.
     async fn flush(&self, writing: &mut Writing<W>) -> Result<(), FrameError> {
-        let flushed = self.until_end(pin!(writing.flush())).await?;
+        let flushed = self.ending.unless_ended(pin!(writing.flush())).await?;
         flushed.map_err(|error| self.lose(error))
     }
 
     async fn probe(&self) -> Result<(), FrameError> {
-        self.check_open()?;
+        self.ending.check_open()?;
         self.owed.add(Words::PROBE);
         self.write_owed().await
     }
@@ -383,7 +383,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
     /// Passes the messages that are ready to `take`: at least one, waiting for it if necessary, and
     /// at most `max`.
     async fn recv(&self, max: usize, take: impl FnMut(Bytes)) -> Result<(), FrameError> {
-        let mut reading = match self.until_end(self.reading.lock()).await {
+        let mut reading = match self.ending.unless_ended(self.reading.lock()).await {
             Ok(reading) => reading,
             Err(error) => {
                 self.drop_reader();
@@ -483,7 +483,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
         *in_a_row += 1;
         if *in_a_row > YIELD_AFTER {
             *in_a_row = 0;
-            self.until_end(pin!(yield_now())).await?;
+            self.ending.unless_ended(pin!(yield_now())).await?;
         }
         Ok(())
     }
@@ -507,7 +507,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
                     self.serve(cx);
                     read.as_mut().poll(cx)
                 });
-                self.until_end(read).await?
+                self.ending.unless_ended(read).await?
             };
             match read {
                 Ok(Some(FrameEvent::Frame(frame))) => return Ok(frame),
@@ -540,7 +540,7 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
                 Poll::Pending => read.as_mut().poll(cx).map(Ok),
             }
         });
-        match rt::timeout(left, self.until_end(read)).await {
+        match rt::timeout(left, self.ending.unless_ended(read)).await {
             Ok(read) => read?.map_err(|evicted| self.lose(evicted)),
             Err(rt::Elapsed(_)) => Err(self.lose(partial.timed_out())),
         }
@@ -559,21 +559,6 @@ impl<R: FrameReader, W: FrameWriter> Inner<R, W> {
             self.memory.partials().count_rejected_record();
         }
         self.ending.set(End::lost(error)).error()
-    }
-
-    fn check_open(&self) -> Result<(), FrameError> {
-        match self.ending.get() {
-            Some(end) => Err(end.error()),
-            None => Ok(()),
-        }
-    }
-
-    /// See [`Ending::unless_ended`].
-    fn until_end<F>(&self, future: F) -> impl Future<Output = Result<F::Output, FrameError>>
-    where
-        F: Future + Unpin,
-    {
-        self.ending.unless_ended(future)
     }
 }
 
