@@ -234,6 +234,12 @@ impl<T: NetTransport> Participant<T> {
         self.shared.engine().members_after(after, max_bytes)
     }
 
+    /// Returns a snapshot of the members with this name, sorted by id: more than one if it has been
+    /// restarted a short time ago, or if several use the name. Copies the keys of these only.
+    pub fn members_named(&self, name: &str) -> Vec<Member> {
+        self.shared.engine().members_named(name)
+    }
+
     /// Returns a watch that waits for changes of members, their liveness or their keys from now on.
     pub fn watch(&self) -> MembershipWatch {
         MembershipWatch::new(Arc::clone(&self.shared.changes))

@@ -40,6 +40,7 @@ let scheduled = 0;
 
 window.gossipDebug = {
   members: () => (node ? node.members() : []),
+  membersNamed: (name) => (node ? node.membersNamed(name) : []),
   stats: () => (node ? node.stats() : null),
 };
 

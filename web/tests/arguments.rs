@@ -81,6 +81,7 @@ async fn an_argument_that_is_no_string_is_a_type_error_that_names_it() {
             ("setWithTtl", vec![good.clone(), bad.clone()], "value"),
             ("get", vec![bad.clone()], "key"),
             ("delete", vec![bad.clone()], "key"),
+            ("membersNamed", vec![bad.clone()], "name"),
         ] {
             let thrown = call(&node, method, &arguments).unwrap_err();
             let error = thrown

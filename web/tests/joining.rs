@@ -162,14 +162,11 @@ async fn a_page_that_has_left_is_not_superseded_by_one_of_its_name_with_another_
     // The native node still knows the first one.
     let second = join(start).await;
     let generations = || {
-        let members: js_sys::Array = second
-            .members()
-            .map_err(JsValue::from)
-            .unwrap()
-            .unchecked_into();
-        let named = members.iter().filter(|it| text(it, "id") == second.id());
+        let name = JsValue::from(second.id());
+        let named: js_sys::Array = second.members_named(&name).unwrap().unchecked_into();
         let flag = |it: &JsValue, name: &str| Reflect::get(it, &name.into()).unwrap().as_bool();
         named
+            .iter()
             .map(|it| {
                 (
                     flag(&it, "self"),

@@ -113,14 +113,17 @@ impl Stage<'_> {
     fn newcomer(&mut self, bytes: usize) -> anyhow::Result<(Duration, Duration)> {
         self.changes_made += 1;
         let number = self.changes_made;
-        let script = format!(
-            "window.gossipWanted = {bytes};\n{}",
-            include_str!("catch_up.js")
-        );
         let url = self.url.clone();
         let [first, second] = self.hosts.as_mut_slice() else {
             anyhow::bail!("there are not two hosts");
         };
+        let seen = first.read()?;
+        let changer = &seen.first().context("the first host has no tab")?.id;
+        let script = format!(
+            "window.gossipWanted = {bytes}; window.gossipChanger = {};\n{}",
+            serde_json::Value::from(changer.as_str()),
+            include_str!("catch_up.js")
+        );
         first.select_first_tab()?;
         second.open_tab_with(&url, Some(&script))?;
         pause(CHANGE_AFTER)?;

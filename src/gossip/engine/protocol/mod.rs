@@ -281,12 +281,23 @@ impl Engine {
     /// one, and further ones as long as the keys and values of all those before are fewer than
     /// `max_bytes`. Empty at the end. Whoever goes through all members this way holds few at a time.
     pub fn members_after(&self, after: Option<&ChitchatId>, max_bytes: usize) -> Vec<Member> {
+        self.snapshot(|id| after.is_none_or(|after| id > after), max_bytes)
+    }
+
+    /// Returns a snapshot of the members with this name, sorted by id: more than one if it has been
+    /// restarted a short time ago, or if several use the name.
+    pub fn members_named(&self, name: &str) -> Vec<Member> {
+        self.snapshot(|id| id.node_id == name, usize::MAX)
+    }
+
+    /// Returns the members that are `wanted`, as long as the keys and values of those before are fewer
+    /// than `max_bytes`.
+    fn snapshot(&self, wanted: impl Fn(&ChitchatId) -> bool, max_bytes: usize) -> Vec<Member> {
         let superseded = self.cluster.superseded(|id| self.detector.precedence(id));
         let nodes = self.cluster.nodes().zip(superseded);
-        let follows = |id: &ChitchatId| after.is_none_or(|after| id > after);
         let mut bytes = 0_usize;
         let mut members = Vec::new();
-        for ((id, state), superseded) in nodes.filter(|((id, _), _)| follows(id)) {
+        for ((id, state), superseded) in nodes.filter(|((id, _), _)| wanted(id)) {
             if bytes >= max_bytes && !members.is_empty() {
                 break;
             }

@@ -30,6 +30,26 @@ fn members_are_listed_in_the_order_of_their_ids_and_as_many_at_a_time_as_their_k
 }
 
 #[test]
+fn all_generations_of_a_name_are_found_by_it_as_they_are_listed() {
+    let mut us = engine(1);
+    let restarted = ChitchatId {
+        generation_id: id(2).generation_id + 1,
+        ..id(2)
+    };
+    let listed = digest(&[(id(2), 1), (id(3), 1), (restarted.clone(), 1)]);
+    receive(&mut us, syn("cluster", ProtocolVersion::V0, listed), SECOND);
+    let name = id(2).node_id;
+    let named = us.members_named(&name);
+    let ids: Vec<_> = named.iter().map(|member| member.id.clone()).collect();
+    assert_eq!(ids, [id(2), restarted]);
+    assert_eq!([named[0].superseded, named[1].superseded], [true, false]);
+    let mut all = us.members();
+    all.retain(|member| member.id.node_id == name);
+    assert_eq!(named, all);
+    assert_eq!(us.members_named("nobody"), []);
+}
+
+#[test]
 fn the_members_that_are_live_are_known_by_their_addresses() {
     let mut us = engine(1);
     beat(&mut us, &id(2), 1, 1);
