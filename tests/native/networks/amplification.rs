@@ -14,7 +14,7 @@ use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
 use crate::support::upstream::{Release, Settings, our_config};
-use crate::support::{self, ANY_PORT, anyone, soon, until};
+use crate::support::{self, ANY_PORT, anyone, own_cluster, soon, until};
 
 const INTERVAL: Duration = Duration::from_millis(100);
 const CLUSTER: &str = "c";
@@ -34,10 +34,10 @@ async fn victim(rate: usize) -> (PlaintextUdpTransport, Member) {
     (network.clone(), join(network, config).await)
 }
 
-fn syn(digest: Digest) -> Bytes {
+fn syn(cluster: &str, digest: Digest) -> Bytes {
     let syn = ChitchatMessage::Syn {
         version: ProtocolVersion::V0,
-        cluster_id: CLUSTER.to_owned(),
+        cluster_id: cluster.to_owned(),
         digest,
     };
     syn.into_bytes().unwrap()
@@ -69,7 +69,7 @@ impl Forged {
     }
 
     async fn ask(&mut self, to: SocketAddr) {
-        let syn = syn(Digest::default());
+        let syn = syn(CLUSTER, Digest::default());
         assert_eq!(syn.len(), 9);
         self.socket.send_to(&syn, to).await.unwrap();
         self.sent += syn.len();
@@ -123,7 +123,7 @@ impl Reader {
     async fn exchange(&mut self, with: SocketAddr) {
         let mut buffer = vec![0; 1 << 16];
         loop {
-            let syn = syn(self.known.clone());
+            let syn = syn(CLUSTER, self.known.clone());
             self.socket.send_to(&syn, with).await.unwrap();
             let answer = tokio::time::timeout(INTERVAL, self.socket.recv_from(&mut buffer));
             let Ok(answer) = answer.await else {
@@ -201,7 +201,11 @@ async fn addresses_that_echo_nothing_get_a_bounded_rate_and_others_are_not_limit
 #[tokio::test]
 async fn an_upstream_node_that_joins_a_node_with_600_tabs_is_served_within_a_few_rounds() {
     let network = PlaintextUdpTransport::default();
-    let member = join(network.clone(), our_config(CLUSTER, "node", INTERVAL, &[])).await;
+    let member = join(
+        network.clone(),
+        our_config(&own_cluster(), "node", INTERVAL, &[]),
+    )
+    .await;
     let addr = member.id().gossip_advertise_addr;
     let mut digest = Digest::default();
     for n in 0..600_u64 {
@@ -216,13 +220,16 @@ async fn an_upstream_node_that_joins_a_node_with_600_tabs_is_served_within_a_few
         digest.node_digests.insert(id, known);
     }
     let bridge = UdpSocket::bind(ANY_PORT).await.unwrap();
-    bridge.send_to(&syn(digest), addr).await.unwrap();
+    bridge
+        .send_to(&syn(&own_cluster(), digest), addr)
+        .await
+        .unwrap();
     until("the tabs to be known", async || {
         member.members().len() > 600
     })
     .await;
     member.set("key", "value").unwrap();
-    let settings = Settings::new(CLUSTER, "upstream", INTERVAL, &[addr]);
+    let settings = Settings::new(&own_cluster(), "upstream", INTERVAL, &[addr]);
     let upstream = settings.on_udp(Release::V013(ProtocolVersion::V0)).await;
     let begin = Instant::now();
     until("the key to arrive", async || {

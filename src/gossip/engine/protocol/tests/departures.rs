@@ -290,3 +290,21 @@ fn a_leaf_that_was_not_live_yet_is_stated_to_be_gone_too_and_a_stranger_is_not()
     assert_eq!(liveness(&us, &leaf_id(1)), Liveness::Left);
     assert!(!us.presence.watches_any());
 }
+
+#[test]
+fn a_later_generation_at_the_address_of_one_that_is_gone_is_watched_as_well() {
+    let mut us = after_loss(8);
+    let later = ChitchatId {
+        generation_id: leaf_id(1).generation_id + 1,
+        ..leaf_id(1)
+    };
+    connect(&mut us, &[addr(9), later.addr()], SECOND * 9);
+    hear(&mut us, &later, 1, SECOND * 9);
+    hear(&mut us, &later, 2, SECOND * 10);
+    assert_eq!(liveness(&us, &later), Liveness::Live);
+    connect(&mut us, &[addr(9)], SECOND * 10);
+    rounds(&mut us, 10, 12);
+    assert_eq!(liveness(&us, &later), Liveness::Live);
+    rounds(&mut us, 12, 13);
+    assert_eq!(liveness(&us, &later), Liveness::Left);
+}
