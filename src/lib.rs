@@ -61,12 +61,15 @@
 //! | `udp` | upstream chitchat's datagrams, **in the clear** (native targets only) |
 //! | [`either`] | two networks on one socket; each peer is reached over the one that it speaks |
 //! | [`memory`] | a network in memory with scripted faults, for tests and examples |
+//! | `acme` | certificates for TLS that are ordered and renewed automatically (a feature, native only) |
 //! | `chitchat` | our sockets as the transport of the published chitchat crate (a feature, native only) |
 //! | [`net`] | the traits that a network implements, [`net::NetTransport`] first |
 //! | [`secure`] | the Noise handshake and encrypted records over any stream of frames |
 //! | [`config`] | the error of a configuration value that is out of bounds |
 //! | [`rt`] | tasks, time and locks: the only module that depends on the target |
 
+#[cfg(all(feature = "acme", not(target_family = "wasm")))]
+pub mod acme;
 #[cfg(all(feature = "chitchat", not(target_family = "wasm")))]
 pub mod chitchat;
 pub mod config;
@@ -74,6 +77,8 @@ pub mod credential;
 pub mod either;
 pub mod gossip;
 mod host;
+#[cfg(all(feature = "http", not(target_family = "wasm")))]
+pub mod http_service;
 pub mod memory;
 pub mod message;
 pub mod net;

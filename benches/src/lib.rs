@@ -5,6 +5,7 @@
 //! | [`peer`] | the traits that a peer implements to be measured |
 //! | [`peers`] | this crate, the floor and the others |
 //! | [`scenario`] | the measured loops |
+//! | [`handshakes`] | the measured loop of many connections at a time |
 //! | [`hand`] | the floor a second time, without the traits and the loops of the others |
 //! | [`memory`] | the memory of connections |
 //! | [`queue`] | the queue inside the stream peers |
@@ -21,6 +22,7 @@ pub mod clusters;
 pub mod curve;
 pub mod exercise;
 pub mod hand;
+pub mod handshakes;
 pub mod memory;
 pub mod namespace;
 pub mod options;

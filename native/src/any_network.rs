@@ -12,7 +12,7 @@ use gossip_transport::TransportLayerSocket;
 use gossip_transport::either::{EitherCounts, EitherTransport};
 use gossip_transport::gossip::{
     ConnectedError, DeleteError, EngineCounts, GossipConfig, LeaveError, Liveness, Member,
-    MembershipWatch, Participant, SeedStatus, SetError,
+    MembershipWatch, Participant, PublicUrl, SeedStatus, SetError,
 };
 use gossip_transport::message::ChitchatId;
 use gossip_transport::tcp::TcpTransport;
@@ -131,6 +131,14 @@ impl AnyParticipant {
 
     pub(crate) fn set_with_ttl(&self, key: &str, value: &str) -> Result<(), SetError> {
         of_either!(self, participant => participant.set_with_ttl(key, value))
+    }
+
+    pub(crate) fn set_public_url(&self, url: Option<&PublicUrl>) -> Result<(), SetError> {
+        of_either!(self, participant => participant.set_public_url(url))
+    }
+
+    pub(crate) fn public_urls(&self) -> Vec<(ChitchatId, PublicUrl)> {
+        of_either!(self, participant => participant.public_urls())
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<String> {

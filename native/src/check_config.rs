@@ -11,10 +11,11 @@ use gossip_transport::credential::ClusterSecret;
 use crate::admin::Port;
 use crate::args::{CommandLine, Form, Setting, Source};
 use crate::descriptors::Shares;
-use crate::run::{admin_descriptors, admin_kind, check_web_root};
+use crate::run::{NOT_FROM_HTTPS, admin_descriptors, admin_kind, check_web_root, gossip_port};
 use crate::shown::hide;
+use crate::tls_files::TlsFiles;
 use crate::trust_files::TrustFiles;
-use crate::{credential_file, private_file, ready_file, revocations, rfc3339, state_dir};
+use crate::{acme, credential_file, private_file, ready_file, revocations, rfc3339, state_dir};
 
 /// Checks the arguments and the files that they name. Prints the arguments if all are valid.
 ///
@@ -69,6 +70,9 @@ fn facts(line: &mut CommandLine) -> Result<String, Vec<String>> {
     if let Some(path) = &args.web_root {
         note(check_web_root(path).map(|()| String::new()));
     }
+    if let Ok(files) = &files {
+        note(gossip_port(args, files.trust()).map(|_| String::new()));
+    }
     if let Some(path) = &args.ready_file {
         note(ready_file::check(path).map(|()| String::new()));
         note(in_directory(path, "--ready-file"));
@@ -76,6 +80,13 @@ fn facts(line: &mut CommandLine) -> Result<String, Vec<String>> {
     if let Some(path) = &args.admin {
         note(in_directory(path, "--admin"));
         note(Port::check(path, admin_kind(args)).map(|()| String::new()));
+    }
+    note(TlsFiles::read(args, None).map(|tls| tls.fact()));
+    note(acme::check(args));
+    if let Some(url) = &args.public_url
+        && !url.opens_from_https()
+    {
+        note(Ok(NOT_FROM_HTTPS.to_owned()));
     }
     match files {
         Ok(files) => {

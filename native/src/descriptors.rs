@@ -111,6 +111,16 @@ impl Shares {
         Self { handshakes, ..self }
     }
 
+    /// Returns the most HTTP connections of `--http` and of the gossip port. If both have HTTP, a quarter is for `--http`,
+    /// of which strangers take nothing. Each has one at least.
+    pub(crate) fn http_of_ports(self, has_both: bool) -> [usize; 2] {
+        if !has_both {
+            return [self.http; 2];
+        }
+        let own = (self.http / 4).max(1);
+        [own, self.http.saturating_sub(own).max(1)]
+    }
+
     /// Returns the shares of a process that may have any number of files open.
     pub(crate) fn unlimited(wanted: Wanted) -> Self {
         Self {
@@ -198,6 +208,21 @@ fn open() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn strangers_on_the_gossip_port_leave_a_quarter_of_the_http_connections_to_the_port_of_the_operator()
+     {
+        let shares = |http| {
+            Shares::unlimited(Wanted {
+                http: Some(http),
+                ..Wanted::default()
+            })
+        };
+        assert_eq!(shares(64).http_of_ports(false), [64, 64]);
+        for (http, expected) in [(64, [16, 48]), (5, [1, 4]), (1, [1, 1])] {
+            assert_eq!(shares(http).http_of_ports(true), expected);
+        }
+    }
 
     #[test]
     fn the_shares_are_no_more_than_what_is_free() {

@@ -5,6 +5,7 @@
 //! no member, and sends one admin command to a node that runs. Invariant: exactly one line of a node goes to
 //! stdout, once everything is bound. All its other output goes to stderr.
 
+mod acme;
 mod admin;
 mod any_network;
 mod args;
@@ -34,9 +35,12 @@ mod shown;
 mod shutdown;
 mod state_dir;
 mod status;
+mod tls_files;
+mod tls_status;
 mod trust_files;
 mod units;
 mod values;
+mod watched_file;
 
 use std::io::Write as _;
 use std::process::ExitCode;

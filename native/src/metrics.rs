@@ -11,6 +11,7 @@ use gossip_transport::transport_layer::{DropCounts, SocketStats};
 use crate::any_network::BridgeCounts;
 use crate::http_stats::HttpStats;
 use crate::status::leaves;
+use crate::tls_status::TlsStatus;
 
 /// The content type of the response.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -23,6 +24,7 @@ pub(crate) fn render(
     bridge: &BridgeCounts,
     http: &HttpStats,
     revoked: usize,
+    tls: Option<&TlsStatus>,
 ) -> String {
     let mut text = Exposition(String::new());
     let count = |is_counted: fn(Liveness) -> bool| {
@@ -273,6 +275,18 @@ pub(crate) fn render(
             http.connections,
         ),
         (
+            "gossip_http_requests_total",
+            "counter",
+            "HTTP requests that were answered.",
+            http.requests,
+        ),
+        (
+            "gossip_http_visitors_refused_total",
+            "counter",
+            "Requests of pages for an invite refused because too many had asked, or because of the host in their link.",
+            http.visitors_refused,
+        ),
+        (
             "gossip_http_evicted_total",
             "counter",
             "HTTP connections that ended because there were too many, or others needed their memory.",
@@ -301,7 +315,7 @@ pub(crate) fn render(
         text.value(name, value);
     }
     let name = "gossip_accept_failures_total";
-    let help = "Incoming connections that failed or were refused, by reason.";
+    let help = "Incoming connections that failed or were refused, by reason (validation, by a certificate authority, is no failure).";
     text.metric(name, "counter", help);
     for (reason, count) in stats.accept_failures.iter() {
         text.sample(name, ("reason", reason.as_str()), count);
@@ -348,6 +362,9 @@ pub(crate) fn render(
         "Messages not sent to addresses that may be forged.",
     );
     text.value(name, udp.withheld);
+    if let Some(tls) = tls {
+        text.tls(tls);
+    }
     text.0
 }
 
@@ -366,6 +383,59 @@ impl Exposition {
 
     fn sample(&mut self, name: &str, (label, label_value): (&str, &str), value: u64) {
         let _ = writeln!(self.0, "{name}{{{label}=\"{label_value}\"}} {value}");
+    }
+
+    /// Writes what is known of the certificate, and of its orders.
+    fn tls(&mut self, tls: &TlsStatus) {
+        let gauge = |text: &mut Self, name, help, value| {
+            text.metric(name, "gauge", help);
+            text.value(name, value);
+        };
+        let expiry = tls.certificate.as_ref().and_then(|it| it.expires_at);
+        gauge(
+            self,
+            "gossip_tls_certificate_expiry_timestamp_seconds",
+            "Unix time at which the TLS certificate in use expires, 0 if there is none yet.",
+            expiry.unwrap_or_default(),
+        );
+        let name = "gossip_tls_reload_failures_total";
+        let help = "Times at which the files of the TLS certificate and its key could not be used; they are tried every second.";
+        self.metric(name, "counter", help);
+        self.value(name, tls.reload_failures);
+        let Some(acme) = &tls.acme else { return };
+        gauge(
+            self,
+            "gossip_acme_next_order_timestamp_seconds",
+            "Unix time of the next order of a TLS certificate: a renewal, or another attempt.",
+            acme.next_order_at,
+        );
+        gauge(
+            self,
+            "gossip_acme_last_attempt_failed",
+            "Whether the last attempt to get a TLS certificate failed.",
+            u64::from(acme.last_error.is_some()),
+        );
+        for (name, help, value) in [
+            (
+                "gossip_acme_orders_total",
+                "Orders of a TLS certificate that were begun.",
+                acme.orders,
+            ),
+            (
+                "gossip_acme_certificates_total",
+                "TLS certificates that were issued and used.",
+                acme.issued,
+            ),
+        ] {
+            self.metric(name, "counter", help);
+            self.value(name, value);
+        }
+        let name = "gossip_acme_failures_total";
+        let help = "Attempts to get a TLS certificate that failed, by reason.";
+        self.metric(name, "counter", help);
+        for (reason, count) in &acme.failures {
+            self.sample(name, ("reason", reason), *count);
+        }
     }
 
     fn drops(&mut self, name: &str, help: &str, counts: &DropCounts) {
@@ -389,6 +459,7 @@ mod tests {
             &BridgeCounts::default(),
             &HttpStats::default(),
             0,
+            Some(&TlsStatus::nothing_yet()),
         );
         let declared: Vec<_> = text.lines().filter(|l| l.starts_with("# TYPE")).collect();
         let mut unique = declared.clone();
@@ -402,6 +473,8 @@ mod tests {
         }
         assert!(text.contains("gossip_dropped_messages_total{reason=\"overflow\"} 0"));
         assert!(text.contains("gossip_denied_total{reason=\"new_member\"} 0"));
+        assert!(text.contains("gossip_tls_certificate_expiry_timestamp_seconds 0\n"));
+        assert!(text.contains("gossip_acme_failures_total{reason=\"validation\"} 0\n"));
         assert!(text.ends_with('\n'));
     }
 }

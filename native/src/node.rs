@@ -7,6 +7,7 @@ use gossip_transport::credential::Trust;
 use gossip_transport::gossip::LeaveError;
 
 use crate::any_network::AnyParticipant;
+use crate::tls_status::Tls;
 
 /// The participant until it leaves, and the facts that stay the same while it is a member. Clones
 /// share it.
@@ -21,6 +22,8 @@ pub(crate) struct Node {
     pub(crate) gossip_interval: Duration,
     /// Which peers may connect, and which invites are revoked.
     pub(crate) trust: Trust,
+    /// The certificate of the gossip port.
+    pub(crate) tls: Tls,
 }
 
 impl Node {
@@ -31,6 +34,7 @@ impl Node {
         cluster: &str,
         gossip_interval: Duration,
         trust: Trust,
+        tls: Tls,
     ) -> Self {
         Self {
             participant: Arc::new(Mutex::new(Some(participant))),
@@ -38,6 +42,7 @@ impl Node {
             cluster: cluster.into(),
             gossip_interval,
             trust,
+            tls,
         }
     }
 

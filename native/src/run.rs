@@ -6,11 +6,13 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use gossip_transport::credential::Invite;
-use gossip_transport::net::NetTransport as _;
+use gossip_transport::credential::{Invite, Trust};
+use gossip_transport::gossip::PublicUrl;
+use gossip_transport::net::{NetTransport as _, is_dialable};
 use gossip_transport::rt::{self, Instant};
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::udp::PlaintextUdpTransport;
@@ -18,19 +20,22 @@ use gossip_transport::{NetCredential, TransportLayerTransport};
 use tokio::net::TcpListener;
 
 use crate::admin::{self, Port, PortKind};
-use crate::any_network::{AnySocket, Bridge};
+use crate::any_network::{AnyParticipant, AnySocket, Bridge};
 use crate::args::{Args, default_id, node_seeds};
 use crate::descriptors::Shares;
-use crate::http::Server;
+use crate::http::HostName;
 use crate::node::Node;
 use crate::own_address::own_address;
 use crate::ready_file::Ready;
 use crate::revocations::Revocations;
-use crate::shutdown::Shutdown;
+use crate::shutdown::{HangUps, OnHangUp, Shutdown};
 use crate::state_dir::StateDir;
+use crate::tls_files::TlsFiles;
+use crate::tls_status::Tls;
 use crate::trust_files::TrustFiles;
 use crate::{
-    credential_file, membership_log, name_log, private_file, ready_file, rfc3339, seed_log,
+    acme, credential_file, http, membership_log, name_log, private_file, ready_file, rfc3339,
+    seed_log,
 };
 
 /// The time in which queued messages may be sent when the node leaves.
@@ -40,6 +45,9 @@ const LEAVE_LIMIT: Duration = LEAVE_DEADLINE.saturating_add(Duration::from_milli
 /// The time after which a seed's name that does not resolve is logged, and that the search for the
 /// interface which leads to the first seed may take.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(1);
+
+/// What a public URL without TLS means.
+pub(crate) const NOT_FROM_HTTPS: &str = "pages that are loaded over https cannot open this URL (--public-url): they need one that begins with wss://";
 
 /// Runs a node until a signal ends it. Returns the time of that signal.
 ///
@@ -68,13 +76,22 @@ pub(crate) async fn run(args: &mut Args) -> anyhow::Result<Instant> {
         log_invite(invite);
     }
     let args = &*args;
+    let acme = acme::open(args).await?;
+    let automatic = acme.as_ref().map(|acme| acme.identity().clone());
+    let tls = TlsFiles::read(args, automatic)?;
     let revocations = Revocations::read(trust_files.trust().clone(), state_dir.clone())?;
     let credential = credential_file::credential(args, trust_files.trust().clone())?;
     let identity = credential.identity();
     let default_id = default_id(&identity, invite.as_deref());
     // Not before, since files that are pipes, or on a server that is away, can take for ever to read, and
     // nothing must be left yet.
-    let mut shutdown = Shutdown::catch().context("cannot catch signals")?;
+    let on_hang_up = if tls.has_certificate() {
+        OnHangUp::Reload
+    } else {
+        OnHangUp::End
+    };
+    let mut shutdown = Shutdown::catch(on_hang_up).context("cannot catch signals")?;
+    let hang_ups = HangUps::catch().context("cannot catch signals")?;
 
     let http_listener = match args.http {
         Some(addr) => Some(bind_http(addr).await?),
@@ -88,7 +105,22 @@ pub(crate) async fn run(args: &mut Args) -> anyhow::Result<Instant> {
         Some(path) => Some(Port::bind(path, admin_kind(args)).await?),
         None => None,
     };
-    let tcp = TcpTransport::new(args.tcp_config(&shares));
+    let http = http::Settings {
+        names: args.http_hosts.clone(),
+        web_root: args.web_root.as_deref(),
+        max_connections: shares.http_of_ports(args.http.is_some() && args.http_on_gossip_port),
+    };
+    let server = http::Server::new(&http);
+    let mut tcp = tls.apply(args.tcp_config(&shares));
+    let mut watch_token = None;
+    if args.http_on_gossip_port {
+        let port = gossip_port(args, trust_files.trust())?;
+        if let Some(token) = &port.token {
+            watch_token = token.watch(HangUps::catch().context("cannot catch signals")?);
+        }
+        tcp = tcp.with_http(Some(server.for_gossip_port(port, &http)));
+    }
+    let tcp = TcpTransport::new(tcp);
     let socket = open(args, &shares, tcp.clone(), credential.clone())
         .await
         .with_context(|| cannot_listen("gossip", args.listen, "--listen"))?;
@@ -98,6 +130,8 @@ pub(crate) async fn run(args: &mut Args) -> anyhow::Result<Instant> {
         identity,
         pid: std::process::id(),
     };
+
+    let acme = acme.map(|acme| Arc::new(acme::start(acme, args, ready.gossip.port())));
 
     let own = socket.advertised_addr();
     let seeds = seed_log::unresolved(&args.seeds, own, &tcp, RESOLVE_LIMIT);
@@ -114,6 +148,9 @@ pub(crate) async fn run(args: &mut Args) -> anyhow::Result<Instant> {
         }
     };
 
+    if let Some(url) = &args.public_url {
+        set_public_url(&participant, url)?;
+    }
     let me = participant.id();
     let watch = participant.watch();
     let mut ending = participant.watch();
@@ -123,16 +160,13 @@ pub(crate) async fn run(args: &mut Args) -> anyhow::Result<Instant> {
         &args.cluster,
         args.gossip.gossip_interval.get(),
         trust_files.trust().clone(),
+        Tls::new(tls.identity().cloned(), acme.as_ref()),
     );
     let log = membership_log::start(node.clone(), watch);
     let entry = seed_log::entry(node.clone());
     let names = name_log::start(node.clone());
-    let server = http_listener.map(|listener| {
-        let names = args.http_hosts.clone();
-        let server = Server::new(node.clone(), names, args.web_root.as_deref());
-        server.serve(listener, shares.http)
-    });
-    let watch_files = trust_files.watch(&me.node_id);
+    let server = server.start(node.clone(), http_listener);
+    let watch_files = (trust_files.watch(&me.node_id), tls.watch(hang_ups));
     let keep = revocations.keep();
     let admin = admin_port.map(|port| admin::serve(port, node.clone(), trust_files, revocations));
 
@@ -154,7 +188,18 @@ pub(crate) async fn run(args: &mut Args) -> anyhow::Result<Instant> {
         }
     }
     let leaving = Instant::now();
-    drop((server, admin, watch_files, keep, log, entry, names, seeds));
+    drop((
+        server,
+        admin,
+        watch_files,
+        watch_token,
+        acme,
+        keep,
+        log,
+        entry,
+        names,
+        seeds,
+    ));
     let left = tokio::select! {
         left = node.leave(LEAVE_DEADLINE) => left.map_err(anyhow::Error::from),
         signal = shutdown.requested() => {
@@ -209,6 +254,18 @@ fn log_invite(invite: &Invite) {
     }
 }
 
+/// Tells all members the URL at which browser tabs reach this one.
+fn set_public_url(participant: &AnyParticipant, url: &PublicUrl) -> anyhow::Result<()> {
+    let set = participant.set_public_url(Some(url));
+    set.context("cannot tell other members the URL (--public-url)")?;
+    if url.opens_from_https() {
+        tracing::info!(url = url.as_str(), "browser tabs are told to use this URL");
+    } else {
+        tracing::warn!(url = url.as_str(), "{}", NOT_FROM_HTTPS);
+    }
+    Ok(())
+}
+
 /// Returns the address to advertise, or `None` if it is the bound one.
 async fn advertised(args: &Args, tcp: &TcpTransport) -> anyhow::Result<Option<SocketAddr>> {
     if args.advertise.is_some() || !args.listen.ip().is_unspecified() {
@@ -229,13 +286,42 @@ async fn advertised(args: &Args, tcp: &TcpTransport) -> anyhow::Result<Option<So
 async fn first_seed(args: &Args, tcp: &TcpTransport) -> Vec<SocketAddr> {
     let resolved = rt::timeout(RESOLVE_LIMIT, async {
         for seed in &args.seeds {
-            if let Ok(addrs) = tcp.resolve(seed).await {
+            if let Ok(mut addrs) = tcp.resolve(seed).await {
+                // An address that stands for a name leads nowhere.
+                addrs.retain(|addr| is_dialable(*addr));
                 return addrs;
             }
         }
         Vec::new()
     });
     resolved.await.unwrap_or_default()
+}
+
+/// Returns what the gossip port shows.
+///
+/// # Errors
+///
+/// Fails if the token cannot be read, or if visitors cannot be invited.
+pub(crate) fn gossip_port(args: &Args, trust: &Trust) -> anyhow::Result<http::GossipPort> {
+    let token = args.http_token.as_deref().map(http::Token::read);
+    let lifetime = args.visitor_lifetime.0;
+    let is_public = !args.listen.ip().to_canonical().is_loopback();
+    if token.is_some() && is_public && !args.tls_only {
+        tracing::warn!(
+            "the token of --http-token may be sent unencrypted: use it over https only, or --tls-only"
+        );
+    }
+    let visitors = args.invite_visitors.then(|| http::Visitors::new(lifetime));
+    if let Some(visitors) = &visitors {
+        visitors.check(trust, &args.cluster)?;
+    }
+    let mut hosts = args.http_hosts.clone();
+    hosts.extend(args.public_url.as_ref().and_then(HostName::of_url));
+    Ok(http::GossipPort {
+        token: token.transpose()?,
+        visitors,
+        hosts,
+    })
 }
 
 /// Fails if `path` is not a directory that can be read, since every page would then be missing.

@@ -1,4 +1,4 @@
-//! The signals that end the node.
+//! The signals that end the node, and SIGHUP where it has another meaning.
 //!
 //! Only reports them; leaving the cluster is up to [`crate::run`].
 
@@ -11,6 +11,55 @@ pub(crate) struct Shutdown {
     terminate: tokio::signal::unix::Signal,
     #[cfg(unix)]
     hang_up: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    on_hang_up: OnHangUp,
+}
+
+/// The meaning of SIGHUP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnHangUp {
+    /// The node ends: its terminal is gone.
+    End,
+    /// Files are read again, see [`HangUps`].
+    Reload,
+}
+
+/// The SIGHUPs that arrive from its creation on.
+pub(crate) struct HangUps {
+    #[cfg(unix)]
+    hang_up: tokio::signal::unix::Signal,
+}
+
+impl HangUps {
+    /// Installs the signal handler.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the system refuses to install it.
+    #[cfg(unix)]
+    pub(crate) fn catch() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let hang_up = signal(SignalKind::hangup())?;
+        Ok(Self { hang_up })
+    }
+
+    /// Does nothing on this system, and never fails.
+    #[cfg(not(unix))]
+    pub(crate) fn catch() -> std::io::Result<Self> {
+        Ok(Self {})
+    }
+
+    /// Waits for the next one. Cancel-safe.
+    #[cfg(unix)]
+    pub(crate) async fn next(&mut self) {
+        self.hang_up.recv().await;
+    }
+
+    /// Waits for ever.
+    #[cfg(not(unix))]
+    pub(crate) async fn next(&mut self) {
+        std::future::pending().await
+    }
 }
 
 impl Shutdown {
@@ -20,18 +69,19 @@ impl Shutdown {
     ///
     /// Fails if the system refuses to install a handler.
     #[cfg(unix)]
-    pub(crate) fn catch() -> std::io::Result<Self> {
+    pub(crate) fn catch(on_hang_up: OnHangUp) -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hang_up: signal(SignalKind::hangup())?,
+            on_hang_up,
         })
     }
 
     /// Does nothing on this system, and never fails.
     #[cfg(not(unix))]
-    pub(crate) fn catch() -> std::io::Result<Self> {
+    pub(crate) fn catch(_on_hang_up: OnHangUp) -> std::io::Result<Self> {
         Ok(Self {})
     }
 
@@ -41,7 +91,7 @@ impl Shutdown {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
-            _ = self.hang_up.recv() => "SIGHUP",
+            _ = self.hang_up.recv(), if self.on_hang_up == OnHangUp::End => "SIGHUP",
         }
     }
 

@@ -1,4 +1,5 @@
-//! `--state-dir`: a directory that one node owns, with its key and what it must remember over restarts.
+//! `--state-dir`: a directory that one node owns, with its key and what it must remember over restarts; and that of
+//! `--acme-dir`.
 //!
 //! What is in the files is not known here. Invariants: one process uses the directory at a time, nobody but its user
 //! and root can write to it, and a file has all of its old content or all of the new one, also after a crash of the
@@ -12,6 +13,8 @@ use std::sync::Arc;
 
 use crate::private_file;
 
+/// The option that names it, in errors.
+const OPTION: &str = "--state-dir";
 /// The name of the file with the node's key.
 const KEY: &str = "key";
 /// The name of the file that is locked while a node uses the directory. It holds the number of its process.
@@ -34,6 +37,7 @@ struct Locked {
 #[derive(Debug)]
 pub(crate) struct StateDirError {
     path: PathBuf,
+    option: &'static str,
     problem: Problem,
 }
 
@@ -53,7 +57,7 @@ enum Problem {
 impl fmt::Display for StateDirError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
-        write!(f, "the directory {path} (--state-dir) ")?;
+        write!(f, "the directory {path} ({}) ", self.option)?;
         match &self.problem {
             Problem::Io(error) => write!(f, "cannot be used: {error}"),
             Problem::NotDirectory => f.write_str("is no directory"),
@@ -89,6 +93,15 @@ pub(crate) fn key_in(path: &Path) -> PathBuf {
 ///
 /// Fails if others can write to it, or if it is no directory.
 pub(crate) fn check(path: &Path) -> Result<(), StateDirError> {
+    check_for(path, OPTION)
+}
+
+/// Does the same for the directory of another option.
+///
+/// # Errors
+///
+/// Fails as [`check`] does.
+pub(crate) fn check_for(path: &Path, option: &'static str) -> Result<(), StateDirError> {
     let checked = match std::fs::metadata(path) {
         Ok(found) => check_owner(&found),
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -101,7 +114,7 @@ pub(crate) fn check(path: &Path) -> Result<(), StateDirError> {
         }
         Err(error) => Err(Problem::Io(error)),
     };
-    in_directory(path, checked)
+    in_directory(path, option, checked)
 }
 
 impl StateDir {
@@ -112,7 +125,16 @@ impl StateDir {
     ///
     /// Fails if another process uses it, if others can write to it, or if it cannot be used.
     pub(crate) fn open(path: &Path) -> Result<Self, StateDirError> {
-        in_directory(path, Self::lock(path))
+        Self::open_for(path, OPTION)
+    }
+
+    /// Does the same for the directory of another option.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`open`](Self::open) does.
+    pub(crate) fn open_for(path: &Path, option: &'static str) -> Result<Self, StateDirError> {
+        in_directory(path, option, Self::lock(path))
     }
 
     fn lock(path: &Path) -> Result<Self, Problem> {
@@ -121,7 +143,7 @@ impl StateDir {
                 return Err(Problem::Io(error));
             }
             Err(_) => {}
-            Ok(()) => tracing::info!(?path, "created the state directory"),
+            Ok(()) => tracing::info!(?path, "created the directory"),
         }
         // Absolute, in case this process changes its directory.
         let path = std::path::absolute(path).map_err(Problem::Io)?;
@@ -193,9 +215,14 @@ impl StateDir {
     }
 }
 
-fn in_directory<T>(path: &Path, result: Result<T, Problem>) -> Result<T, StateDirError> {
+fn in_directory<T>(
+    path: &Path,
+    option: &'static str,
+    result: Result<T, Problem>,
+) -> Result<T, StateDirError> {
     result.map_err(|problem| StateDirError {
         path: path.to_path_buf(),
+        option,
         problem,
     })
 }

@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::http_stats::HttpStats;
 use crate::member_status::MemberStatus;
 use crate::node::Node;
+use crate::tls_status::TlsStatus;
 
 /// The body of the response.
 #[derive(Debug, Serialize)]
@@ -31,6 +32,8 @@ pub(crate) struct Status {
     /// Revoked invites that have not expired.
     revoked_invites: usize,
     http: HttpStats,
+    /// Nothing if the gossip port accepts no TLS.
+    tls: Option<TlsStatus>,
 }
 
 #[derive(Debug, Serialize)]
@@ -117,6 +120,7 @@ impl Status {
                     .collect(),
                 revoked_invites: node.trust.revoked().len(),
                 http,
+                tls: node.tls.status(),
             }
         })
     }

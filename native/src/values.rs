@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use gossip_transport::gossip::{PublicUrl, PublicUrlError};
 use gossip_transport::net::{NetTransport as _, canonical, is_link_local};
 use gossip_transport::tcp::TcpTransport;
 
@@ -64,6 +65,15 @@ pub(crate) fn parse_seed(text: &str) -> Result<String, String> {
     let checked = TcpTransport::default().check_name(text);
     checked.map_err(|error| shown::hide(&error.to_string()).into_owned())?;
     Ok(text.to_owned())
+}
+
+/// Parses the URL at which browser tabs reach a node. It refuses a secret in it, which everyone could read.
+pub(crate) fn parse_public_url(text: &str) -> Result<PublicUrl, String> {
+    if shown::has_secret(text) {
+        return Err("contains a secret, but everyone can read this URL".to_owned());
+    }
+    text.parse()
+        .map_err(|error: PublicUrlError| error.to_string())
 }
 
 /// Fails with an explanation if `text` is an address that is valid on one interface only, whether the

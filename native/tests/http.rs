@@ -100,7 +100,7 @@ fn the_page_its_configuration_and_the_health_check_have_any_host() {
         ("/", "the page"),
         ("/index.html", "the page"),
         ("/config.json", "\"seeds\""),
-        ("/health", "ok"),
+        ("/healthz", "ok"),
     ] {
         let (code, answer) = get(node.http, path, "gossip.example.com");
         assert_eq!(code, 200, "{path}: {answer}");

@@ -319,7 +319,7 @@ fn a_node_whose_log_nobody_reads_serves_and_ends_within_two_seconds() {
         wait_for("the answer to a request", || {
             let mut stream = TcpStream::connect(http).ok()?;
             stream.set_read_timeout(Some(DEADLINE)).unwrap();
-            write!(stream, "GET /health HTTP/1.0\r\n\r\n").ok()?;
+            write!(stream, "GET /healthz HTTP/1.0\r\n\r\n").ok()?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer).ok()?;
             answer.contains(" 200 ").then_some(())

@@ -97,7 +97,7 @@ fn responses_that_nobody_reads_take_little_memory_and_keep_no_other_waiting() {
         let wave: Vec<_> = (0..16).map(|_| unread(node)).collect();
         wait_for("a wave to be answered", || {
             most = most.max(resident(node));
-            for path in ["/health", "/config.json", "/"] {
+            for path in ["/healthz", "/config.json", "/"] {
                 assert_eq!(node.request("GET", path, "", "").0, 200, "{path}");
             }
             let is_answered = |client: &TcpStream| client.peek(&mut [0]).is_ok();

@@ -103,6 +103,10 @@ impl<A: NetConnection, B: NetConnection> NetConnection for EitherConnection<A, B
         on_either!(self, conn => conn.remote_addr())
     }
 
+    fn is_local(&self) -> bool {
+        on_either!(self, conn => conn.is_local())
+    }
+
     fn local_identity(&self) -> Identity {
         on_either!(self, conn => conn.local_identity())
     }

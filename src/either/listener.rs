@@ -95,9 +95,9 @@ impl<R: NetIncomingRequest, S: NetIncomingRequest> NetIncomingRequest
         }
     }
 
-    fn failure(error: &anyhow::Error) -> AcceptFailure {
+    fn failure(error: &anyhow::Error) -> Option<AcceptFailure> {
         match R::failure(error) {
-            AcceptFailure::Other => S::failure(error),
+            Some(AcceptFailure::Other) => S::failure(error),
             failure => failure,
         }
     }

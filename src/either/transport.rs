@@ -15,6 +15,7 @@ use super::routes::{Attempt, HEAD_START, Route, Routes};
 use super::takeover::Takeover;
 use crate::config::ConfigError;
 use crate::credential::NetCredential;
+use crate::net::address::is_discard_only;
 use crate::net::{
     Alpn, ConnectError, NetConnection as _, NetListener as _, NetTransport, PartialStats,
     unspecified_like,
@@ -156,6 +157,19 @@ impl<A: NetTransport, B: NetTransport> NetTransport for EitherTransport<A, B> {
             return Ok(self.of_second(second().await?, Arc::default()));
         }
         let dial = dialler.dial(addr);
+        if is_discard_only(addr) {
+            // It stands for a name of the network that has resolved it, and means nothing to the other.
+            return match dial.await {
+                Ok(conn) => Ok(EitherConnection::first(
+                    conn,
+                    Some(self.routes.reached(addr)),
+                )),
+                Err(error) if is_final(&error) => {
+                    Ok(self.of_second(second().await?, Arc::default()))
+                }
+                Err(error) => Err(error),
+            };
+        }
         if route == Route::First {
             let attempt = Attempt::begin(&self.routes, addr);
             return match dial.await {

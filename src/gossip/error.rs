@@ -209,7 +209,7 @@ pub enum ConnectedError {
         /// The seed.
         seed: String,
     },
-    /// The platform does not let this member dial a seed.
+    /// The platform does not let this member dial a seed, or the TLS certificate of the seed is not accepted.
     #[error("seed {seed} may not be dialled from here: {help}")]
     NotPermitted {
         /// The seed.

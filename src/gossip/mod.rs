@@ -14,6 +14,9 @@
 //! | `shared` | what the tasks share; passes events to the engine, and performs its outputs |
 //! | `revocations` | revoked invites, as reserved keys of core members |
 //! | `seeds` | resolves the seeds, and tells why none can be reached |
+//! | `public_url` | reads the URL at which browser tabs reach a member |
+//! | `page_seeds` | the seeds that a page can use |
+//! | `url_keys` | these URLs, as reserved keys of core members |
 //! | `validate` | checks a configuration |
 //! | `watch` | waits for changes of the membership |
 //! | `error` | the errors of all of these |
@@ -21,10 +24,13 @@
 mod driver;
 pub mod engine;
 mod error;
+mod page_seeds;
 mod participant;
+mod public_url;
 mod revocations;
 mod seeds;
 mod shared;
+mod url_keys;
 mod validate;
 mod watch;
 
@@ -34,6 +40,8 @@ pub use engine::{
     FailureDetectorConfig, GossipConfig, Liveness, Member, MemberValue, Output, RumourConfig,
 };
 pub use error::{ConnectedError, DeleteError, JoinError, LeaveError, SetError};
+pub use page_seeds::seeds_from_https;
 pub use participant::Participant;
+pub use public_url::{PublicUrl, PublicUrlError};
 pub use seeds::SeedStatus;
 pub use watch::MembershipWatch;

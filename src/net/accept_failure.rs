@@ -5,7 +5,7 @@
 #[non_exhaustive]
 pub enum AcceptFailure {
     /// Too many peers had not authenticated yet, and this one's host had the most; or too many connections
-    /// of trusted proxies had not stated their client.
+    /// of trusted proxies had not stated their client; or too many streams of a server of the user waited.
     Crowded,
     /// The handshake took too long.
     Timeout,
@@ -13,8 +13,16 @@ pub enum AcceptFailure {
     Broken,
     /// The peer speaks an unknown protocol.
     OtherProtocol,
-    /// The peer speaks TLS, which is not configured.
+    /// The peer speaks TLS, and there is no certificate: none is configured, or none was obtained yet.
     Tls,
+    /// The TLS handshake failed: no common version or protocol, or broken rules.
+    TlsHandshake,
+    /// The peer has ended the TLS handshake: it does not trust the certificate, which may have expired or be for another name.
+    TlsRefused,
+    /// No failure: a certificate authority has validated a name, with a connection that serves nothing else.
+    Validation,
+    /// The peer does not speak TLS, which is required.
+    Plain,
     /// An HTTP request that is not a WebSocket upgrade, or a malformed one.
     Http,
     /// A request over HTTP/1.0, which cannot become a WebSocket: the default of nginx.
@@ -37,12 +45,16 @@ pub enum AcceptFailure {
 
 impl AcceptFailure {
     /// All reasons, in the order of declaration.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::Crowded,
         Self::Timeout,
         Self::Broken,
         Self::OtherProtocol,
         Self::Tls,
+        Self::TlsHandshake,
+        Self::TlsRefused,
+        Self::Validation,
+        Self::Plain,
         Self::Http,
         Self::Http10,
         Self::Proxy,
@@ -54,6 +66,11 @@ impl AcceptFailure {
         Self::Other,
     ];
 
+    /// Returns whether the connection has failed: whatever the reason is but [`Validation`](Self::Validation).
+    pub fn is_failure(self) -> bool {
+        self != Self::Validation
+    }
+
     /// Returns a name for metrics: lower-case letters, digits and underscores.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -62,6 +79,10 @@ impl AcceptFailure {
             Self::Broken => "broken",
             Self::OtherProtocol => "other_protocol",
             Self::Tls => "tls",
+            Self::TlsHandshake => "tls_handshake",
+            Self::TlsRefused => "tls_refused",
+            Self::Validation => "validation",
+            Self::Plain => "plain",
             Self::Http => "http",
             Self::Http10 => "http_1_0",
             Self::Proxy => "proxy",

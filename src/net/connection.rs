@@ -41,6 +41,12 @@ pub trait NetConnection: Clone + MaybeSend + MaybeSync + 'static {
         None
     }
 
+    /// Returns whether the connection leads to a loopback address. Only then may the peer state one. Default: whether
+    /// [`remote_addr`](Self::remote_addr) is one, which an address that stands for a name never is.
+    fn is_local(&self) -> bool {
+        self.remote_addr().ip().to_canonical().is_loopback()
+    }
+
     /// Returns the address at which the peer says that it can be dialled, or `None` if it states none.
     /// The claim is not verified.
     fn stated_addr(&self) -> Option<SocketAddr> {

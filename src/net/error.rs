@@ -33,7 +33,8 @@ pub enum ConnectError {
         after: Duration,
     },
     /// The platform refuses the dial (mixed content, local-network access, too many connections in a
-    /// browser). A retry does not help until the cause is removed.
+    /// browser), or this side does not accept the TLS certificate of the peer. A retry does not help until the cause is
+    /// removed.
     #[error("{addr} may not be dialled from here: {help}")]
     NotPermitted {
         /// The address.

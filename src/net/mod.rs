@@ -27,6 +27,7 @@ mod alpn;
 mod close;
 mod connection;
 mod error;
+pub(crate) mod stand_ins;
 mod stats;
 mod transport;
 
@@ -39,3 +40,7 @@ pub use connection::NetConnection;
 pub use error::ConnectError;
 pub use stats::PartialStats;
 pub use transport::{NetIncomingRequest, NetListener, NetTransport};
+
+/// The longest head of an HTTP request, in bytes, wherever requests are read. Browsers send less than 1 KiB plus their
+/// cookies, and other servers refuse more, too.
+pub const MAX_REQUEST_HEAD_LEN: usize = 16 << 10;

@@ -122,10 +122,10 @@ pub trait NetIncomingRequest: MaybeSend + 'static {
     /// Runs the handshake. Dropping the request, or this future, refuses the peer.
     fn accept(self) -> impl Future<Output = anyhow::Result<Self::Connection>> + MaybeSend;
 
-    /// Returns the reason under which an error of [`accept`](Self::accept) is counted. By default there
-    /// is one for all.
-    fn failure(error: &anyhow::Error) -> AcceptFailure {
+    /// Returns the reason under which an error of [`accept`](Self::accept) is counted, or `None` if nothing has failed:
+    /// the connection was for something else than gossip, and got it. By default there is one reason for all errors.
+    fn failure(error: &anyhow::Error) -> Option<AcceptFailure> {
         let _ = error;
-        AcceptFailure::Other
+        Some(AcceptFailure::Other)
     }
 }

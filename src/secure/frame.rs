@@ -28,6 +28,12 @@ pub trait FrameReader: MaybeSend + 'static {
     /// Fails if the carrier broke. A frame longer than [`MAX_FRAME_LEN`] must fail before memory is
     /// taken for it.
     fn read_frame(&mut self) -> impl Future<Output = io::Result<Option<FrameEvent>>> + MaybeSend;
+
+    /// Returns whether the carrier leads to a loopback address. It is asked once, and only if the address of the peer stands
+    /// for a name. Default: `false`.
+    fn is_local(&self) -> bool {
+        false
+    }
 }
 
 /// The result of a read from a carrier.

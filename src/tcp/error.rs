@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use super::tls::TlsAcceptError;
 use crate::net::AcceptFailure;
 
 /// The error of an incoming connection that was refused before the handshake of the secure channel.
@@ -15,9 +16,26 @@ pub enum AcceptError {
     /// The first bytes do not start any protocol that is served here.
     #[error("the first bytes do not start a known protocol")]
     UnknownProtocol,
-    /// The peer starts a TLS handshake, and TLS is not configured.
-    #[error("the peer speaks TLS, which is not configured here")]
+    /// The peer starts a TLS handshake, and TLS is not configured. It received an alert.
+    #[error(
+        "the peer speaks TLS, which is not configured here (TcpConfig::tls; gossip-node --tls-cert FILE --tls-key FILE)"
+    )]
     TlsNotConfigured,
+    /// The TLS handshake with the peer failed.
+    #[error(transparent)]
+    Tls(#[from] TlsAcceptError),
+    /// The peer does not speak TLS, and [`TcpConfig::tls_only`](super::TcpConfig::tls_only) is set. If it sent an HTTP
+    /// request, it received a response that says so.
+    #[error(
+        "the peer does not speak TLS, which is required here (TcpConfig::tls_only): dial tls:// or wss:// there"
+    )]
+    TlsRequired,
+    /// The peer sent an HTTP request that asks for no WebSocket, which `TcpConfig::http` answers.
+    /// Nothing has failed, and it is not counted.
+    #[error(
+        "the peer sent an HTTP request that asks for no WebSocket, which the HTTP service answers"
+    )]
+    PlainRequest,
     /// The peer sent an HTTP request that does not ask for a WebSocket. It received a response that
     /// says so.
     #[error("the peer sent an HTTP request that is not a WebSocket upgrade")]
@@ -46,6 +64,17 @@ pub enum AcceptError {
         /// The limit, in bytes.
         max: usize,
     },
+    /// Too many streams that a server of yours has accepted wait for the listener
+    /// ([`AcceptedStreams`](super::AcceptedStreams)). This one was closed, or its request was refused.
+    #[error("{max} streams wait for the listener already")]
+    TooManyStreams {
+        /// The limit.
+        max: usize,
+    },
+    /// The peer asked for a WebSocket after another request, or from a server of yours, and had gone when the response was
+    /// written.
+    #[error("the peer had gone before the WebSocket that it asked for was open")]
+    NotUpgraded,
     /// Too many peers had not authenticated yet, and this one's host had the most. A retry may help.
     #[error("too many connections have not authenticated, and this one's host has the most")]
     TooManyUnauthenticated,
@@ -77,23 +106,31 @@ pub enum AcceptError {
 }
 
 impl AcceptError {
-    /// Returns the reason under which this is counted.
-    pub(super) fn failure(&self) -> AcceptFailure {
-        match self {
+    /// Returns the reason under which this is counted, or `None` if nothing has failed.
+    pub(super) fn failure(&self) -> Option<AcceptFailure> {
+        Some(match self {
+            Self::PlainRequest => return None,
             Self::UnknownProtocol => AcceptFailure::OtherProtocol,
             Self::TlsNotConfigured => AcceptFailure::Tls,
+            Self::Tls(TlsAcceptError::Timeout { .. }) => AcceptFailure::Timeout,
+            Self::Tls(TlsAcceptError::Io(_)) => AcceptFailure::Broken,
+            Self::Tls(TlsAcceptError::NoCertificateYet) => AcceptFailure::Tls,
+            Self::Tls(TlsAcceptError::Validation { .. }) => AcceptFailure::Validation,
+            Self::Tls(TlsAcceptError::Refused { .. }) => AcceptFailure::TlsRefused,
+            Self::Tls(_) => AcceptFailure::TlsHandshake,
+            Self::TlsRequired => AcceptFailure::Plain,
             Self::Http10 => AcceptFailure::Http10,
             Self::NotAnUpgrade
             | Self::OtherWebSocketVersion
             | Self::MalformedRequest { .. }
             | Self::HeadTooLong { .. } => AcceptFailure::Http,
-            Self::TooManyUnauthenticated | Self::TooManyUnidentified { .. } => {
-                AcceptFailure::Crowded
-            }
+            Self::TooManyUnauthenticated
+            | Self::TooManyUnidentified { .. }
+            | Self::TooManyStreams { .. } => AcceptFailure::Crowded,
             Self::ProxyNotTrusted | Self::ProxyHeader { .. } | Self::ProxySilent { .. } => {
                 AcceptFailure::Proxy
             }
-            Self::Io(_) => AcceptFailure::Broken,
-        }
+            Self::NotUpgraded | Self::Io(_) => AcceptFailure::Broken,
+        })
     }
 }

@@ -10,7 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,12 +18,15 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 
+use super::accepted_streams::{Handed, Pushed, StreamReceiver};
 use super::admission::{Admission, Admitted, Room};
 use super::carrier::{Readers, TcpConnection};
 use super::error::AcceptError;
-use super::notices::Notices;
-use super::opening::Opening;
+use super::opening::{Opened, Opening, OpeningTerms, Requests};
+#[cfg(feature = "http")]
+use super::plain_requests::PlainRequests;
 use super::proxy::Proxies;
+use super::tls::TlsPolicy;
 use crate::credential::NetCredential;
 use crate::net::{AcceptFailure, Alpn, NetIncomingRequest, NetListener};
 use crate::rt::sync::Mutex;
@@ -47,7 +50,20 @@ pub struct TcpListener {
     refused: AtomicU64,
     shortages: AtomicU64,
     identifying: Identifying,
+    streams: Streams,
+    /// Whether the port comes before `streams` the next time.
+    is_port_first: AtomicBool,
     terms: Arc<Terms>,
+}
+
+/// The streams that a listener takes over besides those of its port.
+#[derive(Debug)]
+pub(super) struct Streams {
+    /// Those that a server of the user has accepted.
+    pub(super) accepted: Option<StreamReceiver>,
+    /// WebSockets that were requested after other requests.
+    #[cfg(feature = "http")]
+    pub(super) upgraded: Option<StreamReceiver>,
 }
 
 /// The handshake parameters that all incoming connections of a listener share.
@@ -58,10 +74,31 @@ pub(super) struct Terms {
     pub(super) secure: SecureConfig,
     pub(super) readers: Readers,
     pub(super) memory: ReceiveMemory,
-    pub(super) notices: Notices,
     pub(super) proxies: Proxies,
+    pub(super) tls: TlsPolicy,
+    #[cfg(feature = "http")]
+    pub(super) requests: Option<PlainRequests>,
     /// The most connections of trusted proxies that have not stated their client yet.
     pub(super) max_identifying: usize,
+}
+
+impl Terms {
+    /// Returns whether there is a service for HTTP requests that ask for no WebSocket.
+    fn takes_requests(&self) -> bool {
+        #[cfg(feature = "http")]
+        return self.requests.is_some();
+        #[cfg(not(feature = "http"))]
+        false
+    }
+
+    fn serve_requests(&self, stream: Requests, endpoints: Endpoints) {
+        #[cfg(feature = "http")]
+        if let Some(requests) = &self.requests {
+            requests.serve(stream, endpoints);
+        }
+        #[cfg(not(feature = "http"))]
+        drop((stream, endpoints));
+    }
 }
 
 /// An incoming TCP connection that has not authenticated yet. Dropping it closes the connection.
@@ -79,9 +116,10 @@ type Identified = (Endpoints, Result<Opening, AcceptError>);
 /// The connections of trusted proxies that have not stated their client yet.
 type Identifying = Mutex<FuturesUnordered<BoxFuture<'static, Identified>>>;
 
-/// An event of a listener: the client of a proxy is known, or a stream was accepted.
+/// An event of a listener: the client of a proxy is known, or a stream was accepted, here or elsewhere.
 enum ListenerEvent {
     Identified(Identified),
+    Handed(Handed),
     Accepted(io::Result<(TcpStream, SocketAddr)>),
 }
 
@@ -90,6 +128,7 @@ impl TcpListener {
         addr: SocketAddr,
         terms: Terms,
         admission: Admission,
+        streams: Streams,
     ) -> io::Result<Self> {
         let listener = tokio::net::TcpListener::bind(addr).await?;
         Ok(Self {
@@ -99,6 +138,8 @@ impl TcpListener {
             refused: AtomicU64::new(0),
             shortages: AtomicU64::new(0),
             identifying: Mutex::default(),
+            streams,
+            is_port_first: AtomicBool::new(true),
             terms: Arc::new(terms),
         })
     }
@@ -113,6 +154,14 @@ impl TcpListener {
     fn poll_next(&self, cx: &mut Context<'_>) -> Poll<ListenerEvent> {
         if let Poll::Ready(Some(identified)) = self.identifying.lock().poll_next_unpin(cx) {
             return Poll::Ready(ListenerEvent::Identified(identified));
+        }
+        // In turns, so that none of the two keeps the other waiting.
+        let is_port_first = self.is_port_first.fetch_xor(true, Ordering::Relaxed);
+        if is_port_first && let Poll::Ready(accepted) = self.listener.poll_accept(cx) {
+            return Poll::Ready(ListenerEvent::Accepted(accepted));
+        }
+        if let Poll::Ready(handed) = self.streams.poll_next(cx) {
+            return Poll::Ready(ListenerEvent::Handed(handed));
         }
         self.listener.poll_accept(cx).map(ListenerEvent::Accepted)
     }
@@ -171,6 +220,22 @@ impl TcpListener {
         }
     }
 
+    fn request_of_pushed(&self, pushed: Pushed) -> TcpIncomingRequest {
+        let Pushed {
+            stream,
+            received,
+            remote,
+            contents,
+        } = pushed;
+        let local = stream.tcp().map(TcpStream::local_addr);
+        let endpoints = Endpoints {
+            local: local.and_then(Result::ok).unwrap_or(self.local_addr),
+            remote,
+        };
+        let opening = Opening::pushed(stream, received, contents);
+        self.request(endpoints, Ok(opening))
+    }
+
     /// Logs that `accept` failed for lack of resources, and waits until it may work again.
     async fn wait_for_resources(&self, error: &io::Error) {
         let shortages = self.shortages.fetch_add(1, Ordering::Relaxed) + 1;
@@ -203,6 +268,16 @@ impl NetListener for TcpListener {
                 ListenerEvent::Identified((endpoints, opening)) => {
                     return Ok(self.request(endpoints, opening));
                 }
+                ListenerEvent::Handed(Handed::Stream(pushed)) => {
+                    return Ok(self.request_of_pushed(pushed));
+                }
+                ListenerEvent::Handed(Handed::Lost(loss, remote)) => {
+                    let endpoints = Endpoints {
+                        local: self.local_addr,
+                        remote,
+                    };
+                    return Ok(self.request(endpoints, Err(loss.into())));
+                }
                 ListenerEvent::Accepted(Ok((stream, remote))) => {
                     let endpoints = Endpoints {
                         local: stream.local_addr().unwrap_or(self.local_addr),
@@ -220,6 +295,21 @@ impl NetListener for TcpListener {
                 ListenerEvent::Accepted(Err(error)) if is_fatal(&error) => return Err(error.into()),
                 ListenerEvent::Accepted(Err(error)) => self.wait_for_resources(&error).await,
             }
+        }
+    }
+}
+
+impl Streams {
+    fn poll_next(&self, cx: &Context<'_>) -> Poll<Handed> {
+        #[cfg(feature = "http")]
+        if let Some(upgraded) = &self.upgraded
+            && let Poll::Ready(handed) = upgraded.poll_next(cx)
+        {
+            return Poll::Ready(handed);
+        }
+        match &self.accepted {
+            Some(accepted) => accepted.poll_next(cx),
+            None => Poll::Pending,
         }
     }
 }
@@ -268,27 +358,36 @@ impl NetIncomingRequest for TcpIncomingRequest {
         }
     }
 
-    fn failure(error: &anyhow::Error) -> AcceptFailure {
+    fn failure(error: &anyhow::Error) -> Option<AcceptFailure> {
         if let Some(error) = error.downcast_ref::<AcceptError>() {
             return error.failure();
         }
         let error = error.downcast_ref::<HandshakeError>();
-        error.map_or(AcceptFailure::Other, HandshakeError::failure)
+        Some(error.map_or(AcceptFailure::Other, HandshakeError::failure))
     }
 }
 
 async fn authenticate(
-    endpoints: Endpoints,
+    mut endpoints: Endpoints,
     terms: &Terms,
     admitted: &Admitted,
 ) -> anyhow::Result<TcpConnection> {
     let stream = admitted.take_stream();
     let stream = stream.ok_or(AcceptError::TooManyUnauthenticated)?;
-    let opened = stream.open(&terms.readers).await;
-    if let Err(AcceptError::Http10) = &opened {
-        terms.notices.http10(endpoints.remote);
-    }
-    let (reader, writer) = opened?;
+    let opening = OpeningTerms {
+        tls: &terms.tls,
+        proxies: &terms.proxies,
+        takes_requests: terms.takes_requests(),
+        readers: &terms.readers,
+    };
+    let opened = stream.open(opening, &mut endpoints.remote).await?;
+    let (reader, writer) = match opened {
+        Opened::Carrier(reader, writer) => (reader, writer),
+        Opened::Requests(requests) => {
+            terms.serve_requests(requests, endpoints);
+            return Err(AcceptError::PlainRequest.into());
+        }
+    };
     let params = HandshakeParams {
         endpoints,
         alpn: &terms.alpn_supported,

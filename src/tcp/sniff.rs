@@ -7,10 +7,9 @@
 use std::io;
 
 use bytes::BytesMut;
-use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
 
 use super::proxy::SIGNATURE;
+use super::stream::Stream;
 use crate::secure::PREFACE_START;
 
 /// The first bytes of a TLS handshake record (RFC 8446, section 5.1).
@@ -37,7 +36,7 @@ pub(super) enum Protocol {
 /// Returns `None` if the bytes start no known protocol, or if the stream ends before that is
 /// decided.
 pub(super) async fn sniff(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     start: &mut BytesMut,
 ) -> io::Result<Option<Protocol>> {
     loop {

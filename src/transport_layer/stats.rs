@@ -151,7 +151,8 @@ pub struct SocketStats {
     pub leaves_refused: u64,
     /// Incoming connections whose handshake failed or was refused.
     pub accept_failed: u64,
-    /// Incoming connections whose handshake failed or was refused, by reason. Their sum is `accept_failed`.
+    /// Incoming connections whose handshake failed or was refused, by reason. Their sum is `accept_failed`,
+    /// without those that are [no failure](AcceptFailure::is_failure).
     pub accept_failures: AcceptFailures,
     /// Connections whose address or identity was not what it should be.
     pub naming: NamingStats,

@@ -6,7 +6,7 @@ use wasm_bindgen::JsValue;
 
 /// Returns whether the page was loaded over TLS. Such a page may open `ws://` URLs only to its own
 /// machine.
-pub(super) fn is_https() -> bool {
+pub fn is_https() -> bool {
     origin().is_some_and(|origin| origin.starts_with("https://"))
 }
 

@@ -37,7 +37,10 @@ pub type WebSocketConnection = SecureConnection<WebSocketReader, WebSocketWriter
 /// The reading half of a browser WebSocket. Dropping it discards frames that arrive later; dropping
 /// both halves closes the WebSocket.
 #[derive(Debug)]
-pub struct WebSocketReader(Rc<Socket>);
+pub struct WebSocketReader {
+    socket: Rc<Socket>,
+    is_local: bool,
+}
 
 /// The writing half of a browser WebSocket. Dropping both halves closes the WebSocket.
 #[derive(Debug)]
@@ -55,7 +58,8 @@ pub struct WebSocketWriter {
     pause: Duration,
 }
 
-pub(super) fn halves(socket: Socket) -> (WebSocketReader, WebSocketWriter) {
+/// Returns the two halves of a WebSocket. `is_local` says whether it leads to a loopback address.
+pub(super) fn halves(socket: Socket, is_local: bool) -> (WebSocketReader, WebSocketWriter) {
     let socket = Rc::new(socket);
     let writer = WebSocketWriter {
         socket: Rc::clone(&socket),
@@ -64,7 +68,7 @@ pub(super) fn halves(socket: Socket) -> (WebSocketReader, WebSocketWriter) {
         spent: 0,
         pause: MIN_PAUSE,
     };
-    (WebSocketReader(socket), writer)
+    (WebSocketReader { socket, is_local }, writer)
 }
 
 impl FrameReader for WebSocketReader {
@@ -74,14 +78,18 @@ impl FrameReader for WebSocketReader {
     ///
     /// The error contains a [`WebSocketError`](super::WebSocketError).
     async fn read_frame(&mut self) -> io::Result<Option<FrameEvent>> {
-        let frame = poll_fn(|cx| self.0.poll_frame(cx)).await?;
+        let frame = poll_fn(|cx| self.socket.poll_frame(cx)).await?;
         Ok(frame.map(FrameEvent::Frame))
+    }
+
+    fn is_local(&self) -> bool {
+        self.is_local
     }
 }
 
 impl Drop for WebSocketReader {
     fn drop(&mut self) {
-        self.0.stop_reading();
+        self.socket.stop_reading();
     }
 }
 

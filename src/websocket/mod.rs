@@ -46,6 +46,7 @@ mod socket;
 mod transport;
 
 pub use config::WebSocketConfig;
+pub use environment::is_https;
 pub use error::{CannotListen, NameError, WebSocketError};
 pub use frames::{WebSocketConnection, WebSocketReader, WebSocketWriter};
 pub use listener::{WebSocketIncomingRequest, WebSocketListener};

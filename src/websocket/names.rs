@@ -1,68 +1,36 @@
 //! URLs and host names, and the addresses that stand for them.
 //!
 //! A page cannot query DNS, and a URL may contain a path or TLS, which a socket address cannot
-//! express. A name is therefore given an address of the discard-only prefix 100::/64 (RFC 6666),
-//! which no network routes. The address depends on the URL alone, and can be dialled only in the
-//! process that resolved the name. This file opens no connection. Invariant: at most [`MAX_NAMES`]
-//! names are remembered; the least recently used one is forgotten first.
+//! express. A name is therefore given an address that stands for it (`net/stand_ins.rs`), and can be dialled only in the
+//! process that resolved the name. This file opens no connection.
 
-use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use blake2::{Blake2s256, Digest};
 use web_sys::Url;
 
 use super::environment;
 use super::error::NameError;
-use crate::net::address::DISCARD_ONLY;
+use crate::net::stand_ins::StandIns;
 use crate::rt;
-use crate::rt::sync::Mutex;
-
-/// The most names that are remembered. A tab uses a handful: its seeds and relays.
-const MAX_NAMES: usize = 256;
 
 const NO_PORT: &str = "port 0 cannot be dialled";
 
-/// The names that were resolved, least recently used first. Clones share them.
+/// The names that were resolved. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct ResolvedNames(Arc<Mutex<VecDeque<Named>>>);
-
-#[derive(Debug)]
-struct Named {
-    addr: SocketAddr,
-    url: String,
-}
+pub(super) struct ResolvedNames(StandIns<String>);
 
 impl ResolvedNames {
     /// Returns the address of a name as a person writes it, or an address that stands for it.
     pub(super) fn resolve(&self, name: &str) -> Result<SocketAddr, NameError> {
         Ok(match target(name)? {
             Target::Addr(addr) => addr,
-            Target::Url { url, port } => self.remember(url, port),
+            Target::Url { url, port } => self.0.remember(&url, port, url.clone()),
         })
     }
 
     /// Returns the URL for which `addr` stands, if it is remembered, and marks it as used.
     pub(super) fn url(&self, addr: SocketAddr) -> Option<String> {
-        let mut names = self.0.lock();
-        let index = names.iter().position(|named| named.addr == addr)?;
-        let named = names.remove(index)?;
-        let url = named.url.clone();
-        names.push_back(named);
-        Some(url)
-    }
-
-    /// Remembers `url` as the most recently used name and returns the address that stands for it.
-    fn remember(&self, url: String, port: u16) -> SocketAddr {
-        let addr = SocketAddr::new(stand_in(&url), port);
-        let mut names = self.0.lock();
-        names.retain(|named| named.addr != addr);
-        if names.len() >= MAX_NAMES {
-            names.pop_front();
-        }
-        names.push_back(Named { addr, url });
-        addr
+        self.0.get(addr)
     }
 }
 
@@ -151,13 +119,10 @@ pub(super) fn host(url: &str) -> String {
     ip(&host).map_or(host, |ip| ip.to_string())
 }
 
-fn stand_in(url: &str) -> IpAddr {
-    let digest = Blake2s256::digest(url.as_bytes());
-    let tail = digest
-        .first_chunk()
-        .map_or(0, |bytes| u64::from_be_bytes(*bytes));
-    let prefix = u128::from(DISCARD_ONLY[0]) << 112;
-    IpAddr::V6(Ipv6Addr::from(prefix | u128::from(tail)))
+/// Returns whether the host of a URL is a loopback address, or the name of one.
+pub(super) fn is_local(url: &str) -> bool {
+    let host = Url::new(url).map_or_else(|_| String::new(), |url| url.hostname());
+    ip(&host).is_some_and(|ip| ip.is_loopback())
 }
 
 /// Returns the IP address that the host of a URL is, if any. The host must be in the normal form

@@ -101,7 +101,7 @@ impl WebSocketTransport {
             match opened {
                 Outcome::Ended(Ok(())) => {
                     opening.ended(true);
-                    return Ok(frames::halves(socket));
+                    return Ok(frames::halves(socket, names::is_local(url)));
                 }
                 Outcome::Ended(Err(error)) => {
                     opening.ended(false);

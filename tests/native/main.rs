@@ -16,12 +16,21 @@
     reason = "a test fails by panicking"
 )]
 
+#[cfg(feature = "acme")]
+mod acme;
 #[cfg(feature = "chitchat")]
 mod chitchat_transport;
+#[cfg(feature = "axum")]
+mod embedding;
 mod examples;
+#[cfg(feature = "http")]
+mod exhausted_http;
 mod gossip;
+#[cfg(feature = "http")]
+mod http_service;
 mod message;
 mod networks;
 mod secure_channel;
 mod support;
+mod tls;
 mod transport_layer;

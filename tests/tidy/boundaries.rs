@@ -59,9 +59,16 @@ fn only_websocket_and_rt_know_the_browser() {
 #[test]
 fn only_the_native_networks_and_rt_know_tokio() {
     only_at_home(
-        "tokio belongs to src/tcp, src/udp, src/chitchat and src/rt/native.rs",
+        "tokio belongs to src/acme, src/http_service, src/tcp, src/udp, src/chitchat and src/rt/native.rs",
         &["tokio"],
-        &["src/tcp/", "src/udp/", "src/chitchat/", "src/rt/native.rs"],
+        &[
+            "src/acme/",
+            "src/http_service/",
+            "src/tcp/",
+            "src/udp/",
+            "src/chitchat/",
+            "src/rt/native.rs",
+        ],
     );
 }
 

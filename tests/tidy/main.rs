@@ -21,6 +21,7 @@ mod imports;
 mod layout;
 mod mutants;
 mod pages;
+mod proxies;
 mod sizes;
 mod source;
 mod words;

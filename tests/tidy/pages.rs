@@ -9,13 +9,15 @@ use crate::assert_none;
 use crate::layout::EVERYWHERE;
 use crate::source::{root, sources};
 
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 8] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "tests/MUTANTS.md",
     "benches/RESULTS.md",
+    "docs/internet.md",
+    "docs/proxies/README.md",
 ];
 
 /// Stands for any file, where ARCHITECTURE.md explains the layout.

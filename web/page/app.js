@@ -2,7 +2,7 @@
 //
 // This file owns the node and connects the parts of the page, each of which has its own file.
 
-import { changes, newest, summary } from "./cluster.js";
+import { changes, isOutOfReach, newest, summary } from "./cluster.js";
 import { showConnections } from "./connections.js";
 import { byId, setText } from "./dom.js";
 import { Drawing } from "./drawing.js";
@@ -19,6 +19,11 @@ const REFRESH_MS = 250;
 // Changes within this time are shown together.
 const COALESCE_MS = 16;
 const CONFIG_RETRY_MS = 2000;
+// A page that was loaded over https through a proxy, of which the node knows nothing.
+const NEEDS_URL =
+  "This page was loaded over https, and the node that serves it names no wss:// URL at which tabs reach it: it needs --public-url wss://…";
+// The most times the wait that the node names, after several refusals.
+const MAX_INVITE_WAITS = 16;
 // If joining takes longer than this, the status says that there is no answer.
 const JOIN_SLOW_MS = 3000;
 // The time between two looks at why no other member answers. It is short, since the reason may be this
@@ -40,7 +45,6 @@ let scheduled = 0;
 
 window.gossipDebug = {
   members: () => (node ? node.members() : []),
-  membersNamed: (name) => (node ? node.membersNamed(name) : []),
   stats: () => (node ? node.stats() : null),
 };
 
@@ -55,7 +59,12 @@ async function start() {
   window.addEventListener("pageshow", (event) => {
     if (event.persisted) location.reload();
   });
-  if (invite === "") {
+  if (invite !== "") showInvite(invite);
+  // The node may give each page an invite of its own, if it has none.
+  const [, loaded] = await Promise.all([init(), invite === "" ? loadInvited() : loadConfig("./config.json")]);
+  config = loaded;
+  const given = invite === "" ? config.invite : undefined;
+  if (invite === "" && given === undefined) {
     showStatus(
       "disconnected",
       "This link has no invite.",
@@ -63,44 +72,54 @@ async function start() {
     );
     return;
   }
-  showInvite(invite);
-  const [, loaded] = await Promise.all([init(), loadConfig()]);
-  config = loaded;
   setText(byId("cluster"), config.cluster);
   byId("cluster").hidden = false;
 
+  const isUnreachable = location.protocol === "https:" && isOutOfReach(config.seeds);
+  if (isUnreachable && given !== undefined) {
+    showStatus("disconnected", "No connection:", NEEDS_URL);
+    return;
+  }
   const { id, secretKey, isStored } = await identify(config.cluster, wanted, generateSecretKey);
   const trying = list(config.seeds);
   showStatus("connecting", "Connecting:", `trying ${trying}`);
+  const advice = isUnreachable ? NEEDS_URL : "If the cluster was restarted, open its new link.";
   const slow = setInterval(() => {
     const failed = node?.seeds().filter(({ error }) => error);
     const why = failed?.length ? failed.map(({ seed, error, code }) => (code ? error : `${seed}: ${error}`)).join("; ") : `no answer yet from ${trying}`;
-    showStatus("disconnected", "No connection:", `${why}. Trying again. If the cluster was restarted, open its new link.`);
+    showStatus("disconnected", "No connection:", `${why}. Trying again. ${advice}`);
   }, JOIN_SLOW_MS);
   try {
     node = await GossipNode.join({
       cluster: config.cluster,
       id,
-      seeds: config.seeds,
-      invite,
+      // An invite may name a URL that its node does not know.
+      seeds: isUnreachable ? undefined : config.seeds,
+      invite: given ?? invite,
+      renewInvite: given && freshInvite,
       secretKey,
       gossipIntervalMs: config.gossip_interval_ms,
       keyValues: { kind: "tab" },
     });
-    await meetOthers();
+    await meetOthers(isUnreachable ? NEEDS_URL : "");
+  } catch (error) {
+    // The invite has no seeds that could be tried in their place.
+    if (!isUnreachable) throw error;
+    showStatus("disconnected", "No connection:", NEEDS_URL);
+    return;
   } finally {
     clearInterval(slow);
   }
   joined(isStored);
 }
 
-/** Waits until another member has answered. Shows why none does, and goes on trying. */
-async function meetOthers() {
+/** Waits until another member has answered. Shows why none does, with `advice`, and goes on trying. */
+async function meetOthers(advice) {
   for (;;) {
     try {
       return await node.connected();
     } catch (error) {
-      showRefusal(error.message, error.code);
+      showRefusal(`${error.message} ${advice}`.trim(), error.code);
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
   }
@@ -179,11 +198,34 @@ function showRate(id, rate) {
   if (number.data !== text) number.data = text;
 }
 
+/** Fetches another invite from this page's server. Fails if it gives none now; the node asks again later. */
+async function freshInvite() {
+  const response = await fetch("./config.json?invite", { cache: "no-store" });
+  if (!response.ok) throw new Error(`HTTP ${response.status}`);
+  const { invite } = await response.json();
+  if (invite === undefined) throw new Error("the node gives no invite now");
+  return invite;
+}
+
+/**
+ * Fetches the configuration with an invite for this page. While too many pages ask for one, it waits longer each time, and
+ * not for as long as others that were refused at the same moment.
+ */
+async function loadInvited() {
+  for (let factor = 1; ; factor = Math.min(2 * factor, MAX_INVITE_WAITS)) {
+    const loaded = await loadConfig("./config.json?invite");
+    if (loaded.invite_after_s === undefined) return loaded;
+    const wait = loaded.invite_after_s * factor * (1 + Math.random());
+    showStatus("disconnected", "Too many pages were opened here.", `This page tries again in ${Math.ceil(wait)} s.`);
+    await new Promise((resolve) => setTimeout(resolve, wait * 1000));
+  }
+}
+
 /** Fetches the configuration from this page's server, again and again until it answers. */
-async function loadConfig() {
+async function loadConfig(path) {
   for (;;) {
     try {
-      const response = await fetch("./config.json", { cache: "no-store" });
+      const response = await fetch(path, { cache: "no-store" });
       if (!response.ok) throw new Error(`HTTP ${response.status}`);
       return await response.json();
     } catch (error) {

@@ -94,5 +94,9 @@ export function summary(members, stats) {
   return { live, dead: members.length - live, links: stats ? stats.connections.length : 0 };
 }
 
+/** Returns whether a page that was loaded over https cannot open any of `seeds`: only `wss:`, and its own machine. */
+export const isOutOfReach = (seeds) =>
+  !seeds.some((seed) => /^wss:|^(ws:\/\/)?(localhost|127\.[\d.]+|\[::1\])([:/]|$)/i.test(seed));
+
 /** Returns the sum of the drops of all reasons. */
 export const totalDrops = (drops) => Object.values(drops).reduce((sum, count) => sum + count, 0);

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use gossip_transport::credential::NetCredential;
-use gossip_transport::gossip::{DialPolicy, GossipConfig};
+use gossip_transport::gossip::{DialPolicy, GossipConfig, seeds_from_https};
 use gossip_transport::transport_layer::TransportLayerConfig;
+use gossip_transport::websocket::is_https;
 use gossip_web_values::Fields;
 use js_sys::{Function, Number, Object, Reflect};
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -57,6 +58,10 @@ impl Options {
             !seeds.is_empty(),
             "seeds is missing: the invite names no member to contact first"
         );
+        let seeds = match is_https() {
+            true => seeds_from_https(seeds),
+            false => seeds,
+        };
         let renew_invite = fields.instance("renewInvite", "Function")?;
         ensure!(
             renew_invite.is_none() || invite.is_some(),

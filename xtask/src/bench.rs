@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 
 use crate::browser::programs::Programs;
-use crate::browser::{Browser, Console};
+use crate::browser::{Browser, Settings};
 use crate::host::process::Process;
 use crate::host::workspace::Workspace;
 use crate::host::{command, interrupt, wait};
@@ -25,6 +25,8 @@ const PACKAGE: &str = "gossip-benches";
 const MEMBERS: &str = "gossip-bench-members";
 /// The files in `benches/benches`.
 const MICRO: [&str; 3] = ["codec", "records", "queues"];
+/// The programs that take the number of rounds from this command's own option.
+const TAKES_ROUNDS: [&str; 2] = ["transport", "tls"];
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Limit from the start of the native node until it prints the page's address.
 const PAGE_WITHIN: Duration = Duration::from_secs(10);
@@ -48,7 +50,7 @@ pub(crate) struct Options {
     )]
     soak: u64,
 
-    /// The program to run: transport, memory, connections, members, spread, rest, mesh, or micro
+    /// The program to run: transport, tls, memory, connections, members, spread, rest, mesh, or micro
     /// for the codec, the record layer and the queues by themselves
     #[arg(
         long,
@@ -76,7 +78,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         command::run(&mut cargo)
     } else {
         let mut program = Command::new(build(&workspace, &options.program)?);
-        if options.program == "transport" {
+        if TAKES_ROUNDS.contains(&options.program.as_str()) {
             program.args(["--rounds", &options.rounds.to_string()]);
         }
         program.args(&options.rest).current_dir(&workspace.root);
@@ -115,11 +117,11 @@ fn in_browser(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
         .stdout(fs::File::create(&log)?);
     let mut node = Process::spawn(&mut node)?;
     let url = page_url(&mut node, &log)?;
-    let browser = Browser::start(
-        &programs,
-        &["--enable-precise-memory-info"],
-        Console::Ignored,
-    )?;
+    let settings = Settings {
+        arguments: &["--enable-precise-memory-info"],
+        ..Settings::default()
+    };
+    let browser = Browser::start(&programs, settings)?;
     browser.session.navigate(&url)?;
     let status = loop {
         interrupt::check()?;

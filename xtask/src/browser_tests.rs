@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::browser;
 use crate::browser::programs::{Firefox, Programs};
-use crate::demo::cluster::{self, Cluster, OtherNodes};
+use crate::demo::cluster::{self, Cluster, OtherNodes, Scheme};
 use crate::demo::ports::Ports;
 use crate::host::command;
 use crate::host::interrupt::Interrupted;
@@ -100,7 +100,7 @@ impl TestNodes {
     fn start(workspace: &Workspace) -> anyhow::Result<Self> {
         let echo = TestNode::start(workspace, "echo")?;
         let scripted = TestNode::start(workspace, "scripted_peer")?;
-        let mut cluster = Cluster::prepare(workspace, None, OtherNodes::Ours)?;
+        let mut cluster = Cluster::prepare(workspace, None, OtherNodes::Ours, Scheme::Http)?;
         cluster.start(1, Ports::new(None))?;
         let node = cluster.nodes().first().context("no node")?;
         let facts = json!({

@@ -9,8 +9,10 @@
 //! | [`stages`], [`dependencies`], [`browser_tests`], [`node`], [`test_node`] | the parts of `check` and `test` |
 //! | [`mutants`] | defects that the tests must notice |
 //! | [`demo`] | the demo, and its proof in a browser |
+//! | [`acme`] | the way from a bare node to a live tab, with an automatic certificate |
 //! | [`proxy`] | a cluster whose tabs reach it only through a TLS proxy |
 //! | [`wasm`] | builds for the browser, and their sizes |
+//! | [`authority`] | certificates for one run |
 //! | [`browser`] | a headless browser under remote control |
 //! | [`host`] | processes, tools and folders of this machine |
 
@@ -19,6 +21,8 @@
     reason = "a native tool: its clock is the machine's, and nothing here reaches a browser"
 )]
 
+mod acme;
+mod authority;
 mod bench;
 mod browser;
 mod browser_tests;
@@ -29,6 +33,7 @@ mod dependencies;
 mod host;
 mod mutants;
 mod node;
+mod programs;
 mod proxy;
 mod stages;
 mod test;
@@ -52,6 +57,8 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Time the way from a bare node to a live tab over wss, with a certificate from a test authority (Linux)
+    Acme(acme::Options),
     /// Measure speed beside other libraries, natively or in a headless browser
     Bench(bench::Options),
     /// Check format, lints, layout rules and unit tests: quick enough for every commit
@@ -74,6 +81,7 @@ const EXIT_INTERRUPTED: u8 = 130;
 fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = interrupt::catch().and_then(|()| match args.command {
+        Command::Acme(options) => acme::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Check => check::run(),
         Command::Demo(options) => demo::run(&options),

@@ -11,7 +11,10 @@ use crate::host::interrupt::Interrupted;
 use crate::host::workspace::Workspace;
 
 /// The features that are tested although they are off by default.
-pub(crate) const FEATURES: [&str; 2] = ["--features", "gossip-transport/chitchat"];
+pub(crate) const FEATURES: [&str; 2] = [
+    "--features",
+    "gossip-transport/acme,gossip-transport/axum,gossip-transport/chitchat",
+];
 
 /// A named part of a run.
 pub(crate) struct Stage<'a> {

@@ -11,7 +11,7 @@ use crate::host::workspace::Workspace;
 use crate::stages::{self, FEATURES, Stage, clippy};
 use crate::wasm::size;
 use crate::wasm::target::{self, WASM};
-use crate::{browser_tests, dependencies, node};
+use crate::{browser_tests, dependencies, node, programs};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -94,6 +94,7 @@ fn cargo_stages(workspace: &Workspace) -> Vec<Stage<'_>> {
             docs(&["--target", WASM, "--package=gossip-transport"])
         }),
         Stage::new("tests, native", || {
+            programs::ensure()?;
             let all = ["test", "--workspace", "--no-fail-fast"];
             let mut tests = workspace.cargo(&[&all[..], &FEATURES].concat());
             if let Ok(cores) = thread::available_parallelism() {

@@ -1,14 +1,19 @@
 //! Measures the memory of connections, both ends together, beside the floor and the peers: while
 //! they are idle, and again after a burst of messages.
 //!
-//! `memory [--rounds N] [--connections N] [--only TEXT]`: the floor is always measured; `--only`
-//! chooses the others by their names. `gossip_benches::memory` describes how it is measured.
+//! `memory [--peers transport|tls] [--rounds N] [--connections N] [--only TEXT]`: `--peers` names the
+//! program with whose peers the memory is measured, `transport` by default. The floor is always
+//! measured; `--only` chooses the others by their names. `gossip_benches::memory` describes how it is
+//! measured.
 
 use anyhow::Context as _;
 use gossip_benches::memory::{ALLOCATED, CHILD, CONNECTIONS, RESIDENT, Sample, in_child, sample};
 use gossip_benches::options::pairs;
 use gossip_benches::peer::Node as _;
-use gossip_benches::peers::{Floor, Framed, Noise, OurWebSocket, Ours, Quic, Tls, WebSocket};
+use gossip_benches::peers::{
+    Floor, Framed, Noise, OurTls, OurWebSocket, OurWss, OurWssAes, Ours, Quic, Tls, TlsFrames,
+    TlsWebSocket, WebSocket,
+};
 use gossip_benches::report::{Samples, Unit, order, write_json};
 use peak_alloc::PeakAlloc;
 
@@ -17,7 +22,10 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 type Sampler = fn(usize, bool, fn() -> u64) -> anyhow::Result<Sample>;
 
-const PEERS: [(&str, Sampler); 8] = [
+type Peers = &'static [(&'static str, Sampler)];
+
+/// The peers of the program `transport` that have connections.
+const TRANSPORT: Peers = &[
     (Floor::NAME, sample::<Floor>),
     (Tls::NAME, sample::<Tls>),
     (Noise::NAME, sample::<Noise>),
@@ -28,12 +36,25 @@ const PEERS: [(&str, Sampler); 8] = [
     (Quic::NAME, sample::<Quic>),
 ];
 
+/// The peers of the program `tls`.
+const TLS: Peers = &[
+    (Floor::NAME, sample::<Floor>),
+    (Ours::<bytes::Bytes>::NAME, sample::<Ours>),
+    (OurTls::NAME, sample::<OurTls>),
+    (TlsFrames::NAME, sample::<TlsFrames>),
+    (OurWebSocket::NAME, sample::<OurWebSocket>),
+    (OurWss::NAME, sample::<OurWss>),
+    (OurWssAes::NAME, sample::<OurWssAes>),
+    (TlsWebSocket::NAME, sample::<TlsWebSocket>),
+];
+
 fn main() -> anyhow::Result<()> {
     let args: Vec<_> = std::env::args().skip(1).collect();
     if let [CHILD, name, connections, burst] =
         args.iter().map(String::as_str).collect::<Vec<_>>()[..]
     {
-        let sampler = PEERS.iter().find(|(known, _)| *known == name);
+        let mut peers = TRANSPORT.iter().chain(TLS);
+        let sampler = peers.find(|(known, _)| *known == name);
         let (_, sampler) = sampler.context("an unknown peer")?;
         let allocated = || ALLOCATOR.current_usage() as u64;
         let sample = sampler(connections.parse()?, burst.parse()?, allocated)?;
@@ -41,7 +62,8 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let options = options(args)?;
-    let peers: Vec<_> = PEERS
+    let peers: Vec<_> = options
+        .peers
         .iter()
         .map(|(name, _)| *name)
         .filter(|name| {
@@ -70,11 +92,14 @@ fn main() -> anyhow::Result<()> {
         samples.ratios(Floor::NAME)
     );
     println!("Absolute:\n\n{}\n", samples.medians());
-    println!("wrote {}", write_json("memory", &samples)?.display());
+    println!("wrote {}", write_json(options.file, &samples)?.display());
     Ok(())
 }
 
 struct Options {
+    peers: Peers,
+    /// The name of the file of results.
+    file: &'static str,
     rounds: usize,
     connections: usize,
     only: Option<String>,
@@ -82,6 +107,8 @@ struct Options {
 
 fn options(args: Vec<String>) -> anyhow::Result<Options> {
     let mut options = Options {
+        peers: TRANSPORT,
+        file: "memory",
         rounds: 3,
         connections: CONNECTIONS,
         only: None,
@@ -89,6 +116,13 @@ fn options(args: Vec<String>) -> anyhow::Result<Options> {
     for pair in pairs(args) {
         let (name, value) = pair?;
         match name.as_str() {
+            "--peers" => {
+                (options.peers, options.file) = match value.as_str() {
+                    "transport" => (TRANSPORT, "memory"),
+                    "tls" => (TLS, "memory-tls"),
+                    _ => anyhow::bail!("--peers must be transport or tls"),
+                };
+            }
             "--rounds" => options.rounds = value.parse()?,
             "--connections" => options.connections = value.parse()?,
             "--only" => options.only = Some(value),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gossip_transport::message::Message;
+use gossip_transport::net::NetTransport;
 use gossip_transport::tcp::TcpTransport;
 use gossip_transport::transport_layer::OverflowPolicy;
 use gossip_transport::{
@@ -18,7 +19,7 @@ use crate::peer::{Node, Payload, SendHalf};
 /// A socket that carries plain bytes.
 pub type OurSocket = TransportLayerSocket<TcpTransport, Bytes>;
 
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// A socket of this crate over TCP.
 #[derive(Debug)]
@@ -27,8 +28,8 @@ pub struct Ours<M: Message = Bytes>(Arc<TransportLayerSocket<TcpTransport, M>>);
 /// A peer of a socket.
 #[derive(Debug)]
 pub struct OurSendHalf<M: Message> {
-    socket: Arc<TransportLayerSocket<TcpTransport, M>>,
-    to: SocketAddr,
+    pub(super) socket: Arc<TransportLayerSocket<TcpTransport, M>>,
+    pub(super) to: SocketAddr,
 }
 
 /// Returns the secret of every node of this process.
@@ -60,8 +61,15 @@ pub fn config() -> TransportLayerConfig {
 
 /// Returns a transport that opens sockets with [`config`].
 pub fn network<M: Message>() -> TransportLayerTransport<TcpTransport, M> {
+    network_over(TcpTransport::default())
+}
+
+/// Returns a transport that opens sockets with [`config`] over `network`.
+pub(super) fn network_over<T: NetTransport, M: Message>(
+    network: T,
+) -> TransportLayerTransport<T, M> {
     let credential = NetCredential::generate(Trust::secret(secret()));
-    TransportLayerTransport::with_config(TcpTransport::default(), credential, config())
+    TransportLayerTransport::with_config(network, credential, config())
 }
 
 impl<M: Message + Payload> SendHalf<M> for OurSendHalf<M> {

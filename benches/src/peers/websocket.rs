@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use futures::stream::{ReadyChunks, SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_websockets::{ClientBuilder, Message, ServerBuilder, WebSocketStream};
 
@@ -17,12 +18,16 @@ pub type WebSocket = StreamNode<WebSocketCarrier>;
 #[derive(Debug)]
 pub struct WebSocketCarrier;
 
-type Stream = WebSocketStream<TcpStream>;
+/// The halves of a WebSocket over a stream `S`.
+pub(super) type Halves<S> = (
+    ReadyChunks<SplitStream<WebSocketStream<S>>>,
+    SplitSink<WebSocketStream<S>, Message>,
+);
 
 impl Carrier for WebSocketCarrier {
     const NAME: &'static str = "tokio-websockets, plain";
-    type Reader = ReadyChunks<SplitStream<Stream>>;
-    type Writer = SplitSink<Stream, Message>;
+    type Reader = ReadyChunks<SplitStream<WebSocketStream<TcpStream>>>;
+    type Writer = SplitSink<WebSocketStream<TcpStream>, Message>;
 
     async fn dial(stream: TcpStream) -> anyhow::Result<(Self::Reader, Self::Writer)> {
         let builder = ClientBuilder::new().uri("ws://localhost/")?;
@@ -34,12 +39,18 @@ impl Carrier for WebSocketCarrier {
     }
 }
 
-fn halves(stream: Stream) -> (ReadyChunks<SplitStream<Stream>>, SplitSink<Stream, Message>) {
+pub(super) fn halves<S>(stream: WebSocketStream<S>) -> Halves<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let (writer, reader) = stream.split();
     (reader.ready_chunks(256), writer)
 }
 
-impl ReadBatch for ReadyChunks<SplitStream<Stream>> {
+impl<S> ReadBatch for ReadyChunks<SplitStream<WebSocketStream<S>>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     async fn read(&mut self, sink: &mut (impl FnMut(Bytes) + Send)) -> anyhow::Result<bool> {
         let Some(chunk) = self.next().await else {
             return Ok(false);
@@ -51,7 +62,10 @@ impl ReadBatch for ReadyChunks<SplitStream<Stream>> {
     }
 }
 
-impl WriteBatch for SplitSink<Stream, Message> {
+impl<S> WriteBatch for SplitSink<WebSocketStream<S>, Message>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     async fn write(&mut self, messages: &mut VecDeque<Bytes>) -> anyhow::Result<()> {
         for message in messages.drain(..) {
             self.feed(Message::binary(message)).await?;

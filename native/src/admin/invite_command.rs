@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::builder::{StringValueParser, TypedValueParser as _};
 use gossip_transport::Identity;
 use gossip_transport::credential::{InviteId, NamePrefix};
+use gossip_transport::gossip::PublicUrl;
 
 use super::invites;
 use super::items::Issued;
@@ -57,7 +58,7 @@ pub(crate) struct InviteCommand {
     holder: Option<Identity>,
 
     /// A member to contact first, as its holder reaches it: HOST:PORT, or a ws:// or wss:// URL for tabs; up to four
-    /// [default: the running node]
+    /// [default: the running node, by its address and its --public-url]
     #[arg(long = "seed", value_name = "URL", value_parser = seed)]
     seeds: Vec<String>,
 
@@ -180,6 +181,9 @@ impl InviteCommand {
 }
 
 fn is_loopback(seed: &str) -> bool {
+    if let Ok(url) = seed.parse::<PublicUrl>() {
+        return url.is_loopback();
+    }
     let addr: Result<std::net::SocketAddr, _> = seed.parse();
     addr.is_ok_and(|addr| addr.ip().to_canonical().is_loopback()) || seed.starts_with("localhost:")
 }

@@ -13,7 +13,6 @@ use gossip_transport::rt;
 use super::execute::with;
 use super::items::{ClaimsItem, Issued, KeptWhere, Revoked};
 use super::protocol::{Code, Failure, InviteOrder};
-use crate::any_network::AnyParticipant;
 use crate::node::Node;
 use crate::revocations::{Kept, Revocations, RevokeFailure};
 use crate::rfc3339;
@@ -92,14 +91,19 @@ fn refused(error: &IssueError) -> Failure {
     Failure::new(Code::Refused, message)
 }
 
-/// Issues an invite with the secret for dialling. Its only seed is the node itself, unless others are named.
+/// Issues an invite with the secret for dialling. Its only seeds are the node's public URL, if it has one, for tabs, and
+/// its address for nodes, unless others are named.
 ///
 /// # Errors
 ///
 /// Fails if the node has no secret, if the order cannot be met, or if the node is leaving.
 pub(super) fn issue_by(node: &Node, mut order: InviteOrder) -> Result<Issued, Failure> {
-    let own = with(node, AnyParticipant::id)?;
+    let (own, urls) = with(node, |participant| {
+        (participant.id(), participant.public_urls())
+    })?;
     if order.seeds.is_empty() {
+        let of_node = urls.into_iter().find(|(id, _)| *id == own);
+        order.seeds.extend(of_node.map(|(_, url)| url.to_string()));
         order.seeds.push(own.addr().to_string());
     }
     let keyring = node.trust.keyring().ok_or_else(no_secret)?;

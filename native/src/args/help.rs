@@ -45,9 +45,18 @@ Examples
   Start a second node, which finds the first:
     gossip-node --secret cluster.secret --id b --listen 127.0.0.1:7002 --seed 127.0.0.1:7001
 
+  Accept TLS at a public name, with a certificate that Let's Encrypt issues (port 443 must be reachable):
+    gossip-node --secret cluster.secret --listen 0.0.0.0:443 --advertise 203.0.113.5:443 \\
+        --acme admin@example.com --domain node.example.com --acme-dir acme
+
   Listen on a public interface, with a key that survives restarts and two trusted peers:
     gossip-node --listen 0.0.0.0:7001 --advertise 203.0.113.5:7001 --key node.key \\
         --trust KEY_OF_B --trust KEY_OF_C --seed b.example.com:7001
+
+  Let browser tabs in from anywhere, with a certificate for the name node.example.com, or through a TLS proxy:
+    gossip-node --secret cluster.secret --listen 0.0.0.0:443 --tls-cert fullchain.pem --tls-key privkey.pem \\
+        --public-url wss://node.example.com/
+    gossip-node --secret cluster.secret --listen 10.0.0.1:7946 --public-url wss://www.example.com/gossip
 
   Bridge browser tabs into a cluster of unmodified chitchat nodes, which use UDP:
     gossip-node --udp --secret cluster.secret --cluster NAME --listen 192.0.2.7:7280 \\
@@ -65,8 +74,9 @@ Addresses (ADDR)
 HTTP (--http), for everyone who can reach that address; prefer a loopback address
   GET /status       this node's view of the cluster and its counters, as JSON
   GET /metrics      the same counters in the Prometheus text format
-  GET /config.json  what a page needs in order to join: cluster, addresses, interval
-  GET /health       200 while the node is a member
+  GET /config.json  what a page needs in order to join: cluster, URLs or addresses, interval
+  GET /healthz      200 while the node is a member
+  GET /readyz       200 while it has a live peer, or is the first member
   GET /...          files of --web-root
   /status and /metrics are refused (421) unless the Host of the request is localhost, the address at
   which it arrives, or a name of --http-host. Nothing can be changed over HTTP.
@@ -98,7 +108,8 @@ Environment
                     warn,gossip_transport=trace
 
 Exit codes
-  0  left the cluster after SIGINT, SIGTERM or SIGHUP; a subcommand: done
+  0  left the cluster after SIGINT, SIGTERM or SIGHUP (unless it has --tls-cert, which SIGHUP
+     reads again, or --acme); a subcommand: done
   1  could not run, for example because a port is in use or a file cannot be read; a subcommand: the
      node has refused it, for example because there is no such key; stderr has the reason
   2  invalid arguments, values that are out of bounds included; stderr says what to change

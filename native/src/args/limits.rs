@@ -56,7 +56,7 @@ pub(crate) struct Limits {
     pub(crate) max_pending_handshakes_per_host: usize,
 
     /// Most HTTP connections [default: 64, or fewer if few files may be open]
-    #[arg(long, value_name = "COUNT", requires = "http")]
+    #[arg(long, value_name = "COUNT", requires = "any_http")]
     pub(crate) max_http_connections: Option<usize>,
 
     /// Most peers to remember, more than --max-connections [default: 4096, or 4 for each connection]

@@ -3,6 +3,7 @@
 //! Reads no file and opens nothing; a host name is looked up once. Invariant: an [`Args`] that passes [`Args::check`] names the
 //! peers to trust, and the library accepts its values.
 
+mod acme;
 mod command_line;
 mod config_file;
 mod configs;
@@ -19,10 +20,12 @@ mod times;
 use std::any::TypeId;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::builder::ArgPredicate;
-use clap::{Arg, CommandFactory as _, Parser};
+use clap::{Arg, ArgGroup, CommandFactory as _, Parser};
 use gossip_transport::credential::Identity;
+use gossip_transport::gossip::PublicUrl;
 use gossip_transport::net::{ConnectError, check_listenable, is_dialable};
 use gossip_transport::tcp::Network;
 
@@ -31,8 +34,10 @@ use crate::http::HostName;
 use crate::state_dir;
 use crate::units::{Period, Size};
 use crate::values::{
-    DEFAULT_CLUSTER, parse_addr, parse_count, parse_key_value, parse_number, parse_seed, path,
+    DEFAULT_CLUSTER, parse_addr, parse_count, parse_key_value, parse_number, parse_public_url,
+    parse_seed, path,
 };
+use acme::AcmeOptions;
 pub(crate) use command_line::{CommandLine, Setting, Source};
 pub(crate) use config_file::Form;
 pub(crate) use error::{ArgsError, Invalid};
@@ -52,6 +57,10 @@ const NO_TRUST: &str = "no peer is trusted by default: give one of these options
   --invite FILE      the members of the cluster that has issued the invite
 See gossip-node --help.";
 
+/// The shortest lifetime of an invite that a page renews by itself: clocks may differ by two minutes.
+const MIN_VISITOR_LIFETIME: Duration = Duration::from_secs(300);
+/// The longest lifetime of an invite that everyone gets.
+const MAX_VISITOR_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// The headings of options that `-h` does not list.
 const LONG_HELP_ONLY: [&str; 3] = ["Limits", "Times", "Gossip"];
 /// The options under these headings that it lists nevertheless.
@@ -66,7 +75,8 @@ const COMMON: [&str; 3] = ["gossip_interval", "max_connections", "max_members"];
     long_about = LONG_ABOUT,
     after_long_help = AFTER_HELP,
     after_help = "--help shows all options, with limits and times, and examples.",
-    args_conflicts_with_subcommands = true
+    args_conflicts_with_subcommands = true,
+    group = ArgGroup::new("any_http").args(["http", "http_on_gossip_port"]).multiple(true)
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -113,7 +123,36 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NET")]
     pub(crate) forwarded_for_from: Vec<Network>,
 
-    /// A member to contact first; may be given several times
+    /// File of the certificate chain (PEM) with which --listen also accepts TLS; re-read when it changes and on SIGHUP
+    ///
+    /// Nodes (--seed tls://HOST:PORT) and browser tabs (wss://) then reach this node inside TLS, on the same port. The
+    /// certificate of this node is the first one in the file. SIGHUP does not end a node with a certificate.
+    #[arg(long, value_name = "FILE", value_parser = path(), requires = "tls_key", group = "certificate")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// File of the certificate's private key (PEM, not encrypted); re-read with --tls-cert
+    #[arg(long, value_name = "FILE", value_parser = path(), requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// Refuse connections without TLS, those of nodes that do not dial tls:// included
+    #[arg(long, requires = "certificate")]
+    pub(crate) tls_only: bool,
+
+    /// File of the CA certificates (PEM) that are trusted for tls:// seeds [default: those of the system]
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    pub(crate) tls_ca: Option<PathBuf>,
+
+    /// The URL at which browser tabs reach this node: its own port, or a proxy in front of it
+    ///
+    /// wss://HOST:PORT/PATH, or ws:// where pages are not loaded over https. /config.json of all nodes has it,
+    /// and invites that this node issues name it. Then /config.json of this node has no inner addresses any more.
+    #[arg(long, value_name = "URL", value_parser = parse_public_url)]
+    pub(crate) public_url: Option<PublicUrl>,
+
+    #[command(flatten)]
+    pub(crate) acme: AcmeOptions,
+
+    /// A member to contact first, as tls://HOST:PORT through TLS; may be given several times
     ///
     /// A host name is resolved again from time to time, so the address of a seed may change.
     #[arg(long = "seed", value_name = "HOST:PORT", value_parser = parse_seed)]
@@ -164,7 +203,8 @@ pub(crate) struct Args {
     /// Cluster and seeds are those of the invite, unless they are given. The node's name must begin as the invite
     /// says; a derived one does. The file contains the word that gossip-node invite prints.
     #[arg(long, value_name = "FILE", value_parser = path(),
-        conflicts_with_all = ["secret", "trusted", "trust_file", "trust_anyone", "udp", "advertise"])]
+        conflicts_with_all = ["secret", "trusted", "trust_file", "trust_anyone", "udp", "advertise",
+            "public_url"])]
     pub(crate) invite: Option<PathBuf>,
 
     /// Accept no peers that hold an invite which was issued with the cluster's secret
@@ -198,15 +238,39 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
     pub(crate) http: Option<SocketAddr>,
 
+    /// Answer HTTP requests on the gossip port, too: the page, /config.json, /healthz and /readyz, for everyone
+    ///
+    /// /status and /metrics are answered there only with the token of --http-token. If --http is given as well, it keeps a
+    /// quarter of the HTTP connections for itself. No such request takes anything that gossip needs.
+    #[arg(long)]
+    pub(crate) http_on_gossip_port: bool,
+
+    /// File with the token that /status and /metrics need on the gossip port: Authorization: Bearer TOKEN
+    #[arg(long, value_name = "FILE", value_parser = path(), requires = "http_on_gossip_port")]
+    pub(crate) http_token: Option<PathBuf>,
+
+    /// Give each page that is opened on the gossip port without an invite one of its own, so that everyone can join
+    ///
+    /// A host gets 20 at once, and then one every 3 s; all together 500 at once, and then 10 per second, of which a site (a
+    /// network of 48 bits, or 24 with IPv4) gets at most a quarter. They are valid for --visitor-lifetime, and pages renew
+    /// them. Without TLS, or behind a TLS proxy, the page must be opened by an IP address or the name of --public-url or of
+    /// a --http-host, since a page of another site could read the invite otherwise.
+    #[arg(long, requires_all = ["http_on_gossip_port", "secret"], conflicts_with = "refuse_invites")]
+    pub(crate) invite_visitors: bool,
+
+    /// Lifetime of the invites of --invite-visitors: 5m to 24h
+    #[arg(long, value_name = "PERIOD", default_value = "10m")]
+    pub(crate) visitor_lifetime: Period,
+
     /// A name under which others reach --http, for example through a proxy; may be given several times
     ///
     /// Requests for another host than this machine's own address or localhost get no /status and no
     /// /metrics, since they may come from a page of another site.
-    #[arg(long = "http-host", value_name = "NAME", requires = "http", value_parser = HostName::parse)]
+    #[arg(long = "http-host", value_name = "NAME", requires = "any_http", value_parser = HostName::parse)]
     pub(crate) http_hosts: Vec<HostName>,
 
     /// Directory of static files to serve at /
-    #[arg(long, value_name = "DIR", value_parser = path(), requires = "http")]
+    #[arg(long, value_name = "DIR", value_parser = path(), requires = "any_http")]
     pub(crate) web_root: Option<PathBuf>,
 
     /// Unix socket to create for the subcommands, which only this user and root may use
@@ -275,11 +339,19 @@ impl Args {
             let reason = format!("{error}: give an address and port that others can reach");
             return Err(Invalid::new("advertise", reason));
         }
+        let lifetime = self.visitor_lifetime.0;
+        if !(MIN_VISITOR_LIFETIME..=MAX_VISITOR_LIFETIME).contains(&lifetime) {
+            return Err(Invalid::new(
+                "visitor-lifetime",
+                "must be between 5m and 24h",
+            ));
+        }
         let listens = [("listen", Some(self.listen)), ("http", self.http)];
         for (option, addr) in listens {
             let checked = addr.map_or(Ok(()), check_listenable);
             checked.map_err(|error| Invalid::new(option, error.to_string()))?;
         }
+        self.acme.check(self.state_dir.as_ref())?;
         self.check_bounds()
     }
 }

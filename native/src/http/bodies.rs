@@ -9,10 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use axum::body::Bytes;
+use gossip_transport::http_service::HttpClient;
 use gossip_transport::rt::{self, Instant};
-
-use super::connections::Connections;
-use super::progress::{Holding, Progress};
 
 /// The bytes of all bodies in memory together.
 const MAX_BYTES: usize = 32 << 20;
@@ -54,9 +52,9 @@ struct Body {
 }
 
 /// A body that one client is sent.
-struct Sent {
+struct Sent<H> {
     body: Arc<Body>,
-    _holding: Holding,
+    _holding: H,
 }
 
 /// The reason why a request has no body.
@@ -68,53 +66,37 @@ pub(super) enum Refusal {
     Leaving,
 }
 
-/// The client of a connection.
-#[derive(Debug, Clone)]
-pub(super) struct Client {
-    pub(super) progress: Progress,
-    pub(super) connections: Weak<Mutex<Connections>>,
-}
-
-impl Client {
-    /// Ends connections whose clients do not read.
-    fn end_stalled(&self) -> usize {
-        let Some(connections) = self.connections.upgrade() else {
-            return 0;
-        };
-        let mut connections = connections.lock().unwrap_or_else(PoisonError::into_inner);
-        connections.end_stalled()
-    }
-}
-
 impl Bodies {
     /// Returns the body of a response to `client`, which `make` makes if there is none that can be shared.
-    /// Waits for room, if there is none. Passes the number of connections that it has ended to make room
-    /// to `note_ended`.
+    /// Waits for room, if there is none.
     pub(super) async fn get(
         &self,
         kind: Kind,
-        client: &Client,
+        client: &HttpClient,
         make: impl Fn() -> Option<Vec<u8>>,
-        note_ended: impl Fn(usize),
     ) -> Result<Bytes, Refusal> {
+        let hold = |len| client.hold(len);
         let start = Instant::now();
         loop {
-            match self.try_get(kind, &client.progress, Instant::now(), &make) {
+            match self.try_get(kind, hold, Instant::now(), &make) {
                 Err(Refusal::Crowded) if start.elapsed() < WAIT_LIMIT => {}
                 outcome => return outcome,
             }
-            note_ended(client.end_stalled());
+            client.end_stalled();
             rt::sleep(LOOK_INTERVAL).await;
         }
     }
 
-    fn try_get(
+    fn try_get<H>(
         &self,
         kind: Kind,
-        progress: &Progress,
+        hold: impl FnOnce(usize) -> H,
         now: Instant,
         make: impl Fn() -> Option<Vec<u8>>,
-    ) -> Result<Bytes, Refusal> {
+    ) -> Result<Bytes, Refusal>
+    where
+        H: Send + 'static,
+    {
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         let [status, metrics] = &mut *kinds;
         let latest = match kind {
@@ -122,7 +104,7 @@ impl Bodies {
             Kind::Metrics => metrics,
         };
         if let Some(body) = latest.shared(now) {
-            return Ok(send(body, progress));
+            return Ok(send(body, hold));
         }
         if !self.have_room(latest.len) {
             return Err(Refusal::Crowded);
@@ -134,7 +116,7 @@ impl Bodies {
         }
         let body = Body::new(text, &self.bytes);
         latest.shared = Some((now, Arc::downgrade(&body)));
-        Ok(send(body, progress))
+        Ok(send(body, hold))
     }
 
     fn have_room(&self, len: usize) -> bool {
@@ -167,15 +149,15 @@ impl Drop for Body {
     }
 }
 
-impl AsRef<[u8]> for Sent {
+impl<H> AsRef<[u8]> for Sent<H> {
     fn as_ref(&self) -> &[u8] {
         &self.body.text
     }
 }
 
 /// Returns the bytes of `body`, which are in memory until the last of them was written.
-fn send(body: Arc<Body>, progress: &Progress) -> Bytes {
-    let holding = progress.hold(body.text.len());
+fn send<H: Send + 'static>(body: Arc<Body>, hold: impl FnOnce(usize) -> H) -> Bytes {
+    let holding = hold(body.text.len());
     Bytes::from_owner(Sent {
         body,
         _holding: holding,
@@ -188,33 +170,34 @@ mod tests {
 
     #[test]
     fn requests_of_the_same_moment_share_a_body_and_later_ones_do_not() {
-        let (bodies, progress) = (Bodies::default(), Progress::new());
+        let bodies = Bodies::default();
         let start = Instant::now();
+        let held = std::cell::Cell::new(0);
         let get = |kind, len, now| {
-            let body = bodies.try_get(kind, &progress, now, || Some(vec![0; len]));
+            let hold = |len| held.set(held.get() + len);
+            let body = bodies.try_get(kind, hold, now, || Some(vec![0; len]));
             body.unwrap()
         };
         let first = get(Kind::Status, 7, start);
         let just_before = start + SHARED_FOR - Duration::from_millis(1);
         assert_eq!(get(Kind::Status, 8, just_before).len(), 7);
         let metrics = get(Kind::Metrics, 9, start);
-        assert_eq!((metrics.len(), progress.held()), (9, 16));
+        assert_eq!((metrics.len(), held.get()), (9, 7 + 7 + 9));
         let later = start + SHARED_FOR;
         assert_eq!(get(Kind::Status, 8, later).len(), 8);
         // A body of which nothing is left is not shared, however young.
         assert_eq!(get(Kind::Status, 10, later).len(), 10);
         drop((first, metrics));
-        assert_eq!(progress.held(), 0);
         assert_eq!(bodies.bytes.load(Ordering::Relaxed), 0);
     }
 
     #[test]
     fn bodies_have_a_limit_together_and_a_large_one_is_made_if_it_is_alone() {
-        let (bodies, progress) = (Bodies::default(), Progress::new());
+        let bodies = Bodies::default();
         let start = Instant::now();
         let get = |len, seconds| {
             let now = start + Duration::from_secs(seconds);
-            bodies.try_get(Kind::Status, &progress, now, || Some(vec![0; len]))
+            bodies.try_get(Kind::Status, |_| (), now, || Some(vec![0; len]))
         };
         let large = get(MAX_BYTES * 2, 0).unwrap();
         assert_eq!(get(1, 1), Err(Refusal::Crowded));
@@ -223,7 +206,7 @@ mod tests {
         // Longer than it was last time.
         assert_eq!(get(MAX_BYTES / 2 + 1, 3), Err(Refusal::Crowded));
         drop(half);
-        let gone = bodies.try_get(Kind::Status, &progress, start, || None);
+        let gone = bodies.try_get(Kind::Status, |_| (), start, || None);
         assert_eq!(gone, Err(Refusal::Leaving));
     }
 }

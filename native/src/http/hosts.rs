@@ -4,23 +4,15 @@
 //! this address (DNS rebinding), and would read the response. Such a request has that name in `Host`.
 //! Invariant: nothing but the name and the address of the connection decides.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-
-/// The address of this side of a request's connection.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct LocalIp(IpAddr);
-
-impl From<SocketAddr> for LocalIp {
-    fn from(addr: SocketAddr) -> Self {
-        Self(addr.ip().to_canonical())
-    }
-}
+use gossip_transport::gossip::PublicUrl;
+use gossip_transport::http_service::HttpClient;
 
 /// A host name under which this server is known, in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +37,14 @@ impl HostName {
         }
         Ok(Self(normal(text)))
     }
+
+    /// Returns the host of a URL at which this server is reached.
+    pub(crate) fn of_url(url: &PublicUrl) -> Option<Self> {
+        let (_, rest) = url.as_str().split_once("://")?;
+        let (authority, _) = rest.split_once('/')?;
+        let authority: Authority = authority.parse().ok()?;
+        Self::parse(authority.host()).ok()
+    }
 }
 
 /// Returns a host as it is compared.
@@ -54,16 +54,28 @@ fn normal(host: &str) -> String {
 
 /// The hosts of which this server is one.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Hosts(Vec<HostName>);
+pub(super) struct Hosts {
+    names: Vec<HostName>,
+    /// Whether every IP address is one.
+    any_ip: bool,
+}
 
 impl Hosts {
     /// Returns the loopback names, the address at which a request arrives, and `names`.
     pub(super) fn new(names: Vec<HostName>) -> Self {
-        Self(names)
+        let any_ip = false;
+        Self { names, any_ip }
+    }
+
+    /// Adds all IP addresses: this server may have another address outside of its network, and a page whose link has an
+    /// address comes from there.
+    pub(super) fn with_any_ip(self) -> Self {
+        let any_ip = true;
+        Self { any_ip, ..self }
     }
 
     /// Returns whether `host`, which may have a port, is one of them for a connection to `local`.
-    fn contain(&self, host: &str, local: Option<LocalIp>) -> bool {
+    fn contain(&self, host: &str, local: Option<IpAddr>) -> bool {
         let Ok(authority) = host.parse::<Authority>() else {
             return false;
         };
@@ -79,15 +91,17 @@ impl Hosts {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let ip = bare.parse().ok().map(|ip: IpAddr| ip.to_canonical());
         if let Some(ip) = ip {
-            let is_local = local.is_some_and(|LocalIp(local)| local == ip);
+            let is_local = local == Some(ip);
             let same = |HostName(name): &HostName| name.parse() == Ok(ip);
-            return ip.is_loopback() || is_local || self.0.iter().any(same);
+            return self.any_ip || ip.is_loopback() || is_local || self.names.iter().any(same);
         }
-        host == "localhost" || self.0.iter().any(|HostName(name)| *name == host)
+        host == "localhost" || self.names.iter().any(|HostName(name)| *name == host)
     }
 
-    fn allow(&self, request: &Request) -> bool {
-        let local = request.extensions().get::<LocalIp>().copied();
+    /// Returns whether the request is for one of them.
+    pub(super) fn allow(&self, request: &Request) -> bool {
+        let client = request.extensions().get::<HttpClient>();
+        let local = client.map(|client| client.local_addr().ip());
         let mut named = request.headers().get_all(header::HOST).iter();
         let (Some(host), None) = (named.next(), named.next()) else {
             return false;
@@ -127,7 +141,7 @@ mod tests {
     #[test]
     fn loopback_names_the_own_address_and_configured_names_are_no_foreign_hosts() {
         let hosts = hosts(&["Gossip.Example.com", "192.0.2.9", "2001:db8::9"]);
-        let local = Some(LocalIp::from(SocketAddr::from(([192, 0, 2, 1], 8080))));
+        let local = Some(IpAddr::from([192, 0, 2, 1]));
         for own in [
             "localhost",
             "LOCALHOST:8080",
@@ -175,6 +189,27 @@ mod tests {
     fn without_the_address_of_the_connection_only_names_and_loopback_addresses_pass() {
         assert!(hosts(&[]).contain("127.0.0.1", None));
         assert!(!hosts(&[]).contain("192.0.2.1", None));
+    }
+
+    #[test]
+    fn any_address_may_be_one_and_no_name_with_it() {
+        let hosts = hosts(&[]).with_any_ip();
+        assert!(hosts.contain("203.0.113.5:7946", None) && hosts.contain("[2001:db8::1]", None));
+        assert!(!hosts.contain("203.0.113.5.evil.example", None));
+        assert!(!hosts.contain("evil.example", None));
+    }
+
+    #[test]
+    fn the_host_of_a_url_is_a_name() {
+        for (url, host) in [
+            ("wss://Gossip.example.com/path?to=3", "gossip.example.com"),
+            ("wss://gossip.example.com:8443", "gossip.example.com"),
+            ("wss://192.0.2.1/", "192.0.2.1"),
+            ("wss://[2001:db8::1]:1/", "2001:db8::1"),
+        ] {
+            let url: PublicUrl = url.parse().unwrap();
+            assert_eq!(HostName::of_url(&url), Some(HostName(host.to_owned())));
+        }
     }
 
     #[test]

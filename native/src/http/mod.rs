@@ -1,119 +1,134 @@
 //! The HTTP server: its routes, and which requests it refuses. It only shows things.
 //!
 //! The responses themselves are made in [`crate::status`], [`crate::metrics`] and
-//! [`crate::page_config`]. Invariant: no request changes anything, and what members have set is shown only
-//! to requests for a host that is this one.
+//! [`crate::page_config`]; connections are the library's. Invariant: no request changes anything, and what members have
+//! set is shown only to requests for a host that is this one (`--http`), or that know the token (the gossip port), except for
+//! their public URLs.
 //!
 //! | file | contents |
 //! |---|---|
-//! | `serve` | accepting and serving connections, within limits |
-//! | `connections` | the connections, and which ones end when there are too many or others need their memory |
-//! | `progress` | whether a client reads and writes |
+//! | `app` | what the routes show |
 //! | `bodies` | the bodies of long responses, and what they take in memory together |
 //! | `web_root` | the files of `--web-root` |
+//! | `kept` | a value that is made at most once in a second |
 //! | `hosts` | the hosts for which requests may read the members |
+//! | `token` | the token with which requests may read the members on the gossip port |
+//! | `visitors` | the invites of pages that are opened without one |
 
+mod app;
 mod bodies;
-mod connections;
 mod hosts;
-mod progress;
-mod serve;
+mod kept;
+mod token;
+mod visitors;
 mod web_root;
 
 use std::path::Path;
 
-use axum::body::Body;
-use axum::extract::{Extension, Request, State};
-use axum::http::{StatusCode, header};
+use axum::Router;
+use axum::extract::Request;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
-use axum::{Json, Router};
-use gossip_transport::rt;
+use gossip_transport::http_service::HttpService;
+use gossip_transport::rt::Task;
 use tokio::net::TcpListener;
 
 use crate::headers::HEADERS;
-use crate::metrics;
 use crate::node::Node;
-use crate::page_config::PageConfig;
-use crate::status::Status;
-use bodies::{Bodies, Client, Kind, Refusal};
+use app::App;
 pub(crate) use hosts::HostName;
 use hosts::Hosts;
-use serve::HttpCounters;
+pub(crate) use token::Token;
+pub(crate) use visitors::Visitors;
 
-/// The seconds after which a client that was refused may ask again.
-const RETRY_AFTER: &str = "1";
-
-/// The server before it has a listener.
+/// The server before the node is a member.
 pub(crate) struct Server {
-    router: Router,
-    counters: HttpCounters,
+    app: App,
+    /// What `--http` shows.
+    own: HttpService,
+}
+
+/// What is shown besides the members and counters.
+#[derive(Debug, Default)]
+pub(crate) struct Settings<'a> {
+    /// The names under which `--http` is known besides its address.
+    pub(crate) names: Vec<HostName>,
+    /// The directory of the page.
+    pub(crate) web_root: Option<&'a Path>,
+    /// The most connections of `--http`, and of the gossip port.
+    pub(crate) max_connections: [usize; 2],
+}
+
+/// What the gossip port shows.
+#[derive(Debug, Default)]
+pub(crate) struct GossipPort {
+    /// The token for `/status` and `/metrics`, which nobody reads without one.
+    pub(crate) token: Option<Token>,
+    /// Whether pages without an invite get one.
+    pub(crate) visitors: Option<Visitors>,
+    /// The names of the node, besides all IP addresses, for such pages that are not loaded over TLS of this node.
+    pub(crate) hosts: Vec<HostName>,
+}
+
+/// A server that answers requests until it is dropped.
+pub(crate) struct Running {
+    _accepting: Option<Task>,
+    _own: HttpService,
 }
 
 impl Server {
-    /// Returns a server for `node` that also serves the files of `web_root`, if given. Besides by its
-    /// address, it is known under `names`.
-    pub(crate) fn new(node: Node, names: Vec<HostName>, web_root: Option<&Path>) -> Self {
-        let counters = HttpCounters::default();
-        let app = App {
-            node,
-            counters: counters.clone(),
-            bodies: Bodies::default(),
-        };
-        let for_own_hosts = Router::new()
-            .route("/status", get(status))
-            .route("/metrics", get(prometheus))
-            .route_layer(from_fn_with_state(Hosts::new(names), hosts::only_these));
-        let router = Router::new()
-            .route("/config.json", get(page_config))
-            .route("/health", get(health))
-            .merge(for_own_hosts)
-            .with_state(app);
-        let router = match web_root {
-            Some(root) => router.fallback_service(web_root::serve(root)),
-            None => router.route("/", get(no_page)),
-        };
-        Self {
-            router: router.layer(from_fn(with_headers)),
-            counters,
-        }
+    pub(crate) fn new(settings: &Settings<'_>) -> Self {
+        let app = App::default();
+        let hosts = Hosts::new(settings.names.clone());
+        let members = members().route_layer(from_fn_with_state(hosts, hosts::only_these));
+        let router = routes(app.clone(), members, settings.web_root);
+        let [max, _] = settings.max_connections;
+        let own = HttpService::new(router).with_max_connections(max);
+        Self { app, own }
     }
 
-    /// Serves at most `max_connections` connections at a time, until the returned task is dropped.
-    pub(crate) fn serve(self, listener: TcpListener, max_connections: usize) -> rt::Task {
-        serve::serve(listener, self.router, max_connections, self.counters)
+    /// Returns what answers the requests of the gossip port. It has a limit of its own, since strangers may use it.
+    pub(crate) fn for_gossip_port(&self, port: GossipPort, settings: &Settings<'_>) -> HttpService {
+        let members = members().route_layer(from_fn_with_state(port.token, token::only_with));
+        let app = self
+            .app
+            .clone()
+            .of_gossip_port(port.visitors, Hosts::new(port.hosts).with_any_ip());
+        let router = routes(app, members, settings.web_root);
+        let [_, max] = settings.max_connections;
+        self.own.sharing_counts(router).with_max_connections(max)
+    }
+
+    /// Shows `node` from now on, also on `listener`.
+    pub(crate) fn start(self, node: Node, listener: Option<TcpListener>) -> Running {
+        self.app.start(node);
+        Running {
+            _accepting: listener.map(|listener| self.own.serve(listener)),
+            _own: self.own,
+        }
     }
 }
 
-#[derive(Clone)]
-struct App {
-    node: Node,
-    counters: HttpCounters,
-    bodies: Bodies,
+/// Returns the routes that show what members have set.
+fn members() -> Router<App> {
+    Router::new()
+        .route("/status", get(app::status))
+        .route("/metrics", get(app::prometheus))
 }
 
-impl App {
-    /// Returns a long response of the content type `content`, whose body `make` makes.
-    async fn long(
-        &self,
-        kind: Kind,
-        client: &Client,
-        content: &'static str,
-        make: impl Fn() -> Option<Vec<u8>>,
-    ) -> Response {
-        let note_ended = |ended| self.counters.note_stalled(ended);
-        match self.bodies.get(kind, client, make, note_ended).await {
-            Ok(body) => ([(header::CONTENT_TYPE, content)], Body::from(body)).into_response(),
-            Err(Refusal::Leaving) => leaving(),
-            Err(Refusal::Crowded) => {
-                self.counters.note_refused();
-                let text = "the responses that are being sent take too much memory: try again\n";
-                let retry = [(header::RETRY_AFTER, RETRY_AFTER)];
-                (StatusCode::SERVICE_UNAVAILABLE, retry, text).into_response()
-            }
-        }
-    }
+fn routes(app: App, members: Router<App>, web_root: Option<&Path>) -> Router {
+    let router = Router::new()
+        .route("/config.json", get(app::page_config))
+        .route("/healthz", get(app::healthz))
+        .route("/readyz", get(app::readyz))
+        .merge(members)
+        .with_state(app);
+    let router = match web_root {
+        Some(root) => router.fallback_service(web_root::serve(root)),
+        None => router.route("/", get(app::no_page)),
+    };
+    router.layer(from_fn(with_headers))
 }
 
 async fn with_headers(request: Request, next: Next) -> Response {
@@ -122,57 +137,4 @@ async fn with_headers(request: Request, next: Next) -> Response {
         response.headers_mut().insert(name, value);
     }
     response
-}
-
-async fn status(State(app): State<App>, Extension(client): Extension<Client>) -> Response {
-    let make = || {
-        let status = Status::new(&app.node, app.counters.stats())?;
-        serde_json::to_vec(&status).ok()
-    };
-    app.long(Kind::Status, &client, "application/json", make)
-        .await
-}
-
-async fn prometheus(State(app): State<App>, Extension(client): Extension<Client>) -> Response {
-    let make = || {
-        app.node.with(|participant| {
-            let text = metrics::render(
-                &participant.members(),
-                &participant.stats(),
-                &participant.engine_counts(),
-                &participant.bridge_counts(),
-                &app.counters.stats(),
-                app.node.trust.revoked().len(),
-            );
-            text.into_bytes()
-        })
-    };
-    app.long(Kind::Metrics, &client, metrics::CONTENT_TYPE, make)
-        .await
-}
-
-async fn page_config(State(app): State<App>) -> Response {
-    respond(PageConfig::new(&app.node).map(Json))
-}
-
-/// Says that the node is a member. Knows nothing of others.
-async fn health(State(app): State<App>) -> Response {
-    respond(app.node.with(|_| "ok\n"))
-}
-
-async fn no_page() -> &'static str {
-    "A gossip node. See /status and /metrics; --web-root DIR serves a page here.\n"
-}
-
-/// Returns `body` as a response. `None` means that the node has left.
-fn respond(body: Option<impl IntoResponse>) -> Response {
-    match body {
-        Some(body) => body.into_response(),
-        None => leaving(),
-    }
-}
-
-fn leaving() -> Response {
-    let text = "this node is leaving the cluster\n";
-    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }

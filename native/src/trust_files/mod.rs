@@ -10,7 +10,6 @@
 //! |---|---|
 //! | `lines` | text files with one entry on each line |
 //! | `secret_file`, `key_file`, `invite_file` | the content of these files |
-//! | `watched_file` | a file that is read again when it has changed |
 //! | `change` | a change of the secrets |
 //! | `error` | the reasons for which a change is not possible |
 
@@ -20,7 +19,6 @@ mod invite_file;
 mod key_file;
 mod lines;
 mod secret_file;
-mod watched_file;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -33,17 +31,13 @@ use gossip_transport::rt::{self, Task};
 
 use crate::args::Args;
 use crate::private_file;
+use crate::watched_file::{LOOK_EVERY, Look, SETTLE, WatchedFile, watch};
 pub(crate) use change::Change;
 pub(crate) use error::ChangeError;
 pub(crate) use lines::{entries, lacks};
 use secret_file::SecretFile;
 pub(crate) use secret_file::{first_secret, only_secret};
-use watched_file::{Look, WatchedFile};
 
-/// The time between two looks at the files.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The time for which a file must stay the same before it is read.
-const SETTLE: Duration = Duration::from_millis(150);
 /// The time that a change waits for another one to end.
 const TURN_LIMIT: Duration = Duration::from_secs(3);
 /// The time after which the client of a change is told that it does not end. A client waits for 10 s.
@@ -351,14 +345,6 @@ fn trust(args: &Args, keyring: Option<Keyring>, keys: Option<Vec<Identity>>) -> 
     } else {
         trust.accepting_invites()
     }
-}
-
-fn watch(path: &Path, text: &str) -> Option<WatchedFile> {
-    let is_regular = std::fs::metadata(path).is_ok_and(|file| file.is_file());
-    if !is_regular {
-        tracing::info!(?path, "not a regular file, so that it is read only once");
-    }
-    is_regular.then(|| WatchedFile::new(path, text))
 }
 
 fn read_secret(path: &Path) -> anyhow::Result<String> {

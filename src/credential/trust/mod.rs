@@ -45,6 +45,9 @@ pub struct Trust {
 struct Shared {
     policy: Mutex<Policy>,
     changes: Epoch,
+    /// The invite of this side that was refused last because it has expired.
+    expired: Mutex<Option<InviteId>>,
+    expirations: Epoch,
 }
 
 #[derive(Clone)]
@@ -112,9 +115,14 @@ impl Trust {
             access,
             revoked: Arc::default(),
         });
-        let changes = Epoch::default();
+        let shared = Shared {
+            policy,
+            changes: Epoch::default(),
+            expired: Mutex::default(),
+            expirations: Epoch::default(),
+        };
         Self {
-            shared: Arc::new(Shared { policy, changes }),
+            shared: Arc::new(shared),
             refusing: None,
             accepts_invites: false,
         }
@@ -346,6 +354,27 @@ impl Trust {
             Access::Invite(invite) => Some(invite),
             Access::Open | Access::Secrets(_) => None,
         }
+    }
+
+    /// Notes that a core member has refused this invite of this side because it has expired.
+    pub(crate) fn note_expired(&self, invite: InviteId) {
+        *self.shared.expired.lock() = Some(invite);
+        self.shared.expirations.advance();
+    }
+
+    /// Returns whether this invite is the one that was refused last because it has expired.
+    pub(super) fn was_expired(&self, invite: InviteId) -> bool {
+        *self.shared.expired.lock() == Some(invite)
+    }
+
+    /// Returns the number of such refusals so far.
+    pub(super) fn expirations(&self) -> u64 {
+        self.shared.expirations.current()
+    }
+
+    /// Completes once there are more such refusals than `seen`. Cancel-safe.
+    pub(super) async fn expired_since(&self, seen: u64) {
+        self.shared.expirations.later_than(seen).await;
     }
 
     /// Returns the number of changes so far, to be passed to [`changed_since`](Self::changed_since).

@@ -24,6 +24,7 @@ use bytes::{Bytes, BytesMut};
 use futures::lock::Mutex;
 
 use crate::credential::{Claims, Grounds, Identity, Proved};
+use crate::net::address::is_discard_only;
 use crate::net::{Alpn, CloseCode, CloseReason, NetConnection, canonical};
 use crate::rt::sync::yield_now;
 use crate::rt::{self, Instant};
@@ -58,6 +59,7 @@ pub struct SecureConnection<R, W>(Arc<Inner<R, W>>);
 struct Inner<R, W> {
     local_addr: SocketAddr,
     remote_addr: SocketAddr,
+    is_local: bool,
     local_identity: Arc<Identity>,
     remote_identity: Identity,
     proved: Proved,
@@ -103,9 +105,15 @@ impl<R: FrameReader, W: FrameWriter> SecureConnection<R, W> {
         established: Established,
     ) -> Self {
         let endpoints = params.endpoints;
+        let remote_addr = canonical(endpoints.remote);
         Self(Arc::new(Inner {
             local_addr: canonical(established.observed_addr.unwrap_or(endpoints.local)),
-            remote_addr: canonical(endpoints.remote),
+            remote_addr,
+            is_local: if is_discard_only(remote_addr) {
+                reader.is_local()
+            } else {
+                remote_addr.ip().is_loopback()
+            },
             local_identity: Arc::clone(params.credential.shared_identity()),
             remote_identity: established.remote_identity,
             proved: established.proved,
@@ -155,6 +163,9 @@ impl<R: FrameReader, W: FrameWriter> NetConnection for SecureConnection<R, W> {
     }
     fn remote_addr(&self) -> SocketAddr {
         self.0.remote_addr
+    }
+    fn is_local(&self) -> bool {
+        self.0.is_local
     }
     fn local_identity(&self) -> Identity {
         *self.0.local_identity

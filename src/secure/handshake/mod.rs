@@ -155,8 +155,13 @@ pub(super) async fn dial<R: FrameReader, W: FrameWriter>(
         _ => Proved::IDENTITY,
     };
     let accepted = payload::decode_confirmation(confirmation);
-    accepted.map_err(|reason| HandshakeError::Refused {
-        reason: explained(reason, &access, &credential.identity()),
+    accepted.map_err(|reason| {
+        if let (Refusal::Expired, Access::Invite(invite)) = (reason, &access) {
+            credential.trust().note_expired(invite.claims().id());
+        }
+        HandshakeError::Refused {
+            reason: explained(reason, &access, &credential.identity()),
+        }
     })?;
     Ok(Established {
         remote_identity,

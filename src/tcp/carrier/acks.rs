@@ -157,11 +157,15 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let addr = listener.local_addr().unwrap();
             let (dialled, accepted) = tokio::join!(TcpStream::connect(addr), listener.accept());
-            let (_, writer) = raw::split(dialled.unwrap(), BytesMut::new(), &Readers::default());
+            let (_, writer) = raw::split(
+                dialled.unwrap().into(),
+                BytesMut::new(),
+                &Readers::default(),
+            );
             let accepted = accepted.unwrap().0;
             // As after an exchange.
             delay_acks(&accepted);
-            let (mut reader, answers) = raw::split(accepted, BytesMut::new(), readers);
+            let (mut reader, answers) = raw::split(accepted.into(), BytesMut::new(), readers);
             let (read, reads) = std::sync::mpsc::channel();
             let reading = Task::spawn(async move {
                 while let Ok(Some(_)) = reader.read_frame().await {

@@ -11,10 +11,10 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
 
 use super::acks::Attention;
 use super::readers::{Held, Readers};
+use crate::tcp::stream::{Outlet, ReadHalf};
 
 /// The fewest bytes that a read asks for. A new or quiet connection reads this much.
 const MIN_READ: usize = 1000;
@@ -23,7 +23,7 @@ const MAX_DOUBLINGS: u8 = 8;
 
 #[derive(Debug)]
 pub(super) struct Incoming {
-    stream: OwnedReadHalf,
+    stream: ReadHalf,
     readers: Readers,
     attention: Attention,
     // The doublings of `MIN_READ` to the bytes that the next read asks for: one more after a full read,
@@ -37,7 +37,7 @@ pub(super) struct Incoming {
 impl Incoming {
     /// `buffer` holds the bytes of `stream` that have been read already. `readers` is shared with
     /// the other connections of the network.
-    pub(super) fn new(stream: OwnedReadHalf, buffer: BytesMut, readers: &Readers) -> Self {
+    pub(super) fn new(stream: ReadHalf, buffer: BytesMut, readers: &Readers) -> Self {
         Self {
             stream,
             readers: readers.clone(),
@@ -48,8 +48,14 @@ impl Incoming {
         }
     }
 
-    pub(super) fn stream(&self) -> &TcpStream {
-        self.stream.as_ref()
+    /// Returns the TCP stream, if it is known.
+    pub(super) fn tcp(&self) -> Option<&TcpStream> {
+        self.stream.tcp()
+    }
+
+    /// Returns where the other half of the stream writes to.
+    pub(super) fn outlet(&self) -> Outlet<'_> {
+        self.stream.outlet()
     }
 
     /// Reads more bytes into the buffer. Returns their number, which is 0 at the end of the stream.
@@ -63,10 +69,33 @@ impl Incoming {
             ready!(self.poll_ready(elsewhere, cx))?;
         }
         let read_len = MIN_READ << self.doublings;
-        self.reserve(read_len);
-        let read = pin!(self.stream.read_buf(&mut self.buffer)).poll(cx);
-        if read.is_pending() && !self.buffer.is_empty() {
-            self.count_part(elsewhere);
+        let read = match &mut self.stream {
+            ReadHalf::Plain(stream) => {
+                reserve(&mut self.buffer, read_len);
+                pin!(stream.read_buf(&mut self.buffer)).poll(cx)
+            }
+            ReadHalf::Tls(stream) => {
+                let mut append = |bytes: &[u8]| {
+                    reserve(&mut self.buffer, bytes.len());
+                    self.buffer.extend_from_slice(bytes);
+                };
+                stream.poll_read(read_len, &mut append, cx)
+            }
+            ReadHalf::Any(stream) => {
+                let mut append = |bytes: &[u8]| {
+                    reserve(&mut self.buffer, bytes.len());
+                    self.buffer.extend_from_slice(bytes);
+                };
+                stream.poll_read(read_len, &mut append, cx)
+            }
+        };
+        if read.is_pending() {
+            if self.buffer.is_empty() {
+                // It was ready for something that is no data, or that had been read already.
+                self.prepare_wait(elsewhere, cx);
+            } else {
+                self.count_part(elsewhere);
+            }
         }
         let read = ready!(read)?;
         if read > 0 {
@@ -94,33 +123,39 @@ impl Incoming {
         self.readers.count(&mut self.held, held);
     }
 
-    /// Makes room for a read of `len` bytes. By itself, the buffer would double, and a peer that stops
-    /// inside of a frame would hold the more.
-    fn reserve(&mut self, len: usize) {
-        let have = self.buffer.len();
-        if self.buffer.capacity().saturating_sub(have) >= len || self.buffer.try_reclaim(len) {
-            return;
-        }
-        // Room for as much as there is, so that a frame that arrives in many short reads is not copied
-        // for each of them. No more than a frame waits here.
-        let mut larger = BytesMut::with_capacity(have + len.max(have));
-        larger.extend_from_slice(&self.buffer);
-        self.buffer = larger;
-    }
-
     /// Completes when there is something to read. The buffer must be empty.
     fn poll_ready(&mut self, elsewhere: usize, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let stream = self.stream.as_ref();
-        let ready = stream.poll_read_ready(cx);
+        let ready = self.stream.poll_read_ready(cx);
         if ready.is_pending() {
-            self.attention.before_wait(stream, self.readers.acks(), cx);
-            // Frees the buffer while idle. Frames that were split off share its memory and keep it
-            // alive for as long as they exist.
-            self.buffer = BytesMut::new();
-            self.readers.count(&mut self.held, elsewhere);
+            self.prepare_wait(elsewhere, cx);
         }
         ready
     }
+
+    /// Prepares for a wait with nothing in the buffer.
+    fn prepare_wait(&mut self, elsewhere: usize, cx: &Context<'_>) {
+        if let Some(stream) = self.stream.tcp() {
+            self.attention.before_wait(stream, self.readers.acks(), cx);
+        }
+        // Frees the buffer while idle. Frames that were split off share its memory and keep it
+        // alive for as long as they exist.
+        self.buffer = BytesMut::new();
+        self.readers.count(&mut self.held, elsewhere);
+    }
+}
+
+/// Makes room for a read of `len` bytes. By itself, the buffer would double, and a peer that stops inside of a frame
+/// would hold the more.
+fn reserve(buffer: &mut BytesMut, len: usize) {
+    let have = buffer.len();
+    if buffer.capacity().saturating_sub(have) >= len || buffer.try_reclaim(len) {
+        return;
+    }
+    // Room for as much as there is, so that a frame that arrives in many short reads is not copied for each of them. No
+    // more than a frame waits here.
+    let mut larger = BytesMut::with_capacity(have + len.max(have));
+    larger.extend_from_slice(buffer);
+    *buffer = larger;
 }
 
 impl Drop for Incoming {

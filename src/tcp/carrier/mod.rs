@@ -49,6 +49,14 @@ impl FrameReader for TcpReader {
             Reader::WebSocket(reader) => reader.read_frame().await,
         }
     }
+
+    fn is_local(&self) -> bool {
+        match &self.0 {
+            Reader::Raw(reader) => reader.is_local(),
+            // Nobody dials these here.
+            Reader::WebSocket(_) => false,
+        }
+    }
 }
 
 impl FrameWriter for TcpWriter {

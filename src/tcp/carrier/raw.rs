@@ -9,12 +9,11 @@ use std::io;
 
 use bytes::{Buf as _, BytesMut};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
 
 use super::incoming::Incoming;
 use super::readers::Readers;
 use crate::secure::{FrameBuffer, FrameEvent};
+use crate::tcp::stream::{Stream, WriteHalf};
 
 /// The size of a frame's length, in bytes.
 const LENGTH_LEN: usize = 2;
@@ -22,11 +21,11 @@ const LENGTH_LEN: usize = 2;
 /// Splits `stream` into a reader and a writer of frames. `sniffed` holds the bytes of it that have
 /// been read already. `readers` is shared with the other connections of the network.
 pub(in crate::tcp) fn split(
-    stream: TcpStream,
+    stream: Stream,
     sniffed: BytesMut,
     readers: &Readers,
 ) -> (RawReader, RawWriter) {
-    let (reading, writing) = stream.into_split();
+    let (reading, writing) = stream.split();
     let reader = RawReader(Incoming::new(reading, sniffed, readers));
     (reader, RawWriter { stream: writing })
 }
@@ -36,10 +35,16 @@ pub(in crate::tcp) struct RawReader(Incoming);
 
 #[derive(Debug)]
 pub(in crate::tcp) struct RawWriter {
-    stream: OwnedWriteHalf,
+    stream: WriteHalf,
 }
 
 impl RawReader {
+    /// Returns whether the stream leads to a loopback address.
+    pub(super) fn is_local(&self) -> bool {
+        let peer = self.0.tcp().and_then(|stream| stream.peer_addr().ok());
+        peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback())
+    }
+
     pub(super) async fn read_frame(&mut self) -> io::Result<Option<FrameEvent>> {
         loop {
             if let Some(frame) = split_frame(&mut self.0.buffer) {
@@ -72,15 +77,20 @@ fn split_frame(buffer: &mut BytesMut) -> Option<BytesMut> {
 
 impl RawWriter {
     #[cfg(test)]
-    pub(super) fn stream(&self) -> &TcpStream {
-        self.stream.as_ref()
+    pub(super) fn stream(&self) -> &tokio::net::TcpStream {
+        self.stream.tcp().unwrap()
     }
 
     pub(super) async fn write_frames(&mut self, frames: &mut FrameBuffer) -> io::Result<()> {
+        let stream = match &mut self.stream {
+            WriteHalf::Plain(stream) => stream,
+            WriteHalf::Tls(stream) => return stream.write_all(frames.bytes_mut()).await,
+            WriteHalf::Any(stream) => return stream.write_all(frames.bytes_mut()).await,
+        };
         while !frames.is_empty() {
             let bytes = frames.bytes_mut();
             // `write_buf` would make a vectored write of one slice, which costs more.
-            let written = self.stream.write(bytes).await?;
+            let written = stream.write(bytes).await?;
             if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }

@@ -24,7 +24,9 @@ pub(in crate::tcp) enum Request {
     Get,
     /// A request over HTTP/1.0, which has no upgrades.
     Http10,
-    /// Any other method or version.
+    /// A request over HTTP/2 or another version.
+    OtherHttp,
+    /// Any other method.
     Other,
     /// A head that breaks the rules of HTTP or of the WebSocket upgrade.
     Malformed {
@@ -75,6 +77,37 @@ pub(in crate::tcp) fn parse(head: &[u8]) -> Request {
     }
 }
 
+/// Returns whether a head is well formed and its request has nothing to do with WebSockets. A proxy that passes on requests
+/// for WebSockets without their field `Upgrade` leaves the others.
+pub(in crate::tcp) fn is_plain(head: &[u8]) -> bool {
+    Head::read(head).is_ok_and(|head| head.is_plain())
+}
+
+/// Returns whether a request that was parsed elsewhere has to do with WebSockets, as far as its fields tell.
+#[cfg(feature = "http")]
+pub(in crate::tcp) fn has_to_do_with_websockets(fields: &hyper::HeaderMap) -> bool {
+    !Head::default().with_fields(fields).is_plain()
+}
+
+/// Returns the meaning of a request that was parsed elsewhere.
+#[cfg(feature = "http")]
+pub(in crate::tcp) fn meaning(
+    method: &hyper::Method,
+    version: hyper::Version,
+    fields: &hyper::HeaderMap,
+) -> Request {
+    let head = Head {
+        is_get: *method == hyper::Method::GET,
+        version: match version {
+            hyper::Version::HTTP_10 => Version::Http10,
+            hyper::Version::HTTP_11 => Version::Http11,
+            _ => Version::Other,
+        },
+        ..Head::default()
+    };
+    head.with_fields(fields).request()
+}
+
 #[derive(Debug, Default)]
 struct Head<'a> {
     is_get: bool,
@@ -123,6 +156,14 @@ impl<'a> Head<'a> {
         Ok(read)
     }
 
+    #[cfg(feature = "http")]
+    fn with_fields(mut self, fields: &'a hyper::HeaderMap) -> Self {
+        for (name, value) in fields {
+            self.field(name.as_str().as_bytes(), value.as_bytes());
+        }
+        self
+    }
+
     fn request_line(&mut self, line: &[u8]) {
         self.is_get = line.starts_with(b"GET ");
         // The target may hold anything, spaces included: it has no meaning here.
@@ -147,10 +188,14 @@ impl<'a> Head<'a> {
         }
     }
 
+    fn is_plain(&self) -> bool {
+        !self.upgrades_to_websocket && matches!(self.key, Field::Missing)
+    }
+
     fn request(&self) -> Request {
         match self.version {
             Version::Http10 => return Request::Http10,
-            Version::Other => return Request::Other,
+            Version::Other => return Request::OtherHttp,
             Version::Http11 if !self.is_get => return Request::Other,
             Version::Http11 if !self.upgrades_to_websocket => return Request::Get,
             Version::Http11 => {}
@@ -253,8 +298,8 @@ mod tests {
             ("GET / HTTP/1.0", Request::Http10),
             ("POST / HTTP/1.0", Request::Http10),
             ("GET / HTTP/1.2", Request::Get),
-            ("PRI * HTTP/2.0", Request::Other),
-            ("GET /", Request::Other),
+            ("PRI * HTTP/2.0", Request::OtherHttp),
+            ("GET /", Request::OtherHttp),
             ("GET /a b HTTP/1.1", Request::Get),
         ] {
             assert_eq!(

@@ -18,10 +18,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::{Buf as _, BytesMut};
-use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
 
 use super::error::AcceptError;
+use super::stream::Stream;
 pub use error::NetworkError;
 pub(super) use header::SIGNATURE;
 pub use network::Network;
@@ -86,7 +85,7 @@ fn address(text: &[u8]) -> Option<IpAddr> {
 /// Reads the header of the PROXY protocol with which `stream` must begin. Returns the client, or `None`
 /// if it is the proxy itself. Bytes after the header that have been read are left in `received`.
 pub(super) async fn read_header(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     received: &mut BytesMut,
 ) -> Result<Option<SocketAddr>, AcceptError> {
     let malformed = |what| AcceptError::ProxyHeader { what };

@@ -60,8 +60,8 @@ mod tests {
 
     #[test]
     fn a_reader_that_waits_for_each_message_never_gives_up_its_turn() {
-        assert_eq!(turns(1, true), []);
-        assert_eq!(turns(2047, true), []);
+        assert!(turns(1, true).is_empty());
+        assert!(turns(2047, true).is_empty());
         assert_eq!(turns(2048, true).len(), 10_000);
     }
 

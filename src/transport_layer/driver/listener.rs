@@ -111,11 +111,13 @@ fn count_error<R: NetIncomingRequest, T: NetTransport, M: Message>(
     addr: SocketAddr,
     error: &anyhow::Error,
 ) {
-    count_failure(intake, addr, R::failure(error), &format_args!("{error:#}"));
+    if let Some(reason) = R::failure(error) {
+        count_failure(intake, addr, reason, &format_args!("{error:#}"));
+    }
 }
 
-/// Counts a handshake that has failed. Anyone can make handshakes fail, so the number of log lines
-/// grows with the logarithm of the count.
+/// Counts a handshake that has failed. Anyone can make handshakes fail, so the number of log lines for each
+/// reason grows with the logarithm of its count. A flood with one reason hides no other.
 fn count_failure<T: NetTransport, M: Message>(
     intake: &Intake<T, M>,
     addr: SocketAddr,
@@ -123,7 +125,9 @@ fn count_failure<T: NetTransport, M: Message>(
     why: &dyn std::fmt::Display,
 ) {
     let failures = intake.shared.with(|peers, _| peers.accept_failed(reason));
-    if failures.is_power_of_two() {
+    if !reason.is_failure() {
+        tracing::debug!(%addr, %why, "served an incoming connection that is of no peer");
+    } else if failures.is_power_of_two() {
         tracing::info!(failures, %addr, %why, "refused an incoming connection");
     }
 }

@@ -11,6 +11,8 @@ pub(crate) mod custom_network;
 #[path = "../../../examples/driver_loop.rs"]
 #[expect(dead_code, reason = "`main` is not run")]
 mod driver_loop;
+#[cfg(feature = "axum")]
+mod embedding;
 #[path = "../../../examples/member.rs"]
 #[expect(dead_code, reason = "`main` is not run")]
 mod member;

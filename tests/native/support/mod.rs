@@ -6,6 +6,8 @@ pub(crate) mod messages;
 pub(crate) mod proxy;
 pub(crate) mod tab;
 pub(crate) mod upstream;
+#[cfg(feature = "axum")]
+pub(crate) mod web_tab;
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -12,6 +12,7 @@ mod misbehaviour;
 mod naming;
 mod partial;
 mod queues;
+mod renewal;
 mod silence;
 mod stress;
 mod to_all;

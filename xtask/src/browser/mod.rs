@@ -2,6 +2,7 @@
 //!
 //! It starts and ends the browser and its driver, and does not look at what a page shows.
 
+pub(crate) mod home;
 pub(crate) mod programs;
 pub(crate) mod webdriver;
 
@@ -14,8 +15,10 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::browser::home::Home;
 use crate::browser::programs::{Firefox, Programs};
 use crate::browser::webdriver::Session;
+use crate::host::freeze::Frozen;
 use crate::host::http::Client;
 use crate::host::process::Process;
 use crate::host::{wait, workspace};
@@ -53,11 +56,22 @@ const ALL_TABS_AWAKE: [&str; 3] = [
 ];
 
 /// What happens to the messages that a page writes to its console.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Console {
+    #[default]
     Ignored,
     /// The driver keeps them for [`Session::console`].
     Recorded,
+}
+
+/// What distinguishes a browser from others.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Settings<'a> {
+    /// Arguments besides those of every browser.
+    pub(crate) arguments: &'a [&'a str],
+    pub(crate) console: Console,
+    /// The home folder. `None` for that of this program.
+    pub(crate) home: Option<&'a Home>,
 }
 
 /// A browser and its driver. Dropping it ends both and removes the profile.
@@ -65,26 +79,22 @@ pub(crate) enum Console {
 pub(crate) struct Browser {
     pub(crate) session: Session,
     // Dropped after the session, which needs the driver.
-    _driver: Process,
+    driver: Process,
     _dir: TempDir,
 }
 
 impl Browser {
-    /// Starts the driver on a free port, and a browser with a new profile and `more` arguments.
-    pub(crate) fn start(
-        programs: &Programs,
-        more: &[&str],
-        console: Console,
-    ) -> anyhow::Result<Self> {
+    /// Starts the driver on a free port, and a browser with a new profile.
+    pub(crate) fn start(programs: &Programs, settings: Settings<'_>) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("gossip-browser.")
             .tempdir()?;
         let log = dir.path().join("chromedriver.log");
-        let (driver, url) = start_driver(&programs.driver, &log)?;
+        let (driver, url) = start_driver(&programs.driver, settings.home, &log)?;
         let arguments: Vec<String> = ARGUMENTS
             .iter()
             .chain(&ALL_TABS_AWAKE)
-            .chain(more)
+            .chain(settings.arguments)
             .map(|&argument| argument.to_owned())
             .chain([
                 "--window-size=1280,900".to_owned(),
@@ -92,7 +102,7 @@ impl Browser {
             ])
             .collect();
         let mut capabilities = capabilities(programs, &arguments);
-        if console == Console::Recorded
+        if settings.console == Console::Recorded
             && let Some(fields) = capabilities.as_object_mut()
         {
             fields.insert("goog:loggingPrefs".to_owned(), json!({ "browser": "ALL" }));
@@ -101,9 +111,14 @@ impl Browser {
             .with_context(|| workspace::tail(&log, 5))?;
         Ok(Self {
             session,
-            _driver: driver,
+            driver,
             _dir: dir,
         })
+    }
+
+    /// Stops the browser, with all of its tabs, until the result is dropped. Its driver goes on.
+    pub(crate) fn freeze(&self) -> Frozen {
+        Frozen::descendants_of(self.driver.id())
     }
 }
 
@@ -127,10 +142,14 @@ pub(crate) fn firefox_capabilities(programs: &Firefox) -> Value {
 ///
 /// With `--port=0` chromedriver takes a port that is free on `::1`, and ends if any program uses it on
 /// 127.0.0.1.
-fn start_driver(program: &Path, log: &Path) -> anyhow::Result<(Process, String)> {
+fn start_driver(
+    program: &Path,
+    home: Option<&Home>,
+    log: &Path,
+) -> anyhow::Result<(Process, String)> {
     let mut last = None;
     for _ in 0..DRIVER_STARTS {
-        let mut driver = spawn_driver(program, log)?;
+        let mut driver = spawn_driver(program, home, log)?;
         match driver_port_within(&mut driver, log)? {
             Ok(port) => return Ok((driver, format!("http://127.0.0.1:{port}"))),
             Err(status) => last = Some(status),
@@ -143,7 +162,8 @@ fn start_driver(program: &Path, log: &Path) -> anyhow::Result<(Process, String)>
     )
 }
 
-fn spawn_driver(program: &Path, log: &Path) -> anyhow::Result<Process> {
+/// Starts the driver, whose browser has its environment.
+fn spawn_driver(program: &Path, home: Option<&Home>, log: &Path) -> anyhow::Result<Process> {
     let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     let mut command = Command::new(program);
     command
@@ -151,6 +171,9 @@ fn spawn_driver(program: &Path, log: &Path) -> anyhow::Result<Process> {
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)
         .stderr(file);
+    if let Some(home) = home {
+        command.env("HOME", home.path());
+    }
     Process::spawn(&mut command)
 }
 
@@ -214,7 +237,7 @@ mod tests {
     #[test]
     fn a_driver_whose_port_another_program_has_taken_is_started_again() {
         let (dir, program) = driver_that_starts_after(3);
-        let (_driver, url) = start_driver(&program, &dir.path().join("log")).unwrap();
+        let (_driver, url) = start_driver(&program, None, &dir.path().join("log")).unwrap();
         assert_eq!(url, "http://127.0.0.1:41235");
     }
 
@@ -222,7 +245,7 @@ mod tests {
     #[test]
     fn a_driver_that_never_starts_is_an_error_with_its_last_words() {
         let (dir, program) = driver_that_starts_after(100);
-        let error = start_driver(&program, &dir.path().join("log"))
+        let error = start_driver(&program, None, &dir.path().join("log"))
             .unwrap_err()
             .to_string();
         assert!(error.contains("5 times"), "{error}");

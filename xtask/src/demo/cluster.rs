@@ -13,6 +13,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 use tempfile::TempDir;
 
+use crate::authority::{Authority, Files};
 use crate::demo::node::{KeyAccess, Node};
 use crate::demo::ports::{LOOPBACK, Ports};
 use crate::demo_secret::{self, DemoSecret, Invite};
@@ -42,6 +43,34 @@ pub(crate) enum OtherNodes {
     Upstream,
 }
 
+/// How the first node serves the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Http,
+    /// On its gossip port, with a certificate that an authority of this run issues.
+    Https,
+}
+
+/// The name under which the page is opened over https.
+const TLS_NAME: &str = "localhost";
+/// All names in the certificate.
+const TLS_NAMES: [&str; 3] = [TLS_NAME, "127.0.0.1", "::1"];
+
+/// The certificate of the first node, and the authority that has issued it.
+#[derive(Debug)]
+struct Tls {
+    authority: Authority,
+    files: Files,
+}
+
+impl Tls {
+    fn make(folder: &Path) -> anyhow::Result<Self> {
+        let authority = Authority::make(folder, &TLS_NAMES)?;
+        let files = authority.issue(folder)?;
+        Ok(Self { authority, files })
+    }
+}
+
 /// The content of a node's ready file.
 #[derive(Debug, Clone, Copy, Deserialize)]
 struct Ready {
@@ -59,6 +88,7 @@ pub(crate) struct Cluster {
     /// The program of an upstream node, if all nodes but the first run it.
     upstream: Option<PathBuf>,
     web_root: Option<PathBuf>,
+    tls: Option<Tls>,
     /// Holds the secret, the keys and the logs. Only this user can read it.
     dir: TempDir,
 }
@@ -69,6 +99,7 @@ impl Cluster {
         workspace: &Workspace,
         web_root: Option<&Path>,
         others: OtherNodes,
+        scheme: Scheme,
     ) -> anyhow::Result<Self> {
         println!("Building the node");
         let mut cargo = workspace.cargo(&["build", "--quiet", "--package", "gossip-node"]);
@@ -84,12 +115,17 @@ impl Cluster {
 
         let dir = workspace::private_folder("gossip-demo.")?;
         let secret = DemoSecret::make(&program, dir.path(), NAME)?;
+        let tls = match scheme {
+            Scheme::Http => None,
+            Scheme::Https => Some(Tls::make(dir.path())?),
+        };
         Ok(Self {
             nodes: Vec::new(),
             secret,
             program,
             upstream,
             web_root: web_root.map(Path::to_path_buf),
+            tls,
             dir,
         })
     }
@@ -182,8 +218,15 @@ impl Cluster {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
-        if let Some(web_root) = self.web_root.as_ref().filter(|_| node.id == PAGE_SERVER) {
-            command.arg("--web-root").arg(web_root);
+        if node.id == PAGE_SERVER {
+            if let Some(web_root) = &self.web_root {
+                command.arg("--web-root").arg(web_root);
+            }
+            if let Some(Tls { files, .. }) = &self.tls {
+                command.arg("--http-on-gossip-port");
+                command.arg("--tls-cert").arg(&files.certificate);
+                command.arg("--tls-key").arg(&files.key);
+            }
         }
         for other in &self.nodes {
             command.args(["--seed", &other.gossip.to_string()]);
@@ -235,8 +278,21 @@ impl Cluster {
 
     /// Returns the page's address with another invite.
     pub(crate) fn page_url_with(&self, invite: &str) -> anyhow::Result<String> {
+        Ok(format!("{}/#invite={invite}", self.origin()?))
+    }
+
+    /// Returns the page's origin.
+    pub(crate) fn origin(&self) -> anyhow::Result<String> {
         let first = self.nodes.first().context("no node serves the page")?;
-        Ok(format!("http://{}/#invite={invite}", first.http))
+        Ok(match self.tls {
+            Some(_) => format!("https://{TLS_NAME}:{}", first.gossip.port()),
+            None => format!("http://{}", first.http),
+        })
+    }
+
+    /// Returns the file with the certificate of the authority, if the page is served over https.
+    pub(crate) fn authority(&self) -> Option<&Path> {
+        self.tls.as_ref().map(|tls| &*tls.authority.file)
     }
 
     /// Returns another invite than that of the other tabs.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 
 use crate::browser::programs::Programs;
-use crate::browser::{Browser, Console};
+use crate::browser::{Browser, Settings};
 use crate::demo::cluster::Cluster;
 use crate::demo::tab::Tab;
 use crate::host::http::Client;
@@ -32,7 +32,7 @@ const CONNECTED_WITHIN: Duration = Duration::from_secs(20);
 /// much, or if a node still knows one of them.
 pub(crate) fn run(programs: &Programs, cluster: &Cluster, loads: usize) -> anyhow::Result<()> {
     println!("\nA crowd in headless {}:", programs.chrome.display());
-    let browser = Browser::start(programs, &[], Console::Ignored)?;
+    let browser = Browser::start(programs, Settings::default())?;
     let url = cluster.page_url()?;
     let crowd = Crowd {
         cluster,

@@ -10,15 +10,20 @@ mod proof;
 mod tab;
 mod view;
 
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
+use crate::authority;
+use crate::browser::home::Certutil;
 use crate::browser::programs::Programs;
-use crate::demo::cluster::{Cluster, GOSSIP_INTERVAL, OtherNodes};
+use crate::demo::cluster::{Cluster, GOSSIP_INTERVAL, OtherNodes, Scheme};
 use crate::demo::ports::Ports;
+use crate::demo::proof::Tools;
 use crate::host::interrupt;
+use crate::host::skips::Skips;
 use crate::host::workspace::Workspace;
 use crate::wasm::bundle;
 
@@ -44,6 +49,11 @@ pub(crate) struct Options {
     #[arg(long)]
     upstream: bool,
 
+    /// Serve the page over https, on the gossip port of the first node, with a certificate by an authority that is made
+    /// for this run
+    #[arg(long)]
+    tls: bool,
+
     /// Prove in a headless browser that tabs and nodes form one cluster, then exit
     #[arg(long)]
     check: bool,
@@ -54,7 +64,7 @@ pub(crate) struct Options {
         value_name = "TABS",
         num_args = 0..=1,
         default_missing_value = "200",
-        conflicts_with_all = ["check", "upstream"]
+        conflicts_with_all = ["check", "upstream", "tls"]
     )]
     crowd: Option<usize>,
 }
@@ -73,13 +83,25 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     // First, so that a browser that cannot be installed is reported before the long build.
     let is_automatic = options.check || options.crowd.is_some();
     let browser = is_automatic.then(Programs::ensure).transpose()?;
+    let mut certutil = None;
+    if options.tls && options.check {
+        certutil = Skips::here().or_skip("the page over https", Certutil::ensure())?;
+        if certutil.is_none() {
+            return Ok(());
+        }
+    }
     let web_root = bundle::build(&workspace)?;
-    let mut cluster = Cluster::prepare(&workspace, Some(&web_root), others)?;
+    let scheme = if options.tls {
+        Scheme::Https
+    } else {
+        Scheme::Http
+    };
+    let mut cluster = Cluster::prepare(&workspace, Some(&web_root), others, scheme)?;
     cluster.start(nodes, ports)?;
     announce(&cluster, start.elapsed())?;
     match (browser, options.crowd) {
         (Some(browser), Some(tabs)) => crowd::run(&browser, &cluster, tabs),
-        (Some(browser), None) => proof::run(&workspace, &browser, cluster),
+        (Some(browser), None) => proof::run(&workspace, &Tools { browser, certutil }, cluster),
         (None, _) => watch(cluster),
     }
 }
@@ -109,12 +131,32 @@ fn announce(cluster: &Cluster, took: Duration) -> anyhow::Result<()> {
         "Ready after {:.1} s. Every tab that opens this address joins the cluster. It contains an invite, which expires in a day: share it with those who may join.",
         took.as_secs_f64()
     );
+    if let Some(file) = cluster.authority() {
+        announce_tls(file);
+    }
     let id = &cluster.secret.invite.id;
     let mut nodes = cluster.nodes().iter();
     if let Some(line) = nodes.find_map(|node| node.how_to_revoke(id)) {
         println!("End the invite before that:  {line}");
     }
     Ok(())
+}
+
+/// Says what a browser shows that does not trust the authority with the certificate in `file`, and how it comes to.
+fn announce_tls(file: &Path) {
+    let (name, file) = (authority::NAME, file.display());
+    println!(
+        "No browser knows the authority that has issued the certificate, so each shows a warning instead of the page \
+         (\"Your connection is not private\", NET::ERR_CERT_AUTHORITY_INVALID) until you go on from there."
+    );
+    println!(
+        "To see none, import this file in the browser's settings as an authority for websites, and delete \"{name}\" there later:\n  {file}"
+    );
+    println!("Chromium on Linux also takes it from the command line:");
+    println!("  certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n '{name}' -i {file}");
+    println!(
+        "The authority vouches for this machine only (localhost), for two days, and its key is in no file."
+    );
 }
 
 /// Waits until the user stops the demo. Fails if a node exits before that.

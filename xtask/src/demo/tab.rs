@@ -1,7 +1,7 @@
 //! A tab with the live page, used as a user would: reads what it shows and fills in its form.
 //!
 //! Finds elements by their `data-testid` attributes, and never looks at the program behind the
-//! document.
+//! document, except for the WebSockets that it opens.
 
 use std::fs;
 use std::path::Path;
@@ -34,6 +34,45 @@ const READ: &str = r"
         members,
     };
 ";
+
+/// Records the WebSockets that a page opens. It runs before the page's own scripts, which do not notice.
+const RECORD_SOCKETS: &str = r"
+    window.gossipSockets = [];
+    window.WebSocket = class extends window.WebSocket {
+        constructor(...args) {
+            super(...args);
+            window.gossipSockets.push(this);
+        }
+    };
+";
+
+/// Reads what [`RECORD_SOCKETS`] has recorded, and what the browser says of the page.
+const READ_SECURITY: &str = r"
+    return {
+        is_secure_context: window.isSecureContext,
+        origin: location.origin,
+        sockets: window.gossipSockets.map((socket) => ({
+            url: socket.url,
+            is_open: socket.readyState === WebSocket.OPEN,
+        })),
+    };
+";
+
+/// How the page was loaded, and how it is connected.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Security {
+    pub(crate) is_secure_context: bool,
+    pub(crate) origin: String,
+    /// All WebSockets that the page has opened since it was loaded.
+    pub(crate) sockets: Vec<Socket>,
+}
+
+/// A WebSocket of the page.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Socket {
+    pub(crate) url: String,
+    pub(crate) is_open: bool,
+}
 
 /// The content of the page.
 #[derive(Debug, Deserialize)]
@@ -109,14 +148,28 @@ impl<'a> Tab<'a> {
 
     /// Makes the tab one of a page that has no locks, as on plain http, from its next load on.
     pub(crate) fn disable_locks(&self) -> anyhow::Result<()> {
-        const HIDE: &str =
-            "Object.defineProperty(Navigator.prototype, 'locks', { value: undefined });";
+        self.run_first("Object.defineProperty(Navigator.prototype, 'locks', { value: undefined });")
+    }
+
+    /// Records the WebSockets of the page for [`security`](Self::security), from its next load on.
+    pub(crate) fn record_sockets(&self) -> anyhow::Result<()> {
+        self.run_first(RECORD_SOCKETS)
+    }
+
+    /// Runs a script before those of the page, from its next load on.
+    fn run_first(&self, script: &str) -> anyhow::Result<()> {
         let session = self.session()?;
         session.devtools(
             "Page.addScriptToEvaluateOnNewDocument",
-            &json!({ "source": HIDE }),
+            &json!({ "source": script }),
         )?;
         Ok(())
+    }
+
+    /// Returns how the page was loaded and is connected. Its WebSockets must be recorded.
+    pub(crate) fn security(&self) -> anyhow::Result<Security> {
+        let security = self.session()?.execute(READ_SECURITY)?;
+        serde_json::from_value(security).context("the page has an unexpected form")
     }
 
     /// Returns the errors on the consoles of all tabs since the last call.
@@ -126,6 +179,12 @@ impl<'a> Tab<'a> {
             .filter(|message| message.level == "SEVERE")
             .map(|message| message.message)
             .collect())
+    }
+
+    /// Returns all text that is shown, whatever page it is.
+    pub(crate) fn text(&self) -> anyhow::Result<String> {
+        let text = self.session()?.execute("return document.body.innerText")?;
+        serde_json::from_value(text).context("the page has no text")
     }
 
     pub(crate) fn read(&self) -> anyhow::Result<Shown> {

@@ -5,10 +5,13 @@
 
 pub(crate) mod apt;
 pub(crate) mod command;
+pub(crate) mod freeze;
 pub(crate) mod http;
 pub(crate) mod interrupt;
 pub(crate) mod npm;
+pub(crate) mod packages;
 pub(crate) mod process;
+pub(crate) mod skips;
 pub(crate) mod tools;
 pub(crate) mod wait;
 pub(crate) mod workspace;

@@ -11,6 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+#[cfg(unix)]
+use rustix::process::{Pid, kill_process, kill_process_group};
 
 /// The time in which a process must exit after SIGTERM. A node says goodbye within 2 s.
 const GRACE: Duration = Duration::from_secs(3);
@@ -83,10 +85,46 @@ impl Drop for Process {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Signal {
+/// A signal to a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signal {
     Terminate,
     Kill,
+    /// SIGHUP.
+    Hangup,
+    /// SIGUSR2.
+    User2,
+    /// SIGSTOP.
+    Stop,
+    /// SIGCONT.
+    Continue,
+}
+
+/// Sends a signal to one process, if it still exists.
+#[cfg(unix)]
+pub(crate) fn signal(id: u32, signal: Signal) {
+    if let Some(id) = i32::try_from(id).ok().and_then(Pid::from_raw) {
+        // An error means that the process no longer exists.
+        let _ = kill_process(id, signal.number());
+    }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn signal(_id: u32, _signal: Signal) {}
+
+#[cfg(unix)]
+impl Signal {
+    fn number(self) -> rustix::process::Signal {
+        use rustix::process::Signal as Unix;
+        match self {
+            Self::Terminate => Unix::TERM,
+            Self::Kill => Unix::KILL,
+            Self::Hangup => Unix::HUP,
+            Self::User2 => Unix::USR2,
+            Self::Stop => Unix::STOP,
+            Self::Continue => Unix::CONT,
+        }
+    }
 }
 
 #[cfg(unix)]
@@ -100,14 +138,9 @@ fn own_group(_command: &mut Command) {}
 
 #[cfg(unix)]
 fn signal_group(child: &mut Child, signal: Signal) {
-    use rustix::process::{Pid, Signal as Unix, kill_process_group};
-    let signal = match signal {
-        Signal::Terminate => Unix::TERM,
-        Signal::Kill => Unix::KILL,
-    };
     // An error means that the group no longer exists, which is the goal.
     if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        let _ = kill_process_group(group, signal);
+        let _ = kill_process_group(group, signal.number());
     }
 }
 

@@ -1,17 +1,20 @@
 //! A host outside the inner network: a browser in a namespace of its own, with tabs that are members
 //! of the cluster.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::browser::home::Home;
 use crate::browser::webdriver::{ConsoleMessage, Session, Window};
-use crate::browser::{Browser, Console};
+use crate::browser::{Browser, Console, Settings};
+use crate::host::freeze::Frozen;
+use crate::proxy::certificate::NAME;
 use crate::proxy::namespaces::Cable;
 use crate::proxy::network;
-use crate::proxy::nginx::NAME;
 use crate::proxy::programs::Programs;
 
 /// Runs in every page before the page's own scripts.
@@ -34,6 +37,8 @@ pub(crate) struct Host<'a> {
     network: &'a network::Host,
     // `None` only while it is dropped.
     browser: Option<Browser>,
+    // Dropped after the browser, which uses it.
+    _home: Home,
     tabs: Vec<Window>,
 }
 
@@ -60,21 +65,33 @@ pub(crate) enum Absence {
 }
 
 impl<'a> Host<'a> {
-    /// Starts a browser that accepts the certificate with the hash `spki`.
+    /// Starts a browser that trusts the authority with the certificate in the file `authority`.
     pub(crate) fn start(
         programs: &Programs,
         host: &'a network::Host,
-        spki: Option<&str>,
+        authority: Option<&Path>,
     ) -> anyhow::Result<Self> {
         let resolver = format!("--host-resolver-rules=MAP {NAME} {}", host.proxy);
-        let spki = spki.map(|spki| format!("--ignore-certificate-errors-spki-list={spki}"));
-        let mut arguments = vec![resolver.as_str()];
-        arguments.extend(spki.as_deref());
-        let start = || Browser::start(&programs.browser, &arguments, Console::Recorded);
+        let home = match authority {
+            Some(file) => Home::trusting(&programs.certutil, file)?,
+            None => Home::new()?,
+        };
+        let settings = Settings {
+            arguments: &[&resolver],
+            console: Console::Recorded,
+            home: Some(&home),
+        };
+        let start = || {
+            let browser = Browser::start(&programs.browser, settings)?;
+            // Where packets are lost, it takes some seconds until it does anything, which is not the time of a tab.
+            browser.session.devtools("Page.enable", &json!({}))?;
+            anyhow::Ok(browser)
+        };
         let browser = host.namespace.run(start)??;
         Ok(Self {
             network: host,
             browser: Some(browser),
+            _home: home,
             tabs: Vec::new(),
         })
     }
@@ -143,8 +160,19 @@ impl<'a> Host<'a> {
 
     /// Makes the first tab the one that [`set_key`](Self::set_key) changes.
     pub(crate) fn select_first_tab(&self) -> anyhow::Result<()> {
-        let tab = self.tabs.first().context("no tab")?;
+        self.select_tab(0)
+    }
+
+    /// Makes a tab the one that [`set_key`](Self::set_key) changes. `index` is its place in the order of opening.
+    pub(crate) fn select_tab(&self, index: usize) -> anyhow::Result<()> {
+        let tab = self.tabs.get(index).context("no such tab")?;
         self.with(|session| session.switch_to(tab))
+    }
+
+    /// Stops the browser, with all of its tabs, until the result is dropped.
+    pub(crate) fn freeze(&self) -> anyhow::Result<Frozen> {
+        let browser = self.browser.as_ref().context("the browser has ended")?;
+        Ok(browser.freeze())
     }
 
     /// Sets a key of the selected tab through its form, and returns the moment of the change by the

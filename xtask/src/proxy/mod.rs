@@ -5,8 +5,10 @@
 //! router in place of the proxy, for comparison.
 
 mod catch_up;
+mod certificate;
 mod console;
 mod host;
+mod kinds;
 mod measure;
 mod membership_log;
 mod namespaces;
@@ -18,6 +20,7 @@ mod phase;
 mod poll;
 mod programs;
 mod report;
+mod server;
 mod spread;
 mod stage;
 
@@ -26,9 +29,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use crate::demo::cluster::GOSSIP_INTERVAL;
-use crate::host::interrupt::Interrupted;
+use crate::host::skips::Skips;
 use crate::host::workspace::{self, Workspace};
 use crate::proxy::host::Absence;
+use crate::proxy::kinds::Comparison;
 use crate::proxy::network::Network;
 use crate::proxy::nodes::{Profile, Setup};
 use crate::proxy::phase::Phase;
@@ -54,9 +58,14 @@ pub(crate) struct Options {
     check: bool,
 
     /// Fail if a program is missing or namespaces cannot be created, instead of skipping the
-    /// measurement; always so with --check if the environment variable CI is set
+    /// measurement; always so with --check and --kinds if the environment variable CI is set
     #[arg(long)]
     require: bool,
+
+    /// Compare nginx, Caddy and HAProxy, with the configurations in docs/proxies: what each does to connections,
+    /// and how fast changes are behind it; always a part of --check
+    #[arg(long, conflicts_with_all = ["rounds", "catch_up"])]
+    kinds: bool,
 
     /// Number of rounds; each prints a table, and the last table holds medians of them
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -77,26 +86,28 @@ fn default_interval_ms() -> u64 {
 }
 
 impl Options {
-    fn must_run(&self) -> bool {
-        let is_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
-        self.require || (self.check && is_ci)
+    /// Returns whether anything may be left out. `here` says so of checks.
+    fn skips(&self, here: Skips) -> Skips {
+        match (self.require, self.check || self.kinds) {
+            (true, _) => Skips::Refused,
+            (false, true) => here,
+            (false, false) => Skips::Allowed,
+        }
     }
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let ready = Programs::ensure().and_then(|programs| {
-        let network = Network::create(&programs.ip, LARGE);
-        let network = network.context("cannot create network namespaces")?;
-        Ok((programs, network))
+        let create = |name| {
+            let network = Network::create(&programs.ip, name, LARGE);
+            network.context("cannot create network namespaces")
+        };
+        let networks = [create("main")?, create("quiet")?];
+        Ok((programs, networks))
     });
-    let (programs, network) = match ready {
-        Ok(ready) => ready,
-        Err(error) if options.must_run() => return Err(error),
-        Err(error) if error.is::<Interrupted>() => return Err(error),
-        Err(error) => {
-            println!("skipped: {error:#}");
-            return Ok(());
-        }
+    let skips = options.skips(Skips::here());
+    let Some((programs, [network, quiet])) = skips.or_skip("tabs behind proxies", ready)? else {
+        return Ok(());
     };
     let workspace = Workspace::find()?;
     let built = bundle::build(&workspace)?;
@@ -118,12 +129,32 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         setup: &setup,
         folder: folder.path(),
     };
+    let comparison = Comparison {
+        context: &context,
+        quiet: &Context {
+            network: &quiet,
+            ..context
+        },
+        skips,
+        rounds: rounds_of_kinds(options),
+    };
+    if options.kinds {
+        return kinds::run(comparison, || Ok(()));
+    }
     if options.catch_up {
         let mut stage = Stage::start(&context, few_tabs(Access::Proxy, SMALL))?;
         let broken = stage.catch_up(NEWCOMERS)?.broken();
         anyhow::ensure!(broken.is_empty(), "{}", broken.join("; "));
         return Ok(());
     }
+    if options.check {
+        return kinds::run(comparison, || rounds(options, &context));
+    }
+    rounds(options, &context)
+}
+
+/// Measures the cluster behind one nginx, and prints tables. Fails if an expectation of a check is not met.
+fn rounds(options: &Options, context: &Context<'_>) -> anyhow::Result<()> {
     let mut broken = Vec::new();
     let mut rounds = Vec::new();
     for round in 1..=options.rounds {
@@ -135,9 +166,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         );
         let start = Instant::now();
         let phases = if options.check {
-            short(&context)?
+            short(context)?
         } else {
-            full(&context)?
+            full(context)?
         };
         let sentences = phase::broken(&phases).into_iter();
         broken.extend(sentences.map(|sentence| format!("round {round}: {sentence}")));
@@ -157,6 +188,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         bail!("{} expectations are not met", broken.len());
     }
     Ok(())
+}
+
+/// Returns how many changes are made in each tab where proxies are compared.
+fn rounds_of_kinds(options: &Options) -> usize {
+    if options.check { 20 } else { 60 }
 }
 
 /// The measurement for tables.
@@ -221,3 +257,29 @@ const MANY: Members = Members {
     nodes: LARGE,
     tabs: MANY_TABS,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_skipped_except_in_ci_and_where_it_is_required() {
+        let skips = |require, check, kinds, here| {
+            let options = Options {
+                check,
+                require,
+                kinds,
+                rounds: 1,
+                catch_up: false,
+                gossip_interval: 250,
+            };
+            options.skips(here)
+        };
+        use Skips::{Allowed, Refused};
+        assert_eq!(skips(false, true, false, Refused), Refused);
+        assert_eq!(skips(false, false, true, Refused), Refused);
+        assert_eq!(skips(false, false, false, Refused), Allowed);
+        assert_eq!(skips(false, true, true, Allowed), Allowed);
+        assert_eq!(skips(true, false, false, Allowed), Refused);
+    }
+}

@@ -84,6 +84,20 @@ impl Namespace {
         self.ip(&["route", "replace", "default", "via", &router.to_string()])
     }
 
+    /// Uses the own address `source` for new connections to a network at an interface.
+    pub(crate) fn set_source(
+        &self,
+        network: &str,
+        interface: &str,
+        source: Ipv4Addr,
+    ) -> anyhow::Result<()> {
+        let source = source.to_string();
+        self.ip(&[
+            "route", "replace", network, "dev", interface, "proto", "kernel", "scope", "link",
+            "src", &source,
+        ])
+    }
+
     /// Adds a neighbour that does not exist: what is sent to it is lost.
     pub(crate) fn add_silent_neighbour(
         &self,
@@ -94,7 +108,7 @@ impl Namespace {
         let lladdr = "02:00:00:00:00:01";
         self.ip(&[
             "neigh",
-            "add",
+            "replace",
             &addr,
             "lladdr",
             lladdr,

@@ -20,7 +20,14 @@ const GOSSIP_PORT: u16 = 7946;
 const HTTP_PORT: u16 = 8080;
 
 const NODES: &str = "nodes";
-const PROXY_INSIDE: Ipv4Addr = Ipv4Addr::new(10, 90, 1, 1);
+/// The interface of the proxy's machine in the nodes' network.
+const INSIDE: &str = "inside";
+/// The address from which the proxies connect to the nodes.
+pub(crate) const PROXY_INSIDE: Ipv4Addr = Ipv4Addr::new(10, 90, 1, 1);
+/// The address from which they do so after [`Network::set_source`], which no node trusts.
+pub(crate) const PROXY_ELSEWHERE: Ipv4Addr = Ipv4Addr::new(10, 90, 1, 2);
+/// The nodes' network.
+const NODES_NETWORK: &str = "10.90.1.0/24";
 
 /// The plan of a host's network.
 struct HostPlan {
@@ -84,26 +91,29 @@ pub(crate) struct Host {
     pub(crate) namespace: Namespace,
     /// The proxy's address as this host sees it.
     pub(crate) proxy: Ipv4Addr,
+    pub(crate) addr: Ipv4Addr,
     beyond: Beyond,
 }
 
 impl Network {
-    /// Creates the namespaces, with addresses for `nodes` nodes.
-    pub(crate) fn create(ip: &Path, nodes: u8) -> anyhow::Result<Self> {
+    /// Creates the namespaces, with addresses for `nodes` nodes. `name` tells them from those of other networks of this run.
+    pub(crate) fn create(ip: &Path, name: &str, nodes: u8) -> anyhow::Result<Self> {
         namespaces::remove_stale(ip);
-        let inner = Namespace::create(ip, "inner")?;
-        let proxy = Namespace::create(ip, "proxy")?;
+        let create = |role| Namespace::create(ip, &format!("{name}-{role}"));
+        let inner = create("inner")?;
+        let proxy = create("proxy")?;
         namespaces::connect(
             End::new(&inner, NODES, address(0)),
-            End::new(&proxy, "inside", PROXY_INSIDE),
+            End::new(&proxy, INSIDE, PROXY_INSIDE),
         )?;
+        proxy.add_address(INSIDE, PROXY_ELSEWHERE)?;
         for index in 1..nodes {
             inner.add_address(NODES, address(index))?;
         }
         inner.set_default_route(PROXY_INSIDE)?;
         let mut hosts = Vec::new();
         for plan in HOSTS {
-            let namespace = Namespace::create(ip, plan.name)?;
+            let namespace = create(plan.name)?;
             namespaces::connect(
                 End::new(&proxy, plan.interface, plan.near),
                 End::new(&namespace, HOST, plan.far),
@@ -114,6 +124,7 @@ impl Network {
             hosts.push(Host {
                 namespace,
                 proxy: plan.near,
+                addr: plan.far,
                 beyond: plan.beyond,
             });
         }
@@ -130,6 +141,7 @@ impl Network {
             namespace,
             proxy,
             beyond,
+            ..
         } in &self.hosts
         {
             match (forwarding, beyond) {
@@ -139,6 +151,16 @@ impl Network {
             }
         }
         self.proxy.set_forwarding(forwarding)
+    }
+
+    /// Loses everything that the proxy's machine sends to a node from now on.
+    pub(crate) fn silence(&self, index: u8) -> anyhow::Result<()> {
+        self.proxy.add_silent_neighbour(INSIDE, address(index))
+    }
+
+    /// Lets new connections from the proxy's machine to the nodes come from another of its addresses.
+    pub(crate) fn set_source(&self, source: Ipv4Addr) -> anyhow::Result<()> {
+        self.proxy.set_source(NODES_NETWORK, INSIDE, source)
     }
 }
 

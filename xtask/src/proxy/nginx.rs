@@ -1,180 +1,108 @@
-//! The proxy: nginx with a certificate of its own, which serves the page and forwards one `wss://`
-//! URL to all nodes in turn.
+//! The nginx that serves the page, and forwards a `wss://` URL to all nodes in turn if it is asked to.
 
-use std::fs::File;
-use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::net::SocketAddrV4;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use serde_json::json;
 
-use crate::host::process::Process;
-use crate::host::{command, wait, workspace};
+use crate::authority::Files;
+use crate::proxy::certificate::NAME;
 use crate::proxy::namespaces::Namespace;
 use crate::proxy::network::NodeAddress;
 use crate::proxy::programs::Programs;
+use crate::proxy::server::{Launch, Server};
 
-/// The proxy's name, which only the browsers of the measurement resolve.
-pub(crate) const NAME: &str = "gossip.test";
 /// The URL that tabs dial.
 pub(crate) const WSS_URL: &str = "wss://gossip.test/gossip";
 
-/// Limit from the start of nginx until it accepts connections.
-const READY_WITHIN: Duration = Duration::from_secs(10);
-/// Limit of one attempt to connect to nginx.
-const CONNECT_WITHIN: Duration = Duration::from_millis(100);
+/// The ports of HTTPS and of HTTP.
+pub(crate) const HTTPS: Listen = Listen::Tls(443);
+pub(crate) const HTTP: Listen = Listen::Plain(80);
 
-/// nginx, running or stopped. Dropping it ends it.
-#[derive(Debug)]
-pub(crate) struct Nginx<'a> {
-    namespace: &'a Namespace,
-    program: PathBuf,
-    folder: PathBuf,
-    process: Option<Process>,
-    /// The SHA-256 of the certificate's public key in base64, by which browsers accept it.
-    pub(crate) spki: String,
+/// Where nginx listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listen {
+    Tls(u16),
+    Plain(u16),
 }
 
 /// What nginx serves.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Site<'a> {
+    pub(crate) listen: Listen,
     /// The folder of the page's files.
     pub(crate) page: &'a Path,
+    /// The pages, which differ in their configurations only.
+    pub(crate) pages: &'a [Page],
+    /// The nodes to which [`WSS_URL`] leads. Without any, it leads nowhere.
     pub(crate) nodes: &'a [NodeAddress],
+    /// Further parts of the configuration of the server.
+    pub(crate) more: &'a str,
     pub(crate) cluster: &'a str,
     pub(crate) gossip_interval: Duration,
 }
 
-impl<'a> Nginx<'a> {
-    /// Makes a certificate and a configuration in `folder`, which only this user can read, and
-    /// starts nginx.
-    pub(crate) fn start(
-        programs: &Programs,
-        namespace: &'a Namespace,
-        folder: &Path,
-        site: Site<'_>,
-    ) -> anyhow::Result<Self> {
-        let spki = make_certificate(&programs.openssl, folder)?;
-        let file = folder.join("nginx.conf");
-        std::fs::write(&file, configuration(folder, site))
-            .with_context(|| format!("cannot write {}", file.display()))?;
-        let mut nginx = Self {
-            namespace,
-            program: programs.nginx.clone(),
-            folder: folder.to_path_buf(),
-            process: None,
-            spki,
-        };
-        nginx.run()?;
-        Ok(nginx)
-    }
+/// The page under one path.
+#[derive(Debug)]
+pub(crate) struct Page {
+    /// The path, which begins and ends with a slash.
+    pub(crate) path: String,
+    pub(crate) config: Config,
+}
 
-    /// Ends nginx, and with it all connections through it, and starts it again.
-    pub(crate) fn restart(&mut self) -> anyhow::Result<()> {
-        self.process = None;
-        self.run()
-    }
+/// Where the configuration of a page comes from.
+#[derive(Debug)]
+pub(crate) enum Config {
+    /// A node, at its address for HTTP.
+    Node(SocketAddrV4),
+    /// nginx, which lets the tabs dial these URLs.
+    Seeds(Vec<String>),
+}
 
-    /// Starts nginx and waits until it accepts connections.
-    fn run(&mut self) -> anyhow::Result<()> {
-        let log = self.folder.join("nginx.log");
-        let output = File::options().create(true).append(true).open(&log)?;
-        let mut command = Command::new(&self.program);
-        command
-            .arg("-c")
-            .arg(self.folder.join("nginx.conf"))
-            .arg("-p")
-            .arg(&self.folder)
-            .arg("-e")
-            .arg(&log)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(output);
-        let process = self.namespace.run(|| Process::spawn(&mut command))??;
-        let process = self.process.insert(process);
-        let addr = SocketAddr::from(([127, 0, 0, 1], 443));
-        wait::until(READY_WITHIN, || {
-            if let Some(status) = process.ended() {
-                bail!("nginx ended ({status}): {}", workspace::tail(&log, 5));
-            }
-            let connected = self
-                .namespace
-                .run(|| TcpStream::connect_timeout(&addr, CONNECT_WITHIN))?;
-            Ok(connected
-                .map(drop)
-                .map_err(|error| format!("nginx does not accept connections: {error}")))
-        })
+/// Writes a configuration in `folder`, which only this user can read, and starts nginx.
+pub(crate) fn start<'a>(
+    programs: &Programs,
+    namespace: &'a Namespace,
+    folder: &Path,
+    certificate: &Files,
+    site: Site<'_>,
+) -> anyhow::Result<Server<'a>> {
+    let file = folder.join("nginx.conf");
+    std::fs::write(&file, configuration(folder, certificate, site))
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    let (Listen::Tls(port) | Listen::Plain(port)) = site.listen;
+    Server::start(namespace, launch(programs, folder, port))
+}
+
+/// Returns how nginx is started with the file `nginx.conf` of a folder, in which it keeps all of its files.
+pub(crate) fn launch(programs: &Programs, folder: &Path, port: u16) -> Launch {
+    let log = folder.join("nginx.log");
+    let args = [
+        "-c".into(),
+        folder.join("nginx.conf").into(),
+        "-p".into(),
+        folder.into(),
+        "-e".into(),
+        log.clone().into(),
+    ];
+    Launch {
+        program: programs.nginx.clone(),
+        args: args.into(),
+        folder: folder.to_path_buf(),
+        log,
+        port,
     }
 }
 
-/// Makes a key and a certificate for two days, and returns the hash of the public key.
-fn make_certificate(openssl: &Path, folder: &Path) -> anyhow::Result<String> {
-    let run = |args: &[&str]| {
-        let mut command = Command::new(openssl);
-        command.args(args).current_dir(folder);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        command::run(&mut command)
-    };
-    let curve = "ec_paramgen_curve:prime256v1";
-    let subject = format!("/CN={NAME}");
-    let names = format!("subjectAltName=DNS:{NAME}");
-    run(&[
-        "req", "-x509", "-newkey", "ec", "-pkeyopt", curve, "-nodes", "-days", "2", "-subj",
-        &subject, "-addext", &names, "-keyout", "key.pem", "-out", "cert.pem",
-    ])?;
-    run(&[
-        "x509",
-        "-in",
-        "cert.pem",
-        "-pubkey",
-        "-noout",
-        "-out",
-        "public.pem",
-    ])
-    .context("cannot read the certificate")?;
-    run(&[
-        "pkey",
-        "-pubin",
-        "-in",
-        "public.pem",
-        "-outform",
-        "der",
-        "-out",
-        "public.der",
-    ])?;
-    run(&[
-        "dgst",
-        "-sha256",
-        "-binary",
-        "-out",
-        "public.sha256",
-        "public.der",
-    ])?;
-    let hash = std::fs::read(folder.join("public.sha256")).context("openssl wrote no hash")?;
-    Ok(data_encoding::BASE64.encode(&hash))
-}
-
-/// Returns nginx's configuration. It keeps all its files in `folder`.
-fn configuration(folder: &Path, site: Site<'_>) -> String {
+/// Returns nginx's configuration around `http`, the part about HTTP. All files are in `folder`.
+pub(crate) fn configuration_around(folder: &Path, workers: u8, http: &str) -> String {
     let folder = folder.display();
-    let page = site.page.display();
-    let servers: String = site
-        .nodes
-        .iter()
-        .map(|node| format!("    server {};\n", node.gossip))
-        .collect();
-    let config = json!({
-        "cluster": site.cluster,
-        "seeds": [WSS_URL],
-        "gossip_interval_ms": u64::try_from(site.gossip_interval.as_millis()).unwrap_or(u64::MAX),
-    });
-    // One worker, since each worker goes through the nodes by itself.
     format!(
         "daemon off;
 user root;
-worker_processes 1;
+worker_processes {workers};
 pid {folder}/nginx.pid;
 events {{ worker_connections 1024; }}
 http {{
@@ -184,39 +112,91 @@ http {{
   fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi;
   scgi_temp_path {folder}/scgi;
-  types {{
-    text/html html;
-    text/css css;
-    text/javascript js;
-    application/wasm wasm;
-  }}
-  upstream nodes {{
-{servers}  }}
-  server {{
-    listen 443 ssl;
-    server_name {NAME};
-    ssl_certificate {folder}/cert.pem;
-    ssl_certificate_key {folder}/key.pem;
-    location = /gossip {{
+{http}}}
+"
+    )
+}
+
+fn configuration(folder: &Path, certificate: &Files, site: Site<'_>) -> String {
+    let servers = site.nodes.iter();
+    let servers: String = servers
+        .map(|node| format!("    server {};\n", node.gossip))
+        .collect();
+    let (upstream, gossip) = match site.nodes {
+        [] => (String::new(), ""),
+        _ => (
+            format!("  upstream nodes {{\n{servers}  }}\n"),
+            "    location = /gossip {
       proxy_pass http://nodes/;
       proxy_http_version 1.1;
       proxy_set_header Upgrade $http_upgrade;
       proxy_set_header Connection \"upgrade\";
       proxy_set_header Host $host;
       proxy_read_timeout 1h;
-    }}
-    location = /config.json {{
-      default_type application/json;
+    }
+",
+        ),
+    };
+    let listen = match site.listen {
+        Listen::Tls(port) => format!("{port} ssl"),
+        Listen::Plain(port) => port.to_string(),
+    };
+    let pages = site.pages.iter().map(|page| location(site, page));
+    let pages: String = pages.collect();
+    // One worker, since each worker goes through the nodes by itself.
+    configuration_around(
+        folder,
+        1,
+        &format!(
+            "  types {{
+    text/html html;
+    text/css css;
+    text/javascript js;
+    application/wasm wasm;
+  }}
+{upstream}  server {{
+    listen {listen};
+    server_name {NAME};
+    ssl_certificate {};
+    ssl_certificate_key {};
+{gossip}{pages}{}  }}
+",
+            certificate.certificate.display(),
+            certificate.key.display(),
+            site.more
+        ),
+    )
+}
+
+/// Returns the part of the configuration about a page.
+fn location(site: Site<'_>, page: &Page) -> String {
+    let interval = u64::try_from(site.gossip_interval.as_millis()).unwrap_or(u64::MAX);
+    let config = match &page.config {
+        Config::Node(addr) => format!("proxy_pass http://{addr}/config.json;"),
+        Config::Seeds(seeds) => {
+            let config = json!({
+                "cluster": site.cluster,
+                "seeds": seeds,
+                "gossip_interval_ms": interval,
+            });
+            format!(
+                "default_type application/json;
       add_header Cache-Control no-store;
-      return 200 '{config}';
+      return 200 '{config}';"
+            )
+        }
+    };
+    let path = &page.path;
+    let files = site.page.display();
+    format!(
+        "    location = {path}config.json {{
+      {config}
     }}
-    location / {{
+    location {path} {{
       add_header Cache-Control no-store;
-      root {page};
+      alias {files}/;
       index index.html;
     }}
-  }}
-}}
 "
     )
 }
@@ -227,23 +207,44 @@ mod tests {
     use crate::proxy::network;
 
     #[test]
-    fn the_configuration_forwards_one_url_to_every_node_and_tells_the_page_only_that_url() {
+    fn the_configuration_forwards_one_url_to_every_node_and_asks_a_node_for_the_page_or_tells_it_its_seeds()
+     {
+        let certificate = Files::of(Path::new("/run-folder"));
         let nodes = [network::node(0), network::node(1)];
-        let text = configuration(
-            Path::new("/run-folder"),
-            Site {
-                page: Path::new("/page"),
-                nodes: &nodes,
-                cluster: "c",
-                gossip_interval: Duration::from_millis(250),
-            },
-        );
+        let page = |path: &str, config| Page {
+            path: path.to_owned(),
+            config,
+        };
+        let seeds = Config::Seeds(vec!["ws://10.0.0.1:1/".to_owned()]);
+        let mut site = Site {
+            listen: HTTPS,
+            page: Path::new("/page"),
+            pages: &[
+                page("/", Config::Node(nodes[1].http)),
+                page("/other/", seeds),
+            ],
+            nodes: &nodes,
+            more: "    # more\n",
+            cluster: "c",
+            gossip_interval: Duration::from_millis(250),
+        };
+        let text = configuration(Path::new("/run-folder"), &certificate, site);
         for node in nodes {
             assert!(text.contains(&format!("server {};", node.gossip)), "{text}");
         }
-        assert!(text.contains(r#""seeds":["wss://gossip.test/gossip"]"#));
+        let pages = text.split("location = ").collect::<Vec<_>>();
+        assert!(pages[2].starts_with("/config.json"));
+        let asked = format!("proxy_pass http://{}/config.json;", nodes[1].http);
+        assert!(pages[2].contains(&asked), "{text}");
+        assert!(pages[3].starts_with("/other/config.json"));
+        assert!(pages[3].contains(r#""seeds":["ws://10.0.0.1:1/"]"#));
         assert!(text.contains(r#""gossip_interval_ms":250"#));
+        assert!(text.contains("  # more\n  }\n"), "{text}");
         let opened = text.matches('{').count();
         assert_eq!(opened, text.matches('}').count());
+
+        site.nodes = &[];
+        let text = configuration(Path::new("/run-folder"), &certificate, site);
+        assert!(!text.contains("upstream") && !text.contains("/gossip {"));
     }
 }

@@ -1,20 +1,20 @@
-//! The programs that the measurement needs besides the workspace's own: nginx, `ip` and openssl,
-//! and a browser.
+//! The programs that the measurement needs besides the workspace's own: nginx, `ip`, `ss`, openssl and
+//! certutil, and a browser.
 
 use std::path::PathBuf;
 
 use crate::browser;
-use crate::host::apt::{self, Apt, Unavailable};
-use crate::host::tools;
+use crate::browser::home::Certutil;
+use crate::host::apt;
+use crate::host::packages::{self, found};
 
 /// The programs, with Debian's package of each.
-const PROGRAMS: [(&str, &str); 3] = [
+const PROGRAMS: [(&str, &str); 4] = [
     ("nginx", "nginx-light"),
     ("ip", "iproute2"),
+    ("ss", "iproute2"),
     ("openssl", "openssl"),
 ];
-/// Folders that are not on every user's PATH.
-const SYSTEM_FOLDERS: [&str; 2] = ["/usr/sbin", "/sbin"];
 
 /// The paths of the programs.
 #[derive(Debug)]
@@ -22,7 +22,9 @@ pub(crate) struct Programs {
     pub(crate) browser: browser::programs::Programs,
     pub(crate) nginx: PathBuf,
     pub(crate) ip: PathBuf,
+    pub(crate) ss: PathBuf,
     pub(crate) openssl: PathBuf,
+    pub(crate) certutil: Certutil,
 }
 
 impl Programs {
@@ -40,39 +42,14 @@ impl Programs {
             apt::is_root(),
             "network namespaces can be created by root only"
         );
-        let missing: Vec<_> = PROGRAMS
-            .iter()
-            .filter(|(program, _)| find(program).is_none())
-            .map(|(_, package)| *package)
-            .collect();
-        if !missing.is_empty() {
-            match Apt::find() {
-                Ok(apt) => {
-                    let _lock = tools::lock(&tools::cache()?)?;
-                    apt.install(&missing, "a few MB")?;
-                }
-                Err(Unavailable::NoAptGet | Unavailable::NotRoot) => {
-                    anyhow::bail!("install {}", missing.join(", "));
-                }
-            }
-        }
-        let path = |program: &str| {
-            find(program).ok_or_else(|| anyhow::anyhow!("{program} is not on PATH"))
-        };
+        packages::install(&PROGRAMS)?;
         Ok(Self {
-            nginx: path("nginx")?,
-            ip: path("ip")?,
-            openssl: path("openssl")?,
+            nginx: found("nginx")?,
+            ip: found("ip")?,
+            ss: found("ss")?,
+            openssl: found("openssl")?,
+            certutil: Certutil::ensure()?,
             browser: browser::programs::Programs::ensure()?,
         })
     }
-}
-
-fn find(program: &str) -> Option<PathBuf> {
-    tools::find_program(program).or_else(|| {
-        let mut folders = SYSTEM_FOLDERS.iter();
-        folders.find_map(|folder| {
-            Some(PathBuf::from(folder).join(program)).filter(|path| path.is_file())
-        })
-    })
 }

@@ -11,14 +11,16 @@ use anyhow::Context as _;
 
 use crate::host::interrupt::Interrupted;
 use crate::host::wait;
+use crate::proxy::certificate::{Certificate, NAME};
 use crate::proxy::host::{Host, Seen};
 use crate::proxy::namespaces::Forwarding;
 use crate::proxy::network::Network;
-use crate::proxy::nginx::{self, Nginx, Site};
+use crate::proxy::nginx::{self, Config, Page, Site};
 use crate::proxy::nodes::{CLUSTER, Nodes, Setup};
 use crate::proxy::observer::Observer;
 use crate::proxy::phase::Start;
 use crate::proxy::programs::Programs;
+use crate::proxy::server::Server;
 
 /// Limit from opening the tabs until all members see each other. After it, the measurement goes on
 /// with what there is.
@@ -55,7 +57,7 @@ pub(crate) struct Members {
 pub(crate) struct Stage<'a> {
     // Dropped in this order: tabs say goodbye while the nodes still run.
     pub(crate) hosts: Vec<Host<'a>>,
-    pub(crate) nginx: Option<Nginx<'a>>,
+    pub(crate) nginx: Option<Server<'a>>,
     pub(crate) observer: Observer,
     pub(crate) nodes: Nodes<'a>,
     pub(crate) members: Members,
@@ -80,33 +82,45 @@ impl<'a> Stage<'a> {
             folder,
         } = context;
         let began = Instant::now();
-        let nodes = Nodes::start(setup, &network.inner, folder, members.nodes)?;
+        let public_url = match members.access {
+            Access::Direct => None,
+            Access::Proxy => Some(nginx::WSS_URL),
+        };
+        let nodes = Nodes::start(setup, &network.inner, folder, members.nodes, public_url)?;
         let addresses = nodes.addresses();
+        let first = addresses.first().context("no node")?;
         network.set_forwarding(match members.access {
             Access::Direct => Forwarding::On,
             Access::Proxy => Forwarding::Off,
         })?;
-        let (nginx, page, reachable) = match members.access {
+        let (nginx, certificate, page, reachable) = match members.access {
             Access::Direct => {
-                let first = addresses.first().context("no node")?;
                 let urls = addresses
                     .iter()
                     .map(|node| format!("ws://{}/", node.gossip));
-                (None, format!("http://{}", first.http), urls.collect())
+                (None, None, format!("http://{}", first.http), urls.collect())
             }
             Access::Proxy => {
+                let certificate = Certificate::make(folder)?;
                 let site = Site {
+                    listen: nginx::HTTPS,
                     page: setup.page(),
+                    pages: &[Page {
+                        path: "/".to_owned(),
+                        config: Config::Node(first.http),
+                    }],
                     nodes: &addresses,
+                    more: "",
                     cluster: CLUSTER,
                     gossip_interval: setup.gossip_interval,
                 };
-                let nginx = Nginx::start(programs, &network.proxy, folder, site)?;
+                let files = &certificate.files;
+                let nginx = nginx::start(programs, &network.proxy, folder, files, site)?;
                 let urls = BTreeSet::from([nginx::WSS_URL.to_owned()]);
-                (Some(nginx), format!("https://{}", nginx::NAME), urls)
+                let page = format!("https://{NAME}");
+                (Some(nginx), Some(certificate), page, urls)
             }
         };
-        let spki = nginx.as_ref().map(|nginx| nginx.spki.clone());
         let mut stage = Self {
             hosts: Vec::new(),
             nginx,
@@ -120,10 +134,9 @@ impl<'a> Stage<'a> {
             start: Start::Complete,
         };
         stage.wait_until_complete(usize::from(members.nodes))?;
+        let authority = certificate.as_ref().map(Certificate::authority);
         for host in &network.hosts {
-            stage
-                .hosts
-                .push(Host::start(programs, host, spki.as_deref())?);
+            stage.hosts.push(Host::start(programs, host, authority)?);
         }
         let url = stage.url.clone();
         for index in 0..members.tabs {

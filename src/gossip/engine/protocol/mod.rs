@@ -450,7 +450,8 @@ impl Engine {
         self.rumours.note(self.cluster.self_id(), above, None, now);
     }
 
-    fn liveness(&self, id: &ChitchatId) -> Liveness {
+    /// Returns whether a member is live; one that is unknown is dead.
+    pub(crate) fn liveness(&self, id: &ChitchatId) -> Liveness {
         if id == self.id() {
             Liveness::Myself
         } else if self.detector.is_live(id) {

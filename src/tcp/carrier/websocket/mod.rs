@@ -21,20 +21,18 @@ mod tests;
 
 use std::future::poll_fn;
 use std::io;
-use std::net::Shutdown;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
 
 use super::incoming::Incoming;
 use super::readers::Readers;
 use crate::rt::sync::Mutex;
 use crate::rt::{self, Instant};
 use crate::secure::{FrameBuffer, FrameEvent};
+use crate::tcp::stream::{Stream, WriteHalf};
 use decoder::{Decoded, Decoder};
 pub use error::WebSocketError;
 use header::Opcode;
@@ -55,11 +53,11 @@ const MAX_IGNORED: usize = 256 << 10;
 /// Returns the carrier over a WebSocket whose upgrade has been answered. `start` holds the bytes after
 /// the request that have been read already.
 pub(in crate::tcp) fn split(
-    stream: TcpStream,
+    stream: Stream,
     start: BytesMut,
     readers: &Readers,
 ) -> (WebSocketReader, WebSocketWriter) {
-    let (reading, writing) = stream.into_split();
+    let (reading, writing) = stream.split();
     let out = Arc::new(Mutex::new(Outgoing::default()));
     let reader = WebSocketReader {
         incoming: Incoming::new(reading, start, readers),
@@ -95,7 +93,7 @@ struct Parting {
 
 #[derive(Debug)]
 pub(in crate::tcp) struct WebSocketWriter {
-    stream: OwnedWriteHalf,
+    stream: WriteHalf,
     out: Arc<Mutex<Outgoing>>,
 }
 
@@ -166,7 +164,8 @@ impl WebSocketReader {
     async fn part(&mut self, parting: Parting) -> io::Result<Option<FrameEvent>> {
         let leaving = async {
             poll_fn(|cx| self.poll_owed(cx)).await?;
-            socket2::SockRef::from(self.incoming.stream()).shutdown(Shutdown::Write)?;
+            poll_fn(|cx| self.poll_end(cx)).await?;
+            self.incoming.outlet().shut_down()?;
             let mut ignored = 0;
             while ignored < MAX_IGNORED {
                 self.incoming.buffer.clear();
@@ -194,17 +193,25 @@ impl WebSocketReader {
 
     /// Writes the pong or the close frame that this side owes.
     fn poll_owed(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let stream = self.incoming.stream();
+        let outlet = self.incoming.outlet();
         loop {
             {
                 let mut out = self.out.lock();
-                if !out.is_owed() || out.write(stream)? {
+                if !out.is_owed() || out.write(outlet)? {
                     return Poll::Ready(Ok(()));
                 }
             }
-            // The writer waits with a waker of its own.
-            ready!(stream.poll_write_ready(cx))?;
+            ready!(outlet.poll_writable(cx))?;
         }
+    }
+
+    /// Writes what TLS has to say at the end, if there is TLS.
+    fn poll_end(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outlet = self.incoming.outlet();
+        while !outlet.try_end()? {
+            ready!(outlet.poll_writable(cx))?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn ended(&self) -> io::Result<Option<FrameEvent>> {
@@ -241,7 +248,8 @@ impl WebSocketWriter {
             {
                 let mut out = self.out.lock();
                 out.close(Some(NORMAL_CLOSURE));
-                if out.write(self.stream.as_ref())? {
+                let outlet = self.stream.outlet();
+                if out.write(outlet)? && outlet.try_end()? {
                     return Ok(());
                 }
             }
@@ -252,7 +260,7 @@ impl WebSocketWriter {
     /// Waits until the stream takes more. Boxed because it is rare: each task that writes would hold the
     /// room for it otherwise.
     fn writable(&self) -> impl Future<Output = io::Result<()>> {
-        Box::pin(self.stream.writable())
+        Box::pin(self.stream.outlet().writable())
     }
 
     /// Writes until the stream takes no more. Returns whether everything has been written.
@@ -267,7 +275,7 @@ impl WebSocketWriter {
                 let incomplete = || io::Error::other("the frame buffer ends inside a frame");
                 out.push(Opcode::Binary, frame.ok_or_else(incomplete)?);
             }
-            if !out.write(self.stream.as_ref())? {
+            if !out.write(self.stream.outlet())? {
                 return Ok(false);
             }
             if frames.is_empty() {

@@ -7,9 +7,9 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
 
 use super::header::{Opcode, SentHeader};
+use crate::tcp::stream::Outlet;
 
 /// The most pongs that wait. A peer that pings faster than it reads gets the last ones, which RFC 6455
 /// allows (section 5.5.3).
@@ -111,16 +111,19 @@ impl Outgoing {
     }
 
     /// Writes until the stream takes no more. Returns whether everything has been written.
-    pub(super) fn write(&mut self, stream: &TcpStream) -> io::Result<bool> {
+    pub(super) fn write(&mut self, outlet: Outlet<'_>) -> io::Result<bool> {
         while self.len > 0 {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let count = self.slices(&mut slices);
-            match stream.try_write_vectored(slices.get(..count).unwrap_or_default()) {
+            match outlet.try_write_vectored(slices.get(..count).unwrap_or_default()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => self.advance(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
             }
+        }
+        if !outlet.try_flush()? {
+            return Ok(false);
         }
         self.is_owed = false;
         Ok(true)

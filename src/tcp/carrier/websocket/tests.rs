@@ -1,7 +1,7 @@
 //! Limits of a WebSocket's reader, and a server for Autobahn's test suite: see `tests/AUTOBAHN.md`.
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::*;
@@ -9,8 +9,8 @@ use crate::tcp::http;
 
 /// Sends every message back. Messages have at most 65,535 bytes; text is taken for binary, without a
 /// check of its encoding.
-async fn echo(mut stream: TcpStream, text: bool) -> io::Result<()> {
-    let mut start = BytesMut::new();
+async fn echo(stream: TcpStream, text: bool) -> io::Result<()> {
+    let (mut stream, mut start) = (Stream::from(stream), BytesMut::new());
     let head = http::read_head(&mut stream, &mut start).await;
     let request = http::parse(&head.map_err(io::Error::other)?);
     let answered = http::answer(&mut stream, request).await;
@@ -52,7 +52,11 @@ async fn websocket() -> (WebSocketReader, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (peer, accepted) = tokio::join!(TcpStream::connect(addr), listener.accept());
-    let (reader, _) = split(accepted.unwrap().0, BytesMut::new(), &Readers::default());
+    let (reader, _) = split(
+        accepted.unwrap().0.into(),
+        BytesMut::new(),
+        &Readers::default(),
+    );
     (reader, peer.unwrap())
 }
 

@@ -174,11 +174,11 @@ impl<C: NetConnection> Peers<C> {
         unsent
     }
 
-    /// Counts an incoming connection whose handshake has failed. Returns the count for all reasons.
+    /// Counts an incoming connection whose handshake has failed. Returns the count for its reason.
     pub(in crate::transport_layer) fn accept_failed(&mut self, reason: AcceptFailure) -> u64 {
-        self.folded.accept_failed += 1;
+        self.folded.accept_failed += u64::from(reason.is_failure());
         self.folded.accept_failures.add(reason);
-        self.folded.accept_failed
+        self.folded.accept_failures.count(reason)
     }
 
     /// Returns a snapshot of the outgoing counters and the connections.

@@ -88,10 +88,9 @@ impl<C: NetConnection> Peers<C> {
             advertised_addr,
         } = self.own;
         let ours = [local_addr, advertised_addr, identity.address()];
-        let is_loopback = |addr: SocketAddr| addr.ip().to_canonical().is_loopback();
         !ours.contains(&stated)
             && (stated == key || (is_dialable(stated) && !is_key_address(stated)))
-            && (!is_loopback(stated) || is_loopback(conn.remote_addr()))
+            && (!stated.ip().is_loopback() || conn.is_local())
     }
 
     /// Returns whether the other end of `conn` is this socket itself, or cannot be told from it: it has our
@@ -258,7 +257,7 @@ impl<C: NetConnection> Peers<C> {
         assert_eq!(self.renewing, renewals.count());
         assert!(dials(DialPlace::Extra).count() <= MAX_EXTRA_DIALS);
         let waiting = self.map.values().map(|peer| peer.queue.waiting_bytes());
-        assert_eq!(self.backlog.bytes(), waiting.sum());
+        assert_eq!(self.backlog.bytes(), waiting.sum::<usize>());
         assert_eq!(self.backlog.excess(), 0);
         assert!(self.in_use() <= self.config.max_connections);
         let links = || self.map.values().flat_map(|peer| &peer.links);

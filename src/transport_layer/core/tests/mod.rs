@@ -42,6 +42,7 @@ struct Conn {
     last_heard: Instant,
     last_answer: Option<Instant>,
     addr: SocketAddr,
+    is_local: bool,
     stated: Option<SocketAddr>,
     grounds: Grounds,
     claims: Option<Arc<Claims>>,
@@ -55,6 +56,9 @@ impl NetConnection for Conn {
     }
     fn remote_addr(&self) -> SocketAddr {
         self.addr
+    }
+    fn is_local(&self) -> bool {
+        self.is_local
     }
     fn local_identity(&self) -> Identity {
         self.identity
@@ -164,6 +168,7 @@ impl Fixture {
             last_heard: self.now,
             last_answer: None,
             addr: to,
+            is_local: to.ip().is_loopback(),
             stated: Some(to),
             grounds: Grounds::Unknown,
             claims: None,

@@ -126,6 +126,31 @@ fn an_accepted_peer_is_registered_at_the_address_that_it_states_or_at_its_key_ad
 }
 
 #[test]
+fn a_peer_states_a_loopback_address_if_the_name_that_was_dialled_leads_there() {
+    // An address that stands for a name.
+    let name: SocketAddr = "[100::7]:443".parse().unwrap();
+    let stated = ([127, 0, 0, 1], 7000).into();
+    for (is_local, expected) in [(true, stated), (false, name)] {
+        let mut fixture = fixture();
+        let mut conn = fixture.conn(name, 1);
+        (conn.stated, conn.is_local) = (Some(stated), is_local);
+        fixture.offer(name);
+        let Step::Dial(_) = fixture.step(name) else {
+            panic!("{name} is not dialled");
+        };
+        let key = fixture.peers.dial_at(name);
+        let (now, fx) = (fixture.now, &mut fixture.fx);
+        fixture.peers.dial_succeeded(key, conn, now, fx);
+        fixture.settle();
+        assert_eq!(fixture.registered(), [(expected, id(1))]);
+        let ignored = fixture.naming().stated_addrs_ignored;
+        assert_eq!(ignored, u64::from(!is_local));
+        fixture.offer(name);
+        assert_eq!(fixture.peer(expected).queued, 2, "the name leads there");
+    }
+}
+
+#[test]
 fn a_dialled_peer_is_registered_at_the_address_that_it_states_and_the_dialled_one_is_an_alias() {
     let mut fixture = fixture();
     let (url, stated) = (proxy(443), addr(1));

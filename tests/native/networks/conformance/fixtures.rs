@@ -57,6 +57,11 @@ pub(crate) trait Fixture {
         vec![fill; len].into()
     }
 
+    /// Returns the address of the acceptor of a dial, which was bound to `addr`, as the dialler sees it.
+    async fn dialled(addr: SocketAddr) -> SocketAddr {
+        addr
+    }
+
     fn has(capability: Capability) -> bool {
         Self::LACKS.iter().all(|(lacks, _)| *lacks != capability)
     }

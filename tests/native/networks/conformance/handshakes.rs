@@ -19,7 +19,8 @@ pub(crate) async fn both_sides_know_the_identity_and_address_of_the_other<F: Fix
     assert_eq!(b.local_identity(), dialler.identity());
     assert_eq!(b.remote_identity(), acceptor.identity());
     assert_eq!(a.remote_addr(), b.local_addr(), "as the acceptor sees it");
-    assert_eq!(b.remote_addr(), a.local_addr());
+    let dialled = F::dialled(a.local_addr()).await;
+    assert_eq!(b.remote_addr(), dialled);
 }
 
 pub(crate) async fn the_first_common_protocol_is_negotiated<F: Fixture>() {

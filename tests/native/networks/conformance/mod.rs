@@ -8,7 +8,9 @@
 mod fixtures;
 mod handshakes;
 mod meeting;
+pub(crate) mod pushed;
 mod suite;
+mod tls;
 
 use fixtures::{Capability, Fixture};
 use handshakes::*;
@@ -21,18 +23,20 @@ macro_rules! conforms {
         const BEHAVIOURS: &[(&str, &[Capability])] =
             &[$((stringify!($name), &[$(Capability::$need),*])),*];
 
-        conforms!(@network memory Memory, #[tokio::test] $($name)*);
-        conforms!(@network tcp Tcp, #[tokio::test] $($name)*);
-        conforms!(@network udp Udp, #[tokio::test] $($name)*);
+        conforms!(@network memory fixtures Memory, #[tokio::test] $($name)*);
+        conforms!(@network tcp fixtures Tcp, #[tokio::test] $($name)*);
+        conforms!(@network tcp_inside_tls tls Tls, #[tokio::test] $($name)*);
+        conforms!(@network tcp_pushed pushed PushedStreams, #[tokio::test] $($name)*);
+        conforms!(@network udp fixtures Udp, #[tokio::test] $($name)*);
         #[cfg(unix)]
-        conforms!(@network custom Custom, #[tokio::test] $($name)*);
+        conforms!(@network custom fixtures Custom, #[tokio::test] $($name)*);
         // On a paused clock the first network always answers within its head start.
-        conforms!(@network either_by_the_first EitherFirst, #[tokio::test(start_paused = true)] $($name)*);
-        conforms!(@network either_by_the_second EitherSecond, #[tokio::test(start_paused = true)] $($name)*);
+        conforms!(@network either_by_the_first fixtures EitherFirst, #[tokio::test(start_paused = true)] $($name)*);
+        conforms!(@network either_by_the_second fixtures EitherSecond, #[tokio::test(start_paused = true)] $($name)*);
     };
-    (@network $module:ident $fixture:ident, #[$test:meta] $($name:ident)*) => {
+    (@network $module:ident $place:ident $fixture:ident, #[$test:meta] $($name:ident)*) => {
         mod $module {
-            use super::fixtures::$fixture;
+            use super::$place::$fixture;
 
             $(#[$test]
             async fn $name() {
@@ -94,6 +98,7 @@ fn only_datagrams_are_excused_from_anything() {
     let none: [&str; 0] = [];
     assert_eq!(excused::<fixtures::Memory>(), none);
     assert_eq!(excused::<fixtures::Tcp>(), none);
+    assert_eq!(excused::<tls::Tls>(), none);
     #[cfg(unix)]
     assert_eq!(excused::<fixtures::Custom>(), none);
     assert_eq!(excused::<fixtures::EitherFirst>(), none);

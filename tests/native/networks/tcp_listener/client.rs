@@ -15,7 +15,7 @@ use gossip_transport::secure::{
 };
 use gossip_transport::tcp::{TcpConfig, TcpConnection, TcpTransport};
 use gossip_transport::{ClusterSecret, NetCredential, Trust};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -48,10 +48,23 @@ impl Server {
 
     /// Starts a server that trusts its cluster as `adapt` says.
     pub async fn start_trusting(config: TcpConfig, adapt: impl FnOnce(Trust) -> Trust) -> Self {
+        Self::start_with(ANY_PORT, config, adapt).await
+    }
+
+    /// Starts a server at an address.
+    pub async fn start_at(addr: SocketAddr, config: TcpConfig) -> Self {
+        Self::start_with(addr, config, |trust| trust).await
+    }
+
+    async fn start_with(
+        addr: SocketAddr,
+        config: TcpConfig,
+        adapt: impl FnOnce(Trust) -> Trust,
+    ) -> Self {
         let secret = ClusterSecret::generate();
         let credential = NetCredential::generate(adapt(Trust::secret(secret.clone())));
         let listener = TcpTransport::new(config)
-            .create_listener(ANY_PORT, &[ALPN], &credential)
+            .create_listener(addr, &[ALPN], &credential)
             .await
             .unwrap();
         let addr = listener.local_addr();
@@ -108,19 +121,28 @@ impl Server {
 
     /// Opens a WebSocket without a handshake inside.
     pub async fn upgrade(&self) -> (WebSocketReader, WebSocketWriter) {
-        let stream = TcpStream::connect(self.addr).await.unwrap();
-        let uri = format!("ws://{}/any/path?at=all", self.addr);
+        self.upgrade_at(self.addr, "/any/path?at=all").await
+    }
+
+    /// Opens a WebSocket at another server.
+    pub async fn upgrade_at(
+        &self,
+        addr: SocketAddr,
+        path: &str,
+    ) -> (WebSocketReader, WebSocketWriter) {
+        let stream = TcpStream::connect(addr).await.unwrap();
+        let uri = format!("ws://{addr}{path}");
         let builder = ClientBuilder::new().uri(&uri).unwrap();
         let (stream, _answer) = soon(builder.connect_on(stream)).await.unwrap();
         split(stream)
     }
 
-    pub async fn shake_hands(
+    pub async fn shake_hands<S: Stream>(
         &self,
-        reader: WebSocketReader,
-        writer: WebSocketWriter,
+        reader: WebSocketReader<S>,
+        writer: WebSocketWriter<S>,
         credential: &NetCredential,
-    ) -> Result<WebSocketConnection, HandshakeError> {
+    ) -> Result<WebSocketConnection<S>, HandshakeError> {
         let endpoints = Endpoints {
             local: ANY_PORT,
             remote: self.addr,
@@ -130,17 +152,22 @@ impl Server {
 }
 
 /// Returns the carrier of frames over a WebSocket.
-pub fn split(stream: WebSocketStream<TcpStream>) -> (WebSocketReader, WebSocketWriter) {
+pub fn split<S: Stream>(stream: WebSocketStream<S>) -> (WebSocketReader<S>, WebSocketWriter<S>) {
     let (writer, reader) = stream.split();
     (WebSocketReader(reader), WebSocketWriter(writer))
 }
 
-pub type WebSocketConnection = SecureConnection<WebSocketReader, WebSocketWriter>;
+pub type WebSocketConnection<S = TcpStream> =
+    SecureConnection<WebSocketReader<S>, WebSocketWriter<S>>;
 
-pub struct WebSocketReader(pub SplitStream<WebSocketStream<TcpStream>>);
-pub struct WebSocketWriter(pub SplitSink<WebSocketStream<TcpStream>, Message>);
+pub struct WebSocketReader<S = TcpStream>(pub SplitStream<WebSocketStream<S>>);
+pub struct WebSocketWriter<S = TcpStream>(pub SplitSink<WebSocketStream<S>, Message>);
 
-impl FrameReader for WebSocketReader {
+/// A stream that a WebSocket can be in.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
+impl<S: Stream> FrameReader for WebSocketReader<S> {
     async fn read_frame(&mut self) -> io::Result<Option<FrameEvent>> {
         match self.0.next().await {
             None => Ok(None),
@@ -153,7 +180,7 @@ impl FrameReader for WebSocketReader {
     }
 }
 
-impl FrameWriter for WebSocketWriter {
+impl<S: Stream> FrameWriter for WebSocketWriter<S> {
     async fn write_frames(&mut self, frames: &mut FrameBuffer) -> io::Result<()> {
         loop {
             poll_fn(|cx| self.0.poll_ready_unpin(cx))

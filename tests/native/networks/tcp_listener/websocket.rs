@@ -1,15 +1,18 @@
 //! Upgrades as browsers and proxies send them, and WebSockets whose peers break the rules of RFC 6455.
 
 use std::io::ErrorKind;
-use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use gossip_transport::secure::HandshakeError;
-use gossip_transport::tcp::{AcceptError, TcpConfig, WebSocketError};
+use gossip_transport::tcp::{AcceptError, TcpConfig, TcpTransport, WebSocketError};
+use gossip_transport::transport_layer::TransportLayerSocket;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::client::{Server, connect, read_to_end};
-use crate::support::soon;
+use crate::support::layer::until;
+use crate::support::log::Log;
+use crate::support::{anyone, open, soon};
 
 const KEY: &str = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
@@ -119,36 +122,16 @@ async fn another_version_of_the_protocol_is_told_which_one_is_spoken() {
     );
 }
 
-/// The log of a test, which runs on one thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a_request_over_http_1_0_is_told_which_setting_of_nginx_to_change_and_logged_once() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::INFO)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _default = tracing::subscriber::set_default(subscriber);
     let mut server = Server::start(TcpConfig::default()).await;
     let usual = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
-    for start in [
+    let starts = [
         "GET / HTTP/1.0\r\nHost: a\r\nConnection: close\r\n\r\n",
         &format!("GET / HTTP/1.0\r\nHost: a\r\n{usual}{KEY}\r\n"),
         "POST / HTTP/1.0\r\n\r\n",
-    ] {
+    ];
+    for start in starts {
         let mut stream = connect(server.addr, start.as_bytes()).await;
         let answer = String::from_utf8(read_to_end(&mut stream).await).unwrap();
         assert!(answer.starts_with("HTTP/1.1 426 "), "{answer}");
@@ -157,16 +140,20 @@ async fn a_request_over_http_1_0_is_told_which_setting_of_nginx_to_change_and_lo
         let error = server.failure::<AcceptError>().await;
         assert!(matches!(error, AcceptError::Http10), "{error}");
     }
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    let lines: Vec<_> = log
-        .lines()
-        .filter(|line| line.contains("HTTP/1.0"))
-        .collect();
-    assert_eq!(lines.len(), 1, "{log}");
+    let log = Log::collect("gossip_transport=info");
+    let socket: TransportLayerSocket<_, Bytes> = open(TcpTransport::default(), anyone()).await;
+    let mut stream = connect(socket.local_addr(), starts[0].as_bytes()).await;
+    read_to_end(&mut stream).await;
+    drop(stream);
+    until(&socket, |stats| stats.accept_failed == 1).await;
+    let log = log.take();
+    let mut lines = log.lines().filter(|line| line.contains("HTTP/1.0"));
+    let line = lines.next().unwrap();
     assert!(
-        lines[0].contains("INFO") && lines[0].contains("proxy_http_version 1.1"),
+        line.contains("INFO") && line.contains("proxy_http_version 1.1"),
         "{log}"
     );
+    assert_eq!(lines.next(), None, "{log}");
 }
 
 #[tokio::test]

@@ -204,11 +204,16 @@ pub(crate) fn broken(phases: &[Phase]) -> Vec<String> {
     broken
 }
 
+/// Returns how long a change may take through a proxy if it takes `base` directly.
+pub(crate) fn limit(base: Duration) -> Duration {
+    base * FACTOR / FACTOR_OF + ALLOWANCE
+}
+
 fn slower(phase: &Phase, direct: &Phase) -> Vec<String> {
     let mut broken = Vec::new();
     for percent in [50, 90] {
         if let (Some(took), Some(base)) = (phase.percentile(percent), direct.percentile(percent)) {
-            let limit = base * FACTOR / FACTOR_OF + ALLOWANCE;
+            let limit = limit(base);
             if took > limit {
                 broken.push(format!(
                     "{}: p{percent} is {} ms, more than {} ms (1.5 times {} ms directly, and {} ms)",

@@ -3,14 +3,18 @@
 //! Two tabs and the nodes are observed from outside: the tabs by what their pages show, the nodes
 //! by their `/status`. Each step waits for its condition, with a limit.
 
+mod https;
+mod restarts;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 
+use crate::browser::home::{Certutil, Home};
 use crate::browser::programs::Programs;
-use crate::browser::{Browser, Console};
+use crate::browser::{Browser, Console, Settings};
 use crate::demo::cluster::{Cluster, OtherNodes};
 use crate::demo::detection;
 use crate::demo::lies;
@@ -26,11 +30,6 @@ use crate::host::workspace::Workspace;
 const JOINED_WITHIN: Duration = Duration::from_secs(10);
 /// A change reaches all members within a few rounds; the rest is for a busy machine.
 const SPREAD_WITHIN: Duration = Duration::from_secs(5);
-/// Limit from the load of a page whose tab was a member before, until the page is connected. A node may
-/// have to find out that the previous connection is gone, which takes a second.
-const RELOADED_WITHIN: Duration = Duration::from_secs(2);
-/// Number of reloads in a row, each as soon as the page is connected.
-const RELOADS: usize = 3;
 /// Limit for a restarted member: the longest backoff of the others (10 rounds), three heartbeats,
 /// and some time for a busy machine.
 const BACK_WITHIN: Duration = Duration::from_secs(10);
@@ -45,29 +44,61 @@ const PHONE: Viewport = Viewport {
     height: 844,
     device: Device::Phone,
 };
-/// Limit until all nodes show that a page which is closed has left.
-const LEFT_WITHIN: Duration = Duration::from_millis(300);
 /// Lines of each node's log that are shown with a failure.
 const LOG_LINES: usize = 12;
+
+/// The programs of the check.
+#[derive(Debug)]
+pub(crate) struct Tools {
+    pub(crate) browser: Programs,
+    /// Needed for a page over https.
+    pub(crate) certutil: Option<Certutil>,
+}
+
+impl Tools {
+    /// Returns a home folder for a browser that trusts the authority of the cluster, if it has one.
+    fn home(&self, cluster: &Cluster) -> anyhow::Result<Option<Home>> {
+        let Some(authority) = cluster.authority() else {
+            return Ok(None);
+        };
+        let certutil = self.certutil.as_ref().context("certutil is missing")?;
+        Home::trusting(certutil, authority).map(Some)
+    }
+}
 
 /// Runs all steps. Stops at the first one that fails.
 pub(crate) fn run(
     workspace: &Workspace,
-    programs: &Programs,
+    tools: &Tools,
     mut cluster: Cluster,
 ) -> anyhow::Result<()> {
-    let pictures = workspace.output(match cluster.other_nodes() {
-        OtherNodes::Upstream => "demo-upstream",
-        OtherNodes::Ours => "demo",
+    let programs = &tools.browser;
+    let is_https = cluster.authority().is_some();
+    let pictures = workspace.output(match (cluster.other_nodes(), is_https) {
+        (OtherNodes::Upstream, false) => "demo-upstream",
+        (OtherNodes::Upstream, true) => "demo-upstream-tls",
+        (OtherNodes::Ours, false) => "demo",
+        (OtherNodes::Ours, true) => "demo-tls",
     })?;
     for old in ["cluster.png", "cluster-phone.png", "failure.png"] {
         let _ = std::fs::remove_file(pictures.join(old));
     }
     println!("\nTwo tabs in headless {}:", programs.chrome.display());
-    let browser = Browser::start(programs, &[], Console::Recorded)?;
+    let home = tools.home(&cluster)?;
+    let settings = Settings {
+        console: Console::Recorded,
+        home: home.as_ref(),
+        ..Settings::default()
+    };
+    let browser = Browser::start(programs, settings)?;
     let first = Tab::new(&browser.session, browser.session.window()?);
     let second = Tab::new(&browser.session, browser.session.open_tab()?);
+    if is_https {
+        first.record_sockets()?;
+        second.record_sockets()?;
+    }
     let mut proof = Proof {
+        programs,
         cluster: &mut cluster,
         tabs: [first, second],
         client: Client::new(),
@@ -93,6 +124,7 @@ pub(crate) fn run(
 }
 
 struct Proof<'a> {
+    programs: &'a Programs,
     cluster: &'a mut Cluster,
     tabs: [Tab<'a>; 2],
     client: Client,
@@ -122,6 +154,10 @@ impl Joined {
 impl Proof<'_> {
     fn steps(&mut self, workspace: &Workspace, pictures: &Path) -> anyhow::Result<()> {
         let joined = self.join()?;
+        let is_https = self.cluster.authority().is_some();
+        if is_https {
+            self.https()?;
+        }
         self.keys(&joined)?;
         self.crash_and_restart(&joined)?;
         self.reload(&joined)?;
@@ -138,6 +174,9 @@ impl Proof<'_> {
             proof.all_read(&joined.tabs[0], "mood", Some("sunny"))?;
             proof.all_read(&joined.tabs[1], "mood", Some("calm"))
         })?;
+        if is_https {
+            self.https_until_the_end()?;
+        }
         self.consoles()?;
         self.step("screenshots", |proof| {
             proof.tabs[0].screenshot(DESKTOP, &pictures.join("cluster.png"))?;
@@ -225,165 +264,6 @@ impl Proof<'_> {
         })
     }
 
-    fn crash_and_restart(&mut self, joined: &Joined) -> anyhow::Result<()> {
-        let all = joined.all.len();
-        let index = self.cluster.nodes().len() - 1;
-        let victim = self.last_node()?.id.clone();
-        // A key of the dead member, which a member that joins later must receive.
-        self.last_node()?.set_key(&self.client, "rack", "7")?;
-        self.all_read(&victim, "rack", Some("7"))?;
-        let limit = joined.detection_limit();
-        println!(
-            "     by the failure detector's formula a member that has been seen for {:.1} s is found dead within {:.1} s",
-            joined.at.elapsed().as_secs_f64(),
-            limit.as_secs_f64()
-        );
-        let title =
-            format!("{victim} is killed: all show it dead within that time, and no other member");
-        self.step(&title, |proof| {
-            proof.cluster.kill(index)?;
-            let observers = proof.observers();
-            observers.wait_until_dead(limit, &victim, &joined.all)
-        })?;
-        let title = format!("tab 2 reloads and shows the dead {victim} with its key");
-        self.step(&title, |proof| {
-            proof.tabs[1].reload()?;
-            wait::until(BACK_WITHIN, || {
-                let members = match proof.tabs[1].read() {
-                    Ok(shown) => shown.members,
-                    Err(error) => return Ok(Err(format!("{error:#}"))),
-                };
-                let dead = members.iter().find(|member| member.id == victim);
-                let is_shown = dead.is_some_and(|member| {
-                    !member.live && member.keys.get("rack").is_some_and(|value| value == "7")
-                });
-                let live = members.iter().filter(|member| member.live).count();
-                Ok((is_shown && live == all - 1)
-                    .then_some(())
-                    .ok_or_else(|| format!("shows {live} live members, and {dead:?}")))
-            })
-        })?;
-        let title = format!("{victim} restarts on its port: all show it live, once");
-        self.step(&title, |proof| {
-            proof.cluster.restart(index)?;
-            proof.all_see_live_once(&joined.all, BACK_WITHIN)
-        })
-    }
-
-    fn reload(&mut self, joined: &Joined) -> anyhow::Result<()> {
-        let title = format!(
-            "tab 1 reloads {RELOADS} times in a row: each time connected as the same member at the same address, and live on all nodes in a new generation, within {} s",
-            RELOADED_WITHIN.as_secs()
-        );
-        self.step(&title, |proof| {
-            for _ in 0..RELOADS {
-                let before = proof.newest_at_nodes(&joined.tabs[0])?;
-                let start = Instant::now();
-                proof.tabs[0].reload()?;
-                proof.tab_1_is_back(joined, RELOADED_WITHIN)?;
-                let left = RELOADED_WITHIN.saturating_sub(start.elapsed());
-                proof.has_restarted(joined, &before, left)?;
-            }
-            Ok(())
-        })?;
-        let title = "the generations of tab 1 before its reloads are not live any more";
-        self.step(title, |proof| {
-            let limit = BACK_WITHIN.max(joined.detection_limit());
-            proof.all_see_live_once(&joined.all, limit)
-        })
-    }
-
-    /// Waits until all nodes see a newer generation of tab 1 than `before` live, at the same address.
-    fn has_restarted(
-        &self,
-        joined: &Joined,
-        before: &[MemberStatus],
-        limit: Duration,
-    ) -> anyhow::Result<()> {
-        let (id, addr) = (&joined.tabs[0], joined.kept_addr);
-        wait::until(limit, || {
-            // Between two generations it has left.
-            let now = match self.newest_at_nodes(id) {
-                Ok(now) => now,
-                Err(error) => return Ok(Err(format!("{error:#}"))),
-            };
-            for (now, before) in now.iter().zip(before) {
-                ensure!(now.addr == addr, "{id} is at {}, not {addr}", now.addr);
-                if now.generation <= before.generation {
-                    return Ok(Err(format!("a node has no new generation of {id}")));
-                }
-            }
-            Ok(Ok(()))
-        })
-    }
-
-    fn reopen(&mut self, joined: &Joined) -> anyhow::Result<()> {
-        let url = self.cluster.page_url()?;
-        let title = "tab 1 is closed and another tab is opened: it is the member that tab 1 was";
-        self.step(title, |proof| {
-            proof.tabs[0].replace(&url)?;
-            proof.tab_1_is_back(joined, BACK_WITHIN)?;
-            let limit = BACK_WITHIN.max(joined.detection_limit());
-            proof.all_see_live_once(&joined.all, limit)
-        })
-    }
-
-    fn reload_without_locks(&mut self, joined: &Joined) -> anyhow::Result<()> {
-        let title = "tab 2 reloads in a browser without locks: it has its name and a new key";
-        self.step(title, |proof| {
-            let tab = &proof.tabs[1];
-            let before = own_member(tab)?;
-            tab.disable_locks()?;
-            tab.reload()?;
-            wait::until(BACK_WITHIN, || {
-                let shown = tab.read()?;
-                let Some(me) = shown.members.iter().find(|member| member.myself) else {
-                    return Ok(Err(shown.text));
-                };
-                ensure!(me.id == before.id, "tab 2 is {}", me.id);
-                ensure!(
-                    me.addr != before.addr && me.addr != joined.kept_addr,
-                    "tab 2 still has the address {}",
-                    me.addr
-                );
-                let is_connected = shown.state == "connected";
-                Ok(is_connected.then_some(()).ok_or(shown.text))
-            })
-        })
-    }
-
-    /// Checks that the pages have logged no errors, except those of the browser about WebSockets to the
-    /// node that was killed.
-    fn departure(&mut self, joined: &Joined) -> anyhow::Result<()> {
-        let title = format!(
-            "tab 2 leaves its page: all nodes show that it has left within {} ms",
-            LEFT_WITHIN.as_millis()
-        );
-        let id = &joined.tabs[1];
-        let url = self.cluster.page_url()?;
-        self.step(&title, |proof| {
-            proof.tabs[1].open("about:blank")?;
-            // The page has told the nodes before the browser says that it is gone.
-            let start = Instant::now();
-            wait::until(LEFT_WITHIN, || {
-                for node in proof.cluster.nodes() {
-                    let status = node.status(&proof.client)?;
-                    let mut own = status.members.iter().filter(|member| member.id == *id);
-                    if own.clone().any(|member| member.live) || !own.any(|member| member.left) {
-                        return Ok(Err(format!("{} does not show that {id} has left", node.id)));
-                    }
-                }
-                Ok(Ok(()))
-            })?;
-            println!(
-                "     seen by all nodes {} ms after",
-                start.elapsed().as_millis()
-            );
-            proof.tabs[1].open(&url)?;
-            proof.all_see_live_once(&joined.all, BACK_WITHIN)
-        })
-    }
-
     fn lies(&mut self, workspace: &Workspace) -> anyhow::Result<()> {
         let title = "a leaf lies about all members: it is refused, and nothing changes";
         self.step(title, |proof| {
@@ -416,6 +296,8 @@ impl Proof<'_> {
         })
     }
 
+    /// Checks that the pages have logged no errors, except those of the browser about WebSockets to the
+    /// node that was killed.
     fn consoles(&mut self) -> anyhow::Result<()> {
         let killed = format!("'ws://{}/'", self.last_node()?.gossip);
         self.step("no page has an error on its console", |proof| {
@@ -426,25 +308,6 @@ impl Proof<'_> {
                 .collect();
             ensure!(unexpected.is_empty(), "{unexpected:#?}");
             Ok(())
-        })
-    }
-
-    /// Waits until tab 1 is connected as the member that it was before, at the same address.
-    fn tab_1_is_back(&self, joined: &Joined, limit: Duration) -> anyhow::Result<()> {
-        let (id, addr) = (&joined.tabs[0], joined.kept_addr);
-        wait::until(limit, || {
-            let shown = self.tabs[0].read()?;
-            let Some(me) = shown.members.iter().find(|member| member.myself) else {
-                return Ok(Err(format!("tab 1 is not a member: {}", shown.text)));
-            };
-            ensure!(
-                me.id == *id && me.addr == addr,
-                "tab 1 is {} at {}, not {id} at {addr}",
-                me.id,
-                me.addr
-            );
-            let is_connected = shown.state == "connected";
-            Ok(is_connected.then_some(()).ok_or(shown.text))
         })
     }
 
@@ -506,20 +369,6 @@ impl Proof<'_> {
             }
             Ok(())
         })
-    }
-
-    /// Returns the newest live generation of a member as each node sees it.
-    fn newest_at_nodes(&self, id: &str) -> anyhow::Result<Vec<MemberStatus>> {
-        let nodes = self.cluster.nodes().iter();
-        nodes
-            .map(|node| {
-                let members = node.status(&self.client)?.members.into_iter();
-                members
-                    .filter(|member| member.live && member.id == id)
-                    .max_by_key(|member| member.generation)
-                    .with_context(|| format!("{} does not see {id} live", node.id))
-            })
-            .collect()
     }
 
     /// Prints what every tab and node saw last and what the nodes logged, after a failure.

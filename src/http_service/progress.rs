@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use gossip_transport::rt::Instant;
+use crate::rt::Instant;
 
 /// The time after which a connection ends on which nothing is read or written.
 const PAUSE_LIMIT: Duration = Duration::from_secs(10);
@@ -33,9 +33,9 @@ struct Noted {
     held: AtomicUsize,
 }
 
-/// The time that a response of a connection is in memory.
+/// A response of which a part is in memory. Drop it when nothing is left of it.
 #[derive(Debug)]
-pub(super) struct Holding {
+pub struct Holding {
     noted: Arc<Noted>,
     len: usize,
 }

@@ -8,13 +8,18 @@ use std::fs::Metadata;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::private_file;
 
+/// The time between two looks at a file.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The time for which a file must stay the same before it is read.
+pub(crate) const SETTLE: Duration = Duration::from_millis(150);
+
 /// A file that is looked at again and again.
 #[derive(Debug)]
-pub(super) struct WatchedFile {
+pub(crate) struct WatchedFile {
     path: PathBuf,
     /// The metadata for which the content was read, or the reason for which there were none.
     settled: Option<Sight>,
@@ -38,7 +43,7 @@ struct Stamp {
 
 /// The result of a look.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Look {
+pub(crate) enum Look {
     /// There is nothing new.
     Same,
     /// Something has changed just now. Look again soon.
@@ -49,7 +54,7 @@ pub(super) enum Look {
 
 impl WatchedFile {
     /// Returns the watch of a file that had this content when it was read.
-    pub(super) fn new(path: &Path, text: &str) -> Self {
+    pub(crate) fn new(path: &Path, text: &str) -> Self {
         Self {
             path: path.to_path_buf(),
             settled: None,
@@ -58,12 +63,12 @@ impl WatchedFile {
         }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Looks at the file.
-    pub(super) fn look(&mut self) -> Look {
+    pub(crate) fn look(&mut self) -> Look {
         let sight = self.sight();
         if self.settled.as_ref() == Some(&sight) {
             self.last = None;
@@ -83,6 +88,10 @@ impl WatchedFile {
             self.settled = Some(sight);
             self.last = None;
         }
+        self.new_content(read)
+    }
+
+    fn new_content(&mut self, read: Result<String, String>) -> Look {
         let content = read.as_ref().map(|text| hash(text)).map_err(String::clone);
         if content == self.content {
             return Look::Same;
@@ -91,18 +100,24 @@ impl WatchedFile {
         Look::New(read)
     }
 
+    /// Reads the file now, whether or not it has stayed the same.
+    pub(crate) fn look_now(&mut self) -> Look {
+        let read = self.read();
+        self.new_content(read)
+    }
+
     /// Reads the file now.
     ///
     /// # Errors
     ///
     /// Fails with a reason that follows the name of the file.
-    pub(super) fn read(&self) -> Result<String, String> {
+    pub(crate) fn read(&self) -> Result<String, String> {
         self.sight()?;
         private_file::read(&self.path).map_err(|error| reason(&error))
     }
 
     /// Takes the content as known that this process has written.
-    pub(super) fn wrote(&mut self, text: &str) {
+    pub(crate) fn wrote(&mut self, text: &str) {
         self.content = Ok(hash(text));
     }
 
@@ -113,6 +128,15 @@ impl WatchedFile {
             Err(error) => Err(reason(&error)),
         }
     }
+}
+
+/// Returns the watch of a file that had this content when it was read, unless it can be read only once.
+pub(crate) fn watch(path: &Path, text: &str) -> Option<WatchedFile> {
+    let is_regular = std::fs::metadata(path).is_ok_and(|file| file.is_file());
+    if !is_regular {
+        tracing::info!(?path, "not a regular file, so that it is read only once");
+    }
+    is_regular.then(|| WatchedFile::new(path, text))
 }
 
 fn reason(error: &io::Error) -> String {

@@ -1,19 +1,20 @@
-//! The connections of the HTTP server, and which one ends when there are too many.
+//! The connections of an HTTP service, and which one ends when there are too many.
 //!
 //! It decides and counts; the sockets belong to the tasks. Invariant: there are never more connections
 //! than the limit, and one more costs the host that has the most.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::cmp::Reverse;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use gossip_transport::rt::Task;
-
 use super::progress::Progress;
+use crate::host::{Host, one_to_end};
+use crate::rt::Task;
 
 /// The time for which a client has read nothing when its connection may end for the sake of others.
 const STALL: Duration = Duration::from_secs(1);
 
-/// The connections of a server. Dropping them closes them.
+/// The connections of a service. Dropping them closes them.
 #[derive(Debug)]
 pub(super) struct Connections {
     max: usize,
@@ -22,7 +23,7 @@ pub(super) struct Connections {
 
 #[derive(Debug)]
 struct Connection {
-    host: IpAddr,
+    host: Host,
     progress: Progress,
     task: Task,
 }
@@ -35,33 +36,44 @@ impl Connections {
         }
     }
 
+    /// Sets the most connections. Those that are open stay.
+    pub(super) fn set_max(&mut self, max: usize) {
+        self.max = max;
+    }
+
     /// Forgets the connections that have ended.
     pub(super) fn forget_ended(&mut self) {
         self.open
             .retain(|connection| !connection.task.is_finished());
     }
 
-    /// If there is no room for one more connection from `ip`, ends the one without progress for the
-    /// longest time, of the host that has the most. Returns whether it has ended one.
-    pub(super) fn make_room(&mut self, ip: IpAddr) -> bool {
+    /// If there is no room for one more connection from `ip`, ends those without progress for the longest time, of the host
+    /// that has the most: drop their tasks. It is one, unless the limit was lowered.
+    pub(super) fn make_room(&mut self, ip: IpAddr) -> Vec<Task> {
         self.forget_ended();
-        if self.open.len() < self.max {
-            return false;
+        let mut ended = Vec::new();
+        while self.open.len() >= self.max {
+            match self.end_one(ip) {
+                Some(task) => ended.push(task),
+                None => break,
+            }
         }
+        ended
+    }
+
+    fn end_one(&mut self, ip: IpAddr) -> Option<Task> {
         let pauses: Vec<_> = self
             .open
             .iter()
             .map(|connection| (connection.host, connection.progress.pause()))
             .collect();
-        if let Some(index) = to_end(&pauses, host_of(ip)) {
-            drop(self.open.remove(index));
-        }
-        true
+        let index = to_end(&pauses, Host::of(ip))?;
+        Some(self.open.remove(index).task)
     }
 
     /// Ends the connections whose clients do not read their responses, of the host for which the most bytes
-    /// of these are in memory. Returns how many it has ended.
-    pub(super) fn end_stalled(&mut self) -> usize {
+    /// of these are in memory: drop their tasks.
+    pub(super) fn end_stalled(&mut self) -> Vec<Task> {
         self.forget_ended();
         let open: Vec<_> = self
             .open
@@ -72,20 +84,19 @@ impl Connections {
             })
             .collect();
         let Some(host) = host_that_stalls(&open) else {
-            return 0;
+            return Vec::new();
         };
-        let before = self.open.len();
-        self.open.retain(|connection| {
+        let ended = self.open.extract_if(.., |connection| {
             let progress = &connection.progress;
-            connection.host != host || !is_stalled(progress.held(), progress.pause())
+            connection.host == host && is_stalled(progress.held(), progress.pause())
         });
-        before - self.open.len()
+        ended.map(|connection| connection.task).collect()
     }
 
     /// Adds a connection, for which there must be room.
     pub(super) fn add(&mut self, ip: IpAddr, progress: Progress, task: Task) {
         self.open.push(Connection {
-            host: host_of(ip),
+            host: Host::of(ip),
             progress,
             task,
         });
@@ -94,14 +105,13 @@ impl Connections {
 
 /// Returns the index of the connection to end. `open` has the host of each, and the time for which it
 /// has made no progress.
-fn to_end(open: &[(IpAddr, Duration)], newcomer: IpAddr) -> Option<usize> {
-    let count = |host: IpAddr| {
-        let own = open.iter().filter(|(other, _)| *other == host).count();
-        own + usize::from(host == newcomer)
-    };
-    let ranks = open.iter().map(|(host, pause)| (count(*host), *pause));
-    let (index, _) = ranks.enumerate().max_by_key(|(_, rank)| *rank)?;
-    Some(index)
+fn to_end(open: &[(Host, Duration)], newcomer: Host) -> Option<usize> {
+    let mut order: Vec<_> = open.iter().enumerate().collect();
+    // The first of equals pays.
+    order.sort_by_key(|(_, (_, pause))| Reverse(*pause));
+    let hosts: Vec<_> = order.iter().map(|(_, (host, _))| *host).collect();
+    let first = one_to_end(&hosts, newcomer)?;
+    order.get(first).map(|(index, _)| *index)
 }
 
 /// Returns whether a client that has yet to read `held` bytes reads nothing.
@@ -111,8 +121,8 @@ fn is_stalled(held: usize, pause: Duration) -> bool {
 
 /// Returns the host that has the most bytes in memory among those with a client that does not read.
 /// `open` has the host of each connection, the bytes of its responses, and the time without progress.
-fn host_that_stalls(open: &[(IpAddr, usize, Duration)]) -> Option<IpAddr> {
-    let bytes = |host: IpAddr| -> usize {
+fn host_that_stalls(open: &[(Host, usize, Duration)]) -> Option<Host> {
+    let bytes = |host: Host| -> usize {
         let own = open.iter().filter(|(other, ..)| *other == host);
         own.map(|(_, held, _)| *held).sum()
     };
@@ -123,15 +133,6 @@ fn host_that_stalls(open: &[(IpAddr, usize, Duration)]) -> Option<IpAddr> {
     hosts.max_by_key(|host| bytes(*host))
 }
 
-/// Returns the address under which connections from `ip` are counted: an IPv4 address, or the first
-/// 64 bits of an IPv6 address.
-fn host_of(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.into(),
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,7 +140,7 @@ mod tests {
     #[test]
     fn the_host_with_the_most_loses_the_connection_that_has_paused_for_longest() {
         let ended = |open: &[(u8, u64)], newcomer: u8| {
-            let ip = |n: u8| IpAddr::from([10, 0, 0, n]);
+            let ip = |n: u8| Host::of(IpAddr::from([10, 0, 0, n]));
             let open = open.iter();
             let open = open.map(|(host, pause)| (ip(*host), Duration::from_secs(*pause)));
             to_end(&open.collect::<Vec<_>>(), ip(newcomer))
@@ -152,8 +153,23 @@ mod tests {
     }
 
     #[test]
+    fn a_site_that_uses_many_of_its_hosts_costs_no_other_host_its_connections() {
+        let host = |text: &str| Host::of(text.parse().unwrap());
+        let of_site = |n: usize| host(&format!("2001:db8:0:{n:x}::1"));
+        let mut open: Vec<_> = (0..62).map(|n| (of_site(n), Duration::ZERO)).collect();
+        let honest = host("192.0.2.1");
+        open.extend([(honest, Duration::from_secs(9)); 2]);
+        for n in 62..1_000 {
+            let ended = to_end(&open, of_site(n)).unwrap();
+            open.remove(ended);
+            open.push((of_site(n), Duration::ZERO));
+        }
+        assert_eq!(open.iter().filter(|(host, _)| *host == honest).count(), 2);
+    }
+
+    #[test]
     fn the_host_with_the_most_unread_bytes_loses_its_stalled_connections() {
-        let ip = |n: u8| IpAddr::from([10, 0, 0, n]);
+        let ip = |n: u8| Host::of(IpAddr::from([10, 0, 0, n]));
         let host = |open: &[(u8, usize, u64)]| {
             let open = open.iter();
             let open =
