@@ -322,7 +322,8 @@ impl AcmeError {
         }
     }
 
-    /// Returns whether an order may still be completed, since this says nothing about it.
+    /// Returns whether an order may still be completed, since this says nothing about it, unless it is the error of an order
+    /// that is invalid.
     pub(super) fn is_about_now(&self) -> bool {
         matches!(
             self,

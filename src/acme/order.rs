@@ -29,6 +29,8 @@ const POLL: (Duration, f32) = (Duration::from_millis(250), 1.5);
 const FETCHES: u32 = 5;
 /// The part of [`AcmeConfig::retry`] after which it is fetched again for the first time: 1 s. It doubles.
 const FETCH_AFTER: u32 = 300;
+/// The number of attempts that go on with an order. With the pauses between them, the last one is half an hour or more after it.
+const MAX_RESUMES: u32 = 3;
 /// The type of the problem of an account that may not do something, as one that was deactivated, without its prefix.
 const UNAUTHORIZED: &str = "unauthorized";
 /// The type of the problem of an account that the authority does not know.
@@ -40,6 +42,17 @@ pub(super) struct Pending {
     /// The key of the certificate, as PEM.
     key: Zeroizing<Vec<u8>>,
     request: Vec<u8>,
+    /// The number of attempts that went on with it.
+    resumes: u32,
+    /// Whether the authority has given it up, whatever the reason was.
+    is_invalid: bool,
+}
+
+impl Pending {
+    /// Returns whether another attempt may go on with it. An authority may never end its work on an order.
+    pub(super) fn is_resumable(&self) -> bool {
+        self.resumes < MAX_RESUMES && !self.is_invalid
+    }
 }
 
 /// The authority as one attempt sees it.
@@ -105,7 +118,8 @@ impl<'a> Authority<'a> {
 
     /// Orders a certificate, and returns its key and its chain as PEM. `identity` answers the validations. `replaces` names
     /// the certificate before it, if the authority knows that one. If an earlier attempt has left an order in `pending`, goes on
-    /// with that one. Leaves its own there if the authority is away or asks to wait once the certificate was requested.
+    /// with that one. Leaves its own there if the authority is away or asks to wait once the certificate was requested, unless
+    /// the order has become invalid.
     ///
     /// # Errors
     ///
@@ -117,14 +131,19 @@ impl<'a> Authority<'a> {
         pending: &mut Option<Pending>,
     ) -> Result<Zeroizing<Vec<u8>>, Failed> {
         let chain = match pending {
-            Some(earlier) => self.resume(earlier).await,
+            Some(earlier) => {
+                // Before, since the attempt may be cancelled.
+                earlier.resumes = earlier.resumes.saturating_add(1);
+                self.resume(earlier).await
+            }
             None => {
                 let mut order = self.order(replaces).await?;
                 self.complete(&mut order, identity, pending).await
             }
         };
+        let is_valid = pending.as_ref().is_some_and(|it| !it.is_invalid);
         let chain = match chain {
-            Err(error) if error.is_about_now() => return Err(Failed::counted(error)),
+            Err(error) if error.is_about_now() && is_valid => return Err(Failed::counted(error)),
             chain => chain,
         };
         let ordered = pending.take();
@@ -170,17 +189,21 @@ impl<'a> Authority<'a> {
             url: order.url().to_owned(),
             key,
             request,
+            resumes: 0,
+            is_invalid: false,
         });
-        self.finish(order, &ordered.request, &policy).await
+        let chain = self.finish(order, &ordered.request, &policy).await;
+        ordered.is_invalid = is_invalid(order);
+        chain
     }
 
     /// Goes on with an order of an earlier attempt.
-    async fn resume(&self, pending: &Pending) -> Result<String, AcmeError> {
-        let resumed = async {
-            let mut order = self.account.order(pending.url.clone()).await?;
-            fetch_again(&mut order, &pending.request, &self.policy()).await
-        };
-        resumed.await.map_err(|error| self.failed(error))
+    async fn resume(&self, pending: &mut Pending) -> Result<String, AcmeError> {
+        let order = self.account.order(pending.url.clone()).await;
+        let mut order = order.map_err(|error| self.failed(error))?;
+        let chain = fetch_again(&mut order, &pending.request, &self.policy()).await;
+        pending.is_invalid = is_invalid(&mut order);
+        chain.map_err(|error| self.failed(error))
     }
 
     /// Has the authority issue the certificate for `request`, and returns its chain as PEM. If the authority is away meanwhile
@@ -383,6 +406,11 @@ async fn fetch_again(
         order.finalize_csr(request).await?;
     }
     order.poll_certificate(policy).await
+}
+
+/// Returns whether an order was invalid when the authority has last told its status. It stays so.
+fn is_invalid(order: &mut Order) -> bool {
+    order.state().status == OrderStatus::Invalid
 }
 
 async fn create(config: &AcmeConfig, files: &Files, client: &Client) -> Result<Account, Failed> {

@@ -155,7 +155,7 @@ impl Worker {
         self.files.save_attempts(attempts).await?;
         self.attempts = attempts;
         // Not by `self`, which the order borrows.
-        let mut pending = self.pending.take();
+        let mut pending = self.pending.take().filter(Pending::is_resumable);
         if pending.is_none() {
             self.shared.began();
         }

@@ -120,8 +120,9 @@ impl TcpTransport {
     ///
     /// # Errors
     ///
-    /// Fails with the error of the last address, such as a [`TlsDialError`](super::TlsDialError). If a retry cannot help at any
-    /// of them, it is the cause of a [`ConnectError::NotPermitted`].
+    /// Fails with the error that says most: the first that a retry cannot help, or else the first of an address that
+    /// answered, or else the first. If a retry cannot help at any address that answered, it is the cause of a
+    /// [`ConnectError::NotPermitted`].
     async fn open_first(
         &self,
         addr: SocketAddr,
@@ -130,21 +131,27 @@ impl TcpTransport {
         limit: Duration,
     ) -> anyhow::Result<(Stream, SocketAddr)> {
         let share = limit / u32::try_from(addrs.len()).unwrap_or(u32::MAX).max(1);
-        let mut failure = anyhow::anyhow!("{} has no address", name.host_and_port());
-        let mut may_help = addrs.is_empty();
+        let mut worst: Option<(Failed, anyhow::Error)> = None;
+        let mut may_help = false;
         for addr in addrs {
-            match self.open_at(canonical(addr), name, share).await {
+            let error = match self.open_at(canonical(addr), name, share).await {
                 Ok(opened) => return Ok(opened),
-                Err(error) => failure = error,
+                Err(error) => error,
+            };
+            let failed = Failed::read(&error);
+            may_help |= failed == Failed::Temporarily;
+            if worst.as_ref().is_none_or(|(worst, _)| failed > *worst) {
+                worst = Some((failed, error));
             }
-            let error = failure.downcast_ref::<TlsDialError>();
-            may_help |= !error.is_some_and(TlsDialError::is_permanent);
         }
-        if may_help {
-            return Err(failure);
+        let Some((failed, error)) = worst else {
+            anyhow::bail!("{} has no address", name.host_and_port());
+        };
+        if may_help || failed != Failed::Permanently {
+            return Err(error);
         }
-        let help = failure.to_string();
-        Err(failure.context(ConnectError::NotPermitted { addr, help }))
+        let help = error.to_string();
+        Err(error.context(ConnectError::NotPermitted { addr, help }))
     }
 
     /// Dials one address of `name`, and runs the TLS handshake.
@@ -270,6 +277,27 @@ impl NetTransport for TcpTransport {
     }
 }
 
+/// How one address of a name has failed. The greater one tells the operator more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Failed {
+    /// Nobody answered, such as at an IPv6 address on a machine without IPv6.
+    Unanswered,
+    /// Somebody answered, and a retry may help.
+    Temporarily,
+    /// Somebody answered, and a retry cannot help.
+    Permanently,
+}
+
+impl Failed {
+    fn read(error: &anyhow::Error) -> Self {
+        match error.downcast_ref::<TlsDialError>() {
+            None => Self::Unanswered,
+            Some(error) if error.is_permanent() => Self::Permanently,
+            Some(_) => Self::Temporarily,
+        }
+    }
+}
+
 /// Dials `addr` without TLS, and returns the stream and our own address.
 async fn open_plain(addr: SocketAddr, limit: Duration) -> anyhow::Result<(Stream, SocketAddr)> {
     let stream = dial(addr, limit).await?;
@@ -387,10 +415,37 @@ mod tests {
         let refused = error.downcast_ref();
         let is_permanent = matches!(refused, Some(ConnectError::NotPermitted { addr, .. }) if *addr == stands_for_it);
         assert!(is_permanent, "{error:#}");
-        // Another address may answer the next time.
-        let addrs = [silent_addr, bad];
-        let error = open(&addrs, Duration::from_secs(1)).await.unwrap_err();
-        assert!(error.downcast_ref::<ConnectError>().is_none(), "{error:#}");
+        // Nobody answers at the other address, whose port is taken without listening. That does not hide what is wrong here.
+        let closed = tokio::net::TcpSocket::new_v4().unwrap();
+        closed.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let closed_addr = closed.local_addr().unwrap();
+        for addrs in [[bad, closed_addr], [closed_addr, bad]] {
+            let error = open(&addrs, limit).await.unwrap_err();
+            let Some(ConnectError::NotPermitted { help, .. }) = error.downcast_ref() else {
+                panic!("{error:#}");
+            };
+            assert!(help.contains("unknown authority"), "{help}");
+        }
+        // The address that is silent may have its certificate the next time.
+        let limit = Duration::from_secs(6);
+        let addrs = [silent_addr, bad, silent_addr, closed_addr, silent_addr];
+        let (first, second, third, fourth) = tokio::join!(
+            open(&addrs[0..2], limit),
+            open(&addrs[1..3], limit),
+            open(&addrs[2..4], limit),
+            open(&addrs[3..5], limit),
+        );
+        for (opened, is_permanent) in [
+            (first, true),
+            (second, true),
+            (third, false),
+            (fourth, false),
+        ] {
+            let error = opened.unwrap_err();
+            assert!(error.downcast_ref::<ConnectError>().is_none(), "{error:#}");
+            let shown: &TlsDialError = error.downcast_ref().unwrap();
+            assert_eq!(shown.is_permanent(), is_permanent, "{shown}");
+        }
         assert!(
             open(&[], limit)
                 .await

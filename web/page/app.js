@@ -49,7 +49,7 @@ window.gossipDebug = {
 };
 
 initKeys(() => schedule());
-start().catch(fail);
+start().catch((error) => fail(error));
 
 async function start() {
   const { invite, id: wanted } = readFragment();
@@ -68,7 +68,7 @@ async function start() {
     showStatus(
       "disconnected",
       "This link has no invite.",
-      "Open the complete link, which ends in #invite=…",
+      `The node at ${location.host} gives this page none: it runs without --invite-visitors, or its log says why. Open the complete link, which ends in #invite=…`,
     );
     return;
   }
@@ -103,9 +103,9 @@ async function start() {
     });
     await meetOthers(isUnreachable ? NEEDS_URL : "");
   } catch (error) {
-    // The invite has no seeds that could be tried in their place.
     if (!isUnreachable) throw error;
-    showStatus("disconnected", "No connection:", NEEDS_URL);
+    // Perhaps the invite has no seeds that could be tried in their place; but it may be incomplete, too.
+    fail(error, NEEDS_URL);
     return;
   } finally {
     clearInterval(slow);
@@ -262,9 +262,11 @@ function leave() {
   leaving?.leave();
 }
 
-function fail(error) {
+/** Says why this page has stopped, and then `advice`. */
+function fail(error, advice = "Reload this page to try again.") {
   console.error(error);
-  showStatus("disconnected", "Stopped.", `${error.message ?? error}. Reload this page to try again.`);
+  const why = String(error.message ?? error).replace(/\.$/, "");
+  showStatus("disconnected", "Stopped.", `${why}. ${advice}`);
 }
 
 function bold(text) {

@@ -89,6 +89,12 @@ impl App {
         is_allowed
     }
 
+    /// Returns the node while it is a member. What was kept of one that has left is not asked for then.
+    fn member(&self) -> Result<&Node, Absent> {
+        let node = self.node.get().ok_or(Absent::Starting)?;
+        node.with(|_| node).ok_or(Absent::Leaving)
+    }
+
     fn stats(&self, client: &HttpClient) -> HttpStats {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         HttpStats::new(
@@ -107,11 +113,11 @@ impl App {
         make: impl Fn(&Node) -> Option<Vec<u8>>,
     ) -> Response {
         let Some(node) = self.node.get() else {
-            return starting();
+            return Absent::Starting.into_response();
         };
         match self.bodies.get(kind, client, || make(node)).await {
             Ok(body) => ([(header::CONTENT_TYPE, content)], Body::from(body)).into_response(),
-            Err(Refusal::Leaving) => leaving(),
+            Err(Refusal::Leaving) => Absent::Leaving.into_response(),
             Err(Refusal::Crowded) => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 let text = "the responses that are being sent take too much memory: try again\n";
@@ -161,8 +167,9 @@ pub(super) async fn page_config(
     Extension(client): Extension<HttpClient>,
     request: Request,
 ) -> Response {
-    let Some(node) = app.node.get() else {
-        return starting();
+    let node = match app.member() {
+        Ok(node) => node,
+        Err(absent) => return absent.into_response(),
     };
     let config = if app.is_gossip_port {
         let reached = match reached(&request, &client) {
@@ -177,7 +184,7 @@ pub(super) async fn page_config(
         PageConfig::new(node)
     };
     let Some(config) = config else {
-        return leaving();
+        return Absent::Leaving.into_response();
     };
     let visitors = app.visitors.as_ref();
     let Some(visitors) = visitors.filter(|_| app.may_be_invited(&request, &client)) else {
@@ -228,19 +235,17 @@ fn reached(request: &Request, client: &HttpClient) -> Result<PublicUrl, String> 
 
 /// Says that the node is a member. Knows nothing of others.
 pub(super) async fn healthz(State(app): State<App>) -> Response {
-    let Some(node) = app.node.get() else {
-        return starting();
-    };
-    match node.with(|_| "ok\n") {
-        Some(text) => text.into_response(),
-        None => leaving(),
+    match app.member() {
+        Ok(_) => "ok\n".into_response(),
+        Err(absent) => absent.into_response(),
     }
 }
 
 /// Says whether the node has a live peer, or is the first member.
 pub(super) async fn readyz(State(app): State<App>) -> Response {
-    let Some(node) = app.node.get() else {
-        return starting();
+    let node = match app.member() {
+        Ok(node) => node,
+        Err(absent) => return absent.into_response(),
     };
     match app.is_ready.get(Instant::now(), || is_ready(node)) {
         Some(true) => "ready\n".into_response(),
@@ -248,7 +253,7 @@ pub(super) async fn readyz(State(app): State<App>) -> Response {
             let text = "no other member of the cluster has answered yet\n";
             (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
         }
-        None => leaving(),
+        None => Absent::Leaving.into_response(),
     }
 }
 
@@ -282,12 +287,19 @@ pub(super) async fn no_page() -> &'static str {
     "A gossip node. See /status and /metrics; --web-root DIR serves a page here.\n"
 }
 
-fn starting() -> Response {
-    let text = "this node is starting\n";
-    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+/// The reason why there is no member to show.
+#[derive(Debug, Clone, Copy)]
+enum Absent {
+    Starting,
+    Leaving,
 }
 
-fn leaving() -> Response {
-    let text = "this node is leaving the cluster\n";
-    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+impl IntoResponse for Absent {
+    fn into_response(self) -> Response {
+        let text = match self {
+            Self::Starting => "this node is starting\n",
+            Self::Leaving => "this node is leaving the cluster\n",
+        };
+        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+    }
 }

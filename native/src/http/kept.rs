@@ -1,7 +1,7 @@
 //! A value that is made at most once in a second, however many requests ask for it.
 //!
 //! For what everyone may ask for and what takes locks that gossip needs. Invariant: between two times at which a value is
-//! made, there is a second, unless there was none to keep.
+//! made, there is a second, unless there was none to keep. Whether the node has left meanwhile is the caller's question.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

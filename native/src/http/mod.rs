@@ -138,3 +138,65 @@ async fn with_headers(request: Request, next: Next) -> Response {
     }
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use gossip_transport::gossip::{GossipConfig, Participant};
+    use gossip_transport::tcp::TcpTransport;
+    use gossip_transport::{ClusterSecret, NetCredential, TransportLayerTransport, Trust};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::any_network::AnyParticipant;
+    use crate::tls_status::Tls;
+
+    /// Returns the status code that a request for `path` gets.
+    async fn code(server: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(server).await.unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.split(' ').nth(1).unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_node_that_has_left_says_so_at_once_though_answers_are_kept_for_a_second() {
+        let trust = Trust::secret(ClusterSecret::generate());
+        let credential = NetCredential::generate(trust.clone());
+        let transport = TransportLayerTransport::new(TcpTransport::default(), credential);
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        let socket = transport.open(any_port).await.unwrap();
+        let participant = Participant::join(socket, GossipConfig::new("cluster", "n"));
+        let participant = AnyParticipant::Tcp(participant.await.unwrap());
+        let interval = Duration::from_secs(1);
+        let tls = Tls::new(None, None);
+        let node = Node::new(participant, "key", "cluster", interval, trust, tls);
+
+        let settings = Settings {
+            max_connections: [8, 8],
+            ..Settings::default()
+        };
+        let server = Server::new(&settings);
+        let port = server.for_gossip_port(GossipPort::default(), &settings);
+        let listener = TcpListener::bind(any_port).await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let _serving = port.serve(listener);
+        let paths = ["/healthz", "/readyz", "/config.json"];
+        for path in paths {
+            assert_eq!(code(at, path).await, "503", "{path} before it is a member");
+        }
+        let _running = server.start(node.clone(), None);
+        for path in paths {
+            assert_eq!(code(at, path).await, "200", "{path}");
+        }
+        node.leave(Duration::ZERO).await.unwrap();
+        for path in paths {
+            assert_eq!(code(at, path).await, "503", "{path}");
+        }
+    }
+}

@@ -53,6 +53,8 @@ pub struct State {
     pub authorization: Option<Value>,
     /// Whether it works on each certificate without an end.
     pub is_processing: bool,
+    /// The number of its first orders that become invalid while it issues the certificate.
+    pub invalid: usize,
     /// Headers of the answers about an order that was begun.
     pub order_headers: &'static str,
     /// The payloads of the requests about accounts that exist.
@@ -111,6 +113,7 @@ impl Authority {
             known_account: 1,
             authorization: None,
             is_processing: false,
+            invalid: 0,
             order_headers: "",
             told: Vec::new(),
             broken_certificates: VecDeque::new(),
@@ -253,13 +256,15 @@ impl Shared {
         };
         let order = |state: &State| {
             let is_finalized = state.finalized.is_some();
-            let is_valid = is_finalized && !state.is_processing;
+            let is_done = is_finalized && !state.is_processing;
+            let is_valid = is_done && state.orders.len() > state.invalid;
             let authorization = state.authorization.as_ref();
             let validated = authorization.map_or("ready", |it| it["status"].as_str().unwrap());
-            let status = match (is_valid, is_finalized) {
-                (true, _) => "valid",
-                (false, true) => "processing",
-                (false, false) => validated,
+            let status = match (is_finalized, is_done, is_valid) {
+                (_, _, true) => "valid",
+                (_, true, false) => "invalid",
+                (true, false, _) => "processing",
+                (false, false, _) => validated,
             };
             let authorizations: Vec<_> = authorization
                 .iter()
@@ -273,6 +278,12 @@ impl Shared {
             });
             if is_valid {
                 order["certificate"] = url("/certificate").into();
+            } else if is_done {
+                order["error"] = json!({
+                    "type": "urn:ietf:params:acme:error:serverInternal",
+                    "detail": "Error finalizing order",
+                    "status": 500,
+                });
             }
             if let Some(replaces) = state.orders.last().unwrap().get("replaces") {
                 order["replaces"] = replaces.clone();

@@ -51,10 +51,10 @@ async fn an_authority_that_works_on_the_order_is_left_alone_for_as_long_as_it_sa
     let authority = Authority::start().await;
     authority.state(|state| {
         state.is_processing = true;
-        state.order_headers = "Retry-After: 2\r\n";
+        state.order_headers = "Retry-After: 5\r\n";
     });
     let mut config = config(&authority, SOON);
-    config.order_timeout = Duration::from_secs(1);
+    config.order_timeout = Duration::from_secs(4);
     let (acme, _) = open(config.clone(), &Arc::default()).await;
     assert_eq!(until_failed(&acme).await, "unavailable");
     let error = acme.status().last_error.unwrap().to_string();
@@ -73,6 +73,60 @@ async fn an_authority_that_works_on_the_order_is_left_alone_for_as_long_as_it_sa
     assert_eq!(until_failed(&acme).await, "unavailable");
     let days = next_order(&acme).as_secs_f64() / 86_400.0;
     assert!((6.9..7.1).contains(&days), "{days}");
+}
+
+#[tokio::test]
+async fn an_order_that_has_become_invalid_is_followed_by_another_one() {
+    let authority = Authority::start().await;
+    authority.state(|state| state.invalid = 1);
+    let (acme, identity) = open(config(&authority, SOON), &Arc::default()).await;
+    until_issued(&acme, 1).await;
+    let status = acme.status();
+    assert!(identity.has_certificate());
+    assert_eq!((status.orders, status.failed), (2, 1));
+    assert_eq!(status.failures["unavailable"], 1);
+    assert_eq!(authority.orders(), 2);
+    drop(acme);
+
+    // It becomes invalid while it is left alone.
+    let patient = config(&authority, SOON).with_order_timeout(Duration::from_secs(2));
+    authority.state(|state| {
+        (state.is_processing, state.order_headers) = (true, "Retry-After: 3\r\n");
+    });
+    let (acme, _) = open(patient, &Arc::default()).await;
+    assert_eq!(until_failed(&acme).await, "unavailable");
+    authority.state(|state| {
+        (state.is_processing, state.order_headers) = (false, "");
+        state.invalid = 3;
+    });
+    until_issued(&acme, 1).await;
+    let status = acme.status();
+    assert_eq!((status.orders, status.failed), (2, 2));
+    drop(acme);
+
+    // Not at once: the authority counts it.
+    authority.state(|state| state.invalid = usize::MAX);
+    let (acme, _) = open(config(&authority, NEVER), &Arc::default()).await;
+    assert_eq!(until_failed(&acme).await, "unavailable");
+    assert!(next_order(&acme) > NEVER / 2, "{:?}", next_order(&acme));
+    assert_eq!(acme.status().orders, 1);
+}
+
+#[tokio::test]
+async fn an_order_on_which_the_authority_works_for_ever_is_given_up_after_some_attempts() {
+    let authority = Authority::start().await;
+    authority.state(|state| {
+        (state.is_processing, state.order_headers) = (true, "Retry-After: 3\r\n");
+    });
+    let config = config(&authority, SOON).with_order_timeout(Duration::from_secs(2));
+    let (acme, _) = open(config, &Arc::default()).await;
+    until("another order", async || authority.orders() >= 2).await;
+    // The order, and three attempts to go on with it.
+    assert!(acme.status().failed >= 4, "{:?}", acme.status());
+    // That one is gone on with as well.
+    authority.state(|state| state.is_processing = false);
+    until_issued(&acme, 1).await;
+    assert_eq!((authority.orders(), acme.status().orders), (2, 2));
 }
 
 #[tokio::test]
