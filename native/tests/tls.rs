@@ -187,6 +187,19 @@ fn metric(node: &Node, name: &str) -> u64 {
 }
 
 #[test]
+fn without_an_option_the_authorities_of_the_system_are_trusted() {
+    let ca = Ca::new();
+    let a = ca.start(&["--id", "a", "--tls-only"]);
+    let seed = format!("tls://localhost:{}", a.gossip.port());
+    let join = ["--trust-anyone", "--id", "b", "--seed", &seed];
+    // As on a system on which the authority was installed.
+    let installed = ca.file("ca.pem");
+    let env = [("RUST_LOG", "info"), ("SSL_CERT_FILE", &*installed)];
+    let b = Node::start_with_env(&join, &env);
+    wait_until_both_are_live([&a, &b]);
+}
+
+#[test]
 fn files_behind_symbolic_links_are_read_again_when_a_link_is_replaced() {
     use std::os::unix::fs::symlink;
 

@@ -123,7 +123,7 @@ fn renewal_due(now: Duration, expires: Duration) -> Duration {
     now.saturating_add(left / 5 * 4)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_family = "wasm")))]
 mod tests {
     use std::ops::Range;
 

@@ -65,6 +65,11 @@ impl Node {
 
     /// Starts it with this filter of the log, as `RUST_LOG`.
     pub(crate) fn start_with_log(args: &[&str], filter: &str) -> Self {
+        Self::start_with_env(args, &[("RUST_LOG", filter)])
+    }
+
+    /// Starts it with these variables of the environment.
+    pub(crate) fn start_with_env(args: &[&str], env: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ready = dir.path().join("ready.json");
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
@@ -82,7 +87,7 @@ impl Node {
             &[]
         };
         let mut process = command()
-            .env("RUST_LOG", filter)
+            .envs(env.iter().copied())
             .args(listen)
             .args(http)
             .args(["--gossip-interval", "100ms", "--ready-file"])

@@ -56,12 +56,19 @@ fn wait_for_link(
     })
 }
 
-/// Opens the page that the nodes serve, through each proxy and without an invite. It asks them for one, and where to join.
+/// Opens the page that the nodes serve, through each proxy and without an invite. It asks them for one, and where to join:
+/// first through the same proxy.
 pub(crate) fn pages(stage: &mut Stage<'_>, sheet: &mut Sheet) -> anyhow::Result<()> {
+    const ASK: &str = "return fetch('./config.json').then((response) => response.json());";
     let pages = stage.fronts.iter();
-    let pages: Vec<_> = pages.map(|front| (front.kind, front.page())).collect();
-    for (kind, page) in pages {
-        let joined = visit(stage, kind, &page, |_, tab| Ok(millis(tab.joined)));
+    let pages = pages.map(|front| (front.kind, front.page(), front.url()));
+    for (kind, page, url) in pages.collect::<Vec<_>>() {
+        let joined = visit(stage, kind, &page, |stage, tab| {
+            let config = stage.host.execute_in_last_tab(ASK)?;
+            let first = config.pointer("/seeds/0").and_then(|seed| seed.as_str());
+            anyhow::ensure!(first == Some(&url), "it is told to join at {first:?}");
+            Ok(millis(tab.joined))
+        });
         sheet.put(kind.name(), sheet::PAGE, check(joined)?);
     }
     Ok(())

@@ -181,9 +181,11 @@ impl<'a> Stage<'a> {
                 NAME,
             ];
             plan.args.extend(visitors.map(str::to_owned));
+            // The others are told by a field of HTTP how their pages were reached.
             let mut ports = kinds.iter().zip(FIRST_PORT..);
-            let first = ports.find(|((kind, _), _)| kind.statement() == statement);
-            let url = first.map(|(_, port)| format!("--public-url={}", front::url(port)));
+            let told = ports.find(|((kind, _), _)| kind.statement() == statement);
+            let told = told.filter(|_| statement == Statement::ProxyProtocol);
+            let url = told.map(|(_, port)| format!("--public-url={}", front::url(port)));
             plan.args.extend(url);
             // A node that is killed has to find the others again, and to be who it was.
             plan.seeds = (0..NODES).filter(|seed| *seed != index).collect();
