@@ -123,7 +123,8 @@ fn renewal_due(now: Duration, expires: Duration) -> Duration {
     now.saturating_add(left / 5 * 4)
 }
 
-#[cfg(all(test, not(target_family = "wasm")))]
+#[cfg(test)]
+#[cfg(not(target_family = "wasm"))]
 mod tests {
     use std::ops::Range;
 
