@@ -65,11 +65,13 @@
 //! | `chitchat` | our sockets as the transport of the published chitchat crate (a feature, native only) |
 //! | [`net`] | the traits that a network implements, [`net::NetTransport`] first |
 //! | [`secure`] | the Noise handshake and encrypted records over any stream of frames |
+//! | [`channel`] | many streams of frames on one carrier, with byte credits: the rules, without sockets |
 //! | [`config`] | the error of a configuration value that is out of bounds |
 //! | [`rt`] | tasks, time and locks: the only module that depends on the target |
 
 #[cfg(all(feature = "acme", not(target_family = "wasm")))]
 pub mod acme;
+pub mod channel;
 #[cfg(all(feature = "chitchat", not(target_family = "wasm")))]
 pub mod chitchat;
 pub mod config;
