@@ -3,9 +3,8 @@
 //! They are looked at every second, and read at once on SIGHUP, by blocking tasks, since a file system may never answer.
 //! Invariant: files that cannot be used change nothing, and are warned of once if they stay so.
 
-use std::fs::Metadata;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use gossip_transport::rt::{self, Task};
@@ -15,6 +14,7 @@ use crate::args::Args;
 use crate::private_file;
 use crate::rfc3339;
 use crate::shutdown::HangUps;
+use crate::watched_file::Stamp;
 
 /// The time between two looks at the files. A change is read when it has stayed the same for as long, since there are two
 /// files.
@@ -36,16 +36,8 @@ pub(crate) struct TlsFiles {
     only: bool,
 }
 
-/// The metadata that change when one of the files is changed or replaced, `None` for one that cannot be seen.
+/// What is seen of the two files, `None` for one that cannot be seen.
 type Sight = [Option<Stamp>; 2];
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp {
-    len: u64,
-    modified: Option<SystemTime>,
-    #[cfg(unix)]
-    inode: (u64, u64, i64, i64),
-}
 
 impl TlsFiles {
     /// Reads the files that the arguments name. `automatic` is the certificate of `--acme`, which has no files here.
@@ -258,19 +250,6 @@ async fn reload(identity: &TlsIdentity) -> Result<Reloaded, TlsFileError> {
 fn expiry(identity: &TlsIdentity) -> String {
     let expires = identity.expires_at();
     expires.map_or_else(|| "at an unknown time".to_owned(), rfc3339::utc)
-}
-
-impl From<&Metadata> for Stamp {
-    fn from(file: &Metadata) -> Self {
-        #[cfg(unix)]
-        use std::os::unix::fs::MetadataExt as _;
-        Self {
-            len: file.len(),
-            modified: file.modified().ok(),
-            #[cfg(unix)]
-            inode: (file.dev(), file.ino(), file.ctime(), file.ctime_nsec()),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ type Sight = Result<Stamp, String>;
 
 /// The metadata that change when a file is changed or replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp {
+pub(crate) struct Stamp {
     len: u64,
     modified: Option<SystemTime>,
     #[cfg(unix)]

@@ -71,6 +71,14 @@ impl Ca {
         let tls = ["--trust-anyone", "--tls-cert", &cert, "--tls-key", &key];
         Node::start(&[&tls, args].concat())
     }
+
+    /// Starts the node b, which trusts the authority and dials `seed` by its name.
+    fn join(&self, seed: &Node) -> Node {
+        let seed = format!("tls://localhost:{}", seed.gossip.port());
+        let ca = self.file("ca.pem");
+        let trust = ["--trust-anyone", "--tls-ca", &ca];
+        Node::start(&[&trust[..], &["--id", "b", "--seed", &seed]].concat())
+    }
 }
 
 fn wait_until_both_are_live(nodes: [&Node; 2]) {
@@ -85,18 +93,7 @@ fn wait_until_both_are_live(nodes: [&Node; 2]) {
 fn a_node_joins_through_tls_and_the_files_are_read_again_without_losing_it() {
     let ca = Ca::new();
     let a = ca.start(&["--id", "a", "--tls-only"]);
-    let seed = format!("tls://localhost:{}", a.gossip.port());
-    let ca_file = ca.file("ca.pem");
-    let join = [
-        "--trust-anyone",
-        "--id",
-        "b",
-        "--seed",
-        &seed,
-        "--tls-ca",
-        &ca_file,
-    ];
-    let b = Node::start(&join);
+    let b = ca.join(&a);
     wait_until_both_are_live([&a, &b]);
 
     ca.issue();
@@ -300,18 +297,7 @@ fn files_that_cannot_be_used_are_counted_and_reported_once_and_the_earlier_certi
 fn a_node_that_is_dialled_by_a_name_of_loopback_is_known_by_the_address_that_it_states() {
     let ca = Ca::new();
     let a = ca.start(&["--id", "a", "--tls-only"]);
-    let seed = format!("tls://localhost:{}", a.gossip.port());
-    let ca_file = ca.file("ca.pem");
-    let args = [
-        "--trust-anyone",
-        "--id",
-        "b",
-        "--seed",
-        &seed,
-        "--tls-ca",
-        &ca_file,
-    ];
-    let b = Node::start(&args);
+    let b = ca.join(&a);
     wait_until_both_are_live([&a, &b]);
     // It has dialled nothing else: the address that it has learned by gossip leads to the same connection.
     let stats = &b.json("/status")["stats"];

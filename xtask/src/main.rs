@@ -12,6 +12,7 @@
 //! | [`acme`] | the way from a bare node to a live tab, with an automatic certificate |
 //! | [`proxy`] | a cluster whose tabs reach it only through a TLS proxy |
 //! | [`wasm`] | builds for the browser, and their sizes |
+//! | [`gossip_node`] | builds of the native node |
 //! | [`authority`] | certificates for one run |
 //! | [`browser`] | a headless browser under remote control |
 //! | [`host`] | processes, tools and folders of this machine |
@@ -30,6 +31,7 @@ mod check;
 mod demo;
 mod demo_secret;
 mod dependencies;
+mod gossip_node;
 mod host;
 mod mutants;
 mod node;

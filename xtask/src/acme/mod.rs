@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use crate::gossip_node::Profile;
 use crate::host::skips::Skips;
 use crate::host::{wait, workspace};
 use authority::{Authority, free_port};
 use node::Node;
 use programs::Programs;
-use setup::{NAME, Profile, Setup};
+use setup::{NAME, Setup};
 use visitor::Visitor;
 
 /// Limit from opening the page until its tab is a live member.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::demo_secret::DemoSecret;
-use crate::host::command;
+use crate::gossip_node::{self, Profile};
 use crate::host::workspace::Workspace;
 use crate::wasm::bundle;
 
@@ -11,14 +11,6 @@ use crate::wasm::bundle;
 pub(super) const CLUSTER: &str = "acme";
 /// The name in the certificate, which only the authority and the browsers of a run resolve.
 pub(super) const NAME: &str = "gossip.test";
-
-/// How the node is built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Profile {
-    /// As the tests and the demo build it, so that a check needs no other build.
-    Debug,
-    Release,
-}
 
 /// The files of the node.
 #[derive(Debug)]
@@ -37,17 +29,7 @@ impl Setup {
         let page = folder.join("page");
         std::fs::create_dir(&page)?;
         bundle::copy_files(&built, &page)?;
-        println!("Building the node");
-        let mut cargo = workspace.cargo(&["build", "--quiet", "--package", "gossip-node"]);
-        let folder_of_profile = match profile {
-            Profile::Debug => "debug",
-            Profile::Release => {
-                cargo.arg("--release");
-                "release"
-            }
-        };
-        command::run(&mut cargo)?;
-        let program = workspace.target.join(folder_of_profile).join("gossip-node");
+        let program = gossip_node::build(&workspace, profile)?;
         let secret = DemoSecret::make(&program, folder, CLUSTER)?;
         Ok(Self {
             program,

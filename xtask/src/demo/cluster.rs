@@ -17,6 +17,7 @@ use crate::authority::{Authority, Files};
 use crate::demo::node::{KeyAccess, Node};
 use crate::demo::ports::{LOOPBACK, Ports};
 use crate::demo_secret::{self, DemoSecret, Invite};
+use crate::gossip_node::{self, Profile};
 use crate::host::process::Process;
 use crate::host::workspace::{self, Workspace};
 use crate::host::{command, wait};
@@ -101,18 +102,11 @@ impl Cluster {
         others: OtherNodes,
         scheme: Scheme,
     ) -> anyhow::Result<Self> {
-        println!("Building the node");
-        let mut cargo = workspace.cargo(&["build", "--quiet", "--package", "gossip-node"]);
-        command::run(&mut cargo)?;
+        let program = gossip_node::build(workspace, Profile::Debug)?;
         let upstream = match others {
             OtherNodes::Ours => None,
             OtherNodes::Upstream => Some(build_upstream_node(workspace)?),
         };
-        let program = workspace
-            .target
-            .join("debug")
-            .join(format!("gossip-node{}", std::env::consts::EXE_SUFFIX));
-
         let dir = workspace::private_folder("gossip-demo.")?;
         let secret = DemoSecret::make(&program, dir.path(), NAME)?;
         let tls = match scheme {

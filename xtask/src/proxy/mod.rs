@@ -29,12 +29,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use crate::demo::cluster::GOSSIP_INTERVAL;
+use crate::gossip_node::Profile;
 use crate::host::skips::Skips;
 use crate::host::workspace::{self, Workspace};
 use crate::proxy::host::Absence;
 use crate::proxy::kinds::Comparison;
 use crate::proxy::network::Network;
-use crate::proxy::nodes::{Profile, Setup};
+use crate::proxy::nodes::Setup;
 use crate::proxy::phase::Phase;
 use crate::proxy::programs::Programs;
 use crate::proxy::stage::{Access, Context, Members, Stage};

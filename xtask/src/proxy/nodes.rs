@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use crate::demo::node::MemberStatus;
 use crate::demo_secret::DemoSecret;
+use crate::gossip_node::{self, Profile};
 use crate::host::command;
 use crate::host::http::Client;
 use crate::host::process::Process;
@@ -27,14 +28,6 @@ use crate::proxy::network::{self, NodeAddress};
 const LISTENING_WITHIN: Duration = Duration::from_secs(10);
 /// The cluster's name.
 pub(crate) const CLUSTER: &str = "proxy";
-
-/// How the nodes are built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Profile {
-    /// As the tests and the demo build them, so that a check needs no other build.
-    Debug,
-    Release,
-}
 
 /// What all nodes of a cluster share.
 #[derive(Debug)]
@@ -55,17 +48,7 @@ impl Setup {
         folder: &Path,
         gossip_interval: Duration,
     ) -> anyhow::Result<Self> {
-        println!("Building the node");
-        let mut cargo = workspace.cargo(&["build", "--quiet", "--package", "gossip-node"]);
-        let folder_of_profile = match profile {
-            Profile::Debug => "debug",
-            Profile::Release => {
-                cargo.arg("--release");
-                "release"
-            }
-        };
-        command::run(&mut cargo)?;
-        let program = workspace.target.join(folder_of_profile).join("gossip-node");
+        let program = gossip_node::build(workspace, profile)?;
         let secret = DemoSecret::make(&program, folder, CLUSTER)?;
         Ok(Self {
             program,
